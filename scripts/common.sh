@@ -1,0 +1,59 @@
+# Sourced by the launchers: finds Python and the number of processes. POSIX sh.
+
+fail() {
+    echo "error: $1" >&2
+    exit 2
+}
+
+need_file() { # need_file PATH WHAT
+    [ -n "$1" ] || fail "no $2 given; usage: $usage"
+    [ -f "$1" ] || fail "$1: no such $2"
+}
+
+# The active environment's Python, else the one that run_demo.sh or run_tests.sh made, else the system's.
+find_python() {
+    if [ -n "${PYTHON:-}" ]; then :
+    elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x .venv/bin/python ]; then PYTHON=.venv/bin/python
+    elif command -v python >/dev/null 2>&1; then PYTHON=python
+    else PYTHON=python3
+    fi
+}
+
+# NPROC, else the visible GPUs, else 1.
+count_processes() {
+    if [ -n "${NPROC:-}" ]; then :
+    elif [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then NPROC=$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c .)
+    elif [ -z "${CUDA_VISIBLE_DEVICES-unset}" ]; then NPROC=1
+    elif command -v nvidia-smi >/dev/null 2>&1; then NPROC=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
+    fi
+    [ "${NPROC:-0}" -ge 1 ] 2>/dev/null || NPROC=1
+}
+
+# launch SCRIPT ARGUMENTS...: one process plainly, several by torchrun.
+launch() {
+    find_python
+    count_processes
+    if [ "$NPROC" -eq 1 ]; then
+        exec "$PYTHON" "$@"
+    fi
+    exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" "$@"
+}
+
+# An environment to work in: the active one, or .venv made here. Installs once for each state of the requirements file.
+set_up_environment() { # set_up_environment REQUIREMENTS_FILE
+    if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
+        if [ ! -x .venv/bin/python ]; then
+            echo "making a virtual environment in .venv"
+            python3 -m venv .venv || fail "python3 -m venv failed; install Python 3.10 or later with venv"
+        fi
+        . .venv/bin/activate
+    fi
+    PYTHON=python
+    python -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$(python --version) is too old; Python 3.10 or later is needed"
+    stamp="$(python -c 'import sys; print(sys.prefix)')/.installed-$(cat requirements.txt "$1" | cksum | tr -d ' ')"
+    if [ ! -f "$stamp" ]; then
+        echo "installing $1 (some minutes and some GB the first time: it brings torch)"
+        python -m pip install --quiet --disable-pip-version-check -r "$1" || fail "pip could not install $1; see its message above"
+        touch "$stamp"
+    fi
+}

@@ -1,0 +1,28 @@
+#!/bin/sh
+# Trains one model on several machines; run it on each of them with the same CONFIG.
+#
+#   MASTER_ADDR=10.0.0.1 NNODES=2 sh scripts/run_train_multinodes.sh CONFIG NODE_RANK [key=value ...]
+#
+# NODE_RANK    this machine's number: 0 on the first, up to NNODES - 1
+# MASTER_ADDR  address of machine 0 as the others reach it (required)
+# MASTER_PORT  a free port on machine 0, the same for all; default 29500
+# NNODES       machines; default 2
+# NPROC        processes on each machine; default: its visible GPUs, or one on a CPU
+# PYTHON       interpreter; default: the active environment's
+#
+# Where a machine has several networks, name the one to use: GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU).
+usage="MASTER_ADDR=... sh scripts/run_train_multinodes.sh CONFIG NODE_RANK [key=value ...]"
+cd "$(dirname "$0")/.." || exit 1
+. scripts/common.sh
+config=${1:-} node_rank=${2:-}
+need_file "$config" "config file"
+case "$node_rank" in
+    '' | *[!0-9]*) fail "NODE_RANK must be this machine's number, 0 to NNODES - 1; usage: $usage" ;;
+esac
+shift 2
+[ -n "${MASTER_ADDR:-}" ] || fail "MASTER_ADDR is not set; give machine 0's address; usage: $usage"
+[ "$node_rank" -lt "${NNODES:-2}" ] || fail "NODE_RANK $node_rank is not below NNODES ${NNODES:-2}"
+find_python
+count_processes
+exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-2}" --node_rank "$node_rank" --nproc_per_node "$NPROC" \
+    --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}" train.py --config "$config" "$@"

@@ -1,0 +1,212 @@
+"""Config files: YAML and `key=value` overrides into the schema, every fault reported at once.
+
+The only way in is `load_config`. A user's file is read with PyYAML's safe loader, with one change: numbers such as
+`5e-5` are numbers (YAML 1.1 reads them as text).
+"""
+
+import difflib
+import re
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import yaml
+from pydantic import ValidationError
+
+from utils.errors import UserError
+from utils.schema import MEANINGLESS_KEYS, RULES, Config, Purpose, dotted_keys
+
+
+class _Loader(yaml.SafeLoader):
+    """Safe YAML with YAML 1.2's floats and without duplicate keys."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
+        seen: dict[Any, int] = {}
+        for key_node, _ in node.value:
+            name = self.construct_object(key_node, deep=True)
+            line = key_node.start_mark.line + 1
+            if isinstance(name, str) and name in seen:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"key {name} stands twice, in lines {seen[name]} and {line}", key_node.start_mark
+                )
+            seen[str(name)] = line
+        return super().construct_mapping(node, deep)
+
+
+_FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
+_INT = re.compile(r"^[-+]?[0-9]+$")
+# The first matching resolver wins, so whole numbers come before floats. Both replace YAML 1.1's (octal, base 60).
+_Loader.yaml_implicit_resolvers = {
+    first: [(tag, regexp) for tag, regexp in pairs if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")]
+    for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
+}
+_Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
+_Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+
+
+class Loaded(NamedTuple):
+    """`config`, and the `warnings` (one line each) to show once a log is open."""
+
+    config: Config
+    warnings: list[str]
+
+
+def load_config(path: str | Path, overrides: list[str] = (), purpose: Purpose = "train") -> Loaded:
+    """Read, override and check a config.
+
+    Args:
+        path: YAML file.
+        overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML.
+        purpose: what the config will be used for; a test does not need a training list.
+
+    Raises:
+        UserError: with every fault of file and overrides, one a line.
+    """
+    path = Path(path)
+    tree, lines = _read_yaml(path)
+    faults: list[str] = []
+    places = {name: f"{path}:{line}: " for name, line in lines.items()}
+    for text in overrides:
+        _apply_override(tree, text, faults, places)
+    warnings = [
+        f"{places.get(name, '')}{name} has no effect and never had; remove it"
+        for name in MEANINGLESS_KEYS
+        if _pop(tree, name)
+    ]
+    config, bad_keys = _validate(tree, faults, places)
+    for rule in RULES:
+        if purpose in rule.purposes and not bad_keys.intersection(rule.keys) and rule.broken(config):
+            place = next((places[k] for k in rule.keys if k in places), f"{path}: ")
+            faults.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
+    if faults:
+        count = f"{len(faults)} faults in the config:\n  " if len(faults) > 1 else ""
+        raise UserError(count + "\n  ".join(faults))
+    return Loaded(config, warnings)
+
+
+def dump_config(config: Config) -> str:
+    """The resolved config as YAML, which `load_config` reads back to an equal one."""
+    return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True, width=120)
+
+
+def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
+    """The file's tree and the line of each dotted key."""
+    if path.is_dir() or not path.exists():
+        raise UserError(f"{path}: no such config file; the shipped ones are in configs/")
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        node = yaml.compose(text, Loader=_Loader)
+        tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+    except UnicodeDecodeError as error:
+        raise UserError(
+            f"{path}: not a text file ({error.reason} at byte {error.start}); give a YAML config"
+        ) from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        mark = getattr(error, "problem_mark", None)
+        line = f":{mark.line + 1}" if mark else ""
+        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+    if not isinstance(tree, dict):
+        what = "is empty" if tree is None else "is no mapping of keys to values"
+        raise UserError(f"{path}: {what}; see docs/config.md for the keys")
+    lines: dict[str, int] = {}
+    _collect_lines(node, "", lines)
+    return tree, lines
+
+
+def _collect_lines(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
+    for key_node, value_node in node.value:
+        name = f"{prefix}{key_node.value}"
+        lines[name] = key_node.start_mark.line + 1
+        if isinstance(value_node, yaml.MappingNode):
+            _collect_lines(value_node, f"{name}.", lines)
+
+
+def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, str]) -> None:
+    name, equals, raw = text.partition("=")
+    name = name.strip()
+    if not equals or not name:
+        faults.append(f"command line: {text!r} is no override; write key=value, as solver.lr=1e-4")
+        return
+    field = dotted_keys().get(name)
+    if field is not None and field.annotation is str:
+        value = raw
+    else:
+        try:
+            value = yaml.load(raw, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
+        except yaml.YAMLError:
+            value = raw
+    *sections, last = name.split(".")
+    for section in sections:
+        below = tree.setdefault(section, {})
+        if below is None:
+            below = tree[section] = {}
+        if not isinstance(below, dict):
+            faults.append(f"command line: {name}: {section} is no section")
+            return
+        tree = below
+    tree[last] = value
+    places[name] = "command line: "
+
+
+def _pop(tree: dict, dotted: str) -> bool:
+    """Remove a key; whether it was there."""
+    *sections, last = dotted.split(".")
+    for section in sections:
+        tree = tree.get(section)
+        if not isinstance(tree, dict):
+            return False
+    return tree.pop(last, tree) is not tree
+
+
+def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Config, set[str]]:
+    """The config with faulty keys at their defaults, and those keys; their faults are added to `faults`."""
+    for section in ("data", "network", "solver", "logging"):
+        if section in tree and tree[section] is None:  # a section whose keys are all commented out
+            tree[section] = {}
+    if isinstance(tree.get("data"), dict) and tree["data"].get("randaug", ...) is None:
+        tree["data"]["randaug"] = {}
+    bad_keys: set[str] = set()
+    while True:
+        try:
+            return Config.model_validate(tree), bad_keys
+        except ValidationError as error:
+            for item in error.errors():
+                name = _fault_key(item["loc"])
+                if name in bad_keys:
+                    continue
+                bad_keys.add(name)
+                faults.append(f"{places.get(name, '')}{name}: {_explain(name, item)}")
+            for name in bad_keys:
+                _pop(tree, name)
+
+
+def _fault_key(loc: tuple) -> str:
+    """The longest dotted key of the schema that a pydantic location starts with, or the unknown key itself."""
+    known = dotted_keys()
+    parts = [str(part) for part in loc]
+    for end in range(len(parts), 0, -1):
+        if ".".join(parts[:end]) in known:
+            return ".".join(parts[:end])
+    return ".".join(parts)
+
+
+def _explain(name: str, item: dict) -> str:
+    if item["type"] == "extra_forbidden":
+        return f"unknown key{_suggest(name)}"
+    if item["type"] in ("model_type", "model_attributes_type"):
+        return f"must be a section of keys, not {item['input']!r}"
+    message = item["msg"][0].lower() + item["msg"][1:].replace("valid ", "")
+    message = re.sub(r"^input should", "must", message)
+    return f"{message}, not {item['input']!r}"
+
+
+def _suggest(name: str) -> str:
+    """The nearest valid key: by the whole dotted name, or by the last word where it stands in another section."""
+    known = list(dotted_keys())
+    last = name.rsplit(".", 1)[-1]
+    same_word = [k for k in known if k.rsplit(".", 1)[-1] == last]
+    near = same_word or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    if not near:
+        by_word = {k.rsplit(".", 1)[-1]: k for k in known}
+        near = [by_word[w] for w in difflib.get_close_matches(last, list(by_word), n=1, cutoff=0.6)]
+    return f"; did you mean {near[0]}?" if near else "; docs/config.md lists the valid ones"

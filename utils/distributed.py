@@ -1,0 +1,82 @@
+"""One process or many: set-up from torchrun's environment, and the few collectives that the stories need."""
+
+import datetime
+import os
+from typing import Any, NamedTuple
+
+import torch
+import torch.distributed as dist
+
+from utils.errors import UserError
+
+
+class Process(NamedTuple):
+    """This process among `world_size`. `device` is its GPU, or the CPU."""
+
+    rank: int
+    world_size: int
+    local_rank: int
+    device: torch.device
+
+    @property
+    def is_main(self) -> bool:
+        return self.rank == 0
+
+
+def start(timeout_minutes: float = 10) -> Process:
+    """Join the process group that torchrun describes, or stand alone where there is none.
+
+    NCCL where each process has a GPU of its own, gloo on CPUs.
+
+    Raises:
+        UserError: torchrun started more processes on this machine than it has GPUs, or the group cannot be formed.
+    """
+    rank = int(os.environ.get("RANK", 0))
+    world_size = int(os.environ.get("WORLD_SIZE", 1))
+    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    use_cuda = torch.cuda.is_available()
+    if use_cuda and local_rank >= torch.cuda.device_count():
+        raise UserError(
+            f"process {rank} asks for GPU {local_rank}, but this machine shows {torch.cuda.device_count()}; "
+            "start as many processes as GPUs (NPROC)"
+        )
+    device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
+    if use_cuda:
+        torch.cuda.set_device(device)
+    if world_size > 1:
+        try:
+            dist.init_process_group("nccl" if use_cuda else "gloo", timeout=datetime.timedelta(minutes=timeout_minutes))
+        except (RuntimeError, ValueError) as error:
+            address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
+            raise UserError(f"process {rank} of {world_size} could not join the group at {address}: {error}") from error
+    return Process(rank, world_size, local_rank, device)
+
+
+def stop() -> None:
+    if dist.is_initialized():
+        dist.destroy_process_group()
+
+
+def gather_to_main(item: Any, process: Process) -> list[Any] | None:
+    """Each process's `item` (picklable) in order of rank on the main process, None on the others."""
+    if process.world_size == 1:
+        return [item]
+    items = [None] * process.world_size if process.is_main else None
+    dist.gather_object(item, items)
+    return items
+
+
+def share_from_main(item: Any, process: Process) -> Any:
+    """The main process's `item` (picklable) on every process."""
+    if process.world_size == 1:
+        return item
+    box = [item]
+    dist.broadcast_object_list(box)
+    return box[0]
+
+
+def sum_over_processes(values: torch.Tensor, process: Process) -> torch.Tensor:
+    """The elementwise sum of `values` over all processes, on each of them."""
+    if process.world_size > 1:
+        dist.all_reduce(values)
+    return values

@@ -1,0 +1,113 @@
+"""The costly step of every evaluation, done once: videos to a table of embeddings; and that table on disk.
+
+Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedding.
+"""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from utils.distributed import Process, gather_to_main
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.precision import autocast
+from utils.runlog import progress_bar
+
+
+class VideoTable(NamedTuple):
+    """One row a video, in the order of its list."""
+
+    paths: list[str]
+    labels: np.ndarray  # int64 (N,)
+    embeddings: np.ndarray  # float32 (N,D), mean over the views, not normalised
+    seconds: float  # of the whole pass
+
+
+@torch.inference_mode()
+def embed_videos(
+    encode_video: Callable[[torch.Tensor], torch.Tensor],
+    loader: torch.utils.data.DataLoader,
+    make_views: Callable[[torch.Tensor], torch.Tensor],
+    clips_per_forward: int,
+    process: Process,
+    precision: str,
+    description: str = "videos",
+) -> VideoTable | None:
+    """Embed every video of `loader`'s data set exactly once, over all processes.
+
+    Args:
+        encode_video: uint8 clips (B,T,C,S,S) to embeddings (B,D).
+        loader: batches with `frames`, one uint8 tensor a video; `index`, the video's place in its list. All processes
+            together see each index once. Its data set has `entries` with `path` and `label`.
+        make_views: a video's frames to its views, uint8 (V,T,C,S,S); runs on the device.
+        clips_per_forward: views that go through the model at a time, which bounds the memory whatever V is.
+
+    Returns:
+        The table on the main process, None on the others.
+    """
+    started = time.perf_counter()
+    entries = loader.dataset.entries
+    indices, embeddings = [], []
+    with progress_bar(len(entries), "video", description, process) as bar:
+        for batch in loader:
+            views = [make_views(f.to(process.device, non_blocking=True)) for f in batch["frames"]]
+            with autocast(precision, process.device):
+                parts = [encode_video(clips) for clips in torch.cat(views).split(clips_per_forward)]
+            per_view = torch.cat(parts).float()
+            per_video = [rows.mean(dim=0) for rows in per_view.split([len(v) for v in views])]
+            indices.append(batch["index"].numpy())
+            embeddings.append(torch.stack(per_video).cpu().numpy())
+            bar.update(len(batch["index"]) * process.world_size)
+    # A process may have had no batch at all: None stands for its rows.
+    mine = (np.concatenate(indices), np.concatenate(embeddings)) if indices else None
+    gathered = gather_to_main(mine, process)
+    if gathered is None:
+        return None
+    shares = [share for share in gathered if share is not None]
+    order = np.concatenate([share[0] for share in shares])
+    assert sorted(order) == list(range(len(entries))), "each video must be embedded once"
+    rows = np.concatenate([share[1] for share in shares])[np.argsort(order)]
+    return VideoTable(
+        [entry.path for entry in entries],
+        np.array([entry.label for entry in entries], dtype=np.int64),
+        rows.astype(np.float32),
+        time.perf_counter() - started,
+    )
+
+
+def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_names: list[str]) -> None:
+    """Write a table and the classifier that it was scored with to an .npz file, atomically.
+
+    Args:
+        text: float32 (K,D), the class texts' embeddings. class_names: K names.
+    """
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            paths=np.array(table.paths),
+            labels=table.labels,
+            embeddings=table.embeddings,
+            seconds=np.array(table.seconds),
+            text=text,
+            class_names=np.array(class_names),
+        )
+
+
+def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
+    """A table, its text matrix (K,D) and class names, as `save_table` wrote them.
+
+    Raises:
+        UserError: the file is missing or no table.
+    """
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            table = VideoTable(file["paths"].tolist(), file["labels"], file["embeddings"], float(file["seconds"]))
+            return table, file["text"], file["class_names"].tolist()
+    except (ValueError, KeyError, OSError, EOFError) as error:
+        raise UserError(f"{path}: is no table of embeddings written by test.py ({error})") from error

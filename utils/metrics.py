@@ -1,0 +1,103 @@
+"""Scores: pure functions of arrays.
+
+Legend: N videos, D embedding, K classes. Scores are in percent.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+EVAL_LOGIT_SCALE = 100.0  # the published evaluation's temperature, exp(logit_scale) of OpenAI's released models
+
+
+def normalize(rows: np.ndarray) -> np.ndarray:
+    """Rows divided by their L2 norm, float32."""
+    rows = np.asarray(rows, dtype=np.float32)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
+
+
+def class_logits(videos: np.ndarray, text: np.ndarray) -> np.ndarray:
+    """100 x cosine of each video (N,D) with each class text (K,D): float32 (N,K)."""
+    return EVAL_LOGIT_SCALE * normalize(videos) @ normalize(text).T
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Softmax over the last axis."""
+    shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return shifted / shifted.sum(axis=-1, keepdims=True)
+
+
+def is_in_top(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
+    """Whether each label is among the k best classes: bool (N,). Of equal logits the lower class number ranks first."""
+    best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
+    return (best == labels[:, None]).any(axis=1)
+
+
+class Scores(NamedTuple):
+    top1: float
+    top5: float
+    mean_class: float
+    num_videos: int
+
+
+def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
+    """Top-1, top-5 and the mean over the classes that occur of each class's top-1.
+
+    Args:
+        logits: (N,K). labels: int (N,), 0..K-1.
+    """
+    hit = is_in_top(logits, labels, 1)
+    per_class = [hit[labels == c].mean() for c in np.unique(labels)]
+    return Scores(
+        100 * float(hit.mean()),
+        100 * float(is_in_top(logits, labels, 5).mean()),
+        100 * float(np.mean(per_class)),
+        len(labels),
+    )
+
+
+class HalfClassScores(NamedTuple):
+    """Top-1 and top-5 of each split; `mean_*` and population `std_*` over the splits."""
+
+    top1: list[float]
+    top5: list[float]
+
+    @property
+    def mean_top1(self) -> float:
+        return float(np.mean(self.top1))
+
+    @property
+    def std_top1(self) -> float:
+        return float(np.std(self.top1))
+
+    @property
+    def mean_top5(self) -> float:
+        return float(np.mean(self.top5))
+
+    @property
+    def std_top5(self) -> float:
+        return float(np.std(self.top5))
+
+
+def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> HalfClassScores:
+    """The published zero-shot protocol: in each split, half of the classes drawn by a seed, and their videos only.
+
+    Split s draws `permutation(K)[:K//2]` from numpy's legacy generator seeded with s; the candidates are the drawn
+    classes that occur among the labels.
+    """
+    scores = []
+    for split in range(num_splits):
+        drawn = np.random.RandomState(split).permutation(logits.shape[1])[: logits.shape[1] // 2]
+        chosen = np.isin(labels, drawn)
+        if not chosen.any():
+            continue
+        candidates = np.unique(labels[chosen])
+        scores.append(score(logits[chosen][:, candidates], np.searchsorted(candidates, labels[chosen])))
+    return HalfClassScores([s.top1 for s in scores], [s.top5 for s in scores])
+
+
+def mean_average_precision(rankings: np.ndarray, labels: np.ndarray) -> float:
+    """Mean over the classes that occur of average precision, each class's videos ranked by its column of (N,K)."""
+    present = np.unique(labels)
+    return 100 * float(np.mean([average_precision_score(labels == c, rankings[:, c]) for c in present]))

@@ -1,0 +1,31 @@
+"""Arithmetic of a run: fp32, bf16, or fp16 with loss scaling."""
+
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+
+from utils.errors import UserError
+
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+
+
+def resolve_precision(name: str, device: torch.device) -> str:
+    """`auto` becomes bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU.
+
+    Raises:
+        UserError: fp16 on a CPU, where its loss scaling has no kernels.
+    """
+    if name == "auto":
+        if device.type == "cpu":
+            return "fp32"
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if name == "fp16" and device.type == "cpu":
+        raise UserError("solver.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
+    return name
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """The context in which the model computes; weights stay float32."""
+    if precision == "fp32":
+        return nullcontext()
+    return torch.autocast(device.type, dtype=_DTYPES[precision])

@@ -1,0 +1,91 @@
+"""What a run tells: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
+
+import json
+import logging
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from tqdm import tqdm
+
+from utils.distributed import Process
+from utils.files import write_text_atomic
+
+
+class _BarFriendlyHandler(logging.Handler):
+    """Console lines that do not break a progress bar."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
+
+
+def open_log(process: Process, path: Path | None = None) -> logging.Logger:
+    """Console (main process; others only their errors) and, with a path, a log file that is appended to."""
+    logger = logging.getLogger()
+    logger.setLevel(logging.INFO)
+    for handler in list(logger.handlers):
+        logger.removeHandler(handler)
+        handler.close()
+    console = _BarFriendlyHandler(logging.INFO if process.is_main else logging.ERROR)
+    console.setFormatter(logging.Formatter("%(message)s"))
+    logger.addHandler(console)
+    if path is not None and process.is_main:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+        logger.addHandler(file)
+    logging.captureWarnings(True)
+    return logger
+
+
+def progress_bar(total: int, unit: str, description: str, process: Process) -> tqdm:
+    """A bar on the main process's terminal; none where the output is a file, so that logs stay readable."""
+    return tqdm(
+        total=total,
+        unit=unit,
+        desc=description,
+        disable=None if process.is_main else True,
+        leave=False,
+        dynamic_ncols=True,
+    )
+
+
+class MetricsWriter:
+    """One JSON line a record in metrics.jsonl, the same numbers in TensorBoard; only the main process writes."""
+
+    def __init__(self, run_dir: Path, process: Process, tensorboard: bool, from_step: int):
+        """Records of steps past `from_step` in an existing file are dropped: a resumed run writes them again."""
+        self._file = self._board = None
+        if process.is_main:
+            path = run_dir / "metrics.jsonl"
+            if path.exists():
+                lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+                # A kill may have torn the last line.
+                write_text_atomic(
+                    path, "".join(x for x in lines if x.endswith("}\n") and json.loads(x)["step"] <= from_step)
+                )
+            self._file = path.open("a", encoding="utf-8")
+        if tensorboard and process.is_main:
+            # Imported here: it takes a second, and only the main process of a run that wants it pays.
+            from torch.utils.tensorboard import SummaryWriter
+
+            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=from_step + 1)
+
+    def write(self, kind: str, step: int, **values: Any) -> None:
+        """Record `values` of optimiser step `step`. `kind` is `train` or `val`."""
+        if self._file is None:
+            return
+        self._file.write(json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **values}) + "\n")
+        self._file.flush()
+        if self._board is not None:
+            for name, value in values.items():
+                if isinstance(value, (int, float)):
+                    self._board.add_scalar(f"{kind}/{name}", value, step)
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+        if self._board is not None:
+            self._board.close()

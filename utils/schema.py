@@ -1,0 +1,242 @@
+"""The typed schema of a config: every key with its type, range, default, unit and meaning.
+
+`utils.config` loads YAML into it; `docs/config.md` is made from it.
+"""
+
+from collections.abc import Callable
+from typing import Annotated, Any, Literal, NamedTuple
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+# Keys that occur in users' files and never had an effect: accepted with a warning.
+MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
+
+
+def key(default: Any, description: str, unit: str = "", **limits: Any) -> Any:
+    """A schema field. `default` may be a callable that makes a fresh value."""
+    how = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(description=description, json_schema_extra={"unit": unit}, **how, **limits)
+
+
+def _none_string(value: Any) -> Any:
+    # YAML reads the bare word None as text; users also write null.
+    return "None" if value is None else value
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+
+
+class RandAugConfig(Section):
+    N: int = key(0, "operations applied to each training clip; 0 switches RandAugment off", "operations", ge=0)
+    M: int = key(9, "strength of each operation", "0 to 30", ge=0, le=30)
+
+
+class DataConfig(Section):
+    dataset: str = key("dataset", "its name; with 'something' in it: something-something's scale, crop and flip")
+    modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files, decoded on the fly")
+    num_segments: int = key(8, "T, frames of a clip", "frames", ge=1)
+    seg_length: int = key(1, "consecutive frames taken in each segment", "frames", ge=1)
+    batch_size: int = key(8, "clips a process takes at a time", "clips per process", ge=1)
+    workers: int = key(4, "loader processes of each process; 0 loads in the process itself", "processes", ge=0)
+    num_classes: int = key(400, "K, classes in label_list", "classes", ge=1)
+    image_tmpl: str = key("img_{:05d}.jpg", "file name of a frame, with its number in braces")
+    train_root: str = key("", "folder that the paths of train_list start from; empty: the current folder")
+    train_list: str | None = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
+    val_root: str = key("", "folder that the paths of val_list start from; empty: the current folder")
+    val_list: str | None = key(None, "validation videos, like train_list")
+    label_list: str | None = key(None, "class descriptions: CSV `id,name`")
+    index_bias: int = key(1, "number of a video's first frame in its file name", "", ge=0)
+    input_size: int = key(224, "side of the square that the image tower sees", "pixels", ge=8)
+    randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision's)")
+    random_shift: bool = key(True, "training: a random frame inside each segment; false: the validation frames")
+    shot: int = key(0, "few-shot training: videos a class; 0 takes all", "videos per class", ge=0)
+    shot_seed: int = key(0, "seed of the few-shot picks", "", ge=0)
+    dense: bool = key(False, "dense sampling from a window of 128 frames instead of uniform sampling over the video")
+    decoder: Literal["pyav", "decord", "torchcodec"] = key(
+        "pyav", "reader of video files; the last two are installed apart"
+    )
+    flip: float = key(0.5, "probability to mirror a training clip; 0 where left and right are classes", "", ge=0, le=1)
+    grayscale: float = key(0.2, "probability that a training clip loses its colours", "", ge=0, le=1)
+    area_range: list[float] = key(
+        lambda: [0.08, 1.0],
+        "smallest and largest random-resized crop",
+        "share of the frame",
+        min_length=2,
+        max_length=2,
+    )
+    allow_outside_root: bool = key(False, "list paths may be absolute or leave their root by `..`")
+
+
+class NetworkConfig(Section):
+    arch: str = key(
+        "ViT-B/32",
+        "CLIP's or open_clip's model name (ViT-B/32, RN50 ...), or the path of an OpenAI-format file",
+    )
+    weights: str = key(
+        "openai",
+        "weights tag, path of a weights file, or `none` (random); unused where arch is a path",
+    )
+    init: bool = key(True, "true: all of CLIP's weights; false: only the image tower's")
+    tm: Literal[False, "tsm", "tokenshift", "tokent1d"] = key(False, "temporal addition inside the image tower")
+    drop_out: float = key(
+        0.0,
+        "attention dropout and stochastic depth of the image tower's last block, less before",
+        "",
+        ge=0,
+        lt=1,
+    )
+    emb_dropout: float = key(0.0, "dropout of the image tower's embeddings before ln_pre", "", ge=0, lt=1)
+    sim_header: Annotated[Literal["Transf", "None"], BeforeValidator(_none_string)] = key(
+        "Transf", "temporal head. Transf: six transformer blocks over the frame embeddings; None: their mean"
+    )
+    joint_st: bool = key(False, "one sequence of all frames' patches (joint space-time attention); no head")
+    fix_text: bool = key(True, "the text tower is frozen")
+    fix_video: bool = key(False, "the image tower is frozen")
+    prompt: str = key("a video of a person {}.", "sentence around a class name; `{}` is the name")
+
+
+class SolverConfig(Section):
+    type: Literal["cosine", "multistep"] = key("cosine", "decay of the learning rate after the warm-up")
+    epochs: int = key(30, "length of the training", "epochs", ge=1)
+    start_epoch: int = key(0, "first epoch; `resume` overrides it", "epochs", ge=0)
+    optim: Literal["adamw", "adam", "sgd"] = key("adamw", "optimiser")
+    lr: float = key(5e-5, "learning rate of everything but the image tower and the logit scale", "", gt=0)
+    lr_warmup_step: float = key(5, "linear warm-up from 0", "epochs", ge=0)
+    lr_decay_step: int | list[int] = key(15, "multistep: x0.1 every so many epochs, or at each of a list", "epochs")
+    momentum: float = key(0.9, "momentum of sgd", "", ge=0, lt=1)
+    weight_decay: float = key(0.2, "weight decay, of every parameter", "", ge=0)
+    loss_type: Literal["CE", "NCE", "DS"] = key(
+        "CE", "CE: cross-entropy over the class texts; NCE, DS: video-text contrast"
+    )
+    evaluate: bool = key(False, "validate once and stop, without training")
+    clip_ratio: float = key(0.1, "learning rate of the image tower and the logit scale", "share of lr", ge=0)
+    grad_accumulation_steps: int = key(1, "batches summed into one optimiser step", "batches", ge=1)
+    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+        "auto", "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU"
+    )
+    clip_grad_norm: float | None = key(None, "largest norm of the whole gradient; null: unlimited", "", gt=0)
+    activation_checkpointing: bool = key(False, "recompute blocks in the backward pass: less memory, slower")
+
+
+class LoggingConfig(Section):
+    print_freq: int = key(10, "a console line every so many optimiser steps", "steps", ge=1)
+    eval_freq: int = key(5, "validation every so many epochs, and after the last", "epochs", ge=1)
+    run_dir: str | None = key(None, "run folder; null: exp/<config's name>/<date-time>")
+    cache_dir: str = key("exp/cache", "folder of what is computed once and shared by runs, as text embeddings")
+    tensorboard: bool = key(True, "write TensorBoard event files into the run folder")
+
+
+class Config(Section):
+    resume: str | None = key(None, "checkpoint to go on from: weights, optimiser, schedule position, random states")
+    pretrain: str | None = key(None, "video checkpoint to start from: its weights only")
+    seed: int = key(1024, "seed of everything random", "", ge=0)
+    data: DataConfig = key(DataConfig, "")
+    network: NetworkConfig = key(NetworkConfig, "")
+    solver: SolverConfig = key(SolverConfig, "")
+    logging: LoggingConfig = key(LoggingConfig, "")
+
+
+Purpose = Literal["train", "test", "predict"]
+
+
+class Rule(NamedTuple):
+    """A rule over several keys. `broken(config)` means a fault; skipped where one of its keys is itself at fault."""
+
+    keys: tuple[str, ...]
+    broken: Callable[[Config], bool]
+    message: str
+    purposes: tuple[Purpose, ...] = ("train", "test", "predict")
+
+
+def _is_bad_template(template: str) -> bool:
+    try:
+        return template.format(1) == template.format(2)
+    except (ValueError, IndexError, KeyError):
+        return True
+
+
+RULES = (
+    Rule(
+        ("data.train_list",),
+        lambda c: not c.data.train_list,
+        "is required; give the list of training videos",
+        ("train",),
+    ),
+    Rule(
+        ("data.val_list",),
+        lambda c: not c.data.val_list,
+        "is required; give the list of validation videos",
+        ("train", "test"),
+    ),
+    Rule(
+        ("data.label_list",),
+        lambda c: not c.data.label_list,
+        "is required; give the CSV of class descriptions",
+        ("train", "test"),
+    ),
+    Rule(
+        ("data.image_tmpl", "data.modality"),
+        lambda c: c.data.modality == "RGB" and _is_bad_template(c.data.image_tmpl),
+        "must be a file name with the frame's number in braces, as img_{:05d}.jpg",
+    ),
+    Rule(
+        ("data.area_range",),
+        lambda c: not 0 < c.data.area_range[0] <= c.data.area_range[1] <= 1,
+        "must be two shares with 0 < smallest <= largest <= 1, as [0.08, 1.0]",
+    ),
+    Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must hold {} where the class name goes"),
+    Rule(
+        ("network.joint_st", "network.sim_header"),
+        lambda c: c.network.joint_st and c.network.sim_header != "None",
+        "joint_st gives one embedding a video and leaves a head nothing to do; set sim_header to None",
+    ),
+    Rule(
+        ("network.joint_st", "network.tm"),
+        lambda c: c.network.joint_st and bool(c.network.tm),
+        "joint_st has no frames of its own to shift; set tm to False",
+    ),
+    Rule(
+        ("solver.start_epoch", "solver.epochs"),
+        lambda c: c.solver.start_epoch >= c.solver.epochs,
+        "start_epoch must be below epochs",
+        ("train",),
+    ),
+    Rule(
+        ("solver.lr_decay_step", "solver.type"),
+        lambda c: (
+            c.solver.type == "multistep"
+            and (
+                c.solver.lr_decay_step <= 0
+                if isinstance(c.solver.lr_decay_step, int)
+                else not c.solver.lr_decay_step
+                or min(c.solver.lr_decay_step) <= 0
+                or sorted(set(c.solver.lr_decay_step)) != c.solver.lr_decay_step
+            )
+        ),
+        "must be a positive number of epochs or a rising list of epochs",
+    ),
+    Rule(
+        ("solver.lr_warmup_step", "solver.epochs"),
+        lambda c: c.solver.lr_warmup_step > c.solver.epochs,
+        "the warm-up is longer than the training; lower lr_warmup_step",
+        ("train",),
+    ),
+    Rule(
+        ("resume", "pretrain"),
+        lambda c: bool(c.resume) and bool(c.pretrain),
+        "are both given; resume goes on with a run, pretrain starts a new one: keep one",
+        ("train",),
+    ),
+)
+
+
+def dotted_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, Any]:
+    """Every key of the schema, dotted, with its pydantic field; sections themselves left out."""
+    found = {}
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            found |= dotted_keys(field.annotation, f"{prefix}{name}.")
+        else:
+            found[f"{prefix}{name}"] = field
+    return found
