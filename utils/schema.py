@@ -217,12 +217,6 @@ RULES = (
         "must be a positive number of epochs or a rising list of epochs",
     ),
     Rule(
-        ("solver.lr_warmup_step", "solver.epochs"),
-        lambda c: c.solver.lr_warmup_step > c.solver.epochs,
-        "the warm-up is longer than the training; lower lr_warmup_step",
-        ("train",),
-    ),
-    Rule(
         ("resume", "pretrain"),
         lambda c: bool(c.resume) and bool(c.pretrain),
         "are both given; resume goes on with a run, pretrain starts a new one: keep one",

@@ -1,0 +1,71 @@
+"""The house's arrows, ceilings and habits, read off the syntax trees (docs/layout.md)."""
+
+import ast
+import subprocess
+from pathlib import Path
+
+import pytest
+
+REPO = Path(__file__).parents[1]
+ROOMS = ("clip", "datasets", "modules", "utils")
+STORIES = ("train", "test", "test_zeroshot", "predict")
+MAY_IMPORT = {
+    "clip": {"clip"},
+    "utils": {"utils"},
+    "datasets": {"datasets", "utils"},
+    "modules": {"modules", "clip", "utils"},
+    "stories": set(ROOMS),
+    "scripts": {*ROOMS, "scripts"},
+    "tests": {*ROOMS, "tests"},
+    "benchmarks": {*ROOMS, "benchmarks"},
+}
+OURS = {*ROOMS, *STORIES, "scripts", "tests", "benchmarks"}
+# clip/ tells its users' mistakes through the one exception that entry scripts know.
+SHARED_BY_ALL = {"utils.errors"}
+
+FILES = sorted(
+    Path(line)
+    for line in subprocess.run(
+        ["git", "ls-files", "-co", "--exclude-standard", "*.py"], cwd=REPO, capture_output=True, text=True, check=True
+    ).stdout.splitlines()
+    if (REPO / line).exists()
+)
+
+
+def room_of(path: Path) -> str:
+    return path.parts[0] if len(path.parts) > 1 else "stories"
+
+
+def imports_of(tree: ast.AST) -> set[str]:
+    found = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"line {node.lineno}: a relative import"
+            found.add(node.module)
+    return found
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_imports_follow_the_arrows(path):
+    tree = ast.parse((REPO / path).read_text(encoding="utf-8"))
+    ours = {name for name in imports_of(tree) if name.split(".")[0] in OURS} - SHARED_BY_ALL
+    allowed = MAY_IMPORT[room_of(path)]
+    wrong = sorted(name for name in ours if name.split(".")[0] not in allowed)
+    assert not wrong, f"{path} must not import {wrong}"
+
+
+@pytest.mark.parametrize("path", FILES, ids=str)
+def test_files_and_functions_stay_readable(path):
+    text = (REPO / path).read_text(encoding="utf-8")
+    assert len(text.splitlines()) <= 400, f"{path} has more than 400 lines"
+    for node in ast.walk(ast.parse(text)):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            length = node.end_lineno - node.lineno + 1
+            ceiling = 120 if node.name == "main" else 60
+            assert length <= ceiling, f"{path}:{node.lineno} {node.name} has {length} lines, over {ceiling}"
+
+
+def test_the_walk_sees_the_rooms():
+    assert set(ROOMS) <= {room_of(path) for path in FILES}

@@ -1,0 +1,100 @@
+"""Checkpoints: whole, altered, torn, hostile."""
+
+import os
+import pickle
+
+import pytest
+import torch
+
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.hashing import content_hash, file_hash
+
+
+def state():
+    return {
+        "epoch": 3,
+        "model_state_dict": {"visual.proj": torch.randn(4, 5), "logit_scale": torch.tensor(4.6)},
+        "optimizer_state_dict": {"state": {0: {"exp_avg": torch.randn(3)}}, "param_groups": [{"betas": (0.9, 0.999)}]},
+        "config": "seed: 1\n",
+    }
+
+
+def test_round_trip(tmp_path):
+    before = state()
+    save_checkpoint(tmp_path / "a.pt", before)
+    after = load_checkpoint(tmp_path / "a.pt")
+    assert content_hash(after) == content_hash(before) and after["optimizer_state_dict"]["param_groups"][0][
+        "betas"
+    ] == (0.9, 0.999)
+    assert [p.name for p in tmp_path.iterdir()] == ["a.pt"]
+
+
+def test_published_layout_has_no_hash_and_loads(tmp_path):
+    torch.save({"epoch": 29, "model_state_dict": {"logit_scale": torch.tensor(1.0)}}, tmp_path / "p.pt")
+    assert load_checkpoint(tmp_path / "p.pt")["epoch"] == 29
+
+
+def test_altered_torn_missing_and_hostile_files_are_named(tmp_path):
+    path = tmp_path / "a.pt"
+    save_checkpoint(path, state())
+    whole = torch.load(path, weights_only=True)
+    whole["model_state_dict"]["logit_scale"] += 1
+    torch.save(whole, tmp_path / "altered.pt")
+    (tmp_path / "torn.pt").write_bytes(path.read_bytes()[:-200])
+    (tmp_path / "empty.pt").write_bytes(b"")
+    (tmp_path / "text.pt").write_text("hello")
+
+    class Bomb:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "exploded"),)
+
+    torch.save({"epoch": Bomb()}, tmp_path / "bomb.pt")
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb()))
+    torch.save([1, 2], tmp_path / "list.pt")
+    parts = {
+        "altered": "was altered",
+        "torn": "use another copy",
+        "empty": "use another copy",
+        "text": "use another copy",
+        "bomb": "never loaded",
+        "plain": "never loaded",
+        "list": "holds a list",
+        "absent": "no such checkpoint",
+    }
+    for name, part in parts.items():
+        with pytest.raises(UserError, match=part) as error:
+            load_checkpoint(tmp_path / f"{name}.pt")
+        assert f"{name}.pt" in str(error.value) and "\n" not in str(error.value)
+    assert not (tmp_path / "exploded").exists()
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    path = tmp_path / "a.txt"
+    path.write_text("old")
+    with pytest.raises(RuntimeError), atomic_path(path) as temporary:
+        temporary.write_text("half")
+        raise RuntimeError
+    assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
+
+
+def test_content_hash_sees_values_types_and_names_not_order():
+    a, b = torch.arange(4.0), torch.arange(4.0).reshape(2, 2)
+    assert content_hash({"a": a, "b": 1}) == content_hash({"b": 1, "a": a.clone()})
+    different = [
+        {"a": a},
+        {"a": b},
+        {"a": a.double()},
+        {"b": a},
+        {"a": a + 1e-6},
+        {"a": a.tolist()},
+        {"a": 1},
+        {"a": "1"},
+    ]
+    assert len({content_hash(tree) for tree in different}) == len(different)
+
+
+def test_file_hash(tmp_path):
+    (tmp_path / "x").write_bytes(b"abc")
+    assert file_hash(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"

@@ -1,0 +1,169 @@
+"""Config files: what loads, what is refused, and how it is said."""
+
+from pathlib import Path
+
+import pytest
+import yaml
+
+from utils.config import dump_config, load_config
+from utils.errors import UserError
+from utils.schema import Config, dotted_keys
+
+MINIMAL = "data:\n  train_list: train.txt\n  val_list: val.txt\n  label_list: labels.csv\n"
+
+PUBLISHED = """
+resume:
+pretrain:
+seed: 1024
+data:
+    dataset: kinetics400
+    modality: RGB
+    num_segments: 8
+    seg_length: 1
+    batch_size: 32
+    workers: 8
+    num_classes: 400
+    image_tmpl: 'img_{:05d}.jpg'
+    train_root: '/data/k400/frames'
+    train_list: 'lists/k400/train.txt'
+    val_root: '/data/k400/frames'
+    val_list: 'lists/k400/val.txt'
+    label_list: 'lists/kinetics_400_labels.csv'
+    index_bias: 1
+    input_size: 224
+    randaug:
+        N: 0
+        M: 0
+    random_shift: True
+network:
+    arch: ViT-L/14
+    init: True
+    tm: False
+    drop_out: 0.0
+    emb_dropout: 0.0
+    type: clip_k400
+    sim_header: None
+    joint_st: False
+    drop: 0
+    fix_text: True
+    fix_video: False
+solver:
+    type: cosine
+    epochs: 30
+    start_epoch: 0
+    epoch_offset: 0
+    optim: adamw
+    lr: 5.e-5
+    lr_warmup_step: 5
+    momentum: 0.9
+    weight_decay: 0.2
+    lr_decay_step: 15
+    loss_type: CE
+    evaluate: False
+    clip_ratio: 0.1
+    grad_accumulation_steps: 1
+logging:
+    print_freq: 10
+    eval_freq: 5
+"""
+
+
+def write(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path
+
+
+def faults(tmp_path: Path, text: str, overrides=(), purpose="train") -> str:
+    with pytest.raises(UserError) as error:
+        load_config(write(tmp_path, text), list(overrides), purpose)
+    return str(error.value)
+
+
+def test_published_shape_loads_with_a_warning_for_each_meaningless_key(tmp_path):
+    config, warnings = load_config(write(tmp_path, PUBLISHED))
+    assert config.network.sim_header == "None" and config.network.tm is False
+    assert config.solver.lr == 5e-5 and config.resume is None
+    assert [w.split(": ")[1].split()[0] for w in warnings] == ["network.type", "network.drop", "solver.epoch_offset"]
+
+
+def test_numbers_that_yaml_1_1_reads_as_text(tmp_path):
+    config, _ = load_config(
+        write(tmp_path, MINIMAL + "solver: {lr: 5e-5, weight_decay: 1}\n"), ["solver.clip_ratio=1e-2"]
+    )
+    assert (config.solver.lr, config.solver.weight_decay, config.solver.clip_ratio) == (5e-5, 1.0, 0.01)
+
+
+def test_all_faults_come_at_once_with_line_and_nearest_key(tmp_path):
+    text = (
+        MINIMAL + "  batch_sizee: 4\n  input_size: big\nsolver:\n  lr: -1\n  epochs: 3\n  start_epoch: 3\nnetwrk: {}\n"
+    )
+    message = faults(tmp_path, text, ["data.lr=1", "solver.optim=lion"])
+    path = tmp_path / "config.yaml"
+    for part in (
+        f"{path}:5: data.batch_sizee: unknown key; did you mean data.batch_size?",
+        f"{path}:6: data.input_size: must be",
+        f"{path}:8: solver.lr: must be greater than 0, not -1",
+        "solver.start_epoch and solver.epochs: start_epoch must be below epochs",
+        f"{path}:11: netwrk: unknown key",
+        "command line: data.lr: unknown key; did you mean solver.lr?",
+        "command line: solver.optim: must be 'adamw', 'adam' or 'sgd', not 'lion'",
+    ):
+        assert part in message, message
+    assert message.startswith("7 faults")
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "part"),
+    [
+        ("", (), "is empty"),
+        ("- a\n- b\n", (), "no mapping"),
+        ("data: [\n", (), "not valid YAML"),
+        ("seed: 1\nseed: 2\n", (), "stands twice, in lines 1 and 2"),
+        ("data: 3\n", (), "must be a section"),
+        (MINIMAL, ("nonsense",), "is no override"),
+        (MINIMAL + "seed: true\n", (), "seed: must be"),
+        (MINIMAL + "seed: 1.5\n", (), "seed: must be"),
+        (MINIMAL, ("data.image_tmpl=img.jpg",), "frame's number in braces"),
+        (MINIMAL, ("data.area_range=[0.9, 0.1]",), "smallest <= largest"),
+        (MINIMAL, ("network.prompt=a video",), "{}"),
+        (MINIMAL, ("network.joint_st=true",), "set sim_header to None"),
+        (MINIMAL, ("network.joint_st=true", "network.sim_header=None", "network.tm=tsm"), "set tm to False"),
+        (MINIMAL, ("solver.type=multistep", "solver.lr_decay_step=[9, 3]"), "rising list"),
+        (MINIMAL, ("resume=a.pt", "pretrain=b.pt"), "keep one"),
+        ("seed: 1\n", (), "data.train_list: is required"),
+    ],
+)
+def test_refused(tmp_path, text, overrides, part):
+    assert part in faults(tmp_path, text, overrides)
+
+
+def test_files_that_are_no_config(tmp_path):
+    with pytest.raises(UserError, match="no such config file"):
+        load_config(tmp_path / "absent.yaml")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
+    with pytest.raises(UserError, match="not a text file"):
+        load_config(tmp_path / "binary.yaml")
+
+
+def test_a_test_needs_no_training_list(tmp_path):
+    path = write(tmp_path, "data: {val_list: v, label_list: l}\n")
+    assert load_config(path, purpose="test").config.data.train_list is None
+
+
+def test_a_prompt_override_is_taken_as_it_is(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    assert load_config(path, ["network.prompt={}"]).config.network.prompt == "{}"
+    assert load_config(path, ["network.prompt=a {}: b"]).config.network.prompt == "a {}: b"
+
+
+def test_the_resolved_config_reads_back_equal(tmp_path):
+    config, _ = load_config(write(tmp_path, PUBLISHED), ["data.randaug.N=2", "solver.clip_grad_norm=1.0"])
+    (tmp_path / "again.yaml").write_text(dump_config(config), encoding="utf-8")
+    assert load_config(tmp_path / "again.yaml").config == config
+
+
+def test_every_key_is_described():
+    for name, field in dotted_keys().items():
+        assert field.description, name
+    assert yaml.safe_load(dump_config(Config())).keys() == Config.model_fields.keys()
