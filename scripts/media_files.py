@@ -6,10 +6,17 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+from tqdm import tqdm
+
 VIDEO_SUFFIXES = frozenset(
     [".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"]
     + [".webm", ".wmv"]
 )
+
+
+def walk(root: Path) -> tqdm:
+    """os.walk through links too, with a count of folders on show once it takes seconds."""
+    return tqdm(os.walk(root, followlinks=True), desc=f"looking through {root}", unit="folder", delay=3)
 
 
 @dataclass(frozen=True)
@@ -24,7 +31,7 @@ class FrameFolders:
 def find_videos(root: Path) -> list[str]:
     """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden folders are left out."""
     found = []
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         relative = Path(folder).relative_to(root)
         found += [
@@ -40,7 +47,7 @@ def find_frame_folders(root: Path, template: str) -> FrameFolders:
     before, after = re.split(r"\{:0?\d*d\}", template)
     pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     numbers: dict[str, tuple[int, int, int]] = {}  # folder -> first, last, how many
-    for folder, subfolders, files in os.walk(root, followlinks=True):
+    for folder, subfolders, files in walk(root):
         subfolders[:] = [name for name in subfolders if not name.startswith(".")]
         matches = [
             int(match[1])

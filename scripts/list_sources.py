@@ -1,0 +1,201 @@
+"""Reads what each data set's authors publish: which clips are in which split, and of which class.
+
+Every reader returns samples in the order of the file; nothing here looks at the videos themselves. A file that is not
+of the expected form is a UserError "file:line: ...".
+"""
+
+import csv
+import json
+import math
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A clip of a split. `candidates`: the names it may have on disk, most exact first, without a video's suffix."""
+
+    candidates: tuple[str, ...]
+    class_name: str
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of an untrimmed video, in seconds."""
+
+    start_s: float
+    end_s: float
+    class_name: str
+
+
+@dataclass(frozen=True)
+class UntrimmedVideo:
+    """A video of ActivityNet with its annotated segments."""
+
+    id: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        return (f"v_{self.id}", self.id)
+
+
+def read_lines(path: Path) -> list[tuple[int, str]]:
+    """(line number from 1, text) of the lines that are not blank; UserError if there is no such file."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    lines = path.read_text(encoding="utf-8-sig").splitlines()
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_json(path: Path, kind: type) -> Any:
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
+    if not isinstance(content, kind):
+        raise UserError(
+            f"{path}: holds a {type(content).__name__} where a {kind.__name__} is expected; is it another file?"
+        )
+    return content
+
+
+# UCF101: ucfTrainTestlist/classInd.txt "1 ApplyEyeMakeup"; trainlist01.txt "ApplyEyeMakeup/v_..._c01.avi 1";
+# testlist01.txt the same without the number.
+def read_ucf101_classes(folder: Path) -> list[str]:
+    path = folder / "classInd.txt"
+    names = []
+    for number, line in read_lines(path):
+        fields = line.split()
+        if len(fields) != 2 or fields[0] != str(len(names) + 1):
+            raise UserError(f'{path}:{number}: "{line}" is not "{len(names) + 1} ClassName"')
+        names.append(fields[1])
+    return names
+
+
+def read_ucf101_split(folder: Path, split: int) -> dict[str, list[Sample]]:
+    """{"train", "val"} of split 1, 2 or 3; the test list is the protocol's validation."""
+    samples: dict[str, list[Sample]] = {}
+    for part, name in (("train", f"trainlist{split:02d}.txt"), ("val", f"testlist{split:02d}.txt")):
+        samples[part] = []
+        for number, line in read_lines(folder / name):
+            video = line.split()[0]
+            if video.count("/") != 1 or not video.endswith(".avi"):
+                raise UserError(f'{folder / name}:{number}: "{line}" is not "ClassName/video.avi"')
+            samples[part].append(Sample((video.removesuffix(".avi"),), video.split("/")[0]))
+    return samples
+
+
+# HMDB51: testTrainMulti_7030_splits/brush_hair_test_split1.txt "video.avi 1": 0 unused, 1 training, 2 testing.
+HMDB51_PARTS = {"1": "train", "2": "val"}
+
+
+def read_hmdb51_classes(folder: Path) -> list[str]:
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder")
+    suffix = "_test_split1.txt"
+    names = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+    if not names:
+        raise UserError(f"{folder}: no file *{suffix} in it; give the folder testTrainMulti_7030_splits")
+    return names
+
+
+def read_hmdb51_split(folder: Path, split: int) -> dict[str, list[Sample]]:
+    samples: dict[str, list[Sample]] = {"train": [], "val": []}
+    for class_name in read_hmdb51_classes(folder):
+        path = folder / f"{class_name}_test_split{split}.txt"
+        for number, line in read_lines(path):
+            fields = line.split()
+            if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
+                raise UserError(f'{path}:{number}: "{line}" is not "video.avi 0", 1 or 2')
+            if fields[1] in HMDB51_PARTS:
+                video = fields[0].removesuffix(".avi")
+                samples[HMDB51_PARTS[fields[1]]].append(Sample((f"{class_name}/{video}",), class_name))
+    return samples
+
+
+# Kinetics-400, -600, -700: CSV with a header; the order of the columns differs between releases.
+KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
+
+
+def read_kinetics_csv(path: Path) -> list[Sample]:
+    """Clips are looked for as youtube_id_SSSSSS_EEEEEE (the official downloader's name), then as youtube_id."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    samples = []
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        absent = [name for name in KINETICS_COLUMNS if name not in (reader.fieldnames or ())]
+        if absent:
+            raise UserError(
+                f"{path}:1: no column {', '.join(absent)}; expected a header with {', '.join(KINETICS_COLUMNS)}"
+            )
+        for row in reader:
+            try:
+                start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+            except (TypeError, ValueError) as error:
+                raise UserError(f"{path}:{reader.line_num}: time_start or time_end is not a number") from error
+            if not row["label"]:
+                raise UserError(f"{path}:{reader.line_num}: no label")
+            youtube_id = row["youtube_id"]
+            samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), row["label"]))
+    return samples
+
+
+# ActivityNet 1.3: {"database": {id: {"subset", "duration", "annotations": [{"segment": [s, e], "label"}]}}}.
+def read_activitynet(path: Path) -> dict[str, list[UntrimmedVideo]]:
+    """{"training", "validation"}; the test subset has no annotations."""
+    database = read_json(path, dict).get("database")
+    if not isinstance(database, dict):
+        raise UserError(f'{path}: no "database" in it; give activity_net.v1-3.min.json')
+    videos: dict[str, list[UntrimmedVideo]] = {"training": [], "validation": []}
+    for id, entry in database.items():
+        try:
+            if entry["subset"] not in videos:
+                continue
+            segments = tuple(Segment(*map(float, part["segment"]), part["label"]) for part in entry["annotations"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: video {id} has no subset, or an annotation without segment or label") from error
+        if not segments:
+            raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
+        videos[entry["subset"]].append(UntrimmedVideo(id, segments))
+    return videos
+
+
+def main_class(video: UntrimmedVideo) -> str:
+    """The class with the most annotated seconds; of equals, the first annotated."""
+    seconds: dict[str, float] = {}
+    for segment in video.segments:
+        seconds[segment.class_name] = seconds.get(segment.class_name, 0.0) + segment.end_s - segment.start_s
+    return max(seconds, key=seconds.__getitem__)
+
+
+def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
+    """0-based frames of a segment: frame i shows the second i / fps. Empty if the segment lies past the video's end."""
+    first = math.floor(segment.start_s * fps)
+    stop = min(math.ceil(segment.end_s * fps), num_frames)
+    return range(first, stop)
+
+
+# Something-something v2: labels.json {"Doing something": "0"}; train.json, validation.json
+# [{"id": "78687", "template": "Doing [something]", ...}].
+def read_ssv2_classes(path: Path) -> list[str]:
+    by_id = {int(id): name for name, id in read_json(path, dict).items()}
+    if sorted(by_id) != list(range(len(by_id))):
+        raise UserError(f"{path}: ids are not 0 to {len(by_id) - 1}")
+    return [by_id[id] for id in sorted(by_id)]
+
+
+def read_ssv2_split(path: Path) -> list[Sample]:
+    samples = []
+    for position, entry in enumerate(read_json(path, list), 1):
+        if "id" not in entry or "template" not in entry:
+            raise UserError(f'{path}: entry {position} has no "id" or no "template"; the test set has no labels')
+        samples.append(Sample((str(entry["id"]),), re.sub(r"[\[\]]", "", entry["template"])))
+    return samples
