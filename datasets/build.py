@@ -1,0 +1,156 @@
+"""From a config to loaders: the one file of this room that reads `cfg`."""
+
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from datasets import lists
+from datasets.lists import ListEntry
+from datasets.loader import ClipLoader
+from datasets.readers import check_decoder, open_source
+from datasets.samplers import EvalBatches, TrainBatches, plan_epoch
+from datasets.transforms import (
+    SOMETHING_FLIP_PAIRS,
+    EvalTransform,
+    TrainTransform,
+    scale_for,
+    something_scale_for,
+)
+from datasets.video_dataset import FrameChooser, VideoDataset
+from utils.errors import UserError
+
+__all__ = [
+    "TrainEntries",
+    "build_eval_loader",
+    "build_train_loader",
+    "plan_epoch",
+    "read_entries",
+    "read_train_entries",
+]
+
+
+class TrainEntries(NamedTuple):
+    """What an epoch of training goes through.
+
+    Attributes:
+        entries: as long as the full list, in few-shot training the picks over and over.
+        num_short: entries left out for having fewer than 8 frames.
+        picks: few-shot training: the chosen entries, once each, to be written to the run folder; else None.
+    """
+
+    entries: list[ListEntry]
+    num_short: int
+    picks: list[ListEntry] | None
+
+
+def read_entries(cfg, list_path: str | Path) -> list[ListEntry]:
+    """All entries of an annotation list, by `cfg.data.modality`. Raises UserError for any fault in it."""
+    read = lists.read_frame_list if cfg.data.modality == "RGB" else lists.read_video_list
+    return read(list_path, cfg.data.num_classes, allow_outside_root=cfg.data.allow_outside_root)
+
+
+def read_train_entries(cfg) -> TrainEntries:
+    """The training list without its short entries, reduced to the few-shot picks where `cfg.data.shot` is set."""
+    entries, num_short = _without_short(read_entries(cfg, cfg.data.train_list), cfg.data.train_list)
+    if not cfg.data.shot:
+        return TrainEntries(entries, num_short, None)
+    positions = lists.pick_few_shot([entry.label for entry in entries], cfg.data.shot, cfg.data.shot_seed)
+    picks = [entries[position] for position in positions]
+    return TrainEntries(lists.repeat_to_length(picks, len(entries)), num_short, picks)
+
+
+def build_train_loader(cfg, world_size: int = 1, rank: int = 0, entries: list[ListEntry] | None = None) -> ClipLoader:
+    """The training loader of one process; `loader.start_epoch(epoch, start_sample)` before each iteration.
+
+    Args:
+        entries: of `read_train_entries(cfg)`; None reads them.
+
+    Raises:
+        UserError: for a fault in the list, or a decoder that is not installed.
+    """
+    data = cfg.data
+    if entries is None:
+        entries = read_train_entries(cfg).entries
+    something = _is_something(cfg)
+    transform = TrainTransform(
+        scale_size=_scale_size(cfg),
+        input_size=data.input_size,
+        multi_scale=something,
+        area_range=tuple(data.area_range),
+        flip_prob=data.flip,
+        grayscale_prob=data.grayscale,
+        flip_pairs=SOMETHING_FLIP_PAIRS if something else {},
+        randaug=(data.randaug.N, data.randaug.M),
+    )
+    choose = FrameChooser("train", data.num_segments, data.seg_length, data.dense, data.random_shift)
+    opener = _opener(cfg, data.train_root, data.train_list)
+    dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed)
+    batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed)
+    return ClipLoader(dataset, batches, workers=data.workers, stack=True)
+
+
+def build_eval_loader(
+    cfg,
+    world_size: int = 1,
+    rank: int = 0,
+    *,
+    testing: bool,
+    num_crops: int = 1,
+    num_clips: int = 1,
+    dense: bool | None = None,
+    entries: list[ListEntry] | None = None,
+) -> ClipLoader:
+    """The loader of one process over the validation list; `make_views` cuts the crops on the device.
+
+    Args:
+        testing: True: the test rules (`num_clips` clips of every video). False: validation during training (one clip,
+            entries with fewer than 8 frames left out).
+        dense: None takes `cfg.data.dense`.
+        entries: of the validation list, none left out here; None reads the list.
+
+    Raises:
+        UserError: for a fault in the list, or a decoder that is not installed.
+    """
+    data = cfg.data
+    assert testing or (num_clips == 1 and num_crops == 1)
+    if entries is None:
+        entries = read_entries(cfg, data.val_list)
+        if not testing:
+            entries, _ = _without_short(entries, data.val_list)
+    dense = data.dense if dense is None else dense
+    choose = FrameChooser("test" if testing else "val", data.num_segments, data.seg_length, dense, num_clips=num_clips)
+    transform = EvalTransform(_scale_size(cfg), data.input_size, num_crops)
+    opener = _opener(cfg, data.val_root, data.val_list)
+    dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed)
+    batches = EvalBatches(len(entries), data.batch_size, world_size, rank)
+    return ClipLoader(dataset, batches, workers=data.workers, stack=False)
+
+
+def _opener(cfg, root: str, list_path: str) -> partial:
+    """Entry -> opened source, with the config's reader."""
+    if cfg.data.modality == "video":
+        check_decoder(cfg.data.decoder)
+    return partial(
+        open_source,
+        root,
+        modality=cfg.data.modality,
+        list_path=list_path,
+        image_tmpl=cfg.data.image_tmpl,
+        index_bias=cfg.data.index_bias,
+        decoder=cfg.data.decoder,
+    )
+
+
+def _without_short(entries: list[ListEntry], list_path: str) -> tuple[list[ListEntry], int]:
+    kept, num_short = lists.drop_short_entries(entries)
+    if not kept:
+        raise UserError(f"{list_path}: every entry has fewer than {lists.MIN_TRAIN_FRAMES} frames")
+    return kept, num_short
+
+
+def _is_something(cfg) -> bool:
+    return "something" in cfg.data.dataset.lower()
+
+
+def _scale_size(cfg) -> int | tuple[int, int]:
+    return something_scale_for(cfg.data.input_size) if _is_something(cfg) else scale_for(cfg.data.input_size)

@@ -1,0 +1,65 @@
+"""What every reader gives: a number of frames, and the frames at given indices.
+
+Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H,W,3) memory (channels-last).
+"""
+
+from abc import ABC, abstractmethod
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+
+
+class FrameSource(ABC):
+    """An opened video or frame folder. A context manager: leaving it closes the files.
+
+    Attributes:
+        name: path of the video or folder, and the list line that promised it: how errors name it.
+        num_frames: frames in it; indices run from 0 to num_frames - 1.
+    """
+
+    name: str
+    num_frames: int
+
+    def read(self, indices: np.ndarray) -> torch.Tensor:
+        """(N,3,H,W) uint8 RGB, channels-last memory: the frames at `indices`, in that order, repeats allowed.
+
+        Each distinct frame is decoded once.
+
+        Raises:
+            UserError: for a frame that is missing or cannot be decoded, or whose size differs from the clip's first.
+        """
+        wanted, positions = np.unique(indices, return_inverse=True)
+        assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
+        frames = self._read_ascending(wanted)
+        if np.array_equal(positions, np.arange(len(wanted))):
+            return frames.permute(0, 3, 1, 2)
+        return frames[torch.from_numpy(positions)].permute(0, 3, 1, 2)
+
+    @abstractmethod
+    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+        """(N,H,W,3) uint8 contiguous: the frames at `wanted`, which are distinct and ascending."""
+
+    def close(self) -> None:  # noqa: B027  (a folder has nothing to close)
+        """Free the decoder and the files. The source is not usable afterwards."""
+
+    def __enter__(self) -> "FrameSource":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()
+
+
+def describe(path: object, listed_at: str) -> str:
+    """How an error names a source: its path, and the list line that promised it where there is one."""
+    return f"{path} (listed at {listed_at})" if listed_at else str(path)
+
+
+def check_same_size(name: str, which: str, size: tuple[int, int], first_size: tuple[int, int]) -> None:
+    """Raise UserError when a frame's (H, W) differs from the first frame's of its clip."""
+    if size != first_size:
+        raise UserError(
+            f"{name}: {which} is {size[1]}x{size[0]}, other frames of the clip are {first_size[1]}x{first_size[0]}; "
+            "all frames of a video must have one size"
+        )

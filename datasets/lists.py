@@ -1,0 +1,239 @@
+"""Annotation lists and class descriptions: text files in, checked entries out.
+
+A frame list has lines `path num_frames label`, a video list `path label`: fields split by white space and counted from
+the right, so a path may contain spaces. Blank lines are skipped; CRLF line ends and a byte order mark are accepted.
+Every fault is a `UserError` that starts with `file:line:` (or `file:` where no one line is at fault).
+"""
+
+import csv
+import io
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.errors import UserError
+
+MIN_TRAIN_FRAMES = 8
+"""Frame entries shorter than this are left out of training and validation (not of testing), as published."""
+
+_INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
+
+
+class ListEntry(NamedTuple):
+    """One line of an annotation list.
+
+    Attributes:
+        path: of the frame folder or the video file, relative to the list's root.
+        num_frames: frames promised by the list; None in a video list, where the file itself says.
+        label: class id in 0..K-1.
+        line: 1-based line number in the list.
+    """
+
+    path: str
+    num_frames: int | None
+    label: int
+    line: int
+
+
+def read_frame_list(path: str | Path, num_classes: int, *, allow_outside_root: bool = False) -> list[ListEntry]:
+    """Entries of a list of frame folders, in the file's order. Lines: `path num_frames label`.
+
+    Args:
+        path: the list file.
+        num_classes: K; labels must lie in 0..K-1.
+        allow_outside_root: accept absolute paths and paths whose `..` leaves the root.
+
+    Raises:
+        UserError: for any fault, as `file:line: ...`.
+    """
+    entries = []
+    for line, text in _numbered_lines(path):
+        where = f"{path}:{line}"
+        fields = text.rsplit(None, 2)
+        if len(fields) < 3:
+            what = "the num_frames column is missing" if len(fields) == 2 else "one column where three are needed"
+            raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
+        num_frames = _integer(fields[1], where, "num_frames")
+        if num_frames < 1:
+            raise UserError(f"{where}: num_frames is {num_frames}; a clip needs at least one frame")
+        _check_path(fields[0], where, allow_outside_root)
+        entries.append(ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes), line))
+    return _not_empty(entries, path)
+
+
+def read_video_list(path: str | Path, num_classes: int, *, allow_outside_root: bool = False) -> list[ListEntry]:
+    """Entries of a list of video files, in the file's order. Lines: `path label`. Arguments as `read_frame_list`.
+
+    Raises:
+        UserError: for any fault, as `file:line: ...`.
+    """
+    entries = []
+    for line, text in _numbered_lines(path):
+        where = f"{path}:{line}"
+        fields = text.rsplit(None, 1)
+        if len(fields) < 2:
+            raise UserError(f"{where}: one column where two are needed; a video list has lines 'path label'")
+        ending = fields[0].split()
+        if len(ending) > 1 and _INTEGER.fullmatch(ending[-1]):
+            raise UserError(
+                f"{where}: three columns where two are needed: this looks like a frame list "
+                "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
+            )
+        _check_path(fields[0], where, allow_outside_root)
+        entries.append(ListEntry(fields[0], None, _label(fields[1], where, num_classes), line))
+    return _not_empty(entries, path)
+
+
+def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN_FRAMES) -> tuple[list[ListEntry], int]:
+    """The entries with at least `min_frames` promised frames, and how many were left out.
+
+    Entries that promise no number (videos) are kept.
+    """
+    kept = [entry for entry in entries if entry.num_frames is None or entry.num_frames >= min_frames]
+    return kept, len(entries) - len(kept)
+
+
+def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
+    """Class names in the order of their ids, from a CSV with the header `id,name`.
+
+    Args:
+        path: the CSV file.
+        num_classes: K; the ids must be exactly 0..K-1, in any order. None: K is the number of lines.
+
+    Raises:
+        UserError: for any fault, as `file:line: ...`, or `file: ...` for an id that no line has.
+    """
+    rows = _csv_rows(path)
+    if not rows:
+        raise UserError(f"{path}: the file is empty; expected the header 'id,name' and one line per class")
+    header_line, header = rows[0]
+    if [field.strip().lower() for field in header] != ["id", "name"]:
+        raise UserError(f"{path}:{header_line}: the header is {','.join(header)!r}; expected 'id,name'")
+    if len(rows) == 1:
+        raise UserError(f"{path}: no class follows the header; expected one line 'id,name' per class")
+    size = len(rows) - 1 if num_classes is None else num_classes
+    names: dict[int, str] = {}
+    first_line: dict[int, int] = {}
+    for line, row in rows[1:]:
+        where = f"{path}:{line}"
+        if len(row) != 2:
+            hint = "; put a name that contains a comma in double quotes" if len(row) > 2 else ""
+            raise UserError(f"{where}: {len(row)} column(s) where two are needed, 'id,name'{hint}")
+        class_id = _integer(row[0].strip(), where, "class id")
+        if class_id in names:
+            raise UserError(f"{where}: class id {class_id} is already given on line {first_line[class_id]}")
+        if not 0 <= class_id < size:
+            raise UserError(
+                f"{where}: class id {class_id} is outside 0..{size - 1} ({_count_source(num_classes, size)})"
+            )
+        name = row[1].strip()
+        if not name:
+            raise UserError(f"{where}: class {class_id} has an empty name")
+        names[class_id], first_line[class_id] = name, line
+    missing = [class_id for class_id in range(size) if class_id not in names]
+    if missing:
+        shown = ", ".join(map(str, missing[:5])) + (" ..." if len(missing) > 5 else "")
+        raise UserError(f"{path}: no line for class id {shown}; the ids must cover 0..{size - 1}")
+    return [names[class_id] for class_id in range(size)]
+
+
+def pick_few_shot(labels: Sequence[int], shot: int, seed: int) -> np.ndarray:
+    """Positions of `shot` entries per class, ascending, int64: the few-shot training set.
+
+    Each class is shuffled by its own stream, seeded by (seed, class), and its first `shot` entries taken: the picks of
+    a class do not depend on the other classes, and a smaller shot is a subset of a larger one. A class with fewer
+    entries than `shot` gives all it has.
+    """
+    labels = np.asarray(labels, dtype=np.int64)
+    picks = []
+    for label in np.unique(labels):
+        positions = np.flatnonzero(labels == label)
+        picks.append(np.random.default_rng([seed, int(label)]).permutation(positions)[:shot])
+    return np.sort(np.concatenate(picks))
+
+
+def repeat_to_length(entries: Sequence[ListEntry], length: int) -> list[ListEntry]:
+    """`entries` over and over until there are `length` of them (a few-shot epoch is as long as the full list's)."""
+    return [entries[position % len(entries)] for position in range(length)]
+
+
+def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
+    """(1-based number, stripped text) of each non-blank line. A comment or a NUL byte is a fault."""
+    lines = []
+    for line, raw in enumerate(_read_text(path).split("\n"), start=1):
+        text = raw.strip()
+        if text.startswith("#"):
+            raise UserError(f"{path}:{line}: comments are not part of the list format; remove the line")
+        if "\0" in text:
+            raise UserError(f"{path}:{line}: the line contains a NUL byte; is this a text file?")
+        if text:
+            lines.append((line, text))
+    return lines
+
+
+def _csv_rows(path: str | Path) -> list[tuple[int, list[str]]]:
+    """(1-based number of its last line, fields) of each non-blank CSV row."""
+    reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
+    rows = []
+    try:
+        for row in reader:
+            if any(field.strip() for field in row):
+                rows.append((reader.line_num, row))
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not a valid CSV line ({error})") from None
+    return rows
+
+
+def _read_text(path: str | Path) -> str:
+    """The file as text. Raises UserError for a missing, unreadable or non-UTF-8 file."""
+    try:
+        data = Path(path).read_bytes()
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file") from None
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{path}: cannot be read ({reason})") from None
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data.count(b"\n", 0, error.start) + 1
+        raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def _integer(field: str, where: str, name: str) -> int:
+    if not _INTEGER.fullmatch(field):
+        raise UserError(f"{where}: {name} is {field!r}, not an integer")
+    return int(field)
+
+
+def _label(field: str, where: str, num_classes: int) -> int:
+    label = _integer(field, where, "label")
+    if not 0 <= label < num_classes:
+        raise UserError(
+            f"{where}: label {label} is outside 0..{num_classes - 1} ({_count_source(num_classes, num_classes)})"
+        )
+    return label
+
+
+def _count_source(num_classes: int | None, size: int) -> str:
+    return f"data.num_classes is {size}" if num_classes is not None else f"the file has {size} classes"
+
+
+def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
+    if allow_outside_root:
+        return
+    remedy = "list paths are relative to, and stay under, data.train_root or data.val_root"
+    if Path(entry_path).is_absolute():
+        raise UserError(f"{where}: {entry_path!r} is absolute; {remedy}")
+    if Path(os.path.normpath(entry_path)).parts[:1] == ("..",):
+        raise UserError(f"{where}: {entry_path!r} leaves its root folder; {remedy}")
+
+
+def _not_empty(entries: list[ListEntry], path: str | Path) -> list[ListEntry]:
+    if not entries:
+        raise UserError(f"{path}: the list is empty")
+    return entries

@@ -1,0 +1,118 @@
+"""A DataLoader whose batches cost one copy, and whose workers' mistakes of the user arrive as one line.
+
+A batch leaves its worker as one buffer in shared memory, whatever the shapes of its clips: a tensor costs an open file
+while it is in flight, and a copy of its bytes where its memory layout is changed.
+"""
+
+import math
+import multiprocessing
+import sys
+from collections.abc import Iterator
+
+import torch
+from torch.utils.data import DataLoader, get_worker_info
+
+from datasets.samplers import EvalBatches, TrainBatches
+from datasets.video_dataset import SampleKey, VideoDataset
+from utils.errors import UserError
+
+Batch = dict[str, torch.Tensor | list[torch.Tensor]]
+
+
+class ClipLoader:
+    """Iterates over batches of one process: {"frames", "label", "index", "weight"}.
+
+    Frames are uint8: in training (B,T,C,S,S), in evaluation a list of B tensors (clips,T,C,H,W); both over
+    channels-last memory. label, index int64 (B,); weight float32 (B,).
+
+    Args:
+        dataset: its items.
+        batches: its batch sampler.
+        workers: loader processes; 0 loads in this process.
+        stack: one tensor of frames (all of one shape), or a list.
+
+    Raises (while iterating):
+        UserError: of an item, as raised in its worker.
+    """
+
+    def __init__(self, dataset: VideoDataset, batches: TrainBatches | EvalBatches, *, workers: int, stack: bool):
+        self.dataset = dataset
+        self.batches = batches
+        self._stack = stack
+        # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
+        fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+        self._loader = DataLoader(
+            _Fetch(dataset),
+            batch_sampler=batches,
+            num_workers=workers,
+            collate_fn=_pack,
+            pin_memory=torch.cuda.is_available(),
+            persistent_workers=workers > 0,
+            multiprocessing_context="fork" if workers > 0 and fork else None,
+        )
+
+    def __len__(self) -> int:
+        """Batches of this process."""
+        return len(self.batches)
+
+    def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
+        """Training: the next iteration goes through `epoch`, from its sample `start_sample` on."""
+        self.batches.start(epoch, start_sample)
+
+    def __iter__(self) -> Iterator[Batch]:
+        for packed in self._loader:
+            if isinstance(packed, _Fault):
+                raise UserError(packed.message)
+            yield self._unpack(packed)
+
+    def _unpack(self, packed: dict) -> Batch:
+        frames = []
+        for flat, shape in zip(packed["flat"].split([math.prod(s) for s in packed["shapes"]]), packed["shapes"]):
+            frames.append(flat.view(shape).movedim(-1, -3))
+        if self._stack:
+            frames = packed["flat"].view(len(frames), *packed["shapes"][0]).movedim(-1, -3)
+        numbers = packed["numbers"]
+        return {
+            "frames": frames,
+            "label": numbers[0],
+            "index": numbers[1],
+            "weight": numbers[2].to(torch.float32),
+        }
+
+
+class _Fault:
+    """A UserError on its way out of a worker, as a value: raised there, it would arrive as a traceback in a string."""
+
+    def __init__(self, message: str):
+        self.message = message
+
+
+class _Fetch(torch.utils.data.Dataset):
+    """Fetches a whole batch; the first UserError takes the batch's place."""
+
+    def __init__(self, dataset: VideoDataset):
+        self._dataset = dataset
+
+    def __getitems__(self, keys: list[SampleKey]) -> list[dict] | _Fault:
+        try:
+            return [self._dataset[key] for key in keys]
+        except UserError as error:
+            return _Fault(str(error))
+
+
+def _pack(items: list[dict] | _Fault) -> dict | _Fault:
+    """All frames in one flat uint8 buffer, channels last (in shared memory inside a worker); the numbers in one tensor."""
+    if isinstance(items, _Fault):
+        return items
+    # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
+    frames = [item["frames"].movedim(-3, -1) for item in items]
+    size = sum(clip.numel() for clip in frames)
+    if get_worker_info() is None:
+        flat = torch.empty(size, dtype=torch.uint8)
+    else:
+        flat = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))
+    for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
+        part.view(clip.shape).copy_(clip)
+    numbers = torch.tensor([[item[name] for item in items] for name in ("label", "index")], dtype=torch.int64)
+    weights = torch.tensor([[int(item["weight"]) for item in items]], dtype=torch.int64)
+    return {"flat": flat, "shapes": [tuple(clip.shape) for clip in frames], "numbers": torch.cat([numbers, weights])}

@@ -1,0 +1,137 @@
+"""One interface to frame folders and videos: `open_source`. decord and torchcodec are imported only when asked for."""
+
+import importlib
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import torch
+
+from datasets.frame_folder import FrameFolder
+from datasets.frame_source import FrameSource, describe
+from datasets.lists import ListEntry
+from datasets.pyav_source import PyAVVideo
+from utils.errors import UserError
+
+
+def open_source(
+    root: str | Path,
+    entry: ListEntry,
+    *,
+    modality: str,
+    list_path: str | Path = "",
+    image_tmpl: str = "img_{:05d}.jpg",
+    index_bias: int = 1,
+    decoder: str = "pyav",
+) -> FrameSource:
+    """The opened video or frame folder of a list entry.
+
+    Args:
+        root: folder that the entry's path is relative to.
+        modality: "RGB" (frame folders) or "video".
+        list_path: of the list that the entry is from; errors then name its line.
+        image_tmpl, index_bias: file name of a frame and number of the first one ("RGB" only).
+        decoder: "pyav", "decord" or "torchcodec" ("video" only).
+
+    Raises:
+        UserError: when it cannot be opened, or the decoder is not installed.
+    """
+    path = Path(root) / entry.path
+    listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""
+    if modality == "RGB":
+        return FrameFolder(path, entry.num_frames, image_tmpl, index_bias, listed_at)
+    assert modality == "video", modality
+    return _VIDEO_SOURCES[decoder](path, listed_at)
+
+
+def check_decoder(decoder: str) -> None:
+    """Raise UserError when the package behind `data.decoder` is not installed."""
+    if decoder != "pyav":
+        _optional(decoder)
+
+
+class DecordVideo(FrameSource):
+    """As `PyAVVideo`, by decord (single-threaded). Raises UserError where decord reports a fault."""
+
+    def __init__(self, path: str | Path, listed_at: str = ""):
+        self.name = describe(path, listed_at)
+        decord = _optional("decord")
+        _check_is_file(path, self.name)
+        try:
+            self._reader = decord.VideoReader(str(path), num_threads=1)
+            self.num_frames = len(self._reader)
+        except (decord.DECORDError, RuntimeError) as error:
+            raise _undecodable(self.name, "decord", error) from None
+        self._error = decord.DECORDError
+        _check_has_frames(self)
+
+    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+        try:
+            return torch.from_numpy(self._reader.get_batch(wanted.tolist()).asnumpy())
+        except (self._error, RuntimeError) as error:
+            raise _undecodable(self.name, "decord", error) from None
+
+    def close(self) -> None:
+        self._reader = None
+
+
+class TorchCodecVideo(FrameSource):
+    """As `PyAVVideo`, by torchcodec (single-threaded, exact seeking). Raises UserError where it reports a fault."""
+
+    def __init__(self, path: str | Path, listed_at: str = ""):
+        self.name = describe(path, listed_at)
+        decoders = _optional("torchcodec", "torchcodec.decoders")
+        _check_is_file(path, self.name)
+        try:
+            self._reader = decoders.VideoDecoder(
+                str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
+            )
+            self.num_frames = len(self._reader)
+        except (RuntimeError, ValueError) as error:
+            raise _undecodable(self.name, "torchcodec", error) from None
+        _check_has_frames(self)
+
+    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+        try:
+            return self._reader.get_frames_at(wanted.tolist()).data
+        except (RuntimeError, ValueError, IndexError) as error:
+            raise _undecodable(self.name, "torchcodec", error) from None
+
+    def close(self) -> None:
+        self._reader = None
+
+
+_VIDEO_SOURCES = {"pyav": PyAVVideo, "decord": DecordVideo, "torchcodec": TorchCodecVideo}
+
+
+def _optional(package: str, module: str | None = None) -> ModuleType:
+    """The module of an optional decoder package. Raises UserError where it is absent or its libraries are."""
+    try:
+        return importlib.import_module(module or package)
+    except ModuleNotFoundError as error:
+        if (error.name or "").split(".")[0] != package:
+            raise
+        raise UserError(
+            f"data.decoder: {package} is not installed; run 'pip install {package}', or set data.decoder=pyav"
+        ) from None
+    except (ImportError, OSError, RuntimeError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise UserError(
+            f"data.decoder: {package} is installed but does not load ({reason}); set data.decoder=pyav"
+        ) from None
+
+
+def _check_is_file(path: str | Path, name: str) -> None:
+    if not Path(path).is_file():
+        raise UserError(f"{name}: no such file; check data.train_root or data.val_root and the list")
+
+
+def _check_has_frames(source: FrameSource) -> None:
+    if source.num_frames < 1:
+        raise UserError(f"{source.name}: the video stream holds no frames")
+
+
+def _undecodable(name: str, decoder: str, error: Exception) -> UserError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    reason = lines[0] if lines else type(error).__name__
+    return UserError(f"{name}: {decoder} cannot decode it ({reason}); the file is damaged or not a video")

@@ -1,0 +1,86 @@
+"""Which samples make a batch, exactly, for any number of processes: pure functions of the seed, and two samplers.
+
+A global batch is batch_size * world_size consecutive entries of the epoch's permutation; the processes take
+consecutive, equal shares. The last global batch may be smaller: it is split as evenly as can be, and a process left with
+nothing gets one stand-in (`real=False`, weight 0), so that every process makes the same number of steps. Nothing is
+dropped or counted twice.
+"""
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from datasets.video_dataset import SampleKey
+
+
+def epoch_permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
+    """(num_samples,) int64: the order of an epoch, the same on every process."""
+    # The spawn key keeps this stream apart from that of sample 0, whose seeds are the same numbers.
+    return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,))).permutation(num_samples)
+
+
+def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:
+    """Sizes of the global batches of an epoch, from its sample `start_sample` on.
+
+    Args:
+        num_samples: of the whole epoch.
+        batch_size: per process.
+        start_sample: samples of the epoch already consumed, by whatever number of processes.
+    """
+    left = num_samples - start_sample
+    assert 0 <= start_sample <= num_samples
+    full, rest = divmod(left, batch_size * world_size)
+    return [batch_size * world_size] * full + ([rest] if rest else [])
+
+
+def share_of(global_batch: int, world_size: int, rank: int) -> slice:
+    """The part of a global batch that a process takes: consecutive, as even as can be; possibly empty."""
+    base, extra = divmod(global_batch, world_size)
+    begin = rank * base + min(rank, extra)
+    return slice(begin, begin + base + (rank < extra))
+
+
+class TrainBatches:
+    """Batch sampler of training: lists of SampleKey for one process. `start` chooses the epoch before iterating."""
+
+    def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int, seed: int):
+        assert 0 <= rank < world_size
+        self.num_samples, self.batch_size, self.world_size, self.rank = num_samples, batch_size, world_size, rank
+        self.seed = seed
+        self.start(0)
+
+    def start(self, epoch: int, start_sample: int = 0) -> None:
+        """The next iteration goes through `epoch` from its sample `start_sample` on."""
+        self.epoch, self.start_sample = epoch, start_sample
+        self.plan = plan_epoch(self.num_samples, self.batch_size, self.world_size, start_sample)
+
+    def __len__(self) -> int:
+        return len(self.plan)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        order = epoch_permutation(self.num_samples, self.seed, self.epoch)
+        epoch, position = self.epoch, self.start_sample
+        for global_batch in self.plan:
+            members = order[position : position + global_batch]
+            mine = members[share_of(global_batch, self.world_size, self.rank)]
+            yield [SampleKey(epoch, int(i)) for i in mine] or [SampleKey(epoch, int(members[0]), real=False)]
+            position += global_batch
+
+
+class EvalBatches:
+    """Batch sampler of evaluation: batches of consecutive samples, dealt to the processes in turn.
+
+    The contents of each batch, and so each embedding, are the same whatever the number of processes.
+    """
+
+    def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int):
+        assert 0 <= rank < world_size
+        self._begins = range(rank * batch_size, num_samples, world_size * batch_size)
+        self._num_samples, self._batch_size = num_samples, batch_size
+
+    def __len__(self) -> int:
+        return len(self._begins)
+
+    def __iter__(self) -> Iterator[list[SampleKey]]:
+        for begin in self._begins:
+            yield [SampleKey(0, index) for index in range(begin, min(begin + self._batch_size, self._num_samples))]

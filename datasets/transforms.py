@@ -1,0 +1,193 @@
+"""Clip-level transforms: uint8 frames in, uint8 frames out, one set of random draws for the whole clip.
+
+Legend: V views, T frames, C=3 channels, H,W image, S input size. Frames keep channels-last memory. Scaling to 0..1 and
+normalisation happen in the model, on the device. Sizes and probabilities are those of the spec, "Pixels".
+"""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms.v2 import functional as F
+
+RANDAUG_MAX_MAGNITUDE = 30
+"""Magnitudes run over torchvision's default of 31 bins."""
+
+SOMETHING_FLIP_PAIRS = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+"""something-something classes that a mirror turns into each other (left/right)."""
+
+_ASPECT_RATIO = (3 / 4, 4 / 3)
+_CROP_TRIES = 10
+_MULTI_SCALES = (1, 0.875, 0.75, 0.66)
+
+
+def scale_for(input_size: int) -> int:
+    """Short side after the first resize: 256 for 224, else the input size."""
+    return 256 if input_size == 224 else input_size
+
+
+def something_scale_for(input_size: int) -> tuple[int, int]:
+    """(H, W) after the first resize in something-something: 240 x 320 for 224, in proportion for other sizes."""
+    return round(240 * input_size / 224), round(320 * input_size / 224)
+
+
+@dataclass(frozen=True)
+class TrainTransform:
+    """Resize, random crop to S x S, flip, optional RandAugment, greyscale: drawn once per clip.
+
+    Attributes:
+        scale_size: of the first resize (bicubic, antialiased): the short side, or (H, W).
+        input_size: S.
+        multi_scale: TSN's multi-scale crop at fixed positions, in place of the random-resized crop.
+        area_range: of the random-resized crop, as shares of the image.
+        flip_prob, grayscale_prob: probabilities in 0..1.
+        flip_pairs: label -> label of the mirrored clip.
+        randaug: (N, M): N operations of magnitude M in 0..30 by torchvision's RandAugment; N = 0 is off.
+    """
+
+    scale_size: int | tuple[int, int]
+    input_size: int
+    multi_scale: bool = False
+    area_range: tuple[float, float] = (0.08, 1.0)
+    flip_prob: float = 0.5
+    grayscale_prob: float = 0.2
+    flip_pairs: Mapping[int, int] = field(default_factory=dict)
+    randaug: tuple[int, int] = (0, 0)
+
+    def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+        """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
+        assert frames.shape[0] == 1, "training takes one clip of a video"
+        frames = resize(frames[0], self.scale_size)
+        frames = self._crop(frames, rng)
+        if rng.random() < self.flip_prob:
+            frames = F.horizontal_flip(frames)
+            label = self.flip_pairs.get(label, label)
+        if self.randaug[0] > 0:
+            frames = _rand_augment(frames, *self.randaug, rng)
+        if rng.random() < self.grayscale_prob:
+            frames = grayscale(frames)
+        return frames, label
+
+    def _crop(self, frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+        height, width = frames.shape[-2:]
+        size = self.input_size
+        if self.multi_scale:
+            box = multi_scale_box(height, width, size, rng)
+        else:
+            box = random_resized_box(height, width, self.area_range, rng)
+        if box is not None:
+            return F.resized_crop(frames, *box, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=True)
+        frames = F.resize(frames, [size], interpolation=InterpolationMode.BILINEAR, antialias=True)
+        height, width = frames.shape[-2:]
+        return F.crop(frames, int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1)), size, size)
+
+
+@dataclass(frozen=True)
+class EvalTransform:
+    """Resize once; the centre crop here for one crop, several crops later by `make_views`, from the one resized copy.
+
+    Attributes: as `TrainTransform`; num_crops: 1, 3, 5 or 10.
+    """
+
+    scale_size: int | tuple[int, int]
+    input_size: int
+    num_crops: int = 1
+
+    def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+        """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Draws nothing."""
+        frames = resize(frames, self.scale_size)
+        if self.num_crops == 1:
+            frames = make_views(frames, 1, self.input_size)
+        return frames, label
+
+
+def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
+    """Test crops in the published order; pure, on the frames' device.
+
+    Args:
+        frames: (clips,T,C,H,W), any dtype, H and W at least `size`.
+        num_crops: 1 = centre; 3 = left, right, centre at half height; 5 = four corners and centre; 10 = each of the
+            five followed by its mirror.
+        size: S.
+
+    Returns:
+        (V,T,C,S,S) with V = clips * num_crops, the crops of a clip together.
+    """
+    height, width = frames.shape[-2:]
+    assert height >= size and width >= size, f"crops of {size} from frames of {width}x{height}"
+    assert num_crops in (1, 3, 5, 10), num_crops
+    step_x, step_y = (width - size) // 4, (height - size) // 4
+    corners = [(0, 0), (4 * step_x, 0), (0, 4 * step_y), (4 * step_x, 4 * step_y)]
+    centre = (2 * step_x, 2 * step_y)
+    if num_crops == 1:
+        # The single crop is centred to the pixel, half to even; the golden figures tell it from the 2-step place.
+        places = [(round((width - size) / 2), round((height - size) / 2))]
+    elif num_crops == 3:
+        places = [(0, 2 * step_y), (4 * step_x, 2 * step_y), centre]
+    else:
+        places = [*corners, centre]
+    crops = []
+    for left, top in places:
+        crop = frames[..., top : top + size, left : left + size]
+        crops += [crop, crop.flip(-1)] if num_crops == 10 else [crop]
+    if len(crops) == 1:
+        return crops[0]
+    return torch.stack(crops, dim=1).flatten(0, 1)
+
+
+def resize(frames: torch.Tensor, scale_size: int | tuple[int, int]) -> torch.Tensor:
+    """(...,C,H,W) uint8 to a short side of `scale_size`, or to (H, W): bicubic, antialiased. No copy when it fits."""
+    size = [scale_size] if isinstance(scale_size, int) else list(scale_size)
+    return F.resize(frames, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+
+
+def grayscale(frames: torch.Tensor) -> torch.Tensor:
+    """(...,3,H,W) uint8 with the three channels set to the luma of ITU-R 601-2, rounded as PIL's mode "L" does."""
+    red, green, blue = frames.to(torch.int32).unbind(-3)
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
+    return torch.stack([luma.to(torch.uint8)] * 3, dim=-1).movedim(-1, -3)
+
+
+def random_resized_box(
+    height: int, width: int, area_range: tuple[float, float], rng: np.random.Generator
+) -> tuple[int, int, int, int] | None:
+    """(top, left, height, width) of a crop: area uniform in `area_range` of the image, aspect ratio uniform in
+    3/4..4/3, width and height swapped with probability 1/2. None when ten tries do not fit."""
+    for _ in range(_CROP_TRIES):
+        area = rng.uniform(*area_range) * height * width
+        ratio = rng.uniform(*_ASPECT_RATIO)
+        crop_width, crop_height = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if rng.random() < 0.5:
+            crop_width, crop_height = crop_height, crop_width
+        if 0 < crop_width <= width and 0 < crop_height <= height:
+            top = int(rng.integers(height - crop_height + 1))
+            left = int(rng.integers(width - crop_width + 1))
+            return top, left, crop_height, crop_width
+    return None
+
+
+def multi_scale_box(height: int, width: int, size: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
+    """(top, left, height, width) of TSN's multi-scale crop.
+
+    The sides are 1, 0.875, 0.75 or 0.66 of the image's short side, at most one step of that list apart; a side within 2
+    pixels of `size` becomes `size`. The place is one of 13: corners, centre, edge middles and quarter points.
+    """
+    sides = [int(min(height, width) * scale) for scale in _MULTI_SCALES]
+    sides = [size if abs(side - size) < 3 and size <= min(height, width) else side for side in sides]
+    pairs = [(h, w) for i, h in enumerate(sides) for j, w in enumerate(sides) if abs(i - j) <= 1]
+    crop_height, crop_width = pairs[rng.integers(len(pairs))]
+    step_y, step_x = (height - crop_height) // 4, (width - crop_width) // 4
+    places = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)] + [(y, x) for y in (1, 3) for x in (1, 3)]
+    y, x = places[rng.integers(len(places))]
+    return y * step_y, x * step_x, crop_height, crop_width
+
+
+def _rand_augment(frames: torch.Tensor, num_ops: int, magnitude: int, rng: np.random.Generator) -> torch.Tensor:
+    """torchvision's RandAugment on the whole clip; its global generator is seeded from `rng` and then put back."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(rng.integers(2**63)))
+        augment = v2.RandAugment(num_ops, magnitude, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
+        return augment(frames)

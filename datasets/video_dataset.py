@@ -1,0 +1,108 @@
+"""From a key to an item: which frames, their pixels, the clip. Everything random is drawn from the item's own stream.
+
+Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, S input size.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset
+
+from datasets import sampling
+from datasets.frame_source import FrameSource
+from datasets.lists import ListEntry
+
+
+class SampleKey(NamedTuple):
+    """What names one item.
+
+    Attributes:
+        epoch, index: with the run's seed, they seed the item's random stream; index is the position in the entries.
+        real: False for the stand-in of a process that has no sample left in the epoch's last batch; its weight is 0.
+    """
+
+    epoch: int
+    index: int
+    real: bool = True
+
+
+@dataclass(frozen=True)
+class FrameChooser:
+    """The rule of `sampling` that a data set uses.
+
+    Attributes:
+        mode: "train" (one random clip), "val" (one clip), "test" (`num_clips` clips).
+        num_segments, seg_length: a clip has T = num_segments * seg_length frames.
+        dense: windows of 128 frames instead of the whole video.
+        random_shift: "train" only: a random frame inside each segment; False: the frames of "val".
+    """
+
+    mode: str
+    num_segments: int
+    seg_length: int = 1
+    dense: bool = False
+    random_shift: bool = True
+    num_clips: int = 1
+
+    def __call__(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
+        """(clips*T,) int64 indices below `num_frames`."""
+        if self.mode == "test":
+            rule = sampling.dense_test if self.dense else sampling.test_uniform
+            return rule(num_frames, self.num_segments, self.num_clips, self.seg_length)
+        assert self.mode in ("train", "val") and self.num_clips == 1
+        if self.dense:
+            return sampling.dense_random(num_frames, self.num_segments, rng, self.seg_length)
+        if self.mode == "train" and self.random_shift:
+            return sampling.train_uniform(num_frames, self.num_segments, rng, self.seg_length)
+        return sampling.val_uniform(num_frames, self.num_segments, self.seg_length)
+
+
+class VideoDataset(Dataset):
+    """Items of an annotation list, by `SampleKey`.
+
+    An item is {"frames": uint8, "label": int, "index": int, "weight": 1.0, or 0.0 for a stand-in}. Frames are
+    (T,C,S,S) with a `TrainTransform`; with an `EvalTransform` (clips,T,C,S,S) for one crop, and (clips,T,C,H',W')
+    resized but not cropped for several.
+
+    Args:
+        entries: of the list.
+        open_entry: entry -> opened FrameSource.
+        choose_frames: number of frames, generator -> (clips*T,) indices.
+        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label.
+        num_clips: clips of an item.
+        seed: of the run; an item's stream is seeded by (seed, epoch, index), whichever process draws from it.
+
+    Raises:
+        UserError: from an item whose files are missing or damaged.
+    """
+
+    def __init__(
+        self,
+        entries: Sequence[ListEntry],
+        open_entry: Callable[[ListEntry], FrameSource],
+        choose_frames: Callable[[int, np.random.Generator], np.ndarray],
+        transform: Callable[[torch.Tensor, int, np.random.Generator], tuple[torch.Tensor, int]],
+        *,
+        num_clips: int = 1,
+        seed: int = 0,
+    ):
+        self.entries = entries
+        self._open_entry = open_entry
+        self._choose_frames = choose_frames
+        self._transform = transform
+        self._num_clips = num_clips
+        self._seed = seed
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __getitem__(self, key: SampleKey) -> dict:
+        entry = self.entries[key.index]
+        rng = np.random.default_rng([self._seed, key.epoch, key.index])
+        with self._open_entry(entry) as source:
+            frames = source.read(self._choose_frames(source.num_frames, rng))
+        frames, label = self._transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
+        return {"frames": frames, "label": label, "index": key.index, "weight": float(key.real)}
