@@ -1,0 +1,288 @@
+"""CLIP with its weights: `load_clip` is the one way in."""
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import open_clip
+import torch
+from open_clip.coca_model import CoCa
+from open_clip.convert import convert_state_dict
+from open_clip.model import CustomTextCLIP
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.tokenizer import SimpleTokenizer
+from open_clip.transformer import VisionTransformer
+from torch import nn
+
+from clip import names
+from clip.errors import ClipError
+from clip.openai_layout import config_from_shapes
+from clip.positions import fit_positions
+from clip.weights import WeightsFile, read_weights
+
+RESNET_STRIDE = 32  # pixels of the image for each position of a ModifiedResNet's last feature map
+WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
+MAX_NAMED = 4  # keys named in an error
+log = logging.getLogger(__name__)
+
+
+@dataclass
+class ClipModel:
+    """The two towers of a CLIP model and what goes with them. N images or texts, D embedding.
+
+    Attributes:
+        name: what was asked for, with the source of the weights.
+        visual: (N, 3, image_size, image_size) float32, normalised -> (N, D). open_clip's module, OpenAI's names.
+        text: (N, context_length) int64 tokens -> (N, D); None after `drop_text`.
+        logit_scale: () float32, the logarithm of the temperature's inverse.
+        text_width: width of the text tower; the temporal head has text_width // 64 attention heads.
+        text_config: open_clip's description of the text tower, with `quick_gelu`: with the text tower's tensors it
+            determines its outputs.
+        image_size: side of the input in pixels.
+        mean, std: each channel's, of pixels in 0..1.
+    """
+
+    name: str
+    visual: nn.Module
+    text: nn.Module | None
+    logit_scale: torch.Tensor
+    embed_dim: int
+    text_width: int
+    text_config: dict[str, Any]
+    image_size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    quick_gelu: bool
+    make_tokenizer: Callable[[], Callable[[list[str]], torch.Tensor]]
+    _tokenizer: Callable[[list[str]], torch.Tensor] | None = None
+
+    def tokenize(self, texts: list[str]) -> torch.Tensor:
+        """(N, context_length) int64 tokens of N texts. Too long a text is cut, and named in the log.
+
+        Raises:
+            ClipError: the model's tokenizer has to be downloaded and cannot be.
+        """
+        if self._tokenizer is None:
+            self._tokenizer = self.make_tokenizer()
+        if isinstance(self._tokenizer, SimpleTokenizer):
+            for text in texts:
+                if len(self._tokenizer.encode(text)) + 2 > self._tokenizer.context_length:  # start and end tokens
+                    log.warning("text longer than %d tokens is cut: %s", self._tokenizer.context_length, text)
+        return self._tokenizer(texts)
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, D) float32 text embeddings, not normalised, of (N, context_length) tokens."""
+        assert self.text is not None, "the text tower was dropped"
+        return self.text(tokens).float()
+
+    def drop_text(self) -> None:
+        """Free the text tower's memory, once the classes are encoded."""
+        self.text = None
+
+
+def load_clip(
+    arch: str, weights: str = "openai", image_size: int | None = None, visual_only: bool = False
+) -> ClipModel:
+    """A CLIP model in float32 on the CPU, in evaluation mode.
+
+    Args:
+        arch: OpenAI's name (ViT-B/32, ..., RN50x64), any open_clip model name, or the path of an OpenAI-format file,
+            whose shapes then tell the architecture.
+        weights: a tag that open_clip knows for the model (downloaded at first use); the path of a file (OpenAI's
+            TorchScript archive, a state dict, safetensors); or `none` for random weights. Where arch is a path,
+            `openai` means that same file.
+        image_size: side of the input in pixels where it is to differ from the weights'; positions are then resized.
+        visual_only: leave the text tower and the temperature at their initial values.
+
+    QuickGELU is used where the weights were trained with it: tags that say so; files in OpenAI's own format; any file
+    or random weights for one of OpenAI's names. For a file with open_clip's own weights of, say, ViT-B/32, use
+    open_clip's name (ViT-B-32).
+
+    Raises:
+        ClipError: an unknown name or tag, a file that is missing, torn or does not fit, a failed download, an image
+            size that the tower cannot take.
+    """
+    config, source, file, normalization = _resolve(arch, weights)
+    if file is None:
+        log.warning("%s: RANDOM weights: nothing is loaded (weights: none)", arch)
+    weights_size = _fit_image_size(config["vision_cfg"], image_size, arch)
+    model = _build(config, source)
+    if file is not None:
+        _load_strictly(model, file.tensors, source, visual_only)
+    if isinstance(model.visual, TimmModel) and weights_size != config["vision_cfg"]["image_size"]:
+        _resize_timm(model.visual, config["vision_cfg"]["image_size"], source)
+    for tower in (model.visual, model.text):
+        if getattr(tower, "output_tokens", False):
+            tower.output_tokens = False  # CoCa's towers hand out their tokens too
+    text_config = config["text_cfg"]
+    return ClipModel(
+        name=source,
+        visual=model.visual.eval(),
+        text=model.text.eval(),
+        logit_scale=model.logit_scale.detach().reshape(()).clone(),
+        embed_dim=config["embed_dim"],
+        text_width=text_config.get("width", config["embed_dim"]),
+        text_config={**text_config, "quick_gelu": config.get("quick_gelu", False)},
+        image_size=config["vision_cfg"]["image_size"],
+        mean=normalization.mean,
+        std=normalization.std,
+        quick_gelu=config.get("quick_gelu", False),
+        make_tokenizer=lambda: _make_tokenizer(arch, text_config),
+    )
+
+
+def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile | None, names.Normalization]:
+    """Config, description, tensors (None: random) and normalisation of what `arch` and `weights` ask for."""
+    if not names.is_model_name(arch) and (Path(arch).exists() or _looks_like_path(arch)):
+        shapes_file = read_weights(arch)
+        config = config_from_shapes(shapes_file.tensors, arch)
+        if weights == "none":
+            file = None
+        else:
+            file = shapes_file if weights == "openai" else read_weights(weights)
+        source = arch if weights in ("openai", "none") else f"{weights} for {arch}"
+        return config, source, file, names.normalization(None)
+
+    name = names.open_clip_name(arch)
+    config = names.model_config(name)
+    if weights == "none":
+        config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES
+        return config, arch, None, names.normalization(name)
+    tag = names.tag_config(name, weights)
+    if tag is not None:
+        config["quick_gelu"] = bool(tag.get("quick_gelu", False))
+        return config, f"{arch} ({weights})", _download(name, weights, tag), names.normalization(name, weights)
+    if not Path(weights).exists() and not _looks_like_path(weights):
+        tags = ", ".join(names.tags_of(name)) or "none"
+        raise ClipError(
+            f"weights {weights}: no tag of {arch} and no file; its tags: {tags}; or give a file's path, or `none`"
+        )
+    file = read_weights(weights)
+    config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES or file.is_openai
+    return config, f"{weights} for {arch}", file, names.normalization(name)
+
+
+def _looks_like_path(text: str) -> bool:
+    return Path(text).suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt") or text.startswith(
+        ("/", "./", "../", "~")
+    )
+
+
+def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
+    try:
+        path = open_clip.download_pretrained(config)
+    except Exception as error:  # whatever went wrong on the way, the remedy is the same
+        raise ClipError(
+            f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); download them on a machine "
+            "with a network and give the file's path as network.weights"
+        ) from error
+    return read_weights(path)
+
+
+def _fit_image_size(vision: dict[str, Any], image_size: int | None, arch: str) -> int:
+    """Set the config's image size to `image_size` (where given); returns the size that the config came with."""
+    own = vision["image_size"]
+    own = own if isinstance(own, int) else own[0]
+    wanted = image_size or own
+    is_timm = bool(vision.get("timm_model_name"))
+    step = RESNET_STRIDE if isinstance(vision.get("layers"), (list, tuple)) else vision.get("patch_size", 1)
+    if not is_timm and wanted % step:
+        near = max(step, round(wanted / step) * step)
+        raise ClipError(f"input_size {wanted}: {arch} takes multiples of {step} pixels, as {near}")
+    vision["image_size"] = wanted
+    return own
+
+
+def _build(config: dict[str, Any], source: str) -> nn.Module:
+    """The model with its text tower as `text`, freshly initialised."""
+    config = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
+    config.pop("custom_text", None)
+    # Weights come from one place: no half of the model is fetched from elsewhere on the way.
+    if config["vision_cfg"].get("timm_model_name"):
+        config["vision_cfg"]["timm_model_pretrained"] = False
+    if config["text_cfg"].get("hf_model_name"):
+        config["text_cfg"]["hf_model_pretrained"] = False
+    try:
+        return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
+    except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
+        raise ClipError(f"{source}: the model cannot be built: {_first_line(error)}") from error
+
+
+def _load_strictly(model: nn.Module, state: dict[str, torch.Tensor], source: str, visual_only: bool) -> None:
+    """Load OpenAI- or open_clip-named tensors: all of them, into all of the model, or a ClipError that names which."""
+    state = convert_state_dict(model, dict(state))
+    state = {_own_name(name): value for name, value in state.items()}
+    state.pop("text.transformer.embeddings.position_ids", None)  # a constant that older transformers stored
+    expected = model.state_dict()
+    if visual_only:
+        log.warning("%s: only the image tower's weights are loaded; the text tower is RANDOM", source)
+        state = {name: value for name, value in state.items() if name.startswith("visual.")}
+        expected = {name: value for name, value in expected.items() if name.startswith("visual.")}
+    for name in ("logit_scale", "logit_bias"):  # stored as () or (1,)
+        if name in state and name in expected and state[name].numel() == 1:
+            state[name] = state[name].reshape(expected[name].shape)
+    for message in fit_positions(state, expected):
+        log.warning("%s: %s", source, message)
+    check_fit(state, expected, source)
+    model.load_state_dict(state, strict=not visual_only)
+
+
+def _own_name(name: str) -> str:
+    """OpenAI keeps the text tower at the top level; here it is `text.`."""
+    top = name.split(".")[0]
+    return name if top in ("visual", "text", "text_decoder", "logit_scale", "logit_bias") else f"text.{name}"
+
+
+def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
+    """Raise a ClipError unless names and shapes are the same; it counts the faults and names the first few of each."""
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    misfits = [
+        f"{name} {tuple(state[name].shape)} in the file, {tuple(expected[name].shape)} in the model"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    faults = [
+        f"{len(items)} {kind}: {', '.join(items[:MAX_NAMED])}{', ...' if len(items) > MAX_NAMED else ''}"
+        for kind, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", misfits))
+        if items
+    ]
+    if faults:
+        raise ClipError(f"{source}: the weights do not fit the model; {'; '.join(faults)}; give the weights' own arch")
+
+
+def _resize_timm(visual: TimmModel, image_size: int, source: str) -> None:
+    try:
+        visual.set_input_size(image_size)
+    except Exception as error:  # timm's towers refuse sizes in many ways
+        raise ClipError(f"input_size {image_size}: {source} cannot take it: {_first_line(error)}") from error
+    log.warning("%s: input size set to %d", source, image_size)
+
+
+def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[str]], torch.Tensor]:
+    context_length = text_config.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
+    if not names.is_model_name(arch):
+        return SimpleTokenizer(context_length=context_length)
+    try:
+        return open_clip.get_tokenizer(names.open_clip_name(arch))
+    except Exception as error:  # tokenizers of Hugging Face are downloaded
+        raise ClipError(
+            f"the tokenizer of {arch} could not be had ({_first_line(error)}); it is downloaded at first use"
+        ) from error
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__
+
+
+def tower_kind(visual: nn.Module) -> str:
+    """`vit` and `resnet` for open_clip's own towers, else the timm model's class name."""
+    if isinstance(visual, VisionTransformer):
+        return "vit"
+    if isinstance(visual, ModifiedResNet):
+        return "resnet"
+    return type(getattr(visual, "trunk", visual)).__name__

@@ -1,0 +1,240 @@
+"""Tensors out of a weights file, and nothing else: no code that a file holds ever runs.
+
+Three kinds, told apart by content: safetensors; a TorchScript archive (OpenAI's released files), whose pickle is read
+here by an unpickler that knows tensors and plain containers only; and everything else through
+`torch.load(weights_only=True)`.
+"""
+
+import io
+import logging
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+
+from clip.errors import ClipError
+
+# Attributes of OpenAI's TorchScript modules that are not weights.
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+MAX_SOURCE_BYTES = 64 << 20
+MAX_MODULES, MAX_DEPTH = 100_000, 64  # far above any network, far below what a crafted file could ask for
+STORAGE_DTYPES = {
+    "FloatStorage": torch.float32,
+    "HalfStorage": torch.float16,
+    "BFloat16Storage": torch.bfloat16,
+    "DoubleStorage": torch.float64,
+    "LongStorage": torch.int64,
+    "IntStorage": torch.int32,
+    "ShortStorage": torch.int16,
+    "CharStorage": torch.int8,
+    "ByteStorage": torch.uint8,
+    "BoolStorage": torch.bool,
+}
+log = logging.getLogger(__name__)
+
+
+class WeightsFile(NamedTuple):
+    """`tensors`: floating ones in float32. `is_openai`: certainly OpenAI's own layout (archive or its extra keys)."""
+
+    tensors: dict[str, torch.Tensor]
+    is_openai: bool
+
+
+def read_weights(path: str | Path) -> WeightsFile:
+    """The tensors of a weights file, by name, on the CPU; floating ones become float32.
+
+    A `module.` prefix and the `state_dict` level of open_clip's checkpoints are taken off.
+
+    Raises:
+        ClipError: the file is missing, torn, of no known kind, or holds anything but tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ClipError(f"{path}: no such weights file")
+    is_script = False
+    if _is_safetensors(path):
+        tensors = _read_safetensors(path)
+    elif _is_torchscript(path):
+        tensors, is_script = _read_torchscript(path), True
+    else:
+        tensors = _read_torch(path)
+    if not tensors:
+        raise ClipError(f"{path}: holds no weights")
+    if all(name.startswith("module.") for name in tensors):
+        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    is_openai = is_script or any(name in tensors for name in NOT_WEIGHTS[:3])
+    kept = {}
+    for name, value in tensors.items():
+        if name.rpartition(".")[2] in NOT_WEIGHTS:
+            continue
+        # A few bytes can claim any shape through zero strides; nothing released does.
+        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+            raise ClipError(f"{path}: tensor {name} claims shape {tuple(value.shape)}, more than the file holds of it")
+        kept[name] = value.float() if value.is_floating_point() else value
+    return WeightsFile(kept, is_openai)
+
+
+def _is_safetensors(path: Path) -> bool:
+    """A safetensors file starts with the length of its JSON header (8 bytes) and the header."""
+    with path.open("rb") as file:
+        head = file.read(9)
+    return len(head) == 9 and head[8:] == b"{" and int.from_bytes(head[:8], "little") <= path.stat().st_size
+
+
+def _is_torchscript(path: Path) -> bool:
+    """Told by the names in the archive's directory, before anything in it is read."""
+    if not zipfile.is_zipfile(path):
+        return False
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except zipfile.BadZipFile:
+        return False  # torch.load says what is wrong with it
+    return any(re.fullmatch(r"[^/]+/(constants\.pkl|code/.*)", name) for name in names)
+
+
+def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        return load_file(path)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise ClipError(f"{path}: is no whole safetensors file ({_first_line(error)}); use another copy") from error
+
+
+def _read_torch(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError as error:
+        raise ClipError(
+            f"{path}: is torn, or holds more than tensors and plain values, which is never loaded "
+            f"({_first_line(error)}); use another copy"
+        ) from error
+    except Exception as error:  # a damaged file makes torch.load raise any of a dozen types
+        raise ClipError(f"{path}: is no whole weights file ({_first_line(error)}); use another copy") from error
+    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
+        state = state["state_dict"]
+    if isinstance(state, dict) and "model_state_dict" in state:
+        raise ClipError(f"{path}: is a video checkpoint, not CLIP weights; give it as `pretrain` or --weights")
+    if not isinstance(state, dict) or not all(
+        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
+    ):
+        raise ClipError(f"{path}: is no state dict: it must map names to tensors")
+    return dict(state)
+
+
+def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            # torch compresses the sources alone; an archive that unpacks to far more than its size was crafted.
+            if sum(member.file_size for member in archive.infolist()) > path.stat().st_size + MAX_SOURCE_BYTES:
+                raise ClipError(f"{path}: unpacks to far more than any released archive does; it is not loaded")
+            root = next(n for n in archive.namelist() if n.endswith(("/constants.pkl", "/data.pkl"))).split("/")[0]
+            unpickler, Module = _module_unpickler(archive, root)
+            top = unpickler.load()
+            if not isinstance(top, Module):
+                raise ClipError(f"{path}: a TorchScript archive without a module in it")
+            declared = _declared_tensors(archive, root)
+            tensors, budget = {}, [MAX_MODULES]
+            _collect(top, Module, "", declared, tensors, budget, 0)
+            return tensors
+    except ClipError as error:
+        raise ClipError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
+        raise ClipError(f"{path}: is no whole TorchScript archive ({_first_line(error)}); use another copy") from error
+
+
+def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpickler, type]:
+    """An unpickler of data.pkl that can make modules (as plain records), tensors and containers, and call nothing else.
+
+    Everything a pickle may name is made afresh for each file, so that no file can alter what the next one finds.
+    """
+
+    class Module:
+        """Attributes of a script module. `kind`: its qualified class name, overridden in a subclass for each class."""
+
+        kind = ""
+
+        def __setstate__(self, state: dict[str, Any]) -> None:
+            self.attributes = state
+
+    def rebuild(storage: torch.Tensor, offset: int, size: tuple, stride: tuple, *_: Any) -> torch.Tensor:
+        last = offset + sum((n - 1) * s for n, s in zip(size, stride))
+        is_empty = 0 in size
+        if min((offset, *size, *stride)) < 0 or (not is_empty and last >= storage.numel()):
+            raise ClipError(f"a tensor of shape {tuple(size)} reaches outside its storage")
+        return storage.as_strided(size, stride, offset)
+
+    storages: dict[str, torch.Tensor] = {}
+    known: dict[tuple[str, str], Any] = {
+        ("torch._utils", "_rebuild_tensor_v2"): rebuild,
+        ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
+        ("collections", "OrderedDict"): dict,
+    }
+    known |= {("torch.jit._pickle", f"build_{kind}"): list for kind in ("intlist", "doublelist", "boollist")}
+    known |= {("torch.jit._pickle", "build_tensorlist"): list}
+    known |= {("torch", name): name for name in STORAGE_DTYPES}
+
+    class TensorUnpickler(pickle.Unpickler):
+        def find_class(self, module: str, name: str) -> Any:
+            if module.split(".")[0] == "__torch__":
+                qualified = f"{module}.{name}"
+                return type(name, (Module,), {"kind": qualified})
+            if (module, name) not in known:
+                raise ClipError(f"holds {module}.{name}, which is no tensor; it is not loaded")
+            return known[module, name]
+
+        def persistent_load(self, item: tuple) -> torch.Tensor:
+            _, storage_type, key, _, _ = item
+            if key not in storages:
+                dtype = STORAGE_DTYPES[storage_type]
+                content = bytearray(archive.read(f"{root}/data/{key}"))
+                storages[key] = torch.frombuffer(content, dtype=dtype) if content else torch.empty(0, dtype=dtype)
+            return storages[key]
+
+    return TensorUnpickler(io.BytesIO(archive.read(f"{root}/data.pkl"))), Module
+
+
+def _declared_tensors(archive: zipfile.ZipFile, root: str) -> dict[str, set[str]]:
+    """Parameters and buffers that each script class declares, read as text from the archive's sources.
+
+    A script module has other tensors too (plain attributes), which a state dict leaves out.
+    """
+    declared = {}
+    for member in archive.namelist():
+        if not (member.startswith(f"{root}/code/") and member.endswith(".py")):
+            continue
+        module = member.removeprefix(f"{root}/code/").removesuffix(".py").replace("/", ".")
+        source = archive.read(member).decode("utf-8")
+        for name, body in re.findall(r"^class (\w+)\(Module\):\n(.*?)(?=^class |\Z)", source, re.M | re.S):
+            lists = re.findall(r"^  __(?:parameters|buffers)__ = \[(.*?)\]", body, re.M)
+            declared[f"{module}.{name}"] = {item for text in lists for item in re.findall(r'"([^"]+)"', text)}
+    return declared
+
+
+def _collect(
+    module: Any,
+    Module: type,
+    prefix: str,
+    declared: dict[str, set[str]],
+    tensors: dict[str, torch.Tensor],
+    budget: list[int],
+    depth: int,
+) -> None:
+    """Walk a record of script modules and put its parameters and buffers into `tensors` under their dotted names."""
+    budget[0] -= 1
+    if budget[0] < 0 or depth > MAX_DEPTH:
+        raise ClipError("its modules nest without end; use another copy")
+    for name, value in module.attributes.items():
+        if isinstance(value, Module):
+            _collect(value, Module, f"{prefix}{name}.", declared, tensors, budget, depth + 1)
+        elif isinstance(value, torch.Tensor) and name in declared.get(module.kind, {name}):
+            tensors[f"{prefix}{name}"] = value
+
+
+def _first_line(error: Exception) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

@@ -1,0 +1,120 @@
+"""Temporal heads: T frame embeddings become one video embedding.
+
+Shapes: B batch, T frames, D embedding.
+"""
+
+from collections import OrderedDict
+
+import torch
+from open_clip.transformer import QuickGELU
+from torch import nn
+from torch.nn import functional as F
+
+from utils.errors import UserError
+
+MAX_FRAMES = 77  # rows of the published position table, which took CLIP's context length over
+HEAD_WIDTH = 64  # channels of an attention head
+NORM_EPS = 1e-12  # as published
+
+
+class FrameMean(nn.Module):
+    """`sim_header: None`: (B, T, D) -> (B, D), the mean over frames. No parameters, no order."""
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return frames.mean(dim=1)
+
+
+class SelfAttention(nn.Module):
+    """Multi-head self-attention over (B, T, D), with the parameter names of nn.MultiheadAttention."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.num_heads = num_heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = nn.Linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)  # nn.MultiheadAttention's own, which the published head kept
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D')
+        attended = F.scaled_dot_product_attention(query, key, value)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block: attention, then an MLP of 4D with QuickGELU, each added to its input."""
+
+    def __init__(self, width: int, num_heads: int):
+        super().__init__()
+        self.attn = SelfAttention(width, num_heads)
+        self.ln_1 = nn.LayerNorm(width, eps=NORM_EPS)
+        self.mlp = nn.Sequential(
+            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width))
+        )
+        self.ln_2 = nn.LayerNorm(width, eps=NORM_EPS)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self.mlp(self.ln_2(x))
+
+
+class Transformer(nn.Module):
+    def __init__(self, width: int, num_layers: int, num_heads: int):
+        super().__init__()
+        self.resblocks = nn.Sequential(*(Block(width, num_heads) for _ in range(num_layers)))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.resblocks(x)
+
+
+class TemporalTransformer(nn.Module):
+    """`sim_header: Transf`: a transformer over frame embeddings, added to them, then the mean over frames.
+
+    With x the (B, T, D) frame embeddings and z = x + position[:T]: mean over T of blocks(z) + x. No mask: a frame sees
+    all frames. D must be a multiple of num_heads.
+    """
+
+    def __init__(self, width: int, num_heads: int, num_layers: int = 6):
+        super().__init__()
+        self.frame_position_embeddings = nn.Embedding(MAX_FRAMES, width)
+        self.transformer = Transformer(width, num_layers, num_heads)
+        self.apply(self._initialize)
+
+    @staticmethod
+    def _initialize(module: nn.Module) -> None:
+        # As published: in_proj is a bare parameter there too, and so keeps its own initialisation.
+        if isinstance(module, (nn.Linear, nn.Embedding)):
+            nn.init.normal_(module.weight, std=0.02)
+        if isinstance(module, nn.Linear):
+            nn.init.zeros_(module.bias)
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, D) float32.
+
+        Raises:
+            UserError: more frames than the position table has rows.
+        """
+        num_frames = frames.shape[1]
+        check_num_frames(num_frames)
+        frames = frames.float()  # under autocast the tower hands out halves; the residual stream stays whole
+        out = self.transformer(frames + self.frame_position_embeddings.weight[:num_frames])
+        return (out + frames).mean(dim=1)
+
+
+def check_num_frames(num_frames: int) -> None:
+    """Raise a UserError for more frames than the head's position table has rows."""
+    if num_frames > MAX_FRAMES:
+        raise UserError(
+            f"data.num_segments {num_frames}: the Transf head has positions for {MAX_FRAMES} frames; "
+            f"take at most {MAX_FRAMES}, or set network.sim_header to None"
+        )
+
+
+def num_heads_for(width: int, text_width: int) -> int:
+    """Attention heads of the temporal head: text_width // 64, as published; where that does not divide the embedding
+    (some open_clip models), heads of 64 channels, or one."""
+    num_heads = max(1, text_width // HEAD_WIDTH)
+    if width % num_heads == 0:
+        return num_heads
+    return width // HEAD_WIDTH if width % HEAD_WIDTH == 0 else 1

@@ -1,0 +1,132 @@
+"""VideoCLIP: frames -> CLIP's image tower -> temporal head -> cosine with the class texts.
+
+Shapes: B batch, T frames, C channels (3), H W image, D embedding, K classes.
+
+State-dict names, as in published checkpoints: `visual.*` (CLIP's own names), `fusion_model.*`, `logit_scale`. Where the
+text trains too: `text.*` (open_clip's names) and `classifier.*`.
+"""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+EVAL_SCALE = 100.0  # where exp(logit_scale) stood, clipped, at the end of CLIP's training; every evaluation uses it
+
+
+class VideoCLIP(nn.Module):
+    """A video model on top of CLIP.
+
+    Args:
+        visual: (N, C, H, W) -> (N, D), one image each; with joint space-time attention (B*T, C, H, W) -> (B, D).
+        fusion_model: (B, T, D) -> (B, D), the temporal head.
+        logit_scale: () the logarithm of the temperature's inverse.
+        mean, std: of each channel, of pixels in 0..1.
+        text: text tower, (N, tokens) -> (N, D), where it is needed after the start: trained, or read by a learned
+            context. None: class embeddings come from outside.
+        classifier: module that makes the class embeddings: `classifier(text, rows)` -> (K or len(rows), D).
+        fix_video: the image tower does not train: no gradient, and its normalisation statistics and dropout rest.
+    """
+
+    def __init__(
+        self,
+        visual: nn.Module,
+        fusion_model: nn.Module,
+        logit_scale: torch.Tensor,
+        mean: tuple[float, ...],
+        std: tuple[float, ...],
+        text: nn.Module | None = None,
+        classifier: nn.Module | None = None,
+        fix_video: bool = False,
+    ):
+        super().__init__()
+        self.visual = visual
+        self.fusion_model = fusion_model
+        self.logit_scale = nn.Parameter(logit_scale.detach().float().clone())
+        self.text = text
+        self.classifier = classifier
+        self.fix_video = fix_video
+        # Levels 0..255 to normalised pixels in one multiplication and addition.
+        std = torch.tensor(std)
+        self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("pixel_shift", (-torch.tensor(mean) / std).view(1, -1, 1, 1), persistent=False)
+        if fix_video:
+            visual.requires_grad_(False)
+        # The temporal additions (modules.temporal): they must know T to find a clip's frames in the images.
+        self._over_time = [module for module in visual.modules() if hasattr(module, "num_frames")]
+
+    def train(self, mode: bool = True) -> "VideoCLIP":
+        super().train(mode)
+        if self.fix_video:
+            self.visual.eval()
+        return self
+
+    def encode_frames(self, clips: torch.Tensor) -> torch.Tensor:
+        """Frame embeddings, not normalised.
+
+        Args:
+            clips: (B, T, C, H, W); uint8 levels, scaled and normalised here, or float already normalised.
+
+        Returns:
+            (B, T, D); (B, 1, D) from a joint space-time tower, which embeds the whole video at once.
+        """
+        batch_size, num_frames = clips.shape[:2]
+        images = clips.flatten(0, 1)
+        if images.dtype == torch.uint8:
+            images = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
+        for module in self._over_time:
+            module.num_frames = num_frames
+        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fix_video):
+            embeddings = self.visual(images)
+        return embeddings.unflatten(0, (batch_size, -1))
+
+    def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W) clips -> (B, D) video embeddings, not normalised."""
+        return self.fusion_model(self.encode_frames(clips))
+
+    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(N, context) int64 tokens -> (N, D) text embeddings, not normalised, by the text tower in the model."""
+        assert self.text is not None, "this model holds no text tower"
+        return self.text(tokens)
+
+    def class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+        """(K, D) class embeddings as the model stands now, not normalised; (n, D) of the classes `rows` (n,) int64."""
+        assert self.classifier is not None, "this model holds no classifier: class embeddings come from outside"
+        return self.classifier(self.text, rows)
+
+    def forward(
+        self, clips: torch.Tensor, text: torch.Tensor | None = None, labels: torch.Tensor | None = None
+    ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Logits at exp(logit_scale), or with `labels` the two sides of a contrastive loss.
+
+        Args:
+            clips: (B, T, C, H, W) uint8, or float already normalised.
+            text: (K, D) class embeddings; None: the model's own `class_embeddings()`.
+            labels: (B,) int64; given, each clip is paired with the text of its class.
+
+        Returns:
+            (B, K) float32 logits; with `labels`: video (B, D), text (B, D), both not normalised, and scale ().
+        """
+        video = self.encode_video(clips)
+        if labels is not None:
+            return video, self.class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
+        return scaled_cosine(video, self.class_embeddings() if text is None else text, self.logit_scale.exp())
+
+    def is_pretrained(self, parameter_name: str) -> bool:
+        """Whether a parameter came with CLIP's image tower or is its temperature: these train at lr * clip_ratio."""
+        if parameter_name == "logit_scale":
+            return True
+        return parameter_name.startswith("visual.") and not is_temporal_addition(parameter_name)
+
+
+def scaled_cosine(video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float = EVAL_SCALE) -> torch.Tensor:
+    """Logits (B, K) float32: `scale` times the cosine of (B, D) video and (K, D) class embeddings of any length.
+
+    Evaluation takes the default scale; training the model's own.
+    """
+    with torch.autocast(video.device.type, enabled=False):
+        return scale * F.normalize(video.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
+
+
+def is_temporal_addition(parameter_name: str) -> bool:
+    """Whether a parameter of the image tower was added over time (modules.temporal) and not by CLIP."""
+    return parameter_name.endswith((".token_conv.weight", ".time_embedding"))

@@ -1,0 +1,109 @@
+"""Golden figures of the model: each entry is built through the project's own loading code and compared.
+
+Used by tests/test_golden.py. An entry with a field or a value that is not understood is a failure.
+"""
+
+import importlib.util
+import inspect
+import os
+import re
+import tempfile
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+import torch
+
+from clip import load_clip
+from modules.build import build_model, load_clip_model
+from modules.text_classifier import encode_classes, fill_templates
+from utils.schema import Config
+
+GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden"))
+MODEL_TOLERANCE = 1e-4  # of the largest magnitude in the figure, which is rounded to five or seven decimals
+TEXT_TOLERANCE = 1e-5
+MODEL_FIELDS = {
+    "kind", "temporal", "joint_space_time", "head", "frames", "weights_seed", "head_seed", "clips_seed", "size",
+    "time_embedding", "text_features", "video_embedding", "logits",
+}  # fmt: skip
+TEXT_FIELDS = {"weights_seed", "template", "names", "tokens", "text_features"}
+
+
+def tiny_clip() -> ModuleType:
+    """The module beside the figures that makes their weights."""
+    spec = importlib.util.spec_from_file_location("golden_tiny_clip", GOLDEN_DIR / "tiny_clip.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def drawn(recipe: str, **names: int) -> torch.Tensor:
+    """The array that a recipe of the form RandomState(s).standard_normal((a, b)) [* factor] describes, float32."""
+    match = re.fullmatch(r"RandomState\((\d+)\)\.standard_normal\(\(([\w, ]+)\)\)(?: \* ([\d.]+))?", recipe)
+    assert match, f"recipe not understood: {recipe}"
+    shape = [names[item] if item in names else int(item) for item in re.split(r",\s*", match[2].strip(", "))]
+    values = np.random.RandomState(int(match[1])).standard_normal(shape) * float(match[3] or 1)
+    return torch.from_numpy(values.astype(np.float32))
+
+
+def relative_error(found: torch.Tensor, expected: torch.Tensor) -> float:
+    """Largest difference as a share of the largest magnitude expected."""
+    assert found.shape == expected.shape, (tuple(found.shape), tuple(expected.shape))
+    return ((found - expected).abs().max() / expected.abs().max()).item()
+
+
+def check_model(entry: dict[str, Any]) -> None:
+    """An entry of models.json: video embeddings and logits of seeded weights and clips."""
+    tiny = tiny_clip()
+    makers = {"vit": tiny.vit, "resnet": tiny.resnet}
+    assert entry["kind"] in makers, f"kind not understood: {entry['kind']}"
+    assert entry["temporal"] in ("none", "tsm", "tokenshift", "tokent1d"), entry["temporal"]
+    assert entry["head"] in ("None", "Transf"), entry["head"]
+    make = makers[entry["kind"]]
+    sizes = {name: entry[name] for name in inspect.signature(make).parameters if name in entry and name != "seed"}
+    unknown = set(entry) - MODEL_FIELDS - set(sizes)
+    assert not unknown, f"fields not understood: {sorted(unknown)}"
+    state = make(seed=entry["weights_seed"], **{"image": entry["size"]} | sizes)
+
+    changes = {
+        "tm": False if entry["temporal"] == "none" else entry["temporal"],
+        "joint_st": entry["joint_space_time"],
+        "sim_header": entry["head"],
+    }
+    data = {"input_size": entry["size"], "num_segments": entry["frames"]}
+    with tempfile.TemporaryDirectory() as folder:
+        arch = f"{folder}/weights.pt"
+        torch.save(state, arch)
+        cfg = Config.model_validate({"network": {"arch": arch, **changes}, "data": data})
+        model = build_model(cfg, load_clip_model(cfg)).eval()
+    if entry["head"] == "Transf":
+        width = state["text_projection"].shape[1]
+        model.fusion_model.load_state_dict(tiny.temporal_head(seed=entry["head_seed"], embed_dim=width))
+    if entry["time_embedding"]:
+        with torch.no_grad():
+            model.visual.time_embedding.copy_(drawn(entry["time_embedding"], frames=entry["frames"]))
+
+    expected = torch.tensor(entry["video_embedding"])
+    clips = tiny.clips(entry["clips_seed"], len(expected), entry["frames"], entry["size"])
+    with torch.no_grad():
+        video = model.encode_video(clips)
+        logits = model(clips, drawn(entry["text_features"]))
+    assert relative_error(video, expected) <= MODEL_TOLERANCE
+    assert relative_error(logits, torch.tensor(entry["logits"])) <= MODEL_TOLERANCE
+
+
+def check_text(data: dict[str, Any]) -> None:
+    """text.json: tokens (without the padding) and text features of seeded weights."""
+    unknown = set(data) - TEXT_FIELDS
+    assert not unknown, f"fields not understood: {sorted(unknown)}"
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(tiny_clip().vit(seed=data["weights_seed"]), f"{folder}/weights.pt")
+        clip_model = load_clip(f"{folder}/weights.pt")
+    prompts = fill_templates(data["names"], [data["template"]])
+    tokens = clip_model.tokenize([prompt for (prompt,) in prompts])
+    assert tokens.shape[1] == 77
+    for row, expected in zip(tokens.tolist(), data["tokens"], strict=True):
+        assert row == expected + [0] * (77 - len(expected))
+    features = encode_classes(clip_model, prompts)
+    torch.testing.assert_close(features, torch.tensor(data["text_features"]), rtol=TEXT_TOLERANCE, atol=TEXT_TOLERANCE)
