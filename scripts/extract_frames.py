@@ -14,6 +14,7 @@ import multiprocessing
 import os
 import re
 import shutil
+import signal
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -239,7 +240,10 @@ def run_all(jobs: list[tuple], num_workers: int, done: Callable[[Result], None])
         for job in jobs:
             done(run_job(*job))
         return
-    executor = ProcessPoolExecutor(num_workers, mp_context=multiprocessing.get_context("spawn"))
+    # Ctrl-C reaches every process of the terminal: the workers finish the video in hand, this process ends the run.
+    executor = ProcessPoolExecutor(
+        num_workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
+    )
     try:
         pending: list[Future] = [executor.submit(run_job, *job) for job in jobs]
         for future in as_completed(pending):

@@ -3,6 +3,7 @@
 import csv
 import json
 import shutil
+import struct
 from fractions import Fraction
 from pathlib import Path
 
@@ -21,7 +22,7 @@ def grey_level(index):
     return 20 + 5 * (index % 40)
 
 
-def write_video(path, num_frames=20, rotation=0, seconds_between=None):
+def write_video(path, num_frames=20, seconds_between=None):
     """Frame i is plain grey of `grey_level(i)`, its left quarter black; so pixels tell the number."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
@@ -29,8 +30,6 @@ def write_video(path, num_frames=20, rotation=0, seconds_between=None):
         stream = container.add_stream("mpeg4", rate=FPS)
         stream.width, stream.height, stream.pix_fmt, stream.bit_rate = WIDTH, HEIGHT, "yuv420p", 2_000_000
         stream.codec_context.max_b_frames = 2
-        if rotation:
-            stream.set_display_rotation(rotation)
         for index in range(num_frames):
             pixels = np.full((HEIGHT, WIDTH, 3), grey_level(index), dtype=np.uint8)
             pixels[:, : WIDTH // 4] = 0
@@ -112,7 +111,13 @@ def test_short_side_template_and_quality(tmp_path):
 
 
 def test_a_video_stored_sideways_comes_out_upright(tmp_path):
-    write_video(tmp_path / "videos/one.mp4", 3, rotation=90)
+    path = write_video(tmp_path / "videos/one.mp4", 3)
+    content = path.read_bytes()
+    matrix_at = content.index(b"tkhd") + 44  # ISO/IEC 14496-12, track header version 0: 9 numbers, 16.16 and 2.30
+    turned = struct.pack(">9i", 0, -(1 << 16), 0, 1 << 16, 0, 0, 0, 0, 1 << 30)
+    path.write_bytes(content[:matrix_at] + turned + content[matrix_at + len(turned) :])
+    with av.open(str(path)) as container:
+        assert next(container.decode(video=0)).rotation == 90
     assert run(tmp_path / "videos", tmp_path / "out") == 0
     image = np.asarray(Image.open(tmp_path / "out/one/img_00001.jpg"))
     assert image.shape == (WIDTH, HEIGHT, 3)
