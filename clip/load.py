@@ -11,21 +11,18 @@ import torch
 from open_clip.coca_model import CoCa
 from open_clip.convert import convert_state_dict
 from open_clip.model import CustomTextCLIP
-from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.tokenizer import SimpleTokenizer
-from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from clip import names
 from clip.errors import ClipError
+from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
-from clip.positions import fit_positions
 from clip.weights import WeightsFile, read_weights
 
 RESNET_STRIDE = 32  # pixels of the image for each position of a ModifiedResNet's last feature map
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
-MAX_NAMED = 4  # keys named in an error
 log = logging.getLogger(__name__)
 
 
@@ -236,24 +233,6 @@ def _own_name(name: str) -> str:
     return name if top in ("visual", "text", "text_decoder", "logit_scale", "logit_bias") else f"text.{name}"
 
 
-def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
-    """Raise a ClipError unless names and shapes are the same; it counts the faults and names the first few of each."""
-    missing = [name for name in expected if name not in state]
-    unexpected = [name for name in state if name not in expected]
-    misfits = [
-        f"{name} {tuple(state[name].shape)} in the file, {tuple(expected[name].shape)} in the model"
-        for name in expected
-        if name in state and state[name].shape != expected[name].shape
-    ]
-    faults = [
-        f"{len(items)} {kind}: {', '.join(items[:MAX_NAMED])}{', ...' if len(items) > MAX_NAMED else ''}"
-        for kind, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", misfits))
-        if items
-    ]
-    if faults:
-        raise ClipError(f"{source}: the weights do not fit the model; {'; '.join(faults)}; give the weights' own arch")
-
-
 def _resize_timm(visual: TimmModel, image_size: int, source: str) -> None:
     try:
         visual.set_input_size(image_size)
@@ -277,12 +256,3 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
     return text.splitlines()[0][:200] if text else type(error).__name__
-
-
-def tower_kind(visual: nn.Module) -> str:
-    """`vit` and `resnet` for open_clip's own towers, else the timm model's class name."""
-    if isinstance(visual, VisionTransformer):
-        return "vit"
-    if isinstance(visual, ModifiedResNet):
-        return "resnet"
-    return type(getattr(visual, "trunk", visual)).__name__

@@ -3,6 +3,7 @@
 import torch
 
 from clip import ClipError, ClipModel, load_clip
+from modules.temporal import add_temporal
 from modules.temporal_head import FrameMean, TemporalTransformer, check_num_frames, num_heads_for
 from modules.text_classifier import class_embeddings, fill_templates
 from modules.video_clip import VideoCLIP
@@ -42,7 +43,21 @@ def build_model(cfg, clip_model: ClipModel) -> VideoCLIP:
         head = TemporalTransformer(clip_model.embed_dim, num_heads)
     else:
         head = FrameMean()
-    visual = clip_model.visual
+    visual = add_temporal(
+        clip_model.visual,
+        network.tm,
+        cfg.data.num_segments if network.joint_st else None,
+        network.drop_out,
+        network.emb_dropout,
+    )
     if cfg.solver.activation_checkpointing:
         visual.set_grad_checkpointing(True)
-    return VideoCLIP(visual, head, clip_model.logit_scale, clip_model.mean, clip_model.std, fix_video=network.fix_video)
+    return VideoCLIP(
+        visual,
+        head,
+        clip_model.logit_scale,
+        clip_model.embed_dim,
+        clip_model.mean,
+        clip_model.std,
+        fix_video=network.fix_video,
+    )

@@ -20,6 +20,7 @@ class VideoCLIP(nn.Module):
         visual: (N, C, H, W) -> (N, D), one image each; with joint space-time attention (B*T, C, H, W) -> (B, D).
         fusion_model: (B, T, D) -> (B, D), the temporal head.
         logit_scale: () the logarithm of the temperature's inverse.
+        embed_dim: D.
         mean, std: of each channel, of pixels in 0..1.
         text: text tower, (N, tokens) -> (N, D), where it is needed after the start: trained, or read by a learned
             context. None: class embeddings come from outside.
@@ -32,6 +33,7 @@ class VideoCLIP(nn.Module):
         visual: nn.Module,
         fusion_model: nn.Module,
         logit_scale: torch.Tensor,
+        embed_dim: int,
         mean: tuple[float, ...],
         std: tuple[float, ...],
         text: nn.Module | None = None,
@@ -44,6 +46,7 @@ class VideoCLIP(nn.Module):
         self.logit_scale = nn.Parameter(logit_scale.detach().float().clone())
         self.text = text
         self.classifier = classifier
+        self.embed_dim = embed_dim
         self.fix_video = fix_video
         # Levels 0..255 to normalised pixels in one multiplication and addition.
         std = torch.tensor(std)
@@ -129,4 +132,4 @@ def scaled_cosine(video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor |
 
 def is_temporal_addition(parameter_name: str) -> bool:
     """Whether a parameter of the image tower was added over time (modules.temporal) and not by CLIP."""
-    return parameter_name.endswith((".token_conv.weight", ".time_embedding"))
+    return ".over_time." in parameter_name or parameter_name.endswith(".time_embedding")

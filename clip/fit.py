@@ -1,8 +1,11 @@
-"""Position embeddings of an image tower at another input size."""
+"""Whether weights fit a model, and position embeddings of an image tower at another input size."""
 
 import torch
 from torch.nn import functional as F
 
+from clip.errors import ClipError
+
+MAX_NAMED = 4  # keys named in an error
 POSITION_KEYS = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
 
 
@@ -32,3 +35,23 @@ def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tens
             sides = [round((n - 1) ** 0.5) for n in (old[0], new[0])]
             messages.append(f"position embeddings resized from {sides[0]}x{sides[0]} to {sides[1]}x{sides[1]}")
     return messages
+
+
+def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
+    """Raise a ClipError unless names and shapes are the same; it counts the faults and names the first few of each."""
+    missing = [name for name in expected if name not in state]
+    unexpected = [name for name in state if name not in expected]
+    misfits = [
+        f"{name} {tuple(state[name].shape)} in the file, {tuple(expected[name].shape)} in the model"
+        for name in expected
+        if name in state and state[name].shape != expected[name].shape
+    ]
+    faults = [
+        f"{len(items)} {kind}: {', '.join(items[:MAX_NAMED])}{', ...' if len(items) > MAX_NAMED else ''}"
+        for kind, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", misfits))
+        if items
+    ]
+    if faults:
+        raise ClipError(
+            f"{source}: the weights do not fit the model; {'; '.join(faults)}; arch must be the weights' own"
+        )

@@ -1,0 +1,171 @@
+"""Video checkpoints of every layout in users' hands, into VideoCLIP.
+
+Layouts, each with or without the `module.` that DDP puts before every name:
+1. `model_state_dict` with visual.*, fusion_model.*, logit_scale (ours and the published one; ours may add text.* and
+   classifier.*);
+2. contrastive runs: `model_state_dict` is CLIP's whole state in OpenAI's names, `fusion_model_state_dict` the head;
+3. a bare state dict with the names of either.
+"""
+
+import logging
+import re
+from typing import Any
+
+import torch
+
+from clip import ClipError, check_fit, fit_positions
+from modules.temporal_head import MAX_FRAMES
+from modules.video_clip import VideoCLIP, is_temporal_addition
+from utils.errors import UserError
+
+OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
+POSITIONS = "fusion_model.frame_position_embeddings.weight"
+log = logging.getLogger(__name__)
+
+
+def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint under VideoCLIP's names.
+
+    Raises:
+        UserError: there is no state dict in it, or none of a video model.
+    """
+    model_state = raw.get("model_state_dict", raw)
+    if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
+        raise UserError(f"no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
+    state = {_own_name(name.removeprefix("module.")): value for name, value in model_state.items()}
+    for name, value in raw.get("fusion_model_state_dict", {}).items():
+        state["fusion_model." + name.removeprefix("module.").removeprefix("fusion_model.")] = value
+    state = {name: value for name, value in state.items() if name.removeprefix("text.") not in NOT_WEIGHTS}
+    if not any(name.startswith("visual.") for name in state):
+        raise UserError(f"no image tower (visual.*) in it; its names start {', '.join(list(model_state)[:3])}")
+    return state
+
+
+def _own_name(name: str) -> str:
+    name = re.sub(r"(\.conv1)\.net\.weight$", r"\1.weight", name)  # the published shift wrapped a bottleneck's conv1
+    return name if name.split(".")[0] in OWN_PARTS else f"text.{name}"
+
+
+def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_classes: bool = False) -> None:
+    """Load a checkpoint of any layout into a model: all of its parts, exactly, or an error.
+
+    A text tower in the checkpoint is left out, and said, where the model has none (its text is frozen CLIP's). Position
+    embeddings of another image size are resized, and said.
+
+    Args:
+        source: the file, for messages.
+        new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts anew.
+
+    Raises:
+        UserError: the checkpoint is of another architecture, head or temporal addition, or lacks parts.
+    """
+    try:
+        state = to_model_state(raw)
+    except UserError as error:
+        raise UserError(f"{source}: {error}") from error
+    expected = model.state_dict()
+    kept_parts = _fit_parts(state, expected, source, new_classes)
+    if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
+        state["logit_scale"] = state["logit_scale"].reshape(())
+    for message in fit_positions(state, expected):
+        log.warning("%s: %s", source, message)
+    _check_head(state, expected, source)
+    _check_tower(state, expected, source)
+    wanted = {name: value for name, value in expected.items() if name.split(".")[0] not in kept_parts}
+    try:
+        check_fit(state, wanted, source)
+    except ClipError as error:
+        raise UserError(str(error)) from error
+    model.load_state_dict(state, strict=not kept_parts)
+
+
+def _fit_parts(
+    state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str, new_classes: bool
+) -> set[str]:
+    """Take out of `state` what the model does not have (text) or shall not get (old classes).
+
+    Returns the parts of the model that keep the values they have.
+    """
+    parts = {name.split(".")[0] for name in state}
+    own = {name.split(".")[0] for name in expected}
+    kept = set()
+    if "text" in parts and "text" not in own:
+        log.warning("%s: its text tower is left out: this config's text is frozen CLIP's (network.fix_text)", source)
+        _drop(state, "text")
+    elif "text" in own and "text" not in parts:
+        log.warning("%s: holds no text tower: CLIP's own weights stay in it", source)
+        kept.add("text")
+    if new_classes and "classifier" in own | parts:
+        log.warning("%s: what belongs to its classes (classifier.*) is left out", source)
+        _drop(state, "classifier")
+        kept.add("classifier")
+    return kept
+
+
+def _drop(state: dict[str, torch.Tensor], part: str) -> None:
+    for name in [name for name in state if name.split(".")[0] == part]:
+        del state[name]
+
+
+def _check_head(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
+    """Faults of the temporal head, in the config's terms."""
+    depth_found, depth_expected = _head_depth(state), _head_depth(expected)
+    if depth_expected and not depth_found:
+        raise UserError(f"{source}: holds no temporal head; set network.sim_header to None")
+    if depth_found and not depth_expected:
+        raise UserError(f"{source}: holds a temporal head; set network.sim_header to Transf")
+    if depth_found != depth_expected:
+        raise UserError(
+            f"{source}: its temporal head has {depth_found} layers and the config's {depth_expected}; "
+            f"set network.head_layers to {depth_found}"
+        )
+    if depth_found and POSITIONS in state and len(state[POSITIONS]) != MAX_FRAMES:
+        raise UserError(
+            f"{source}: its temporal head has positions for {len(state[POSITIONS])} frames, not {MAX_FRAMES} as in "
+            "every published one; it was made by another program"
+        )
+
+
+def _head_depth(state: dict[str, torch.Tensor]) -> int:
+    prefix = "fusion_model.transformer.resblocks."
+    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+
+
+def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
+    """Faults of the image tower, in the config's terms."""
+    found_additions = {_addition(name) for name in state if is_temporal_addition(name)}
+    own_additions = {_addition(name) for name in expected if is_temporal_addition(name)}
+    for addition in found_additions ^ own_additions:
+        where, remedy = ("holds", "set") if addition in found_additions else ("lacks", "do not set")
+        raise UserError(f"{source}: {where} the weights of network.{addition}; {remedy} it")
+    time = "visual.time_embedding"
+    if time in state and state[time].shape[0] != expected[time].shape[0]:
+        raise UserError(
+            f"{source}: was trained with joint_st on {len(state[time])} frames; set data.num_segments to that, "
+            f"not {len(expected[time])}"
+        )
+    found, own = _describe_tower(state), _describe_tower(expected)
+    if found != own:
+        raise UserError(
+            f"{source}: of another architecture: its image tower is {found}, the config's {own}; set network.arch"
+        )
+
+
+def _addition(parameter_name: str) -> str:
+    return "joint_st: true" if parameter_name.endswith("time_embedding") else "tm: tokent1d"
+
+
+def _describe_tower(state: dict[str, torch.Tensor]) -> str:
+    """What tells one CLIP image tower from another, in words."""
+    num_values = sum(value.numel() for name, value in state.items() if name.startswith("visual.trunk."))
+    if num_values:
+        return f"a timm tower of {num_values:,} values"
+    stem = state.get("visual.conv1.weight")
+    if stem is None:
+        return "unknown"
+    if "visual.proj" in state:
+        layers = {name.split(".")[3] for name in state if name.startswith("visual.transformer.resblocks.")}
+        return f"a ViT with patches of {stem.shape[-1]}, width {stem.shape[0]}, {len(layers)} layers"
+    counts = [len({n.split(".")[2] for n in state if n.startswith(f"visual.layer{i}.")}) for i in (1, 2, 3, 4)]
+    return f"a ResNet of width {2 * stem.shape[0]}, {'-'.join(map(str, counts))} blocks"
