@@ -80,13 +80,11 @@ class Trainer:
     accumulation: int = 1
     clip_grad_norm: float | None = None
 
-    def run_epoch(self, loader, batch_sizes: list[int], num_clips: int, progress: Progress) -> Iterator[StepRecord]:
+    def run_epoch(self, loader, progress: Progress) -> Iterator[StepRecord]:
         """Train on what is left of the epoch in `progress`, which moves with every step.
 
         Args:
-            loader: this process's batches of the rest of the epoch.
-            batch_sizes: clips of each of those batches over all processes.
-            num_clips: clips of a whole epoch.
+            loader: `datasets.loader.ClipLoader` of this process.
 
         Yields:
             A record for each optimiser step, one step late: reading a loss waits for the GPU, and by then it is done.
@@ -95,6 +93,8 @@ class Trainer:
             UserError: the loss is not finite; names the step's clips.
         """
         self.model.train()
+        loader.start_epoch(progress.epoch, progress.consumed_clips)
+        batch_sizes, num_clips = loader.batches.plan, len(loader.dataset)
         clips_per_step = self.global_batch * self.accumulation
         batches = iter(loader)
         late: tuple[torch.Tensor, list[int], StepRecord] | None = None

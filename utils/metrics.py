@@ -40,6 +40,11 @@ class Scores(NamedTuple):
     mean_class: float
     num_videos: int
 
+    def describe(self) -> str:
+        """One line for people."""
+        figures = f"top-1 {self.top1:.2f}%  top-5 {self.top5:.2f}%  mean class {self.mean_class:.2f}%"
+        return f"{figures}  ({self.num_videos} videos)"
+
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """Top-1, top-5 and the mean over the classes that occur of each class's top-1.

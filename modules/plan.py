@@ -1,0 +1,113 @@
+"""What a run will cost, before it starts: parameters and memory.
+
+Legend: B clips of a process's batch, T frames, C,H,W image.
+"""
+
+import math
+from typing import NamedTuple
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.func import functional_call
+
+from modules.video_clip import VideoCLIP
+from utils.distributed import Process
+from utils.precision import autocast
+
+ADAM_STATES = 2  # float32 values that Adam keeps for each trainable one
+
+
+class MemoryEstimate(NamedTuple):
+    """Bytes on the device of one process."""
+
+    weights: int
+    gradients_and_optimizer: int
+    activations: int
+
+    @property
+    def total(self) -> int:
+        return sum(self)
+
+
+def estimate_memory(
+    model: VideoCLIP, text: torch.Tensor, batch_size: int, num_frames: int, image_size: int, precision: str
+) -> MemoryEstimate:
+    """Memory of a training step, without workspace and fragmentation: usually a tenth or so below what is seen.
+
+    Activations are counted, not guessed: PyTorch's fake tensors, which have shapes and no data, take one clip through
+    the model, and what autograd keeps is added up.
+
+    Args:
+        text: (K,D) class embeddings.
+        batch_size, num_frames, image_size: of a process's batch (B,T,3,H,H).
+        precision: fp32, bf16 or fp16.
+    """
+    kept: dict[int, torch.UntypedStorage] = {}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        kept[storage._cdata] = storage  # holding the storage keeps its address from being used again
+        return tensor
+
+    cpu = torch.device("cpu")
+    was_training = model.training
+    model.train()
+    with FakeTensorMode(allow_non_fake_inputs=True) as mode:
+        fakes = {name: mode.from_tensor(t.to(cpu)) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+        clip = torch.zeros(1, num_frames, 3, image_size, image_size)
+        precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and it exists there
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(precision_on_cpu, cpu):
+            functional_call(model, fakes, (clip, mode.from_tensor(text.to(cpu))))
+    model.train(was_training)
+    for tensor in fakes.values():
+        kept.pop(tensor.untyped_storage()._cdata, None)
+    activations = sum(storage.nbytes() for storage in kept.values()) * batch_size
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return MemoryEstimate(
+        weights=4 * sum(p.numel() for p in model.parameters()),
+        gradients_and_optimizer=4 * (1 + ADAM_STATES) * trainable,
+        activations=activations,
+    )
+
+
+def describe_plan(
+    cfg, model: VideoCLIP, text: torch.Tensor, train, num_val: int, process: Process, precision: str
+) -> str:
+    """The plan of a run as lines of text: sizes, steps, parameters, memory.
+
+    Args:
+        train: `datasets.build.TrainEntries`.
+        num_val: videos of the validation list.
+    """
+    data, solver = cfg.data, cfg.solver
+    clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
+    num_clips = len(train.entries)
+    steps = math.ceil(num_clips / clips_per_step)
+    memory = estimate_memory(
+        model, text, data.batch_size, data.num_segments * data.seg_length, data.input_size, precision
+    )
+    total = sum(p.numel() for p in model.parameters())
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    where = f"{process.world_size} x {process.device.type}" if process.world_size > 1 else f"one {process.device.type}"
+    lines = {
+        "model": f"{cfg.network.arch}, sim_header {cfg.network.sim_header}, {data.input_size} pixels, {precision}",
+        "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
+        "training": f"{num_clips} clips an epoch{_left_out(train)}",
+        "validation": f"{num_val} videos, {len(text)} classes",
+        "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
+        f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
+        "clip": f"{data.num_segments * data.seg_length} frames",
+        "device": where,
+        "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients and "
+        f"optimizer {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}",
+    }
+    return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
+
+
+def _left_out(train) -> str:
+    notes = []
+    if train.num_short:
+        notes.append(f"{train.num_short} entries with fewer than 8 frames left out")
+    if train.picks is not None:
+        notes.append(f"few-shot: {len(train.picks)} videos, repeated")
+    return f" ({'; '.join(notes)})" if notes else ""

@@ -1,0 +1,70 @@
+"""What a run saves and goes on from."""
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from modules.checkpoint_layout import load_video_weights
+from modules.training import Progress
+from modules.video_clip import VideoCLIP
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def run_state(
+    model: VideoCLIP,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    progress: Progress,
+    config_text: str,
+) -> dict[str, Any]:
+    """All that a run needs to go on, in the layout of `utils.checkpoint`."""
+    return {
+        "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
+        "model_state_dict": model.state_dict(),
+        "optimizer_state_dict": optimizer.state_dict(),
+        "scaler_state_dict": scaler.state_dict(),
+        "progress": {
+            "consumed_clips": progress.consumed_clips,
+            "step": progress.step,
+            "best_top1": progress.best_top1,
+        },
+        "config": config_text,
+    }
+
+
+def restore_run(
+    path: Path, model: VideoCLIP, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, steps_per_epoch: int
+) -> Progress:
+    """Load a checkpoint into model, optimiser and scaler; returns where the run stands.
+
+    A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly.
+
+    Raises:
+        UserError: the file is not whole, or does not fit the model.
+    """
+    state = load_checkpoint(path)
+    load_video_weights(model, state, str(path))
+    if not isinstance(state.get("epoch"), int):
+        raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")
+    progress = Progress(epoch=state["epoch"] + 1)
+    if "progress" not in state:
+        progress.step = progress.epoch * steps_per_epoch
+        log.warning("%s was not written by this project: weights and epoch are taken, the optimiser starts anew", path)
+        return progress
+    try:
+        optimizer.load_state_dict(state["optimizer_state_dict"])
+    except (ValueError, KeyError) as error:
+        raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
+    scaler.load_state_dict(state["scaler_state_dict"])
+    saved = state["progress"]
+    progress.consumed_clips, progress.step, progress.best_top1 = (
+        saved["consumed_clips"],
+        saved["step"],
+        saved["best_top1"],
+    )
+    return progress

@@ -1,0 +1,36 @@
+"""Validation during training: the embedding pass over the validation list, then its scores."""
+
+import numpy as np
+import torch
+
+from modules.video_clip import VideoCLIP
+from utils.distributed import Process, share_from_main
+from utils.embed import VideoTable, embed_videos
+from utils.metrics import Scores, class_logits, score
+
+
+def embed_with(
+    model: VideoCLIP, loader, make_views, clips_per_forward: int, process: Process, precision: str, description: str
+) -> VideoTable | None:
+    """`utils.embed.embed_videos` by a model, in evaluation mode; the mode is put back afterwards."""
+    was_training = model.training
+    model.eval()
+    table = embed_videos(model.encode_video, loader, make_views, clips_per_forward, process, precision, description)
+    model.train(was_training)
+    return table
+
+
+def validate(
+    model: VideoCLIP, text: torch.Tensor, loader, make_views, clips_per_forward: int, process: Process, precision: str
+) -> Scores:
+    """Scores of single views over the whole list, the same on every process.
+
+    Args:
+        text: (K,D) class embeddings.
+        make_views: `datasets.transforms.make_views` with its crops and size bound.
+    """
+    table = embed_with(model, loader, make_views, clips_per_forward, process, precision, "validation")
+    scores = None
+    if table is not None:
+        scores = score(class_logits(table.embeddings, text.detach().cpu().numpy().astype(np.float32)), table.labels)
+    return share_from_main(scores, process)

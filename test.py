@@ -1,0 +1,117 @@
+"""Tests a video checkpoint: every video once to a table of embeddings, then the scores of that table."""
+
+import sys
+
+from utils.cli import config_parser, run_story
+from utils.config import load_config
+from utils.errors import UserError
+
+
+def parse_arguments():
+    parser = config_parser(__doc__)
+    parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of train.py or a published one")
+    parser.add_argument(
+        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip (default 1)"
+    )
+    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
+    parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
+    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
+    return parser.parse_intermixed_args()
+
+
+def main(args) -> None:
+    cfg, config_warnings = load_config(args.config, args.overrides, "test")
+    if args.test_clips < 1:
+        raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
+
+    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
+    from functools import partial
+    from pathlib import Path
+
+    from datasets.build import build_eval_loader
+    from datasets.lists import read_labels
+    from datasets.transforms import make_views
+    from modules.build import build_model, build_text, load_clip_model
+    from modules.checkpoint_layout import load_video_weights
+    from modules.validation import embed_with
+    from utils import distributed, metrics, results
+    from utils.checkpoint import load_checkpoint
+    from utils.embed import save_table
+    from utils.hashing import file_hash
+    from utils.precision import resolve_precision
+    from utils.runlog import open_log
+
+    # ---- process and log
+    process = distributed.start()
+    log = open_log(process)
+    for warning in config_warnings:
+        log.warning("warning: %s", warning)
+    dense = args.dense or cfg.data.dense
+    views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
+    out = Path(args.out or Path(args.weights).parent / f"test_{Path(args.config).stem}_{views}")
+
+    # ---- data
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    loader = build_eval_loader(
+        cfg,
+        process.world_size,
+        process.rank,
+        testing=True,
+        num_crops=args.test_crops,
+        num_clips=args.test_clips,
+        dense=dense,
+    )
+
+    # ---- model
+    state = load_checkpoint(args.weights)
+    precision = resolve_precision(cfg.solver.precision, process.device)
+    clip_model = load_clip_model(cfg)
+    text = build_text(cfg, clip_model, names, process.device)
+    model = build_model(cfg, clip_model)
+    clip_model.drop_text()
+    load_video_weights(model, state, args.weights)
+    model.to(process.device).eval()
+
+    # ---- videos to a table
+    log.info(
+        "testing %s: %d videos, %d classes, %d clips x %d crops, %s",
+        args.weights,
+        len(loader.dataset),
+        len(names),
+        args.test_clips,
+        args.test_crops,
+        precision,
+    )
+    crop = partial(make_views, num_crops=args.test_crops, size=cfg.data.input_size)
+    table = embed_with(model, loader, crop, cfg.data.batch_size, process, precision, "test")
+    distributed.stop()
+    if table is None:
+        return
+
+    # ---- scores
+    logits = metrics.class_logits(table.embeddings, text.cpu().numpy())
+    scores = metrics.score(logits, table.labels)
+    save_table(out / "embeddings.npz", table, text.cpu().numpy(), names)
+    results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
+    results.write_summary(
+        out / "summary.json",
+        **scores._asdict(),
+        seconds=round(table.seconds, 3),
+        videos_per_second=round(scores.num_videos / table.seconds, 3),
+        weights=args.weights,
+        weights_hash=file_hash(args.weights),
+        list=cfg.data.val_list,
+        list_hash=file_hash(cfg.data.val_list),
+        num_classes=len(names),
+        views={"clips": args.test_clips, "crops": args.test_crops, "dense": dense},
+        prompt=cfg.network.prompt,
+        precision=precision,
+        config=cfg.model_dump(),
+    )
+    log.info("%s", scores.describe())
+    log.info("%.1f videos/s; results are in %s", scores.num_videos / table.seconds, out)
+
+
+if __name__ == "__main__":
+    arguments = parse_arguments()
+    sys.exit(run_story(main, arguments))

@@ -1,0 +1,100 @@
+"""What an epoch of training shows while it runs: a bar, a line now and then, a metrics record a step."""
+
+import logging
+import math
+import resource
+import time
+
+import torch
+
+from utils.distributed import Process
+from utils.runlog import MetricsWriter, progress_bar
+
+WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which the run says what to change
+WARM_UP_STEPS = 2  # start-up of loader processes and kernels: not counted in that share
+log = logging.getLogger(__name__)
+
+
+class TrainingMeter:
+    """Shows the step records of one epoch.
+
+    Args:
+        num_batches: batches of this process in the rest of the epoch.
+    """
+
+    _has_advised = False  # once a process
+
+    def __init__(self, cfg, process: Process, metrics: MetricsWriter, num_batches: int, epoch: int):
+        self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch
+        self._num_steps = math.ceil(num_batches / cfg.solver.grad_accumulation_steps)
+        self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch + 1}/{cfg.solver.epochs}", process)
+        self._seen = 0
+        self._seconds = self._wait = 0.0
+        self._started = time.perf_counter()
+
+    def show(self, record) -> None:
+        """Take in a `modules.training.StepRecord`."""
+        self._seen += 1
+        if self._seen > WARM_UP_STEPS:
+            self._seconds += record.seconds
+            self._wait += record.wait_seconds
+        rate = record.num_clips / record.seconds
+        wait_share = record.wait_seconds / record.seconds
+        self._metrics.write(
+            "train",
+            record.step,
+            epoch=self._epoch,
+            loss=record.loss,
+            **{f"lr_{name}": lr for name, lr in record.lrs.items()},
+            clips_per_second=round(rate, 3),
+            wait_share=round(wait_share, 4),
+            peak_memory_mib=self._peak_memory_mib(),
+        )
+        self._bar.set_postfix_str(f"loss {record.loss:.3f}, {rate:.1f} clips/s", refresh=False)
+        self._bar.update()
+        if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
+            self._print_line(record, rate, wait_share)
+
+    def close(self) -> None:
+        """End of the epoch: one line of advice, once, where the data are too slow."""
+        self._bar.close()
+        share = self._wait / self._seconds if self._seconds else 0.0
+        if share > WAIT_ADVICE_SHARE and not TrainingMeter._has_advised:
+            TrainingMeter._has_advised = True
+            log.info("%.0f%% of the time went into waiting for data: %s", 100 * share, self._advice())
+
+    def _print_line(self, record, rate: float, wait_share: float) -> None:
+        elapsed = time.perf_counter() - self._started
+        left_in_epoch = elapsed / self._seen * (self._num_steps - self._seen)
+        lrs = " ".join(f"{name} {lr:.2e}" for name, lr in record.lrs.items())
+        log.info(
+            "epoch %d/%d step %d/%d  loss %.4f  lr %s  %.1f clips/s  data %.0f%%  epoch ends in %s",
+            self._epoch + 1,
+            self._cfg.solver.epochs,
+            self._seen,
+            self._num_steps,
+            record.loss,
+            lrs,
+            rate,
+            100 * wait_share,
+            time.strftime("%H:%M:%S", time.gmtime(left_in_epoch)),
+        )
+
+    def _advice(self) -> str:
+        data = self._cfg.data
+        remedies = [f"raise data.workers (now {data.workers} a process) up to the cores of the machine"]
+        if data.modality == "video":
+            remedies.append(
+                "train from frames (scripts/extract_frames.py), which are cheaper to sample than video files"
+            )
+        else:
+            remedies.append(
+                "store frames with a short side near data.input_size (scripts/extract_frames.py --short-side)"
+            )
+        return "; ".join(remedies)
+
+    def _peak_memory_mib(self) -> int:
+        """Of the GPU since the run began, or of this process's resident memory on a CPU."""
+        if self._process.device.type == "cuda":
+            return torch.cuda.max_memory_allocated(self._process.device) >> 20
+        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # Linux counts KiB

@@ -1,0 +1,66 @@
+"""A run's folder: where it is, what is in it, what it goes on from."""
+
+import datetime
+from pathlib import Path
+
+from utils.errors import UserError
+
+LAST = "last_model.pt"
+BEST = "best_model.pt"
+
+
+def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) -> Path:
+    """The folder named in the config, else that of the checkpoint to resume, else a new one under exp/.
+
+    Raises:
+        UserError: the folder already holds a run and this one does not resume it.
+    """
+    if run_dir is None and resume is not None and resume != "auto":
+        return Path(resume).parent
+    if run_dir is None:
+        if resume == "auto":
+            raise UserError("resume=auto looks for the run's own checkpoint; name the folder: logging.run_dir=...")
+        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
+        return Path("exp") / Path(config_path).stem / stamp
+    path = Path(run_dir)
+    if resume is None and (path / LAST).exists():
+        raise UserError(
+            f"logging.run_dir: {path} already holds a run; add resume=auto to go on with it, or name another folder"
+        )
+    return path
+
+
+def prepare_run_dir(path: Path) -> None:
+    """Make the folder and try to write in it.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        probe = path / ".writable"
+        probe.touch()
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"logging.run_dir: {path} cannot be written ({error.strerror}); name another folder") from error
+
+
+def find_resume(resume: str | None, run_dir: Path) -> Path | None:
+    """The checkpoint to go on from: the one named; under `auto` the run folder's last, None where there is none."""
+    if resume == "auto":
+        return run_dir / LAST if (run_dir / LAST).exists() else None
+    return Path(resume) if resume is not None else None
+
+
+def describe_end(run_dir: Path, best_top1: float) -> str:
+    """Where everything is, for the last lines of a run."""
+    files = {
+        LAST: "the last epoch's checkpoint",
+        BEST: f"the best one: top-1 {best_top1:.2f}%",
+        "config.yaml": "the resolved config",
+        "log.txt": "what was printed",
+        "metrics.jsonl": "one line a step",
+        "tensorboard": f"event files: tensorboard --logdir {run_dir}",
+    }
+    found = [f"  {run_dir / name}  {what}" for name, what in files.items() if (run_dir / name).exists()]
+    return "\n".join(["done; the run is in", *found])
