@@ -101,7 +101,7 @@ class _Fetch(torch.utils.data.Dataset):
 
 
 def _pack(items: list[dict] | _Fault) -> dict | _Fault:
-    """All frames in one flat uint8 buffer, channels last (in shared memory inside a worker); the numbers in one tensor."""
+    """All frames in one flat uint8 buffer (in a worker: shared memory), channels last; all numbers in one tensor."""
     if isinstance(items, _Fault):
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.

@@ -45,9 +45,15 @@ def open_source(
 
 
 def check_decoder(decoder: str) -> None:
-    """Raise UserError when the package behind `data.decoder` is not installed."""
-    if decoder != "pyav":
-        _optional(decoder)
+    """Raise UserError when the package behind `data.decoder` is not installed or does not load."""
+    if decoder == "decord":
+        _optional("decord")
+    elif decoder == "torchcodec":
+        # Its libraries are loaded at the first use, so an empty file is tried: any complaint about the file is well.
+        try:
+            _optional("torchcodec", "torchcodec.decoders").VideoDecoder(b"")
+        except (RuntimeError, ValueError) as error:
+            _raise_if_not_loaded(error)
 
 
 class DecordVideo(FrameSource):
@@ -88,6 +94,7 @@ class TorchCodecVideo(FrameSource):
             )
             self.num_frames = len(self._reader)
         except (RuntimeError, ValueError) as error:
+            _raise_if_not_loaded(error)
             raise _undecodable(self.name, "torchcodec", error) from None
         _check_has_frames(self)
 
@@ -118,6 +125,14 @@ def _optional(package: str, module: str | None = None) -> ModuleType:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise UserError(
             f"data.decoder: {package} is installed but does not load ({reason}); set data.decoder=pyav"
+        ) from None
+
+
+def _raise_if_not_loaded(error: Exception) -> None:
+    if "libtorchcodec" in str(error):
+        raise UserError(
+            "data.decoder: torchcodec is installed but finds no FFmpeg libraries; install FFmpeg, or set "
+            "data.decoder=pyav"
         ) from None
 
 

@@ -1,9 +1,9 @@
 """Which samples make a batch, exactly, for any number of processes: pure functions of the seed, and two samplers.
 
 A global batch is batch_size * world_size consecutive entries of the epoch's permutation; the processes take
-consecutive, equal shares. The last global batch may be smaller: it is split as evenly as can be, and a process left with
-nothing gets one stand-in (`real=False`, weight 0), so that every process makes the same number of steps. Nothing is
-dropped or counted twice.
+consecutive, equal shares. The last global batch may be smaller: it is split as evenly as can be, and a process left
+with nothing gets one stand-in (`real=False`, weight 0), so that every process makes the same number of steps. Nothing
+is dropped or counted twice.
 """
 
 from collections.abc import Iterator

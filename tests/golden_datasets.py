@@ -44,8 +44,9 @@ def check_views(case: dict, recipe: str) -> None:
     assert views.shape == (crops, 1, 3, size, size)
     assert views.dtype == torch.uint8
     views = views[:, 0].permute(0, 2, 3, 1).numpy().astype(np.int64)
-    difference = np.abs(views[:, case["ys"], case["xs"]] - np.array(case["pixels"]))
-    assert difference.shape == (crops, len(case["ys"]), 3)
+    expected = np.array(case["pixels"])
+    assert expected.shape == (crops, len(case["ys"]), 3)
+    difference = np.abs(views[:, case["ys"], case["xs"]] - expected)
     assert difference.max() <= 6, f"a pixel is {difference.max()} levels off"
     assert difference.mean() <= 1, f"pixels are {difference.mean():.2f} levels off on average"
     assert np.abs(views.mean(axis=(1, 2)) - np.array(case["means"])).max() <= 1

@@ -1,0 +1,104 @@
+"""Small inputs for the tests of the datasets room: pictures, frame folders, encoded videos, configs."""
+
+import os
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+import torch
+from torchvision.io import write_jpeg, write_png
+
+from utils.schema import Config
+
+VIDEOS_DIR = Path(os.environ.get("VIDEOS_DIR", Path(__file__).parents[3] / "shared" / "videos"))
+REAL_VIDEOS = {
+    "arm_wrestling.mp4": 280,
+    "cleaning_pool.mp4": 300,
+    "shooting_basketball.mp4": 300,
+    "flipping_a_pancake.mkv": 310,
+    "mpeg4_part2.avi": 164,
+    "two_streams_audio.mp4": 390,
+    "h265_video.mp4": 10,
+    "av1_video.mkv": 125,
+    "h264_10bits.mp4": 30,
+}
+
+needs_real_videos = pytest.mark.skipif(
+    not VIDEOS_DIR.is_dir(), reason=f"no real clips: {VIDEOS_DIR} is absent (set VIDEOS_DIR)"
+)
+
+
+def picture(seed: int, height: int = 48, width: int = 64) -> torch.Tensor:
+    """(3, height, width) uint8: smooth enough that JPEG keeps it, different for each seed."""
+    rng = np.random.default_rng(seed)
+    coarse = torch.from_numpy(rng.integers(0, 256, (1, 3, 6, 8), dtype=np.uint8)).float()
+    fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
+    return fine[0].round().to(torch.uint8)
+
+
+def write_frames(folder: Path, num_frames: int, *, png: bool = False, first: int = 1, **size) -> None:
+    """Frames img_00001.jpg (or .png) ... of pictures seeded by their 0-based index."""
+    folder.mkdir(parents=True)
+    for index in range(num_frames):
+        name = f"img_{index + first:05d}"
+        if png:
+            write_png(picture(index, **size), str(folder / f"{name}.png"))
+        else:
+            write_jpeg(picture(index, **size), str(folder / f"{name}.jpg"), quality=90)
+
+
+def write_video(
+    path: Path,
+    num_frames: int = 30,
+    *,
+    codec: str = "libx264",
+    options: dict | None = None,
+    pix_fmt: str = "yuv420p",
+    times: list[int] | None = None,
+    container_options: dict | None = None,
+    size: tuple[int, int] = (48, 64),
+) -> None:
+    """A video of pictures seeded by their index, 25 frames a second, or at the given times (in 1/25 s)."""
+    with av.open(str(path), "w", options=container_options or {}) as container:
+        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
+        for index in range(num_frames):
+            image = picture(index, *size).permute(1, 2, 0).contiguous().numpy()
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
+            frame.pts = index if times is None else times[index]
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+
+
+def full_decode(path: Path) -> np.ndarray:
+    """(N,H,W,3) uint8: every frame of the best video stream, decoded in sequence by nothing but PyAV."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        stream.codec_context.thread_count = 1
+        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+
+
+def frame_config(tmp_path: Path, *, num_videos: int = 7, num_frames: int = 10, **data) -> Config:
+    """A config over `num_videos` frame folders in `tmp_path`, used for training and validation, labels 0..2."""
+    lines = []
+    for video in range(num_videos):
+        folder = tmp_path / "frames" / f"v{video}"
+        if not folder.exists():
+            write_frames(folder, num_frames, height=36, width=44)
+        lines.append(f"v{video} {num_frames} {video % 3}\n")
+    (tmp_path / "list.txt").write_text("".join(lines))
+    root, path = str(tmp_path / "frames"), str(tmp_path / "list.txt")
+    settings = {
+        "num_segments": 4,
+        "batch_size": 2,
+        "workers": 0,
+        "num_classes": 3,
+        "input_size": 32,
+        "train_root": root,
+        "train_list": path,
+        "val_root": root,
+        "val_list": path,
+        **data,
+    }
+    return Config.model_validate({"seed": 5, "data": settings})

@@ -1,0 +1,141 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torchvision.io import write_png
+
+from datasets.frame_folder import FrameFolder, decode_image_file
+from datasets.lists import ListEntry
+from datasets.readers import open_source
+from tests.datasets.helpers import picture, write_frames
+from utils.errors import UserError
+
+
+def opened(tmp_path: Path, num_frames: int, **how):
+    entry = ListEntry("v", num_frames, 0, 12)
+    return open_source(tmp_path, entry, modality="RGB", list_path="train.txt", **how)
+
+
+def close_to(image: torch.Tensor, other: torch.Tensor) -> bool:
+    return bool((image.int() - other.int()).abs().float().mean() < 6)
+
+
+@pytest.mark.parametrize("png", [False, True])
+def test_frames_in_any_order_channels_last(tmp_path, png):
+    write_frames(tmp_path / "v", 5, png=png)
+    with opened(tmp_path, 5, image_tmpl="img_{:05d}.png" if png else "img_{:05d}.jpg") as source:
+        assert source.num_frames == 5
+        frames = source.read(np.array([3, 0, 0, 4]))
+    assert frames.shape == (4, 3, 48, 64)
+    assert frames.dtype == torch.uint8
+    assert frames.is_contiguous(memory_format=torch.channels_last)
+    for frame, index in zip(frames, [3, 0, 0, 4]):
+        assert torch.equal(frame, picture(index)) if png else close_to(frame, picture(index))
+
+
+def test_number_of_the_first_frame(tmp_path):
+    write_frames(tmp_path / "v", 3, first=0)
+    assert close_to(opened(tmp_path, 3, index_bias=0).read(np.array([2]))[0], picture(2))
+
+
+def as_rgb(image: Image.Image) -> torch.Tensor:
+    return torch.from_numpy(np.array(image.convert("RGB"))).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    ("mode", "extension"),
+    [
+        ("L", "jpg"),
+        ("CMYK", "jpg"),
+        ("RGB", "jpg"),
+        ("P", "png"),
+        ("L", "png"),
+        ("LA", "png"),
+        ("RGBA", "png"),
+        ("1", "png"),
+    ],
+)
+def test_colour_modes_become_rgb(tmp_path, mode, extension):
+    image = Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert("RGB" if mode == "RGB" else mode)
+    path = tmp_path / f"a.{extension}"
+    image.save(path)
+    decoded = decode_image_file(path)
+    assert decoded.shape == (3, 48, 64) and decoded.dtype == torch.uint8
+    assert close_to(decoded, as_rgb(Image.open(path)))
+
+
+def test_sixteen_bit_png(tmp_path):
+    values = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
+    Image.fromarray(values).save(tmp_path / "a.png")
+    decoded = decode_image_file(tmp_path / "a.png")
+    assert decoded.dtype == torch.uint8
+    assert np.array_equal(decoded[0].numpy(), values >> 8)
+    assert torch.equal(decoded[0], decoded[2])
+
+
+def test_the_bytes_decide_not_the_name(tmp_path):
+    write_png(picture(0), str(tmp_path / "a.jpg"))
+    assert torch.equal(decode_image_file(tmp_path / "a.jpg"), picture(0))
+
+
+def test_a_missing_frame_names_the_line_that_promised_it(tmp_path):
+    write_frames(tmp_path / "v", 5)
+    with pytest.raises(UserError) as error:
+        opened(tmp_path, 9).read(np.array([2, 7]))
+    assert "img_00008.jpg (listed at train.txt:12): no such frame" in str(error.value)
+    assert "promises 9 frames" in str(error.value)
+
+
+def test_a_missing_folder(tmp_path):
+    with pytest.raises(UserError, match=r"v \(listed at train.txt:12\): no such folder"):
+        opened(tmp_path, 9).read(np.array([2]))
+
+
+@pytest.mark.parametrize("png", [False, True])
+@pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.7, 0.95])
+def test_truncated_images_name_the_file(tmp_path, share, png):
+    write_frames(tmp_path / "v", 2, png=png, height=240, width=320)
+    path = next((tmp_path / "v").glob("img_00001.*"))
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError) as error:
+        opened(tmp_path, 2, image_tmpl=f"img_{{:05d}}{path.suffix}").read(np.array([0, 1]))
+    assert str(error.value).startswith(f"{path} (listed at train.txt:12): ")
+    assert "\n" not in str(error.value)
+
+
+def test_not_an_image_and_a_folder_in_its_place(tmp_path):
+    (tmp_path / "a.jpg").write_text("<html>404</html>")
+    with pytest.raises(UserError, match="neither a JPEG nor a PNG"):
+        decode_image_file(tmp_path / "a.jpg")
+    (tmp_path / "b.jpg").mkdir()
+    with pytest.raises(UserError, match=r"b\.jpg: cannot be read"):
+        decode_image_file(tmp_path / "b.jpg")
+    with pytest.raises(UserError, match="no such file"):
+        decode_image_file(tmp_path / "c.jpg")
+
+
+def test_sizes_must_not_differ_within_a_clip(tmp_path):
+    write_frames(tmp_path / "v", 2)
+    write_frames(tmp_path / "w", 3, height=32, width=64)
+    (tmp_path / "w" / "img_00003.jpg").rename(tmp_path / "v" / "img_00003.jpg")
+    source = FrameFolder(tmp_path / "v", 3, "img_{:05d}.jpg")
+    with pytest.raises(UserError, match="frame img_00003.jpg is 64x32, other frames of the clip are 64x48"):
+        source.read(np.array([0, 2]))
+
+
+def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
+    write_frames(tmp_path / "v", 1)
+    path = tmp_path / "v" / "img_00001.jpg"
+    data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = data.copy()
+        damaged[rng.integers(len(data), size=3)] = rng.integers(0, 256, 3)
+        path.write_bytes(damaged.tobytes())
+        try:
+            assert decode_image_file(path).dtype == torch.uint8
+        except UserError as error:
+            assert str(error).startswith(str(path))

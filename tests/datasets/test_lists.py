@@ -1,0 +1,170 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets import lists
+from datasets.lists import ListEntry
+from utils.errors import UserError
+
+
+def written(tmp_path, content: str | bytes):
+    path = tmp_path / "list.txt"
+    path.write_bytes(content if isinstance(content, bytes) else content.encode())
+    return path
+
+
+def test_frame_list(tmp_path):
+    path = written(tmp_path, "a/b 30 0\n\n  my clip\t300   2 \n")
+    assert lists.read_frame_list(path, 3) == [ListEntry("a/b", 30, 0, 1), ListEntry("my clip", 300, 2, 3)]
+
+
+def test_video_list_with_spaces_byte_order_mark_and_crlf(tmp_path):
+    path = written(tmp_path, b"\xef\xbb\xbfa.mp4 0\r\nfolder one/b (1).mp4 2\r\n")
+    assert lists.read_video_list(path, 3) == [
+        ListEntry("a.mp4", None, 0, 1),
+        ListEntry("folder one/b (1).mp4", None, 2, 2),
+    ]
+
+
+def test_inner_white_space_of_a_path_is_kept(tmp_path):
+    assert lists.read_video_list(written(tmp_path, "a  b\u2028c.mp4 1\n"), 3)[0].path == "a  b\u2028c.mp4"
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("v 2", "num_frames column is missing"),
+        ("v", "one column where three"),
+        ("v ten 2", "num_frames is 'ten', not an integer"),
+        ("v 10 two", "label is 'two', not an integer"),
+        ("v 10 1.0", "label is '1.0', not an integer"),
+        ("v 10 1_0", "not an integer"),
+        ("v 10 3", "label 3 is outside 0..2"),
+        ("v 10 -1", "label -1 is outside 0..2"),
+        ("v 0 1", "at least one frame"),
+        ("v -5 1", "at least one frame"),
+        ("# v 10 1", "comments are not part"),
+        ("v\0x 10 1", "NUL byte"),
+        ("/etc/v 10 1", "is absolute"),
+        ("../v 10 1", "leaves its root"),
+        ("a/../../v 10 1", "leaves its root"),
+        (".. 10 1", "leaves its root"),
+    ],
+)
+def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
+    path = written(tmp_path, f"good 10 0\n\n{line}\n")
+    with pytest.raises(UserError) as error:
+        lists.read_frame_list(path, 3)
+    assert str(error.value).startswith(f"{path}:3: ")
+    assert words in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("line", "words"),
+    [
+        ("v.mp4", "one column where two"),
+        ("v 30 2", "three columns where two are needed: this looks like a frame list"),
+        ("v.mp4 two", "label is 'two'"),
+        ("v.mp4 9", "label 9 is outside 0..2 (data.num_classes is 3)"),
+        ("# comment 1", "comments"),
+        ("/v.mp4 1", "is absolute"),
+        ("../v.mp4 1", "leaves its root"),
+    ],
+)
+def test_faults_of_a_video_list_name_the_line(tmp_path, line, words):
+    path = written(tmp_path, f"good.mp4 0\r\n{line}\r\n")
+    with pytest.raises(UserError) as error:
+        lists.read_video_list(path, 3)
+    assert str(error.value).startswith(f"{path}:2: ")
+    assert words in str(error.value)
+
+
+def test_paths_outside_the_root_when_allowed(tmp_path):
+    path = written(tmp_path, "/a/v 10 0\n../v 10 0\na/../b 10 0\n..v 10 0\n")
+    assert len(lists.read_frame_list(path, 3, allow_outside_root=True)) == 4
+    assert len(lists.read_frame_list(written(tmp_path, "a/../b 10 0\n..v 10 0\n"), 3)) == 2
+
+
+@pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "\r\n \t\r\n"])
+def test_empty_list(tmp_path, content):
+    for read in (lists.read_frame_list, lists.read_video_list):
+        with pytest.raises(UserError, match="the list is empty"):
+            read(written(tmp_path, content), 3)
+
+
+def test_missing_unreadable_and_binary_files(tmp_path):
+    with pytest.raises(UserError, match="nowhere.txt: no such file"):
+        lists.read_frame_list(tmp_path / "nowhere.txt", 3)
+    with pytest.raises(UserError, match="cannot be read"):
+        lists.read_video_list(tmp_path, 3)
+    path = written(tmp_path, b"a 10 0\ncaf\xe9 10 0\n")
+    with pytest.raises(UserError, match=r"list.txt:2: not UTF-8"):
+        lists.read_frame_list(path, 3)
+
+
+def test_short_entries():
+    entries = [ListEntry("a", 7, 0, 1), ListEntry("b", 8, 0, 2), ListEntry("c", None, 0, 3)]
+    assert lists.drop_short_entries(entries) == (entries[1:], 1)
+
+
+def test_labels(tmp_path):
+    path = written(tmp_path, '\ufeffid,name\r\n1,"wave, both hands"\r\n\r\n0, run \r\n')
+    assert lists.read_labels(path) == ["run", "wave, both hands"]
+    assert lists.read_labels(path, 2) == ["run", "wave, both hands"]
+
+
+@pytest.mark.parametrize(
+    ("content", "num_classes", "words"),
+    [
+        ("", None, ": the file is empty"),
+        ("id,name\n", None, ": no class follows the header"),
+        ("0,run\n1,jump\n", None, ":1: the header is '0,run'"),
+        ("id,name\n0,run\n0,jump\n", None, ":3: class id 0 is already given on line 2"),
+        ("id,name\n0,run\n2,jump\n", None, ":3: class id 2 is outside 0..1 (the file has 2 classes)"),
+        ("id,name\n0,run\n", 2, ": no line for class id 1"),
+        ("id,name\n0,run\n1,jump\n", 1, ":3: class id 1 is outside 0..0 (data.num_classes is 1)"),
+        ("id,name\nzero,run\n", None, ":2: class id is 'zero', not an integer"),
+        ("id,name\n0\n", None, ":2: 1 column(s) where two"),
+        ("id,name\n0,a,b\n", None, ":2: 3 column(s) where two are needed, 'id,name'; put a name"),
+        ("id,name\n0,\n", None, ":2: class 0 has an empty name"),
+        ('id,name\n0,"run\n', None, "not a valid CSV line"),
+        (b"id,name\n0,caf\xe9\n", None, ":2: not UTF-8"),
+    ],
+)
+def test_faults_of_labels(tmp_path, content, num_classes, words):
+    path = written(tmp_path, content)
+    with pytest.raises(UserError) as error:
+        lists.read_labels(path, num_classes)
+    assert str(error.value).startswith(str(path))
+    assert words in str(error.value)
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_give_entries_or_a_user_error(tmp_path_factory, data):
+    path = tmp_path_factory.mktemp("fuzz") / "list"
+    path.write_bytes(data)
+    for read in (lists.read_frame_list, lists.read_video_list, lists.read_labels):
+        try:
+            assert read(path, 3)
+        except UserError as error:
+            assert str(error).startswith(str(path))
+
+
+def test_few_shot_picks():
+    labels = np.random.default_rng(0).integers(0, 5, 200).tolist() + [7]
+    picks = lists.pick_few_shot(labels, 4, seed=1)
+    assert picks.tolist() == sorted(set(picks.tolist()))
+    chosen = np.array(labels)[picks]
+    assert {label: int((chosen == label).sum()) for label in set(labels)} == {0: 4, 1: 4, 2: 4, 3: 4, 4: 4, 7: 1}
+    assert picks.tolist() == lists.pick_few_shot(labels, 4, seed=1).tolist()
+    assert picks.tolist() != lists.pick_few_shot(labels, 4, seed=2).tolist()
+    assert set(lists.pick_few_shot(labels, 2, seed=1)) < set(picks)
+    only_three = [label if label == 3 else 0 for label in labels]
+    assert {p for p in lists.pick_few_shot(only_three, 4, 1) if labels[p] == 3} == {p for p in picks if labels[p] == 3}
+
+
+def test_repeat_to_length():
+    entries = [ListEntry(name, 9, 0, 1) for name in "abc"]
+    assert [entry.path for entry in lists.repeat_to_length(entries, 7)] == list("abcabca")

@@ -1,0 +1,251 @@
+import numpy as np
+import pytest
+import torch
+
+from datasets import build, lists
+from datasets.transforms import make_views
+from tests.datasets.helpers import frame_config, picture, write_video
+from utils.errors import UserError
+from utils.schema import Config
+
+
+def batches_of(loader) -> list[dict]:
+    return list(loader)
+
+
+def by_index(batches) -> dict[int, tuple[torch.Tensor, int]]:
+    """index -> (frames, label) of the real samples."""
+    items = {}
+    for batch in batches:
+        for row, index in enumerate(batch["index"].tolist()):
+            if batch["weight"][row] == 1:
+                assert index not in items
+                items[index] = (batch["frames"][row], int(batch["label"][row]))
+    return items
+
+
+def assert_same_items(one, other) -> None:
+    assert one.keys() == other.keys()
+    for index in one:
+        assert torch.equal(one[index][0], other[index][0])
+        assert one[index][1] == other[index][1]
+
+
+def test_training_batches(tmp_path):
+    loader = build.build_train_loader(frame_config(tmp_path))
+    batches = batches_of(loader)
+    assert len(loader) == len(batches) == 4
+    assert [len(batch["label"]) for batch in batches] == [2, 2, 2, 1]
+    for batch in batches:
+        frames = batch["frames"]
+        assert frames.shape[1:] == (4, 3, 32, 32) and frames.dtype == torch.uint8
+        assert frames.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+        assert batch["label"].dtype == batch["index"].dtype == torch.int64
+        assert batch["weight"].dtype == torch.float32
+        assert batch["label"].tolist() == [index % 3 for index in batch["index"].tolist()]
+    assert sorted(by_index(batches)) == list(range(7))
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_same_clips_for_any_number_of_workers(tmp_path, workers):
+    alone = build.build_train_loader(frame_config(tmp_path, randaug={"N": 1, "M": 9}))
+    helped = build.build_train_loader(frame_config(tmp_path, randaug={"N": 1, "M": 9}, workers=workers))
+    for epoch in (0, 1, 0):
+        alone.start_epoch(epoch)
+        helped.start_epoch(epoch)
+        for one, other in zip(batches_of(alone), batches_of(helped), strict=True):
+            assert all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize("world_size", [2, 3])
+def test_the_same_clips_for_any_number_of_processes(tmp_path, world_size):
+    cfg = frame_config(tmp_path)
+    expected = by_index(batches_of(build.build_train_loader(cfg)))
+    shares = [batches_of(build.build_train_loader(cfg, world_size, rank)) for rank in range(world_size)]
+    assert len({len(share) for share in shares}) == 1
+    assert_same_items(by_index(sum(shares, [])), expected)
+
+
+def test_a_process_without_a_sample_gets_one_of_weight_zero(tmp_path):
+    cfg = frame_config(tmp_path, num_videos=5)
+    loaders = [build.build_train_loader(cfg, 2, rank) for rank in range(2)]
+    last = [batches_of(loader)[-1] for loader in loaders]
+    assert [batch["weight"].tolist() for batch in last] == [[1.0], [0.0]]
+    assert torch.equal(last[0]["frames"], last[1]["frames"])
+
+
+def test_resume_in_the_middle_of_an_epoch(tmp_path):
+    cfg = frame_config(tmp_path)
+    loader = build.build_train_loader(cfg)
+    loader.start_epoch(2)
+    expected = batches_of(loader)[2:]
+    loader.start_epoch(2, start_sample=4)
+    resumed = batches_of(loader)
+    for one, other in zip(expected, resumed, strict=True):
+        assert torch.equal(one["frames"], other["frames"]) and torch.equal(one["index"], other["index"])
+
+
+def test_epochs_differ_in_order_and_in_pixels(tmp_path):
+    loader = build.build_train_loader(frame_config(tmp_path))
+    epochs = []
+    for epoch in (0, 1):
+        loader.start_epoch(epoch)
+        epochs.append(batches_of(loader))
+    assert [b["index"].tolist() for b in epochs[0]] != [b["index"].tolist() for b in epochs[1]]
+    first, second = map(by_index, epochs)
+    assert not any(torch.equal(first[index][0], second[index][0]) for index in first)
+
+
+@pytest.mark.parametrize("num_crops", [1, 3])
+@pytest.mark.parametrize("workers", [0, 2])
+def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, num_crops, workers):
+    cfg = frame_config(tmp_path, workers=workers)
+    how = {"testing": True, "num_crops": num_crops, "num_clips": 2}
+    alone = {tuple(b["index"].tolist()): b for b in build.build_eval_loader(cfg, **how)}
+    assert [len(index) for index in alone] == [2, 2, 2, 1]
+    for world_size in (2, 3, 5):
+        dealt = [b for rank in range(world_size) for b in build.build_eval_loader(cfg, world_size, rank, **how)]
+        assert {tuple(b["index"].tolist()) for b in dealt} == set(alone)
+        for batch in dealt:
+            expected = alone[tuple(batch["index"].tolist())]
+            assert all(torch.equal(one, other) for one, other in zip(batch["frames"], expected["frames"]))
+        if workers:
+            break
+
+
+def test_evaluation_hands_over_one_resized_copy_of_each_frame(tmp_path):
+    cfg = frame_config(tmp_path, workers=1)
+    several = next(iter(build.build_eval_loader(cfg, testing=True, num_crops=10, num_clips=2)))
+    assert [frames.shape for frames in several["frames"]] == [(2, 4, 3, 32, 39)] * 2
+    assert several["frames"][0].movedim(-3, -1).is_contiguous()
+    one = next(iter(build.build_eval_loader(cfg, testing=True, num_clips=2)))
+    assert [frames.shape for frames in one["frames"]] == [(2, 4, 3, 32, 32)] * 2
+    assert torch.equal(make_views(several["frames"][0], 1, 32), one["frames"][0])
+
+
+def test_videos_of_different_sizes_share_an_evaluation_batch(tmp_path):
+    (tmp_path / "v").mkdir()
+    write_video(tmp_path / "v" / "a.mp4", 12, size=(48, 64))
+    write_video(tmp_path / "v" / "b.mkv", 12, size=(64, 48))
+    (tmp_path / "videos.txt").write_text("a.mp4 0\nb.mkv 1\n")
+    cfg = frame_config(tmp_path, modality="video", val_root=str(tmp_path / "v"), val_list=str(tmp_path / "videos.txt"))
+    (batch,) = build.build_eval_loader(cfg, testing=True, num_crops=3)
+    assert [frames.shape for frames in batch["frames"]] == [(1, 4, 3, 32, 42), (1, 4, 3, 42, 32)]
+    assert batch["label"].tolist() == [0, 1]
+
+
+def test_training_from_videos(tmp_path):
+    (tmp_path / "v").mkdir()
+    for name in "abc":
+        write_video(tmp_path / "v" / f"{name}.mp4", 12)
+    (tmp_path / "videos.txt").write_text("a.mp4 0\nb.mp4 1\nc.mp4 2\n")
+    videos = {"modality": "video", "train_root": str(tmp_path / "v"), "train_list": str(tmp_path / "videos.txt")}
+    batches = batches_of(build.build_train_loader(frame_config(tmp_path, workers=1, **videos)))
+    assert sorted(by_index(batches)) == [0, 1, 2]
+
+
+def test_validation_and_testing_choose_their_frames(tmp_path):
+    cfg = frame_config(tmp_path, input_size=36)
+    (validation,) = list(build.build_eval_loader(cfg, testing=False))[:1]
+    (testing,) = list(build.build_eval_loader(cfg, testing=True))[:1]
+    assert torch.equal(validation["frames"][0], testing["frames"][0])
+    # Frames 0, 2, 5, 7 of ten, each a picture of its own seed, resized by nothing and cut in the middle.
+    for frame, index in zip(validation["frames"][0][0], (0, 2, 5, 7)):
+        assert (frame.int() - picture(index, 36, 44)[..., 4:40].int()).abs().float().mean() < 8
+    dense = next(iter(build.build_eval_loader(cfg, testing=True, dense=True)))
+    assert not torch.equal(dense["frames"][0], testing["frames"][0])
+
+
+def test_short_entries_are_left_out_of_training_and_validation_only(tmp_path):
+    cfg = frame_config(tmp_path)
+    path = tmp_path / "list.txt"
+    path.write_text(path.read_text().replace("v1 10", "v1 7"))
+    entries = build.read_train_entries(cfg)
+    assert entries.num_short == 1 and entries.picks is None
+    assert [entry.path for entry in entries.entries] == ["v0", "v2", "v3", "v4", "v5", "v6"]
+    assert len(build.build_eval_loader(cfg, testing=False).dataset) == 6
+    assert len(build.build_eval_loader(cfg, testing=True).dataset) == 7
+    path.write_text("v0 3 0\n")
+    with pytest.raises(UserError, match=r"list.txt: every entry has fewer than 8 frames"):
+        build.read_train_entries(cfg)
+
+
+def test_few_shot_training(tmp_path):
+    cfg = frame_config(tmp_path, shot=1, shot_seed=3)
+    read = build.read_train_entries(cfg)
+    assert len(read.entries) == 7
+    assert sorted(entry.label for entry in read.picks) == [0, 1, 2]
+    assert {entry.path for entry in read.entries} == {entry.path for entry in read.picks}
+    assert build.read_train_entries(cfg) == read
+    loader = build.build_train_loader(cfg, entries=read.entries)
+    items = by_index(batches_of(loader))
+    assert len(items) == 7
+    # The same video twice in an epoch is two samples, with draws of their own.
+    assert read.entries[0] == read.entries[3]
+    assert not torch.equal(items[0][0], items[3][0])
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("train", [True, False])
+def test_a_fault_in_a_worker_arrives_as_one_line(tmp_path, workers, train):
+    cfg = frame_config(tmp_path, workers=workers)
+    for frame in (tmp_path / "frames" / "v3").glob("*.jpg"):
+        frame.unlink()
+    loader = build.build_train_loader(cfg) if train else build.build_eval_loader(cfg, testing=True)
+    with pytest.raises(UserError) as error:
+        batches_of(loader)
+    message = str(error.value)
+    assert "v3" in message and f"{tmp_path}/list.txt:4" in message and "\n" not in message
+
+
+def test_our_own_mistake_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
+    loader = build.build_train_loader(frame_config(tmp_path, workers=1))
+    monkeypatch.setattr(loader.dataset, "_transform", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError, match="Traceback"):
+        batches_of(loader)
+
+
+def test_something_something_is_recognised_by_its_name(tmp_path):
+    loader = build.build_train_loader(frame_config(tmp_path, dataset="something-v2"))
+    transform = loader.dataset._transform
+    assert transform.multi_scale and transform.flip_pairs[86] == 87 and transform.scale_size == (34, 46)
+    transform = build.build_train_loader(frame_config(tmp_path, dataset="kinetics400")).dataset._transform
+    assert not transform.multi_scale and not transform.flip_pairs and transform.scale_size == 32
+
+
+def test_config_reaches_the_transform(tmp_path):
+    cfg = frame_config(tmp_path, flip=0.0, grayscale=1.0, area_range=[0.5, 0.6], randaug={"N": 2, "M": 7})
+    transform = build.build_train_loader(cfg).dataset._transform
+    assert transform.flip_prob == 0 and transform.grayscale_prob == 1
+    assert transform.area_range == (0.5, 0.6) and transform.randaug == (2, 7)
+    assert build.build_train_loader(frame_config(tmp_path)).dataset._transform.randaug[0] == 0
+
+
+def test_random_shift_off_takes_the_validation_frames(tmp_path):
+    cfg = frame_config(tmp_path, random_shift=False)
+    choose = build.build_train_loader(cfg).dataset._choose_frames
+    assert choose(10, np.random.default_rng(0)).tolist() == [0, 2, 5, 7]
+
+
+def test_faults_of_the_list_are_raised_before_anything_is_read(tmp_path):
+    cfg = frame_config(tmp_path, num_classes=2)
+    with pytest.raises(UserError, match=r"list.txt:3: label 2 is outside 0..1"):
+        build.build_train_loader(cfg)
+    outside = frame_config(tmp_path)
+    (tmp_path / "list.txt").write_text(f"{tmp_path}/frames/v0 10 0\n")
+    with pytest.raises(UserError, match="is absolute"):
+        build.build_train_loader(outside)
+    allowed = Config.model_validate(
+        {"data": {**outside.data.model_dump(), "allow_outside_root": True, "randaug": {"N": 0}}}
+    )
+    assert len(batches_of(build.build_train_loader(allowed))) == 1
+
+
+def test_plan_of_an_epoch():
+    assert build.plan_epoch(10, 2, 2) == [4, 4, 2]
+    assert build.plan_epoch(10, 2, 2, start_sample=8) == [2]
+    assert build.plan_epoch(10, 2, 2, start_sample=10) == []
+
+
+def test_short_entries_rule_matches_the_spec():
+    assert lists.MIN_TRAIN_FRAMES == 8

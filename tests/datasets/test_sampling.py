@@ -1,0 +1,89 @@
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from datasets import sampling
+
+frames = st.integers(1, 700)
+segments = st.integers(1, 40)
+lengths = st.integers(1, 3)
+seeds = st.integers(0, 2**32)
+
+
+@given(frames, segments, lengths, seeds)
+def test_train_uniform_takes_each_segment_once(num_frames, num_segments, seg_length, seed):
+    indices = sampling.train_uniform(num_frames, num_segments, np.random.default_rng(seed), seg_length)
+    assert indices.dtype == np.int64
+    assert indices.shape == (num_segments * seg_length,)
+    if num_frames <= num_segments * seg_length:
+        assert set(indices) == set(range(num_frames))
+        assert indices.tolist() == sorted(indices)
+    else:
+        starts = indices[::seg_length]
+        for i, start in enumerate(starts):
+            first, end = i * num_frames // num_segments, (i + 1) * num_frames // num_segments
+            assert first <= start < end
+            run = indices[i * seg_length : (i + 1) * seg_length].tolist()
+            assert run == [min(start + j, num_frames - 1) for j in range(seg_length)]
+
+
+def test_train_uniform_reaches_every_frame_equally_often():
+    rng = np.random.default_rng(0)
+    counts = np.zeros(20)
+    for _ in range(4000):
+        counts[sampling.train_uniform(20, 4, rng)] += 1
+    assert np.abs(counts / 4000 - 1 / 5).max() < 0.03
+
+
+def test_train_uniform_repeats_of_a_short_video_are_random():
+    rng = np.random.default_rng(0)
+    assert len({tuple(sampling.train_uniform(3, 8, rng)) for _ in range(50)}) > 5
+
+
+@given(frames, segments)
+def test_val_uniform_is_the_published_formula(num_frames, num_segments):
+    expected = [int(num_frames / num_segments * i) % num_frames for i in range(num_segments)]
+    assert sampling.val_uniform(num_frames, num_segments).tolist() == expected
+
+
+@given(frames, segments, st.integers(1, 12))
+def test_test_uniform_starts_with_the_validation_clip(num_frames, num_segments, num_clips):
+    indices = sampling.test_uniform(num_frames, num_segments, num_clips)
+    assert indices.shape == (num_clips * num_segments,)
+    assert indices.min() >= 0 and indices.max() < num_frames
+    assert indices[:num_segments].tolist() == sampling.val_uniform(num_frames, num_segments).tolist()
+
+
+@given(frames, segments, lengths, seeds)
+def test_dense_random_stays_inside_one_window(num_frames, num_segments, seg_length, seed):
+    indices = sampling.dense_random(num_frames, num_segments, np.random.default_rng(seed), seg_length)
+    assert indices.shape == (num_segments * seg_length,)
+    assert indices.min() >= 0 and indices.max() < num_frames
+    if num_frames >= sampling.DENSE_WINDOW + seg_length:
+        assert (np.diff(indices[::seg_length]) == sampling.DENSE_WINDOW // num_segments).all()
+
+
+def test_dense_random_reaches_the_last_window():
+    rng = np.random.default_rng(0)
+    starts = {int(sampling.dense_random(131, 8, rng)[0]) for _ in range(200)}
+    assert starts == {0, 1, 2, 3}
+
+
+@given(frames, segments, st.integers(1, 12))
+def test_dense_test_is_the_published_formula(num_frames, num_segments, num_clips):
+    interval = 128 // num_segments
+    starts = [c * (max(0, num_frames - 128) // (num_clips - 1)) if num_clips > 1 else 0 for c in range(num_clips)]
+    expected = [(start + i * interval) % num_frames for start in starts for i in range(num_segments)]
+    assert sampling.dense_test(num_frames, num_segments, num_clips).tolist() == expected
+
+
+def test_segments_of_consecutive_frames():
+    assert sampling.val_uniform(10, 2, seg_length=3).tolist() == [0, 1, 2, 5, 6, 7]
+    assert sampling.val_uniform(4, 2, seg_length=3).tolist() == [0, 1, 2, 2, 3, 3]
+    assert sampling.dense_test(10, 2, 1, seg_length=2).tolist() == [0, 1, 4, 5]
+
+
+def test_an_empty_video_is_our_mistake():
+    with pytest.raises(AssertionError):
+        sampling.val_uniform(0, 8)

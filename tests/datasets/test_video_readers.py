@@ -1,0 +1,299 @@
+import sys
+
+import av
+import numpy as np
+import pytest
+import torch
+
+from datasets.lists import ListEntry
+from datasets.pyav_source import PyAVVideo
+from datasets.readers import check_decoder, open_source
+from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, write_video
+from utils.errors import UserError
+
+DECODERS = ["pyav", "decord", "torchcodec"]
+
+
+def opened(path, decoder: str = "pyav"):
+    entry = ListEntry(path.name, None, 0, 7)
+    return open_source(path.parent, entry, modality="video", list_path="val.txt", decoder=decoder)
+
+
+def needs(decoder: str) -> None:
+    """Skip the test where the optional decoder, or a library under it, is absent."""
+    try:
+        check_decoder(decoder)
+    except UserError as error:
+        pytest.skip(str(error))
+
+
+def assert_frames(source, indices, reference: np.ndarray) -> None:
+    frames = source.read(np.asarray(indices))
+    assert frames.dtype == torch.uint8
+    assert frames.is_contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(frames.permute(0, 2, 3, 1).numpy(), reference[indices])
+
+
+@needs_real_videos
+@pytest.mark.parametrize("name", REAL_VIDEOS)
+def test_real_clips_equal_a_full_sequential_decode(name):
+    reference = full_decode(VIDEOS_DIR / name)
+    num_frames = len(reference)
+    assert num_frames == REAL_VIDEOS[name]
+    rng = np.random.default_rng(0)
+    with opened(VIDEOS_DIR / name) as source:
+        assert source.num_frames == num_frames
+        assert_frames(source, np.arange(num_frames), reference)
+        assert_frames(source, [num_frames - 1], reference)
+        assert_frames(source, [0], reference)
+        # Every start once: the jumps to keyframes and the frames just before and after them.
+        for index in range(0, num_frames, max(1, num_frames // 10)):
+            assert_frames(source, [index], reference)
+        for _ in range(3):
+            assert_frames(source, rng.integers(num_frames, size=8), reference)
+
+
+@needs_real_videos
+def test_jumps_land_on_every_keyframe_of_a_real_clip():
+    path = VIDEOS_DIR / "arm_wrestling.mp4"
+    reference = full_decode(path)
+    with opened(path) as source:
+        for keyframe in (187, 230, 268):
+            around = np.arange(keyframe - 2, keyframe + 3)
+            assert_frames(source, around, reference)
+            assert_frames(source, around[3:], reference)
+
+
+@needs_real_videos
+def test_a_jump_decodes_less_than_the_whole_clip(monkeypatch):
+    with opened(VIDEOS_DIR / "arm_wrestling.mp4") as source:
+        decoded = []
+        checked = source._checked
+        monkeypatch.setattr(source, "_checked", lambda frames: decoded.extend(frames) or checked(frames))
+        source.read(np.array([10, 270]))
+    assert len(decoded) < 40
+
+
+@needs_real_videos
+def test_the_corrupted_clip_is_named():
+    with pytest.raises(UserError) as error, opened(VIDEOS_DIR / "corrupted.mp4") as source:
+        source.read(np.linspace(0, source.num_frames - 1, 8).astype(int))
+    assert "corrupted.mp4 (listed at val.txt:7): " in str(error.value)
+    assert "\n" not in str(error.value)
+
+
+@needs_real_videos
+@pytest.mark.parametrize("name", ["arm_wrestling.mp4", "flipping_a_pancake.mkv", "mpeg4_part2.avi", "av1_video.mkv"])
+@pytest.mark.parametrize("share", [0.001, 0.3, 0.6, 0.9])
+def test_truncated_clips_are_named(tmp_path, name, share):
+    data = (VIDEOS_DIR / name).read_bytes()
+    path = tmp_path / name
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(UserError, match=name), opened(path) as source:
+        source.read(np.arange(source.num_frames))
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_truncated_mp4_with_its_index_in_front(tmp_path, share):
+    path = tmp_path / "front.mp4"
+    write_video(path, 60, size=(96, 128), container_options={"movflags": "faststart"})
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 4 + int(len(data) * 0.7 * share)])
+    with pytest.raises(UserError, match=r"front\.mp4"), opened(path) as source:
+        source.read(np.arange(source.num_frames))
+
+
+@needs_real_videos
+def test_damaged_bytes_never_pass_unnoticed_as_missing_frames(tmp_path):
+    data = np.frombuffer((VIDEOS_DIR / "h264_10bits.mp4").read_bytes(), dtype=np.uint8)
+    rng = np.random.default_rng(0)
+    path = tmp_path / "damaged.mp4"
+    errors = 0
+    for _ in range(40):
+        damaged = data.copy()
+        damaged[rng.integers(len(data), size=4)] ^= np.uint8(1 << rng.integers(8))
+        path.write_bytes(damaged.tobytes())
+        try:
+            with opened(path) as source:
+                frames = source.read(np.arange(source.num_frames))
+                assert len(frames) == source.num_frames
+        except UserError as error:
+            errors += 1
+            assert "damaged.mp4" in str(error)
+    assert errors > 20
+
+
+ENCODINGS = {
+    "closed_gop.mp4": {"options": {"g": "12", "bf": "3"}},
+    "open_gop.mp4": {"options": {"g": "12", "bf": "3", "x264-params": "open-gop=1:keyint=12:bframes=3:b-adapt=0"}},
+    "intra_refresh.mp4": {"options": {"g": "10", "x264-params": "intra-refresh=1:keyint=10:bframes=0"}},
+    "pyramid.mkv": {"options": {"x264-params": "keyint=15:bframes=7:b-adapt=0:b-pyramid=normal:ref=5"}},
+    "h264.avi": {"options": {"g": "12", "bf": "2"}},
+    "h264.ts": {"options": {"g": "12", "bf": "2"}},
+    "b_frames.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
+    "b_frames.mp4": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
+    "one_frame.mp4": {"num_frames": 1},
+    "one_frame.avi": {"num_frames": 1, "codec": "mpeg4"},
+    "odd_size.mp4": {"size": (50, 70), "pix_fmt": "yuv444p"},
+    "mjpeg.mkv": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
+    "irregular.mkv": {"times": [i * i // 7 + i for i in range(40)]},
+    "gray.mkv": {"codec": "ffv1", "pix_fmt": "gray"},
+    "vp8.webm": {"codec": "libvpx", "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20"}},
+    "vp9.webm": {
+        "codec": "libvpx-vp9",
+        "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20", "cpu-used": "8"},
+    },
+    "hevc.mkv": {"codec": "libx265", "options": {"x265-params": "keyint=12:open-gop=1:bframes=3:log-level=none"}},
+}
+
+
+@pytest.mark.parametrize("name", ENCODINGS)
+def test_encodings_equal_a_full_sequential_decode(tmp_path, name):
+    path = tmp_path / name
+    how = {"num_frames": 40, **ENCODINGS[name]}
+    try:
+        write_video(path, **how)
+    except av.error.EncoderNotFoundError:
+        pytest.skip(f"this PyAV has no encoder {how['codec']}")
+    reference = full_decode(path)
+    assert len(reference) == how["num_frames"]
+    with opened(path) as source:
+        assert source.num_frames == len(reference)
+        assert_frames(source, np.arange(len(reference)), reference)
+        for index in range(len(reference)):
+            assert_frames(source, [index], reference)
+        for step in (5, 9, 13):
+            assert_frames(source, np.arange(2 if len(reference) > 2 else 0, len(reference), step), reference)
+
+
+def remux(source_path, path, *, first_packet: int = 0, container_options: dict | None = None) -> None:
+    """Copies the packets of the video stream from the `first_packet`-th on."""
+    with av.open(str(source_path)) as source, av.open(str(path), "w", options=container_options or {}) as target:
+        stream = target.add_stream_from_template(source.streams.best("video"))
+        target.start_encoding()
+        for position, packet in enumerate(source.demux(source.streams.best("video"))):
+            if packet.dts is not None and position >= first_packet:
+                packet.stream = stream
+                target.mux(packet)
+
+
+@pytest.mark.parametrize("first_packet", [13, 14, 18])
+def test_a_stream_cut_out_of_the_middle(tmp_path, first_packet):
+    """It starts inside an open group of pictures: frames that refer to what is gone may or may not come out."""
+    write_video(tmp_path / "whole.mp4", 40, **ENCODINGS["open_gop.mp4"])
+    path = tmp_path / "cut.mkv"
+    remux(tmp_path / "whole.mp4", path, first_packet=first_packet)
+    try:
+        with opened(path) as source:
+            frames = source.read(np.arange(source.num_frames))
+    except UserError as error:
+        assert "cut.mkv" in str(error)
+    else:
+        assert np.array_equal(frames.permute(0, 2, 3, 1).numpy(), full_decode(path))
+
+
+def test_an_edit_list_hides_frames(tmp_path):
+    """Packets whose frames are not shown are not counted: the decoder drops them as well."""
+    write_video(tmp_path / "whole.mp4", 40, options={"g": "12", "bf": "2"})
+    path = tmp_path / "edited.mp4"
+    data = bytearray((tmp_path / "whole.mp4").read_bytes())
+    media_time = data.index(b"elst") + 4 + 4 + 4 + 4  # type, version and flags, count, segment duration
+    value = int.from_bytes(data[media_time : media_time + 4], "big")
+    data[media_time : media_time + 4] = (value + 5 * 512).to_bytes(4, "big")
+    path.write_bytes(data)
+    reference = full_decode(path)
+    assert len(reference) == 35
+    with opened(path) as source:
+        assert source.num_frames == 35
+        for index in range(35):
+            assert_frames(source, [index], reference)
+
+
+def test_a_rotation_in_the_metadata_is_not_applied(tmp_path):
+    path = tmp_path / "rotated.mp4"
+    write_video(path, 4)
+    data = bytearray(path.read_bytes())
+    matrix = data.index(b"tkhd") + 4 + 4 + 20 + 16  # version 0: times, ids, duration, then layers and volume
+    quarter_turn = [0, 0x10000, 0, -0x10000, 0, 0, 0, 0, 0x40000000]
+    data[matrix : matrix + 36] = b"".join(value.to_bytes(4, "big", signed=True) for value in quarter_turn)
+    path.write_bytes(data)
+    with av.open(str(path)) as container:
+        assert abs(next(container.decode(video=0)).rotation) == 90
+    with opened(path) as source:
+        assert source.read(np.array([0])).shape == (1, 3, 48, 64)
+
+
+def test_audio_only_empty_and_other_files(tmp_path):
+    path = tmp_path / "sound.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("aac", rate=8000)
+        frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), dtype=np.float32), format="fltp", layout="mono")
+        frame.sample_rate = 8000
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with pytest.raises(UserError, match=r"sound\.mp4 .*no video stream"):
+        opened(path)
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    for name in ("empty.mp4", "text.mp4"):
+        with pytest.raises(UserError, match=f"{name} .listed at val.txt:7.: cannot be decoded"):
+            opened(tmp_path / name)
+
+
+def test_a_video_stream_without_frames(tmp_path):
+    path = tmp_path / "none.mkv"
+    write_video(tmp_path / "whole.mkv", 5)
+    remux(tmp_path / "whole.mkv", path, first_packet=99)
+    with pytest.raises(UserError, match="no frames|cannot be decoded"):
+        opened(path)
+
+
+@pytest.mark.parametrize("decoder", DECODERS)
+def test_a_missing_file(tmp_path, decoder):
+    needs(decoder)
+    with pytest.raises(UserError, match=r"gone\.mp4 \(listed at val\.txt:7\): no such file"):
+        opened(tmp_path / "gone.mp4", decoder)
+
+
+def test_files_are_closed(tmp_path):
+    path = tmp_path / "a.mp4"
+    write_video(path, 5)
+    source = PyAVVideo(path)
+    source.read(np.array([1]))
+    source.close()
+    assert source._container is None and source._packets == []
+    source.close()
+
+
+@needs_real_videos
+@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
+def test_optional_decoders_give_the_same_frames(decoder):
+    needs(decoder)
+    name = "cleaning_pool.mp4"
+    with opened(VIDEOS_DIR / name) as ours, opened(VIDEOS_DIR / name, decoder) as theirs:
+        assert theirs.num_frames == ours.num_frames
+        indices = np.array([290, 3, 3, 120])
+        frames = theirs.read(indices)
+        assert frames.shape == (4, 3, 256, 340) and frames.dtype == torch.uint8
+        assert frames.is_contiguous(memory_format=torch.channels_last)
+        difference = (frames.int() - ours.read(indices).int()).abs().float()
+    # They convert colours by another routine: a level or two, never another frame.
+    assert difference.mean() < 2
+
+
+@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
+def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
+    needs(decoder)
+    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
+    with pytest.raises(UserError, match=f"text.mp4 .listed at val.txt:7.: {decoder} cannot decode it"):
+        opened(tmp_path / "text.mp4", decoder)
+
+
+@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
+def test_an_absent_decoder_says_how_to_install_it(tmp_path, monkeypatch, decoder):
+    monkeypatch.setitem(sys.modules, decoder, None)
+    monkeypatch.setitem(sys.modules, f"{decoder}.decoders", None)
+    for use in (lambda: opened(tmp_path / "a.mp4", decoder), lambda: check_decoder(decoder)):
+        with pytest.raises(UserError, match=f"pip install {decoder}"):
+            use()
+    check_decoder("pyav")
