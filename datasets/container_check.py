@@ -1,7 +1,6 @@
 """Is a video file cut off? Its container says how many bytes it should have.
 
-FFmpeg reads a truncated Matroska or AVI file to where it ends and reports nothing, so half a video would pass for a
-whole one. (A truncated MP4 fails by itself: its index is missing, or points beyond the end.)
+FFmpeg reads a truncated file to where it ends and may report nothing, so half a video would pass for a whole one.
 """
 
 from pathlib import Path
@@ -21,7 +20,27 @@ def missing_bytes(path: Path) -> int:
         return max(0, riff_size + 8 - file_size - _RIFF_SLACK_BYTES)
     if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
         return max(0, _matroska_end(head) - file_size)
+    if head[4:8] == b"ftyp":
+        return max(0, _mp4_end(path, file_size) - file_size)
     return 0
+
+
+def _mp4_end(path: Path, file_size: int) -> int:
+    """Offset at which the last box of media or index ends (ISO/IEC 14496-12); boxes of other kinds do not matter."""
+    end = position = 0
+    with path.open("rb") as file:
+        while position < file_size:
+            file.seek(position)
+            header = file.read(16)
+            box_size, header_size = int.from_bytes(header[:4], "big"), 8
+            if box_size == 1:
+                box_size, header_size = int.from_bytes(header[8:16], "big"), 16
+            if box_size < header_size:  # 0: to the end of the file; anything else: not a box
+                break
+            position += box_size
+            if header[4:8] in (b"moov", b"moof", b"mdat"):
+                end = position
+    return end
 
 
 def _matroska_end(head: bytes) -> int:

@@ -1,5 +1,6 @@
 """Frame folders: one JPEG or PNG file a frame, decoded from bytes to uint8 tensors without PIL images."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,8 @@ class FrameFolder(FrameSource):
 
     def _missing(self, path: Path) -> str:
         """Says why a promised file is not there: the folder, or the frame in it."""
+        if self._folder.is_file():
+            return f"{self.name}: is a file, not a folder of frames; for video files set data.modality to video"
         if not self._folder.is_dir():
             return f"{self.name}: no such folder; check data.train_root or data.val_root and the list"
         return (
@@ -50,17 +53,21 @@ class FrameFolder(FrameSource):
         )
 
 
-def decode_image_file(path: Path, listed_at: str = "", missing=None) -> torch.Tensor:
+def decode_image_file(path: Path, listed_at: str = "", missing: Callable[[Path], str] | None = None) -> torch.Tensor:
     """(3,H,W) uint8 RGB of a JPEG or PNG file; greyscale, CMYK, palette, alpha and 16-bit images are converted.
 
     The bytes decide which of the two it is, not the file's name.
+
+    Args:
+        listed_at: "list:line" for messages.
+        missing: path -> the message for a file that is not there.
 
     Raises:
         UserError: for a missing, empty, truncated or otherwise undecodable file.
     """
     try:
         data = np.fromfile(path, dtype=np.uint8)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         raise UserError(missing(path) if missing else f"{describe(path, listed_at)}: no such file") from None
     except OSError as error:
         raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None

@@ -57,7 +57,8 @@ class PyAVVideo(FrameSource):
         self.name = describe(path, listed_at)
         self._container = None
         try:
-            self._container = av.open(str(path))
+            # "file:", so that no name is taken for a network address or another of FFmpeg's protocols.
+            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
             self._open_stream(Path(path))
         except (av.FFmpegError, OSError) as error:
             self.close()
@@ -77,7 +78,7 @@ class PyAVVideo(FrameSource):
         self._decoder.options = {"err_detect": "explode"}
         lost = missing_bytes(path)
         self._packets = [packet for packet in self._container.demux(stream) if packet.size > 0]
-        if lost or any(packet.is_corrupt for packet in self._packets):
+        if lost or (self._packets and self._packets[-1].is_corrupt):
             raise UserError(f"{self.name}: the file is truncated; copy or download it again")
         self._index_frames()
         if self.num_frames == 0:
@@ -177,6 +178,8 @@ class PyAVVideo(FrameSource):
     def _unreadable(self, error: Exception) -> UserError:
         if isinstance(error, FileNotFoundError):
             return UserError(f"{self.name}: no such file; check data.train_root or data.val_root and the list")
+        if isinstance(error, IsADirectoryError):
+            return UserError(f"{self.name}: is a folder; for folders of frames set data.modality to RGB")
         reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
         return UserError(f"{self.name}: cannot be decoded ({reason}); the file is damaged or not a video")
 

@@ -93,6 +93,12 @@ def test_a_missing_folder(tmp_path):
         opened(tmp_path, 9).read(np.array([2]))
 
 
+def test_a_video_in_the_place_of_a_folder(tmp_path):
+    (tmp_path / "v").write_bytes(b"video")
+    with pytest.raises(UserError, match="is a file, not a folder of frames; for video files set data.modality"):
+        opened(tmp_path, 9).read(np.array([2]))
+
+
 @pytest.mark.parametrize("png", [False, True])
 @pytest.mark.parametrize("share", [0.0, 0.02, 0.3, 0.7, 0.95])
 def test_truncated_images_name_the_file(tmp_path, share, png):

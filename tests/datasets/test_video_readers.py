@@ -93,14 +93,18 @@ def test_truncated_clips_are_named(tmp_path, name, share):
         source.read(np.arange(source.num_frames))
 
 
-@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
-def test_a_truncated_mp4_with_its_index_in_front(tmp_path, share):
+@needs_real_videos
+def test_a_truncated_mp4_with_its_index_in_front(tmp_path):
+    """Also where the cut lies in another stream's packets, or between packets."""
     path = tmp_path / "front.mp4"
-    write_video(path, 60, size=(96, 128), container_options={"movflags": "faststart"})
+    remux(VIDEOS_DIR / "two_streams_audio.mp4", path, all_streams=True, container_options={"movflags": "faststart"})
+    with opened(path) as source:
+        assert source.num_frames == len(full_decode(path))
     data = path.read_bytes()
-    path.write_bytes(data[: len(data) // 4 + int(len(data) * 0.7 * share)])
-    with pytest.raises(UserError, match=r"front\.mp4"), opened(path) as source:
-        source.read(np.arange(source.num_frames))
+    for share in np.linspace(0.1, 0.999, 12):
+        path.write_bytes(data[: int(len(data) * share)])
+        with pytest.raises(UserError, match=r"front\.mp4"), opened(path):
+            pass
 
 
 @needs_real_videos
@@ -166,14 +170,17 @@ def test_encodings_equal_a_full_sequential_decode(tmp_path, name):
             assert_frames(source, np.arange(2 if len(reference) > 2 else 0, len(reference), step), reference)
 
 
-def remux(source_path, path, *, first_packet: int = 0, container_options: dict | None = None) -> None:
-    """Copies the packets of the video stream from the `first_packet`-th on."""
+def remux(
+    source_path, path, *, first_packet: int = 0, all_streams=False, container_options: dict | None = None
+) -> None:
+    """Copies the packets of the best video stream, or of all streams, from the `first_packet`-th on."""
     with av.open(str(source_path)) as source, av.open(str(path), "w", options=container_options or {}) as target:
-        stream = target.add_stream_from_template(source.streams.best("video"))
+        streams = [s for s in source.streams if all_streams or s.index == source.streams.best("video").index]
+        copies = {stream.index: target.add_stream_from_template(stream) for stream in streams}
         target.start_encoding()
-        for position, packet in enumerate(source.demux(source.streams.best("video"))):
+        for position, packet in enumerate(source.demux(streams)):
             if packet.dts is not None and position >= first_packet:
-                packet.stream = stream
+                packet.stream = copies[packet.stream_index]
                 target.mux(packet)
 
 
@@ -238,6 +245,32 @@ def test_audio_only_empty_and_other_files(tmp_path):
     for name in ("empty.mp4", "text.mp4"):
         with pytest.raises(UserError, match=f"{name} .listed at val.txt:7.: cannot be decoded"):
             opened(tmp_path / name)
+
+
+def test_a_folder_in_the_place_of_a_video(tmp_path):
+    with pytest.raises(UserError, match="is a folder; for folders of frames set data.modality"):
+        opened(tmp_path)
+
+
+def test_a_name_is_never_taken_for_an_address(tmp_path, monkeypatch):
+    write_video(tmp_path / "concat:a|b.mp4", 3)
+    monkeypatch.chdir(tmp_path)
+    entry = ListEntry("concat:a|b.mp4", None, 0, 7)
+    with open_source("", entry, modality="video") as source:
+        assert source.num_frames == 3
+    with pytest.raises(UserError, match="no such file"):
+        open_source("", ListEntry("http://127.0.0.1:9/a.mp4", None, 0, 7), modality="video")
+
+
+def test_a_change_of_size_within_a_video(tmp_path):
+    for name, size in (("a.ts", (48, 64)), ("b.ts", (64, 96))):
+        write_video(tmp_path / name, 10, size=size)
+    path = tmp_path / "both.ts"
+    path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    with opened(path) as source:
+        assert source.read(np.array([0, 5])).shape == (2, 3, 48, 64)
+        with pytest.raises(UserError, match=r"both\.ts .*frame 1\d is 96x64, other frames of the clip are 64x48"):
+            source.read(np.array([0, source.num_frames - 1]))
 
 
 def test_a_video_stream_without_frames(tmp_path):
