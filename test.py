@@ -7,7 +7,7 @@ from utils.config import load_config
 from utils.errors import UserError
 
 
-def parse_arguments():
+def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of train.py or a published one")
     parser.add_argument(
@@ -16,7 +16,7 @@ def parse_arguments():
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
-    return parser.parse_intermixed_args()
+    return parser.parse_intermixed_args(arguments)
 
 
 def main(args) -> None:
@@ -43,9 +43,7 @@ def main(args) -> None:
 
     # ---- process and log
     process = distributed.start()
-    log = open_log(process)
-    for warning in config_warnings:
-        log.warning("warning: %s", warning)
+    log = open_log(process, None, config_warnings)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
     out = Path(args.out or Path(args.weights).parent / f"test_{Path(args.config).stem}_{views}")
@@ -113,5 +111,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments()
-    sys.exit(run_story(main, arguments))
+    sys.exit(run_story(main, parse_arguments()))

@@ -4,15 +4,16 @@ import sys
 
 from utils.cli import config_parser, run_story
 from utils.config import load_config
+from utils.errors import UserError
 
 
-def parse_arguments():
+def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="check all that a run needs, print the plan and stop")
-    return parser.parse_intermixed_args()
+    return parser.parse_intermixed_args(arguments)
 
 
-def main(args) -> None:
+def main(args) -> int:
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
 
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
@@ -28,28 +29,23 @@ def main(args) -> None:
     from modules.build_training import build_trainer, parameter_groups
     from modules.checkpoint_layout import load_video_weights
     from modules.plan import describe_plan
-    from modules.resume import restore_run, run_state
+    from modules.resume import find_checkpoint, restore_run, run_state
     from modules.training import Progress
     from modules.validation import validate
     from utils import distributed, rundir
-    from utils.checkpoint import load_checkpoint, save_checkpoint
+    from utils.checkpoint import load_checkpoint
     from utils.config import dump_config
-    from utils.files import write_text_atomic
+    from utils.keeper import CheckpointKeeper
     from utils.meter import TrainingMeter
     from utils.optim import describe_groups
     from utils.precision import resolve_precision
     from utils.runlog import MetricsWriter, open_log
+    from utils.stop import EXIT_REQUEUE, StopRequest
 
     # ---- process, run folder, log
     process = distributed.start()
-    run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
-    run_dir = distributed.share_from_main(run_dir, process)
-    if process.is_main and not args.check:
-        rundir.prepare_run_dir(run_dir)
-        write_text_atomic(run_dir / "config.yaml", dump_config(cfg))
-    log = open_log(process, None if args.check else run_dir / "log.txt")
-    for warning in config_warnings:
-        log.warning("warning: %s", warning)
+    run_dir = rundir.open_run_dir(cfg, args.config, process, is_dry=args.check)
+    log = open_log(process, None if args.check else run_dir / "log.txt", config_warnings)
 
     # ---- data
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
@@ -73,37 +69,43 @@ def main(args) -> None:
     if args.check:
         num_read = read_samples(train_loader.dataset) + read_samples(val_loader.dataset)
         log.info("check passed: config, lists, labels and weights fit; %d clips across the lists were read", num_read)
-        return
+        return 0
 
     # ---- optimiser, resume
     model.to(process.device)
-    trainer = build_trainer(cfg, model, text, process, precision)
-    resume_from = rundir.find_resume(cfg.resume, run_dir)
+    stop = StopRequest()
+    trainer = build_trainer(cfg, model, text, process, precision, lambda: stop.received is not None)
     progress = Progress(epoch=cfg.solver.start_epoch)
-    if resume_from is not None:
-        progress = restore_run(resume_from, model, trainer.optimizer, trainer.scaler, len(train_loader))
-        log.info("resumed from %s: epoch %d, step %d", resume_from, progress.epoch, progress.step)
+    found = find_checkpoint(cfg.resume, run_dir)
+    if found is not None:
+        progress = restore_run(*found, model, trainer.optimizer, trainer.scaler, len(train_loader))
+        log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
     metrics = MetricsWriter(run_dir, process, cfg.logging.tensorboard, progress.step)
-    check_scores = partial(
-        validate,
-        model,
-        text,
-        val_loader,
-        partial(make_views, num_crops=1, size=cfg.data.input_size),
-        cfg.data.batch_size,
-        process,
-        precision,
-    )
+    keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every)
+    crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
+    check_scores = partial(validate, model, text, val_loader, crop, cfg.data.batch_size, process, precision)
+
+    def save(is_best: bool = False) -> bool:
+        if not process.is_main:
+            return True
+        return keeper.save(run_state(model, trainer.optimizer, trainer.scaler, progress, dump_config(cfg)), is_best)
 
     # ---- train
     if cfg.solver.evaluate:
         log.info("validation: %s", check_scores().describe())
-        return
+        return 0
+    is_saved = True
     while progress.epoch < cfg.solver.epochs:
         meter = TrainingMeter(cfg, process, metrics, len(train_loader), progress.epoch)
-        for record in trainer.run_epoch(train_loader, progress):
+        for record in trainer.run_epoch(train_loader, progress, settle_after=keeper.is_due):
             meter.show(record)
+            if record.step == progress.step and keeper.is_due(progress.step):
+                save()
         meter.close()
+        if meter.is_stopped:
+            save()
+            log.info("asked to stop: saved after step %d; resume=auto goes on", progress.step)
+            return EXIT_REQUEUE
         progress.epoch, progress.consumed_clips = progress.epoch + 1, 0
         is_best = False
         if progress.epoch % cfg.logging.eval_freq == 0 or progress.epoch == cfg.solver.epochs:
@@ -112,18 +114,19 @@ def main(args) -> None:
             progress.best_top1 = max(scores.top1, progress.best_top1)
             log.info("epoch %d validation: %s", progress.epoch, scores.describe())
             metrics.write("val", progress.step, epoch=progress.epoch, **scores._asdict())
-        if process.is_main:
-            state = run_state(model, trainer.optimizer, trainer.scaler, progress, dump_config(cfg))
-            save_checkpoint(run_dir / rundir.LAST, state)
-            if is_best:
-                save_checkpoint(run_dir / rundir.BEST, state)
+        is_saved = save(is_best)
 
     # ---- end
     metrics.close()
-    log.info("%s", rundir.describe_end(run_dir, progress.best_top1))
+    stop.close()
     distributed.stop()
+    if not is_saved:
+        raise UserError(
+            f"{run_dir}: the last checkpoint could not be written; make room and run again with resume=auto"
+        )
+    log.info("%s", rundir.describe_end(run_dir, progress.best_top1))
+    return 0
 
 
 if __name__ == "__main__":
-    arguments = parse_arguments()
-    sys.exit(run_story(main, arguments))
+    sys.exit(run_story(main, parse_arguments()))

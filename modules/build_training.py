@@ -1,5 +1,7 @@
 """The trainer that a config asks for."""
 
+from collections.abc import Callable
+
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
@@ -16,7 +18,9 @@ def parameter_groups(cfg, model: VideoCLIP) -> list[ParameterGroup]:
     return split_parameters(model, model.is_pretrained, cfg.solver.clip_ratio)
 
 
-def build_trainer(cfg, model: VideoCLIP, text: torch.Tensor, process: Process, precision: str) -> Trainer:
+def build_trainer(
+    cfg, model: VideoCLIP, text: torch.Tensor, process: Process, precision: str, stop_requested: Callable[[], bool]
+) -> Trainer:
     """A trainer of `model` (on its device) against the class embeddings `text` (K,D)."""
     solver = cfg.solver
     optimizer = build_optimizer(
@@ -40,6 +44,7 @@ def build_trainer(cfg, model: VideoCLIP, text: torch.Tensor, process: Process, p
         global_batch=cfg.data.batch_size * process.world_size,
         accumulation=solver.grad_accumulation_steps,
         clip_grad_norm=solver.clip_grad_norm,
+        stop_requested=stop_requested,
     )
 
 

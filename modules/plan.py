@@ -98,8 +98,8 @@ def describe_plan(
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
         "clip": f"{data.num_segments * data.seg_length} frames",
         "device": where,
-        "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients and "
-        f"optimizer {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}",
+        "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients, "
+        f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}",
     }
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 

@@ -11,6 +11,7 @@ from modules.training import Progress
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
+from utils.keeper import newest_good
 
 log = logging.getLogger(__name__)
 
@@ -37,17 +38,32 @@ def run_state(
     }
 
 
+def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """What `resume` asks for: the file named, or under `auto` the newest good one of the run folder, if there is one.
+
+    Raises:
+        UserError: the file named is not whole; under `auto`, the folder's checkpoints are all damaged.
+    """
+    if resume is None:
+        return None
+    return newest_good(run_dir) if resume == "auto" else (Path(resume), load_checkpoint(resume))
+
+
 def restore_run(
-    path: Path, model: VideoCLIP, optimizer: torch.optim.Optimizer, scaler: torch.amp.GradScaler, steps_per_epoch: int
+    path: Path,
+    state: dict[str, Any],
+    model: VideoCLIP,
+    optimizer: torch.optim.Optimizer,
+    scaler: torch.amp.GradScaler,
+    steps_per_epoch: int,
 ) -> Progress:
-    """Load a checkpoint into model, optimiser and scaler; returns where the run stands.
+    """Load a checkpoint's `state`, read from `path`, into model, optimiser and scaler; returns where the run stands.
 
     A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly.
 
     Raises:
-        UserError: the file is not whole, or does not fit the model.
+        UserError: it does not fit the model or the optimiser.
     """
-    state = load_checkpoint(path)
     load_video_weights(model, state, str(path))
     if not isinstance(state.get("epoch"), int):
         raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")

@@ -37,7 +37,10 @@ class Progress:
 
 
 class StepRecord(NamedTuple):
-    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data."""
+    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
+
+    `stop`: some process was asked to stop; all processes see it in the same record.
+    """
 
     step: int
     loss: float
@@ -45,6 +48,7 @@ class StepRecord(NamedTuple):
     num_clips: int
     seconds: float
     wait_seconds: float
+    stop: bool = False
 
 
 @dataclass
@@ -79,12 +83,18 @@ class Trainer:
     global_batch: int
     accumulation: int = 1
     clip_grad_norm: float | None = None
+    stop_requested: Callable[[], bool] = lambda: False
 
-    def run_epoch(self, loader, progress: Progress) -> Iterator[StepRecord]:
+    def run_epoch(
+        self, loader, progress: Progress, settle_after: Callable[[int], bool] = lambda step: False
+    ) -> Iterator[StepRecord]:
         """Train on what is left of the epoch in `progress`, which moves with every step.
+
+        Ends early, one step after a request to stop.
 
         Args:
             loader: `datasets.loader.ClipLoader` of this process.
+            settle_after: steps whose record comes at once: those after which the caller saves.
 
         Yields:
             A record for each optimiser step, one step late: reading a loss waits for the GPU, and by then it is done.
@@ -97,26 +107,36 @@ class Trainer:
         batch_sizes, num_clips = loader.batches.plan, len(loader.dataset)
         clips_per_step = self.global_batch * self.accumulation
         batches = iter(loader)
+        record: StepRecord | None = None
         late: tuple[torch.Tensor, list[int], StepRecord] | None = None
         for first in range(0, len(batch_sizes), self.accumulation):
             sizes = batch_sizes[first : first + self.accumulation]
             started = time.perf_counter()
             epoch = fractional_epoch(progress.epoch, progress.consumed_clips, clips_per_step, num_clips)
             lrs = set_lr(self.optimizer, self.schedule.at(epoch))
-            loss, wait, indices = self._step(batches, sizes, progress)
+            figures, wait, indices = self._step(batches, sizes, progress)
             progress.consumed_clips += sum(sizes)
             progress.step += 1
             if late:
-                yield self._read(loader, *late)
+                record = self._read(loader, *late)
+                yield record
             seconds = time.perf_counter() - started
-            late = (loss, indices, StepRecord(progress.step, 0.0, lrs, sum(sizes), seconds, wait))
+            late = (figures, indices, StepRecord(progress.step, 0.0, lrs, sum(sizes), seconds, wait))
+            # The step before this one asked to stop. Not this one, even where it is settled: another process may not
+            # have read it yet, and all must leave after the same step.
+            stop = record is not None and record.stop
+            if settle_after(progress.step):
+                record, late = self._read(loader, *late), None
+                yield record
+            if stop:
+                break
         if late:
             yield self._read(loader, *late)
 
     def _step(
         self, batches: Iterator[dict], sizes: list[int], progress: Progress
     ) -> tuple[torch.Tensor, float, list[int]]:
-        """One optimiser step: its loss (on the device), the seconds waited for data, the clips' list indices."""
+        """One optimiser step: (loss, processes asked to stop) on the device, seconds waited for data, indices."""
         wait, indices = 0.0, []
         step_loss = torch.zeros((), device=self.process.device)
         consumed = progress.consumed_clips
@@ -140,15 +160,17 @@ class Trainer:
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        return sum_over_processes(step_loss, self.process) / self.process.world_size, wait, indices
+        # Both figures travel in one message, so that all processes learn of a request to stop at the same step.
+        figures = torch.stack([step_loss / self.process.world_size, step_loss.new_tensor(self.stop_requested())])
+        return sum_over_processes(figures, self.process), wait, indices
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.
         entropy = [self.seed, epoch, consumed_clips, self.process.rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
 
-    def _read(self, loader, loss: torch.Tensor, indices: list[int], record: StepRecord) -> StepRecord:
-        value = float(loss)
+    def _read(self, loader, figures: torch.Tensor, indices: list[int], record: StepRecord) -> StepRecord:
+        value, num_stopping = figures.tolist()
         # fp16's loss scaling is made to survive overflows: it skips the step and lowers the scale.
         if not np.isfinite(value):
             paths = ", ".join(loader.dataset.entries[i].path for i in indices[:16])
@@ -156,4 +178,4 @@ class Trainer:
                 f"step {record.step}: the loss is {value}; lower solver.lr, set solver.clip_grad_norm or "
                 f"solver.precision=fp32, and go on from the last checkpoint. Clips of this process's batch: {paths}"
             )
-        return record._replace(loss=value)
+        return record._replace(loss=value, stop=num_stopping > 0)

@@ -29,12 +29,14 @@ class TrainingMeter:
         self._num_steps = math.ceil(num_batches / cfg.solver.grad_accumulation_steps)
         self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch + 1}/{cfg.solver.epochs}", process)
         self._seen = 0
+        self.is_stopped = False  # some process was asked to stop
         self._seconds = self._wait = 0.0
         self._started = time.perf_counter()
 
     def show(self, record) -> None:
         """Take in a `modules.training.StepRecord`."""
         self._seen += 1
+        self.is_stopped = record.stop
         if self._seen > WARM_UP_STEPS:
             self._seconds += record.seconds
             self._wait += record.wait_seconds

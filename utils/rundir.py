@@ -3,10 +3,11 @@
 import datetime
 from pathlib import Path
 
+from utils.config import dump_config
+from utils.distributed import Process, share_from_main
 from utils.errors import UserError
-
-LAST = "last_model.pt"
-BEST = "best_model.pt"
+from utils.files import write_text_atomic
+from utils.keeper import BEST, LAST
 
 
 def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) -> Path:
@@ -30,12 +31,21 @@ def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) ->
     return path
 
 
-def prepare_run_dir(path: Path) -> None:
-    """Make the folder and try to write in it.
+def open_run_dir(cfg, config_path: str, process: Process, is_dry: bool) -> Path:
+    """The run's folder, the same on every process; made, and given the resolved config, unless `is_dry`.
 
     Raises:
-        UserError: it cannot be made or written.
+        UserError: it holds another run, or cannot be written.
     """
+    path = choose_run_dir(cfg.logging.run_dir, cfg.resume, config_path) if process.is_main else None
+    path = share_from_main(path, process)
+    if process.is_main and not is_dry:
+        _make_writable(path)
+        write_text_atomic(path / "config.yaml", dump_config(cfg))
+    return path
+
+
+def _make_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         probe = path / ".writable"
@@ -43,13 +53,6 @@ def prepare_run_dir(path: Path) -> None:
         probe.unlink()
     except OSError as error:
         raise UserError(f"logging.run_dir: {path} cannot be written ({error.strerror}); name another folder") from error
-
-
-def find_resume(resume: str | None, run_dir: Path) -> Path | None:
-    """The checkpoint to go on from: the one named; under `auto` the run folder's last, None where there is none."""
-    if resume == "auto":
-        return run_dir / LAST if (run_dir / LAST).exists() else None
-    return Path(resume) if resume is not None else None
 
 
 def describe_end(run_dir: Path, best_top1: float) -> str:

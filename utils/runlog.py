@@ -4,6 +4,7 @@ import json
 import logging
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,12 @@ class _BarFriendlyHandler(logging.Handler):
         sys.stdout.flush()
 
 
-def open_log(process: Process, path: Path | None = None) -> logging.Logger:
-    """Console (main process; others only their errors) and, with a path, a log file that is appended to."""
+def open_log(process: Process, path: Path | None, warnings: Sequence[str] = ()) -> logging.Logger:
+    """Console (main process; others only their errors) and, with a path, a log file that is appended to.
+
+    Args:
+        warnings: what the config's reading warned of, to be the log's first lines.
+    """
     logger = logging.getLogger()
     logger.setLevel(logging.INFO)
     for handler in list(logger.handlers):
@@ -37,6 +42,8 @@ def open_log(process: Process, path: Path | None = None) -> logging.Logger:
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         logger.addHandler(file)
     logging.captureWarnings(True)
+    for warning in warnings:
+        logger.warning("warning: %s", warning)
     return logger
 
 

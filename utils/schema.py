@@ -8,6 +8,8 @@ from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
+from utils.interval import parse_interval
+
 # Keys that occur in users' files and never had an effect: accepted with a warning.
 MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
 
@@ -115,6 +117,10 @@ class SolverConfig(Section):
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto", "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU"
     )
+    save_every: int | str | None = key(
+        None, "save within an epoch too: every so many steps (500) or minutes (10min)", "steps or minutes"
+    )
+    keep_last: int = key(2, "checkpoints kept besides the best: last_model.pt, last_model.1.pt ...", "files", ge=1)
     clip_grad_norm: float | None = key(None, "largest norm of the whole gradient; null: unlimited", "", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass: less memory, slower")
 
@@ -128,7 +134,7 @@ class LoggingConfig(Section):
 
 
 class Config(Section):
-    resume: str | None = key(None, "checkpoint to go on from: weights, optimiser, schedule position, random states")
+    resume: str | None = key(None, "checkpoint to go on from; `auto`: the newest good one of run_dir, if any")
     pretrain: str | None = key(None, "video checkpoint to start from: its weights only")
     seed: int = key(1024, "seed of everything random", "", ge=0)
     data: DataConfig = key(DataConfig, "")
@@ -154,6 +160,14 @@ def _is_bad_template(template: str) -> bool:
         return template.format(1) == template.format(2)
     except (ValueError, IndexError, KeyError):
         return True
+
+
+def _is_bad_interval(value: int | str | None) -> bool:
+    try:
+        parse_interval(value)
+    except ValueError:
+        return True
+    return False
 
 
 RULES = (
@@ -215,6 +229,11 @@ RULES = (
             )
         ),
         "must be a positive number of epochs or a rising list of epochs",
+    ),
+    Rule(
+        ("solver.save_every",),
+        lambda c: _is_bad_interval(c.solver.save_every),
+        "must be a number of steps, as 500, or of minutes, as 10min",
     ),
     Rule(
         ("resume", "pretrain"),

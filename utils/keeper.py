@@ -1,0 +1,91 @@
+"""The checkpoints of a run folder: the last ones, the best one, and when the next is due."""
+
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.errors import UserError
+from utils.interval import parse_interval
+
+LAST = "last_model.pt"
+BEST = "best_model.pt"
+log = logging.getLogger(__name__)
+
+
+def older_name(age: int) -> str:
+    """last_model.pt, then last_model.1.pt, last_model.2.pt ..., older and older."""
+    return LAST if age == 0 else f"last_model.{age}.pt"
+
+
+class CheckpointKeeper:
+    """Writes checkpoints, keeps the last `num_kept` and the best, and outlives a full disk.
+
+    Args:
+        save_every: as `parse_interval` takes it: saves within an epoch.
+    """
+
+    def __init__(self, run_dir: Path, num_kept: int, save_every: int | str | None):
+        self._run_dir, self._num_kept = run_dir, num_kept
+        self._steps, self._seconds = parse_interval(save_every)
+        self._saved_at = time.monotonic()
+
+    def is_due(self, step: int) -> bool:
+        """Whether a save within the epoch is due after optimiser step `step`."""
+        if self._steps is not None:
+            return step % self._steps == 0
+        return self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
+
+    def save(self, state: dict[str, Any], is_best: bool = False) -> bool:
+        """Write last_model.pt (and best_model.pt); whether it worked.
+
+        A failed write is a loud warning, not the end: older checkpoints are untouched and the next save tries again.
+        """
+        self._saved_at = time.monotonic()
+        try:
+            self._age()
+            save_checkpoint(self._run_dir / LAST, state)
+            if is_best:
+                save_checkpoint(self._run_dir / BEST, state)
+        except OSError as error:
+            log.warning(
+                "WARNING: no checkpoint written in %s (%s); the older ones are whole, the next save tries again",
+                self._run_dir,
+                error.strerror or error,
+            )
+            return False
+        return True
+
+    def _age(self) -> None:
+        """last_model.pt stays where it is and gets a second name; older ones move up by one, the oldest goes."""
+        if self._num_kept == 1 or not (self._run_dir / LAST).exists():
+            return
+        for age in range(self._num_kept - 2, 0, -1):
+            if (self._run_dir / older_name(age)).exists():
+                (self._run_dir / older_name(age)).replace(self._run_dir / older_name(age + 1))
+        first = self._run_dir / older_name(1)
+        first.unlink(missing_ok=True)
+        os.link(self._run_dir / LAST, first)
+
+
+def newest_good(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The newest checkpoint of a run folder that reads well, with its contents; None where there is none at all.
+
+    Raises:
+        UserError: there are checkpoints, and none of them reads well.
+    """
+    faults = []
+    paths = [run_dir / LAST, *sorted(run_dir.glob("last_model.[0-9]*.pt"), key=lambda p: int(p.suffixes[-2][1:]))]
+    for path in paths:
+        if not path.exists():
+            continue
+        try:
+            return path, load_checkpoint(path)
+        except UserError as error:
+            faults.append(str(error))
+            log.warning("WARNING: %s; trying the one before", error)
+    if faults:
+        raise UserError(f"{run_dir}: none of its {len(faults)} checkpoints reads well; first fault: {faults[0]}")
+    return None
