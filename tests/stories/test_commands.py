@@ -1,0 +1,110 @@
+"""The commands that users type: launchers, one process and several."""
+
+import json
+import shutil
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import pytest
+import torch
+
+from tests.stories.world import command, losses
+from utils.embed import load_table
+
+
+def test_help_answers_at_once():
+    for name in ("train", "test"):
+        started = time.perf_counter()
+        result = command(sys.executable, f"{name}.py", "--help")
+        assert result.returncode == 0 and "--config" in result.stdout
+        assert time.perf_counter() - started < 2
+
+
+@pytest.fixture(scope="module")
+def runs(world, tmp_path_factory):
+    """The same training in one and in two processes, by the launcher; tested in one, two and three."""
+    root = tmp_path_factory.mktemp("launched")
+    for num_processes in (1, 2):
+        result = command(
+            "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={root / str(num_processes)}",
+            f"data.batch_size={4 // num_processes}", "solver.epochs=2", "data.workers=1", NPROC=str(num_processes),
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    for num_processes in (1, 2, 3):
+        result = command(
+            "sh", "scripts/run_test.sh", world.config, root / "1" / "last_model.pt", "--test_crops", "3", "--out",
+            root / f"test{num_processes}", NPROC=str(num_processes),
+        )  # fmt: skip
+        assert result.returncode == 0, result.stderr
+    return root
+
+
+def test_two_processes_train_like_one(runs):
+    # 15 clips in batches of 4: the last batch holds three, shared as two and one.
+    assert len(losses(runs / "1")) == 8
+    torch.testing.assert_close(losses(runs / "2"), losses(runs / "1"), rtol=1e-4, atol=1e-5)
+
+
+def test_any_number_of_processes_gives_identical_scores(runs):
+    one = load_table(runs / "test1" / "embeddings.npz")[0]
+    summary = json.loads((runs / "test1" / "summary.json").read_text())
+    for num_processes in (2, 3):
+        other = load_table(runs / f"test{num_processes}" / "embeddings.npz")[0]
+        assert other.paths == one.paths and np.array_equal(other.embeddings, one.embeddings)
+        found = json.loads((runs / f"test{num_processes}" / "summary.json").read_text())
+        assert {k: found[k] for k in ("top1", "top5", "mean_class", "num_videos")} == {
+            k: summary[k] for k in ("top1", "top5", "mean_class", "num_videos")
+        }
+        predictions = (runs / f"test{num_processes}" / "predictions.csv").read_bytes()
+        assert predictions == (runs / "test1" / "predictions.csv").read_bytes()
+
+
+def test_a_run_of_one_process_goes_on_in_two(world, runs, tmp_path):
+    """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is dealt anew."""
+    first = command(
+        "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=4",
+        "solver.epochs=2", "solver.save_every=3", "solver.keep_last=4",
+    )  # fmt: skip
+    assert first.returncode == 0, first.stderr
+    # Saves came after steps 3, 4, 6, 8; the oldest kept is that of step 3.
+    shutil.copy(tmp_path / "last_model.3.pt", tmp_path / "step3.pt")
+    second = command(
+        "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=2",
+        "solver.epochs=2", f"resume={tmp_path / 'step3.pt'}", NPROC="2",
+    )  # fmt: skip
+    assert second.returncode == 0, second.stderr
+    assert "step 3" in second.stdout
+    torch.testing.assert_close(losses(tmp_path), losses(runs / "1"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        (("run_train.sh",), "no config file given; usage: sh scripts/run_train.sh CONFIG"),
+        (("run_train.sh", "nowhere.yaml"), "nowhere.yaml: no such config file"),
+        (("run_test.sh", "configs/shapes/transf.yaml"), "no weights file given"),
+        (("run_test.sh", "configs/shapes/transf.yaml", "nowhere.pt"), "nowhere.pt: no such weights file"),
+        (("run_train_multinodes.sh", "configs/shapes/transf.yaml"), "NODE_RANK must be"),
+        (("run_train_multinodes.sh", "configs/shapes/transf.yaml", "0"), "MASTER_ADDR is not set"),
+    ],
+)
+def test_launchers_stop_with_a_clear_message(words, part):
+    result = command("sh", f"scripts/{words[0]}", *words[1:], MASTER_ADDR="")
+    assert result.returncode == 2 and part in result.stderr and result.stderr.count("\n") == 1
+
+
+def test_several_machines_by_the_launcher(world, tmp_path):
+    """Two nodes of one process each, both on this machine."""
+
+    def start(node_rank: int):
+        return command(
+            "sh", "scripts/run_train_multinodes.sh", world.config, node_rank, f"logging.run_dir={tmp_path}",
+            MASTER_ADDR="127.0.0.1", MASTER_PORT="29617", NNODES="2", NPROC="1",
+        )  # fmt: skip
+
+    with ThreadPoolExecutor(2) as pool:
+        nodes = list(pool.map(start, (0, 1)))
+    assert [node.returncode for node in nodes] == [0, 0], nodes[0].stderr + nodes[1].stderr
+    assert len(losses(tmp_path)) == 4 and "2 x cpu" in nodes[0].stdout
