@@ -62,8 +62,16 @@ class ClipLoader:
     def __iter__(self) -> Iterator[Batch]:
         for packed in self._loader:
             if isinstance(packed, _Fault):
+                self.close()
                 raise UserError(packed.message)
             yield self._unpack(packed)
+
+    def close(self) -> None:
+        """Stop the workers now; the loader is not usable afterwards.
+
+        Left to the garbage collector, which may finalise their queues first, each would be waited for in vain.
+        """
+        self._loader = None
 
     def _unpack(self, packed: dict) -> Batch:
         frames = []

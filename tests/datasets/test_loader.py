@@ -1,3 +1,7 @@
+import gc
+import multiprocessing
+import traceback
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +11,13 @@ from datasets.transforms import make_views
 from tests.datasets.helpers import frame_config, picture, write_video
 from utils.errors import UserError
 from utils.schema import Config
+
+
+@pytest.fixture(autouse=True)
+def no_workers_left():
+    yield
+    gc.collect()
+    assert not multiprocessing.active_children()
 
 
 def batches_of(loader) -> list[dict]:
@@ -196,13 +207,16 @@ def test_a_fault_in_a_worker_arrives_as_one_line(tmp_path, workers, train):
         batches_of(loader)
     message = str(error.value)
     assert "v3" in message and f"{tmp_path}/list.txt:4" in message and "\n" not in message
+    assert not multiprocessing.active_children(), "the workers are stopped before the error is raised"
 
 
 def test_our_own_mistake_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
     monkeypatch.setattr(loader.dataset, "_transform", lambda *_: 1 / 0)
-    with pytest.raises(ZeroDivisionError, match="Traceback"):
+    with pytest.raises(ZeroDivisionError, match="Traceback") as error:
         batches_of(loader)
+    traceback.clear_frames(error.tb)  # they hold the workers
+    loader.close()
 
 
 def test_something_something_is_recognised_by_its_name(tmp_path):
