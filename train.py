@@ -61,7 +61,7 @@ def main(args) -> int:
     model = build_model(cfg, clip_model)
     clip_model.drop_text()
     if cfg.pretrain:
-        load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain)
+        load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
 
     # ---- plan
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), process, precision))
