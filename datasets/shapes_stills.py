@@ -15,6 +15,7 @@ import numpy as np
 
 from datasets.shapes_world import (
     COLOURS,
+    INK,
     MOTIONS,
     SEEN_CLASSES,
     SHAPES,
@@ -24,17 +25,18 @@ from datasets.shapes_world import (
     coverage,
     finish,
     make_track,
-    paint_colours,
+    paint_colour,
 )
 
 SIZES = ("tiny", "small", "big", "huge")
-_SIZE_LIMITS = (7.0, 10.0, 13.5)  # radius in pixels
+_SIZE_LIMITS = (8.5, 11.0, 14.0)  # radius in pixels
 COLUMNS = ("at the far left", "at the left", "at the centre", "at the right", "at the far right")
 ROWS = ("at the top", "in the upper part", "in the middle", "in the lower part", "at the bottom")
 _PLACE_LIMITS = (-14.0, -5.0, 5.0, 14.0)  # offset from the middle of the picture in pixels
 FACINGS = ("north", "north east", "east", "south east", "south", "south west", "west", "north west")
 FAINTNESS = ("faint", "solid")
 ATTRIBUTES = ("shape", "colour", "size", "column", "row", "facing", "faintness", "motion")
+NUM_VALUES = (len(SHAPES), len(COLOURS), len(SIZES), len(COLUMNS), len(ROWS), len(FACINGS), 2, len(MOTIONS) + 1)
 _UNKNOWN = -1  # the value of an attribute that the picture does not show
 _AT_REST = len(MOTIONS)
 
@@ -59,8 +61,7 @@ TEMPLATES = (
 )
 
 _EXPOSURE_STEPS = 12
-_STILL_MENTION = np.array([0.9, 0.5, 0.55, 0.5, 0.5, 0.45, 0.35, 0])  # how often a caption names each of ATTRIBUTES
-_TRAIL_MENTION = np.array([0.92, 0.15, 0, 0, 0, 0, 0, 0.97])
+_MAX_MENTIONED = 4  # attributes that the caption of a plain still names, at most
 
 
 @dataclass(frozen=True)
@@ -81,10 +82,11 @@ def caption_is_true(attributes: np.ndarray, mentioned: np.ndarray) -> np.ndarray
 
 def _resting_track(rng: np.random.Generator) -> Track:
     """One frame of a shape of any size, place and angle, faint in one picture of five."""
-    radius = 4.5 * 4.2 ** rng.uniform()
+    radius = 6.5 * 2.9 ** rng.uniform()
     room = 30 - radius
     opacity = rng.uniform(0.08, 0.25) if rng.uniform() < 0.2 else rng.uniform(0.8, 1)
-    values = (*rng.uniform(-room, room, 2), radius, rng.uniform(0, 2 * np.pi), opacity)
+    angle = rng.uniform(-0.5, 0.5) if rng.uniform() < 0.5 else rng.uniform(0, 2 * np.pi)
+    values = (*rng.uniform(-room, room, 2), radius, angle, opacity)
     return Track(*(np.array([value], dtype=np.float32) for value in values))
 
 
@@ -108,12 +110,30 @@ def _exposure_weights(rng: np.random.Generator, steps: int) -> np.ndarray:
 
 def _expose(shape: str, colour: int, track: Track, rng: np.random.Generator) -> np.ndarray:
     """Photograph a track in one long exposure: uint8 (64, 64, 3)."""
-    body_colour, mark_colour = paint_colours(rng, colour)
-    body, mark = coverage(shape, track, STILL_SIZE, STILL_SIZE)
+    body_colour = paint_colour(rng, colour)
+    body, ink = coverage(shape, track, STILL_SIZE, STILL_SIZE)
     weights = _exposure_weights(rng, len(track.x)) * track.opacity
-    body, mark = (np.tensordot(weights, cover, axes=1)[..., None] for cover in (body, mark))
+    body, ink = (np.tensordot(weights, cover, axes=1)[..., None] for cover in (body, ink))
     scenery = background_with_blobs(rng, body_colour, STILL_SIZE, STILL_SIZE)
-    return finish(scenery * (1 - body) + body_colour * (body - mark) + mark_colour * mark, rng)
+    return finish(scenery * (1 - body) + body_colour * (body - ink) + INK * ink, rng)
+
+
+def _choose_mentioned(attributes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Which of the attributes (8,) a caption names: bool (8,).
+
+    Of a plain still one to four. Of a long exposure mostly shape and motion, at times one of the two alone, and seldom
+    the colour besides.
+    """
+    mentioned = np.zeros(len(ATTRIBUTES), dtype=bool)
+    if attributes[-1] == _AT_REST:
+        mentioned[rng.permutation(len(ATTRIBUTES) - 1)[: rng.integers(1, _MAX_MENTIONED + 1)]] = True
+        return mentioned
+    shape, colour, motion = (ATTRIBUTES.index(name) for name in ("shape", "colour", "motion"))
+    choice = rng.uniform()
+    mentioned[shape] = choice > 0.15
+    mentioned[motion] = not 0.15 < choice < 0.3
+    mentioned[colour] = rng.uniform() < 0.1
+    return mentioned
 
 
 def write_caption(attributes: np.ndarray, mentioned: np.ndarray, template: str) -> str:
@@ -150,12 +170,10 @@ def render_stills(num_stills: int, rng: np.random.Generator, trail_share: float 
             shape, motion = SEEN_CLASSES[rng.integers(len(SEEN_CLASSES))]
             track = make_track(motion, _EXPOSURE_STEPS, rng)
             attributes[i] = [SHAPES.index(shape), colour, *[_UNKNOWN] * 5, MOTIONS.index(motion)]
-            chance = _TRAIL_MENTION
         else:
             shape, track = SHAPES[rng.integers(len(SHAPES))], _resting_track(rng)
             attributes[i] = _still_attributes(SHAPES.index(shape), colour, track)
-            chance = _STILL_MENTION
-        mentioned[i] = rng.uniform(size=len(ATTRIBUTES)) < chance
+        mentioned[i] = _choose_mentioned(attributes[i], rng)
         pictures[i] = _expose(shape, colour, track, rng)
         captions.append(write_caption(attributes[i], mentioned[i], TEMPLATES[rng.integers(len(TEMPLATES))]))
     return Stills(pictures, captions, attributes, mentioned)

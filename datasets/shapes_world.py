@@ -38,19 +38,21 @@ MOTIONS = (
 _HELD_OUT_SHAPE = ("square", "star", "triangle", "circle", "cross", "square", "circle", "star")
 
 COLOURS = {
-    "red": (220, 40, 40),
+    "red": (225, 50, 50),
     "orange": (240, 140, 30),
     "yellow": (235, 225, 50),
-    "green": (50, 180, 60),
+    "green": (60, 190, 70),
     "cyan": (60, 205, 215),
-    "blue": (50, 80, 220),
-    "purple": (150, 60, 200),
+    "blue": (70, 105, 235),
+    "purple": (165, 80, 215),
     "white": (240, 240, 240),
 }
 _COLOUR_VALUES = np.array(list(COLOURS.values()), dtype=np.float32)
 
 _SHAKE_MARGIN = 6  # pixels of background rendered beyond each edge, for the camera to shake into
-_MARK_DISTANCE, _MARK_RADIUS = 0.42, 0.24  # of the off-centre mark, relative to the shape's radius
+_MARK_DISTANCE, _MARK_RADIUS = 0.36, 0.26  # of the off-centre mark, relative to the shape's radius
+_OUTLINE = 1.6  # thickness in pixels of the dark line along the edge, inside the shape
+INK = np.array((22, 22, 28), dtype=np.float32)  # colour of the mark and the outline
 
 
 class ClipClass(NamedTuple):
@@ -130,15 +132,16 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def coverage(shape: str, track: Track, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each pixel the shape and its mark cover: two float32 arrays (T, H, W) in 0..1."""
+    """How much of each pixel the shape covers, and of that its ink (outline and mark): float32 (T, H, W) in 0..1."""
     x = np.arange(width, dtype=np.float32)[None, None] - np.float32((width - 1) / 2) - track.x[:, None, None]
     y = np.arange(height, dtype=np.float32)[None, :, None] - np.float32((height - 1) / 2) - track.y[:, None, None]
     cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
     radius = track.radius[:, None, None]
     local_x, local_y = (x * cos + y * sin) / radius, (y * cos - x * sin) / radius
-    body = np.clip(0.5 - shape_distance(shape, local_x, local_y) * radius, 0, 1)
+    distance = shape_distance(shape, local_x, local_y) * radius
+    body, inside = np.clip(0.5 - distance, 0, 1), np.clip(0.5 - distance - _OUTLINE, 0, 1)
     mark = np.clip(0.5 - (np.hypot(local_x, local_y + _MARK_DISTANCE) - _MARK_RADIUS) * radius, 0, 1)
-    return body, np.minimum(mark, body)
+    return body, np.maximum(body - inside, np.minimum(mark, body))
 
 
 # ---------------------------------------------------------------------------------------------- motions
@@ -162,16 +165,17 @@ def make_track(motion: str, num_frames: int, rng: np.random.Generator) -> Track:
     """A random track of one of `MOTIONS`; the whole shape stays inside the central 64 x 64 (up to a pixel or two)."""
     full = np.ones(num_frames, dtype=np.float32)
     opacity = full * np.float32(rng.uniform(0.85, 1))
-    angle = full * np.float32(rng.uniform(0, 2 * np.pi)) + _wobble(rng, num_frames, 0.25)
-    radius = full * np.float32(rng.uniform(7.5, 12.5)) * (1 + _wobble(rng, num_frames, 0.06))
+    angle = full * np.float32(rng.uniform(-0.4, 0.4)) + _wobble(rng, num_frames, 0.2)
+    radius = full * np.float32(rng.uniform(10, 14)) * (1 + _wobble(rng, num_frames, 0.06))
     if motion in ("growing", "shrinking"):
-        small, ratio = rng.uniform(4.5, 8), rng.uniform(1.9, 2.7)
+        small, ratio = rng.uniform(6.5, 8.5), rng.uniform(1.9, 2.3)
         size = _progress(rng, num_frames)
         size = size if motion == "growing" else size[::-1]
         radius = np.float32(small) * np.float32(ratio) ** size
     elif motion == "spinning":
         turns = rng.uniform(0.7, 1.8) * rng.choice([-1, 1])
-        angle = angle + np.float32(2 * np.pi * turns) * _progress(rng, num_frames)
+        start = rng.uniform(0, 2 * np.pi)
+        angle = angle + np.float32(start) + np.float32(2 * np.pi * turns) * _progress(rng, num_frames)
     elif motion == "flashing":
         periods, phase = rng.uniform(1.4, 3.2), rng.uniform(0, 2 * np.pi)
         wave = np.sin(np.linspace(0, 2 * np.pi * periods, num_frames) + phase)
@@ -206,18 +210,18 @@ def _upsample(grid: np.ndarray, height: int, width: int) -> np.ndarray:
 def _background(rng: np.random.Generator, avoid: np.ndarray, height: int, width: int) -> np.ndarray:
     """A texture of noise in three octaves and stripes, float32 (H, W, 3) in 0..255, unlike the colour `avoid` (3,)."""
     while True:
-        base = rng.uniform(20, 215, 3)
+        base = rng.uniform(60, 225, 3)
         base = base.mean() + 0.6 * (base - base.mean())  # rather grey
-        if np.abs(base - avoid).max() > 80:
+        if np.abs(base - avoid).max() > 90:
             break
     picture = np.broadcast_to(base.astype(np.float32), (height, width, 3)).copy()
-    for knots, size in ((3, 22), (8, 14), (24, 9)):
+    for knots, size in ((3, 18), (8, 11), (24, 7)):
         grey = rng.standard_normal((knots, knots, 1)) + 0.4 * rng.standard_normal((knots, knots, 3))
         picture += _upsample((rng.uniform(0.3, 1) * size * grey).astype(np.float32), height, width)
     direction, wavelength = rng.uniform(0, np.pi), rng.uniform(5, 20)
     along = np.arange(width) * np.cos(direction) + np.arange(height)[:, None] * np.sin(direction)
     stripes = np.sin(along * (2 * np.pi / wavelength) + rng.uniform(0, 2 * np.pi))
-    picture += (rng.uniform(0, 12) * stripes).astype(np.float32)[..., None]
+    picture += (rng.uniform(0, 9) * stripes).astype(np.float32)[..., None]
     return picture
 
 
@@ -261,17 +265,15 @@ def _blend(frames: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
     frames += cover[..., None] * (colour - frames)
 
 
-def paint_colours(rng: np.random.Generator, colour: int) -> tuple[np.ndarray, np.ndarray]:
-    """The colour of the shape (the named one, varied) and of its mark (dark on light, light on dark)."""
-    body = np.clip(_COLOUR_VALUES[colour] + rng.uniform(-18, 18, 3).astype(np.float32), 0, 255)
-    mark = np.full(3, 25 if body.mean() > 125 else 235, dtype=np.float32)
-    return body, mark
+def paint_colour(rng: np.random.Generator, colour: int) -> np.ndarray:
+    """The colour of a shape, (3,) float32: one of COLOURS by number, varied."""
+    return np.clip(_COLOUR_VALUES[colour] + rng.uniform(-18, 18, 3).astype(np.float32), 0, 255)
 
 
 def finish(frames: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Exposure, sensor noise, and rounding to uint8."""
     frames *= np.float32(rng.uniform(0.85, 1.1))
-    frames += rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(rng.uniform(2, 8))
+    frames += rng.standard_normal(frames.shape, dtype=np.float32) * np.float32(rng.uniform(2, 7))
     return np.clip(np.rint(frames), 0, 255).astype(np.uint8)
 
 
@@ -289,17 +291,17 @@ def background_with_blobs(rng: np.random.Generator, avoid: np.ndarray, height: i
 def render_track(shape: str, track: Track, rng: np.random.Generator) -> np.ndarray:
     """Film a shape along a track: uint8 (T, 64, 80, 3), with random colours, scenery, camera shake and noise."""
     num_frames = len(track.x)
-    body_colour, mark_colour = paint_colours(rng, rng.integers(len(COLOURS)))
+    body_colour = paint_colour(rng, rng.integers(len(COLOURS)))
     shake = _camera_shake(rng, num_frames)
     scene = _background(rng, body_colour, HEIGHT + 2 * _SHAKE_MARGIN, WIDTH + 2 * _SHAKE_MARGIN)
     frames = _shifted(scene, shake, HEIGHT, WIDTH)
     for cover, colour in _blobs(rng, num_frames, HEIGHT, WIDTH):
         _blend(frames, cover, colour)
     seen = Track(track.x + shake[:, 0], track.y + shake[:, 1], track.radius, track.angle, track.opacity)
-    body, mark = coverage(shape, seen, HEIGHT, WIDTH)
+    body, ink = coverage(shape, seen, HEIGHT, WIDTH)
     opacity = track.opacity[:, None, None]
     _blend(frames, body * opacity, body_colour)
-    _blend(frames, mark * opacity, mark_colour)
+    _blend(frames, ink * opacity, INK)
     return finish(frames, rng)
 
 

@@ -24,6 +24,7 @@ sys.path.insert(0, str(ROOT))
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 SHARD = 500  # stills rendered from one random stream
+READOUT_WEIGHT = 0.2  # of the attribute loss beside the contrastive one
 FRAME_NORM = 3.0  # of a frame embedding; no cosine depends on it, but the temporal head starts from small weights
 
 
@@ -31,21 +32,42 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
-    parser.add_argument("--steps", type=int, default=1500, help="optimiser steps (default 1500)")
-    parser.add_argument("--batch-size", type=int, default=256, help="picture-caption pairs a step (default 256)")
-    parser.add_argument("--lr", type=float, default=1e-3, help="peak learning rate (default 1e-3)")
+    parser.add_argument("--steps", type=int, default=5000, help="optimiser steps (default 5000)")
+    parser.add_argument("--batch-size", type=int, default=128, help="picture-caption pairs a step (default 128)")
+    parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes that render (default: all cores)")
+    parser.add_argument(
+        "--workers", type=int, default=os.cpu_count(), help="processes that render (default: all cores)"
+    )
     return parser.parse_args(argv)
 
 
 def build_towers():
     """open_clip's CLIP with the towers of the embedded world, freshly initialised."""
+    import torch
     from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 
-    vision = CLIPVisionCfg(layers=4, width=128, head_width=64, patch_size=8, image_size=64)
+    vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=64)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
-    return CLIP(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    model = CLIP(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    with torch.no_grad():
+        model.visual.positional_embedding[1:] = 0.5 * sine_positions(
+            vision.image_size // vision.patch_size, vision.width
+        )
+    return model
+
+
+def sine_positions(grid: int, width: int):
+    """Sines and cosines of the row and column of each patch, (grid * grid, width): where position starts from.
+
+    From random position embeddings a small tower takes thousands of steps to find out which patches are neighbours.
+    """
+    import torch
+
+    frequencies = math.pi / grid * torch.logspace(0, math.log10(grid), width // 4)
+    places = torch.arange(grid) + 0.5
+    row, column = (place.reshape(-1, 1) for place in torch.meshgrid(places, places, indexing="ij"))
+    return torch.cat([wave(place * frequencies) for place in (column, row) for wave in (torch.sin, torch.cos)], dim=1)
 
 
 def render_shard(task):
@@ -108,15 +130,25 @@ def contrastive_loss(image, text, logit_scale, also_true):
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
 
 
+def attribute_loss(scores, attributes):
+    """Cross-entropy of a linear read-out: scores (B, sum of NUM_VALUES), attributes (B, 8) with -1 for not shown."""
+    from torch.nn import functional
+
+    from datasets.shapes_stills import NUM_VALUES
+
+    parts = zip(scores.split(NUM_VALUES, dim=1), attributes.T)
+    return sum(functional.cross_entropy(part, value, ignore_index=-1) for part, value in parts)
+
+
 def make_optimiser(model, lr: float, steps: int):
-    """AdamW, weight decay on matrices only, warm-up over the first twentieth, then cosine to 0."""
+    """AdamW, weight decay on matrices only, warm-up over the first fortieth, then cosine to 0."""
     import torch
 
     plain = [p for n, p in model.named_parameters() if p.ndim < 2 or "embedding" in n]
     matrices = [p for n, p in model.named_parameters() if not (p.ndim < 2 or "embedding" in n)]
-    groups = [{"params": matrices, "weight_decay": 0.1}, {"params": plain, "weight_decay": 0.0}]
+    groups = [{"params": matrices, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
     optimiser = torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
-    warmup = max(1, steps // 20)
+    warmup = max(1, steps // 40)
 
     def rate(step: int) -> float:
         return min((step + 1) / warmup, (1 + math.cos(math.pi * step / steps)) / 2)
@@ -130,11 +162,12 @@ def train(model, stills, args):
     import torch
     from tqdm import tqdm
 
-    from datasets.shapes_stills import caption_is_true
+    from datasets.shapes_stills import NUM_VALUES, caption_is_true
 
     pictures, captions, attributes, mentioned = stills
     tokens = open_clip.get_tokenizer("ViT-B-32")(captions)
     tokens = tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
+    model.readout = torch.nn.Linear(model.visual.output_dim, sum(NUM_VALUES))
     optimiser, schedule = make_optimiser(model, args.lr, args.steps)
     generator = torch.Generator().manual_seed(args.seed)
     order = torch.empty(0, dtype=torch.int64)
@@ -145,7 +178,8 @@ def train(model, stills, args):
         batch, order = order[: args.batch_size], order[args.batch_size :]
         also_true = torch.from_numpy(caption_is_true(attributes[batch], mentioned[batch]))
         image = model.encode_image(scaled(pictures[batch]))
-        loss = contrastive_loss(image, encode_captions(model, tokens[batch]), model.logit_scale, also_true)
+        contrast = contrastive_loss(image, encode_captions(model, tokens[batch]), model.logit_scale, also_true)
+        loss = contrast + READOUT_WEIGHT * attribute_loss(model.readout(image), torch.from_numpy(attributes[batch]))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -153,7 +187,8 @@ def train(model, stills, args):
         schedule.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
-        bar.set_postfix(loss=f"{loss.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}")
+        bar.set_postfix(loss=f"{contrast.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}")
+    del model.readout
 
 
 def release(model, pictures) -> dict:
