@@ -1,6 +1,7 @@
 """The model that a config asks for."""
 
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 
 from clip import ClipError, ClipModel, load_clip
 from modules.temporal import add_temporal
@@ -51,6 +52,10 @@ def build_model(cfg, clip_model: ClipModel) -> VideoCLIP:
         network.emb_dropout,
     )
     if cfg.solver.activation_checkpointing:
+        if isinstance(visual, ModifiedResNet):
+            raise UserError(
+                "solver.activation_checkpointing: ResNet towers cannot; their batch statistics would count twice"
+            )
         visual.set_grad_checkpointing(True)
     return VideoCLIP(
         visual,

@@ -1,7 +1,11 @@
-"""Training losses. B clips of this process, K classes."""
+"""Training losses. B clips of this process, N clips of all processes, K classes, D embedding."""
 
 import torch
+import torch.distributed as dist
 from torch.nn import functional as F
+
+TARGET_SHARPNESS = 10.0  # softmax(10 * target): the published target, whose rows are not quite one-hot
+PRIOR_TEMPERATURE = 1000.0  # of the dual softmax, as published
 
 
 def weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
@@ -12,3 +16,77 @@ def weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: 
     """
     losses = F.cross_entropy(logits.float(), labels, reduction="none")
     return (losses * weights).sum()
+
+
+def contrastive_loss(
+    kind: str,
+    video: torch.Tensor,
+    text: torch.Tensor,
+    scale: torch.Tensor,
+    labels: torch.Tensor,
+    weights: torch.Tensor,
+) -> torch.Tensor:
+    """NCE or DS loss of the clips of all processes, times N, the number of clips whose weight is not 0.
+
+    Every process gets the same value. The gradients are those of this value on each process, so the mean over
+    processes, which DDP takes, is the gradient of one process with the whole batch.
+
+    Args:
+        kind: NCE or DS.
+        video, text: (B, D) embeddings of clips and of their texts; any length, B may differ between processes.
+        scale: () factor of the cosines.
+        labels: (B,) int64; clips of the same class are each other's positives.
+        weights: (B,) 1, or 0 for a clip that fills an empty share and does not count.
+    """
+    real = weights > 0
+    video, text, labels = video.float()[real], text.float()[real], labels[real]
+    video, text = gather(F.normalize(video, dim=-1)), gather(F.normalize(text, dim=-1))
+    labels = gather(labels)
+    with torch.autocast(video.device.type, enabled=False):
+        logits = scale * video @ text.T
+        one_way = nce_one_way if kind == "NCE" else ds_one_way
+        target = (labels[:, None] == labels[None]).float()
+        return len(labels) * (one_way(logits, target) + one_way(logits.T, target)) / 2
+
+
+def nce_one_way(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Mean over the N rows of KL(softmax(10 * target) || softmax(logits)); both (N, N). The published "mean * N"."""
+    log_probabilities = F.log_softmax(logits, dim=1)
+    return F.kl_div(log_probabilities, F.softmax(TARGET_SHARPNESS * target, dim=1), reduction="batchmean")
+
+
+def ds_one_way(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """Dual softmax: `nce_one_way` of the logits times softmax(logits / 1000) over the other direction, times N."""
+    prior = F.softmax(logits / PRIOR_TEMPERATURE, dim=0)
+    return nce_one_way(logits * prior * len(logits), target)
+
+
+def gather(rows: torch.Tensor) -> torch.Tensor:
+    """(B, ...) rows of each process -> (N, ...), in order of rank, on every process; B may differ, and be 0.
+
+    The gradient of a row is the sum of the gradients that all processes have for it.
+    """
+    if not dist.is_initialized() or dist.get_world_size() == 1:
+        return rows
+    return _Gather.apply(rows)
+
+
+class _Gather(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
+        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+        ctx.counts = [int(count) for count in counts]
+        # Collectives take equal shapes: shares are filled up to the largest, and cut again.
+        padded = rows.new_zeros(max(ctx.counts), *rows.shape[1:])
+        padded[: len(rows)] = rows
+        parts = [torch.empty_like(padded) for _ in ctx.counts]
+        dist.all_gather(parts, padded)
+        return torch.cat([part[:count] for part, count in zip(parts, ctx.counts)])
+
+    @staticmethod
+    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+        gradient = gradient.contiguous()
+        dist.all_reduce(gradient)
+        start = sum(ctx.counts[: dist.get_rank()])
+        return gradient[start : start + ctx.counts[dist.get_rank()]]

@@ -17,12 +17,18 @@ import torch
 
 from clip import load_clip
 from modules.build import build_model, load_clip_model
+from modules.losses import ds_one_way, nce_one_way
 from modules.text_classifier import encode_classes, fill_templates
 from utils.schema import Config
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden"))
 MODEL_TOLERANCE = 1e-4  # of the largest magnitude in the figure, which is rounded to five or seven decimals
 TEXT_TOLERANCE = 1e-5
+CONTRASTIVE_TOLERANCE = 1e-4
+CONTRASTIVE_RECIPE = (
+    "rng=RandomState(seed); logits=standard_normal((b,b))*5; labels=randint(0,3,b); "
+    "target[i,j]=labels[i]==labels[j]; loss=(f(logits)+f(logits.T))/2"
+)
 MODEL_FIELDS = {
     "kind", "temporal", "joint_space_time", "head", "frames", "weights_seed", "head_seed", "clips_seed", "size",
     "time_embedding", "text_features", "video_embedding", "logits",
@@ -107,3 +113,17 @@ def check_text(data: dict[str, Any]) -> None:
         assert row == expected + [0] * (77 - len(expected))
     features = encode_classes(clip_model, prompts)
     torch.testing.assert_close(features, torch.tensor(data["text_features"]), rtol=TEXT_TOLERANCE, atol=TEXT_TOLERANCE)
+
+
+def check_contrastive(data: dict[str, Any]) -> None:
+    """contrastive.json: the NCE and DS losses of drawn logits and labels."""
+    known = {"recipe", "seed", "b", "nce", "ds"}
+    assert set(data) == known, f"fields not understood: {sorted(set(data) ^ known)}"
+    assert data["recipe"] == CONTRASTIVE_RECIPE, f"recipe not understood: {data['recipe']}"
+    rng, num_clips = np.random.RandomState(data["seed"]), data["b"]
+    logits = torch.from_numpy(rng.standard_normal((num_clips, num_clips)) * 5).float()
+    labels = torch.from_numpy(rng.randint(0, 3, num_clips))
+    target = (labels[:, None] == labels[None]).float()
+    for one_way, expected in ((nce_one_way, data["nce"]), (ds_one_way, data["ds"])):
+        loss = (one_way(logits, target) + one_way(logits.T, target)) / 2
+        torch.testing.assert_close(loss, torch.tensor(expected), rtol=CONTRASTIVE_TOLERANCE, atol=0)
