@@ -4,6 +4,8 @@ import csv
 import json
 import shutil
 import struct
+import subprocess
+import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -12,7 +14,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from scripts import extract_frames
+from tests.scripts.loading import REPO, load_script
+
+extract_frames = load_script("extract_frames")
 
 REAL_VIDEOS = Path(__file__).resolve().parents[3] / "shared" / "videos"
 WIDTH, HEIGHT, FPS = 64, 48, 10
@@ -189,7 +193,8 @@ def test_several_workers_give_the_same(tmp_path):
         write_video(tmp_path / f"videos/{name}.mp4", 4)
     (tmp_path / "videos/c.mp4").write_text("no video at all")
     assert run(tmp_path / "videos", tmp_path / "one") == 1
-    assert extract_frames.main([str(tmp_path / "videos"), str(tmp_path / "two"), "--workers", "2"]) == 1
+    words = [sys.executable, "scripts/extract_frames.py", tmp_path / "videos", tmp_path / "two", "--workers", "2"]
+    assert subprocess.run(words, cwd=REPO, capture_output=True, timeout=120).returncode == 1
     assert (tmp_path / "one/report.csv").read_text() == (tmp_path / "two/report.csv").read_text()
     assert (tmp_path / "one/a/img_00004.jpg").read_bytes() == (tmp_path / "two/a/img_00004.jpg").read_bytes()
 
