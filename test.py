@@ -33,7 +33,7 @@ def main(args) -> None:
     from datasets.transforms import make_views
     from modules.build import build_model, build_text, load_clip_model
     from modules.checkpoint_layout import load_video_weights
-    from modules.validation import embed_with
+    from modules.validation import embed_with, text_matrix
     from utils import distributed, metrics, results
     from utils.checkpoint import load_checkpoint
     from utils.embed import save_table
@@ -43,7 +43,7 @@ def main(args) -> None:
 
     # ---- process and log
     process = distributed.start()
-    log = open_log(process, None, config_warnings)
+    log = open_log(process, config_warnings)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
     out = Path(args.out or Path(args.weights).parent / f"test_{Path(args.config).stem}_{views}")
@@ -67,6 +67,8 @@ def main(args) -> None:
     text = build_text(cfg, clip_model, names, process.device)
     model = build_model(cfg, clip_model)
     clip_model.drop_text()
+    if model.classifier is not None:
+        text = None  # the checkpoint's own, trained with it
     load_video_weights(model, state, args.weights)
     model.to(process.device).eval()
 
@@ -87,9 +89,10 @@ def main(args) -> None:
         return
 
     # ---- scores
-    logits = metrics.class_logits(table.embeddings, text.cpu().numpy())
+    matrix = text_matrix(model, text)
+    logits = metrics.class_logits(table.embeddings, matrix)
     scores = metrics.score(logits, table.labels)
-    save_table(out / "embeddings.npz", table, text.cpu().numpy(), names)
+    save_table(out / "embeddings.npz", table, matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
     results.write_summary(
         out / "summary.json",

@@ -39,13 +39,14 @@ def main(args) -> int:
     from utils.meter import TrainingMeter
     from utils.optim import describe_groups
     from utils.precision import resolve_precision
-    from utils.runlog import MetricsWriter, open_log
+    from utils.runlog import MetricsWriter, log_to_file, open_log
     from utils.stop import EXIT_REQUEUE, StopRequest
 
-    # ---- process, run folder, log
+    # ---- process, log, name of the run folder
     process = distributed.start()
-    run_dir = rundir.open_run_dir(cfg, args.config, process, is_dry=args.check)
-    log = open_log(process, None if args.check else run_dir / "log.txt", config_warnings)
+    log = open_log(process, config_warnings)
+    run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
+    run_dir = distributed.share_from_main(run_dir, process)
 
     # ---- data
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
@@ -60,6 +61,8 @@ def main(args) -> int:
     text = build_text(cfg, clip_model, names, process.device)
     model = build_model(cfg, clip_model)
     clip_model.drop_text()
+    if model.classifier is not None:
+        text = None  # the model makes its class embeddings itself, and they train
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
 
@@ -80,6 +83,9 @@ def main(args) -> int:
     if found is not None:
         progress = restore_run(*found, model, trainer.optimizer, trainer.scaler, len(train_loader))
         log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
+    if process.is_main:
+        rundir.make_run_dir(run_dir, dump_config(cfg))
+        log_to_file(run_dir / "log.txt")
     metrics = MetricsWriter(run_dir, process, cfg.logging.tensorboard, progress.step)
     keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every)
     crop = partial(make_views, num_crops=1, size=cfg.data.input_size)

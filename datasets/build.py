@@ -128,6 +128,8 @@ def build_eval_loader(
 
 def _opener(cfg, root: str, list_path: str) -> partial:
     """Entry -> opened source, with the config's reader."""
+    if not Path(root or ".").is_dir():
+        raise UserError(f"{root}: no such folder, which the paths of {list_path} start from; set data.*_root")
     if cfg.data.modality == "video":
         check_decoder(cfg.data.decoder)
     return partial(

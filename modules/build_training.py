@@ -6,8 +6,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from modules.losses import weighted_cross_entropy
-from modules.training import Schedule, Trainer
+from modules.losses import contrastive_loss, weighted_cross_entropy
+from modules.training import Objective, Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from utils.distributed import Process
 from utils.optim import ParameterGroup, build_optimizer, split_parameters
@@ -19,16 +19,26 @@ def parameter_groups(cfg, model: VideoCLIP) -> list[ParameterGroup]:
 
 
 def build_trainer(
-    cfg, model: VideoCLIP, text: torch.Tensor, process: Process, precision: str, stop_requested: Callable[[], bool]
+    cfg,
+    model: VideoCLIP,
+    text: torch.Tensor | None,
+    process: Process,
+    precision: str,
+    stop_requested: Callable[[], bool],
 ) -> Trainer:
-    """A trainer of `model` (on its device) against the class embeddings `text` (K,D)."""
+    """A trainer of `model` (on its device).
+
+    Args:
+        text: frozen class embeddings (K,D); None: the model makes its own, and they train.
+    """
+    text = text if text is None else text.to(process.device)
     solver = cfg.solver
     optimizer = build_optimizer(
         parameter_groups(cfg, model), solver.optim, solver.lr, solver.weight_decay, solver.momentum
     )
     return Trainer(
         model=_distribute(model, process),
-        objective=_cross_entropy(text.to(process.device), process.world_size),
+        objective=_objective(solver.loss_type, text, process.world_size),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(process.device.type, enabled=precision == "fp16"),
         schedule=Schedule(
@@ -57,11 +67,15 @@ def _distribute(model: VideoCLIP, process: Process) -> nn.Module:
     )
 
 
-def _cross_entropy(text: torch.Tensor, world_size: int):
-    """The sum over all processes' clips, as a mean over processes (`modules.training.Objective`)."""
+def _objective(loss_type: str, text: torch.Tensor | None, world_size: int) -> Objective:
+    """The sum of the loss over all processes' clips, as a mean over processes."""
 
-    def objective(model: nn.Module, batch: dict) -> torch.Tensor:
+    def cross_entropy(model: nn.Module, batch: dict) -> torch.Tensor:
         logits = model(batch["frames"], text)
         return weighted_cross_entropy(logits, batch["label"], batch["weight"]) * world_size
 
-    return objective
+    def contrastive(model: nn.Module, batch: dict) -> torch.Tensor:
+        video, rows, scale = model(batch["frames"], text, batch["label"])
+        return contrastive_loss(loss_type, video, rows, scale, batch["label"], batch["weight"])
+
+    return cross_entropy if loss_type == "CE" else contrastive

@@ -30,18 +30,31 @@ class MemoryEstimate(NamedTuple):
 
 
 def estimate_memory(
-    model: VideoCLIP, text: torch.Tensor, batch_size: int, num_frames: int, image_size: int, precision: str
+    model: VideoCLIP, text: torch.Tensor | None, batch_size: int, num_frames: int, image_size: int, precision: str
 ) -> MemoryEstimate:
     """Memory of a training step, without workspace and fragmentation: usually a tenth or so below what is seen.
 
-    Activations are counted, not guessed: PyTorch's fake tensors, which have shapes and no data, take one clip through
-    the model, and what autograd keeps is added up.
+    Activations are counted, not guessed: PyTorch's fake tensors, which have shapes and no data, go through the model,
+    and what autograd keeps is added up.
 
     Args:
-        text: (K,D) class embeddings.
+        text: frozen class embeddings (K,D); None: the model makes its own.
         batch_size, num_frames, image_size: of a process's batch (B,T,3,H,H).
         precision: fp32, bf16 or fp16.
     """
+    one, two = (_activation_bytes(model, text, n, num_frames, image_size, precision) for n in (1, 2))
+    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    return MemoryEstimate(
+        weights=4 * sum(p.numel() for p in model.parameters()),
+        gradients_and_optimizer=4 * (1 + ADAM_STATES) * trainable,
+        activations=one + (batch_size - 1) * (two - one),  # what does not grow with the batch counts once
+    )
+
+
+def _activation_bytes(
+    model: VideoCLIP, text: torch.Tensor | None, batch_size: int, num_frames: int, image_size: int, precision: str
+) -> int:
+    """Bytes that autograd keeps from a forward pass for the backward one."""
     kept: dict[int, torch.UntypedStorage] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
@@ -54,24 +67,18 @@ def estimate_memory(
     model.train()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
         fakes = {name: mode.from_tensor(t.to(cpu)) for name, t in [*model.named_parameters(), *model.named_buffers()]}
-        clip = torch.zeros(1, num_frames, 3, image_size, image_size)
+        clips = torch.zeros(batch_size, num_frames, 3, image_size, image_size)
         precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and it exists there
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(precision_on_cpu, cpu):
-            functional_call(model, fakes, (clip, mode.from_tensor(text.to(cpu))))
+            functional_call(model, fakes, (clips, text if text is None else mode.from_tensor(text.to(cpu))))
     model.train(was_training)
     for tensor in fakes.values():
         kept.pop(tensor.untyped_storage()._cdata, None)
-    activations = sum(storage.nbytes() for storage in kept.values()) * batch_size
-    trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    return MemoryEstimate(
-        weights=4 * sum(p.numel() for p in model.parameters()),
-        gradients_and_optimizer=4 * (1 + ADAM_STATES) * trainable,
-        activations=activations,
-    )
+    return sum(storage.nbytes() for storage in kept.values())
 
 
 def describe_plan(
-    cfg, model: VideoCLIP, text: torch.Tensor, train, num_val: int, process: Process, precision: str
+    cfg, model: VideoCLIP, text: torch.Tensor | None, train, num_val: int, process: Process, precision: str
 ) -> str:
     """The plan of a run as lines of text: sizes, steps, parameters, memory.
 
@@ -93,7 +100,7 @@ def describe_plan(
         "model": f"{cfg.network.arch}, sim_header {cfg.network.sim_header}, {data.input_size} pixels, {precision}",
         "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
         "training": f"{num_clips} clips an epoch{_left_out(train)}",
-        "validation": f"{num_val} videos, {len(text)} classes",
+        "validation": f"{num_val} videos, {data.num_classes} classes",
         "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
         "clip": f"{data.num_segments * data.seg_length} frames",

@@ -20,17 +20,33 @@ def embed_with(
     return table
 
 
+@torch.no_grad()
+def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
+    """float32 (K,D): the frozen class embeddings `text`, or, for None, the model's own as they stand now."""
+    if text is None:
+        was_training = model.training
+        text = model.eval().class_embeddings()
+        model.train(was_training)
+    return text.float().cpu().numpy()
+
+
 def validate(
-    model: VideoCLIP, text: torch.Tensor, loader, make_views, clips_per_forward: int, process: Process, precision: str
+    model: VideoCLIP,
+    text: torch.Tensor | None,
+    loader,
+    make_views,
+    clips_per_forward: int,
+    process: Process,
+    precision: str,
 ) -> Scores:
     """Scores of single views over the whole list, the same on every process.
 
     Args:
-        text: (K,D) class embeddings.
+        text: (K,D) class embeddings; None: the model's own as they stand now.
         make_views: `datasets.transforms.make_views` with its crops and size bound.
     """
     table = embed_with(model, loader, make_views, clips_per_forward, process, precision, "validation")
     scores = None
     if table is not None:
-        scores = score(class_logits(table.embeddings, text.detach().cpu().numpy().astype(np.float32)), table.labels)
+        scores = score(class_logits(table.embeddings, text_matrix(model, text)), table.labels)
     return share_from_main(scores, process)

@@ -3,8 +3,6 @@
 import datetime
 from pathlib import Path
 
-from utils.config import dump_config
-from utils.distributed import Process, share_from_main
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.keeper import BEST, LAST
@@ -31,26 +29,15 @@ def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) ->
     return path
 
 
-def open_run_dir(cfg, config_path: str, process: Process, is_dry: bool) -> Path:
-    """The run's folder, the same on every process; made, and given the resolved config, unless `is_dry`.
+def make_run_dir(path: Path, config_text: str) -> None:
+    """Make the folder and write the resolved config into it.
 
     Raises:
-        UserError: it holds another run, or cannot be written.
+        UserError: it cannot be made or written.
     """
-    path = choose_run_dir(cfg.logging.run_dir, cfg.resume, config_path) if process.is_main else None
-    path = share_from_main(path, process)
-    if process.is_main and not is_dry:
-        _make_writable(path)
-        write_text_atomic(path / "config.yaml", dump_config(cfg))
-    return path
-
-
-def _make_writable(path: Path) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
-        probe = path / ".writable"
-        probe.touch()
-        probe.unlink()
+        write_text_atomic(path / "config.yaml", config_text)
     except OSError as error:
         raise UserError(f"logging.run_dir: {path} cannot be written ({error.strerror}); name another folder") from error
 

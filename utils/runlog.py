@@ -5,6 +5,7 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
+from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +23,10 @@ class _BarFriendlyHandler(logging.Handler):
         sys.stdout.flush()
 
 
-def open_log(process: Process, path: Path | None, warnings: Sequence[str] = ()) -> logging.Logger:
-    """Console (main process; others only their errors) and, with a path, a log file that is appended to.
+def open_log(process: Process, warnings: Sequence[str] = ()) -> logging.Logger:
+    """A log on the console: of the main process; the others show only their errors.
+
+    What is said is also remembered until `log_to_file`.
 
     Args:
         warnings: what the config's reading warned of, to be the log's first lines.
@@ -36,15 +39,24 @@ def open_log(process: Process, path: Path | None, warnings: Sequence[str] = ()) 
     console = _BarFriendlyHandler(logging.INFO if process.is_main else logging.ERROR)
     console.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(console)
-    if path is not None and process.is_main:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        file = logging.FileHandler(path, encoding="utf-8")
-        file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
-        logger.addHandler(file)
+    if process.is_main:
+        logger.addHandler(MemoryHandler(capacity=sys.maxsize, flushLevel=sys.maxsize, flushOnClose=False))
     logging.captureWarnings(True)
     for warning in warnings:
         logger.warning("warning: %s", warning)
     return logger
+
+
+def log_to_file(path: Path) -> None:
+    """From now on, and with all that was said before, the log goes to the file `path` too, which is appended to."""
+    logger = logging.getLogger()
+    for memory in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
+        file = logging.FileHandler(path, encoding="utf-8")
+        file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
+        memory.setTarget(file)
+        memory.flush()
+        logger.removeHandler(memory)
+        logger.addHandler(file)
 
 
 def progress_bar(total: int, unit: str, description: str, process: Process) -> tqdm:

@@ -221,6 +221,7 @@ def test_mistakes_give_one_line_and_exit_code_2(world, tmp_path, capsys, overrid
     assert train(world, tmp_path / "run", *overrides) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and part in error and error.count("\n") == 1, error
+    assert not (tmp_path / "run").exists()
 
 
 def test_config_warnings_are_shown(world, tmp_path, capsys):
