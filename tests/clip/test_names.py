@@ -1,0 +1,40 @@
+"""Names that users know, open_clip's names, tags."""
+
+import open_clip
+import pytest
+
+from clip import ClipError, load_clip, names
+
+
+def test_openais_names_are_open_clips_models():
+    assert names.open_clip_name("ViT-L/14-336px") == "ViT-L-14-336"
+    for theirs in names.OPENAI_NAMES.values():
+        assert theirs in open_clip.list_models()
+        assert "openai" in names.tags_of(theirs)
+    assert names.open_clip_name("ViT-B-16-SigLIP") == "ViT-B-16-SigLIP"
+
+
+def test_a_wrong_name_gets_the_nearest_one():
+    with pytest.raises(ClipError, match="arch ViT-B/23: .*did you mean ViT-B/32"):
+        load_clip("ViT-B/23")
+
+
+def test_a_wrong_tag_gets_the_models_tags():
+    with pytest.raises(ClipError, match="weights laion9b: no tag of ViT-B/32 and no file; its tags: openai, laion"):
+        load_clip("ViT-B/32", "laion9b")
+
+
+@pytest.mark.parametrize("weights", ["nowhere.pt", "/nowhere/weights", "./nowhere.safetensors"])
+def test_a_path_is_taken_for_a_file(weights):
+    with pytest.raises(ClipError, match="no such weights file"):
+        load_clip("ViT-B/32", weights)
+    with pytest.raises(ClipError, match="no such weights file"):
+        load_clip(weights)
+
+
+def test_each_backbone_has_its_own_normalisation():
+    assert names.normalization("ViT-B-32", "openai") == (names.CLIP_MEAN, names.CLIP_STD)
+    assert names.normalization("ViT-B-16-SigLIP", "webli") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
+    # Without a tag: what all tags of the model agree on, or CLIP's.
+    assert names.normalization("ViT-B-16-SigLIP").mean == (0.5, 0.5, 0.5)
+    assert names.normalization(None).mean == names.CLIP_MEAN

@@ -1,0 +1,120 @@
+"""Weights files that are torn, foreign or hostile: an error that names them, and no code of theirs ever runs."""
+
+import pickle
+import zipfile
+from pathlib import Path
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+from clip import ClipError
+from clip.weights import read_weights
+from tests.clip.tiny import make_clip, save_archive
+
+
+class Bomb:
+    """Unpickling it makes a file."""
+
+    def __init__(self, mark: Path):
+        self.mark = mark
+
+    def __reduce__(self):
+        return Path.touch, (self.mark,)
+
+
+@pytest.fixture(scope="module")
+def archive(tmp_path_factory) -> Path:
+    return save_archive(tmp_path_factory.mktemp("archive") / "clip.pt", make_clip())
+
+
+def test_missing_and_empty(tmp_path):
+    with pytest.raises(ClipError, match="absent.pt: no such weights file"):
+        read_weights(tmp_path / "absent.pt")
+    (tmp_path / "empty.pt").touch()
+    with pytest.raises(ClipError, match=r"empty.pt: is (torn|no whole)"):
+        read_weights(tmp_path / "empty.pt")
+    torch.save({}, tmp_path / "none.pt")
+    with pytest.raises(ClipError, match="holds no weights"):
+        read_weights(tmp_path / "none.pt")
+
+
+@pytest.mark.parametrize("share", [0.01, 0.5, 0.97])
+def test_truncated(tmp_path, archive, share):
+    torch.save({"w": torch.rand(4000)}, tmp_path / "state.pt")
+    save_file({"w": torch.rand(4000)}, tmp_path / "w.safetensors")
+    for path in (tmp_path / "state.pt", tmp_path / "w.safetensors", archive):
+        whole = path.read_bytes()
+        torn = tmp_path / f"torn{path.suffix}"
+        torn.write_bytes(whole[: int(len(whole) * share)])
+        with pytest.raises(ClipError) as error:
+            read_weights(torn)
+        assert str(torn) in str(error.value) and "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_pickle_bomb_is_refused_unexploded(tmp_path, legacy):
+    mark = tmp_path / "exploded"
+    path = tmp_path / "bomb.pt"
+    torch.save({"w": torch.zeros(1), "b": Bomb(mark)}, path, _use_new_zipfile_serialization=not legacy)
+    with pytest.raises(ClipError, match="more than tensors"):
+        read_weights(path)
+    (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(mark)))
+    with pytest.raises(ClipError):
+        read_weights(tmp_path / "plain.pt")
+    assert not mark.exists()
+
+
+def test_a_bomb_in_a_torchscript_archive(tmp_path, archive):
+    mark, path = tmp_path / "exploded", tmp_path / "bomb.pt"
+    with zipfile.ZipFile(archive) as old, zipfile.ZipFile(path, "w") as new:
+        for member in old.infolist():
+            content = old.read(member)
+            if member.filename.endswith("/data.pkl"):
+                content = pickle.dumps(Bomb(mark), protocol=2)
+            new.writestr(member.filename, content)
+    with pytest.raises(ClipError, match=r"bomb.pt: holds \S+, which is no tensor; it is not loaded"):
+        read_weights(path)
+    assert not mark.exists()
+
+
+def test_an_archive_that_unpacks_to_far_more_than_its_size(tmp_path):
+    path = tmp_path / "zip_bomb.pt"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/constants.pkl", b"")
+        archive.writestr("a/data.pkl", bytes(80 << 20))
+    with pytest.raises(ClipError, match="unpacks to far more"):
+        read_weights(path)
+
+
+def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
+    torch.save({"w": torch.zeros(1).expand(1 << 40)}, tmp_path / "w.pt")
+    with pytest.raises(ClipError, match="tensor w claims shape"):
+        read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize(
+    ("content", "part"),
+    [
+        ([torch.zeros(1)], "is no state dict"),
+        ({"w": 3}, "is no state dict"),
+        ({"epoch": 1, "model_state_dict": {}}, "is a video checkpoint"),
+    ],
+)
+def test_files_of_something_else(tmp_path, content, part):
+    torch.save(content, tmp_path / "w.pt")
+    with pytest.raises(ClipError, match=part):
+        read_weights(tmp_path / "w.pt")
+
+
+def test_only_tensors_of_an_archive_come_out(archive):
+    file = read_weights(archive)
+    assert file.is_openai and set(file.tensors) == set(make_clip().state_dict())
+    assert {v.dtype for v in file.tensors.values()} == {torch.float32}
+
+
+def test_text_for_weights(tmp_path):
+    for content in (b"<html>not found</html>", b"{}" * 40):
+        (tmp_path / "w.pt").write_bytes(content)
+        with pytest.raises(ClipError, match="w.pt: is "):
+            read_weights(tmp_path / "w.pt")
