@@ -1,4 +1,4 @@
-"""CLIP weights of some hundred thousand values in OpenAI's layout, and the archives and files that hold such weights."""
+"""Tiny CLIP weights in OpenAI's layout, and the archives and files that hold such weights."""
 
 import warnings
 from pathlib import Path

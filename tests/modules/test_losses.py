@@ -1,0 +1,110 @@
+"""Losses; the contrastive ones over several processes against one with the whole batch."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn import functional as F
+
+from modules.losses import contrastive_loss, ds_one_way, nce_one_way, weighted_cross_entropy
+
+DIM = 6
+LABELS = torch.tensor([0, 2, 0, 1, 2])
+
+
+def sides(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return tuple(torch.randn(len(LABELS), DIM, generator=generator, requires_grad=True) for _ in range(2))
+
+
+def test_weighted_cross_entropy_is_a_sum():
+    logits, labels = torch.randn(4, 3), torch.tensor([0, 1, 2, 1])
+    each = F.cross_entropy(logits, labels, reduction="none")
+    weights = torch.tensor([1.0, 0.0, 1.0, 0.5])
+    expected = each[0] + each[2] + each[3] / 2
+    torch.testing.assert_close(weighted_cross_entropy(logits, labels, weights), expected)
+    assert weighted_cross_entropy(logits, labels, torch.zeros(4)) == 0
+
+
+def test_nce_is_its_formula():
+    logits = torch.randn(4, 4, dtype=torch.float64)
+    target = torch.eye(4, dtype=torch.float64)
+    goal = (10 * target).softmax(1)
+    expected = (goal * (goal.log() - logits.log_softmax(1))).sum(1).mean()
+    torch.testing.assert_close(nce_one_way(logits, target), expected)
+    torch.testing.assert_close(ds_one_way(logits, target), nce_one_way(logits * (logits / 1000).softmax(0) * 4, target))
+
+
+@pytest.mark.parametrize("kind", ["NCE", "DS"])
+def test_clips_that_do_not_count_leave_no_trace(kind):
+    video, text = sides()
+    scale, ones = torch.tensor(9.0), torch.ones(len(LABELS))
+    loss = contrastive_loss(kind, video, text, scale, LABELS, ones)
+    more = torch.cat([video, torch.full((1, DIM), 5.0)]), torch.cat([text, torch.full((1, DIM), -3.0)])
+    filled = contrastive_loss(kind, *more, scale, torch.tensor([*LABELS, 1]), torch.tensor([*ones, 0.0]))
+    torch.testing.assert_close(filled, loss)
+
+
+@pytest.mark.parametrize("kind", ["NCE", "DS"])
+def test_the_loss_falls_when_it_is_followed(kind):
+    video, text = sides()
+    optimizer = torch.optim.SGD([video, text], 0.02)
+    found = []
+    for _ in range(20):
+        optimizer.zero_grad()
+        loss = contrastive_loss(kind, video, text, torch.tensor(5.0), LABELS, torch.ones(len(LABELS)))
+        loss.backward()
+        optimizer.step()
+        found.append(loss.item())
+    assert found[-1] < 0.8 * found[0]
+
+
+CASES = [(kind, bounds) for kind in ("NCE", "DS") for bounds in ([0, 3, 5], [0, 5, 5], [0, 0, 5])]
+
+
+def shares_of_one_process(rank: int, port: int, folder: Path) -> None:
+    """Every case as process `rank` of two sees it."""
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save([of_a_share(kind, bounds[rank], bounds[rank + 1]) for kind, bounds in CASES], folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+def of_a_share(kind: str, start: int, end: int) -> list[torch.Tensor]:
+    """Loss and gradients, averaged over processes, with this process's rows; where it has none, one without weight."""
+    video, text = sides()
+    scale = torch.tensor(2.0, requires_grad=True)
+    rows = slice(start, end) if end > start else slice(0, 1)
+    weights = torch.full((len(LABELS[rows]),), float(end > start))
+    loss = contrastive_loss(kind, video[rows], text[rows], scale.exp(), LABELS[rows], weights)
+    loss.backward()
+    gradients = [video.grad, text.grad, scale.grad]
+    for gradient in gradients:  # as DDP does
+        dist.all_reduce(gradient)
+        gradient /= dist.get_world_size()
+    return [loss.detach(), *gradients]
+
+
+@pytest.fixture(scope="module")
+def found_by_two(tmp_path_factory) -> list[list[list[torch.Tensor]]]:
+    folder = tmp_path_factory.mktemp("shares")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(shares_of_one_process, (port, folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])
+def test_two_processes_equal_one(found_by_two, number):
+    """Loss and gradients, of uneven shares and of a share with nothing in it."""
+    video, text = sides()
+    scale = torch.tensor(2.0, requires_grad=True)
+    loss = contrastive_loss(CASES[number][0], video, text, scale.exp(), LABELS, torch.ones(len(LABELS)))
+    loss.backward()
+    for found in found_by_two:
+        for value, expected in zip(found[number], [loss.detach(), video.grad, text.grad, scale.grad], strict=True):
+            torch.testing.assert_close(value, expected, rtol=1e-5, atol=1e-6)
