@@ -1,0 +1,166 @@
+"""Video checkpoints of every layout in users' hands: they fit, or the error says in the config's terms why not."""
+
+import logging
+
+import pytest
+import torch
+
+from modules.build import build_model
+from modules.checkpoint_layout import load_video_weights, to_model_state
+from tests.clip.tiny import RESNET, VIT, make_clip, state_of
+from tests.modules.tiny import clip_of, make_clips, make_config
+from utils.errors import UserError
+
+
+def model_of(folder, vision=None, **changes):
+    cfg = make_config(folder, vision, **changes)
+    return build_model(cfg, clip_of(cfg, seed=1)).eval()
+
+
+def other_model(folder, vision=None, **changes):
+    """The same with every parameter moved, as after training."""
+    model = model_of(folder, vision, **changes)
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter += 0.05 * torch.randn_like(parameter)
+    return model
+
+
+def published(model, prefix=""):
+    state = {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+    return {"epoch": 29, "model_state_dict": state, "optimizer_state_dict": {}}
+
+
+def contrastive(model, prefix=""):
+    """CLIP's whole state under OpenAI's names, and the head apart."""
+    own = model.state_dict()
+    state = state_of() | {name: value for name, value in own.items() if not name.startswith("fusion_model.")}
+    state["input_resolution"] = torch.tensor(32)
+    head = {n.removeprefix("fusion_model."): v for n, v in own.items() if n.startswith("fusion_model.")}
+    return {
+        "epoch": 29,
+        "model_state_dict": {f"{prefix}{name}": value for name, value in state.items()},
+        "fusion_model_state_dict": {f"{prefix}{name}": value for name, value in head.items()},
+        "optimizer_state_dict": {},
+    }
+
+
+def bare(model, prefix=""):
+    return {f"{prefix}{name}": value for name, value in model.state_dict().items()}
+
+
+def refused(model, raw) -> str:
+    with pytest.raises(UserError) as error:
+        load_video_weights(model, raw, "w.pt")
+    assert str(error.value).startswith("w.pt: ") and "\n" not in str(error.value)
+    return str(error.value)
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+@pytest.mark.parametrize("layout", [published, contrastive, bare])
+@pytest.mark.parametrize("head", ["Transf", "None"])
+def test_round_trip(tmp_path, layout, prefix, head):
+    trained, fresh = other_model(tmp_path, sim_header=head), model_of(tmp_path, sim_header=head)
+    load_video_weights(fresh, layout(trained, prefix), "w.pt")
+    for name, value in trained.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+    clips, text = make_clips(), torch.randn(3, 32)
+    with torch.no_grad():
+        torch.testing.assert_close(fresh(clips, text), trained(clips, text))
+
+
+def test_a_resnet_with_wrapped_shifts(tmp_path):
+    """The published tsm wrapped a bottleneck's conv1, and its name shows it."""
+    trained, fresh = (make(tmp_path, RESNET, tm="tsm") for make in (other_model, model_of))
+    raw = published(trained)
+    state = raw["model_state_dict"]
+    for name in [n for n in state if ".layer" in n and n.endswith(".conv1.weight")]:
+        state[name.replace(".conv1.weight", ".conv1.net.weight")] = state.pop(name)
+    assert any(".net." in name for name in state)
+    load_video_weights(fresh, raw, "w.pt")
+    assert torch.equal(fresh.visual.layer1[0].conv1.weight, trained.visual.layer1[0].conv1.weight)
+
+
+def test_a_text_tower_that_is_not_asked_for_is_left_out_and_said(tmp_path, caplog):
+    with caplog.at_level(logging.WARNING):
+        load_video_weights(model_of(tmp_path), contrastive(other_model(tmp_path)), "w.pt")
+    assert "text tower is left out" in caplog.text
+
+
+def test_resized_positions_are_said(tmp_path, caplog):
+    trained = other_model(tmp_path)
+    larger = model_of(tmp_path, data_input_size=64)
+    with caplog.at_level(logging.WARNING):
+        caplog.clear()
+        load_video_weights(larger, published(trained), "w.pt")
+    assert "w.pt: position embeddings resized from 4x4 to 8x8" in caplog.text
+    with torch.no_grad():
+        assert larger(make_clips(size=64), torch.randn(3, 32)).isfinite().all()
+
+
+@pytest.mark.parametrize("new_classes", [False, True])
+def test_heads_that_differ(tmp_path, new_classes):
+    with_head, without = (model_of(tmp_path, sim_header=head) for head in ("Transf", "None"))
+    assert "holds no temporal head; set network.sim_header to None" in refused(with_head, published(without))
+    assert "holds a temporal head; set network.sim_header to Transf" in refused(without, published(with_head))
+    raw = published(with_head)
+    for name in [n for n in raw["model_state_dict"] if ".resblocks.5." in n and n.startswith("fusion_model")]:
+        del raw["model_state_dict"][name]
+    message = refused(with_head, raw)
+    assert "its temporal head has 5 layers and the config's 6; set network.head_layers to 5" in message
+
+
+def test_positions_for_other_frames(tmp_path):
+    model = model_of(tmp_path)
+    raw = published(model)
+    raw["model_state_dict"]["fusion_model.frame_position_embeddings.weight"] = torch.zeros(100, 32)
+    assert "positions for 100 frames, not 77" in refused(model, raw)
+    joint = model_of(tmp_path, joint_st=True, sim_header="None")
+    other = model_of(tmp_path, joint_st=True, sim_header="None", data_num_segments=6)
+    assert "joint_st on 6 frames; set data.num_segments to that, not 4" in refused(joint, published(other))
+
+
+def test_another_architecture(tmp_path):
+    model = model_of(tmp_path)
+    other = model_of(tmp_path, VIT | {"layers": 2})
+    message = refused(model, published(other))
+    assert "of another architecture: its image tower is a ViT with patches of 8, width 64, 2 layers" in message
+    assert "3 layers; set network.arch" in message
+    resnet = published(model_of(tmp_path, RESNET))
+    assert "a ResNet of width 16, 2-1-1-1 blocks" in refused(model, resnet)
+
+
+def test_additions_that_differ(tmp_path):
+    plain, conv = model_of(tmp_path), model_of(tmp_path, tm="tokent1d")
+    assert "holds the weights of network.tm: tokent1d; set it" in refused(plain, published(conv))
+    assert "lacks the weights of network.tm: tokent1d; do not set it" in refused(conv, published(plain))
+
+
+def test_missing_and_surplus_tensors_are_named(tmp_path):
+    model = model_of(tmp_path)
+    raw = published(model)
+    del raw["model_state_dict"]["visual.ln_post.bias"]
+    raw["model_state_dict"]["visual.surplus"] = torch.zeros(1)
+    message = refused(model, raw)
+    assert "1 missing: visual.ln_post.bias" in message and "1 unexpected: visual.surplus" in message
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        {"epoch": 3},
+        {"model_state_dict": {}},
+        {"model_state_dict": {"visual.proj": 3}},
+        {"model_state_dict": {"head.weight": torch.zeros(1)}},
+    ],
+)
+def test_checkpoints_of_something_else(tmp_path, raw):
+    message = refused(model_of(tmp_path), raw)
+    assert "no state dict" in message or "no image tower" in message
+
+
+def test_to_model_state_of_a_whole_clip():
+    state = to_model_state({"model_state_dict": dict(make_clip().state_dict())})
+    assert {name.split(".")[0] for name in state} == {"visual", "text", "logit_scale"}
+    assert "text.token_embedding.weight" in state and "visual.conv1.weight" in state
