@@ -1,12 +1,17 @@
-"""The model that a config asks for."""
+"""The model that a config asks for, and its class embeddings."""
 
 import torch
 from open_clip.modified_resnet import ModifiedResNet
+from torch import nn
 
 from clip import ClipError, ClipModel, load_clip
+from modules.classifier_file import cached_classifier, load_classifier, rows_of
+from modules.other_classifiers import LanguageModel, orthogonal_classifier, random_classifier
+from modules.prompts import class_prompts
 from modules.temporal import add_temporal
 from modules.temporal_head import FrameMean, TemporalTransformer, check_num_frames, num_heads_for
-from modules.text_classifier import class_embeddings, fill_templates
+from modules.text_classifier import class_embeddings, tokenize
+from modules.text_side import LearnedContext, TrainedMatrix, TrainedText, learned_context
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 
@@ -26,22 +31,51 @@ def load_clip_model(cfg) -> ClipModel:
 
 
 def build_text(cfg, clip_model: ClipModel, names: list[str], device: torch.device | None = None) -> torch.Tensor:
-    """(K, D) float32 class embeddings of `names` under `network.prompt`, cached in `logging.cache_dir`."""
-    prompts = fill_templates(names, [cfg.network.prompt])
-    return class_embeddings(clip_model, prompts, cfg.logging.cache_dir, device)
+    """(K, D) float32 class embeddings of `names`, on the CPU, as `network.classifier` says.
 
-
-def build_model(cfg, clip_model: ClipModel) -> VideoCLIP:
-    """The video model on the CPU, in float32. It takes `clip_model.visual` over.
+    Those that are computed are kept in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
 
     Raises:
-        UserError: the tower cannot take what the config adds to it, or the head cannot take so many frames.
+        UserError: a fault in the prompts, the file or the language model, or more classes than can be orthogonal.
+    """
+    network, cache_dir, width = cfg.network, cfg.logging.cache_dir, clip_model.embed_dim
+    kind = network.classifier
+    if kind in ("lda", "file"):
+        return rows_of(load_classifier(network.classifier_file), names, width, network.classifier_file)
+    if kind == "clip_text":
+        prompts = class_prompts(names, network.prompt, network.prompt_set)
+        return class_embeddings(clip_model, names, prompts, cache_dir, device)
+    if kind == "language_model":
+        # The names alone, as in the paper; `prompt` is CLIP's sentence.
+        prompts = class_prompts(names, "{}", network.prompt_set)
+        model = LanguageModel(network.language_model, network.language_pooling)
+        source = [model.source(), width]
+        return cached_classifier(cache_dir, kind, names, prompts, source, lambda: model.encode_classes(prompts, width))
+    make = random_classifier if kind == "random" else orthogonal_classifier
+    return cached_classifier(cache_dir, kind, names, [], [width, cfg.seed], lambda: make(len(names), width, cfg.seed))
+
+
+def build_model(
+    cfg, clip_model: ClipModel, names: list[str] | None = None, text: torch.Tensor | None = None
+) -> VideoCLIP:
+    """The video model on the CPU, in float32. It takes `clip_model.visual` over, and `clip_model.text` where it needs it.
+
+    `model.classifier` is None where the class embeddings are frozen and come from `build_text`. Else they are made in
+    the model, by `model.class_embeddings()`, and train: with the text tower (fix_text false), a learned context, or by
+    themselves.
+
+    Args:
+        names: K class names; may be left out where the text side does not train.
+        text: (K, D) of `build_text`, where train_classifier starts.
+
+    Raises:
+        UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
     """
     network = cfg.network
     if network.sim_header == "Transf":
         check_num_frames(cfg.data.num_segments)
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
-        head = TemporalTransformer(clip_model.embed_dim, num_heads)
+        head = TemporalTransformer(clip_model.embed_dim, num_heads, network.head_layers)
     else:
         head = FrameMean()
     visual = add_temporal(
@@ -51,12 +85,16 @@ def build_model(cfg, clip_model: ClipModel) -> VideoCLIP:
         network.drop_out,
         network.emb_dropout,
     )
+    classifier = _build_text_side(network, clip_model, names, text)
+    reads_text = isinstance(classifier, (TrainedText, LearnedContext))
     if cfg.solver.activation_checkpointing:
         if isinstance(visual, ModifiedResNet):
             raise UserError(
                 "solver.activation_checkpointing: ResNet towers cannot; their batch statistics would count twice"
             )
         visual.set_grad_checkpointing(True)
+        if reads_text:
+            clip_model.text.set_grad_checkpointing(True)
     return VideoCLIP(
         visual,
         head,
@@ -64,5 +102,31 @@ def build_model(cfg, clip_model: ClipModel) -> VideoCLIP:
         clip_model.embed_dim,
         clip_model.mean,
         clip_model.std,
+        text=clip_model.text if reads_text else None,
+        classifier=classifier,
         fix_video=network.fix_video,
+        fix_text=network.fix_text,
     )
+
+
+def _build_text_side(
+    network, clip_model: ClipModel, names: list[str] | None, text: torch.Tensor | None
+) -> nn.Module | None:
+    """What makes the class embeddings inside the model; None where they are frozen."""
+    if network.train_classifier:
+        assert text is not None
+        return TrainedMatrix(text)
+    if network.context_tokens:
+        assert names
+        return learned_context(
+            clip_model,
+            names,
+            network.context_tokens,
+            network.context_init,
+            network.context_position,
+            network.context_per_class,
+        )
+    if not network.fix_text:
+        assert names
+        return TrainedText(tokenize(clip_model, [prompt for (prompt,) in class_prompts(names, network.prompt)]))
+    return None

@@ -18,7 +18,8 @@ import torch
 from clip import load_clip
 from modules.build import build_model, load_clip_model
 from modules.losses import ds_one_way, nce_one_way
-from modules.text_classifier import encode_classes, fill_templates
+from modules.prompts import fill_templates
+from modules.text_classifier import encode_classes
 from utils.schema import Config
 
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden"))
