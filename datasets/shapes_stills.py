@@ -1,9 +1,9 @@
 """Captioned still pictures of the embedded world (see `shapes_world`), for the contrastive training of its tiny CLIP.
 
-Two kinds of picture. A plain still shows a shape at rest, and its caption names some of what can be seen: shape, colour,
-size, place, the way its mark faces, and whether it is faint. A long exposure shows a whole motion at once, as a trail
-that is denser towards its end, and its caption is a class description ("a square moving left"). Long exposures are made
-of the seen classes only: no picture or caption ever pairs a shape with a motion that is held out for it.
+There are two kinds of picture. A plain still shows a shape at rest, and its caption names some of what can be seen:
+shape, colour, size, place, the way its mark faces, and whether it is faint. A long exposure shows a whole motion at
+once, as a trail that is denser towards its end, and its caption is a class description ("a square moving left"). Long
+exposures are made of the seen classes only: no picture or caption pairs a shape with a motion that is held out for it.
 
 A caption may be true of other pictures of the batch than its own; `caption_is_true` tells which, so that the
 contrastive loss need not push those apart.
@@ -66,12 +66,12 @@ _MAX_MENTIONED = 4  # attributes that the caption of a plain still names, at mos
 
 @dataclass(frozen=True)
 class Stills:
-    """N captioned pictures. `attributes` (N, 8) int: values of ATTRIBUTES; `mentioned` (N, 8) bool: named in the caption."""
+    """N captioned pictures."""
 
     pictures: np.ndarray  # uint8 (N, 64, 64, 3)
     captions: list[str]
-    attributes: np.ndarray
-    mentioned: np.ndarray
+    attributes: np.ndarray  # int64 (N, 8), the value of each of ATTRIBUTES, -1 for one that the picture does not show
+    mentioned: np.ndarray  # bool (N, 8), whether the caption names it
 
 
 def caption_is_true(attributes: np.ndarray, mentioned: np.ndarray) -> np.ndarray:

@@ -22,15 +22,25 @@ import json
 import multiprocessing
 import os
 import shutil
+import signal
 import sys
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import av
+import numpy as np
+import torch
+from torchvision.io import encode_jpeg
+from tqdm import tqdm
+
+from datasets.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
+from utils.cli import run_story
+from utils.errors import UserError
+
 ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
-
-from utils.errors import UserError  # noqa: E402  (needs the path above)
-
 JPEG_QUALITY = 90
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "threads": "1"}
 SPLITS = ("train", "val", "heldout")
@@ -48,9 +58,7 @@ class ClipTask(NamedTuple):
     index: int
 
     @property
-    def clip_class(self):
-        from datasets.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES
-
+    def clip_class(self) -> ClipClass:
         return (HELD_OUT_CLASSES if self.split == "heldout" else SEEN_CLASSES)[self.label]
 
     @property
@@ -67,11 +75,8 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser.add_argument("--heldout-per-class", type=int, default=10, help="clips a held-out class (default 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
-    args = parser.parse_args(argv)
-    for name in ("train_per_class", "val_per_class", "heldout_per_class", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} is less than 1; give 1 or more")
-    return args
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
 
 
 def world_settings(args: argparse.Namespace) -> dict:
@@ -117,8 +122,6 @@ def prepare_folder(out: Path, settings: dict) -> bool:
 
 def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
     """Every clip of the world, in the order of the lists."""
-    from datasets.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES
-
     sizes = {
         "train": (len(SEEN_CLASSES), args.train_per_class),
         "val": (len(SEEN_CLASSES), args.val_per_class),
@@ -134,10 +137,6 @@ def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
 
 def write_video(path: Path, frames) -> None:
     """Encode uint8 frames (T, H, W, 3) as H.264, the file appearing only when it is complete."""
-    import av
-
-    from datasets.shapes_world import FRAMES_PER_SECOND
-
     partial = path.with_name(path.name + ".partial")
     with av.open(str(partial), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=X264_OPTIONS)
@@ -151,9 +150,6 @@ def write_video(path: Path, frames) -> None:
 
 def write_frames(folder: Path, frames) -> None:
     """Write uint8 frames (T, H, W, 3) as JPEG files, the folder appearing only when it is complete."""
-    import torch
-    from torchvision.io import encode_jpeg
-
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -165,10 +161,6 @@ def write_frames(folder: Path, frames) -> None:
 
 def render_task(task: ClipTask) -> int:
     """Worker: write one clip unless it is there already; the number of its frames."""
-    import numpy as np
-
-    from datasets.shapes_world import render_clip
-
     folder = Path(task.out, "frames", task.path)
     video = Path(task.out, "videos", task.path + ".mp4")
     if folder.exists() and video.exists():
@@ -185,14 +177,12 @@ def render_task(task: ClipTask) -> int:
 
 
 def start_worker() -> None:
-    import torch
-
+    """One thread a worker; an interrupt is for the parent, which lets the clips in hand be finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
 
 def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
-    from datasets.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES
-
     (out / "lists").mkdir(exist_ok=True)
     for split in SPLITS:
         clips = [(task, length) for task, length in zip(tasks, lengths) if task.split == split]
@@ -209,30 +199,30 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
     )
 
 
-def run(args: argparse.Namespace) -> None:
+def render_world(args: argparse.Namespace) -> None:
+    for name in ("train_per_class", "val_per_class", "heldout_per_class", "workers"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} is less than 1; give 1 or more")
     settings = world_settings(args)
     if prepare_folder(args.out, settings):
         print(f"{args.out} is already complete")
         return
-    from tqdm import tqdm
 
     tasks = list_tasks(args)
-    with multiprocessing.get_context("spawn").Pool(min(args.workers, len(tasks)), start_worker) as pool:
-        lengths = list(
-            tqdm(pool.imap(render_task, tasks, chunksize=4), total=len(tasks), desc="rendering", unit="clip")
-        )
+    workers = min(args.workers, len(tasks))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+    try:
+        lengths = pool.map(render_task, tasks, chunksize=4)
+        lengths = list(tqdm(lengths, total=len(tasks), desc="rendering", unit="clip"))
+    finally:
+        pool.shutdown(cancel_futures=True)
     write_lists(args.out, tasks, lengths)
     (args.out / "settings.partial.json").replace(args.out / "settings.json")
     print(f"{args.out}: {len(tasks)} clips, {sum(lengths)} frames")
 
 
 def main(argv=None) -> int:
-    try:
-        run(parse_arguments(argv))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+    return run_story(render_world, parse_arguments(argv))
 
 
 if __name__ == "__main__":

@@ -6,6 +6,10 @@ What it sees: the captioned stills of `datasets/shapes_stills.py`, that is, pict
 exposures of moving ones. It never sees a clip or two frames of one, and never a picture or a caption of a held-out
 class: the long exposures, and with them the class descriptions, are those of the seen classes only.
 
+How: InfoNCE in both directions, and beside it, with a small weight, a linear read-out of each picture's attributes,
+which is thrown away afterwards. Without the read-out the towers stay long on the plateau where all embeddings agree
+(in a trial, after 1500 steps the contrastive loss was 4.3; with it 2.5).
+
 What it writes: a plain state dict with the parameter names of OpenAI's CLIP (ViT image tower, 77-token text tower over
 CLIP's vocabulary, QuickGELU, 64 channels a head), float16, at most 10 MB. The same seed and number of threads give the
 same weights on the same machine.
@@ -18,8 +22,16 @@ import os
 import sys
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parents[1]
-sys.path.insert(0, str(ROOT))
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import open_clip
+import torch
+from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from torch.nn import functional
+from tqdm import tqdm
+
+from datasets.shapes_stills import NUM_VALUES, caption_is_true, render_stills
 
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
@@ -44,9 +56,6 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def build_towers():
     """open_clip's CLIP with the towers of the embedded world, freshly initialised."""
-    import torch
-    from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
-
     vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=64)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
     model = CLIP(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
@@ -62,8 +71,6 @@ def sine_positions(grid: int, width: int):
 
     From random position embeddings a small tower takes thousands of steps to find out which patches are neighbours.
     """
-    import torch
-
     frequencies = math.pi / grid * torch.logspace(0, math.log10(grid), width // 4)
     places = torch.arange(grid) + 0.5
     row, column = (place.reshape(-1, 1) for place in torch.meshgrid(places, places, indexing="ij"))
@@ -72,20 +79,12 @@ def sine_positions(grid: int, width: int):
 
 def render_shard(task):
     """Worker: the stills of one shard, drawn from its own random stream."""
-    import numpy as np
-
-    from datasets.shapes_stills import render_stills
-
     seed, shard = task
     return render_stills(SHARD, np.random.default_rng([seed, shard]))
 
 
 def render_all(num_stills: int, seed: int, workers: int):
     """(pictures uint8 (N, 3, 64, 64), captions, attributes (N, 8), mentioned (N, 8)), the same for any `workers`."""
-    import numpy as np
-    import torch
-    from tqdm import tqdm
-
     num_shards = math.ceil(num_stills / SHARD)
     with multiprocessing.get_context("spawn").Pool(workers) as pool:
         tasks = pool.imap(render_shard, [(seed, shard) for shard in range(num_shards)])
@@ -98,8 +97,6 @@ def render_all(num_stills: int, seed: int, workers: int):
 
 def scaled(pictures):
     """uint8 (B, 3, H, W) to float32, normalised as OpenAI's CLIP expects."""
-    import torch
-
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
     return (pictures.float() - mean) / std
 
@@ -120,9 +117,6 @@ def contrastive_loss(image, text, logit_scale, also_true):
 
     image, text: (B, D); also_true: (B, B) bool, [i, j] says whether caption j is true of picture i.
     """
-    import torch
-    from torch.nn import functional
-
     logits = logit_scale.exp() * functional.normalize(image, dim=1) @ functional.normalize(text, dim=1).T
     own = torch.eye(len(logits), dtype=torch.bool)
     logits = logits.masked_fill(also_true & ~own, float("-inf"))
@@ -132,18 +126,12 @@ def contrastive_loss(image, text, logit_scale, also_true):
 
 def attribute_loss(scores, attributes):
     """Cross-entropy of a linear read-out: scores (B, sum of NUM_VALUES), attributes (B, 8) with -1 for not shown."""
-    from torch.nn import functional
-
-    from datasets.shapes_stills import NUM_VALUES
-
     parts = zip(scores.split(NUM_VALUES, dim=1), attributes.T)
     return sum(functional.cross_entropy(part, value, ignore_index=-1) for part, value in parts)
 
 
 def make_optimiser(model, lr: float, steps: int):
     """AdamW, weight decay on matrices only, warm-up over the first fortieth, then cosine to 0."""
-    import torch
-
     plain = [p for n, p in model.named_parameters() if p.ndim < 2 or "embedding" in n]
     matrices = [p for n, p in model.named_parameters() if not (p.ndim < 2 or "embedding" in n)]
     groups = [{"params": matrices, "weight_decay": 0.05}, {"params": plain, "weight_decay": 0.0}]
@@ -158,12 +146,6 @@ def make_optimiser(model, lr: float, steps: int):
 
 def train(model, stills, args):
     """Run the contrastive training in place."""
-    import open_clip
-    import torch
-    from tqdm import tqdm
-
-    from datasets.shapes_stills import NUM_VALUES, caption_is_true
-
     pictures, captions, attributes, mentioned = stills
     tokens = open_clip.get_tokenizer("ViT-B-32")(captions)
     tokens = tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
@@ -193,8 +175,6 @@ def train(model, stills, args):
 
 def release(model, pictures) -> dict:
     """The state dict to publish: frame embeddings of norm FRAME_NORM on average, values that float16 holds exactly."""
-    import torch
-
     with torch.no_grad():
         norm = model.encode_image(scaled(pictures)).norm(dim=1).mean()
         model.visual.proj.mul_(FRAME_NORM / norm)
@@ -203,8 +183,6 @@ def release(model, pictures) -> dict:
 
 def main(argv=None) -> None:
     args = parse_arguments(argv)
-    import torch
-
     torch.manual_seed(args.seed)
     stills = render_all(args.stills, args.seed, args.workers)
     model = build_towers()
