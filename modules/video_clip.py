@@ -26,6 +26,7 @@ class VideoCLIP(nn.Module):
             context. None: class embeddings come from outside.
         classifier: module that makes the class embeddings: `classifier(text, rows)` -> (K or len(rows), D).
         fix_video: the image tower does not train: no gradient, and its normalisation statistics and dropout rest.
+        fix_text: the same of the text tower.
     """
 
     def __init__(
@@ -39,6 +40,7 @@ class VideoCLIP(nn.Module):
         text: nn.Module | None = None,
         classifier: nn.Module | None = None,
         fix_video: bool = False,
+        fix_text: bool = True,
     ):
         super().__init__()
         self.visual = visual
@@ -47,13 +49,15 @@ class VideoCLIP(nn.Module):
         self.text = text
         self.classifier = classifier
         self.embed_dim = embed_dim
-        self.fix_video = fix_video
+        self.fix_video, self.fix_text = fix_video, fix_text
         # Levels 0..255 to normalised pixels in one multiplication and addition.
         std = torch.tensor(std)
         self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(mean) / std).view(1, -1, 1, 1), persistent=False)
         if fix_video:
             visual.requires_grad_(False)
+        if text is not None and fix_text:
+            text.requires_grad_(False)
         # The temporal additions (modules.temporal): they must know T to find a clip's frames in the images.
         self._over_time = [module for module in visual.modules() if hasattr(module, "num_frames")]
 
@@ -61,6 +65,8 @@ class VideoCLIP(nn.Module):
         super().train(mode)
         if self.fix_video:
             self.visual.eval()
+        if self.text is not None and self.fix_text:
+            self.text.eval()
         return self
 
     def encode_frames(self, clips: torch.Tensor) -> torch.Tensor:

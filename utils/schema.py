@@ -90,12 +90,33 @@ class NetworkConfig(Section):
     )
     emb_dropout: float = key(0.0, "dropout of the image tower's embeddings before ln_pre", "", ge=0, lt=1)
     sim_header: Annotated[Literal["Transf", "None"], BeforeValidator(_none_string)] = key(
-        "Transf", "temporal head. Transf: six transformer blocks over the frame embeddings; None: their mean"
+        "Transf", "temporal head. Transf: transformer blocks over the frame embeddings; None: their mean"
     )
+    head_layers: int = key(6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1)
     joint_st: bool = key(False, "one sequence of all frames' patches (joint space-time attention); no head")
     fix_text: bool = key(True, "the text tower is frozen")
     fix_video: bool = key(False, "the image tower is frozen")
     prompt: str = key("a video of a person {}.", "sentence around a class name; `{}` is the name")
+    prompt_set: str | None = key(
+        None,
+        "null: `prompt` alone; action16, action28: ensembles of templates; or a YAML: a list of templates, or "
+        "descriptions by class name",
+    )
+    classifier: Literal["clip_text", "random", "orthogonal", "lda", "language_model", "file"] = key(
+        "clip_text", "where the class embeddings come from; all but clip_text are studies of how much the text matters"
+    )
+    classifier_file: str | None = key(None, "classifier lda (from scripts/fit_lda.py) or file: its .npz")
+    train_classifier: bool = key(False, "train the class embeddings too, starting from the classifier's")
+    language_model: str = key(
+        "distilbert-base-uncased", "classifier language_model: transformers' name or folder of an encoder"
+    )
+    language_pooling: Literal["mean", "cls"] = key(
+        "mean", "classifier language_model: mean over the tokens, or the first token"
+    )
+    context_tokens: int = key(0, "CoOp: learned tokens in place of the prompt; 0: none", "tokens", ge=0, le=64)
+    context_init: str | None = key(None, "CoOp: words that the context starts from, context_tokens long; null: random")
+    context_position: Literal["end", "middle", "front"] = key("end", "CoOp: where the class name stands")
+    context_per_class: bool = key(False, "CoOp: a context for each class instead of a shared one")
 
 
 class SolverConfig(Section):
@@ -122,6 +143,9 @@ class SolverConfig(Section):
     )
     keep_last: int = key(2, "checkpoints kept besides the best: last_model.pt, last_model.1.pt ...", "files", ge=1)
     clip_grad_norm: float | None = key(None, "largest norm of the whole gradient; null: unlimited", "", gt=0)
+    process_timeout_minutes: float = key(
+        10, "several processes: how long one waits for the others before it gives up and ends", "minutes", gt=0
+    )
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass: less memory, slower")
 
 
@@ -162,6 +186,11 @@ def _is_bad_template(template: str) -> bool:
         return True
 
 
+def _has_one_prompt(config: Config) -> bool:
+    """Whether each class is one prompt through CLIP's text tower."""
+    return config.network.classifier == "clip_text" and config.network.prompt_set is None
+
+
 def _is_bad_interval(value: int | str | None) -> bool:
     try:
         parse_interval(value)
@@ -200,6 +229,35 @@ RULES = (
         "must be two shares with 0 < smallest <= largest <= 1, as [0.08, 1.0]",
     ),
     Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must hold {} where the class name goes"),
+    Rule(
+        ("network.classifier", "network.classifier_file"),
+        lambda c: c.network.classifier in ("lda", "file") and not c.network.classifier_file,
+        "this classifier is read from a file; give its .npz as classifier_file",
+    ),
+    Rule(
+        ("network.fix_text", "network.classifier", "network.prompt_set"),
+        lambda c: not c.network.fix_text and not _has_one_prompt(c),
+        "a text tower that trains takes one prompt a class; set classifier to clip_text and prompt_set to null",
+    ),
+    Rule(
+        ("network.context_tokens", "network.classifier", "network.prompt_set"),
+        lambda c: c.network.context_tokens > 0 and not _has_one_prompt(c),
+        "a learned context replaces the prompt; set classifier to clip_text and prompt_set to null",
+    ),
+    Rule(
+        ("network.context_tokens", "network.context_init", "network.context_per_class"),
+        lambda c: c.network.context_tokens == 0 and (bool(c.network.context_init) or c.network.context_per_class),
+        "describe a learned context, and there is none; set context_tokens to its length",
+    ),
+    Rule(
+        ("network.train_classifier", "network.fix_text", "network.context_tokens", "solver.loss_type"),
+        lambda c: (
+            c.network.train_classifier
+            and (not c.network.fix_text or c.network.context_tokens > 0 or c.solver.loss_type != "CE")
+        ),
+        "class embeddings that train themselves leave no text to train and need loss_type CE; "
+        "set fix_text to true and context_tokens to 0",
+    ),
     Rule(
         ("network.joint_st", "network.sim_header"),
         lambda c: c.network.joint_st and c.network.sim_header != "None",

@@ -46,7 +46,8 @@ TOWERS = {
     "tiny-average": {
         "embed_dim": 64,
         "vision_cfg": {
-            "image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "pool_type": "avg", "final_ln_after_pool": True,
+            "image_size": 32, "layers": 2, "width": 64, "patch_size": 8, "pool_type": "avg",
+            "final_ln_after_pool": True,
         },
         "text_cfg": TEXT,
     },

@@ -8,9 +8,9 @@ import torch
 from torch.nn import functional as F
 
 from modules import text_classifier
-from modules.text_classifier import class_embeddings, encode_classes, fill_templates, text_weights_hash
+from modules.prompts import fill_templates
+from modules.text_classifier import class_embeddings, encode_classes, text_weights_hash
 from tests.modules.tiny import NAMES, clip_of, make_config
-from utils.errors import UserError
 
 PROMPTS = fill_templates(NAMES, ["a video of a person {}."])
 
@@ -34,12 +34,6 @@ def encodings(monkeypatch):
     return calls
 
 
-def test_templates():
-    assert fill_templates(["a", "b"], ["x {}.", "{} y"]) == [["x a.", "a y"], ["x b.", "b y"]]
-    with pytest.raises(UserError, match="network.prompt 'a video'.*{}"):
-        fill_templates(["a"], ["a video"])
-
-
 def test_one_prompt_as_it_comes_and_several_as_a_mean(clip_model):
     with torch.no_grad():
         alone = clip_model.text(clip_model.tokenize([PROMPTS[0][0]]))
@@ -58,62 +52,69 @@ def test_classes_with_different_numbers_of_prompts(clip_model):
 
 
 def test_the_second_time_comes_from_the_cache(clip_model, tmp_path, encodings):
-    first = class_embeddings(clip_model, PROMPTS, tmp_path)
+    first = class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     assert len(encodings) == 1
-    assert torch.equal(class_embeddings(clip_model, PROMPTS, tmp_path), first) and len(encodings) == 1
-    class_embeddings(clip_model, PROMPTS, None)
+    assert torch.equal(class_embeddings(clip_model, NAMES, PROMPTS, tmp_path), first) and len(encodings) == 1
+    class_embeddings(clip_model, NAMES, PROMPTS, None)
     assert len(encodings) == 2
 
 
 @pytest.mark.parametrize("change", ["prompt", "names", "order", "weights", "activation"])
 def test_the_cache_is_keyed_by_prompt_names_and_text_weights(clip_model, tmp_path, encodings, change):
-    first = class_embeddings(clip_model, PROMPTS, tmp_path)
-    prompts = PROMPTS
+    first = class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
+    names, prompts = NAMES, PROMPTS
     if change == "prompt":
         prompts = fill_templates(NAMES, ["a clip of {}."])
     elif change == "names":
-        prompts = fill_templates([*NAMES[:2], "diving"], ["a video of a person {}."])
+        names = [*NAMES[:2], "diving"]
+        prompts = fill_templates(names, ["a video of a person {}."])
     elif change == "order":
-        prompts = PROMPTS[::-1]
+        names, prompts = NAMES[::-1], PROMPTS[::-1]
     elif change == "weights":
         with torch.no_grad():
             clip_model.text.ln_final.bias[0] += 1
     else:  # not a tensor, and the same weights give other embeddings
         clip_model.text_config = clip_model.text_config | {"quick_gelu": False}
-    second = class_embeddings(clip_model, prompts, tmp_path)
+    second = class_embeddings(clip_model, names, prompts, tmp_path)
     assert len(encodings) == 2
     assert change == "activation" or not torch.equal(first, second)
 
 
 def test_the_image_tower_does_not_enter(clip_model, tmp_path, encodings):
     """Cached by content: another data set or image tower with the same text tower finds the same file."""
-    class_embeddings(clip_model, PROMPTS, tmp_path)
+    class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     with torch.no_grad():
         clip_model.visual.proj += 1
-    class_embeddings(clip_model, PROMPTS, tmp_path)
+    class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     assert len(encodings) == 1
 
 
-@pytest.mark.parametrize("damage", ["torn", "empty", "foreign", "pickle", "shape"])
+@pytest.mark.parametrize("damage", ["torn", "empty", "foreign", "pickle", "altered"])
 def test_a_damaged_cache_is_said_and_computed_again(clip_model, tmp_path, encodings, caplog, damage):
-    first = class_embeddings(clip_model, PROMPTS, tmp_path)
-    (path,) = tmp_path.glob("text-*.npz")
+    first = class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
+    (path,) = tmp_path.glob("classifier-clip_text-*.npz")
     whole = path.read_bytes()
     if damage == "torn":
         path.write_bytes(whole[: len(whole) // 2])
     elif damage == "empty":
         path.write_bytes(b"")
     elif damage == "foreign":
-        np.savez(path, matrix=first.numpy(), key=np.array("another"))
-    elif damage == "pickle":
-        np.savez(path, matrix=np.array([{}], dtype=object), key=np.array("x"))
+        other = tmp_path / "other"
+        class_embeddings(clip_model, NAMES[:2], PROMPTS[:2], other)
+        next(other.iterdir()).replace(path)
+        encodings.pop()
     else:
         with np.load(path) as content:
-            np.savez(path, matrix=content["matrix"][:2], key=content["key"])
+            fields = dict(content)
+        if damage == "pickle":
+            fields["matrix"] = np.array([{}], dtype=object)
+        else:
+            fields["matrix"][1, 1] += 1
+        np.savez(path, **fields)
     with caplog.at_level(logging.WARNING):
-        again = class_embeddings(clip_model, PROMPTS, tmp_path)
+        again = class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     assert torch.equal(again, first) and len(encodings) == 2 and str(path) in caplog.text
-    class_embeddings(clip_model, PROMPTS, tmp_path)
+    class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     assert len(encodings) == 2  # and it was written anew
 
 
@@ -123,7 +124,7 @@ def test_no_half_written_cache(clip_model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "savez", full)
     with pytest.raises(OSError, match="no space"):
-        class_embeddings(clip_model, PROMPTS, tmp_path / "cache")
+        class_embeddings(clip_model, NAMES, PROMPTS, tmp_path / "cache")
     assert list((tmp_path / "cache").iterdir()) == []
 
 

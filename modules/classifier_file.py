@@ -1,0 +1,154 @@
+"""Class embeddings as a file: what they are, what they were made of, and the cache of those that are costly to make.
+
+K classes, D embedding. A file is an .npz without pickles: `matrix` float32 (K, D), `class_names` (K,), `kind`,
+`prompts` (JSON: M texts for each class), `source_hash` and `content_hash` (SHA-256 in hex).
+"""
+
+import json
+import logging
+import zipfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.hashing import content_hash
+
+FORMAT_VERSION = 1  # raise when the same sources would give another matrix or another file
+log = logging.getLogger(__name__)
+
+
+class ClassifierFile(NamedTuple):
+    """A classifier and where it came from.
+
+    Attributes:
+        matrix: float32 (K, D), of any length each.
+        class_names: K names, the rows' order.
+        kind: as in `network.classifier`.
+        prompts: the M texts of each class, where there are texts; else empty.
+        source_hash: of all that the matrix was computed from: names, texts, weights, seed ...
+    """
+
+    matrix: torch.Tensor
+    class_names: list[str]
+    kind: str
+    prompts: list[list[str]]
+    source_hash: str
+
+
+class _Damage(Exception):
+    pass
+
+
+def save_classifier(path: str | Path, classifier: ClassifierFile) -> None:
+    """Write a classifier; the file is whole or absent."""
+    with atomic_path(path) as temporary, temporary.open("wb") as file:
+        np.savez(
+            file,
+            matrix=classifier.matrix.numpy(),
+            class_names=np.array(classifier.class_names),
+            kind=np.array(classifier.kind),
+            prompts=np.array(json.dumps(classifier.prompts, ensure_ascii=False)),
+            source_hash=np.array(classifier.source_hash),
+            content_hash=np.array(_content_hash(classifier)),
+        )
+
+
+def load_classifier(path: str | Path) -> ClassifierFile:
+    """Read what `save_classifier` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged, or something else.
+    """
+    if not Path(path).is_file():
+        raise UserError(
+            f"{path}: no such classifier file; scripts/fit_lda.py writes one, and every run keeps its own in "
+            "logging.cache_dir"
+        )
+    try:
+        return _load(path)
+    except _Damage as damage:
+        raise UserError(f"{path}: is no whole classifier file ({damage}); make it anew") from damage
+
+
+def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source: str) -> torch.Tensor:
+    """(K, D) rows of the classes `names`, in their order.
+
+    Args:
+        width: D of the image tower.
+        source: the file, for messages.
+
+    Raises:
+        UserError: a class that the file does not have; embeddings of another width.
+    """
+    if classifier.matrix.shape[1] != width:
+        raise UserError(
+            f"{source}: its class embeddings have {classifier.matrix.shape[1]} values and the image tower's {width}; "
+            "it was made for another network.arch"
+        )
+    if list(names) == classifier.class_names:
+        return classifier.matrix
+    rows = {name: row for row, name in enumerate(classifier.class_names)}
+    missing = [name for name in names if name not in rows]
+    if missing:
+        raise UserError(f"{source}: lacks {len(missing)} of the {len(names)} classes, as {', '.join(missing[:4])}")
+    return classifier.matrix[[rows[name] for name in names]]
+
+
+def cached_classifier(
+    cache_dir: str | Path | None,
+    kind: str,
+    names: Sequence[str],
+    prompts: Sequence[Sequence[str]],
+    source: Any,
+    make: Callable[[], torch.Tensor],
+) -> torch.Tensor:
+    """The float32 (K, D) matrix that `make` gives, kept in the folder `cache_dir` (None: not kept) under its sources.
+
+    Several processes may call this at once with the same folder: files are whole or absent.
+
+    Args:
+        source: what the matrix depends on besides kind, names and prompts: a tree that `content_hash` takes.
+    """
+    prompts = [list(of_class) for of_class in prompts]
+    source_hash = content_hash([FORMAT_VERSION, kind, list(names), prompts, source])
+    path = None if cache_dir is None else Path(cache_dir) / f"classifier-{kind}-{source_hash[:32]}.npz"
+    if path is not None and path.exists():
+        try:
+            found = _load(path)
+            if found.source_hash != source_hash:
+                raise _Damage("it is of something else")
+            return found.matrix
+        except _Damage as damage:
+            log.warning("%s: damaged cache of class embeddings (%s); making them again", path, damage)
+    matrix = make()
+    if path is not None:
+        save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
+    return matrix
+
+
+def _load(path: str | Path) -> ClassifierFile:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            matrix = file["matrix"]
+            found = ClassifierFile(
+                torch.from_numpy(matrix),
+                file["class_names"].tolist(),
+                str(file["kind"]),
+                json.loads(str(file["prompts"])),
+                str(file["source_hash"]),
+            )
+            stored_hash = str(file["content_hash"])
+    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
+        raise _Damage(type(error).__name__) from error
+    if stored_hash != _content_hash(found):
+        raise _Damage("its content was altered")
+    return found
+
+
+def _content_hash(classifier: ClassifierFile) -> str:
+    return content_hash(list(classifier))

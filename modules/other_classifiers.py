@@ -1,0 +1,116 @@
+"""Class embeddings that are not CLIP's text: random ones, and those of another language model.
+
+K classes, D embedding of the image tower, E embedding of a language model. (The LDA classifier is fitted by
+scripts/fit_lda.py and read as a file.)
+"""
+
+import logging
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from modules.text_classifier import BATCH_SIZE, merge_prompts
+from utils.errors import UserError
+from utils.hashing import content_hash
+
+MAP_SEED = 0  # of the fixed map from a language model's width to the image tower's
+log = logging.getLogger(__name__)
+
+
+def random_classifier(num_classes: int, width: int, seed: int) -> torch.Tensor:
+    """float32 (K, D), every value normal with standard deviation 1."""
+    return torch.from_numpy(np.random.default_rng(seed).standard_normal((num_classes, width)).astype(np.float32))
+
+
+def orthogonal_classifier(num_classes: int, width: int, seed: int) -> torch.Tensor:
+    """float32 (K, D), orthonormal rows in random directions (QR of normal values).
+
+    Raises:
+        UserError: more classes than dimensions.
+    """
+    if num_classes > width:
+        raise UserError(
+            f"network.classifier orthogonal: {num_classes} classes cannot all be orthogonal in {width} dimensions; "
+            "take random"
+        )
+    return torch.from_numpy(_orthonormal(width, num_classes, seed).T.astype(np.float32).copy())
+
+
+def _orthonormal(rows: int, columns: int, seed: int) -> np.ndarray:
+    """(rows, columns) with orthonormal columns; each sign fixed, so that the draw is uniform over directions."""
+    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((rows, columns)))
+    return q * np.sign(np.diag(r))
+
+
+class LanguageModel:
+    """A sentence encoder of transformers, frozen.
+
+    Args:
+        name: transformers' name of an encoder, or a folder.
+        pooling: `mean` over the tokens, or `cls`, the first token.
+
+    Raises:
+        UserError: transformers is not installed, or the model cannot be had.
+    """
+
+    def __init__(self, name: str, pooling: str):
+        try:
+            import transformers
+        except ImportError as error:
+            raise UserError(
+                "network.classifier language_model: needs the package transformers; pip install transformers"
+            ) from error
+        try:
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
+            self._model = transformers.AutoModel.from_pretrained(name).float().eval()
+        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
+            raise UserError(
+                f"network.language_model {name}: could not be had ({first}); give transformers' name of an encoder, "
+                "or the folder of one"
+            ) from error
+        self._pooling = pooling
+
+    def source(self) -> Any:
+        """What its embeddings depend on besides the texts, for a hash."""
+        vocabulary = self._tokenizer.get_vocab()
+        return [self._model.config.to_dict(), content_hash(self._model.state_dict()), vocabulary, self._pooling]
+
+    @torch.no_grad()
+    def encode(self, texts: Sequence[str]) -> torch.Tensor:
+        """(N, E) float32 embeddings of N texts."""
+        parts = []
+        for start in range(0, len(texts), BATCH_SIZE):
+            tokens = self._tokenizer(
+                list(texts[start : start + BATCH_SIZE]), padding=True, truncation=True, return_tensors="pt"
+            )
+            hidden = self._model(**tokens).last_hidden_state
+            if self._pooling == "cls":
+                parts.append(hidden[:, 0])
+            else:
+                mask = tokens["attention_mask"][..., None]
+                parts.append((hidden * mask).sum(1) / mask.sum(1))
+        return torch.cat(parts)
+
+    def encode_classes(self, prompts: Sequence[Sequence[str]], width: int) -> torch.Tensor:
+        """(K, D) class embeddings of the prompts of each class, brought to D = `width` values by `fit_width`."""
+        embeddings = self.encode([text for of_class in prompts for text in of_class])
+        return fit_width(merge_prompts(embeddings, [len(of_class) for of_class in prompts]), width)
+
+
+def fit_width(embeddings: torch.Tensor, width: int) -> torch.Tensor:
+    """(K, E) -> (K, D = `width`) by a fixed random map, the same for every list of classes.
+
+    Cosines stay as they are where D >= E; below, nearly (Johnson and Lindenstrauss), and that is said.
+    """
+    own = embeddings.shape[1]
+    if own == width:
+        return embeddings
+    if own > width:
+        log.warning("language model: its %d values are projected to the image tower's %d", own, width)
+        projection = _orthonormal(own, width, MAP_SEED)
+    else:
+        projection = _orthonormal(width, own, MAP_SEED).T
+    return embeddings @ torch.from_numpy(projection.astype(np.float32))
