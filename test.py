@@ -15,6 +15,7 @@ def parse_arguments(arguments: list[str] | None = None):
     )
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
+    parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: mean average precision as well")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
     return parser.parse_intermixed_args(arguments)
 
@@ -31,14 +32,11 @@ def main(args) -> None:
     from datasets.build import build_eval_loader
     from datasets.lists import read_labels
     from datasets.transforms import make_views
-    from modules.build import build_model, build_text, load_clip_model
-    from modules.checkpoint_layout import load_video_weights
+    from modules.testing import load_tested_model
     from modules.validation import embed_with, text_matrix
-    from utils import distributed, metrics, results
-    from utils.checkpoint import load_checkpoint
+    from utils import distributed, metrics, protocols, results
     from utils.embed import save_table
     from utils.hashing import file_hash
-    from utils.precision import resolve_precision
     from utils.runlog import open_log
 
     # ---- process and log
@@ -61,16 +59,7 @@ def main(args) -> None:
     )
 
     # ---- model
-    state = load_checkpoint(args.weights)
-    precision = resolve_precision(cfg.solver.precision, process.device)
-    clip_model = load_clip_model(cfg)
-    text = build_text(cfg, clip_model, names, process.device)
-    model = build_model(cfg, clip_model)
-    clip_model.drop_text()
-    if model.classifier is not None:
-        text = None  # the checkpoint's own, trained with it
-    load_video_weights(model, state, args.weights)
-    model.to(process.device).eval()
+    model, text, precision, _ = load_tested_model(cfg, names, args.weights, process)
 
     # ---- videos to a table
     log.info(
@@ -92,11 +81,13 @@ def main(args) -> None:
     matrix = text_matrix(model, text)
     logits = metrics.class_logits(table.embeddings, matrix)
     scores = metrics.score(logits, table.labels)
+    average_precisions = protocols.map_summary(logits, table.labels) if args.metric == "map" else {}
     save_table(out / "embeddings.npz", table, matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
     results.write_summary(
         out / "summary.json",
         **scores._asdict(),
+        **average_precisions,
         seconds=round(table.seconds, 3),
         videos_per_second=round(scores.num_videos / table.seconds, 3),
         weights=args.weights,
@@ -110,6 +101,12 @@ def main(args) -> None:
         config=cfg.model_dump(),
     )
     log.info("%s", scores.describe())
+    if average_precisions:
+        log.info(
+            "mAP %.2f%% (ranked as published, by softmax applied twice: %.2f%%)",
+            average_precisions["map"],
+            average_precisions["map_published_ranking"],
+        )
     log.info("%.1f videos/s; results are in %s", scores.num_videos / table.seconds, out)
 
 

@@ -5,6 +5,7 @@ import sys
 from utils.cli import config_parser, run_story
 from utils.config import load_config
 from utils.errors import UserError
+from utils.stop import StopRequest
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -15,6 +16,8 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def main(args) -> int:
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
+
+    stop = StopRequest()
 
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
     from functools import partial
@@ -40,10 +43,9 @@ def main(args) -> int:
     from utils.optim import describe_groups
     from utils.precision import resolve_precision
     from utils.runlog import MetricsWriter, log_to_file, open_log
-    from utils.stop import EXIT_REQUEUE, StopRequest
 
     # ---- process, log, name of the run folder
-    process = distributed.start()
+    process = distributed.start(cfg.solver.process_timeout_minutes)
     log = open_log(process, config_warnings)
     run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
     run_dir = distributed.share_from_main(run_dir, process)
@@ -59,7 +61,7 @@ def main(args) -> int:
     torch.manual_seed(cfg.seed)  # whatever of the model starts at random
     clip_model = load_clip_model(cfg)
     text = build_text(cfg, clip_model, names, process.device)
-    model = build_model(cfg, clip_model)
+    model = build_model(cfg, clip_model, names, text)
     clip_model.drop_text()
     if model.classifier is not None:
         text = None  # the model makes its class embeddings itself, and they train
@@ -76,8 +78,7 @@ def main(args) -> int:
 
     # ---- optimiser, resume
     model.to(process.device)
-    stop = StopRequest()
-    trainer = build_trainer(cfg, model, text, process, precision, lambda: stop.received is not None)
+    trainer = build_trainer(cfg, model, text, process, precision, stop.is_asked)
     progress = Progress(epoch=cfg.solver.start_epoch)
     found = find_checkpoint(cfg.resume, run_dir)
     if found is not None:
@@ -94,7 +95,8 @@ def main(args) -> int:
     def save(is_best: bool = False) -> bool:
         if not process.is_main:
             return True
-        return keeper.save(run_state(model, trainer.optimizer, trainer.scaler, progress, dump_config(cfg)), is_best)
+        state = run_state(model, trainer.optimizer, trainer.scaler, progress, names, dump_config(cfg))
+        return keeper.save(state, is_best)
 
     # ---- train
     if cfg.solver.evaluate:
@@ -111,7 +113,8 @@ def main(args) -> int:
         if meter.is_stopped:
             save()
             log.info("asked to stop: saved after step %d; resume=auto goes on", progress.step)
-            return EXIT_REQUEUE
+            distributed.stop()
+            return stop.exit_code()
         progress.epoch, progress.consumed_clips = progress.epoch + 1, 0
         is_best = False
         if progress.epoch % cfg.logging.eval_freq == 0 or progress.epoch == cfg.solver.epochs:

@@ -20,11 +20,13 @@ from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
 
 __all__ = [
+    "TestLists",
     "TrainEntries",
     "build_eval_loader",
     "build_train_loader",
     "plan_epoch",
     "read_entries",
+    "read_test_lists",
     "read_train_entries",
 ]
 
@@ -47,6 +49,29 @@ def read_entries(cfg, list_path: str | Path) -> list[ListEntry]:
     """All entries of an annotation list, by `cfg.data.modality`. Raises UserError for any fault in it."""
     read = lists.read_frame_list if cfg.data.modality == "RGB" else lists.read_video_list
     return read(list_path, cfg.data.num_classes, allow_outside_root=cfg.data.allow_outside_root)
+
+
+class TestLists(NamedTuple):
+    """Several test lists of one data set: `entries` holds each video once, `by_list` each list's own entries."""
+
+    entries: list[ListEntry]
+    by_list: dict[str, list[ListEntry]]
+
+
+def read_test_lists(cfg, list_paths: list[str]) -> TestLists:
+    """Read test lists that may share videos, such as a data set's official splits.
+
+    Raises:
+        UserError: for a fault in a list, or a video that has different labels in two of them.
+    """
+    by_list = {path: read_entries(cfg, path) for path in list_paths}
+    union: dict[str, ListEntry] = {}
+    for path, entries in by_list.items():
+        for entry in entries:
+            first = union.setdefault(entry.path, entry)
+            if first.label != entry.label:
+                raise UserError(f"{path}:{entry.line}: {entry.path} has label {entry.label}, elsewhere {first.label}")
+    return TestLists(list(union.values()), by_list)
 
 
 def read_train_entries(cfg) -> TrainEntries:

@@ -10,6 +10,7 @@ from modules.checkpoint_layout import load_video_weights
 from modules.training import Progress
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
+from utils.distributed import is_restart
 from utils.errors import UserError
 from utils.keeper import newest_good
 
@@ -21,6 +22,7 @@ def run_state(
     optimizer: torch.optim.Optimizer,
     scaler: torch.amp.GradScaler,
     progress: Progress,
+    class_names: list[str],
     config_text: str,
 ) -> dict[str, Any]:
     """All that a run needs to go on, in the layout of `utils.checkpoint`."""
@@ -34,6 +36,7 @@ def run_state(
             "step": progress.step,
             "best_top1": progress.best_top1,
         },
+        "class_names": class_names,
         "config": config_text,
     }
 
@@ -41,9 +44,13 @@ def run_state(
 def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """What `resume` asks for: the file named, or under `auto` the newest good one of the run folder, if there is one.
 
+    Processes that were started anew after a failure go on from the newest good one, whatever `resume` says.
+
     Raises:
         UserError: the file named is not whole; under `auto`, the folder's checkpoints are all damaged.
     """
+    if is_restart() and (found := newest_good(run_dir)) is not None:
+        return found
     if resume is None:
         return None
     return newest_good(run_dir) if resume == "auto" else (Path(resume), load_checkpoint(resume))

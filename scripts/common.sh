@@ -29,14 +29,14 @@ count_processes() {
     [ "${NPROC:-0}" -ge 1 ] 2>/dev/null || NPROC=1
 }
 
-# launch SCRIPT ARGUMENTS...: one process plainly, several by torchrun.
+# launch SCRIPT ARGUMENTS...: one process plainly, several by torchrun, started anew MAX_RESTARTS times after a failure.
 launch() {
     find_python
     count_processes
-    if [ "$NPROC" -eq 1 ]; then
+    if [ "$NPROC" -eq 1 ] && [ "${MAX_RESTARTS:-0}" -eq 0 ]; then
         exec "$PYTHON" "$@"
     fi
-    exec "$PYTHON" -m torch.distributed.run --standalone --nproc_per_node "$NPROC" "$@"
+    exec "$PYTHON" scripts/launch.py --standalone --nproc_per_node "$NPROC" --max_restarts "${MAX_RESTARTS:-0}" "$@"
 }
 
 # An environment to work in: the active one, or .venv made here. Installs once for each state of the requirements file.

@@ -3,8 +3,12 @@
 #
 #   sh scripts/run_train.sh CONFIG [key=value ...] [--check]
 #
-# NPROC   processes; default: the visible GPUs, or one on a CPU
-# PYTHON  interpreter; default: the active environment's
+# NPROC         processes; default: the visible GPUs, or one on a CPU
+# MAX_RESTARTS  how often the processes are started anew after a failure, from the last checkpoint; default 0
+# PYTHON        interpreter; default: the active environment's
+#
+# SIGTERM, SIGINT, SIGUSR1: the step is finished and saved, and the exit code is 75: run the same command again with
+# resume=auto (docs/errors.md).
 usage="sh scripts/run_train.sh CONFIG [key=value ...] [--check]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh

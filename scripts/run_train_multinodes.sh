@@ -10,6 +10,9 @@
 # NPROC        processes on each machine; default: its visible GPUs, or one on a CPU
 # PYTHON       interpreter; default: the active environment's
 #
+# SIGTERM, SIGINT and SIGUSR1 to any machine: all finish the step, save and leave with 75 (docs/errors.md). A machine that
+# is lost is noticed after solver.process_timeout_minutes; then run the same commands again with resume=auto.
+#
 # Where a machine has several networks, name the one to use: GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU).
 usage="MASTER_ADDR=... sh scripts/run_train_multinodes.sh CONFIG NODE_RANK [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
@@ -24,5 +27,5 @@ shift 2
 [ "$node_rank" -lt "${NNODES:-2}" ] || fail "NODE_RANK $node_rank is not below NNODES ${NNODES:-2}"
 find_python
 count_processes
-exec "$PYTHON" -m torch.distributed.run --nnodes "${NNODES:-2}" --node_rank "$node_rank" --nproc_per_node "$NPROC" \
+exec "$PYTHON" scripts/launch.py --nnodes "${NNODES:-2}" --node_rank "$node_rank" --nproc_per_node "$NPROC" \
     --master_addr "$MASTER_ADDR" --master_port "${MASTER_PORT:-29500}" train.py --config "$config" "$@"

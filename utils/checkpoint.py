@@ -6,6 +6,7 @@ Layout (the first three as the published system writes them):
     optimizer_state_dict  torch's own
     scaler_state_dict     loss scaling of fp16; {} elsewhere
     progress              {consumed_clips, step, best_top1}: clips of epoch + 1 already trained on, over all processes
+    class_names           of the training, in order
     config                the resolved config, as YAML text
     content_hash          SHA-256 of all of the above
 Random numbers need no state: every stream is seeded by run seed, epoch and position (`datasets`, `modules.training`).

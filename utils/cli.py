@@ -1,14 +1,45 @@
-"""What every command line shares: config arguments, and the one place where a user's mistake becomes one line."""
+"""What every command line shares: config arguments, and the one place where a mistake or a loss becomes one line."""
 
 import argparse
+import errno
 import os
+import re
 import sys
+import zlib
 from collections.abc import Callable
 
 from utils.errors import UserError
+from utils.stop import launch_folder
 
+EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+# What PyTorch says, in a RuntimeError or a subclass, when the machine fails and not the code: the line to show instead.
+# `{}` takes the first group.
+_FAILURES = (
+    (
+        r"DataLoader worker \(pid\(?s?\)? ?([0-9, ]+)\)",
+        "a loader process (pid {}) died, most likely killed for lack of memory; lower data.workers or data.batch_size, "
+        "and go on with resume=auto",
+    ),
+    (
+        r"unable to (?:open|write|mmap|allocate) .*?shared memory|(Bus error)",
+        "no shared memory left for the loader processes; enlarge /dev/shm or set data.workers=0",
+    ),
+    (
+        r"CUDA out of memory",
+        "the GPU has too little memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
+        "solver.activation_checkpointing=true",
+    ),
+    (
+        r"(Timed out waiting \d+ ?ms|[Cc]onnection closed by peer|[Cc]onnection reset by peer|Broken pipe"
+        r"|Connection was likely closed|NCCL error|Watchdog caught collective|Application timeout caused pair closure"
+        r"|failed to recv|recvValue failed|Socket Timeout|Read error|wait timeout)",
+        "lost the connection to another process ({}): it ended, or its machine cannot be reached; "
+        "add resume=auto to go on from the last checkpoint",
+    ),
+)
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -23,16 +54,44 @@ def config_parser(description: str) -> argparse.ArgumentParser:
 def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     """Run an entry script's story; a `UserError` is printed as `error: ...` and gives exit code 2.
 
-    With `--debug` the traceback comes first. Anything else is a fault of ours and keeps its traceback.
+    A loss that is no fault of the code (a killed loader, a lost machine, a full disk) is one line too, and exit code 1.
+    With `--debug` the traceback comes instead. Anything else is a fault of ours and keeps its traceback.
     """
     try:
         return story(args) or 0
     except UserError as error:
         if args.debug:
             raise
-        rank = os.environ.get("RANK", "0")
-        print(f"error{'' if rank == '0' else f' (process {rank})'}: {error}", file=sys.stderr, flush=True)
+        _tell(str(error))
         return EXIT_USER_ERROR
+    except (RuntimeError, OSError) as error:
+        line = explain_failure(error)
+        if line is None or args.debug:
+            raise
+        _tell(line)
+        return EXIT_FAILURE
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
+
+
+def explain_failure(error: Exception) -> str | None:
+    """The line to show for a failure of the machine; None for anything else."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+        return f"{error.filename or 'the disk'}: {error.strerror}; make room and run again"
+    for pattern, line in _FAILURES:
+        found = re.search(pattern, str(error))
+        if found:
+            return line.format(*found.groups())
+    return None
+
+
+def _tell(message: str) -> None:
+    """Print an error; of the processes of one launch, the first to meet it speaks for all."""
+    rank, folder = os.environ.get("RANK", "0"), launch_folder()
+    if folder is not None:
+        try:
+            (folder / f"told-{zlib.crc32(message.encode())}").touch(exist_ok=False)
+        except FileExistsError:
+            return
+    print(f"error{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr, flush=True)

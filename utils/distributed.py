@@ -1,7 +1,10 @@
 """One process or many: set-up from torchrun's environment, and the few collectives that the stories need."""
 
+import ctypes
 import datetime
 import os
+import signal
+import sys
 from typing import Any, NamedTuple
 
 import torch
@@ -44,6 +47,7 @@ def start(timeout_minutes: float = 10) -> Process:
     if use_cuda:
         torch.cuda.set_device(device)
     if world_size > 1:
+        _end_with_launcher()
         try:
             dist.init_process_group("nccl" if use_cuda else "gloo", timeout=datetime.timedelta(minutes=timeout_minutes))
         except (RuntimeError, ValueError) as error:
@@ -53,8 +57,22 @@ def start(timeout_minutes: float = 10) -> Process:
 
 
 def stop() -> None:
+    """Leave the process group once all are ready to: one that ended while the main process saves would have it killed."""
     if dist.is_initialized():
+        dist.broadcast_object_list([None])
         dist.destroy_process_group()
+
+
+def is_restart() -> bool:
+    """Whether torchrun started the processes anew after a failure (`--max_restarts`)."""
+    return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
+
+
+def _end_with_launcher() -> None:
+    """Have the kernel send SIGTERM when the launcher dies, so that nothing is left running without it (Linux)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1  # linux/prctl.h
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def gather_to_main(item: Any, process: Process) -> list[Any] | None:

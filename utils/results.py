@@ -9,6 +9,7 @@ import numpy as np
 
 from utils.files import atomic_path, write_text_atomic
 from utils.metrics import softmax
+from utils.protocols import mean_and_deviation
 
 
 def write_predictions(
@@ -37,6 +38,28 @@ def write_predictions(
 def write_summary(path: str | Path, **values: Any) -> None:
     """The figures of a test and what was tested, as JSON."""
     write_text_atomic(path, json.dumps(values, indent=2) + "\n")
+
+
+def over_tests(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
+    """Mean and population deviation of full-class top-1 and top-5 over several zero-shot tests."""
+    figures = {}
+    for name in ("full_top1", "full_top5"):
+        figures[f"{name}_mean"], figures[f"{name}_std"] = mean_and_deviation([s[name] for s in summaries.values()])
+    return figures
+
+
+def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
+    """Rows for `format_table`: a test each, and their mean where there are several."""
+    rows = [("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")]
+    for name, s in summaries.items():
+        half = [f"{s[f'half_top{k}_mean']:.2f} +- {s[f'half_top{k}_std']:.2f}" for k in (1, 5)]
+        cells = (name, str(s["num_videos"]), str(s["num_classes"]), f"{s['full_top1']:.2f}", f"{s['full_top5']:.2f}")
+        rows.append((*cells, *half))
+    if len(summaries) > 1:
+        o = over_tests(summaries)
+        full = [f"{o[f'full_top{k}_mean']:.2f} +- {o[f'full_top{k}_std']:.2f}" for k in (1, 5)]
+        rows.append((f"mean of {len(summaries)}", "", "", *full, "", ""))
+    return rows
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:

@@ -6,14 +6,27 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.keeper import BEST, LAST
+from utils.stop import launch_folder
 
 
 def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) -> Path:
     """The folder named in the config, else that of the checkpoint to resume, else a new one under exp/.
 
+    A launcher that starts its processes anew after a failure finds the folder that it had.
+
     Raises:
         UserError: the folder already holds a run and this one does not resume it.
     """
+    note = launch_folder() and launch_folder() / "run_dir"
+    if note and note.exists():
+        return Path(note.read_text(encoding="utf-8"))
+    path = _named_or_new(run_dir, resume, config_path)
+    if note:
+        write_text_atomic(note, str(path))
+    return path
+
+
+def _named_or_new(run_dir: str | None, resume: str | None, config_path: str) -> Path:
     if run_dir is None and resume is not None and resume != "auto":
         return Path(resume).parent
     if run_dir is None:

@@ -1,27 +1,54 @@
-"""Asked to stop by a signal: finish the step, save, leave with a code that says "run me again"."""
+"""Asked to stop by a signal: finish the step, save, leave with a code that says "run me again".
 
+Several processes are started by scripts/launch.py. It owns the signals, and hands a request on through a folder that it
+names in the environment: a file there asks all to stop, another says that they stopped with the run to be gone on with.
+They then leave with 0, because torchrun takes any other code for a failure; the launcher itself leaves with 75.
+"""
+
+import os
 import signal
+from pathlib import Path
 from types import FrameType
 
 EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, the caller is invited to try again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: a folder of the launcher on this machine
+STOP_FILE, REQUEUE_FILE = "stop", "requeue"
+
+
+def launch_folder() -> Path | None:
+    """The folder shared by the processes of one launch on this machine; None for a process started alone."""
+    folder = os.environ.get(LAUNCH_FOLDER)
+    return Path(folder) if folder else None
 
 
 class StopRequest:
     """Catches SIGTERM, SIGINT and SIGUSR1 while it is open; a second SIGINT interrupts at once.
 
     Attributes:
-        received: name of the signal that came, or None.
+        received: name of the signal that came to this process, or None.
     """
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._folder = launch_folder()
         self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if number == signal.SIGINT and self.received is not None:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
+
+    def is_asked(self) -> bool:
+        """Whether this process or its launcher was asked to stop."""
+        return self.received is not None or (self._folder is not None and (self._folder / STOP_FILE).exists())
+
+    def exit_code(self) -> int:
+        """What to leave with after saving: 75, or 0 to a launcher, which then leaves with 75."""
+        if self._folder is None:
+            return EXIT_REQUEUE
+        (self._folder / REQUEUE_FILE).touch()
+        return 0
 
     def close(self) -> None:
         for number, handler in self._old.items():

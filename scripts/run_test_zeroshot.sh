@@ -1,0 +1,23 @@
+#!/bin/sh
+# Tests a checkpoint on data sets that it was not trained on.
+#
+#   sh scripts/run_test_zeroshot.sh CONFIG[,CONFIG ...] WEIGHTS [--lists SPLIT1,SPLIT2,SPLIT3] [options] [key=value ...]
+#
+# Several configs (the three Kinetics-600 splits) give the mean and deviation over them too.
+#
+# NPROC   processes; default: the visible GPUs, or one on a CPU
+# PYTHON  interpreter; default: the active environment's
+usage="sh scripts/run_test_zeroshot.sh CONFIG[,CONFIG ...] WEIGHTS [options] [key=value ...]"
+cd "$(dirname "$0")/.." || exit 1
+. scripts/common.sh
+configs=${1:-} weights=${2:-}
+[ -n "$configs" ] || fail "no config file given; usage: $usage"
+need_file "$weights" "weights file"
+shift 2
+IFS=,
+for config in $configs; do
+    need_file "$config" "config file"
+    set -- "$@" --config "$config"
+done
+unset IFS
+launch test_zeroshot.py --weights "$weights" "$@"

@@ -1,0 +1,126 @@
+"""Carries a video checkpoint to data sets that it was not trained on: full classes, half classes, several splits."""
+
+import argparse
+import sys
+
+from utils.cli import run_story
+from utils.config import load_config
+from utils.errors import UserError
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--config", required=True, action="append", metavar="YAML", help="a data set; may be repeated")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
+    parser.add_argument("--weights", metavar="FILE", help="a checkpoint of train.py or a published one")
+    parser.add_argument(
+        "--lists", metavar="A,B,C", help="test splits in place of data.val_list; each video is embedded once"
+    )
+    parser.add_argument(
+        "--reuse", action="append", metavar="TABLE", help="embeddings.npz of an earlier call, one for each --config"
+    )
+    parser.add_argument("--train_labels", metavar="CSV", help="classes of the training, to warn of those tested too")
+    parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a clip (default 1)")
+    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of a video (default 1)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_intermixed_args(arguments)
+
+
+def check_arguments(args) -> None:
+    if bool(args.weights) == bool(args.reuse):
+        raise UserError("give --weights to embed the videos, or --reuse to score a table again: one of the two")
+    if args.reuse and len(args.reuse) != len(args.config):
+        raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one for each")
+    if args.test_clips < 1:
+        raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
+
+
+def main(args) -> int:
+    check_arguments(args)
+    loaded = [load_config(path, args.overrides, "test") for path in args.config]
+
+    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
+    from functools import partial
+    from pathlib import Path
+
+    from datasets.build import build_eval_loader, read_test_lists
+    from datasets.lists import read_labels
+    from datasets.transforms import make_views
+    from modules.build import build_text, load_clip_model
+    from modules.testing import load_tested_model
+    from modules.validation import embed_with, text_matrix
+    from utils import distributed, metrics, protocols, results
+    from utils.embed import load_table, save_table
+    from utils.hashing import file_hash
+    from utils.runlog import open_log
+
+    process = distributed.start()
+    log = open_log(process, [w for _, warnings in loaded for w in warnings])
+    beside = Path(args.weights or args.reuse[0]).parent
+    out = Path(args.out or beside / f"zeroshot_{'+'.join(Path(c).stem for c in args.config)}")
+    summaries = {}
+    for number, (config_path, (cfg, _)) in enumerate(zip(args.config, loaded)):
+        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+        lists = args.lists.split(",") if args.lists else [cfg.data.val_list]
+        tests = read_test_lists(cfg, lists)
+        folder = out / Path(config_path).stem if len(loaded) > 1 else out
+
+        # ---- videos to a table: embedded once, or read
+        if args.reuse:
+            clip_model = load_clip_model(cfg)
+            table, trained = load_table(args.reuse[number])[0], []
+            matrix = build_text(cfg, clip_model, names).numpy()
+        else:
+            tested = load_tested_model(cfg, names, args.weights, process)
+            trained = tested.trained_classes
+            loader = build_eval_loader(
+                cfg, process.world_size, process.rank, testing=True,
+                num_crops=args.test_crops, num_clips=args.test_clips, entries=tests.entries,
+            )  # fmt: skip
+            crop = partial(make_views, num_crops=args.test_crops, size=cfg.data.input_size)
+            table = embed_with(
+                tested.model, loader, crop, cfg.data.batch_size, process, tested.precision, Path(config_path).stem
+            )
+            matrix = text_matrix(tested.model, tested.text)
+        if table is None:
+            continue
+
+        # ---- a table to scores
+        if args.train_labels:
+            trained = read_labels(args.train_labels)
+        shared = protocols.shared_classes(names, trained)
+        if shared:
+            log.warning(
+                "warning: %d of the %d test classes were trained on: %s", len(shared), len(names), ", ".join(shared[:8])
+            )
+        logits = metrics.class_logits(table.embeddings, matrix)
+        rows = {path: row for row, path in enumerate(table.paths)}
+        for list_path, entries in tests.by_list.items():
+            missing = [e.path for e in entries if e.path not in rows]
+            if missing:
+                raise UserError(f"{list_path}: {len(missing)} of its videos are not in the table, as {missing[0]}")
+            chosen = [rows[e.path] for e in entries]
+            summary = protocols.zero_shot_summary(logits[chosen], table.labels[chosen])
+            summaries[f"{Path(config_path).stem}, {Path(list_path).name}"] = {
+                **summary, "config": cfg.model_dump(), "list": list_path, "list_hash": file_hash(list_path),
+                "prompt": cfg.network.prompt, "views": {"clips": args.test_clips, "crops": args.test_crops},
+            }  # fmt: skip
+        if not args.reuse:
+            save_table(folder / "embeddings.npz", table, matrix, names)
+    distributed.stop()
+    if not process.is_main:
+        return 0
+
+    # ---- the figures
+    log.info("%s", results.format_table(results.zero_shot_rows(summaries)))
+    source = (
+        {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
+    )
+    results.write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
+    log.info("results are in %s", out)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))

@@ -1,0 +1,59 @@
+"""Evaluation protocols: pure functions of logits, labels and names.
+
+Legend: N videos, K classes.
+"""
+
+import re
+from typing import Any
+
+import numpy as np
+
+from utils.metrics import half_class_scores, mean_average_precision, score, softmax
+
+
+def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
+    """Full-class and half-class scores of one list, in percent.
+
+    Args:
+        logits: (N,K). labels: int (N,).
+    """
+    full, half = score(logits, labels), half_class_scores(logits, labels)
+    return {
+        "num_videos": full.num_videos,
+        "num_classes": logits.shape[1],
+        "full_top1": full.top1,
+        "full_top5": full.top5,
+        "half_top1_mean": half.mean_top1,
+        "half_top1_std": half.std_top1,
+        "half_top5_mean": half.mean_top5,
+        "half_top5_std": half.std_top5,
+        "half_top1": half.top1,
+        "half_top5": half.top5,
+    }
+
+
+def mean_and_deviation(values: list[float]) -> tuple[float, float]:
+    """Mean and population standard deviation."""
+    return float(np.mean(values)), float(np.std(values))
+
+
+def map_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Mean average precision in percent, by the plain ranking and by the published one.
+
+    The plain one ranks a class's videos by their probability; the published figures rank by softmax applied twice.
+    """
+    probabilities = softmax(logits)
+    return {
+        "map": mean_average_precision(probabilities, labels),
+        "map_published_ranking": mean_average_precision(softmax(probabilities), labels),
+    }
+
+
+def shared_classes(names: list[str], trained: list[str]) -> list[str]:
+    """The names that also occur among the trained classes, whatever their case, spaces and punctuation."""
+    known = {_bare(name) for name in trained}
+    return [name for name in names if _bare(name) in known]
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
