@@ -5,9 +5,9 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torchvision.io import ImageReadMode, decode_jpeg, decode_png
 
 from datasets.frame_source import FrameSource, check_same_size, describe
+from datasets.image_decoding import decode_image
 from utils.errors import UserError
 
 
@@ -34,7 +34,7 @@ class FrameFolder(FrameSource):
         frames = None
         for position, index in enumerate(wanted.tolist()):
             path = self._folder / self._image_tmpl.format(index + self._index_bias)
-            image = decode_image_file(path, self._listed_at, missing=self._missing).permute(1, 2, 0)
+            image = decode_image_file(path, self._listed_at, missing=self._missing)
             if frames is None:
                 frames = torch.empty((len(wanted), *image.shape), dtype=torch.uint8)
             check_same_size(self.name, f"frame {path.name}", tuple(image.shape[:2]), tuple(frames.shape[1:3]))
@@ -54,9 +54,7 @@ class FrameFolder(FrameSource):
 
 
 def decode_image_file(path: Path, listed_at: str = "", missing: Callable[[Path], str] | None = None) -> torch.Tensor:
-    """(3,H,W) uint8 RGB of a JPEG or PNG file; greyscale, CMYK, palette, alpha and 16-bit images are converted.
-
-    The bytes decide which of the two it is, not the file's name.
+    """(H,W,3) uint8 RGB of a JPEG or PNG file, as `decode_image` gives it.
 
     Args:
         listed_at: "list:line" for messages.
@@ -66,22 +64,10 @@ def decode_image_file(path: Path, listed_at: str = "", missing: Callable[[Path],
         UserError: for a missing, empty, truncated or otherwise undecodable file.
     """
     try:
-        data = np.fromfile(path, dtype=np.uint8)
+        with path.open("rb", buffering=0) as file:
+            data = file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(missing(path) if missing else f"{describe(path, listed_at)}: no such file") from None
     except OSError as error:
         raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None
-    name = describe(path, listed_at)
-    if data.size == 0:
-        raise UserError(f"{name}: the file is empty (zero bytes); extract the frame again")
-    encoded = torch.from_numpy(data)
-    try:
-        if data[:2].tobytes() == b"\xff\xd8":
-            return decode_jpeg(encoded, mode=ImageReadMode.RGB)
-        if data[:8].tobytes() == b"\x89PNG\r\n\x1a\n":
-            image = decode_png(encoded, mode=ImageReadMode.RGB)
-            return image if image.dtype == torch.uint8 else (image.to(torch.int32) >> 8).to(torch.uint8)
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unknown fault"
-        raise UserError(f"{name}: cannot be decoded ({reason}); the file is damaged, extract the frame again") from None
-    raise UserError(f"{name}: neither a JPEG nor a PNG file")
+    return decode_image(data, describe(path, listed_at))

@@ -1,13 +1,14 @@
 """Videos by PyAV (FFmpeg): the best video stream, frame-exact, as a full sequential decode would give them.
 
-Frame i is the i-th frame that a decode of the whole stream puts out. Frames are taken as coded: a rotation in the
-container's metadata is not applied (nor by decord, with which the published figures were made).
+Frame i is the i-th frame that a decode of the whole stream puts out, turned upright where the container says that it
+was stored sideways, as phones do (decord, with which the published figures were made, and torchcodec do the same).
 
 All packets are demuxed at opening and kept (a compressed stream is small), so counting is exact whatever the header
-says, and "seeking" is to feed the decoder from another packet. A jump is taken only to a keyframe that lies between the
-frame just decoded and the next one wanted, and only where the container stores presentation times that say which frame
-comes out; the times of all frames that follow are checked, and the video is decoded from its start if one is not as
-expected.
+says, and "seeking" is to feed the decoder from another packet. Where the container stores presentation times, those of
+the packets say which frame comes out of which, and only what the wanted frames need is decoded: from the last keyframe
+before a wanted frame on, without the frames that no other refers to (the decoder is told to skip those that are not
+wanted), and to the packet of the last wanted frame, after which the decoder is drained. If a wanted frame does not come
+out, the video is decoded in sequence from its start, and errors are raised from there.
 """
 
 from collections.abc import Iterator
@@ -20,6 +21,7 @@ from av.video.reformatter import VideoReformatter
 
 from datasets.container_check import missing_bytes
 from datasets.frame_source import FrameSource, check_same_size, describe
+from datasets.image_decoding import MAX_PIXELS
 from utils.errors import UserError
 
 # Faults reach the user as exceptions with FFmpeg's own words; its log on stderr would only repeat them.
@@ -30,15 +32,8 @@ av.logging.set_level(av.logging.PANIC)
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg"}
 
-# The decoder has been fed about this many frames beyond the one it puts out: a jump over fewer saves nothing.
-_REORDERED_FRAMES = 4
-
 # PyAV converts colours in one thread up to version 16, and in as many as there are cores from 17 on.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
-
-class _OutOfStep(Exception):
-    """After a jump, the decoder did not put out the frames that the packets' times promise."""
 
 
 class PyAVVideo(FrameSource):
@@ -75,7 +70,7 @@ class PyAVVideo(FrameSource):
         self._decoder = stream.codec_context
         self._decoder.thread_count = 1
         # Stop at damage where FFmpeg would guess pixels from the neighbourhood.
-        self._decoder.options = {"err_detect": "explode"}
+        self._decoder.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}
         lost = missing_bytes(path)
         self._packets = [packet for packet in self._container.demux(stream) if packet.size > 0]
         if lost or (self._packets and self._packets[-1].is_corrupt):
@@ -106,6 +101,7 @@ class PyAVVideo(FrameSource):
                 for position, packet in enumerate(self._packets)
                 if packet.is_keyframe and not packet.is_discard
             ]
+            self._position_of = {packet.pts: position for position, packet in enumerate(self._packets)}
             self.num_frames = len(times)
         else:
             self.num_frames = sum(1 for _ in self._decode_from(0))
@@ -113,55 +109,64 @@ class PyAVVideo(FrameSource):
 
     def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
         try:
-            try:
-                return self._collect(wanted, allow_jumps=True)
-            except _OutOfStep:
-                return self._collect(wanted, allow_jumps=False)
+            decoded = None if self._times is None else self._decode_wanted(wanted)
+            return self._to_rgb(self._decode_in_sequence(wanted) if decoded is None else decoded, wanted)
         except av.FFmpegError as error:
             raise self._unreadable(error) from None
 
-    def _collect(self, wanted: np.ndarray, allow_jumps: bool) -> torch.Tensor:
-        keyframes = self._keyframes if allow_jumps else []
-        frames, index, decoded = None, None, iter(())
-        for position, target in enumerate(wanted.tolist()):
-            start = max((keyframe for keyframe in keyframes if keyframe[0] <= target), default=(0, 0))
-            if index is None or start[0] > index + _REORDERED_FRAMES:
-                self._decoder.flush_buffers()
-                decoded = self._numbered(*start)
-            for index, frame in decoded:  # noqa: B007  (the next target looks at index)
-                if index == target:
-                    break
-            else:
-                raise UserError(
-                    f"{self.name}: damaged, {self.num_frames} frames are promised and frame {target} does not come out "
-                    "of the decoder; encode the video again or take it off the list"
-                )
+    def _decode_wanted(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
+        """The frames at `wanted`, by as little decoding as gives them; None if one of them does not come out."""
+        frames: dict[int, av.VideoFrame] = {}
+        for first_packet, times in self._stretches(wanted):
+            self._decoder.flush_buffers()
+            last_packet = max(self._position_of[time] for time in times)
+            for packet in self._packets[first_packet : last_packet + 1]:
+                self._decoder.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
+                frames.update((frame.pts, frame) for frame in self._checked(self._decoder.decode(packet)))
+            frames.update((frame.pts, frame) for frame in self._checked(self._decoder.decode(None)))
+        decoded = [frames.get(self._times[index]) for index in wanted]
+        return None if None in decoded else decoded
+
+    def _stretches(self, wanted: np.ndarray) -> list[tuple[int, set[int]]]:
+        """Parts to decode: the position of a keyframe's packet, and the times of the frames wanted from there on."""
+        stretches, last_keyframe = [], None
+        for index in wanted.tolist():
+            keyframe = max((keyframe for keyframe in self._keyframes if keyframe[0] <= index), default=(0, 0))
+            if keyframe != last_keyframe:
+                stretches.append((keyframe[1], set()))
+            stretches[-1][1].add(self._times[index])
+            last_keyframe = keyframe
+        return stretches
+
+    def _decode_in_sequence(self, wanted: np.ndarray) -> list[av.VideoFrame]:
+        """The frames at `wanted`, counted in a decode from the start."""
+        self._decoder.flush_buffers()
+        self._decoder.skip_frame = "DEFAULT"
+        targets, frames = wanted.tolist(), []
+        for index, frame in enumerate(self._decode_from(0)):
+            if self._times is not None and (index >= self.num_frames or frame.pts != self._times[index]):
+                break
+            if index == targets[len(frames)]:
+                frames.append(frame)
+                if len(frames) == len(targets):
+                    return frames
+        raise UserError(
+            f"{self.name}: damaged, {self.num_frames} frames are promised and frame {index} does not come out of the "
+            "decoder; encode the video again or take it off the list"
+        )
+
+    def _to_rgb(self, decoded: list[av.VideoFrame], wanted: np.ndarray) -> torch.Tensor:
+        """(N,H,W,3) uint8, upright. One reformatter for the clip: setting one up costs more than many conversions."""
+        frames = None
+        for position, frame in enumerate(decoded):
+            rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
+            if frame.rotation:
+                rgb = np.rot90(rgb, round(frame.rotation / 90))  # both count counter-clockwise
             if frames is None:
-                frames = torch.empty((len(wanted), frame.height, frame.width, 3), dtype=torch.uint8)
-            check_same_size(self.name, f"frame {target}", (frame.height, frame.width), tuple(frames.shape[1:3]))
-            frames[position] = torch.from_numpy(self._to_rgb(frame))
-        return frames
-
-    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
-        """(H,W,3) uint8. One reformatter for the clip: setting one up costs more than many conversions."""
-        return self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-
-    def _numbered(self, first: int, packet_position: int) -> Iterator[tuple[int, av.VideoFrame]]:
-        """(index, frame) from the keyframe at `packet_position` on, whose own index is `first`."""
-        index = first
-        for frame in self._decode_from(packet_position):
-            if self._times is not None:
-                if first > 0 and frame.pts is not None and frame.pts < self._times[first]:
-                    continue  # leading pictures: shown before the keyframe, and refer to frames before it
-                if index >= self.num_frames or frame.pts != self._times[index]:
-                    if first > 0:
-                        raise _OutOfStep
-                    raise UserError(
-                        f"{self.name}: damaged, frame {index} of {self.num_frames} does not come out of the decoder; "
-                        "encode the video again or take it off the list"
-                    )
-            yield index, frame
-            index += 1
+                frames = np.empty((len(decoded), *rgb.shape), dtype=np.uint8)
+            check_same_size(self.name, f"frame {wanted[position]}", rgb.shape[:2], frames.shape[1:3])
+            frames[position] = rgb
+        return torch.from_numpy(frames)
 
     def _decode_from(self, packet_position: int) -> Iterator[av.VideoFrame]:
         """Frames in output order from the packet at `packet_position` to the end of the stream."""

@@ -61,7 +61,7 @@ def test_colour_modes_become_rgb(tmp_path, mode, extension):
     image = Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert("RGB" if mode == "RGB" else mode)
     path = tmp_path / f"a.{extension}"
     image.save(path)
-    decoded = decode_image_file(path)
+    decoded = decode_image_file(path).permute(2, 0, 1)
     assert decoded.shape == (3, 48, 64) and decoded.dtype == torch.uint8
     assert close_to(decoded, as_rgb(Image.open(path)))
 
@@ -69,7 +69,7 @@ def test_colour_modes_become_rgb(tmp_path, mode, extension):
 def test_sixteen_bit_png(tmp_path):
     values = np.arange(48 * 64, dtype=np.uint16).reshape(48, 64) * 21
     Image.fromarray(values).save(tmp_path / "a.png")
-    decoded = decode_image_file(tmp_path / "a.png")
+    decoded = decode_image_file(tmp_path / "a.png").permute(2, 0, 1)
     assert decoded.dtype == torch.uint8
     assert np.array_equal(decoded[0].numpy(), values >> 8)
     assert torch.equal(decoded[0], decoded[2])
@@ -77,7 +77,7 @@ def test_sixteen_bit_png(tmp_path):
 
 def test_the_bytes_decide_not_the_name(tmp_path):
     write_png(picture(0), str(tmp_path / "a.jpg"))
-    assert torch.equal(decode_image_file(tmp_path / "a.jpg"), picture(0))
+    assert torch.equal(decode_image_file(tmp_path / "a.jpg").permute(2, 0, 1), picture(0))
 
 
 def test_a_missing_frame_names_the_line_that_promised_it(tmp_path):

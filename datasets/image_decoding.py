@@ -1,0 +1,92 @@
+"""JPEG and PNG bytes to uint8 RGB pixels: the one place that knows which library decodes them.
+
+Legend: H,W image.
+"""
+
+import io
+import warnings
+
+import numpy as np
+import torch
+import torchvision.io
+from PIL import Image
+
+from utils.errors import UserError
+
+# torchvision 0.29 deprecates its decoders in favour of torchcodec's, which need FFmpeg's libraries on the machine.
+# They are used for as long as they are there, and Pillow's after that.
+warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
+_HAS_TORCHVISION_DECODERS = hasattr(torchvision.io, "decode_jpeg") and hasattr(torchvision.io, "decode_png")
+
+MAX_PIXELS = 2**26
+"""Twice an 8K frame. A header that declares more is damaged, or made to fill the memory."""
+
+_PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+# SOFn of ITU-T T.81, B.1.1.3: 0xC0..0xCF without the tables and the reserved code among them.
+_JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+
+
+def decode_image(data: bytes, name: str) -> torch.Tensor:
+    """(H,W,3) uint8 RGB of JPEG or PNG bytes; greyscale, CMYK, palette, alpha and 16-bit images are converted.
+
+    Args:
+        data: the whole file. Its first bytes decide which of the two it is.
+        name: of the file, for messages.
+
+    Raises:
+        UserError: for empty, truncated or otherwise undecodable data, and for absurdly large images.
+    """
+    if not data:
+        raise UserError(f"{name}: the file is empty (zero bytes); extract the frame again")
+    is_jpeg = data[:2] == b"\xff\xd8"
+    if not is_jpeg and data[:8] != _PNG_SIGNATURE:
+        raise UserError(f"{name}: neither a JPEG nor a PNG file")
+    height, width = _jpeg_size(data) if is_jpeg else _png_size(data)
+    if height * width > MAX_PIXELS:
+        raise UserError(
+            f"{name}: its header declares {width}x{height} pixels, more than the {MAX_PIXELS} that a frame may have; "
+            "the file is damaged, or must be made smaller"
+        )
+    decode = _decode_by_torchvision if _HAS_TORCHVISION_DECODERS else _decode_by_pillow
+    try:
+        return decode(data, is_jpeg)
+    except (RuntimeError, OSError, SyntaxError) as error:
+        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unknown fault"
+        raise UserError(f"{name}: cannot be decoded ({reason}); the file is damaged, extract the frame again") from None
+
+
+def _png_size(data: bytes) -> tuple[int, int]:
+    """(H, W) of the header chunk (ISO/IEC 15948, 11.2.2)."""
+    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+
+
+def _jpeg_size(data: bytes) -> tuple[int, int]:
+    """(H, W) of the frame header (ITU-T T.81, B.2.2); (0, 0) where the data end before it, or hold something else."""
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker in _JPEG_FRAME_HEADERS:
+            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+        if marker == 0xFF:  # a fill byte
+            position += 1
+        else:
+            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return 0, 0
+
+
+def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:
+    # A bytearray, as torch wants memory that may be written to.
+    encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
+    if is_jpeg:
+        return torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB).permute(1, 2, 0)
+    image = torchvision.io.decode_png(encoded, mode=torchvision.io.ImageReadMode.RGB).permute(1, 2, 0)
+    return image if image.dtype == torch.uint8 else (image.to(torch.int32) >> 8).to(torch.uint8)
+
+
+def _decode_by_pillow(data: bytes, is_jpeg: bool) -> torch.Tensor:
+    with Image.open(io.BytesIO(data), formats=["JPEG" if is_jpeg else "PNG"]) as image:
+        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 255
+            grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
+            return torch.from_numpy(np.stack([grey] * 3, axis=-1))
+        return torch.from_numpy(np.array(image.convert("RGB")))
