@@ -58,7 +58,7 @@ def build_text(cfg, clip_model: ClipModel, names: list[str], device: torch.devic
 def build_model(
     cfg, clip_model: ClipModel, names: list[str] | None = None, text: torch.Tensor | None = None
 ) -> VideoCLIP:
-    """The video model on the CPU, in float32. It takes over `clip_model.visual`, and `clip_model.text` where it is read.
+    """The video model on the CPU, in float32. It takes over `clip_model.visual`, and `clip_model.text` where read.
 
     `model.classifier` is None where the class embeddings are frozen and come from `build_text`. Else they are made in
     the model, by `model.class_embeddings()`, and train: with the text tower (fix_text false), a learned context, or by

@@ -1,7 +1,6 @@
 """Class embeddings that are not CLIP's text: random ones, and those of another language model.
 
-K classes, D embedding of the image tower, E embedding of a language model. (The LDA classifier is fitted by
-scripts/fit_lda.py and read as a file.)
+K classes, D embedding of the image tower, E embedding of a language model.
 """
 
 import logging
