@@ -143,7 +143,9 @@ def write_video(path: Path, frames) -> None:
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+            # Converted here, for the encoder's own conversion does not give the same pixels every time (PyAV 18).
+            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
+            container.mux(stream.encode(picture))
         container.mux(stream.encode())
     partial.replace(path)
 

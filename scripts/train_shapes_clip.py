@@ -44,7 +44,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
-    parser.add_argument("--steps", type=int, default=5000, help="optimiser steps (default 5000)")
+    parser.add_argument("--steps", type=int, default=4000, help="optimiser steps (default 4000)")
     parser.add_argument("--batch-size", type=int, default=128, help="picture-caption pairs a step (default 128)")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
     parser.add_argument("--seed", type=int, default=0)
