@@ -18,10 +18,10 @@ NORM_EPS = 1e-12  # as published
 
 
 class FrameMean(nn.Module):
-    """`sim_header: None`: (B, T, D) -> (B, D), the mean over frames. No parameters, no order."""
+    """`sim_header: None`: (B, T, D) -> (B, D) float32, the mean over frames. No parameters, no order."""
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return frames.mean(dim=1)
+        return frames.float().mean(dim=1)
 
 
 class SelfAttention(nn.Module):

@@ -86,3 +86,16 @@ def test_more_frames_than_positions_is_a_named_error():
 )
 def test_heads_follow_the_text_width_where_they_fit(width, text_width, num_heads):
     assert num_heads_for(width, text_width) == num_heads
+
+
+@pytest.mark.parametrize(
+    "head", [FrameMean(), TemporalTransformer(WIDTH, NUM_HEADS, num_layers=1)], ids=["mean", "transf"]
+)
+def test_halves_of_the_tower_are_averaged_in_float32(head):
+    """A mean in bfloat16 keeps 8 bits; under autocast that would be the whole video's embedding."""
+    frames = torch.full((1, 8, WIDTH), 1.0, dtype=torch.bfloat16)
+    frames[:, 0] = 1.0078125  # the next bfloat16; the mean of the eight lies between the two
+    out = head(frames)
+    assert out.dtype == torch.float32
+    if isinstance(head, FrameMean):
+        torch.testing.assert_close(out, torch.full((1, WIDTH), 1 + 0.0078125 / 8), rtol=0, atol=1e-7)
