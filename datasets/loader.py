@@ -33,6 +33,7 @@ class ClipLoader:
 
     Raises (while iterating):
         UserError: of an item, as raised in its worker.
+        RuntimeError: a worker died; the message says "DataLoader worker".
     """
 
     def __init__(self, dataset: VideoDataset, batches: TrainBatches | EvalBatches, *, workers: int, stack: bool):
@@ -60,11 +61,14 @@ class ClipLoader:
         self.batches.start(epoch, start_sample)
 
     def __iter__(self) -> Iterator[Batch]:
-        for packed in self._loader:
-            if isinstance(packed, _Fault):
-                self.close()
-                raise UserError(packed.message)
-            yield self._unpack(packed)
+        try:
+            for packed in self._loader:
+                if isinstance(packed, _Fault):
+                    self.close()
+                    raise UserError(packed.message)
+                yield self._unpack(packed)
+        except (ConnectionError, EOFError) as error:  # a worker that dies may be noticed by the pipe first
+            raise RuntimeError(f"DataLoader worker died ({error})") from error
 
     def close(self) -> None:
         """Stop the workers now; the loader is not usable afterwards.

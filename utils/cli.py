@@ -19,8 +19,8 @@ EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 # `{}` takes the first group.
 _FAILURES = (
     (
-        r"DataLoader worker \(pid\(?s?\)? ?([0-9, ]+)\)",
-        "a loader process (pid {}) died, most likely killed for lack of memory; lower data.workers or data.batch_size, "
+        r"(DataLoader worker)",
+        "a loader process died, most likely killed for lack of memory; lower data.workers or data.batch_size, "
         "and go on with resume=auto",
     ),
     (
@@ -57,6 +57,7 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
     A loss that is no fault of the code (a killed loader, a lost machine, a full disk) is one line too, and exit code 1.
     With `--debug` the traceback comes instead. Anything else is a fault of ours and keeps its traceback.
     """
+    sys.unraisablehook = _drop_failures
     try:
         return story(args) or 0
     except UserError as error:
@@ -75,7 +76,13 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
         return EXIT_INTERRUPTED
 
 
-def explain_failure(error: Exception) -> str | None:
+def _drop_failures(unraisable) -> None:
+    """Python's own report of an exception in a destructor, but for failures that are told in one line."""
+    if unraisable.exc_value is None or explain_failure(unraisable.exc_value) is None:
+        sys.__unraisablehook__(unraisable)
+
+
+def explain_failure(error: BaseException) -> str | None:
     """The line to show for a failure of the machine; None for anything else."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return f"{error.filename or 'the disk'}: {error.strerror}; make room and run again"

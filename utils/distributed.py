@@ -49,15 +49,22 @@ def start(timeout_minutes: float = 10) -> Process:
     if world_size > 1:
         _end_with_launcher()
         try:
-            dist.init_process_group("nccl" if use_cuda else "gloo", timeout=datetime.timedelta(minutes=timeout_minutes))
+            _join_group("nccl" if use_cuda else "gloo", datetime.timedelta(minutes=timeout_minutes))
         except (RuntimeError, ValueError) as error:
             address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise UserError(f"process {rank} of {world_size} could not join the group at {address}: {error}") from error
     return Process(rank, world_size, local_rank, device)
 
 
+def _join_group(backend: str, timeout: datetime.timedelta) -> None:
+    """Meet at torchrun's store. After a restart it still holds the dead group's addresses, so attempts are kept apart."""
+    store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
+    store = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
+    dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
+
+
 def stop() -> None:
-    """Leave the process group once all are ready to: one that ended while the main process saves would have it killed."""
+    """Leave the process group once all are ready to: one that ends while the main process saves has it killed."""
     if dist.is_initialized():
         dist.broadcast_object_list([None])
         dist.destroy_process_group()

@@ -1,0 +1,95 @@
+"""Starts several processes by torchrun and owns their signals; used by run_train.sh and its sisters.
+
+python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
+
+SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and leave; the exit code is then 75, on which a
+scheduler runs the job again. A second SIGINT ends them at once (130). Otherwise the exit code is 0, 2 (a user's
+mistake, told by the process that found it) or 1 (a process failed or was killed: one line names it).
+
+torchrun on its own would kill the processes 30 s after a signal, whatever they are saving, and leave with 1.
+"""
+
+import logging
+import os
+import signal
+import sys
+import tempfile
+import threading
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from torch.distributed import run as torchrun  # noqa: E402
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
+
+from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR  # noqa: E402
+from utils.stop import EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE  # noqa: E402
+
+
+def kill_processes() -> None:
+    """End all processes that this one started, at once (Linux tells them)."""
+    for path in Path("/proc/self/task").glob("*/children"):
+        for pid in path.read_text().split():
+            os.killpg(int(pid), signal.SIGKILL)  # each worker leads a session of its own, loaders included
+
+
+def describe(error: ChildFailedError) -> str:
+    """One line about the process that failed first."""
+    rank, failure = error.get_first_failure()
+    how = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else (
+        f"failed with exit code {failure.exitcode}"
+    )  # fmt: skip
+    others = "the others were stopped"
+    return f"process {rank} (pid {failure.pid}) {how}; {others}; add resume=auto to go on from the last checkpoint"
+
+
+class Launch:
+    """One call of torchrun in a thread of its own, so that the signals stay here."""
+
+    def __init__(self, folder: Path, arguments: list[str]):
+        self._folder, self._arguments = folder, arguments
+        self._num_interrupts = 0
+        self.error: BaseException | None = None
+        self._thread = threading.Thread(target=self._run, daemon=True)
+
+    def _run(self) -> None:
+        try:
+            torchrun.run(torchrun.parse_args(self._arguments))
+        except BaseException as error:  # handed to the main thread, where it is raised again or told
+            self.error = error
+
+    def _handle(self, number: int, frame: object) -> None:
+        self._num_interrupts += number == signal.SIGINT
+        (self._folder / STOP_FILE).touch()
+        if self._num_interrupts > 1:
+            kill_processes()
+            os._exit(EXIT_INTERRUPTED)
+
+    def wait(self) -> int:
+        """The exit code."""
+        for number in SIGNALS:
+            signal.signal(number, self._handle)
+        self._thread.start()
+        while self._thread.is_alive():
+            self._thread.join(timeout=0.2)  # signals are handled between two waits
+        is_asked = (self._folder / STOP_FILE).exists() or (self._folder / REQUEUE_FILE).exists()
+        if isinstance(self.error, ChildFailedError):
+            code = self.error.get_first_failure()[1].exitcode
+            if code != EXIT_USER_ERROR:
+                print(f"error: {describe(self.error)}", file=sys.stderr, flush=True)
+            return EXIT_USER_ERROR if code == EXIT_USER_ERROR else EXIT_FAILURE
+        if self.error is not None:
+            raise self.error
+        return EXIT_REQUEUE if is_asked and (self._folder / REQUEUE_FILE).exists() else 0
+
+
+def main(arguments: list[str]) -> int:
+    logging.disable(logging.ERROR)  # torchrun's report of a failure is a page; the line printed here says the same
+    with tempfile.TemporaryDirectory(prefix="launch-") as folder:
+        os.environ[LAUNCH_FOLDER] = folder
+        return Launch(Path(folder), arguments).wait()
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

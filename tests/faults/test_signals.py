@@ -1,0 +1,93 @@
+"""Signals and lost processes, of a run alone and of several processes by the launcher."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.faults.live_runs import live_run
+from tests.stories.world import call, losses
+from utils.checkpoint import load_checkpoint
+from utils.stop import EXIT_REQUEUE, SIGNALS
+
+FOREVER = "solver.epochs=2000"
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.parametrize(
+    ("num_processes", "number"), [(1, signal.SIGINT), (2, signal.SIGUSR1), (2, signal.SIGTERM)], ids=str
+)
+def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, num_processes, number):
+    run_dir = tmp_path / "run"
+    with live_run(world.config, run_dir, FOREVER, NPROC=str(num_processes)) as run:
+        run.wait_for_steps(3)
+        workers = run.children()
+        os.kill(run.process.pid, number)
+        assert run.end() == EXIT_REQUEUE, run.errors()
+        assert run.errors() == [] and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+    saved = load_checkpoint(run_dir / "last_model.pt")
+    assert saved["progress"]["step"] == len(losses(run_dir)) >= 3
+    assert "asked to stop: saved after step" in (run_dir / "log.txt").read_text()
+    epochs = saved["epoch"] + 2
+    arguments = ("--config", world.config, f"logging.run_dir={run_dir}", f"data.batch_size={2 * num_processes}")
+    assert call("train", *arguments, "resume=auto", f"solver.epochs={epochs}") == 0
+    assert load_checkpoint(run_dir / "last_model.pt")["epoch"] == epochs - 1
+
+
+def test_a_signal_before_the_first_step_loses_nothing(world, tmp_path):
+    run_dir = tmp_path / "run"
+    with live_run(world.config, run_dir, FOREVER, NPROC="2") as run:
+        # The launcher is up: its processes are about to start.
+        run.wait_until(lambda: len(run.children()) == 2)
+        os.kill(run.process.pid, signal.SIGTERM)
+        assert run.end() == EXIT_REQUEUE, run.errors()
+    assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] >= 1
+
+
+def test_a_killed_process_ends_the_others_and_is_named(world, tmp_path):
+    with live_run(world.config, tmp_path / "run", FOREVER, NPROC="2") as run:
+        run.wait_for_steps(3)
+        workers, killed = run.children(), run.rank(1)
+        started = time.monotonic()
+        os.kill(killed, signal.SIGKILL)
+        assert run.end() == 1 and time.monotonic() - started < 60
+        assert not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        errors = run.errors()
+    assert (
+        f"error: process 1 (pid {killed}) was killed by SIGKILL; the others were stopped; add resume=auto" in errors[-1]
+    )
+    assert all(line.startswith("error: ") for line in errors) and len(errors) <= 2, errors
+
+
+def test_restarts_go_on_from_the_last_checkpoint(world, tmp_path):
+    """Without resume=auto and without a named folder: the launcher knows that it is the same run."""
+    overrides = ("solver.epochs=3", "solver.save_every=1", "data.batch_size=1")
+    assert call("train", "--config", world.config, f"logging.run_dir={tmp_path / 'whole'}", *overrides,
+                "data.batch_size=2") == 0  # fmt: skip
+    with live_run(world.config, tmp_path / "run", *overrides, NPROC="2", MAX_RESTARTS="1") as run:
+        run.wait_for_steps(4)
+        os.kill(run.rank(1), signal.SIGKILL)
+        assert run.end() == 0, run.errors()
+    assert "resumed from" in (tmp_path / "run" / "log.txt").read_text()
+    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4, abs=1e-5)
+
+
+def test_a_killed_loader_process_is_one_line(world, tmp_path):
+    with live_run(
+        world.config, tmp_path / "run", FOREVER, "data.workers=1", "logging.eval_freq=2000", NPROC="1"
+    ) as run:
+        run.wait_for_steps(3)
+        loader = run.children()[0]
+        os.kill(loader, signal.SIGKILL)
+        assert run.end(60) == 1
+        errors = run.errors()
+    assert len(errors) == 1 and errors[0].startswith("error: a loader process died"), errors
