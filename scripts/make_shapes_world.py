@@ -25,6 +25,7 @@ import shutil
 import signal
 import sys
 from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -42,7 +43,8 @@ from utils.errors import UserError
 
 ROOT = Path(__file__).resolve().parents[1]
 JPEG_QUALITY = 90
-X264_OPTIONS = {"crf": "16", "preset": "veryfast", "threads": "1"}
+# Without mbtree=0 x264 gives other bytes for the same pictures now and then, even with one thread.
+X264_OPTIONS = {"crf": "16", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
 SPLITS = ("train", "val", "heldout")
 IMAGE_TEMPLATE = "img_{:05d}.jpg"
 OWN_FOLDERS = ("videos", "frames", "lists")
@@ -93,9 +95,9 @@ def read_settings(path: Path) -> dict | None:
 
 
 def write_atomically(path: Path, text: str) -> None:
-    partial = path.with_name(path.name + ".partial")
-    partial.write_text(text)
-    partial.replace(path)
+    unfinished = path.with_name(path.name + ".partial")
+    unfinished.write_text(text)
+    unfinished.replace(path)
 
 
 def prepare_folder(out: Path, settings: dict) -> bool:
@@ -137,28 +139,26 @@ def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
 
 def write_video(path: Path, frames) -> None:
     """Encode uint8 frames (T, H, W, 3) as H.264, the file appearing only when it is complete."""
-    partial = path.with_name(path.name + ".partial")
-    with av.open(str(partial), "w", format="mp4") as container:
+    unfinished = path.with_name(path.name + ".partial")
+    with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=X264_OPTIONS)
         stream.height, stream.width = frames.shape[1:3]
         stream.pix_fmt = "yuv420p"
         for frame in frames:
-            # Converted here, for the encoder's own conversion does not give the same pixels every time (PyAV 18).
-            picture = av.VideoFrame.from_ndarray(frame, format="rgb24").reformat(format="yuv420p")
-            container.mux(stream.encode(picture))
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
         container.mux(stream.encode())
-    partial.replace(path)
+    unfinished.replace(path)
 
 
 def write_frames(folder: Path, frames) -> None:
     """Write uint8 frames (T, H, W, 3) as JPEG files, the folder appearing only when it is complete."""
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
+    unfinished = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
     for number, frame in enumerate(torch.from_numpy(frames).permute(0, 3, 1, 2), start=1):
         jpeg = encode_jpeg(frame.contiguous(), quality=JPEG_QUALITY)
-        (partial / IMAGE_TEMPLATE.format(number)).write_bytes(jpeg.numpy().tobytes())
-    partial.replace(folder)
+        (unfinished / IMAGE_TEMPLATE.format(number)).write_bytes(jpeg.numpy().tobytes())
+    unfinished.replace(folder)
 
 
 def render_task(task: ClipTask) -> int:
@@ -182,6 +182,18 @@ def start_worker() -> None:
     """One thread a worker; an interrupt is for the parent, which lets the clips in hand be finished."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
+
+
+def render_tasks(tasks: list[ClipTask], workers: int) -> list[int]:
+    """Render all, with a progress bar; the number of frames of each clip. One worker is this process itself."""
+    bar = partial(tqdm, total=len(tasks), desc="rendering", unit="clip")
+    if workers == 1:
+        return list(bar(map(render_task, tasks)))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+    try:
+        return list(bar(pool.map(render_task, tasks, chunksize=4)))
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
@@ -211,13 +223,7 @@ def render_world(args: argparse.Namespace) -> None:
         return
 
     tasks = list_tasks(args)
-    workers = min(args.workers, len(tasks))
-    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
-    try:
-        lengths = pool.map(render_task, tasks, chunksize=4)
-        lengths = list(tqdm(lengths, total=len(tasks), desc="rendering", unit="clip"))
-    finally:
-        pool.shutdown(cancel_futures=True)
+    lengths = render_tasks(tasks, args.workers)
     write_lists(args.out, tasks, lengths)
     (args.out / "settings.partial.json").replace(args.out / "settings.json")
     print(f"{args.out}: {len(tasks)} clips, {sum(lengths)} frames")

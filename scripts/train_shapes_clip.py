@@ -20,6 +20,8 @@ import math
 import multiprocessing
 import os
 import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -85,10 +87,13 @@ def render_shard(task):
 
 def render_all(num_stills: int, seed: int, workers: int):
     """(pictures uint8 (N, 3, 64, 64), captions, attributes (N, 8), mentioned (N, 8)), the same for any `workers`."""
-    num_shards = math.ceil(num_stills / SHARD)
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
-        tasks = pool.imap(render_shard, [(seed, shard) for shard in range(num_shards)])
-        shards = list(tqdm(tasks, total=num_shards, desc=f"rendering ({SHARD} stills)"))
+    tasks = [(seed, shard) for shard in range(math.ceil(num_stills / SHARD))]
+    bar = partial(tqdm, total=len(tasks), desc=f"rendering ({SHARD} stills)")
+    if workers == 1:
+        shards = list(bar(map(render_shard, tasks)))
+    else:
+        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+            shards = list(bar(pool.map(render_shard, tasks)))
     pictures = torch.from_numpy(np.concatenate([s.pictures for s in shards])).permute(0, 3, 1, 2)
     captions = [caption for s in shards for caption in s.captions]
     attributes, mentioned = (np.concatenate([getattr(s, name) for s in shards]) for name in ("attributes", "mentioned"))
@@ -188,9 +193,9 @@ def main(argv=None) -> None:
     model = build_towers()
     train(model, stills, args)
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    partial = args.out.with_name(args.out.name + ".partial")
-    torch.save(release(model, stills[0][:1000]), partial)
-    partial.replace(args.out)
+    unfinished = args.out.with_name(args.out.name + ".partial")
+    torch.save(release(model, stills[0][:1000]), unfinished)
+    unfinished.replace(args.out)
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
 
 
