@@ -16,18 +16,23 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
     parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: mean average precision as well")
+    parser.add_argument("--allow_missing", action="store_true", help="count unreadable videos as wrong; else an error")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
     return parser.parse_intermixed_args(arguments)
 
 
 def main(args) -> None:
     cfg, config_warnings = load_config(args.config, args.overrides, "test")
+    if args.allow_missing and args.metric == "map":
+        raise UserError("--allow_missing and --metric map: a video without a prediction has no rank; use one")
     if args.test_clips < 1:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
 
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
     from functools import partial
     from pathlib import Path
+
+    import numpy as np
 
     from datasets.build import build_eval_loader
     from datasets.lists import read_labels
@@ -56,6 +61,7 @@ def main(args) -> None:
         num_crops=args.test_crops,
         num_clips=args.test_clips,
         dense=dense,
+        allow_missing=args.allow_missing,
     )
 
     # ---- model
@@ -81,6 +87,7 @@ def main(args) -> None:
     matrix = text_matrix(model, text)
     logits = metrics.class_logits(table.embeddings, matrix)
     scores = metrics.score(logits, table.labels)
+    num_missing = int(np.isnan(table.embeddings[:, 0]).sum())
     average_precisions = protocols.map_summary(logits, table.labels) if args.metric == "map" else {}
     save_table(out / "embeddings.npz", table, matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
@@ -88,6 +95,7 @@ def main(args) -> None:
         out / "summary.json",
         **scores._asdict(),
         **average_precisions,
+        num_missing=num_missing,
         seconds=round(table.seconds, 3),
         videos_per_second=round(scores.num_videos / table.seconds, 3),
         weights=args.weights,
@@ -101,6 +109,8 @@ def main(args) -> None:
         config=cfg.model_dump(),
     )
     log.info("%s", scores.describe())
+    if num_missing:
+        log.warning("WARNING: %d of them could not be read and count as wrong", num_missing)
     if average_precisions:
         log.info(
             "mAP %.2f%% (ranked as published, by softmax applied twice: %.2f%%)",

@@ -109,7 +109,8 @@ def build_train_loader(cfg, world_size: int = 1, rank: int = 0, entries: list[Li
     )
     choose = FrameChooser("train", data.num_segments, data.seg_length, data.dense, data.random_shift)
     opener = _opener(cfg, data.train_root, data.train_list)
-    dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed)
+    on_error = "replace" if data.on_error == "skip" else "raise"
+    dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed, on_error=on_error)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed)
     return ClipLoader(dataset, batches, workers=data.workers, stack=True)
 
@@ -124,6 +125,7 @@ def build_eval_loader(
     num_clips: int = 1,
     dense: bool | None = None,
     entries: list[ListEntry] | None = None,
+    allow_missing: bool = False,
 ) -> ClipLoader:
     """The loader of one process over the validation list; `make_views` cuts the crops on the device.
 
@@ -132,6 +134,7 @@ def build_eval_loader(
             entries with fewer than 8 frames left out).
         dense: None takes `cfg.data.dense`.
         entries: of the validation list, none left out here; None reads the list.
+        allow_missing: an unreadable video comes as None, and is not an error.
 
     Raises:
         UserError: for a fault in the list, or a decoder that is not installed.
@@ -146,7 +149,8 @@ def build_eval_loader(
     choose = FrameChooser("test" if testing else "val", data.num_segments, data.seg_length, dense, num_clips=num_clips)
     transform = EvalTransform(_scale_size(cfg), data.input_size, num_crops)
     opener = _opener(cfg, data.val_root, data.val_list)
-    dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed)
+    on_error = "miss" if allow_missing else "raise"
+    dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
     batches = EvalBatches(len(entries), data.batch_size, world_size, rank)
     return ClipLoader(dataset, batches, workers=data.workers, stack=False)
 

@@ -4,6 +4,7 @@ A batch leaves its worker as one buffer in shared memory, whatever the shapes of
 while it is in flight, and a copy of its bytes where its memory layout is changed.
 """
 
+import logging
 import math
 import multiprocessing
 import sys
@@ -15,15 +16,18 @@ from torch.utils.data import DataLoader, get_worker_info
 from datasets.samplers import EvalBatches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.errors import UserError
+from utils.stop import first_to_say
 
+log = logging.getLogger(__name__)
 Batch = dict[str, torch.Tensor | list[torch.Tensor]]
 
 
 class ClipLoader:
-    """Iterates over batches of one process: {"frames", "label", "index", "weight"}.
+    """Iterates over batches of one process: {"frames", "label", "index", "weight", "is_faulty"}.
 
     Frames are uint8: in training (B,T,C,S,S), in evaluation a list of B tensors (clips,T,C,H,W); both over
-    channels-last memory. label, index int64 (B,); weight float32 (B,).
+    channels-last memory. label, index int64 (B,); weight float32 (B,); is_faulty bool (B,): the clip could not be read,
+    and is another's (training) or None (evaluation). Each such clip is logged once.
 
     Args:
         dataset: its items.
@@ -40,6 +44,7 @@ class ClipLoader:
         self.dataset = dataset
         self.batches = batches
         self._stack = stack
+        self._told: set[int] = set()
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader = DataLoader(
@@ -78,17 +83,26 @@ class ClipLoader:
         self._loader = None
 
     def _unpack(self, packed: dict) -> Batch:
+        for index, fault in packed["faults"].items():
+            if index not in self._told and first_to_say(fault):
+                # An error, so that it reaches the console from every process.
+                log.error("unreadable, %s: %s", "replaced by a clip of its class" if self._stack else "left out", fault)
+            self._told.add(index)
         frames = []
         for flat, shape in zip(packed["flat"].split([math.prod(s) for s in packed["shapes"]]), packed["shapes"]):
             frames.append(flat.view(shape).movedim(-1, -3))
         if self._stack:
             frames = packed["flat"].view(len(frames), *packed["shapes"][0]).movedim(-1, -3)
+        elif packed["faults"]:
+            readable = iter(frames)
+            frames = [None if i in packed["faults"] else next(readable) for i in packed["numbers"][1].tolist()]
         numbers = packed["numbers"]
         return {
             "frames": frames,
             "label": numbers[0],
             "index": numbers[1],
             "weight": numbers[2].to(torch.float32),
+            "is_faulty": numbers[3].bool(),
         }
 
 
@@ -117,7 +131,7 @@ def _pack(items: list[dict] | _Fault) -> dict | _Fault:
     if isinstance(items, _Fault):
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
-    frames = [item["frames"].movedim(-3, -1) for item in items]
+    frames = [item["frames"].movedim(-3, -1) for item in items if item["frames"] is not None]
     size = sum(clip.numel() for clip in frames)
     if get_worker_info() is None:
         flat = torch.empty(size, dtype=torch.uint8)
@@ -125,6 +139,10 @@ def _pack(items: list[dict] | _Fault) -> dict | _Fault:
         flat = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))
     for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
         part.view(clip.shape).copy_(clip)
-    numbers = torch.tensor([[item[name] for item in items] for name in ("label", "index")], dtype=torch.int64)
-    weights = torch.tensor([[int(item["weight"]) for item in items]], dtype=torch.int64)
-    return {"flat": flat, "shapes": [tuple(clip.shape) for clip in frames], "numbers": torch.cat([numbers, weights])}
+    columns = [(x["label"], x["index"], int(x["weight"]), x["fault"] is not None) for x in items]
+    return {
+        "flat": flat,
+        "shapes": [tuple(clip.shape) for clip in frames],
+        "numbers": torch.tensor(columns, dtype=torch.int64).T.contiguous(),
+        "faults": {item["index"]: item["fault"] for item in items if item["fault"] is not None},
+    }

@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from datasets import sampling
 from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
+from utils.errors import UserError
 
 
 class SampleKey(NamedTuple):
@@ -63,9 +64,9 @@ class FrameChooser:
 class VideoDataset(Dataset):
     """Items of an annotation list, by `SampleKey`.
 
-    An item is {"frames": uint8, "label": int, "index": int, "weight": 1.0, or 0.0 for a stand-in}. Frames are
-    (T,C,S,S) with a `TrainTransform`; with an `EvalTransform` (clips,T,C,S,S) for one crop, and (clips,T,C,H',W')
-    resized but not cropped for several.
+    An item is {"frames": uint8, "label": int, "index": int, "weight": 1.0, or 0.0 for a stand-in, "fault": None}.
+    Frames are (T,C,S,S) with a `TrainTransform`; with an `EvalTransform` (clips,T,C,S,S) for one crop, and
+    (clips,T,C,H',W') resized but not cropped for several.
 
     Args:
         entries: of the list.
@@ -74,9 +75,12 @@ class VideoDataset(Dataset):
         transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label.
         num_clips: clips of an item.
         seed: of the run; an item's stream is seeded by (seed, epoch, index), whichever process draws from it.
+        on_error: what becomes of an item whose files are missing or damaged. "raise"; "replace": another entry of its
+            class, drawn from the item's stream, takes its place; "miss": its frames are None. The last two leave the
+            message in "fault".
 
     Raises:
-        UserError: from an item whose files are missing or damaged.
+        UserError: from an item whose files are missing or damaged, and of a class without a readable one.
     """
 
     def __init__(
@@ -88,8 +92,11 @@ class VideoDataset(Dataset):
         *,
         num_clips: int = 1,
         seed: int = 0,
+        on_error: str = "raise",
     ):
+        assert on_error in ("raise", "replace", "miss")
         self.entries = entries
+        self._on_error = on_error
         self._open_entry = open_entry
         self._choose_frames = choose_frames
         self._transform = transform
@@ -100,9 +107,33 @@ class VideoDataset(Dataset):
         return len(self.entries)
 
     def __getitem__(self, key: SampleKey) -> dict:
-        entry = self.entries[key.index]
-        rng = np.random.default_rng([self._seed, key.epoch, key.index])
+        entry, fault = self.entries[key.index], None
+        try:
+            frames, label = self._read(entry, np.random.default_rng([self._seed, key.epoch, key.index]))
+        except UserError as error:
+            fault = str(error)
+            if self._on_error == "raise":
+                raise
+            if self._on_error == "replace":
+                frames, label = self._replacement(key, fault)
+            else:
+                frames, label = None, entry.label
+        return {"frames": frames, "label": label, "index": key.index, "weight": float(key.real), "fault": fault}
+
+    def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         with self._open_entry(entry) as source:
             frames = source.read(self._choose_frames(source.num_frames, rng))
-        frames, label = self._transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
-        return {"frames": frames, "label": label, "index": key.index, "weight": float(key.real)}
+        return self._transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
+
+    def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, int]:
+        """The first readable one of its class's other entries, in an order drawn from the item's stream."""
+        bad = self.entries[key.index]
+        others = sorted({e.path: e for e in self.entries if e.label == bad.label and e.path != bad.path}.items())
+        # The spawn key keeps this stream apart from the one that the unreadable clip has drawn from.
+        rng = np.random.default_rng(np.random.SeedSequence([self._seed, key.epoch, key.index], spawn_key=(1,)))
+        for position in rng.permutation(len(others)):
+            try:
+                return self._read(others[position][1], rng)
+            except UserError:
+                continue  # told when its own turn comes
+        raise UserError(f"{fault}; and no other clip of class {bad.label} can be read")

@@ -54,6 +54,8 @@ def build_trainer(
         global_batch=cfg.data.batch_size * process.world_size,
         accumulation=solver.grad_accumulation_steps,
         clip_grad_norm=solver.clip_grad_norm,
+        max_nonfinite_steps=solver.max_nonfinite_steps,
+        max_skipped_share=cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 1.0,
         stop_requested=stop_requested,
     )
 

@@ -35,6 +35,7 @@ def run_state(
             "consumed_clips": progress.consumed_clips,
             "step": progress.step,
             "best_top1": progress.best_top1,
+            "skipped_clips": progress.skipped_clips,
         },
         "class_names": class_names,
         "config": config_text,
@@ -85,9 +86,6 @@ def restore_run(
         raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
     scaler.load_state_dict(state["scaler_state_dict"])
     saved = state["progress"]
-    progress.consumed_clips, progress.step, progress.best_top1 = (
-        saved["consumed_clips"],
-        saved["step"],
-        saved["best_top1"],
-    )
+    for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
+        setattr(progress, name, saved[name])
     return progress

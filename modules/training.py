@@ -6,6 +6,7 @@ The loss of a step is the mean over its N clips. Each process adds up its own cl
 processes, so a process's sum is multiplied by their number and divided by N.
 """
 
+import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import nullcontext
@@ -22,6 +23,8 @@ from utils.optim import set_lr
 from utils.precision import autocast
 from utils.schedule import fractional_epoch, lr_factor
 
+log = logging.getLogger(__name__)
+
 # (model, batch) -> a loss whose mean over processes is the sum over the clips of this batch on all processes.
 Objective = Callable[[nn.Module, dict], torch.Tensor]
 
@@ -34,12 +37,14 @@ class Progress:
     consumed_clips: int = 0
     step: int = 0
     best_top1: float = -1.0
+    skipped_clips: int = 0  # of this epoch, unreadable and replaced
 
 
 class StepRecord(NamedTuple):
     """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
 
-    `stop`: some process was asked to stop; all processes see it in the same record.
+    `stop`: some process was asked to stop; all processes see it in the same record. `num_skipped`: clips of the step
+    that could not be read and were replaced. A loss that is not finite: the step made no update.
     """
 
     step: int
@@ -49,6 +54,7 @@ class StepRecord(NamedTuple):
     seconds: float
     wait_seconds: float
     stop: bool = False
+    num_skipped: int = 0
 
 
 @dataclass
@@ -83,6 +89,9 @@ class Trainer:
     global_batch: int
     accumulation: int = 1
     clip_grad_norm: float | None = None
+    max_nonfinite_steps: int = 0
+    max_skipped_share: float = 0.0
+    num_nonfinite_steps: int = 0  # so far
     stop_requested: Callable[[], bool] = lambda: False
 
     def run_epoch(
@@ -100,8 +109,10 @@ class Trainer:
             A record for each optimiser step, one step late: reading a loss waits for the GPU, and by then it is done.
 
         Raises:
-            UserError: the loss is not finite; names the step's clips.
+            UserError: too many steps had a loss or gradient that is not finite, or too many clips are unreadable.
         """
+        if progress.consumed_clips == 0:
+            progress.skipped_clips = 0
         self.model.train()
         loader.start_epoch(progress.epoch, progress.consumed_clips)
         batch_sizes, num_clips = loader.batches.plan, len(loader.dataset)
@@ -118,7 +129,7 @@ class Trainer:
             progress.consumed_clips += sum(sizes)
             progress.step += 1
             if late:
-                record = self._read(loader, *late)
+                record = self._read(loader, progress, *late)
                 yield record
             seconds = time.perf_counter() - started
             late = (figures, indices, StepRecord(progress.step, 0.0, lrs, sum(sizes), seconds, wait))
@@ -126,18 +137,21 @@ class Trainer:
             # have read it yet, and all must leave after the same step.
             stop = record is not None and record.stop
             if settle_after(progress.step):
-                record, late = self._read(loader, *late), None
+                record, late = self._read(loader, progress, *late), None
                 yield record
             if stop:
                 break
         if late:
-            yield self._read(loader, *late)
+            yield self._read(loader, progress, *late)
 
     def _step(
         self, batches: Iterator[dict], sizes: list[int], progress: Progress
     ) -> tuple[torch.Tensor, float, list[int]]:
-        """One optimiser step: (loss, processes asked to stop) on the device, seconds waited for data, indices."""
-        wait, indices = 0.0, []
+        """One optimiser step: figures on the device, seconds waited for data, indices.
+
+        The figures: loss, gradient norm, processes asked to stop, clips replaced.
+        """
+        wait, indices, num_skipped = 0.0, [], 0
         step_loss = torch.zeros((), device=self.process.device)
         consumed = progress.consumed_clips
         for number, size in enumerate(sizes):
@@ -145,6 +159,7 @@ class Trainer:
             batch = next(batches)
             wait += time.perf_counter() - asked
             indices += batch["index"].tolist()
+            num_skipped += int((batch.pop("is_faulty") & (batch["weight"] > 0)).sum())
             batch = {k: v.to(self.process.device, non_blocking=True) for k, v in batch.items()}
             self._seed_dropout(progress.epoch, consumed)
             consumed += size
@@ -154,28 +169,55 @@ class Trainer:
                     loss = self.objective(self.model, batch) / sum(sizes)
                 self.scaler.scale(loss).backward()
             step_loss += loss.detach()
+        # All figures travel in one message, so that all processes learn of a request to stop at the same step.
+        told = step_loss.new_tensor([self.stop_requested(), num_skipped])
+        figures = sum_over_processes(torch.cat([step_loss[None] / self.process.world_size, told]), self.process)
+        norm = self._update(figures[0])
+        return torch.cat([figures[:1], norm[None], figures[1:]]), wait, indices
+
+    def _update(self, loss: torch.Tensor) -> torch.Tensor:
+        """Make the optimiser's step, or none where loss or gradient is not finite; returns the gradient's norm.
+
+        Decided on the device: the step's kernel reads a flag (`found_inf`, with which fp16's loss scaling works too),
+        and nothing waits for it.
+        """
+        self.scaler.unscale_(self.optimizer)
+        parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
+        norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if self.clip_grad_norm is not None:
-            self.scaler.unscale_(self.optimizer)
-            torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.clip_grad_norm)
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
+        if not self.scaler.is_enabled():  # an enabled one sets the flag itself, and its overflows are no fault
+            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~torch.isfinite(loss + norm)).float()
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
-        # Both figures travel in one message, so that all processes learn of a request to stop at the same step.
-        figures = torch.stack([step_loss / self.process.world_size, step_loss.new_tensor(self.stop_requested())])
-        return sum_over_processes(figures, self.process), wait, indices
+        return torch.zeros_like(loss) if self.scaler.is_enabled() else norm.to(loss.dtype)
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.
         entropy = [self.seed, epoch, consumed_clips, self.process.rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
 
-    def _read(self, loader, figures: torch.Tensor, indices: list[int], record: StepRecord) -> StepRecord:
-        value, num_stopping = figures.tolist()
-        # fp16's loss scaling is made to survive overflows: it skips the step and lowers the scale.
-        if not np.isfinite(value):
+    def _read(
+        self, loader, progress: Progress, figures: torch.Tensor, indices: list[int], record: StepRecord
+    ) -> StepRecord:
+        loss, norm, num_stopping, num_skipped = figures.tolist()
+        if not np.isfinite(loss + norm):
+            self.num_nonfinite_steps += 1
             paths = ", ".join(loader.dataset.entries[i].path for i in indices[:16])
+            what = f"loss is {loss}" if not np.isfinite(loss) else f"gradient's norm is {norm}"
+            message = f"step {record.step}: the {what}, and no update was made; clips of this process's batch: {paths}"
+            if self.num_nonfinite_steps > self.max_nonfinite_steps:
+                raise UserError(
+                    f"{message}. Lower solver.lr, set solver.clip_grad_norm or solver.precision=fp32, and go on from "
+                    f"the last checkpoint (solver.max_nonfinite_steps is {self.max_nonfinite_steps})"
+                )
+            log.error("%s (%d of %d allowed)", message, self.num_nonfinite_steps, self.max_nonfinite_steps)
+        progress.skipped_clips += int(num_skipped)
+        num_clips = len(loader.dataset)
+        if progress.skipped_clips > self.max_skipped_share * num_clips:
             raise UserError(
-                f"step {record.step}: the loss is {value}; lower solver.lr, set solver.clip_grad_norm or "
-                f"solver.precision=fp32, and go on from the last checkpoint. Clips of this process's batch: {paths}"
+                f"step {record.step}: {progress.skipped_clips} of the epoch's {num_clips} clips are unreadable, more "
+                f"than data.max_skipped_share ({self.max_skipped_share}); find them all by scripts/check_data.py"
             )
-        return record._replace(loss=value, stop=num_stopping > 0)
+        return record._replace(loss=loss, stop=num_stopping > 0, num_skipped=int(num_skipped))

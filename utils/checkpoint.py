@@ -5,7 +5,8 @@ Layout (the first three as the published system writes them):
     model_state_dict      visual.*, fusion_model.*, logit_scale
     optimizer_state_dict  torch's own
     scaler_state_dict     loss scaling of fp16; {} elsewhere
-    progress              {consumed_clips, step, best_top1}: clips of epoch + 1 already trained on, over all processes
+    progress              {consumed_clips, step, best_top1, skipped_clips}: clips of epoch + 1 already trained on,
+                          over all processes; of them, those that were unreadable and replaced
     class_names           of the training, in order
     config                the resolved config, as YAML text
     content_hash          SHA-256 of all of the above

@@ -5,11 +5,10 @@ import errno
 import os
 import re
 import sys
-import zlib
 from collections.abc import Callable
 
 from utils.errors import UserError
-from utils.stop import launch_folder
+from utils.stop import first_to_say
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -95,10 +94,6 @@ def explain_failure(error: BaseException) -> str | None:
 
 def _tell(message: str) -> None:
     """Print an error; of the processes of one launch, the first to meet it speaks for all."""
-    rank, folder = os.environ.get("RANK", "0"), launch_folder()
-    if folder is not None:
-        try:
-            (folder / f"told-{zlib.crc32(message.encode())}").touch(exist_ok=False)
-        except FileExistsError:
-            return
-    print(f"error{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr, flush=True)
+    rank = os.environ.get("RANK", "0")
+    if first_to_say(message):
+        print(f"error{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr, flush=True)

@@ -57,7 +57,7 @@ def start(timeout_minutes: float = 10) -> Process:
 
 
 def _join_group(backend: str, timeout: datetime.timedelta) -> None:
-    """Meet at torchrun's store. After a restart it still holds the dead group's addresses, so attempts are kept apart."""
+    """Meet at torchrun's store. After a restart it still holds the dead group's addresses: attempts are kept apart."""
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     store = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)

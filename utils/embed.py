@@ -23,7 +23,7 @@ class VideoTable(NamedTuple):
 
     paths: list[str]
     labels: np.ndarray  # int64 (N,)
-    embeddings: np.ndarray  # float32 (N,D), mean over the views, not normalised
+    embeddings: np.ndarray  # float32 (N,D), mean over the views, not normalised; NaN: unreadable
     seconds: float  # of the whole pass
 
 
@@ -41,40 +41,50 @@ def embed_videos(
 
     Args:
         encode_video: uint8 clips (B,T,C,S,S) to embeddings (B,D).
-        loader: batches with `frames`, one uint8 tensor a video; `index`, the video's place in its list. All processes
-            together see each index once. Its data set has `entries` with `path` and `label`.
+        loader: batches with `frames`, one uint8 tensor a video, or None and `is_faulty` where it cannot be read;
+            `index`, the video's place in its list. All processes together see each index once. Its data set has
+            `entries` with `path` and `label`.
         make_views: a video's frames to its views, uint8 (V,T,C,S,S); runs on the device.
         clips_per_forward: views that go through the model at a time, which bounds the memory whatever V is.
 
     Returns:
         The table on the main process, None on the others.
+
+    Raises:
+        UserError: no video can be read.
     """
     started = time.perf_counter()
     entries = loader.dataset.entries
     indices, embeddings = [], []
     with progress_bar(len(entries), "video", description, process) as bar:
         for batch in loader:
-            views = [make_views(f.to(process.device, non_blocking=True)) for f in batch["frames"]]
+            readable = [frames for frames in batch["frames"] if frames is not None]
+            bar.update(len(batch["index"]) * process.world_size)
+            if not readable:
+                continue
+            views = [make_views(f.to(process.device, non_blocking=True)) for f in readable]
             with autocast(precision, process.device):
                 parts = [encode_video(clips) for clips in torch.cat(views).split(clips_per_forward)]
             per_view = torch.cat(parts).float()
             per_video = [rows.mean(dim=0) for rows in per_view.split([len(v) for v in views])]
-            indices.append(batch["index"].numpy())
+            indices.append(batch["index"][~batch["is_faulty"]].numpy())
             embeddings.append(torch.stack(per_video).cpu().numpy())
-            bar.update(len(batch["index"]) * process.world_size)
     # A process may have had no batch at all: None stands for its rows.
     mine = (np.concatenate(indices), np.concatenate(embeddings)) if indices else None
     gathered = gather_to_main(mine, process)
     if gathered is None:
         return None
     shares = [share for share in gathered if share is not None]
+    if not shares:
+        raise UserError(f"none of the {len(entries)} videos can be read")
     order = np.concatenate([share[0] for share in shares])
-    assert sorted(order) == list(range(len(entries))), "each video must be embedded once"
-    rows = np.concatenate([share[1] for share in shares])[np.argsort(order)]
+    assert len(set(order)) == len(order), "each video must be embedded once"
+    rows = np.full((len(entries), shares[0][1].shape[1]), np.nan, dtype=np.float32)
+    rows[order] = np.concatenate([share[1] for share in shares])
     return VideoTable(
         [entry.path for entry in entries],
         np.array([entry.label for entry in entries], dtype=np.int64),
-        rows.astype(np.float32),
+        rows,
         time.perf_counter() - started,
     )
 

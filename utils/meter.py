@@ -28,7 +28,7 @@ class TrainingMeter:
         self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch
         self._num_steps = math.ceil(num_batches / cfg.solver.grad_accumulation_steps)
         self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch + 1}/{cfg.solver.epochs}", process)
-        self._seen = 0
+        self._seen = self._num_skipped = 0
         self.is_stopped = False  # some process was asked to stop
         self._seconds = self._wait = 0.0
         self._started = time.perf_counter()
@@ -37,6 +37,7 @@ class TrainingMeter:
         """Take in a `modules.training.StepRecord`."""
         self._seen += 1
         self.is_stopped = record.stop
+        self._num_skipped += record.num_skipped
         if self._seen > WARM_UP_STEPS:
             self._seconds += record.seconds
             self._wait += record.wait_seconds
@@ -50,6 +51,7 @@ class TrainingMeter:
             **{f"lr_{name}": lr for name, lr in record.lrs.items()},
             clips_per_second=round(rate, 3),
             wait_share=round(wait_share, 4),
+            skipped_clips=record.num_skipped,
             peak_memory_mib=self._peak_memory_mib(),
         )
         self._bar.set_postfix_str(f"loss {record.loss:.3f}, {rate:.1f} clips/s", refresh=False)
@@ -60,6 +62,8 @@ class TrainingMeter:
     def close(self) -> None:
         """End of the epoch: one line of advice, once, where the data are too slow."""
         self._bar.close()
+        if self._num_skipped:
+            log.info("epoch %d: %d clips were unreadable and replaced", self._epoch + 1, self._num_skipped)
         share = self._wait / self._seconds if self._seconds else 0.0
         if share > WAIT_ADVICE_SHARE and not TrainingMeter._has_advised:
             TrainingMeter._has_advised = True

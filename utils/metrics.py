@@ -29,9 +29,12 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def is_in_top(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Whether each label is among the k best classes: bool (N,). Of equal logits the lower class number ranks first."""
+    """Whether each label is among the k best classes: bool (N,). Of equal logits the lower class number ranks first.
+
+    A row of NaN, a video that could not be read, has none.
+    """
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
-    return (best == labels[:, None]).any(axis=1)
+    return (best == labels[:, None]).any(axis=1) & ~np.isnan(logits).any(axis=1)
 
 
 class Scores(NamedTuple):

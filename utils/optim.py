@@ -59,10 +59,10 @@ def build_optimizer(
         if g.parameters and not g.frozen
     ]
     assert param_groups, "nothing to train"
+    # fused: one kernel over all parameters, which also leaves them alone where told so on the device.
     if kind == "sgd":
-        return torch.optim.SGD(param_groups, lr=lr, momentum=momentum, weight_decay=weight_decay)
+        return torch.optim.SGD(param_groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
     optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[kind]
-    # fused: one kernel over all parameters instead of several per tensor.
     return optimizer(param_groups, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay, fused=True)
 
 

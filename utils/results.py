@@ -29,8 +29,9 @@ def write_predictions(
         writer = csv.writer(file)
         writer.writerow(header)
         for row, label in enumerate(labels):
-            cells = [paths[row], int(label), names[label], int(best[row, 0] == label)]
-            for k in range(num_best):
+            is_read = not np.isnan(logits[row]).any()  # else no prediction: its cells stay empty
+            cells = [paths[row], int(label), names[label], int(is_read and best[row, 0] == label)]
+            for k in range(num_best if is_read else 0):
                 cells += [names[best[row, k]], f"{probabilities[row, k]:.6f}"]
             writer.writerow(cells)
 

@@ -67,6 +67,12 @@ class DataConfig(Section):
         min_length=2,
         max_length=2,
     )
+    on_error: Literal["raise", "skip"] = key(
+        "raise", "unreadable training clip. raise: stop; skip: take another of its class, and say so"
+    )
+    max_skipped_share: float = key(
+        0.01, "on_error skip: stop when more of an epoch's clips are unreadable", "share of the clips", ge=0, le=1
+    )
     allow_outside_root: bool = key(False, "list paths may be absolute or leave their root by `..`")
 
 
@@ -143,6 +149,9 @@ class SolverConfig(Section):
     )
     keep_last: int = key(2, "checkpoints kept besides the best: last_model.pt, last_model.1.pt ...", "files", ge=1)
     clip_grad_norm: float | None = key(None, "largest norm of the whole gradient; null: unlimited", "", gt=0)
+    max_nonfinite_steps: int = key(
+        0, "steps without update, for a loss or gradient that is not finite, before the run stops", "steps", ge=0
+    )
     process_timeout_minutes: float = key(
         10, "several processes: how long one waits for the others before it gives up and ends", "minutes", gt=0
     )

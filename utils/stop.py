@@ -7,6 +7,7 @@ They then leave with 0, because torchrun takes any other code for a failure; the
 
 import os
 import signal
+import zlib
 from pathlib import Path
 from types import FrameType
 
@@ -20,6 +21,17 @@ def launch_folder() -> Path | None:
     """The folder shared by the processes of one launch on this machine; None for a process started alone."""
     folder = os.environ.get(LAUNCH_FOLDER)
     return Path(folder) if folder else None
+
+
+def first_to_say(message: str) -> bool:
+    """Whether no other process of this launch on this machine has asked for the same message before."""
+    folder = launch_folder()
+    try:
+        if folder is not None:
+            (folder / f"said-{zlib.crc32(message.encode())}").touch(exist_ok=False)
+    except FileExistsError:
+        return False
+    return True
 
 
 class StopRequest:
