@@ -128,6 +128,7 @@ def cached_classifier(
     matrix = make()
     if path is not None:
         save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
+        log.info("class embeddings (%s) made and kept: %s", kind, path)
     return matrix
 
 

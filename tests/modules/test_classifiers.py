@@ -88,9 +88,11 @@ def test_a_classifier_from_a_file_goes_by_class_name(tmp_path, kind):
         text_of(cfg)
 
 
-def test_what_a_run_kept_is_a_file_for_the_next(tmp_path):
-    text = text_of(make_config(tmp_path))
+def test_what_a_run_kept_is_a_file_for_the_next(tmp_path, caplog):
+    with caplog.at_level("INFO"):
+        text = text_of(make_config(tmp_path))
     (path,) = (tmp_path / "cache").iterdir()
+    assert f"kept: {path}" in caplog.text
     assert torch.equal(text_of(make_config(tmp_path, classifier="file", classifier_file=str(path))), text)
 
 

@@ -184,3 +184,27 @@ def test_a_frozen_text_tower_in_the_model_rests(tmp_path):
 def test_head_layers(tmp_path):
     model = built(make_config(tmp_path, head_layers=2))
     assert len(model.fusion_model.transformer.resblocks) == 2
+
+
+def test_recomputed_activations_give_the_same_gradients(tmp_path):
+    gradients = []
+    for checkpointing in (False, True):
+        cfg = make_config(tmp_path, context_tokens=4, fix_text=False, solver_activation_checkpointing=checkpointing)
+        model = built(cfg)
+        with torch.no_grad():
+            torch.nn.init.constant_(model.classifier.context, 0.01)
+        step(model)
+        assert model.text.transformer.grad_checkpointing is checkpointing
+        gradients.append(model.classifier.context.grad)
+    torch.testing.assert_close(gradients[0], gradients[1])
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_half_precision(tmp_path, kind):
+    model = built(make_config(tmp_path, **KINDS[kind]))
+    with torch.no_grad():
+        whole = model(make_clips())
+        with torch.autocast("cpu", torch.bfloat16):
+            half = model(make_clips())
+    assert half.dtype == torch.float32
+    torch.testing.assert_close(half, whole, rtol=0.1, atol=0.3)
