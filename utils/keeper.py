@@ -31,6 +31,8 @@ class CheckpointKeeper:
         self._run_dir, self._num_kept = run_dir, num_kept
         self._steps, self._seconds = parse_interval(save_every)
         self._saved_at = time.monotonic()
+        for torn in run_dir.glob(".*_model.pt.*.tmp"):  # of a run that was killed while it saved
+            torn.unlink(missing_ok=True)
 
     def is_due(self, step: int) -> bool:
         """Whether a save within the epoch is due after optimiser step `step`."""
