@@ -42,6 +42,8 @@ def decode_image(data: bytes, name: str) -> torch.Tensor:
     if not is_jpeg and data[:8] != _PNG_SIGNATURE:
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
     height, width = _jpeg_size(data) if is_jpeg else _png_size(data)
+    if height * width == 0:
+        raise UserError(f"{name}: cannot be decoded (no frame header); the file is damaged, extract the frame again")
     if height * width > MAX_PIXELS:
         raise UserError(
             f"{name}: its header declares {width}x{height} pixels, more than the {MAX_PIXELS} that a frame may have; "

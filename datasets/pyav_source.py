@@ -104,7 +104,7 @@ class PyAVVideo(FrameSource):
             self._position_of = {packet.pts: position for position, packet in enumerate(self._packets)}
             self.num_frames = len(times)
         else:
-            self.num_frames = sum(1 for _ in self._decode_from(0))
+            self.num_frames = sum(1 for _ in self._decode_from_start())
             self._decoder.flush_buffers()
 
     def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
@@ -117,41 +117,48 @@ class PyAVVideo(FrameSource):
     def _decode_wanted(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
         """The frames at `wanted`, by as little decoding as gives them; None if one of them does not come out."""
         frames: dict[int, av.VideoFrame] = {}
-        for first_packet, times in self._stretches(wanted):
+        for first_packet, last_packet, times in self._stretches(wanted):
             self._decoder.flush_buffers()
-            last_packet = max(self._position_of[time] for time in times)
-            for packet in self._packets[first_packet : last_packet + 1]:
-                self._decoder.skip_frame = "DEFAULT" if packet.pts in times else "NONREF"
-                frames.update((frame.pts, frame) for frame in self._checked(self._decoder.decode(packet)))
-            frames.update((frame.pts, frame) for frame in self._checked(self._decoder.decode(None)))
+            skips = None
+            for packet in [*self._packets[first_packet : last_packet + 1], None]:
+                if skips != (skips := packet is not None and packet.pts not in times):
+                    self._decoder.skip_frame = "NONREF" if skips else "DEFAULT"
+                for frame in self._decoder.decode(packet):
+                    self._check(frame)
+                    if frame.pts in times:
+                        frames[frame.pts] = frame
         decoded = [frames.get(self._times[index]) for index in wanted]
         return None if None in decoded else decoded
 
-    def _stretches(self, wanted: np.ndarray) -> list[tuple[int, set[int]]]:
-        """Parts to decode: the position of a keyframe's packet, and the times of the frames wanted from there on."""
-        stretches, last_keyframe = [], None
+    def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
+        """Parts to decode: positions of the first (a keyframe) and last packet, and times of the wanted frames."""
+        stretches: list[tuple[int, int, set[int]]] = []
         for index in wanted.tolist():
-            keyframe = max((keyframe for keyframe in self._keyframes if keyframe[0] <= index), default=(0, 0))
-            if keyframe != last_keyframe:
-                stretches.append((keyframe[1], set()))
-            stretches[-1][1].add(self._times[index])
-            last_keyframe = keyframe
+            time = self._times[index]
+            position = self._position_of[time]
+            keyframe = max((keyframe for keyframe in self._keyframes if keyframe[0] <= index), default=(0, 0))[1]
+            if stretches and keyframe <= stretches[-1][1] + 1:  # a jump would skip nothing
+                first, last, times = stretches.pop()
+                stretches.append((first, max(last, position), times | {time}))
+            else:
+                stretches.append((keyframe, position, {time}))
         return stretches
 
     def _decode_in_sequence(self, wanted: np.ndarray) -> list[av.VideoFrame]:
         """The frames at `wanted`, counted in a decode from the start."""
         self._decoder.flush_buffers()
         self._decoder.skip_frame = "DEFAULT"
-        targets, frames = wanted.tolist(), []
-        for index, frame in enumerate(self._decode_from(0)):
+        targets, frames, missing = wanted.tolist(), [], 0
+        for index, frame in enumerate(self._decode_from_start()):
             if self._times is not None and (index >= self.num_frames or frame.pts != self._times[index]):
                 break
             if index == targets[len(frames)]:
                 frames.append(frame)
                 if len(frames) == len(targets):
                     return frames
+            missing = index + 1
         raise UserError(
-            f"{self.name}: damaged, {self.num_frames} frames are promised and frame {index} does not come out of the "
+            f"{self.name}: damaged, {self.num_frames} frames are promised and frame {missing} does not come out of the "
             "decoder; encode the video again or take it off the list"
         )
 
@@ -168,17 +175,16 @@ class PyAVVideo(FrameSource):
             frames[position] = rgb
         return torch.from_numpy(frames)
 
-    def _decode_from(self, packet_position: int) -> Iterator[av.VideoFrame]:
-        """Frames in output order from the packet at `packet_position` to the end of the stream."""
-        for packet in self._packets[packet_position:]:
-            yield from self._checked(self._decoder.decode(packet))
-        yield from self._checked(self._decoder.decode(None))
+    def _decode_from_start(self) -> Iterator[av.VideoFrame]:
+        """All frames in output order."""
+        for packet in [*self._packets, None]:
+            for frame in self._decoder.decode(packet):
+                self._check(frame)
+                yield frame
 
-    def _checked(self, frames: list[av.VideoFrame]) -> Iterator[av.VideoFrame]:
-        for frame in frames:
-            if frame.is_corrupt:
-                raise UserError(f"{self.name}: damaged, the decoder marks a frame as corrupt; encode the video again")
-            yield frame
+    def _check(self, frame: av.VideoFrame) -> None:
+        if frame.is_corrupt:
+            raise UserError(f"{self.name}: damaged, the decoder marks a frame as corrupt; encode the video again")
 
     def _unreadable(self, error: Exception) -> UserError:
         if isinstance(error, FileNotFoundError):

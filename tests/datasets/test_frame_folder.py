@@ -1,3 +1,5 @@
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -6,6 +8,7 @@ import torch
 from PIL import Image
 from torchvision.io import write_png
 
+from datasets import image_decoding
 from datasets.frame_folder import FrameFolder, decode_image_file
 from datasets.lists import ListEntry
 from datasets.readers import open_source
@@ -145,3 +148,48 @@ def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
             assert decode_image_file(path).dtype == torch.uint8
         except UserError as error:
             assert str(error).startswith(str(path))
+
+
+@pytest.mark.parametrize(("height", "width"), [(65500, 65500), (0, 64)])
+@pytest.mark.parametrize("png", [False, True])
+def test_an_absurd_size_is_refused_before_memory_is_taken(tmp_path, png, height, width):
+    write_frames(tmp_path / "v", 1, png=png)
+    path = next((tmp_path / "v").iterdir())
+    data = bytearray(path.read_bytes())
+    if png:
+        data[16:24] = width.to_bytes(4, "big") + height.to_bytes(4, "big")
+    else:
+        frame_header = data.index(b"\xff\xc0")
+        data[frame_header + 5 : frame_header + 9] = height.to_bytes(2, "big") + width.to_bytes(2, "big")
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"declares 65500x65500 pixels" if height else "no frame header"):
+        decode_image_file(path)
+
+
+def test_the_deprecation_of_torchvisions_decoders_is_silent(tmp_path):
+    write_frames(tmp_path / "v", 1)
+    code = "import sys; from pathlib import Path; from datasets.frame_folder import decode_image_file as decode; "
+    command = [sys.executable, "-W", "default::DeprecationWarning", "-c", code + "decode(Path(sys.argv[1]))"]
+    root = Path(__file__).parents[2]
+    done = subprocess.run([*command, tmp_path / "v" / "img_00001.jpg"], cwd=root, capture_output=True, text=True)
+    assert done.returncode == 0
+    assert "TorchVision" not in done.stderr
+
+
+@pytest.mark.parametrize("case", ["RGB.jpg", "CMYK.jpg", "L.jpg", "P.png", "RGBA.png"])
+def test_the_decoder_after_torchvisions_gives_the_same_pixels(tmp_path, monkeypatch, case):
+    path = tmp_path / case
+    Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert(path.stem).save(path)
+    expected = decode_image_file(path)
+    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODERS", False)
+    decoded = decode_image_file(path)
+    assert decoded.dtype == torch.uint8 and decoded.shape == (48, 64, 3)
+    assert (decoded.int() - expected.int()).abs().max() <= (2 if case == "CMYK.jpg" else 0)
+    path.write_bytes(path.read_bytes()[:400])
+    with pytest.raises(UserError, match=f"{case}: cannot be decoded"):
+        decode_image_file(path)
+
+
+def test_sixteen_bit_png_after_torchvision(tmp_path, monkeypatch):
+    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODERS", False)
+    test_sixteen_bit_png(tmp_path)
