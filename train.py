@@ -28,7 +28,7 @@ def main(args) -> int:
     from datasets.check import read_samples
     from datasets.lists import read_labels
     from datasets.transforms import make_views
-    from modules.build import build_model, build_text, load_clip_model
+    from modules.build import build_model_and_text
     from modules.build_training import build_trainer, parameter_groups
     from modules.checkpoint_layout import load_video_weights
     from modules.plan import describe_plan
@@ -59,12 +59,7 @@ def main(args) -> int:
     # ---- model
     precision = resolve_precision(cfg.solver.precision, process.device)
     torch.manual_seed(cfg.seed)  # whatever of the model starts at random
-    clip_model = load_clip_model(cfg)
-    text = build_text(cfg, clip_model, names, process.device)
-    model = build_model(cfg, clip_model, names, text)
-    clip_model.drop_text()
-    if model.classifier is not None:
-        text = None  # the model makes its class embeddings itself, and they train
+    model, text = build_model_and_text(cfg, names, process.device)
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
 
@@ -85,7 +80,7 @@ def main(args) -> int:
         progress = restore_run(*found, model, trainer.optimizer, trainer.scaler, len(train_loader))
         log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
     if process.is_main:
-        rundir.make_run_dir(run_dir, dump_config(cfg))
+        rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
         log_to_file(run_dir / "log.txt")
     metrics = MetricsWriter(run_dir, process, cfg.logging.tensorboard, progress.step)
     keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every)

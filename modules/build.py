@@ -16,6 +16,23 @@ from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 
 
+def build_model_and_text(cfg, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
+    """The video model, on the CPU, and its frozen class embeddings (K, D); None where the model makes its own.
+
+    CLIP's text tower is gone afterwards, unless it trains.
+
+    Args:
+        names: K class names. device: where the class texts are encoded.
+
+    Raises:
+        UserError: whatever is wrong with names, weights, sizes or their combination.
+    """
+    clip_model = load_clip_model(cfg)
+    text = build_text(cfg, clip_model, names, device)
+    model = build_model(cfg, clip_model, names, text)
+    return model, text if model.classifier is None else None
+
+
 def load_clip_model(cfg) -> ClipModel:
     """CLIP as `network.arch`, `network.weights`, `network.init` and `data.input_size` say.
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 import torch
 
-from modules.build import build_model, build_text, load_clip_model
+from modules.build import build_model_and_text
 from modules.checkpoint_layout import load_video_weights
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
@@ -38,10 +38,7 @@ def load_tested_model(cfg, names: list[str], weights: str, process: Process) -> 
     """
     state = load_checkpoint(weights)
     precision = resolve_precision(cfg.solver.precision, process.device)
-    clip_model = load_clip_model(cfg)
-    text = build_text(cfg, clip_model, names, process.device)
-    model = build_model(cfg, clip_model, names, text)
-    clip_model.drop_text()
+    model, text = build_model_and_text(cfg, names, process.device)
     load_video_weights(model, state, weights)
     model.to(process.device).eval()
-    return TestedModel(model, text if model.classifier is None else None, precision, list(state.get("class_names", [])))
+    return TestedModel(model, text, precision, list(state.get("class_names", [])))

@@ -8,6 +8,8 @@ from utils.files import write_text_atomic
 from utils.keeper import BEST, LAST
 from utils.stop import launch_folder
 
+PICKS = "few_shot.txt"
+
 
 def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) -> Path:
     """The folder named in the config, else that of the checkpoint to resume, else a new one under exp/.
@@ -42,8 +44,11 @@ def _named_or_new(run_dir: str | None, resume: str | None, config_path: str) -> 
     return path
 
 
-def make_run_dir(path: Path, config_text: str) -> None:
-    """Make the folder and write the resolved config into it.
+def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
+    """Make the folder and write the resolved config into it, and the few-shot picks where there are any.
+
+    Args:
+        picks: list entries, with `path`, `num_frames` (None for video files) and `label`.
 
     Raises:
         UserError: it cannot be made or written.
@@ -51,6 +56,10 @@ def make_run_dir(path: Path, config_text: str) -> None:
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path / "config.yaml", config_text)
+        if picks is not None:
+            fields = [(p.path, p.num_frames, p.label) for p in picks]
+            lines = [" ".join(str(f) for f in line if f is not None) + "\n" for line in fields]
+            write_text_atomic(path / PICKS, "".join(lines))
     except OSError as error:
         raise UserError(f"logging.run_dir: {path} cannot be written ({error.strerror}); name another folder") from error
 
@@ -61,6 +70,7 @@ def describe_end(run_dir: Path, best_top1: float) -> str:
         LAST: "the last epoch's checkpoint",
         BEST: f"the best one: top-1 {best_top1:.2f}%",
         "config.yaml": "the resolved config",
+        PICKS: "the few-shot videos, as an annotation list",
         "log.txt": "what was printed",
         "metrics.jsonl": "one line a step",
         "tensorboard": f"event files: tensorboard --logdir {run_dir}",

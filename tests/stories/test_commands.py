@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from tests.stories.world import command, losses
+from tests.stories.world import command, losses, records
 from utils.embed import load_table
 
 
@@ -108,3 +108,20 @@ def test_several_machines_by_the_launcher(world, tmp_path):
         nodes = list(pool.map(start, (0, 1)))
     assert [node.returncode for node in nodes] == [0, 0], nodes[0].stderr + nodes[1].stderr
     assert len(losses(tmp_path)) == 4 and "2 x cpu" in nodes[0].stdout
+
+
+def test_few_shot_over_seeds(world, tmp_path):
+    result = command(
+        "sh", "scripts/run_fewshot.sh", world.config, "0 1", "data.shot=2", FOLDER=str(tmp_path / "few")
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    picks = [(tmp_path / "few" / f"seed{s}" / "few_shot.txt").read_text() for s in (0, 1)]
+    known = (world.root / "train_frames.txt").read_text().splitlines()
+    for text in picks:
+        lines = text.splitlines()
+        assert set(lines) <= set(known) and sorted(line.split()[2] for line in lines) == list("001122")
+    assert picks[0] != picks[1]
+    # An epoch is as long as the full list's.
+    assert [len(losses(tmp_path / "few" / f"seed{s}")) for s in (0, 1)] == [8, 8]
+    scores = [r["top1"] for s in (0, 1) for r in records(tmp_path / "few" / f"seed{s}") if r["kind"] == "val"]
+    assert f"{np.mean(scores):.2f} +- {np.std(scores):.2f}" in result.stdout.splitlines()[-1]

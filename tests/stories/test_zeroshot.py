@@ -77,7 +77,8 @@ def test_a_table_is_scored_again_with_another_prompt(world, weights, other, tmp_
 
 def test_several_configs_by_the_launcher_in_two_processes(world, weights, other, tmp_path):
     result = command(
-        "sh", "scripts/run_test_zeroshot.sh", f"{world.config},{other / 'other.yaml'}", weights, "--out", tmp_path, NPROC="2"
+        "sh", "scripts/run_test_zeroshot.sh", f"{world.config},{other / 'other.yaml'}", weights, "--out", tmp_path,
+        NPROC="2",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
