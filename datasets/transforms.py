@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from torchvision.transforms import InterpolationMode, v2
+from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 RANDAUG_MAX_MAGNITUDE = 30
@@ -19,6 +19,7 @@ RANDAUG_MAX_MAGNITUDE = 30
 SOMETHING_FLIP_PAIRS = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
 """something-something classes that a mirror turns into each other (left/right)."""
 
+_LUMA_WEIGHTS = torch.tensor([19595.0, 38470.0, 7471.0])  # ITU-R 601-2, times 2**16
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _CROP_TRIES = 10
 _MULTI_SCALES = (1, 0.875, 0.75, 0.66)
@@ -79,10 +80,13 @@ class TrainTransform:
         else:
             box = random_resized_box(height, width, self.area_range, rng)
         if box is not None:
-            return F.resized_crop(frames, *box, [size, size], interpolation=InterpolationMode.BILINEAR, antialias=True)
-        frames = F.resize(frames, [size], interpolation=InterpolationMode.BILINEAR, antialias=True)
+            top, left, crop_height, crop_width = box
+            crop = frames[..., top : top + crop_height, left : left + crop_width]
+            return _resize_to(crop, (size, size), "bilinear")
+        frames = _resize_to(frames, _short_side_to(size, height, width), "bilinear")
         height, width = frames.shape[-2:]
-        return F.crop(frames, int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1)), size, size)
+        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
+        return frames[..., top : top + size, left : left + size]
 
 
 @dataclass(frozen=True)
@@ -140,15 +144,35 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
 
 def resize(frames: torch.Tensor, scale_size: int | tuple[int, int]) -> torch.Tensor:
     """(...,C,H,W) uint8 to a short side of `scale_size`, or to (H, W): bicubic, antialiased. No copy when it fits."""
-    size = [scale_size] if isinstance(scale_size, int) else list(scale_size)
-    return F.resize(frames, size, interpolation=InterpolationMode.BICUBIC, antialias=True)
+    size = _short_side_to(scale_size, *frames.shape[-2:]) if isinstance(scale_size, int) else scale_size
+    return _resize_to(frames, size, "bicubic")
+
+
+def _short_side_to(short_side: int, height: int, width: int) -> tuple[int, int]:
+    """(H, W) of an image resized to a short side; the long side is rounded down, as torchvision does."""
+    if height <= width:
+        return short_side, short_side * width // height
+    return short_side * height // width, short_side
+
+
+def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
+    """(...,C,H,W) uint8 to (H, W), antialiased; in 8-bit arithmetic, as Pillow's. No copy when it fits.
+
+    Not through torchvision's resize, which goes by float32, 15 times slower, on processors with AVX-512.
+    """
+    if frames.shape[-2:] == tuple(size):
+        return frames
+    flat = frames.flatten(0, -4)
+    resized = torch.nn.functional.interpolate(flat, size, mode=mode, antialias=True, align_corners=False)
+    return resized.unflatten(0, frames.shape[:-3])
 
 
 def grayscale(frames: torch.Tensor) -> torch.Tensor:
     """(...,3,H,W) uint8 with the three channels set to the luma of ITU-R 601-2, rounded as PIL's mode "L" does."""
-    red, green, blue = frames.to(torch.int32).unbind(-3)
-    luma = (red * 19595 + green * 38470 + blue * 7471 + 0x8000) >> 16
-    return torch.stack([luma.to(torch.uint8)] * 3, dim=-1).movedim(-1, -3)
+    pixels = frames.movedim(-3, -1).to(torch.float32)
+    # Whole numbers below 2**24 and a power of two: exact in float32, at twice the speed of integers.
+    luma = ((pixels @ _LUMA_WEIGHTS + 2**15) * 2**-16).to(torch.uint8)
+    return luma[..., None].expand_as(pixels).contiguous().movedim(-1, -3)
 
 
 def random_resized_box(
