@@ -82,7 +82,7 @@ def main(args) -> int:
     if process.is_main:
         rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
         log_to_file(run_dir / "log.txt")
-    metrics = MetricsWriter(run_dir, process, cfg.logging.tensorboard, progress.step)
+    metrics = MetricsWriter(run_dir, process, cfg.logging.tensorboard, progress.step, progress.consumed_clips > 0)
     keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every)
     crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
     check_scores = partial(validate, model, text, val_loader, crop, cfg.data.batch_size, process, precision)

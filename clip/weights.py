@@ -110,8 +110,7 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ClipError(
-            f"{path}: is torn, or holds more than tensors and plain values, which is never loaded "
-            f"({_first_line(error)}); use another copy"
+            f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; use another copy"
         ) from error
     except Exception as error:  # a damaged file makes torch.load raise any of a dozen types
         raise ClipError(f"{path}: is no whole weights file ({_first_line(error)}); use another copy") from error

@@ -14,6 +14,7 @@ Random numbers need no state: every stream is seeded by run seed, epoch and posi
 """
 
 import pickle
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -56,7 +57,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         raise UserError(
             f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; "
-            f"use another copy ({_first_line(error)})"
+            f"use another copy{_named_global(error)}"
         ) from error
     except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
         raise UserError(f"{path}: is no whole checkpoint; use another copy ({_first_line(error)})") from error
@@ -70,4 +71,10 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
 def _first_line(error: Exception) -> str:
     text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__
+    return text.splitlines()[0].split(". ")[0][:200] if text else type(error).__name__
+
+
+def _named_global(error: Exception) -> str:
+    """What the file would have called; PyTorch's own text advises to run it."""
+    found = re.search(r"GLOBAL ([\w.]+)", str(error))
+    return f" (it names {found[1]})" if found else ""

@@ -197,6 +197,7 @@ def _explain(name: str, item: dict) -> str:
         return f"must be a section of keys, not {item['input']!r}"
     message = item["msg"][0].lower() + item["msg"][1:].replace("valid ", "")
     message = re.sub(r"^input should", "must", message)
+    message = re.sub(r"\ba (?=integer)", "an ", message)
     return f"{message}, not {item['input']!r}"
 
 

@@ -74,17 +74,20 @@ def progress_bar(total: int, unit: str, description: str, process: Process) -> t
 class MetricsWriter:
     """One JSON line a record in metrics.jsonl, the same numbers in TensorBoard; only the main process writes."""
 
-    def __init__(self, run_dir: Path, process: Process, tensorboard: bool, from_step: int):
-        """Records of steps past `from_step` in an existing file are dropped: a resumed run writes them again."""
+    def __init__(self, run_dir: Path, process: Process, tensorboard: bool, from_step: int, in_epoch: bool = False):
+        """Records past `from_step` in an existing file are dropped: a resumed run writes them again.
+
+        `in_epoch`: it goes on within an epoch, perhaps after its last step; a validation there is still to come.
+        """
         self._file = self._board = None
         if process.is_main:
             path = run_dir / "metrics.jsonl"
             if path.exists():
                 lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
                 # A kill may have torn the last line.
-                write_text_atomic(
-                    path, "".join(x for x in lines if x.endswith("}\n") and json.loads(x)["step"] <= from_step)
-                )
+                whole = [(json.loads(line), line) for line in lines if line.endswith("}\n")]
+                last = {"train": from_step, "val": from_step - in_epoch}
+                write_text_atomic(path, "".join(line for r, line in whole if r["step"] <= last[r["kind"]]))
             self._file = path.open("a", encoding="utf-8")
         if tensorboard and process.is_main:
             # Imported here: it takes a second, and only the main process of a run that wants it pays.

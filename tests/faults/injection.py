@@ -17,10 +17,9 @@ from contextlib import redirect_stderr, redirect_stdout
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
-
 import datasets.build  # noqa: F401  (so that a life starts with all imports done)
 import modules.build_training  # noqa: F401
+from tests.faults.live_runs import ON_CPU
 from tests.stories.world import World, call, make_world, records
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
@@ -139,17 +138,28 @@ def inject(world: World, root: Path, kills: int, terms: int, seed: int) -> Tally
     return tally
 
 
+def world_of_another_process(root: Path) -> World:
+    """A world made in a fork, so that this process never starts a thread of PyTorch's."""
+    pid = os.fork()
+    if pid == 0:
+        make_world(root)
+        os._exit(0)
+    assert os.waitpid(pid, 0)[1] == 0
+    return World(root, root / "frames.yaml", root / "videos.yaml", root / "clip.pt")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=40, help="SIGKILLs (default 40)")
     parser.add_argument("--terms", type=int, default=40, help="SIGTERMs (default 40)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (default 0)")
     args = parser.parse_args()
-    torch.set_num_threads(1)  # a fork has no threads but its own
+    if os.environ.get("OMP_NUM_THREADS") != "1":  # a fork has no threads but its own: none may be started before
+        os.execve(sys.executable, [sys.executable, "-m", __spec__.name, *sys.argv[1:]], {**os.environ, **ON_CPU})
     started = time.monotonic()
     with tempfile.TemporaryDirectory() as folder:
         try:
-            tally = inject(make_world(Path(folder)), Path(folder), args.kills, args.terms, args.seed)
+            tally = inject(world_of_another_process(Path(folder)), Path(folder), args.kills, args.terms, args.seed)
         except UserError as error:
             raise SystemExit(f"fault injection: a checkpoint does not read: {error}") from error
     print(

@@ -25,9 +25,14 @@ def overrides(*words: str) -> Case:
     return lambda world, folder: list(words)
 
 
+def unknown_key_in_the_file(world, folder):
+    (folder / "mine.yaml").write_text("optimiser: adam\n" + world.config.read_text())
+    return ["--config", folder / "mine.yaml"]
+
+
 CONFIG_CASES = {
     "unknown key": overrides("data.num_clases=3"),
-    "unknown key in the file": config_file("data:\n  num_segment: 8\n"),
+    "unknown key in the file": unknown_key_in_the_file,
     "wrong type": overrides("solver.epochs=many"),
     "out of range": overrides("solver.lr=-1"),
     "no such choice": overrides("solver.optim=adamm"),

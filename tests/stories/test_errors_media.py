@@ -114,7 +114,7 @@ VIDEO_CASES = {
     "a folder in its place": folder_for_file,
     "no video stream (sound only)": sound_only,
     "no frames": without_frames,
-    "10-bit video": video(codec="libx265", pix_fmt="yuv420p10le", options={"x265-params": "log-level=none"}),
+    "10-bit video": video(pix_fmt="yuv420p10le"),
     "rotated video": rotated,
     "variable frame rate": video(num_frames=6, times=[0, 1, 5, 6, 20, 50]),
     "one frame": video(num_frames=1),

@@ -57,8 +57,8 @@ def bomb(world, trained, folder):
 
 
 def other_architecture(world, trained, folder):
-    torch.save(tiny_clip_state(image_size=64), folder / "other_clip.pt")
-    return trained / "plain" / "last_model.pt", (f"network.arch={folder / 'other_clip.pt'}", "data.input_size=64")
+    torch.save(tiny_clip_state(layers=3), folder / "other_clip.pt")
+    return trained / "plain" / "last_model.pt", (f"network.arch={folder / 'other_clip.pt'}",)
 
 
 def other_head(world, trained, folder):

@@ -31,12 +31,12 @@ class World(NamedTuple):
     arch: Path
 
 
-def tiny_clip_state(seed: int = 0, image_size: int = 32) -> dict[str, torch.Tensor]:
+def tiny_clip_state(seed: int = 0, image_size: int = 32, layers: int = 2) -> dict[str, torch.Tensor]:
     """OpenAI's layout, 32-dimensional embeddings, random weights."""
     torch.manual_seed(seed)
     model = open_clip.CLIP(
         32,
-        {"image_size": image_size, "layers": 2, "width": 64, "patch_size": 8},
+        {"image_size": image_size, "layers": layers, "width": 64, "patch_size": 8},
         {"context_length": 77, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1},
         quick_gelu=True,
     )
