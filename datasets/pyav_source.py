@@ -68,6 +68,8 @@ class PyAVVideo(FrameSource):
             raise UserError(f"{self.name}: no video stream in the file")
         self._reformatter = VideoReformatter()
         self._decoder = stream.codec_context
+        if self._decoder is None:  # the header is damaged, or this FFmpeg does not know the codec
+            raise UserError(f"{self.name}: cannot be decoded (no decoder for its video stream); the file is damaged")
         self._decoder.thread_count = 1
         # Stop at damage where FFmpeg would guess pixels from the neighbourhood.
         self._decoder.options = {"err_detect": "explode", "max_pixels": str(MAX_PIXELS)}

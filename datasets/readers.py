@@ -10,6 +10,7 @@ import torch
 from datasets.frame_folder import FrameFolder
 from datasets.frame_source import FrameSource, describe
 from datasets.lists import ListEntry
+from datasets.packed_clip import PackedClip, is_packed_clip
 from datasets.pyav_source import PyAVVideo
 from utils.errors import UserError
 
@@ -31,7 +32,7 @@ def open_source(
         modality: "RGB" (frame folders) or "video".
         list_path: of the list that the entry is from; errors then name its line.
         image_tmpl, index_bias: file name of a frame and number of the first one ("RGB" only).
-        decoder: "pyav", "decord" or "torchcodec" ("video" only).
+        decoder: "pyav", "decord" or "torchcodec" ("video" only); packed clips are recognised and need none.
 
     Raises:
         UserError: when it cannot be opened, or the decoder is not installed.
@@ -41,6 +42,8 @@ def open_source(
     if modality == "RGB":
         return FrameFolder(path, entry.num_frames, image_tmpl, index_bias, listed_at)
     assert modality == "video", modality
+    if is_packed_clip(path):
+        return PackedClip(path, listed_at)
     return _VIDEO_SOURCES[decoder](path, listed_at)
 
 

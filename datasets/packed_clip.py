@@ -1,0 +1,180 @@
+"""Packed clips: all frames of a video as JPEGs in one Matroska file, with an index to fetch any of them by one read.
+
+Any player opens such a file (V_MJPEG; RFC 9559 names the elements below), as every frame is a keyframe and the cues
+list all of them. Elements are written with sizes of a fixed length, so the index is read as a table, not parsed:
+
+    EBML header | Segment: SeekHead, Info, Tracks, Cluster, Cluster, ..., Cues
+
+A cluster holds blocks, a block one JPEG; a cue has a frame's time, its cluster's place and its block's place in there.
+"""
+
+import os
+import struct
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.frame_source import FrameSource, check_same_size, describe
+from datasets.image_decoding import decode_image
+from utils.errors import UserError
+
+_WRITER = b"packed clip of video-clip-transfer, layout 1"
+_CLUSTER_BYTES, _CLUSTER_MS = 2**20, 30_000  # a block's time is a 16-bit offset in ms from its cluster's
+_BLOCK = struct.Struct(">BIBhB")  # SimpleBlock: ID, size in four bytes, track, time in the cluster, flags
+_BLOCK_ID, _TRACK, _KEYFRAME, _SIZE_MARK = 0xA3, 0x81, 0x80, 1 << 28
+_SEGMENT_ID, _CUES_ID = bytes.fromhex("18538067"), bytes.fromhex("1c53bb6b")
+_CLUSTER_HEADER_BYTES = 12
+_MAX_INDEX_BYTES = 2**28
+_HEAD_BYTES = 512
+_CUE = np.dtype(
+    [("head", "V4"), ("time", ">u8"), ("track", "V7"), ("cluster", ">u8"), ("mark", "V2"), ("block", ">u4")]
+)
+
+
+def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: int, height: int) -> int:
+    """Writes (JPEG bytes, time in ms) pairs, in ascending time, all of width x height. Returns their number."""
+    with path.open("wb") as file:
+        file.write(_header(width, height, 0, 0, 0))
+        segment_begin = _segment_begin(width, height)
+        cues, blocks, begin_ms, time_ms = [], bytearray(), 0, 0
+        for jpeg, time_ms in frames:
+            if blocks and (len(blocks) > _CLUSTER_BYTES or time_ms - begin_ms > _CLUSTER_MS):
+                file.write(_cluster(begin_ms, blocks))
+                blocks = bytearray()
+            if not blocks:
+                begin_ms = time_ms
+            # Places in a cluster count from its first element, which is its time (10 bytes).
+            cues.append((time_ms, file.tell() - segment_begin, len(blocks) + 10))
+            blocks += _BLOCK.pack(_BLOCK_ID, _SIZE_MARK | len(jpeg) + 4, _TRACK, time_ms - begin_ms, _KEYFRAME) + jpeg
+        if blocks:
+            file.write(_cluster(begin_ms, blocks))
+        cues_at = file.tell() - segment_begin
+        file.write(_cues(cues))
+        size = file.tell() - segment_begin
+        file.seek(0)
+        file.write(_header(width, height, size, cues_at, time_ms))
+    return len(cues)
+
+
+class PackedClip(FrameSource):
+    """A file that `write_packed_clip` wrote. Raises UserError where it is truncated or damaged."""
+
+    def __init__(self, path: str | Path, listed_at: str = ""):
+        self.name = describe(path, listed_at)
+        self._file = os.open(path, os.O_RDONLY)
+        try:
+            self._index(os.read(self._file, _HEAD_BYTES))
+        except UserError:
+            self.close()
+            raise
+
+    def _index(self, head: bytes) -> None:
+        """Sets num_frames, and the offsets of the blocks and of what follows the last."""
+        segment_at, cues_entry = head.find(_SEGMENT_ID), head.find(b"\x53\xab\x84" + _CUES_ID)
+        segment_begin = segment_at + 12
+        cues_at = segment_begin + int.from_bytes(head[cues_entry + 10 : cues_entry + 18], "big")
+        segment_size = int.from_bytes(head[segment_at + 5 : segment_begin], "big")
+        cues_size = segment_begin + segment_size - cues_at - 12
+        # Before the file is whole, the sizes in its header are 0.
+        table = os.pread(self._file, min(max(cues_size, 0), _MAX_INDEX_BYTES), cues_at + 12)
+        if min(segment_at, cues_entry, cues_size) < 0 or len(table) < cues_size or len(table) % _CUE.itemsize:
+            raise UserError(f"{self.name}: the file is truncated; copy it again or pack the video again")
+        cues = np.frombuffer(table, dtype=_CUE)
+        self.num_frames = len(cues)
+        if self.num_frames == 0:
+            raise UserError(f"{self.name}: the file holds no frames")
+        blocks = segment_begin + _CLUSTER_HEADER_BYTES + cues["cluster"].astype(np.int64) + cues["block"]
+        self._offsets = np.append(blocks, cues_at)
+        if self._offsets[0] < segment_begin or (np.diff(self._offsets) <= _BLOCK.size).any():
+            raise UserError(f"{self.name}: its index is damaged; copy it again or pack the video again")
+
+    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+        frames = None
+        for position, index in enumerate(wanted.tolist()):
+            image = decode_image(self._jpeg(index), f"{self.name}: frame {index}")
+            if frames is None:
+                frames = torch.empty((len(wanted), *image.shape), dtype=torch.uint8)
+            check_same_size(self.name, f"frame {index}", tuple(image.shape[:2]), tuple(frames.shape[1:3]))
+            frames[position] = image
+        return frames
+
+    def _jpeg(self, index: int) -> bytes:
+        begin, end = self._offsets[index : index + 2].tolist()
+        data = os.pread(self._file, end - begin, begin)
+        if len(data) >= _BLOCK.size:
+            block_id, size, *_ = _BLOCK.unpack_from(data)
+            jpeg = data[_BLOCK.size : _BLOCK.size + (size ^ _SIZE_MARK) - 4]
+            if block_id == _BLOCK_ID and len(jpeg) + 4 == size ^ _SIZE_MARK:
+                return jpeg
+        raise UserError(f"{self.name}: frame {index} is not where the index says; the file is damaged, pack it again")
+
+    def close(self) -> None:
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+
+def is_packed_clip(path: Path) -> bool:
+    """Was this file written by `write_packed_clip`? False also where it cannot be read."""
+    try:
+        with path.open("rb", buffering=0) as file:
+            return _WRITER in file.read(_HEAD_BYTES)
+    except OSError:
+        return False  # the decoder, which is tried next, says why
+
+
+def _element(element_id: str, content: bytes) -> bytes:
+    """An element of at most 126 bytes of content; its ID in hexadecimal."""
+    assert len(content) < 127
+    return bytes.fromhex(element_id) + bytes([0x80 | len(content)]) + content
+
+
+def _number(element_id: str, value: int, num_bytes: int = 8) -> bytes:
+    return _element(element_id, value.to_bytes(num_bytes, "big"))
+
+
+def _sized(element_id: str, size: int) -> bytes:
+    """ID and size, in eight bytes, of an element whose content follows."""
+    return bytes.fromhex(element_id) + (1 << 56 | size).to_bytes(8, "big")
+
+
+def _header(width: int, height: int, segment_size: int, cues_at: int, last_ms: int) -> bytes:
+    """All before the first cluster; as long for any values."""
+    document = _element("4282", b"matroska") + _number("4287", 4, 1) + _number("4285", 2, 1)
+    info = _number("2ad7b1", 1_000_000) + _element("4489", struct.pack(">d", last_ms))
+    info = _element("1549a966", info + _element("4d80", _WRITER) + _element("5741", b"pack_videos.py"))
+    video = _element("e0", _number("b0", width, 4) + _number("ba", height, 4))
+    track = _number("d7", 1, 1) + _number("73c5", 1) + _number("83", 1, 1) + _number("9c", 0, 1)
+    tracks = _element("1654ae6b", _element("ae", track + _element("86", b"V_MJPEG") + video))
+    places, seek_head_bytes = {"1549a966": 0, "1654ae6b": len(info), "1c53bb6b": None}, 5 + 3 * 21
+    entries = b""
+    for element_id, place in places.items():
+        place = cues_at if place is None else place + seek_head_bytes
+        entries += _element("4dbb", _element("53ab", bytes.fromhex(element_id)) + _number("53ac", place))
+    seek_head = _element("114d9b74", entries)
+    assert len(seek_head) == seek_head_bytes
+    return _element("1a45dfa3", document) + _sized("18538067", segment_size) + seek_head + info + tracks
+
+
+def _segment_begin(width: int, height: int) -> int:
+    return _header(width, height, 0, 0, 0).index(_SEGMENT_ID) + 12
+
+
+def _cluster(begin_ms: int, blocks: bytearray) -> bytes:
+    time = _number("e7", begin_ms)
+    return _sized("1f43b675", len(time) + len(blocks)) + time + blocks
+
+
+def _cues(cues: list[tuple[int, int, int]]) -> bytes:
+    """(time in ms, place of the cluster, place of the block in it) of every frame."""
+    points = b"".join(
+        _element(
+            "bb",
+            _number("b3", time)
+            + _element("b7", _number("f7", 1, 1) + _number("f1", cluster) + _number("f0", block, 4)),
+        )
+        for time, cluster, block in cues
+    )
+    return _sized("1c53bb6b", len(points)) + points

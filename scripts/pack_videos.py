@@ -1,0 +1,285 @@
+"""Pack videos into one file each that any frame can be fetched from fast: VIDEOS/a/b.mp4 becomes OUT/a/b.mkv.
+
+    python scripts/pack_videos.py VIDEOS OUT [--short-side 256] [--workers 8]
+    python scripts/pack_videos.py FRAMES OUT --frames [--fps 25]
+
+A packed clip is motion JPEG in Matroska, which any player opens; training and testing read it as they read videos
+(data.modality: video). With --frames, each frame folder becomes one file, and JPEG frames that need no scaling are
+taken over byte for byte.
+
+A file gets its name only when it is whole, so that an interrupted run goes on where it stopped when the same command
+is given again. OUT/report.csv has one line a video: path, status, num_frames, reason. The exit status is 1 if any
+failed, 2 for a mistake in the command.
+"""
+
+import argparse
+import csv
+import io
+import json
+import multiprocessing
+import os
+import re
+import signal
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import av
+from PIL import Image
+from tqdm import tqdm
+
+from datasets.image_decoding import decode_image
+from datasets.packed_clip import PackedClip, write_packed_clip
+from scripts.extract_frames import REPORT_COLUMNS, DamagedVideoError, Decoder, Result, read_report
+from scripts.media_files import find_frame_folders, find_videos
+from utils.cli import run_story
+from utils.errors import UserError
+from utils.files import atomic_path, write_text_atomic
+
+SETTINGS_FILE, REPORT_FILE = "pack_videos.json", "report.csv"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of the packed clips; one output folder has one of these."""
+
+    frames: bool  # pack frame folders, not videos
+    short_side: int | None  # pixels; None: as it is
+    quality: int  # JPEG, 1..95
+    template: str  # file name of a frame, as data.image_tmpl
+    fps: float  # of the player, for frame folders
+
+
+class Encoder:
+    """Images to JPEG bytes of one size, the first one's."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.size: tuple[int, int] | None = None  # (width, height)
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) with the short side at most as asked for; a smaller image is not enlarged."""
+        short_side, wanted = min(width, height), self.settings.short_side
+        if wanted is None or short_side <= wanted:
+            return width, height
+        return round(width * wanted / short_side), round(height * wanted / short_side)
+
+    def check(self, size: tuple[int, int], which: str) -> None:
+        self.size = self.size or size
+        if size != self.size:
+            raise DamagedVideoError(f"{which} is {size[0]}x{size[1]}, those before it {self.size[0]}x{self.size[1]}")
+
+    def jpeg(self, image: Image.Image, which: str) -> bytes:
+        self.check(image.size, which)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=self.settings.quality)
+        return buffer.getvalue()
+
+
+def video_frames(decoder: Decoder, encoder: Encoder) -> Iterator[tuple[bytes, int]]:
+    """(JPEG, time in ms) of each frame, upright; the same bytes as `extract_frames.py` would write."""
+    for frame, time_s in decoder.timed_frames():
+        width, height = encoder.scaled(frame.width, frame.height)
+        image = frame.to_image(width=width, height=height, interpolation="BICUBIC")
+        if frame.rotation:
+            image = image.rotate(frame.rotation, expand=True)
+        yield encoder.jpeg(image, f"frame {decoder.num_frames}"), round(time_s * 1000)
+
+
+def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, int]]:
+    """(JPEG, time in ms) of each frame file. A JPEG that needs no scaling is checked and taken over as it is."""
+    for number, path in enumerate(paths):
+        data = path.read_bytes()
+        pixels = decode_image(data, str(path))
+        size = (pixels.shape[1], pixels.shape[0])
+        if data[:2] == b"\xff\xd8" and encoder.scaled(*size) == size:
+            encoder.check(size, path.name)
+        else:
+            image = Image.fromarray(pixels.numpy()).resize(encoder.scaled(*size), Image.BICUBIC)
+            data = encoder.jpeg(image, path.name)
+        yield data, round(number * 1000 / encoder.settings.fps)
+
+
+def pack(source: Path, first_number: int, num_frames: int, target: Path, settings: Settings) -> tuple[int, str]:
+    """Writes the packed clip; returns its number of frames and what the report should note, if anything."""
+    encoder = Encoder(settings)
+    with atomic_path(target) as temporary:
+        if settings.frames:
+            paths = [source / settings.template.format(first_number + i) for i in range(num_frames)]
+            return write_stream(temporary, folder_frames(paths, encoder), encoder), ""
+        with av.open(str(source)) as container:
+            decoder = Decoder(container)
+            written = write_stream(temporary, video_frames(decoder, encoder), encoder)
+            return written, decoder.shortfall()
+
+
+def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encoder) -> int:
+    """The first frame is drawn before the file is begun: it says the size."""
+    first = next(frames, None)
+    if first is None:
+        raise DamagedVideoError("no frame could be decoded")
+
+    def all_frames() -> Iterator[tuple[bytes, int]]:
+        yield first
+        yield from frames
+
+    return write_packed_clip(path, all_frames(), *encoder.size)
+
+
+def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path, settings: Settings) -> Result:
+    """One video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or failed."""
+    target = packed_name(name, settings)
+    try:
+        written, note = pack(root / name, first_number, num_frames, out / target, settings)
+    except (DamagedVideoError, UserError, av.FFmpegError) as error:
+        reason = f"cannot be decoded: {error.strerror}" if isinstance(error, av.FFmpegError) else str(error)
+        return Result(name, "failed", 0, " ".join(reason.split()))
+    return Result(target, "short" if note else "packed", written, note)
+
+
+def packed_name(name: str, settings: Settings) -> str:
+    return f"{name}.mkv" if settings.frames else Path(name).with_suffix(".mkv").as_posix()
+
+
+def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]], list[Result]]:
+    """(relative path, number of the first frame, number of frames) of what there is to pack, and what cannot be."""
+    if settings.frames:
+        folders = find_frame_folders(root, settings.template)
+        faults = [Result(name, "failed", 0, reason) for name, reason in folders.faulty.items()]
+        jobs = [(name, folders.first_number, count) for name, count in folders.num_frames.items()]
+    else:
+        jobs, faults = [(name, 0, 0) for name in find_videos(root)], []
+    if not jobs and not faults:
+        raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
+    names = Counter(packed_name(name, settings) for name, *_ in jobs)
+    for name, *_ in jobs:
+        if names[packed_name(name, settings)] > 1:
+            raise UserError(f"{root / name}: another video differs only in its suffix; rename one")
+    return jobs, faults
+
+
+def prepare_out(out: Path, settings: Settings) -> None:
+    """Makes OUT ready for a first or a continued run; UserError if it holds something else."""
+    path, now = out / SETTINGS_FILE, asdict(settings)
+    if path.exists():
+        before = json.loads(path.read_text())
+        changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items() if before.get(key) != value]
+        if changed:
+            raise UserError(
+                f"{out}: was made with other settings ({', '.join(changed)}); give the same or another folder"
+            )
+    elif out.exists() and any(out.iterdir()):
+        raise UserError(f"{out}: is not empty and was not made by this script; give another folder")
+    write_text_atomic(path, json.dumps(now, indent=2) + "\n")
+    for partial in out.rglob(".*.mkv.*.tmp"):  # what a killed run left
+        partial.unlink()
+
+
+def run_all(jobs: list[tuple], num_workers: int) -> Iterator[Result]:
+    """Results of `run_job` as they come, from this process or `num_workers` others."""
+    if num_workers == 1:
+        yield from (run_job(*job) for job in jobs)
+        return
+    # Ctrl-C reaches every process of the terminal: the workers finish the video in hand, this process ends the run.
+    context = multiprocessing.get_context("spawn")
+    executor = ProcessPoolExecutor(num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
+    try:
+        for future in as_completed([executor.submit(run_job, *job) for job in jobs]):
+            yield future.result()
+    except BrokenProcessPool as error:
+        raise UserError(
+            "a worker process was killed (out of memory, or a video that crashes the decoder): give the command again"
+            " with --workers 1 to see at which video"
+        ) from error
+    finally:
+        executor.shutdown(cancel_futures=True)
+
+
+def already_packed(names: list[str], out: Path) -> list[Result]:
+    """Of clips that an earlier run packed; what it noted about them is kept."""
+    earlier = read_report(out / REPORT_FILE)
+    results = []
+    for name in names:
+        with PackedClip(out / name) as clip:
+            note = earlier[name].reason if name in earlier else ""
+            results.append(Result(name, "short" if note else "present", clip.num_frames, note))
+    return results
+
+
+def write_report(out: Path, results: list[Result]) -> None:
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(REPORT_COLUMNS)
+    writer.writerows(asdict(result).values() for result in sorted(results, key=lambda result: result.path))
+    write_text_atomic(out / REPORT_FILE, text.getvalue())
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of videos, or of frame folders; searched to any depth")
+    parser.add_argument("out", type=Path, help="folder for the packed clips, in the same structure")
+    parser.add_argument("--frames", action="store_true", help="pack frame folders, not videos")
+    parser.add_argument(
+        "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
+    )
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
+    parser.add_argument("--template", default="img_{:05d}.jpg", help="name of a frame (default: img_{:05d}.jpg)")
+    parser.add_argument("--fps", type=float, default=25.0, help="with --frames: rate in a player (default: 25)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    if not args.source.is_dir():
+        raise UserError(f"{args.source}: no such folder")
+    if args.short_side is not None and args.short_side < 1:
+        raise UserError(f"--short-side {args.short_side}: must be at least 1")
+    if not 1 <= args.quality <= 95:
+        raise UserError(f"--quality {args.quality}: must be in 1..95")
+    if not 0 < args.fps <= 1000:
+        raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers}: must be at least 1")
+    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
+        raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+    if args.out.resolve().is_relative_to(args.source.resolve()):
+        raise UserError(f"{args.out}: lies inside the source folder; give one outside it")
+
+
+def pack_all(args: argparse.Namespace) -> int:
+    check_arguments(args)
+    settings = Settings(args.frames, args.short_side, args.quality, args.template, args.fps)
+    jobs, results = find_jobs(args.source, settings)
+    prepare_out(args.out, settings)
+    present = {name for name, *_ in jobs if (args.out / packed_name(name, settings)).is_file()}
+    results += already_packed([packed_name(name, settings) for name in present], args.out)
+    left = [(args.source, *job, args.out, settings) for job in jobs if job[0] not in present]
+    try:
+        with tqdm(total=len(jobs), initial=len(present), unit="video") as progress:
+            for result in run_all(left, args.workers):
+                results.append(result)
+                progress.update()
+    finally:
+        write_report(args.out, results)
+    counts = Counter(result.status for result in results)
+    print(", ".join(f"{counts[status]} {status}" for status in ("packed", "present", "short", "failed")))
+    failed = [result for result in results if result.status == "failed"]
+    for result in failed[:10]:
+        print(f"failed: {args.source / result.path}: {result.reason}")
+    print(f"report: {args.out / REPORT_FILE}")
+    return 1 if failed else 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_story(pack_all, parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
