@@ -27,7 +27,7 @@ from utils.results import format_table  # noqa: E402
 # Folder of a test's results, and what it tested.
 TESTS = {
     "transf/test_1x1": "Transf, frames, 1 view",
-    "transf/test_3x4": "Transf, frames, 3 crops x 4 clips",
+    "transf/test_4x3": "Transf, frames, 4 clips x 3 crops",
     "none/test_1x1": "None (mean of frames), frames, 1 view",
     "video/test_1x1": "Transf, video files (short training), 1 view",
 }
@@ -72,16 +72,19 @@ def film_strip(folder: Path) -> np.ndarray:
 
 
 def pick_strips(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Right ones of different motions, and up to two wrong ones."""
+    """Right ones, of motions and shapes as different as can be, and up to two wrong ones."""
     wrong = [row for row in rows if row["correct"] == "0"][:2]
-    right: dict[str, dict[str, str]] = {}
-    for row in rows:
-        if row["correct"] == "1":
-            right.setdefault(motion_of(row["class"]), row)
-    # Different shapes too: walk through the motions and the classes at different speeds.
-    picks = [row for motion in right for row in rows if row["correct"] == "1" and motion_of(row["class"]) == motion]
-    step = max(1, len(picks) // (NUM_STRIPS - len(wrong)))
-    return [*picks[step // 2 :: step][: NUM_STRIPS - len(wrong)], *wrong]
+    picks: list[dict[str, str]] = []
+    motions, shapes = set(), set()
+    # First clips new in both, then new in one, then any.
+    for is_new in (lambda m, s: m not in motions and s not in shapes, lambda m, s: m not in motions, lambda m, s: True):
+        for row in rows:
+            motion, shape = motion_of(row["class"]), row["class"].split()[1]
+            if len(picks) + len(wrong) < NUM_STRIPS and row["correct"] == "1" and is_new(motion, shape):
+                picks.append(row)
+                motions.add(motion)
+                shapes.add(shape)
+    return [*picks, *wrong]
 
 
 def draw(demo: Path, rows: list[dict[str, str]], by_motion: dict[str, dict[str, float]]) -> Path:
@@ -108,7 +111,7 @@ def draw(demo: Path, rows: list[dict[str, str]], by_motion: dict[str, dict[str, 
     bars.set_yticks(range(len(motions)), motions)
     bars.set_xlim(0, 100)
     bars.set_xlabel("top-1 on the validation clips, %, by motion")
-    bars.legend(loc="lower right", fontsize=8)
+    bars.legend(loc="lower center", bbox_to_anchor=(0.5, 1.0), ncols=2, frameon=False)
     path = demo / "demo.png"
     figure.savefig(path, dpi=100)
     plt.close(figure)
@@ -139,6 +142,16 @@ def main(args: argparse.Namespace) -> None:
         s = summaries[name]
         rate = s["num_videos"] / s["seconds"]
         rows.append((what, str(s["num_videos"]), f"{s['top1']:.1f}", f"{s['top5']:.1f}", f"{rate:.0f}"))
+    zero_shot = next(iter(read_summary(demo / "transf/zeroshot")["tests"].values()))
+    rows.append(
+        (
+            f"Transf, zero-shot: {zero_shot['num_classes']} held-out combinations",
+            str(zero_shot["num_videos"]),
+            f"{zero_shot['full_top1']:.1f}",
+            f"{zero_shot['full_top5']:.1f}",
+            "",
+        )
+    )
     by_motion = {
         head: accuracy_by_motion(read_predictions(demo / folder))
         for head, folder in (("Transf", "transf/test_1x1"), ("None", "none/test_1x1"))
@@ -146,7 +159,7 @@ def main(args: argparse.Namespace) -> None:
     picture = draw(demo, read_predictions(demo / "transf/test_1x1"), by_motion)
     write_text_atomic(
         demo / "summary.json",
-        json.dumps({"tests": summaries, "top1_by_motion": by_motion}, indent=2) + "\n",
+        json.dumps({"tests": summaries, "zero_shot": zero_shot, "top1_by_motion": by_motion}, indent=2) + "\n",
     )
     print(format_table(rows))
     print(f"\npicture: {picture}\nfigures: {demo / 'summary.json'}")
