@@ -68,6 +68,8 @@ def main(args) -> int:
 
         # ---- videos to a table: embedded once, or read
         if args.reuse:
+            if not cfg.network.fix_text or cfg.network.context_tokens:
+                raise UserError(f"{config_path}: its text side is trained, so --reuse cannot encode it; give --weights")
             clip_model = load_clip_model(cfg)
             table, trained = load_table(args.reuse[number])[0], []
             matrix = build_text(cfg, clip_model, names).numpy()

@@ -69,9 +69,9 @@ def make_page(scores: dict[str, dict[str, float]], epochs: int) -> str:
     lines = [
         "# Variants on the embedded world",
         "",
-        f"Top-1 in percent after {epochs} epochs, one view: on the validation clips of the 32 seen classes, and zero-shot",
-        "on the 8 combinations of shape and motion that no training saw (chance: 12.5). One seed; the recipe is that of",
-        "`configs/shapes/transf.yaml`. Made by `python scripts/compare_variants.py`, on the CPU.",
+        f"Top-1 in percent after {epochs} epochs, one view: on the validation clips of the 32 seen classes, and",
+        "zero-shot on the 8 combinations of shape and motion that no training saw (chance: 12.5). One seed; the recipe",
+        "of `configs/shapes/transf.yaml`. Made by `python scripts/compare_variants.py`, on the CPU.",
         "",
         "| variant | overrides | seen classes | held-out combinations |",
         "| --- | --- | --- | --- |",

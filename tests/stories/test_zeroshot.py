@@ -95,6 +95,7 @@ def test_several_configs_by_the_launcher_in_two_processes(world, weights, other,
         (("--weights", "/nowhere/a.pt"), "/nowhere/a.pt"),
         (("--reuse", "/nowhere/b.npz"), "/nowhere/b.npz"),
         (("--reuse", "a", "--reuse", "b"), "2 tables for 1 configs"),
+        (("--reuse", "a", "network.fix_text=false"), "its text side is trained"),
     ],
 )
 def test_mistakes(world, capsys, arguments, part):
