@@ -4,7 +4,9 @@ Legend: H,W image.
 """
 
 import io
+import struct
 import warnings
+import zlib
 
 import numpy as np
 import torch
@@ -13,10 +15,10 @@ from PIL import Image
 
 from utils.errors import UserError
 
-# torchvision 0.29 deprecates its decoders in favour of torchcodec's, which need FFmpeg's libraries on the machine.
-# They are used for as long as they are there, and Pillow's after that.
+# torchvision 0.29 deprecates its decoder in favour of torchcodec's, which need FFmpeg's libraries on the machine.
+# It is used for as long as it is there, and Pillow's after that.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
-_HAS_TORCHVISION_DECODERS = hasattr(torchvision.io, "decode_jpeg") and hasattr(torchvision.io, "decode_png")
+_HAS_TORCHVISION_DECODER = hasattr(torchvision.io, "decode_jpeg")
 
 MAX_PIXELS = 2**26
 """Twice an 8K frame. A header that declares more is damaged, or made to fill the memory."""
@@ -49,10 +51,11 @@ def decode_image(data: bytes, name: str) -> torch.Tensor:
             f"{name}: its header declares {width}x{height} pixels, more than the {MAX_PIXELS} that a frame may have; "
             "the file is damaged, or must be made smaller"
         )
-    decode = _decode_by_torchvision if _HAS_TORCHVISION_DECODERS else _decode_by_pillow
+    # Not PNG: torchvision's decoder ends the whole process where the compressed pixels are damaged (seen up to 0.29).
+    decode = _decode_by_torchvision if is_jpeg and _HAS_TORCHVISION_DECODER else _decode_by_pillow
     try:
         return decode(data, is_jpeg)
-    except (RuntimeError, OSError, SyntaxError) as error:
+    except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unknown fault"
         raise UserError(f"{name}: cannot be decoded ({reason}); the file is damaged, extract the frame again") from None
 
@@ -80,10 +83,7 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:
     # A bytearray, as torch wants memory that may be written to.
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    if is_jpeg:
-        return torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB).permute(1, 2, 0)
-    image = torchvision.io.decode_png(encoded, mode=torchvision.io.ImageReadMode.RGB).permute(1, 2, 0)
-    return image if image.dtype == torch.uint8 else (image.to(torch.int32) >> 8).to(torch.uint8)
+    return torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB).permute(1, 2, 0)
 
 
 def _decode_by_pillow(data: bytes, is_jpeg: bool) -> torch.Tensor:

@@ -20,7 +20,7 @@ import torch
 from av.video.reformatter import VideoReformatter
 
 from datasets.container_check import missing_bytes
-from datasets.frame_source import FrameSource, check_same_size, describe
+from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import MAX_PIXELS
 from utils.errors import UserError
 
@@ -53,7 +53,8 @@ class PyAVVideo(FrameSource):
         self._container = None
         try:
             # "file:", so that no name is taken for a network address or another of FFmpeg's protocols.
-            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"})
+            # Titles and the like need not be UTF-8, and nothing reads them.
+            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
             self._open_stream(Path(path))
         except (av.FFmpegError, OSError) as error:
             self.close()
@@ -109,10 +110,11 @@ class PyAVVideo(FrameSource):
             self.num_frames = sum(1 for _ in self._decode_from_start())
             self._decoder.flush_buffers()
 
-    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+    def _decode(self, wanted: np.ndarray) -> Iterator[torch.Tensor]:
         try:
             decoded = None if self._times is None else self._decode_wanted(wanted)
-            return self._to_rgb(self._decode_in_sequence(wanted) if decoded is None else decoded, wanted)
+            for frame in self._decode_in_sequence(wanted) if decoded is None else decoded:
+                yield self._to_rgb(frame)
         except av.FFmpegError as error:
             raise self._unreadable(error) from None
 
@@ -164,18 +166,12 @@ class PyAVVideo(FrameSource):
             "decoder; encode the video again or take it off the list"
         )
 
-    def _to_rgb(self, decoded: list[av.VideoFrame], wanted: np.ndarray) -> torch.Tensor:
-        """(N,H,W,3) uint8, upright. One reformatter for the clip: setting one up costs more than many conversions."""
-        frames = None
-        for position, frame in enumerate(decoded):
-            rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-            if frame.rotation:
-                rgb = np.rot90(rgb, round(frame.rotation / 90))  # both count counter-clockwise
-            if frames is None:
-                frames = np.empty((len(decoded), *rgb.shape), dtype=np.uint8)
-            check_same_size(self.name, f"frame {wanted[position]}", rgb.shape[:2], frames.shape[1:3])
-            frames[position] = rgb
-        return torch.from_numpy(frames)
+    def _to_rgb(self, frame: av.VideoFrame) -> torch.Tensor:
+        """(H,W,3) uint8, upright. One reformatter for the clip: setting one up costs more than many conversions."""
+        rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
+        if frame.rotation:
+            rgb = np.rot90(rgb, round(frame.rotation / 90)).copy()  # both count counter-clockwise
+        return torch.from_numpy(rgb)
 
     def _decode_from_start(self) -> Iterator[av.VideoFrame]:
         """All frames in output order."""

@@ -194,11 +194,16 @@ def _explain(name: str, item: dict) -> str:
     if item["type"] == "extra_forbidden":
         return f"unknown key{_suggest(name)}"
     if item["type"] in ("model_type", "model_attributes_type"):
-        return f"must be a section of keys, not {item['input']!r}"
+        return f"must be a section of keys, not {_shown(item['input'])}"
     message = item["msg"][0].lower() + item["msg"][1:].replace("valid ", "")
     message = re.sub(r"^input should", "must", message)
     message = re.sub(r"\ba (?=integer)", "an ", message)
-    return f"{message}, not {item['input']!r}"
+    return f"{message}, not {_shown(item['input'])}"
+
+
+def _shown(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 80 else f"{text[:77]}..."
 
 
 def _suggest(name: str) -> str:

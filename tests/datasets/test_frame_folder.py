@@ -181,7 +181,7 @@ def test_the_decoder_after_torchvisions_gives_the_same_pixels(tmp_path, monkeypa
     path = tmp_path / case
     Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert(path.stem).save(path)
     expected = decode_image_file(path)
-    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODERS", False)
+    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODER", False)
     decoded = decode_image_file(path)
     assert decoded.dtype == torch.uint8 and decoded.shape == (48, 64, 3)
     assert (decoded.int() - expected.int()).abs().max() <= (2 if case == "CMYK.jpg" else 0)
@@ -191,5 +191,5 @@ def test_the_decoder_after_torchvisions_gives_the_same_pixels(tmp_path, monkeypa
 
 
 def test_sixteen_bit_png_after_torchvision(tmp_path, monkeypatch):
-    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODERS", False)
+    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODER", False)
     test_sixteen_bit_png(tmp_path)
