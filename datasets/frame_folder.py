@@ -1,12 +1,12 @@
 """Frame folders: one JPEG or PNG file a frame, decoded from bytes to uint8 tensors without PIL images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.frame_source import FrameSource, check_same_size, describe
+from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import decode_image
 from utils.errors import UserError
 
@@ -30,16 +30,15 @@ class FrameFolder(FrameSource):
         self._index_bias = index_bias
         self._listed_at = listed_at
 
-    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
-        frames = None
-        for position, index in enumerate(wanted.tolist()):
-            path = self._folder / self._image_tmpl.format(index + self._index_bias)
-            image = decode_image_file(path, self._listed_at, missing=self._missing)
-            if frames is None:
-                frames = torch.empty((len(wanted), *image.shape), dtype=torch.uint8)
-            check_same_size(self.name, f"frame {path.name}", tuple(image.shape[:2]), tuple(frames.shape[1:3]))
-            frames[position] = image
-        return frames
+    def _decode(self, wanted: np.ndarray) -> Iterator[torch.Tensor]:
+        for index in wanted.tolist():
+            yield decode_image_file(self._folder / self._file_name(index), self._listed_at, missing=self._missing)
+
+    def _frame_name(self, index: int) -> str:
+        return f"frame {self._file_name(index)}"
+
+    def _file_name(self, index: int) -> str:
+        return self._image_tmpl.format(index + self._index_bias)
 
     def _missing(self, path: Path) -> str:
         """Says why a promised file is not there: the folder, or the frame in it."""

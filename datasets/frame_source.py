@@ -4,6 +4,7 @@ Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 
 import numpy as np
 import torch
@@ -32,14 +33,29 @@ class FrameSource(ABC):
         """
         wanted, positions = np.unique(indices, return_inverse=True)
         assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
-        frames = self._read_ascending(wanted)
-        if np.array_equal(positions, np.arange(len(wanted))):
-            return frames.permute(0, 3, 1, 2)
-        return frames[torch.from_numpy(positions)].permute(0, 3, 1, 2)
+        frames = None
+        for order, (index, frame) in enumerate(zip(wanted.tolist(), self._decode(wanted), strict=True)):
+            if frames is None:
+                frames = torch.empty((len(indices), *frame.shape), dtype=torch.uint8)
+            if frame.shape != frames.shape[1:]:
+                raise self._differing_size(index, frame.shape, frames.shape[1:])
+            for position in np.flatnonzero(positions == order).tolist():
+                frames[position] = frame
+        return frames.permute(0, 3, 1, 2)
 
     @abstractmethod
-    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
-        """(N,H,W,3) uint8 contiguous: the frames at `wanted`, which are distinct and ascending."""
+    def _decode(self, wanted: np.ndarray) -> Iterable[torch.Tensor]:
+        """(H,W,3) uint8 of each of the frames at `wanted`, which are distinct and ascending."""
+
+    def _frame_name(self, index: int) -> str:
+        """How an error names a frame."""
+        return f"frame {index}"
+
+    def _differing_size(self, index: int, size: torch.Size, first_size: torch.Size) -> UserError:
+        return UserError(
+            f"{self.name}: {self._frame_name(index)} is {size[1]}x{size[0]}, other frames of the clip are "
+            f"{first_size[1]}x{first_size[0]}; all frames of a video must have one size"
+        )
 
     def close(self) -> None:  # noqa: B027  (a folder has nothing to close)
         """Free the decoder and the files. The source is not usable afterwards."""
@@ -54,12 +70,3 @@ class FrameSource(ABC):
 def describe(path: object, listed_at: str) -> str:
     """How an error names a source: its path, and the list line that promised it where there is one."""
     return f"{path} (listed at {listed_at})" if listed_at else str(path)
-
-
-def check_same_size(name: str, which: str, size: tuple[int, int], first_size: tuple[int, int]) -> None:
-    """Raise UserError when a frame's (H, W) differs from the first frame's of its clip."""
-    if size != first_size:
-        raise UserError(
-            f"{name}: {which} is {size[1]}x{size[0]}, other frames of the clip are {first_size[1]}x{first_size[0]}; "
-            "all frames of a video must have one size"
-        )

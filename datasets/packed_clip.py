@@ -10,13 +10,13 @@ A cluster holds blocks, a block one JPEG; a cue has a frame's time, its cluster'
 
 import os
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.frame_source import FrameSource, check_same_size, describe
+from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import decode_image
 from utils.errors import UserError
 
@@ -90,15 +90,9 @@ class PackedClip(FrameSource):
         if self._offsets[0] < segment_begin or (np.diff(self._offsets) <= _BLOCK.size).any():
             raise UserError(f"{self.name}: its index is damaged; copy it again or pack the video again")
 
-    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
-        frames = None
-        for position, index in enumerate(wanted.tolist()):
-            image = decode_image(self._jpeg(index), f"{self.name}: frame {index}")
-            if frames is None:
-                frames = torch.empty((len(wanted), *image.shape), dtype=torch.uint8)
-            check_same_size(self.name, f"frame {index}", tuple(image.shape[:2]), tuple(frames.shape[1:3]))
-            frames[position] = image
-        return frames
+    def _decode(self, wanted: np.ndarray) -> Iterator[torch.Tensor]:
+        for index in wanted.tolist():
+            yield decode_image(self._jpeg(index), f"{self.name}: frame {index}")
 
     def _jpeg(self, index: int) -> bytes:
         begin, end = self._offsets[index : index + 2].tolist()

@@ -74,7 +74,7 @@ class DecordVideo(FrameSource):
         self._error = decord.DECORDError
         _check_has_frames(self)
 
-    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+    def _decode(self, wanted: np.ndarray) -> torch.Tensor:
         try:
             return torch.from_numpy(self._reader.get_batch(wanted.tolist()).asnumpy())
         except (self._error, RuntimeError) as error:
@@ -101,7 +101,7 @@ class TorchCodecVideo(FrameSource):
             raise _undecodable(self.name, "torchcodec", error) from None
         _check_has_frames(self)
 
-    def _read_ascending(self, wanted: np.ndarray) -> torch.Tensor:
+    def _decode(self, wanted: np.ndarray) -> torch.Tensor:
         try:
             return self._reader.get_frames_at(wanted.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
