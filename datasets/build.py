@@ -151,7 +151,8 @@ def build_eval_loader(
     opener = _opener(cfg, data.val_root, data.val_list)
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
-    batches = EvalBatches(len(entries), data.batch_size, world_size, rank)
+    # As many clips in a batch whatever the clips of a video: so memory stays the same.
+    batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return ClipLoader(dataset, batches, workers=data.workers, stack=False)
 
 

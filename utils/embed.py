@@ -4,7 +4,7 @@ Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedd
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import NamedTuple
 
@@ -44,7 +44,8 @@ def embed_videos(
         loader: batches with `frames`, one uint8 tensor a video, or None and `is_faulty` where it cannot be read;
             `index`, the video's place in its list. All processes together see each index once. Its data set has
             `entries` with `path` and `label`.
-        make_views: a video's frames to its views, uint8 (V,T,C,S,S); runs on the device.
+        make_views: a clip's frames, uint8 (1,T,C,H,W), to its views (V,T,C,S,S); runs on the device. As many views of
+            each clip, and clips of each video.
         clips_per_forward: views that go through the model at a time, which bounds the memory whatever V is.
 
     Returns:
@@ -62,13 +63,12 @@ def embed_videos(
             bar.update(len(batch["index"]) * process.world_size)
             if not readable:
                 continue
-            views = [make_views(f.to(process.device, non_blocking=True)) for f in readable]
             with autocast(precision, process.device):
-                parts = [encode_video(clips) for clips in torch.cat(views).split(clips_per_forward)]
-            per_view = torch.cat(parts).float()
-            per_video = [rows.mean(dim=0) for rows in per_view.split([len(v) for v in views])]
+                chunks = _chunks_of_views(readable, make_views, clips_per_forward, process.device)
+                per_view = torch.cat([encode_video(clips) for clips in chunks]).float()
+            per_video = per_view.unflatten(0, (len(readable), -1)).mean(dim=1)
             indices.append(batch["index"][~batch["is_faulty"]].numpy())
-            embeddings.append(torch.stack(per_video).cpu().numpy())
+            embeddings.append(per_video.cpu().numpy())
     # A process may have had no batch at all: None stands for its rows.
     mine = (np.concatenate(indices), np.concatenate(embeddings)) if indices else None
     gathered = gather_to_main(mine, process)
@@ -87,6 +87,23 @@ def embed_videos(
         rows,
         time.perf_counter() - started,
     )
+
+
+def _chunks_of_views(
+    videos: list[torch.Tensor],
+    make_views: Callable[[torch.Tensor], torch.Tensor],
+    clips_per_forward: int,
+    device: torch.device,
+) -> Iterator[torch.Tensor]:
+    """All views of the videos, (clips,T,C,H,W) each, in order, cut as they are needed: (clips_per_forward,T,C,S,S)."""
+    views: list[torch.Tensor] = []
+    for clip in (clip for frames in videos for clip in frames.split(1)):
+        views.extend(make_views(clip.to(device, non_blocking=True)))
+        while len(views) >= clips_per_forward:
+            yield torch.stack(views[:clips_per_forward])
+            views = views[clips_per_forward:]
+    if views:
+        yield torch.stack(views)
 
 
 def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_names: list[str]) -> None:

@@ -110,7 +110,7 @@ def test_epochs_differ_in_order_and_in_pixels(tmp_path):
 @pytest.mark.parametrize("num_crops", [1, 3])
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, num_crops, workers):
-    cfg = frame_config(tmp_path, workers=workers)
+    cfg = frame_config(tmp_path, workers=workers, batch_size=4)
     how = {"testing": True, "num_crops": num_crops, "num_clips": 2}
     alone = {tuple(b["index"].tolist()): b for b in build.build_eval_loader(cfg, **how)}
     assert [len(index) for index in alone] == [2, 2, 2, 1]
@@ -125,13 +125,20 @@ def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, n
 
 
 def test_evaluation_hands_over_one_resized_copy_of_each_frame(tmp_path):
-    cfg = frame_config(tmp_path, workers=1)
+    cfg = frame_config(tmp_path, workers=1, batch_size=4)
     several = next(iter(build.build_eval_loader(cfg, testing=True, num_crops=10, num_clips=2)))
     assert [frames.shape for frames in several["frames"]] == [(2, 4, 3, 32, 39)] * 2
     assert several["frames"][0].movedim(-3, -1).is_contiguous()
     one = next(iter(build.build_eval_loader(cfg, testing=True, num_clips=2)))
     assert [frames.shape for frames in one["frames"]] == [(2, 4, 3, 32, 32)] * 2
     assert torch.equal(make_views(several["frames"][0], 1, 32), one["frames"][0])
+
+
+def test_a_batch_holds_as_many_clips_whatever_the_clips_of_a_video(tmp_path):
+    cfg = frame_config(tmp_path, batch_size=4)
+    for num_clips, videos in ((1, [4, 3]), (2, [2, 2, 2, 1]), (9, [1] * 7)):
+        loader = build.build_eval_loader(cfg, testing=True, num_crops=3, num_clips=num_clips)
+        assert [len(batch["frames"]) for batch in loader] == videos
 
 
 def test_videos_of_different_sizes_share_an_evaluation_batch(tmp_path):
