@@ -1,6 +1,6 @@
 """Trains the variants of the model on the embedded world, one after the other, and writes their scores as one table.
 
-python scripts/compare_variants.py [--epochs 6] [--out exp/variants] [--page docs/variants.md] [--only NAME ...]
+python scripts/compare_variants.py [--epochs 5] [--out exp/variants] [--page docs/variants.md] [--only NAME ...]
 
 Needs the world that scripts/run_demo.sh renders. A variant that is done is not trained again.
 """
@@ -104,7 +104,7 @@ def main(args: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--epochs", type=int, default=6, help="epochs of each training (default 6)")
+    parser.add_argument("--epochs", type=int, default=5, help="epochs of each training (default 5)")
     parser.add_argument("--out", default="exp/variants", help="folder of the runs")
     parser.add_argument("--page", default="docs/variants.md", help="the table")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(VARIANTS)}")
