@@ -20,6 +20,7 @@ from utils.cli import run_story  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import write_text_atomic  # noqa: E402
 
+WORLD = "exp/demo/world"
 MEAN, HEAD = "network.sim_header=None", "network.sim_header=Transf"
 # Name -> (what it is, overrides of configs/shapes/transf.yaml).
 VARIANTS = {
@@ -50,6 +51,8 @@ def measure(name: str, epochs: int, out: Path) -> dict[str, float]:
     folder = out / f"{name}-{epochs}"
     overrides = VARIANTS[name][1]
     if not (folder / "zeroshot" / "summary.json").exists():
+        if not (REPO / WORLD).exists():
+            raise UserError(f"{WORLD}: no such folder; render it: python scripts/make_shapes_world.py {WORLD}")
         where = f"logging.run_dir={folder}"
         run(
             "train.py", "--config", "configs/shapes/transf.yaml", *overrides, f"solver.epochs={epochs}", where,
@@ -88,8 +91,6 @@ def make_page(scores: dict[str, dict[str, float]], epochs: int) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    if not (REPO / "exp/demo/world/settings.json").exists():
-        raise UserError("exp/demo/world: no such folder; render it: python scripts/make_shapes_world.py exp/demo/world")
     names = args.only or list(VARIANTS)
     unknown = sorted(set(names) - set(VARIANTS))
     if unknown:

@@ -165,6 +165,10 @@ def test_check_finds_what_a_run_would_trip_over(world, tmp_path, capsys):
         (("network.sim_header=None", "solver.optim=sgd", "solver.type=multistep"), "nothing"),
         (("solver.precision=bf16", "solver.clip_grad_norm=0.1", "solver.activation_checkpointing=true"), "nothing"),
         (("data.randaug.N=2", "data.dense=true", "data.shot=2", "solver.optim=adam"), "nothing"),
+        (("network.tm=tsm", "network.sim_header=None"), "nothing"),
+        (("network.tm=tokenshift", "network.drop_out=0.1", "network.emb_dropout=0.1"), "nothing"),
+        (("network.tm=tokent1d", "solver.loss_type=DS"), "nothing"),
+        (("network.joint_st=true", "network.sim_header=None", "solver.loss_type=NCE"), "nothing"),
     ],
 )
 def test_variants_train(world, tmp_path, overrides, frozen):
