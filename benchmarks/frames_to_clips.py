@@ -1,0 +1,121 @@
+"""How fast do frame folders become clips, against the published recipe on PIL images?
+
+    python benchmarks/frames_to_clips.py VIDEOS [--rounds 15]
+
+VIDEOS: folder of videos; frames are cut from those of 340x256 pixels, as scripts/extract_frames.py does.
+"""
+
+import argparse
+import sys
+import tempfile
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+from PIL import Image
+
+from benchmarks import published_recipe as published
+from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, run_script
+from datasets import sampling
+from datasets.image_decoding import decode_image
+from datasets.lists import ListEntry
+from datasets.readers import open_source
+from datasets.transforms import EvalTransform, TrainTransform, make_views, random_resized_box
+from datasets.video_dataset import FrameChooser, SampleKey, VideoDataset
+
+TARGETS = {"training": 4, "validation": 3, "3 crops x 4 clips": 10}
+
+
+def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
+    """Frames, box, flip and grey as our loader draws them, so that both ways do the same work."""
+    rng = np.random.default_rng([0, key.epoch, key.index])
+    indices = sampling.train_uniform(entry.num_frames, 8, rng)
+    box = random_resized_box(256, 340, (0.08, 1.0), rng)
+    return indices, box, rng.random() < 0.5, rng.random() < 0.2
+
+
+def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
+    """Question -> (published, ours, calls a round): functions of a running number."""
+    opener = partial(open_source, root, modality="RGB")
+
+    def dataset(mode, transform, num_clips=1):
+        choose = FrameChooser(mode, 8, num_clips=num_clips)
+        return VideoDataset(entries, opener, choose, transform, num_clips=num_clips)
+
+    def key(number):
+        return SampleKey(number // len(entries), number % len(entries))
+
+    def folder(number):
+        return root / entries[key(number).index].path
+
+    def length(number):
+        return entries[key(number).index].num_frames
+
+    def published_training(number):
+        entry = entries[key(number).index]
+        return published.training_clip(root / entry.path, *draws_of(entry, key(number)))
+
+    training = dataset("train", TrainTransform(256, 224))
+    validation, testing = dataset("val", EvalTransform(256, 224)), dataset("test", EvalTransform(256, 224, 3), 4)
+    return {
+        "training": (published_training, lambda n: training[key(n)]["frames"], 8),
+        "validation": (
+            lambda n: published.validation_clip(folder(n), sampling.val_uniform(length(n), 8)),
+            lambda n: validation[key(n)]["frames"],
+            8,
+        ),
+        "3 crops x 4 clips": (
+            lambda n: published.three_crops(folder(n), sampling.test_uniform(length(n), 8, 4)),
+            lambda n: testing[key(n)]["frames"],
+            2,
+        ),
+    }
+
+
+def assert_equal(questions: dict[str, tuple]) -> None:
+    for question, (theirs, ours, _) in questions.items():
+        for number in range(4):
+            reference, frames = theirs(number), ours(number)
+            if question == "3 crops x 4 clips":
+                frames = make_views(frames, 3, 224).unflatten(0, (4, 3)).transpose(1, 2).flatten(0, 2)
+            published.assert_same_pixels(frames.reshape(reference.shape), reference, f"{question}, clip {number}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--rounds", type=int, default=15)
+    args = parser.parse_args()
+    one_thread()
+    print_header("Frames to clips (340x256 JPEG, quality 90, 8 frames)")
+    with tempfile.TemporaryDirectory() as folder:
+        run_script("extract_frames.py", args.videos, folder, "--workers", 1)
+        entries = []
+        for place in sorted(Path(folder).iterdir()):
+            if place.is_dir() and Image.open(place / "img_00001.jpg").size == (340, 256):
+                entries.append(ListEntry(place.name, len(list(place.iterdir())), 0, 1))
+        questions = ways(Path(folder), entries)
+        assert_equal(questions)
+        print()
+        rows = []
+        for question, (theirs, ours, calls) in questions.items():
+            seconds = interleaved({"published": theirs, "ours": ours}, args.rounds, calls)
+            bytes_each = [theirs(0).nbytes, ours(0).nbytes]
+            faster = f"{ratio(seconds['published'], seconds['ours']):.2f}"
+            cells = [in_ms(seconds["published"]), in_ms(seconds["ours"]), faster, TARGETS[question]]
+            rows.append([question, *cells, " / ".join(f"{size / 1e6:.1f}" for size in bytes_each)])
+        print_table(["clips", "published, ms", "ours, ms", "times faster", "target", "MB handed over"], rows)
+        files = [(Path(folder) / entry.path / "img_00020.jpg").read_bytes() for entry in entries]
+        paths = [Path(folder) / entry.path / "img_00020.jpg" for entry in entries]
+        decoding = {
+            "Pillow": lambda n: Image.open(paths[n % len(paths)]).convert("RGB"),
+            "ours (libjpeg-turbo by torchvision)": lambda n: decode_image(files[n % len(files)], ""),
+        }
+        seconds = interleaved(decoding, args.rounds, 40)
+        print_table(["decoding one frame", "ms"], [[name, in_ms(times)] for name, times in seconds.items()])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""What the benchmarks share: interleaved runs on one thread, medians with their spread, tables, and what ran where."""
+
+import datetime
+import os
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+import torchvision
+
+REPO = Path(__file__).resolve().parents[1]
+
+
+def one_thread() -> None:
+    """All that follows is measured on one thread."""
+    torch.set_num_threads(1)
+
+
+def interleaved(functions: dict[str, Callable[[int], object]], rounds: int, calls: int = 1) -> dict[str, np.ndarray]:
+    """CPU seconds a call of each function, (rounds,) each; the functions take turns, so that all see the same machine.
+
+    CPU time, not wall time: other programs on the machine do not count.
+
+    Args:
+        functions: name -> function of a running number, the same numbers for all.
+        calls: of each function in each round; a round's figure is their mean.
+    """
+    seconds = {name: np.zeros(rounds) for name in functions}
+    for function in functions.values():
+        function(0)
+    for current in range(rounds):
+        for name, function in functions.items():
+            started = time.process_time()
+            for call in range(calls):
+                function(current * calls + call)
+            seconds[name][current] = (time.process_time() - started) / calls
+    return seconds
+
+
+def print_header(question: str) -> None:
+    """What was measured, on what, of which commit."""
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True)
+    today = datetime.date.today().isoformat()
+    print(f"### {question}\n")
+    print(f"{today}, commit {commit.stdout.strip()}, `python {' '.join(sys.argv)}`  ")
+    print(f"{os.cpu_count()}-core {platform.machine()} CPU machine ({_cpu_name()}), one thread, CPU time;", end=" ")
+    print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, PyAV {av.__version__}\n")
+
+
+def print_table(columns: list[str], rows: list[list[object]]) -> None:
+    """A Markdown table."""
+    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
+    for row in rows:
+        print(f"| {' | '.join(str(cell) for cell in row)} |")
+    print()
+
+
+def in_ms(seconds: np.ndarray) -> str:
+    """Median (first to third quartile) in ms."""
+    low, median, high = np.percentile(seconds * 1e3, [25, 50, 75])
+    return f"{median:.2f} ({low:.2f} to {high:.2f})"
+
+
+def ratio(slow: np.ndarray, fast: np.ndarray) -> float:
+    """How many times faster, by medians."""
+    return float(np.median(slow) / np.median(fast))
+
+
+def run_script(name: str, *arguments: object) -> None:
+    """One of scripts/, as its user runs it; some of the videos may be damaged (exit status 1)."""
+    command = [sys.executable, str(REPO / "scripts" / name), *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if done.returncode > 1:
+        sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
+
+
+def _cpu_name() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
+    return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), "unknown")

@@ -1,0 +1,93 @@
+"""How fast do video files become clips, against decord and torchcodec? 8 uniform frames a video, file opened each time.
+
+python benchmarks/video_to_clips.py VIDEOS [--rounds 9]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import av
+import numpy as np
+import torch
+
+from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
+from datasets.lists import ListEntry
+from datasets.readers import check_decoder, open_source
+from datasets.sampling import val_uniform
+from utils.errors import UserError
+
+OTHERS = ("decord", "torchcodec")
+
+
+def read(path: Path, decoder: str) -> torch.Tensor:
+    with open_source(path.parent, ListEntry(path.name, None, 0, 1), modality="video", decoder=decoder) as source:
+        return source.read(val_uniform(source.num_frames, 8))
+
+
+def full_decode(path: Path) -> tuple[np.ndarray, str]:
+    """Every frame, (N,H,W,3), and the codec."""
+    with av.open(str(path)) as container:
+        stream = container.streams.best("video")
+        stream.codec_context.thread_count = 1
+        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
+        return np.stack(frames), stream.codec_context.name
+
+
+def assert_equal(path: Path) -> str:
+    """Ours bit-equal to a full decode; returns the codec."""
+    frames, codec = full_decode(path)
+    ours = read(path, "pyav").permute(0, 2, 3, 1).numpy()
+    assert np.array_equal(ours, frames[val_uniform(len(frames), 8)]), path
+    return codec
+
+
+def usable(path: Path, decoder: str, reference: torch.Tensor) -> bool:
+    """Does it decode the video to the same frames? It converts colours by another routine: a level or two."""
+    try:
+        frames = read(path, decoder)
+    except UserError as error:
+        print(f"left out: {error}  ")
+        return False
+    return (frames.int() - reference.int()).abs().float().mean() < 4
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--rounds", type=int, default=9)
+    args = parser.parse_args()
+    one_thread()
+    for decoder in OTHERS:
+        check_decoder(decoder)
+    print_header("Video files to clips (8 uniform frames, H.264 and others)")
+    rows, h264 = [], {decoder: [] for decoder in OTHERS}
+    for path in sorted(args.videos.iterdir()):
+        try:
+            ours = read(path, "pyav")
+        except UserError as error:
+            print(f"left out: {error}  ")
+            continue
+        codec = assert_equal(path)
+        others = [decoder for decoder in OTHERS if usable(path, decoder, ours)]
+        functions = {name: lambda _, name=name, path=path: read(path, name) for name in ("pyav", *others)}
+        seconds = interleaved(functions, args.rounds)
+        row = [path.name, codec, in_ms(seconds["pyav"])]
+        for decoder in OTHERS:
+            faster = ratio(seconds[decoder], seconds["pyav"]) if decoder in others else None
+            row += [in_ms(seconds[decoder]), f"{faster:.2f}"] if faster else ["other frames", ""]
+            if faster and codec == "h264":
+                h264[decoder].append(faster)
+        rows.append(row)
+    print()
+    columns = ["video", "codec", "ours, ms", "decord, ms", "times faster", "torchcodec, ms", "times faster"]
+    print_table(columns, rows)
+    for decoder, ratios in h264.items():
+        mean = np.exp(np.mean(np.log(ratios)))
+        print(f"H.264, against {decoder}: {mean:.2f} times faster in the geometric mean, at least {min(ratios):.2f}  ")
+
+
+if __name__ == "__main__":
+    main()
