@@ -3,10 +3,10 @@
 python scripts/soak.py CONFIG [CONFIG ...] [--minutes 30] [--out DIR] [key=value ...]
 
 Each config (frames, video files, packed clips) gets its share of the minutes: epoch after epoch with loaders, steps,
-validations and checkpoints. Once a second it counts, over the run and its loader processes, the resident memory, the open
-files and the processes; DIR/<config>.csv keeps the counts. Memory leaves out the pages of files, as libraries, and counts
-a page that n processes share as 1/n in each. A line for each figure says how much it grew over the last two thirds of the
-time, by a straight line through the counts; exit code 1 where one grew by 2% or more. Linux only.
+validations and checkpoints. Once a second it counts, over the run and its loader processes, the resident memory, the
+open files and the processes; DIR/<config>.csv keeps the counts. Memory leaves out the pages of files, as libraries, and
+counts a page that n processes share as 1/n in each. A line for each figure says how much it grew over the last two
+thirds of the time, by a straight line through the counts; exit code 1 where one grew by 2% or more. Linux only.
 """
 
 import argparse
