@@ -1,6 +1,7 @@
 """Frame folders: one JPEG or PNG file a frame, decoded from bytes to uint8 tensors without PIL images."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -30,9 +31,10 @@ class FrameFolder(FrameSource):
         self._index_bias = index_bias
         self._listed_at = listed_at
 
-    def _decode(self, wanted: np.ndarray) -> Iterator[torch.Tensor]:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
         for index in wanted.tolist():
-            yield decode_image_file(self._folder / self._file_name(index), self._listed_at, missing=self._missing)
+            path = self._folder / self._file_name(index)
+            decode_image_file(path, self._listed_at, missing=self._missing, room=partial(room, index))
 
     def _frame_name(self, index: int) -> str:
         return f"frame {self._file_name(index)}"
@@ -52,12 +54,18 @@ class FrameFolder(FrameSource):
         )
 
 
-def decode_image_file(path: Path, listed_at: str = "", missing: Callable[[Path], str] | None = None) -> torch.Tensor:
+def decode_image_file(
+    path: Path,
+    listed_at: str = "",
+    missing: Callable[[Path], str] | None = None,
+    room: Callable[[int, int], torch.Tensor] | None = None,
+) -> torch.Tensor:
     """(H,W,3) uint8 RGB of a JPEG or PNG file, as `decode_image` gives it.
 
     Args:
         listed_at: "list:line" for messages.
         missing: path -> the message for a file that is not there.
+        room: as of `decode_image`.
 
     Raises:
         UserError: for a missing, empty, truncated or otherwise undecodable file.
@@ -69,4 +77,4 @@ def decode_image_file(path: Path, listed_at: str = "", missing: Callable[[Path],
         raise UserError(missing(path) if missing else f"{describe(path, listed_at)}: no such file") from None
     except OSError as error:
         raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None
-    return decode_image(data, describe(path, listed_at))
+    return decode_image(data, describe(path, listed_at), room)

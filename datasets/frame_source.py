@@ -4,7 +4,7 @@ Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
+from collections.abc import Callable
 
 import numpy as np
 import torch
@@ -31,27 +31,34 @@ class FrameSource(ABC):
         Raises:
             UserError: for a frame that is missing or cannot be decoded, or whose size differs from the clip's first.
         """
-        wanted, positions = np.unique(indices, return_inverse=True)
+        wanted, first, order = np.unique(indices, return_index=True, return_inverse=True)
         assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
+        place_of = dict(zip(wanted.tolist(), first.tolist()))
         frames = None
-        for order, (index, frame) in enumerate(zip(wanted.tolist(), self._decode(wanted), strict=True)):
+
+        def room(index: int, height: int, width: int) -> torch.Tensor:
+            nonlocal frames
             if frames is None:
-                frames = torch.empty((len(indices), *frame.shape), dtype=torch.uint8)
-            if frame.shape != frames.shape[1:]:
-                raise self._differing_size(index, frame.shape, frames.shape[1:])
-            for position in np.flatnonzero(positions == order).tolist():
-                frames[position] = frame
+                frames = torch.empty((len(indices), height, width, 3), dtype=torch.uint8)
+            if frames.shape[1:3] != (height, width):
+                raise self._differing_size(index, (height, width), frames.shape[1:3])
+            return frames[place_of[index]]
+
+        self._decode(wanted, room)
+        for position, place in enumerate(first[order].tolist()):
+            if position != place:
+                frames[position] = frames[place]
         return frames.permute(0, 3, 1, 2)
 
     @abstractmethod
-    def _decode(self, wanted: np.ndarray) -> Iterable[torch.Tensor]:
-        """(H,W,3) uint8 of each of the frames at `wanted`, which are distinct and ascending."""
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+        """Decodes the frames at `wanted`, which are distinct and ascending, each into `room(index, H, W)`, (H,W,3)."""
 
     def _frame_name(self, index: int) -> str:
         """How an error names a frame."""
         return f"frame {index}"
 
-    def _differing_size(self, index: int, size: torch.Size, first_size: torch.Size) -> UserError:
+    def _differing_size(self, index: int, size: tuple[int, int], first_size: tuple[int, int]) -> UserError:
         return UserError(
             f"{self.name}: {self._frame_name(index)} is {size[1]}x{size[0]}, other frames of the clip are "
             f"{first_size[1]}x{first_size[0]}; all frames of a video must have one size"

@@ -11,7 +11,7 @@ wanted), and to the packet of the last wanted frame, after which the decoder is 
 out, the video is decoded in sequence from its start, and errors are raised from there.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import av
@@ -110,11 +110,12 @@ class PyAVVideo(FrameSource):
             self.num_frames = sum(1 for _ in self._decode_from_start())
             self._decoder.flush_buffers()
 
-    def _decode(self, wanted: np.ndarray) -> Iterator[torch.Tensor]:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
         try:
             decoded = None if self._times is None else self._decode_wanted(wanted)
-            for frame in self._decode_in_sequence(wanted) if decoded is None else decoded:
-                yield self._to_rgb(frame)
+            for index, frame in zip(wanted.tolist(), decoded or self._decode_in_sequence(wanted), strict=True):
+                rgb = self._to_rgb(frame)
+                room(index, *rgb.shape[:2]).numpy()[:] = rgb
         except av.FFmpegError as error:
             raise self._unreadable(error) from None
 
@@ -166,12 +167,10 @@ class PyAVVideo(FrameSource):
             "decoder; encode the video again or take it off the list"
         )
 
-    def _to_rgb(self, frame: av.VideoFrame) -> torch.Tensor:
+    def _to_rgb(self, frame: av.VideoFrame) -> np.ndarray:
         """(H,W,3) uint8, upright. One reformatter for the clip: setting one up costs more than many conversions."""
         rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD).to_ndarray()
-        if frame.rotation:
-            rgb = np.rot90(rgb, round(frame.rotation / 90)).copy()  # both count counter-clockwise
-        return torch.from_numpy(rgb)
+        return np.rot90(rgb, round(frame.rotation / 90)) if frame.rotation else rgb  # both count counter-clockwise
 
     def _decode_from_start(self) -> Iterator[av.VideoFrame]:
         """All frames in output order."""

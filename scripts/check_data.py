@@ -86,7 +86,8 @@ def check_entry(data: dict, job: tuple[str, str, str, ListEntry]) -> dict:
 
 def start_worker() -> None:
     torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the pool
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the pool ...
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ... by this, whatever handler the process had that forked
 
 
 def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:

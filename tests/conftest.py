@@ -1,8 +1,20 @@
 """Fixtures that several rooms' tests share."""
 
+import signal
+
 import pytest
 
 from tests.stories.world import World, make_world
+from utils.stop import SIGNALS
+
+
+@pytest.fixture(autouse=True)
+def signal_handlers():
+    """Stories that are called in this process catch signals; the next test must not inherit that."""
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    yield
+    for number, handler in before.items():
+        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="session")

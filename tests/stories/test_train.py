@@ -15,21 +15,13 @@ from utils import keeper
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.hashing import content_hash
-from utils.stop import EXIT_REQUEUE, SIGNALS
+from utils.stop import EXIT_REQUEUE
 
 NUM_CLIPS = 3 * NUM_TRAIN
 
 
 def train(world, run_dir, *overrides, config=None):
     return call("train", "--config", config or world.config, f"logging.run_dir={run_dir}", *overrides)
-
-
-@pytest.fixture(autouse=True)
-def signal_handlers():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.fixture(scope="module")
