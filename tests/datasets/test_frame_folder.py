@@ -177,17 +177,35 @@ def test_the_deprecation_of_torchvisions_decoders_is_silent(tmp_path):
 
 
 @pytest.mark.parametrize("case", ["RGB.jpg", "CMYK.jpg", "L.jpg", "P.png", "RGBA.png"])
-def test_the_decoder_after_torchvisions_gives_the_same_pixels(tmp_path, monkeypatch, case):
+@pytest.mark.parametrize("subsampling", [0, 1, 2])
+def test_every_decoder_gives_the_same_pixels(tmp_path, monkeypatch, case, subsampling):
+    """What is installed must not change a clip: simplejpeg, else torchvision, else Pillow."""
     path = tmp_path / case
-    Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert(path.stem).save(path)
-    expected = decode_image_file(path)
-    monkeypatch.setattr(image_decoding, "_HAS_TORCHVISION_DECODER", False)
-    decoded = decode_image_file(path)
-    assert decoded.dtype == torch.uint8 and decoded.shape == (48, 64, 3)
-    assert (decoded.int() - expected.int()).abs().max() <= (2 if case == "CMYK.jpg" else 0)
+    image = Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert(path.stem)
+    image.save(path, **({"subsampling": subsampling} if path.suffix == ".jpg" else {}))
+    pixels = [decode_image_file(path)]
+    for absent, value in (("simplejpeg", None), ("_HAS_TORCHVISION_DECODER", False)):
+        monkeypatch.setattr(image_decoding, absent, value)
+        pixels.append(decode_image_file(path))
+    for other in pixels[1:]:
+        assert other.dtype == torch.uint8 and other.shape == (48, 64, 3)
+        assert (other.int() - pixels[0].int()).abs().max() <= (2 if case == "CMYK.jpg" else 0)
     path.write_bytes(path.read_bytes()[:400])
     with pytest.raises(UserError, match=f"{case}: cannot be decoded"):
         decode_image_file(path)
+
+
+def test_a_jpeg_is_decoded_by_simplejpeg_where_it_is_installed(tmp_path, monkeypatch):
+    simplejpeg = pytest.importorskip("simplejpeg")
+    write_frames(tmp_path / "v", 4)
+    calls = []
+    real = simplejpeg.decode_jpeg
+    monkeypatch.setattr(simplejpeg, "decode_jpeg", lambda *a, **k: calls.append(k["buffer"]) or real(*a, **k))
+    frames = opened(tmp_path, 4).read(np.array([2, 0, 2]))
+    # Straight into the clip's memory, each distinct frame once, at its first place.
+    begin, frame_bytes = frames.data_ptr(), 48 * 64 * 3
+    assert [buffer.ctypes.data - begin for buffer in calls] == [frame_bytes, 0]
+    assert torch.equal(frames[0], frames[2])
 
 
 def test_sixteen_bit_png_after_torchvision(tmp_path, monkeypatch):
