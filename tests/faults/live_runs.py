@@ -33,7 +33,7 @@ class LiveRun:
         path = self.run_dir / "metrics.jsonl"
         self.wait_until(lambda: path.exists() and path.read_text().count("\n") >= num_steps)
 
-    def wait_until(self, is_so: Callable[[], bool], timeout: float = 120) -> None:
+    def wait_until(self, is_so: Callable[[], bool], timeout: float = 240) -> None:
         started = time.monotonic()
         while not is_so():
             assert self.process.poll() is None, f"ended with {self.process.returncode}: {self.errors()}"
@@ -54,7 +54,7 @@ class LiveRun:
                 return pid
         raise AssertionError(f"no process of rank {number}")
 
-    def end(self, timeout: float = 120) -> int:
+    def end(self, timeout: float = 240) -> int:
         return self.process.wait(timeout)
 
     def errors(self) -> list[str]:

@@ -13,6 +13,7 @@ from utils.checkpoint import load_checkpoint
 from utils.stop import EXIT_REQUEUE, SIGNALS
 
 FOREVER = "solver.epochs=2000"
+pytestmark = pytest.mark.timeout(900)  # on a busy machine PyTorch alone takes a minute to start
 
 
 @pytest.fixture(autouse=True)
