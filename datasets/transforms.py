@@ -118,7 +118,7 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
         size: S.
 
     Returns:
-        (V,T,C,S,S) with V = clips * num_crops, the crops of a clip together.
+        (V,T,C,S,S) over channels-last memory, with V = clips * num_crops, the crops of a clip together.
     """
     height, width = frames.shape[-2:]
     assert height >= size and width >= size, f"crops of {size} from frames of {width}x{height}"
@@ -133,13 +133,13 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
         places = [(0, 2 * step_y), (4 * step_x, 2 * step_y), centre]
     else:
         places = [*corners, centre]
-    crops = []
+    # Cut with the channels last, as the frames lie in memory: copies of whole rows, not of single bytes.
+    pixels, crops = frames.movedim(-3, -1), []
     for left, top in places:
-        crop = frames[..., top : top + size, left : left + size]
-        crops += [crop, crop.flip(-1)] if num_crops == 10 else [crop]
-    if len(crops) == 1:
-        return crops[0]
-    return torch.stack(crops, dim=1).flatten(0, 1)
+        crop = pixels[..., top : top + size, left : left + size, :]
+        crops += [crop, crop.flip(-2)] if num_crops == 10 else [crop]
+    views = crops[0] if len(crops) == 1 else torch.stack(crops, dim=1).flatten(0, 1)
+    return views.movedim(-1, -3)
 
 
 def resize(frames: torch.Tensor, scale_size: int | tuple[int, int]) -> torch.Tensor:

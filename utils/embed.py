@@ -100,10 +100,15 @@ def _chunks_of_views(
     for clip in (clip for frames in videos for clip in frames.split(1)):
         views.extend(make_views(clip.to(device, non_blocking=True)))
         while len(views) >= clips_per_forward:
-            yield torch.stack(views[:clips_per_forward])
+            yield _stack(views[:clips_per_forward])
             views = views[clips_per_forward:]
     if views:
-        yield torch.stack(views)
+        yield _stack(views)
+
+
+def _stack(views: list[torch.Tensor]) -> torch.Tensor:
+    """(V,T,C,S,S) over channels-last memory, as the views lie in it."""
+    return torch.stack([view.movedim(-3, -1) for view in views]).movedim(-1, -3)
 
 
 def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_names: list[str]) -> None:
