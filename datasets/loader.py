@@ -4,6 +4,7 @@ A batch leaves its worker as one buffer in shared memory, whatever the shapes of
 while it is in flight, and a copy of its bytes where its memory layout is changed.
 """
 
+import gc
 import logging
 import math
 import multiprocessing
@@ -52,6 +53,7 @@ class ClipLoader:
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_pack,
+            worker_init_fn=_keep_memory_shared,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             multiprocessing_context="fork" if workers > 0 and fork else None,
@@ -104,6 +106,15 @@ class ClipLoader:
             "weight": numbers[2].to(torch.float32),
             "is_faulty": numbers[3].bool(),
         }
+
+
+def _keep_memory_shared(worker: int) -> None:
+    """Take what a worker has inherited out of its garbage collection.
+
+    A full collection writes to the header of every object, and each page written to is copied: a forked worker would
+    come to hold a second copy of all that the process had loaded, some minutes into the run (scripts/soak.py shows it).
+    """
+    gc.freeze()
 
 
 class _Fault:
