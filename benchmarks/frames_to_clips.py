@@ -111,7 +111,7 @@ def main() -> None:
         paths = [Path(folder) / entry.path / "img_00020.jpg" for entry in entries]
         decoding = {
             "Pillow": lambda n: Image.open(paths[n % len(paths)]).convert("RGB"),
-            "ours (libjpeg-turbo by torchvision)": lambda n: decode_image(files[n % len(files)], ""),
+            "ours (libjpeg-turbo by simplejpeg, where installed)": lambda n: decode_image(files[n % len(files)], ""),
         }
         seconds = interleaved(decoding, args.rounds, 40)
         print_table(["decoding one frame", "ms"], [[name, in_ms(times)] for name, times in seconds.items()])
