@@ -46,6 +46,7 @@ class ClipLoader:
         self.batches = batches
         self._stack = stack
         self._told: set[int] = set()
+        self._has_frozen = False
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader = DataLoader(
@@ -53,7 +54,6 @@ class ClipLoader:
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_pack,
-            worker_init_fn=_keep_memory_shared,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             multiprocessing_context="fork" if workers > 0 and fork else None,
@@ -68,6 +68,7 @@ class ClipLoader:
         self.batches.start(epoch, start_sample)
 
     def __iter__(self) -> Iterator[Batch]:
+        self._keep_memory_shared()
         try:
             for packed in self._loader:
                 if isinstance(packed, _Fault):
@@ -76,6 +77,17 @@ class ClipLoader:
                 yield self._unpack(packed)
         except (ConnectionError, EOFError) as error:  # a worker that dies may be noticed by the pipe first
             raise RuntimeError(f"DataLoader worker died ({error})") from error
+
+    def _keep_memory_shared(self) -> None:
+        """Before workers are forked: take what they inherit out of the garbage collection of all of them.
+
+        A full collection writes to the header of every object, and a shared page that is written to is copied: some
+        minutes into a run, each worker would hold its own copy of all that is loaded (scripts/soak.py shows it).
+        """
+        if self._loader.num_workers > 0 and not self._has_frozen:
+            self._has_frozen = True
+            gc.collect()
+            gc.freeze()
 
     def close(self) -> None:
         """Stop the workers now; the loader is not usable afterwards.
@@ -106,15 +118,6 @@ class ClipLoader:
             "weight": numbers[2].to(torch.float32),
             "is_faulty": numbers[3].bool(),
         }
-
-
-def _keep_memory_shared(worker: int) -> None:
-    """Take what a worker has inherited out of its garbage collection.
-
-    A full collection writes to the header of every object, and each page written to is copied: a forked worker would
-    come to hold a second copy of all that the process had loaded, some minutes into the run (scripts/soak.py shows it).
-    """
-    gc.freeze()
 
 
 class _Fault:
