@@ -8,7 +8,7 @@ import pytest
 
 REPO = Path(__file__).parents[1]
 ROOMS = ("clip", "datasets", "modules", "utils")
-STORIES = ("train", "test", "test_zeroshot", "predict")
+STORIES = ("train", "test", "test_zeroshot", "predict", "report", "app", "export")
 MAY_IMPORT = {
     "clip": {"clip"},
     "utils": {"utils"},
