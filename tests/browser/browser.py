@@ -1,0 +1,108 @@
+"""Debian's Chromium, driven by Playwright, for the tests of pages. It sees no network but what a test names."""
+
+import importlib.util
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+PHONE, DESKTOP = (390, 844), (1440, 900)
+"""Widths and heights in CSS pixels."""
+
+_FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+
+
+def chromium_path() -> str | None:
+    """The browser's program, None where there is none."""
+    return next((found for name in ("/usr/bin/chromium", "chromium") if (found := shutil.which(name))), None)
+
+
+def missing() -> str | None:
+    """Why there can be no browser here, None where there can."""
+    if importlib.util.find_spec("playwright") is None:
+        return "playwright is not installed (pip install playwright)"
+    return None if chromium_path() else "chromium is not installed (apt-get install chromium)"
+
+
+@contextmanager
+def open_browser() -> Iterator:
+    """A headless Chromium (playwright's `Browser`); skips the test where the browser or playwright is missing."""
+    if reason := missing():
+        pytest.skip(reason)
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium_path(), headless=True, args=list(_FLAGS))
+        try:
+            yield browser
+        finally:
+            browser.close()
+
+
+class Watched(NamedTuple):
+    """A page, and what went wrong on it so far.
+
+    Attributes:
+        page: playwright's `Page`.
+        errors: console errors and uncaught exceptions, one text each.
+        outside: addresses that it asked for and that were refused, for being neither local files nor named by the test.
+    """
+
+    page: object
+    errors: list[str]
+    outside: list[str]
+
+    def overflow(self) -> int:
+        """CSS pixels by which the document is wider than the window; 0: it fits."""
+        root = "document.documentElement"
+        return self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
+
+
+@contextmanager
+def watched_page(
+    browser, address: str | Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False, server: str | None = None
+) -> Iterator[Watched]:
+    """Open a page.
+
+    Args:
+        browser: of `open_browser`.
+        address: path of an HTML file, or an address that starts with `server`.
+        size: width and height of the window in CSS pixels.
+        dark: what the page is told of the user's preferred colours.
+        server: start of the addresses that may be asked for, as http://127.0.0.1:7860; all else on the network is
+            refused, and noted.
+    """
+    context = browser.new_context(
+        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
+    )
+    try:
+        errors: list[str] = []
+        outside: list[str] = []
+
+        def pass_or_refuse(route) -> None:
+            url = route.request.url
+            if url.startswith(("file:", "data:", "blob:")) or (server and url.startswith(server)):
+                route.continue_()
+            else:
+                outside.append(url)
+                route.abort()
+
+        context.route("**/*", pass_or_refuse)
+        page = context.new_page()
+        page.on("console", lambda message: errors.append(message.text) if message.type == "error" else None)
+        page.on("pageerror", lambda error: errors.append(str(error)))
+        page.goto(address.resolve().as_uri() if isinstance(address, Path) else address)
+        yield Watched(page, errors, outside)
+    finally:
+        context.close()
