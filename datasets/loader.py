@@ -4,6 +4,7 @@ A batch leaves its worker as one buffer in shared memory, whatever the shapes of
 while it is in flight, and a copy of its bytes where its memory layout is changed.
 """
 
+import atexit
 import gc
 import logging
 import math
@@ -88,6 +89,7 @@ class ClipLoader:
             self._has_frozen = True
             gc.collect()
             gc.freeze()
+            atexit.register(gc.unfreeze)  # else libraries would call at exit what stayed alive a leak
 
     def close(self) -> None:
         """Stop the workers now; the loader is not usable afterwards.
