@@ -1,0 +1,1 @@
+"""What report.py shows: figures of a table of embeddings, and the page that holds them."""
