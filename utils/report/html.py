@@ -109,7 +109,7 @@ def table(
 
 
 def _td(cell: Cell, is_number: bool, is_first: bool) -> Html:
-    value = None if cell.value is None else f"{cell.value:.6g}"
+    value = None if cell.value is None else f"{cell.value:.6g}".replace("inf", "Infinity")  # as JavaScript reads it
     is_long = isinstance(cell.shown, str) and len(cell.shown) > 24
     name = "number" if is_number else "long" if is_long else None
     if is_first and not is_number:

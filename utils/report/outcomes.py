@@ -47,11 +47,10 @@ def outcomes_of(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
     predicted = np.full(len(labels), -1)
     confidence, label_probability = (np.full(len(labels), np.nan, dtype=np.float32) for _ in range(2))
     probabilities = softmax(logits[is_readable])
-    predicted[is_readable] = probabilities.argmax(axis=1)
+    predicted[is_readable] = logits[is_readable].argmax(axis=1)  # of equal ones the lower class, as `is_in_top` says
     confidence[is_readable] = probabilities.max(axis=1)
     label_probability[is_readable] = probabilities[np.arange(len(probabilities)), labels[is_readable]]
     top1, top5 = (is_in_top(logits, labels, k) for k in (1, 5))
-    predicted[top1] = labels[top1]  # of equal probabilities softmax may have rounded, is_in_top decides
     return Outcomes(labels, predicted, confidence, label_probability, top1, top5)
 
 

@@ -95,7 +95,7 @@ def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
     rows = []
     for test in run.tests:
         found = figures(test.outcomes)
-        half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot else None
+        half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot and len(test.text) > 1 else None
         rows.append(
             [
                 test.name,
