@@ -221,8 +221,14 @@ def _value_of(tree: dict[str, Any], key: str) -> Any:
     return tree
 
 
+def override(key: str, value: Any) -> str:
+    """`key=value` as a command line takes it: a text as it is, anything else as YAML."""
+    is_text = dotted_keys()[key].annotation is str
+    return f"{key}={value if is_text else shown_value(value)}"
+
+
 def shown_value(value: Any) -> str:
-    """A config value as YAML in one line, as `key=value` takes it."""
+    """A config value as YAML in one line."""
     text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
     return text.strip().removesuffix("...").strip()
 
@@ -245,7 +251,7 @@ def commands(run: Run, test: TestResult) -> dict[str, str]:
     changed = changed_keys(test.scores["config"], base)
     # What only a training reads has no say in a test.
     words += [
-        f"{key}={shown_value(value)}"
+        override(key, value)
         for key, (value, _) in changed.items()
         if key.startswith(("data.", "network.")) and not key.startswith("data.train_")
     ]
