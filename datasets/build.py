@@ -17,6 +17,7 @@ from datasets.transforms import (
     something_scale_for,
 )
 from datasets.video_dataset import FrameChooser, VideoDataset
+from datasets.windows import WindowReader
 from utils.errors import UserError
 
 __all__ = [
@@ -24,6 +25,7 @@ __all__ = [
     "TrainEntries",
     "build_eval_loader",
     "build_train_loader",
+    "build_window_reader",
     "plan_epoch",
     "read_entries",
     "read_test_lists",
@@ -154,6 +156,14 @@ def build_eval_loader(
     # As many clips in a batch whatever the clips of a video: so memory stays the same.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return ClipLoader(dataset, batches, workers=data.workers, stack=False)
+
+
+def build_window_reader(cfg) -> WindowReader:
+    """What reads videos for a prediction: the test's frames and pixels, one view. Raises UserError without decoder."""
+    data = cfg.data
+    check_decoder(data.decoder)
+    choose = FrameChooser("test", data.num_segments, data.seg_length, data.dense)
+    return WindowReader(choose, EvalTransform(_scale_size(cfg), data.input_size), data.decoder)
 
 
 def _opener(cfg, root: str, list_path: str) -> partial:

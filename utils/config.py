@@ -51,19 +51,18 @@ class Loaded(NamedTuple):
     warnings: list[str]
 
 
-def load_config(path: str | Path, overrides: list[str] = (), purpose: Purpose = "train") -> Loaded:
+def load_config(path: str | Path | None, overrides: list[str] = (), purpose: Purpose = "train") -> Loaded:
     """Read, override and check a config.
 
     Args:
-        path: YAML file.
+        path: YAML file; None: every key at its default.
         overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML.
         purpose: what the config will be used for; a test does not need a training list.
 
     Raises:
         UserError: with every fault of file and overrides, one a line.
     """
-    path = Path(path)
-    tree, lines = _read_yaml(path)
+    tree, lines = ({}, {}) if path is None else _read_yaml(Path(path))
     faults: list[str] = []
     places = {name: f"{path}:{line}: " for name, line in lines.items()}
     for text in overrides:
@@ -76,7 +75,7 @@ def load_config(path: str | Path, overrides: list[str] = (), purpose: Purpose = 
     config, bad_keys = _validate(tree, faults, places)
     for rule in RULES:
         if purpose in rule.purposes and not bad_keys.intersection(rule.keys) and rule.broken(config):
-            place = next((places[k] for k in rule.keys if k in places), f"{path}: ")
+            place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
             faults.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
     if faults:
         count = f"{len(faults)} faults in the config:\n  " if len(faults) > 1 else ""

@@ -1,0 +1,103 @@
+"""What users name: videos by file, folder or pattern, cameras and streams; classes by name or file."""
+
+import glob
+import os
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from datasets.lists import read_labels
+from utils.errors import UserError
+
+# fmt: off
+VIDEO_SUFFIXES = frozenset((
+    ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp",
+    ".ogv", ".vob", ".gif",
+))
+# fmt: on
+IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*/)")  # more than one letter, as Windows' drives have
+
+
+def is_live(source: str | Path | int) -> bool:
+    """Whether `source` is a camera's number or a URL, which have no length that is known beforehand."""
+    text = str(source)
+    if isinstance(source, Path):
+        return False
+    return isinstance(source, int) or bool(_URL.match(text)) or (text.isdecimal() and not Path(text).exists())
+
+
+def expand_inputs(names: Sequence[str | Path]) -> list[str]:
+    """Videos, folders of frames and live sources, in the order of `names`, those of a folder or pattern sorted.
+
+    Args:
+        names: files; folders of frames, or of videos and folders of frames at any depth; patterns such as `a/*.mp4`;
+            URLs and cameras' numbers. A file that is not there is left in: reading it is the error.
+
+    Raises:
+        UserError: a folder without videos, a pattern that nothing matches.
+    """
+    found: list[str] = []
+    for name in map(str, names):
+        if is_live(name):
+            found.append(name)
+        elif Path(name).is_dir():
+            found += _videos_in(Path(name))
+        elif any(sign in name for sign in "*?[") and not Path(name).exists():
+            matches = sorted(glob.glob(name, recursive=True), key=natural_key)  # noqa: PTH207 (any pattern)
+            if not matches:
+                raise UserError(f"{name}: no file matches")
+            for match in matches:
+                found += _videos_in(Path(match)) if Path(match).is_dir() else [match]
+        else:
+            found.append(name)
+    return found
+
+
+def list_frames(folder: Path) -> list[Path]:
+    """The images of a folder in the order of the numbers in their names. Raises UserError where there is none."""
+    images = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    paths = sorted(images, key=lambda path: natural_key(path.name))
+    if not paths:
+        raise UserError(f"{folder}: no JPEG or PNG images in the folder")
+    return paths
+
+
+def natural_key(name: str) -> list:
+    """Sorts `frame10` after `frame9`."""
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
+
+
+def read_class_names(classes: str | Sequence[str] | None) -> list[str] | None:
+    """Class names from a list, from text with commas between them, or from a CSV `id,name`; None stays None.
+
+    Raises:
+        UserError: no name among them, one twice, a fault in the file.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, str) and classes.lower().endswith(".csv"):
+        return read_labels(classes)
+    names = [name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes)]
+    names = [name for name in names if name]
+    if not names:
+        raise UserError("classes: none is given; write them with commas between, or name a CSV file (id,name)")
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if twice:
+        raise UserError(f"classes: {', '.join(twice[:4])} is given twice")
+    return names
+
+
+def _videos_in(folder: Path) -> list[str]:
+    """A folder of frames itself, else the videos and folders of frames below it, sorted."""
+    found = []
+    for place, folders, files in os.walk(folder):
+        suffixes = {Path(name).suffix.lower() for name in files}
+        if suffixes & IMAGE_SUFFIXES and not suffixes & VIDEO_SUFFIXES:
+            found.append(place)
+            folders.clear()
+        else:
+            found += [str(Path(place) / name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+    if not found:
+        raise UserError(f"{folder}: neither videos nor images in it")
+    return sorted(found, key=natural_key)

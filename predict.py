@@ -1,0 +1,261 @@
+"""Names what happens in videos: files, folders, cameras or streams; by a video checkpoint or by plain CLIP.
+
+From Python, in three lines:
+
+    from predict import load
+    predictor = load("CONFIG.yaml", "W.pt", classes=["riding a bike", "cooking"])
+    print(predictor("video.mp4"))
+"""
+
+import argparse
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import re
+import sys
+from pathlib import Path
+
+from utils.cli import EXIT_USER_ERROR, run_story
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import write_text_atomic
+
+OVERRIDE = re.compile(r"(data|network|solver|logging)\.[\w.]+=|seed=")
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; key=value too")
+    parser.add_argument("--config", metavar="YAML", help="the model's recipe (default: every key at its default)")
+    parser.add_argument("--weights", metavar="FILE", help="a video checkpoint (default: plain CLIP, mean of frames)")
+    parser.add_argument("--classes", metavar="NAMES", help="'riding a bike, cooking' or a CSV (default: the config's)")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
+    parser.add_argument("--threshold", type=float, default=0, metavar="P", help="below this probability: unknown")
+    parser.add_argument("--window", type=float, metavar="S", help="seconds of a window; 0: one clip a video")
+    parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: half a window)")
+    parser.add_argument("--fps", type=float, default=25, help="frames a second of folders of frames (default 25)")
+    parser.add_argument("--camera", type=int, metavar="N", help="a camera by its number")
+    parser.add_argument("--seconds", type=float, metavar="S", help="cameras and streams: end after so long")
+    parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to the standard output, alone")
+    parser.add_argument("--csv", metavar="FILE", help="write a line a window as CSV; -: to the standard output, alone")
+    parser.add_argument("--pictures", metavar="DIR", help="film strip of each video, and a timeline of long ones")
+    parser.add_argument("--quiet", action="store_true", help="print only results, warnings and errors")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_intermixed_args(arguments)
+
+
+def check_arguments(args) -> tuple[list[str], list[str]]:
+    """Sources and config overrides among the positional arguments."""
+    overrides = [text for text in args.videos if OVERRIDE.match(text)]
+    sources = [text for text in args.videos if not OVERRIDE.match(text)]
+    sources += [] if args.camera is None else [str(args.camera)]
+    if not sources:
+        raise UserError("no video; give files, folders, patterns or a URL, or --camera 0")
+    if args.json == args.csv == "-":
+        raise UserError("--json - and --csv -: both want the standard output; write one to a file")
+    if args.top < 1:
+        raise UserError(f"--top {args.top}: must be 1 or more")
+    if not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
+    if args.fps <= 0:
+        raise UserError(f"--fps {args.fps:g}: must be above 0")
+    return sources, overrides
+
+
+class VideoPredictor:
+    """What `load` returns: call it with a video.
+
+    Attributes:
+        predictor: the model and its classes (modules.predictor).
+        reader: what cuts videos into clips (datasets.windows).
+    """
+
+    def __init__(self, predictor, reader):
+        self.predictor, self.reader = predictor, reader
+
+    def __call__(
+        self, video, window: float | None = None, stride: float | None = None, threshold: float = 0.0, fps: float = 25
+    ):
+        """The `utils.timeline.VideoPrediction` of a file, a folder of frames, or a stream that ends.
+
+        Args:
+            window, stride: seconds; as `datasets.windows.WindowReader.windows` explains.
+            threshold: below it the best class is `unknown`.
+            fps: frames a second of a folder of frames.
+
+        Raises:
+            UserError: the video is missing or damaged.
+        """
+        windows = self.reader.windows(video, window, stride, fps=fps)
+        return self.predictor.predict(windows, str(video), threshold)
+
+    def with_classes(self, classes) -> "VideoPredictor":
+        """The same model for other classes: names, text with commas, or a CSV."""
+        from datasets.video_inputs import read_class_names
+
+        return VideoPredictor(self.predictor.with_classes(read_class_names(classes)), self.reader)
+
+
+def load(config=None, weights=None, classes=None, overrides=(), device=None) -> VideoPredictor:
+    """A model ready to name what happens in videos.
+
+    Args:
+        config: YAML file; None: every key at its default (CLIP ViT-B/32, 8 frames).
+        weights: video checkpoint; None: plain CLIP, the mean of its frame embeddings.
+        classes: list of names, text with commas between, or a CSV `id,name`; None: the config's label_list, else the
+            checkpoint's own classes.
+        overrides: config keys, as ["data.num_segments=16"].
+        device: None: the first GPU, else the CPU.
+
+    Raises:
+        UserError: whatever is wrong with config, weights or classes.
+    """
+    cfg = load_config(config, list(overrides), "predict").config
+    # The heavy rooms come after the config's check, so that a typo answers at once.
+    from datasets.build import build_window_reader
+    from datasets.lists import read_labels
+    from datasets.video_inputs import read_class_names
+    from modules.predictor import load_predictor
+
+    names = read_class_names(classes)
+    if names is None and cfg.data.label_list:
+        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    reader = build_window_reader(cfg)
+    return VideoPredictor(load_predictor(cfg, weights, names, device=device), reader)
+
+
+def main(args) -> int:
+    sources, overrides = check_arguments(args)
+
+    import logging
+
+    from tqdm import tqdm
+
+    from datasets.video_inputs import expand_inputs, is_live
+    from modules.predictor import collect
+
+    # ---- inputs and model; what is said of them goes to stderr, results to stdout
+    sources = expand_inputs(sources)
+    logging.basicConfig(
+        level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+    )
+    log = logging.getLogger()
+    loaded = load(args.config, args.weights, args.classes, overrides)
+    predictor, reader = loaded.predictor, loaded.reader
+    log.info("%s; %d classes, %s", predictor.description, len(predictor.class_names), predictor.precision)
+
+    # ---- each source: windows, their probabilities, the result
+    predictions, errors, taken = [], {}, set()
+    for source in sources:
+        try:
+            if is_live(source):
+                windows = reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
+                stream = follow(predictor.stream(windows), source, predictor.class_names, args, errors)
+                prediction = collect(stream, source, predictor.class_names, args.threshold)
+            else:
+                total = reader.num_windows(source, args.window, args.stride, fps=args.fps)
+                windows = reader.windows(source, args.window, args.stride, fps=args.fps)
+                hidden = True if args.quiet else None  # None: where stderr is no terminal
+                with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
+                    prediction = predictor.predict(bar, source, args.threshold)
+        except UserError as error:
+            if args.debug:
+                raise
+            tell(error, source, errors)
+            continue
+        if is_tabular(args):
+            print(prediction.describe(args.top), end="\n\n", flush=True)
+        if args.pictures:
+            for path in draw_pictures(Path(args.pictures), prediction, args.top, taken):
+                log.info("picture: %s", path)
+        predictions.append(dataclasses.replace(prediction, clips=()))  # they are what fills the memory
+
+    # ---- files
+    write_results(args, predictor, predictions, errors)
+    if errors and len(sources) > 1:
+        print(f"{len(errors)} of {len(sources)} could not be read", file=sys.stderr)
+    return EXIT_USER_ERROR if errors else 0
+
+
+def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
+    """Note and print what is wrong with a source; the first fault of each."""
+    if source not in errors:
+        errors[source] = str(error)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def is_tabular(args) -> bool:
+    """Whether the standard output is for people, not for a program that reads JSON or CSV."""
+    return "-" not in (args.json, args.csv)
+
+
+def follow(stream, source: str, names: list[str], args, errors: dict[str, str]):
+    """Passes on the windows of a camera or URL and prints a line each, until it ends, breaks off, or Ctrl-C."""
+    from modules.predictor import collect
+    from utils.timeline import UNKNOWN, clock
+
+    try:
+        for window, probabilities in stream:
+            yield window, probabilities  # before the line, so that Ctrl-C after a line does not lose it
+            if is_tabular(args):
+                one = collect([(window, probabilities)], source, names, args.threshold)
+                unknown = f"{UNKNOWN}: " if one.verdict()[0] == UNKNOWN else ""
+                best = ", ".join(f"{name} {probability:.2f}" for name, probability in one.top(args.top))
+                print(f"{clock(window.start)} - {clock(window.end)}  {unknown}{best}", flush=True)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    except UserError as error:
+        tell(error, source, errors)
+
+
+def write_results(args, predictor, predictions: list, errors: dict) -> None:
+    """JSON and CSV, to files or to the standard output."""
+    from utils.timeline import csv_header
+
+    if args.json:
+        content = {
+            "model": predictor.description,
+            "classes": predictor.class_names,
+            "threshold": args.threshold,
+            "videos": [prediction.to_dict(args.top) for prediction in predictions],
+            "errors": [{"video": video, "error": error} for video, error in errors.items()],
+        }
+        _write(args.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+    if args.csv:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(csv_header(len(predictor.class_names), args.top))
+        for prediction in predictions:
+            writer.writerows(prediction.rows(args.top))
+        _write(args.csv, text.getvalue())
+
+
+def _write(target: str, text: str) -> None:
+    if target == "-":
+        print(text, end="", flush=True)
+    else:
+        write_text_atomic(target, text)
+
+
+def draw_pictures(folder: Path, prediction, k: int, taken: set[str]) -> list[Path]:
+    """`NAME.strip.png`, and `NAME.timeline.png` where there are several windows; a name in `taken` gets a number."""
+    from utils.pictures import draw_strips, draw_timeline
+
+    stem = name = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[-80:] or "video"
+    for number in itertools.count(2):
+        if name not in taken:
+            break
+        name = f"{stem}_{number}"
+    taken.add(name)
+    written = [folder / f"{name}.strip.png"]
+    draw_strips(written[0], prediction, k)
+    if len(prediction.spans) > 1:
+        written.append(folder / f"{name}.timeline.png")
+        draw_timeline(written[1], prediction)
+    return written
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))

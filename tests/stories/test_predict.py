@@ -1,0 +1,164 @@
+"""predict.py by its command line: the figures of test.py, result files, a bad file among good ones, streams."""
+
+import csv
+import importlib.util
+import itertools
+import json
+import re
+
+import pytest
+from PIL import Image
+
+from datasets.windows import WindowReader
+from tests.datasets.helpers import write_video
+from tests.stories.world import CLASSES, REPO, World, call
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def trained(world: World, tmp_path_factory):
+    """A checkpoint of the tiny world."""
+    out = tmp_path_factory.mktemp("predict")
+    assert call("train", "--config", world.config, f"logging.run_dir={out}") == 0
+    return out / "last_model.pt"
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    write_video(path, 100, size=(36, 48))  # 4 seconds
+    return path
+
+
+@pytest.mark.parametrize("kind", ["frames", "videos"])
+def test_probabilities_equal_those_of_test_py(world, trained, tmp_path, kind):
+    config = world.config if kind == "frames" else world.video_config
+    assert call("test", "--config", config, "--weights", trained, "--out", tmp_path / "test") == 0
+    with (tmp_path / "test" / "predictions.csv").open() as file:
+        tested = {row["path"]: row for row in csv.DictReader(file)}
+    out = tmp_path / "out.json"
+    videos = [world.root / kind / path for path in tested]
+    assert call("predict", *videos, "--config", config, "--weights", trained, "--json", out, "--quiet") == 0
+    for video, path in zip(json.loads(out.read_text())["videos"], tested, strict=True):
+        assert video["video"].endswith(path)
+        for rank, best in enumerate(video["top"], start=1):
+            assert best["class"] == tested[path][f"top{rank}"]
+            assert best["probability"] == pytest.approx(float(tested[path][f"prob{rank}"]), abs=1e-5)
+
+
+def test_every_result_of_a_long_video(world, trained, long_video, tmp_path, capsys):
+    code = call(
+        "predict", long_video, "--config", world.config, "--weights", trained, "--classes", "juggling, a b,c",
+        "--window", 1, "--stride", 0.5, "--threshold", 0.2, "--top", 2,
+        "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures",
+    )  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"from +to +class +probability", printed)
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["classes"] == ["juggling", "a b", "c"] and content["errors"] == []
+    (video,) = content["videos"]
+    assert len(video["top"]) == 2 and len(video["windows"]) == 7
+    assert video["segments"][0]["start"] == 0 and video["segments"][-1]["end"] == 4
+    assert [a["end"] for a in video["segments"][:-1]] == [b["start"] for b in video["segments"][1:]]
+    with (tmp_path / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["start"] for row in rows] == [f"{i / 2:.3f}" for i in range(7)] and "prob2" in rows[0]
+    for name in ("long.strip.png", "long.timeline.png"):
+        with Image.open(tmp_path / "pictures" / name) as image:
+            image.load()
+
+
+def test_a_bad_file_is_one_line_and_the_others_are_done(world, tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_text("no video")
+    good = world.root / "videos" / "val_0_0.mp4"
+    out = tmp_path / "r.json"
+    code = call("predict", tmp_path / "bad.mp4", good, "--config", world.config, "--json", out)
+    printed = capsys.readouterr()
+    assert code == 2
+    assert [line for line in printed.err.splitlines() if line.startswith("error: ")][0].count("bad.mp4") == 1
+    assert str(good) in printed.out and CLASSES[0] in printed.out  # the config's own classes
+    content = json.loads(out.read_text())
+    assert len(content["videos"]) == 1 and content["errors"][0]["video"].endswith("bad.mp4")
+
+
+def test_quiet_json_on_the_standard_output_is_json_alone(world, capsys):
+    good = world.root / "videos" / "val_0_0.mp4"
+    assert call("predict", good, "--config", world.config, "--classes", "a,b", "--json", "-", "--quiet") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["classes"] == ["a", "b"]
+    assert printed.err == ""
+
+
+def test_plain_clip_says_so(world, capsys):
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
+    assert "plain CLIP" in capsys.readouterr().err
+
+
+def test_equal_names_get_pictures_of_their_own(world, tmp_path):
+    folders = [world.root / "frames" / "val_0_0", world.root / "videos" / "val_0_0.mp4"]
+    assert call("predict", *folders, "--config", world.config, "--pictures", tmp_path, "--quiet") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["val_0_0.strip.png", "val_0_0_2.strip.png"]
+
+
+def test_a_stream_prints_a_line_each_stride_and_ends_by_seconds(world, long_video, capsys):
+    options = ["--config", world.config, "--window", 1, "--stride", 1, "--seconds", 3, "--top", 1]
+    assert call("predict", f"file:{long_video}", *options) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if re.match(r"0:0\d\.0 - 0:0\d\.0  \w", line)]
+    assert [line.split()[0] for line in lines] == ["0:00.0", "0:01.0", "0:02.0"]
+
+
+def test_ctrl_c_ends_a_stream_with_its_results(world, long_video, tmp_path, monkeypatch, capsys):
+    windows = WindowReader.windows
+
+    def interrupted(self, *arguments, **options):
+        yield from itertools.islice(windows(self, *arguments, **options), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WindowReader, "windows", interrupted)
+    options = ["--config", world.config, "--window", 1, "--json", tmp_path / "r.json"]
+    assert call("predict", f"file:{long_video}", *options) == 0
+    assert "stopped" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "r.json").read_text())["videos"][0]["windows"]) == 2
+
+
+def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_video, tmp_path, monkeypatch, capsys):
+    windows = WindowReader.windows
+
+    def broken(self, *arguments, **options):
+        yield from itertools.islice(windows(self, *arguments, **options), 2)
+        raise UserError("rtsp://x: the stream broke off (timeout)")
+
+    monkeypatch.setattr(WindowReader, "windows", broken)
+    options = ["--config", world.config, "--window", 1, "--json", tmp_path / "r.json"]
+    assert call("predict", f"file:{long_video}", *options) == 2
+    assert capsys.readouterr().err.count("broke off") == 1
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert len(content["videos"][0]["windows"]) == 2 and len(content["errors"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no video"),
+        (["a.mp4", "--top", "0"], "--top 0"),
+        (["a.mp4", "--threshold", "2"], "--threshold 2"),
+        (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
+        (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
+        (["*.nothing"], "no file matches"),
+    ],
+)
+def test_mistakes_are_one_line(world, arguments, message, capsys):
+    assert call("predict", *arguments, "--config", world.config) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_three_lines_of_python(world, trained):
+    spec = importlib.util.spec_from_file_location("story_predict", REPO / "predict.py")
+    predict = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(predict)
+    predictor = predict.load(world.config, trained, classes=["juggling", "cooking"])
+    result = predictor(world.root / "videos" / "val_0_0.mp4")
+    assert "juggling" in str(result) and len(result.top(5)) == 2 and len(result.segments) == 1
+    assert predictor.with_classes("a, b, c")(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]
