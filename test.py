@@ -42,11 +42,11 @@ def main(args) -> None:
     from utils import distributed, metrics, protocols, results
     from utils.embed import save_table
     from utils.hashing import file_hash
-    from utils.runlog import open_log
+    from utils.runlog import RESULT, open_log
 
     # ---- process and log
     process = distributed.start()
-    log = open_log(process, config_warnings)
+    log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
     out = Path(args.out or Path(args.weights).parent / f"test_{Path(args.config).stem}_{views}")
@@ -108,11 +108,12 @@ def main(args) -> None:
         precision=precision,
         config=cfg.model_dump(),
     )
-    log.info("%s", scores.describe())
+    log.log(RESULT, "%s", scores.describe())
     if num_missing:
         log.warning("WARNING: %d of them could not be read and count as wrong", num_missing)
     if average_precisions:
-        log.info(
+        log.log(
+            RESULT,
             "mAP %.2f%% (ranked as published, by softmax applied twice: %.2f%%)",
             average_precisions["map"],
             average_precisions["map_published_ranking"],

@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from utils.cli import run_story
+from utils.cli import add_output_options, run_story
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -23,7 +23,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a clip (default 1)")
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of a video (default 1)")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -53,10 +53,10 @@ def main(args) -> int:
     from utils import distributed, metrics, protocols, results
     from utils.embed import load_table, save_table
     from utils.hashing import file_hash
-    from utils.runlog import open_log
+    from utils.runlog import RESULT, open_log
 
     process = distributed.start()
-    log = open_log(process, [w for _, warnings in loaded for w in warnings])
+    log = open_log(process, [w for _, warnings in loaded for w in warnings], quiet=args.quiet, plain=args.plain)
     beside = Path(args.weights or args.reuse[0]).parent
     out = Path(args.out or beside / f"zeroshot_{'+'.join(Path(c).stem for c in args.config)}")
     summaries = {}
@@ -115,7 +115,7 @@ def main(args) -> int:
         return 0
 
     # ---- the figures
-    log.info("%s", results.format_table(results.zero_shot_rows(summaries)))
+    log.log(RESULT, "%s", results.format_table(results.zero_shot_rows(summaries)))
     source = (
         {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
     )

@@ -5,7 +5,7 @@ import sys
 from utils.cli import config_parser, run_story
 from utils.config import load_config
 from utils.errors import UserError
-from utils.stop import StopRequest
+from utils.stop import Stopped, StopRequest, requeue_code
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -26,11 +26,13 @@ def main(args) -> int:
 
     from datasets.build import build_eval_loader, build_train_loader, read_train_entries
     from datasets.check import read_samples
+    from datasets.frame_cache import cached_loaders, nothing_to_cut
     from datasets.lists import read_labels
     from datasets.transforms import make_views
     from modules.build import build_model_and_text
     from modules.build_training import build_trainer, parameter_groups
     from modules.checkpoint_layout import load_video_weights
+    from modules.frozen_tower import frame_encoder, tower_key
     from modules.plan import describe_plan
     from modules.resume import find_checkpoint, restore_run, run_state
     from modules.training import Progress
@@ -39,14 +41,15 @@ def main(args) -> int:
     from utils.checkpoint import load_checkpoint
     from utils.config import dump_config
     from utils.keeper import CheckpointKeeper
-    from utils.meter import TrainingMeter
+    from utils.metrics import Scores
     from utils.optim import describe_groups
     from utils.precision import resolve_precision
-    from utils.runlog import MetricsWriter, log_to_file, open_log
+    from utils.run_summary import describe_run
+    from utils.runlog import RESULT, MetricsWriter, log_to_file, open_log
 
     # ---- process, log, name of the run folder
     process = distributed.start(cfg.solver.process_timeout_minutes)
-    log = open_log(process, config_warnings)
+    log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
     run_dir = distributed.share_from_main(run_dir, process)
 
@@ -77,59 +80,79 @@ def main(args) -> int:
     progress = Progress(epoch=cfg.solver.start_epoch)
     found = find_checkpoint(cfg.resume, run_dir)
     if found is not None:
-        progress = restore_run(*found, model, trainer.optimizer, trainer.scaler, len(train_loader))
+        progress = restore_run(*found, model, trainer, len(train_loader))
         log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
     if process.is_main:
         rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
         log_to_file(run_dir / "log.txt")
-    metrics = MetricsWriter(run_dir, process, cfg.logging.tensorboard, progress.step, progress.consumed_clips > 0)
+    metrics = MetricsWriter(run_dir, process, cfg, progress.step, progress.consumed_clips > 0)
     keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every)
     crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
-    check_scores = partial(validate, model, text, val_loader, crop, cfg.data.batch_size, process, precision)
+    if cfg.data.cached_draws:
+        encode, key = frame_encoder(model, process, precision), tower_key(cfg, model, precision)
+        train_loader, val_loader = cached_loaders(cfg, process, train_loader, val_loader, encode, key, stop.is_asked)
+        crop = nothing_to_cut
 
-    def save(is_best: bool = False) -> bool:
-        if not process.is_main:
-            return True
-        state = run_state(model, trainer.optimizer, trainer.scaler, progress, names, dump_config(cfg))
-        return keeper.save(state, is_best)
+    def save(is_best: bool = False) -> None:
+        if process.is_main:
+            with trainer.kept_weights():
+                keeper.save(run_state(model, trainer, progress, names, dump_config(cfg)), is_best)
+
+    def check_scores() -> Scores:
+        with trainer.kept_weights():
+            return validate(model, text, val_loader, crop, cfg.data.batch_size, process, precision, stop.is_asked)
 
     # ---- train
     if cfg.solver.evaluate:
-        log.info("validation: %s", check_scores().describe())
+        log.log(RESULT, "validation: %s", check_scores().describe())
         return 0
-    is_saved = True
-    while progress.epoch < cfg.solver.epochs:
-        meter = TrainingMeter(cfg, process, metrics, len(train_loader), progress.epoch)
-        for record in trainer.run_epoch(train_loader, progress, settle_after=keeper.is_due):
-            meter.show(record)
-            if record.step == progress.step and keeper.is_due(progress.step):
-                save()
-        meter.close()
-        if meter.is_stopped:
-            save()
-            log.info("asked to stop: saved after step %d; resume=auto goes on", progress.step)
-            distributed.stop()
-            return stop.exit_code()
-        progress.epoch, progress.consumed_clips = progress.epoch + 1, 0
-        is_best = False
-        if progress.epoch % cfg.logging.eval_freq == 0 or progress.epoch == cfg.solver.epochs:
-            scores = check_scores()
-            is_best = scores.top1 > progress.best_top1
-            progress.best_top1 = max(scores.top1, progress.best_top1)
-            log.info("epoch %d validation: %s", progress.epoch, scores.describe())
-            metrics.write("val", progress.step, epoch=progress.epoch, **scores._asdict())
-        is_saved = save(is_best)
+    is_finished = fit(cfg, trainer, progress, train_loader, process, metrics, keeper.is_due, save, check_scores)
 
     # ---- end
     metrics.close()
-    stop.close()
     distributed.stop()
-    if not is_saved:
+    if not is_finished:
+        log.info("asked to stop: saved after step %d; resume=auto goes on", progress.step)
+        return requeue_code()
+    stop.close()
+    if keeper.has_failed:
         raise UserError(
             f"{run_dir}: the last checkpoint could not be written; make room and run again with resume=auto"
         )
+    if process.is_main:
+        log.log(RESULT, "%s", describe_run(metrics.records()))
     log.info("%s", rundir.describe_end(run_dir, progress.best_top1))
     return 0
+
+
+def fit(cfg, trainer, progress, loader, process, metrics, is_save_due, save, check_scores) -> bool:
+    """All epochs from `progress` on; False where some process was asked to stop before the end. All is saved."""
+    from utils.meter import TrainingMeter
+
+    while progress.epoch < cfg.solver.epochs:
+        loader.start_epoch(progress.epoch, progress.consumed_clips)
+        meter = TrainingMeter(cfg, process, metrics, len(loader), len(loader.dataset), progress.epoch)
+        for record in trainer.run_epoch(loader, progress, settle_after=is_save_due):
+            meter.show(record)
+            if record.step == progress.step and is_save_due(progress.step):
+                save()
+        meter.close()
+        is_stopped, is_best, num_epochs = meter.is_stopped, False, progress.epoch + 1
+        if not is_stopped and (num_epochs % cfg.logging.eval_freq == 0 or num_epochs == cfg.solver.epochs):
+            try:
+                scores = check_scores()
+            except Stopped:
+                is_stopped = True  # the epoch's steps are saved; going on begins with its validation
+            else:
+                is_best = scores.top1 > progress.best_top1
+                progress.best_top1 = max(scores.top1, progress.best_top1)
+                meter.show_validation(num_epochs, progress.step, scores)
+        if not is_stopped:
+            progress.epoch, progress.consumed_clips = num_epochs, 0
+        save(is_best)
+        if is_stopped:
+            return False
+    return True
 
 
 if __name__ == "__main__":

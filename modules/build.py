@@ -101,6 +101,7 @@ def build_model(
         cfg.data.num_segments if network.joint_st else None,
         network.drop_out,
         network.emb_dropout,
+        network.patch_dropout,
     )
     classifier = _build_text_side(network, clip_model, names, text)
     reads_text = isinstance(classifier, (TrainedText, LearnedContext))

@@ -1,5 +1,8 @@
 """The trainer that a config asks for."""
 
+import importlib.util
+import os
+import shutil
 from collections.abc import Callable
 
 import torch
@@ -9,7 +12,9 @@ from torch.nn.parallel import DistributedDataParallel
 from modules.losses import contrastive_loss, weighted_cross_entropy
 from modules.training import Objective, Schedule, Trainer
 from modules.video_clip import VideoCLIP
+from modules.weight_average import WeightAverage
 from utils.distributed import Process
+from utils.errors import UserError
 from utils.optim import ParameterGroup, build_optimizer, split_parameters
 from utils.schedule import milestones_of
 
@@ -33,6 +38,8 @@ def build_trainer(
     """
     text = text if text is None else text.to(process.device)
     solver = cfg.solver
+    if solver.compile:
+        compile_model(model, process.device)
     optimizer = build_optimizer(
         parameter_groups(cfg, model), solver.optim, solver.lr, solver.weight_decay, solver.momentum
     )
@@ -56,6 +63,7 @@ def build_trainer(
         clip_grad_norm=solver.clip_grad_norm,
         max_nonfinite_steps=solver.max_nonfinite_steps,
         max_skipped_share=cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 1.0,
+        average=None if solver.ema is None else WeightAverage(model, solver.ema),
         stop_requested=stop_requested,
     )
 
@@ -63,10 +71,28 @@ def build_trainer(
 def _distribute(model: VideoCLIP, process: Process) -> nn.Module:
     if process.world_size == 1:
         return model
-    # Gradients live in the buckets that are sent: no second copy of them.
+    # Gradients live in the buckets that are sent: no second copy of them. Every step uses the same parameters in the
+    # same order, so DDP may plan its messages once.
     return DistributedDataParallel(
-        model, device_ids=[process.device] if process.device.type == "cuda" else None, gradient_as_bucket_view=True
+        model,
+        device_ids=[process.device] if process.device.type == "cuda" else None,
+        gradient_as_bucket_view=True,
+        static_graph=True,
     )
+
+
+def compile_model(model: VideoCLIP, device: torch.device) -> None:
+    """Have image tower and head compiled by torch.compile when they first run; parameters keep their names.
+
+    Raises:
+        UserError: there is no compiler for this device.
+    """
+    if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
+        raise UserError("solver.compile: a CPU needs a C++ compiler; install g++ or set solver.compile=false")
+    if device.type == "cuda" and importlib.util.find_spec("triton") is None:
+        raise UserError("solver.compile: a GPU needs Triton; pip install triton or set solver.compile=false")
+    model.visual.compile()
+    model.fusion_model.compile()
 
 
 def _objective(loss_type: str, text: torch.Tensor | None, world_size: int) -> Objective:

@@ -4,10 +4,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from modules.checkpoint_layout import load_video_weights
-from modules.training import Progress
+from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.distributed import is_restart
@@ -18,19 +16,15 @@ log = logging.getLogger(__name__)
 
 
 def run_state(
-    model: VideoCLIP,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    progress: Progress,
-    class_names: list[str],
-    config_text: str,
+    model: VideoCLIP, trainer: Trainer, progress: Progress, class_names: list[str], config_text: str
 ) -> dict[str, Any]:
-    """All that a run needs to go on, in the layout of `utils.checkpoint`."""
+    """All that a run needs to go on, in the layout of `utils.checkpoint`; within `trainer.kept_weights()`."""
     return {
         "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
         "model_state_dict": model.state_dict(),
-        "optimizer_state_dict": optimizer.state_dict(),
-        "scaler_state_dict": scaler.state_dict(),
+        **({} if trainer.average is None else {"trained_weights": trainer.average.trained_weights()}),
+        "optimizer_state_dict": trainer.optimizer.state_dict(),
+        "scaler_state_dict": trainer.scaler.state_dict(),
         "progress": {
             "consumed_clips": progress.consumed_clips,
             "step": progress.step,
@@ -58,14 +52,9 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, 
 
 
 def restore_run(
-    path: Path,
-    state: dict[str, Any],
-    model: VideoCLIP,
-    optimizer: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    steps_per_epoch: int,
+    path: Path, state: dict[str, Any], model: VideoCLIP, trainer: Trainer, steps_per_epoch: int
 ) -> Progress:
-    """Load a checkpoint's `state`, read from `path`, into model, optimiser and scaler; returns where the run stands.
+    """Load a checkpoint's `state`, read from `path`, into model and trainer; returns where the run stands.
 
     A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly.
 
@@ -73,6 +62,8 @@ def restore_run(
         UserError: it does not fit the model or the optimiser.
     """
     load_video_weights(model, state, str(path))
+    if trainer.average is not None:
+        trainer.average.restart()
     if not isinstance(state.get("epoch"), int):
         raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")
     progress = Progress(epoch=state["epoch"] + 1)
@@ -81,10 +72,12 @@ def restore_run(
         log.warning("%s was not written by this project: weights and epoch are taken, the optimiser starts anew", path)
         return progress
     try:
-        optimizer.load_state_dict(state["optimizer_state_dict"])
+        trainer.optimizer.load_state_dict(state["optimizer_state_dict"])
     except (ValueError, KeyError) as error:
         raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
-    scaler.load_state_dict(state["scaler_state_dict"])
+    # Where an average was kept, it is the model of the checkpoint; the training goes on from its own weights.
+    model.load_state_dict(state.get("trained_weights", {}), strict=False)
+    trainer.scaler.load_state_dict(state["scaler_state_dict"])
     saved = state["progress"]
     for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
         setattr(progress, name, saved[name])

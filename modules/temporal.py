@@ -23,6 +23,7 @@ TAKERS = {
     "joint_st": (VIT,),
     "drop_out": (VIT,),
     "emb_dropout": (VIT,),
+    "patch_dropout": (VIT,),
 }
 EVERY_SECOND_FROM = 23  # blocks in layer3 from which TSM shifts every second bottleneck only (RN101, RN50x64)
 
@@ -95,6 +96,25 @@ class StochasticDepth(nn.Module):
             return branch
         keep = branch.new_empty(branch.shape[0], *[1] * (branch.ndim - 1)).bernoulli_(1 - self.rate)
         return branch * (keep / (1 - self.rate))
+
+
+class PatchDropout(nn.Module):
+    """Leaves out a share of each image's patch tokens, in training; the class token stays. (N, L, C) -> (N, L', C).
+
+    As in FLIP (arXiv 2212.00794). Unlike open_clip's, the draw is made on the device, and nothing waits for it.
+    """
+
+    def __init__(self, share: float):
+        super().__init__()
+        self.share = share
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if not self.training:
+            return x
+        num_patches = x.shape[1] - 1
+        num_kept = max(1, round(num_patches * (1 - self.share)))
+        kept = torch.rand(len(x), num_patches, device=x.device).topk(num_kept).indices + 1
+        return torch.cat([x[:, :1], x.gather(1, kept[..., None].expand(-1, -1, x.shape[2]))], dim=1)
 
 
 class VideoBlock(nn.Module):
@@ -188,7 +208,12 @@ class ShiftedConv2d(nn.Conv2d):
 
 
 def add_temporal(
-    visual: nn.Module, tm: str | bool, num_joint_frames: int | None, drop_out: float, emb_dropout: float
+    visual: nn.Module,
+    tm: str | bool,
+    num_joint_frames: int | None,
+    drop_out: float = 0.0,
+    emb_dropout: float = 0.0,
+    patch_dropout: float = 0.0,
 ) -> nn.Module:
     """The image tower with additions; as it is where nothing is asked for. Its parameters are shared, not copied.
 
@@ -197,14 +222,20 @@ def add_temporal(
         num_joint_frames: T for joint space-time attention, or None.
         drop_out: attention dropout and stochastic depth of the last of L blocks; block i gets drop_out * i / (L - 1).
         emb_dropout: dropout of the embeddings before ln_pre.
+        patch_dropout: share of the patches left out in training, others in each frame, after their positions are added
+            (FLIP, arXiv 2212.00794).
 
     Raises:
         UserError: the tower cannot take an addition; the message lists those that can.
     """
     assert not (tm and num_joint_frames), "joint space-time attention leaves no frames to shift"
-    asked = {"joint_st": num_joint_frames, "drop_out": drop_out, "emb_dropout": emb_dropout} | (
-        {tm: True} if tm else {}
-    )
+    asked = {
+        "joint_st": num_joint_frames,
+        "drop_out": drop_out,
+        "emb_dropout": emb_dropout,
+        "patch_dropout": patch_dropout,
+        **({tm: True} if tm else {}),
+    }
     for addition in (name for name, value in asked.items() if value):
         _check_taker(visual, addition)
     if isinstance(visual, ModifiedResNet) and tm:
@@ -216,6 +247,8 @@ def add_temporal(
             over_time = {"tsm": PatchShift, "tokenshift": TokenShift, "tokent1d": lambda: TokenConv(width)}.get(tm)
             rate = drop_out * i / max(1, len(blocks) - 1)
             blocks[i] = VideoBlock(block, over_time and over_time(), before_mlp=tm != "tsm", rate=rate)
+    if patch_dropout:
+        visual.patch_dropout = PatchDropout(patch_dropout)
     if num_joint_frames or emb_dropout:
         return VideoViT(visual, num_joint_frames, emb_dropout)
     return visual

@@ -9,7 +9,7 @@ processes, so a process's sum is multiplied by their number and divided by N.
 import logging
 import time
 from collections.abc import Callable, Iterator
-from contextlib import nullcontext
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from modules.weight_average import WeightAverage
 from utils.distributed import Process, sum_over_processes
 from utils.errors import UserError
 from utils.optim import set_lr
@@ -91,6 +92,7 @@ class Trainer:
     clip_grad_norm: float | None = None
     max_nonfinite_steps: int = 0
     max_skipped_share: float = 0.0
+    average: WeightAverage | None = None
     num_nonfinite_steps: int = 0  # so far
     stop_requested: Callable[[], bool] = lambda: False
 
@@ -144,6 +146,10 @@ class Trainer:
         if late:
             yield self._read(loader, progress, *late)
 
+    def kept_weights(self) -> AbstractContextManager[None]:
+        """The block in which the model holds the weights to validate and save: their average, where there is one."""
+        return nullcontext() if self.average is None else self.average.applied()
+
     def _step(
         self, batches: Iterator[dict], sizes: list[int], progress: Progress
     ) -> tuple[torch.Tensor, float, list[int]]:
@@ -173,6 +179,8 @@ class Trainer:
         told = step_loss.new_tensor([self.stop_requested(), num_skipped])
         figures = sum_over_processes(torch.cat([step_loss[None] / self.process.world_size, told]), self.process)
         norm = self._update(figures[0])
+        if self.average is not None:
+            self.average.update(progress.step)
         return torch.cat([figures[:1], norm[None], figures[1:]]), wait, indices
 
     def _update(self, loss: torch.Tensor) -> torch.Tensor:

@@ -1,5 +1,7 @@
 """Validation during training: the embedding pass over the validation list, then its scores."""
 
+from collections.abc import Callable
+
 import numpy as np
 import torch
 
@@ -10,14 +12,24 @@ from utils.metrics import Scores, class_logits, score
 
 
 def embed_with(
-    model: VideoCLIP, loader, make_views, clips_per_forward: int, process: Process, precision: str, description: str
+    model: VideoCLIP,
+    loader,
+    make_views,
+    clips_per_forward: int,
+    process: Process,
+    precision: str,
+    description: str,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> VideoTable | None:
     """`utils.embed.embed_videos` by a model, in evaluation mode; the mode is put back afterwards."""
     was_training = model.training
     model.eval()
-    table = embed_videos(model.encode_video, loader, make_views, clips_per_forward, process, precision, description)
-    model.train(was_training)
-    return table
+    try:
+        return embed_videos(
+            model.encode_video, loader, make_views, clips_per_forward, process, precision, description, stop_requested
+        )
+    finally:
+        model.train(was_training)
 
 
 @torch.no_grad()
@@ -38,14 +50,18 @@ def validate(
     clips_per_forward: int,
     process: Process,
     precision: str,
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> Scores:
     """Scores of single views over the whole list, the same on every process.
 
     Args:
         text: (K,D) class embeddings; None: the model's own as they stand now.
         make_views: `datasets.transforms.make_views` with its crops and size bound.
+
+    Raises:
+        Stopped: on all processes, where `stop_requested` said so on one.
     """
-    table = embed_with(model, loader, make_views, clips_per_forward, process, precision, "validation")
+    table = embed_with(model, loader, make_views, clips_per_forward, process, precision, "validation", stop_requested)
     scores = None
     if table is not None:
         scores = score(class_logits(table.embeddings, text_matrix(model, text)), table.labels)

@@ -73,11 +73,15 @@ class VideoCLIP(nn.Module):
         """Frame embeddings, not normalised.
 
         Args:
-            clips: (B, T, C, H, W); uint8 levels, scaled and normalised here, or float already normalised.
+            clips: (B, T, C, H, W); uint8 levels, scaled and normalised here, or float already normalised. Or
+                (B, T, D), frame embeddings that a frozen image tower made before: returned as they are.
 
         Returns:
             (B, T, D); (B, 1, D) from a joint space-time tower, which embeds the whole video at once.
         """
+        if clips.ndim == 3:
+            assert self.fix_video, "frame embeddings of a tower that trains are out of date"
+            return clips
         batch_size, num_frames = clips.shape[:2]
         images = clips.flatten(0, 1)
         if images.dtype == torch.uint8:
@@ -89,7 +93,7 @@ class VideoCLIP(nn.Module):
         return embeddings.unflatten(0, (batch_size, -1))
 
     def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W) clips -> (B, D) video embeddings, not normalised."""
+        """Clips, as of `encode_frames`, -> (B, D) video embeddings, not normalised."""
         return self.fusion_model(self.encode_frames(clips))
 
     def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
@@ -108,7 +112,7 @@ class VideoCLIP(nn.Module):
         """Logits at exp(logit_scale), or with `labels` the two sides of a contrastive loss.
 
         Args:
-            clips: (B, T, C, H, W) uint8, or float already normalised.
+            clips: as of `encode_frames`.
             text: (K, D) class embeddings; None: the model's own `class_embeddings()`.
             labels: (B,) int64; given, each clip is paired with the text of its class.
 

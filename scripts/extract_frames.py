@@ -270,7 +270,10 @@ def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: in
     present = already_present(videos, out)
     results = list(present.values())
     jobs = [(video_root, video, out, settings) for video in videos if video not in present]
-    with (out / REPORT_FILE).open("w", newline="") as file, tqdm(total=len(videos), unit="video") as progress:
+    with (
+        (out / REPORT_FILE).open("w", newline="") as file,
+        tqdm(total=len(videos), unit="video", disable=None) as progress,
+    ):
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(REPORT_COLUMNS)
         writer.writerows(asdict(result).values() for result in results)

@@ -168,7 +168,7 @@ def cut_instances(
 ) -> tuple[list[Line], list[tuple[str, str]]]:
     """A folder of links for each training segment, as the line of a list can name only a whole folder."""
     lines, missing = [], []
-    for video in tqdm(videos, unit="video", desc="cutting"):
+    for video in tqdm(videos, unit="video", desc="cutting", disable=None):
         found, reason = disk.find(Sample(video.candidates, ""))
         for number, segment in enumerate(video.segments):
             name = f"{video.id}_{number:02d}"

@@ -16,7 +16,7 @@ VIDEO_SUFFIXES = frozenset(
 
 def walk(root: Path) -> tqdm:
     """os.walk through links too, with a count of folders on show once it takes seconds."""
-    return tqdm(os.walk(root, followlinks=True), desc=f"looking through {root}", unit="folder", delay=3)
+    return tqdm(os.walk(root, followlinks=True), desc=f"looking through {root}", unit="folder", delay=3, disable=None)
 
 
 @dataclass(frozen=True)

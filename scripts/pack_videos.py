@@ -262,7 +262,7 @@ def pack_all(args: argparse.Namespace) -> int:
     results += already_packed([packed_name(name, settings) for name in present], args.out)
     left = [(args.source, *job, args.out, settings) for job in jobs if job[0] not in present]
     try:
-        with tqdm(total=len(jobs), initial=len(present), unit="video") as progress:
+        with tqdm(total=len(jobs), initial=len(present), unit="video", disable=None) as progress:
             for result in run_all(left, args.workers):
                 results.append(result)
                 progress.update()

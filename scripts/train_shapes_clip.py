@@ -158,7 +158,7 @@ def train(model, stills, args):
     optimiser, schedule = make_optimiser(model, args.lr, args.steps)
     generator = torch.Generator().manual_seed(args.seed)
     order = torch.empty(0, dtype=torch.int64)
-    bar = tqdm(range(args.steps), desc="training")
+    bar = tqdm(range(args.steps), desc="training", disable=None)
     for _ in bar:
         if len(order) < args.batch_size:
             order = torch.randperm(len(pictures), generator=generator)

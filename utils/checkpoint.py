@@ -2,7 +2,8 @@
 
 Layout (the first three as the published system writes them):
     epoch                 last finished epoch, 0-based; -1 before the first
-    model_state_dict      visual.*, fusion_model.*, logit_scale
+    model_state_dict      visual.*, fusion_model.*, logit_scale; with solver.ema their running average
+    trained_weights       only with solver.ema: the weights that train, which a resumed run goes on from
     optimizer_state_dict  torch's own
     scaler_state_dict     loss scaling of fp16; {} elsewhere
     progress              {consumed_clips, step, best_top1, skipped_clips}: clips of epoch + 1 already trained on,

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 
 from utils.errors import UserError
-from utils.stop import first_to_say
+from utils.stop import Stopped, first_to_say, requeue_code
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -42,12 +42,19 @@ _FAILURES = (
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with `--config`, `--debug` and `key=value` overrides."""
+    """A parser with `--config`, `key=value` overrides, and how much to show."""
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--config", required=True, metavar="YAML", help="the recipe; docs/config.md explains its keys")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_output_options(parser)
     return parser
+
+
+def add_output_options(parser: argparse.ArgumentParser) -> None:
+    """`--quiet`, `--plain` and `--debug`: how much a story shows."""
+    parser.add_argument("--quiet", action="store_true", help="show only results, warnings and errors")
+    parser.add_argument("--plain", action="store_true", help="no progress bars, as where the output is a file")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
@@ -70,6 +77,9 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
             raise
         _tell(line)
         return EXIT_FAILURE
+    except Stopped:
+        print("asked to stop; the same command, with resume=auto where it trains, goes on", file=sys.stderr, flush=True)
+        return requeue_code()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED

@@ -105,3 +105,8 @@ def sum_over_processes(values: torch.Tensor, process: Process) -> torch.Tensor:
     if process.world_size > 1:
         dist.all_reduce(values)
     return values
+
+
+def any_process(flag: bool, process: Process) -> bool:
+    """Whether `flag` is set on some process; all wait here for each other."""
+    return bool(sum_over_processes(torch.tensor(int(flag), device=process.device), process))

@@ -11,11 +11,12 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from utils.distributed import Process, gather_to_main
+from utils.distributed import Process, any_process, gather_to_main
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.precision import autocast
 from utils.runlog import progress_bar
+from utils.stop import Stopped
 
 
 class VideoTable(NamedTuple):
@@ -36,11 +37,12 @@ def embed_videos(
     process: Process,
     precision: str,
     description: str = "videos",
+    stop_requested: Callable[[], bool] = lambda: False,
 ) -> VideoTable | None:
     """Embed every video of `loader`'s data set exactly once, over all processes.
 
     Args:
-        encode_video: uint8 clips (B,T,C,S,S) to embeddings (B,D).
+        encode_video: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings (B,D).
         loader: batches with `frames`, one uint8 tensor a video, or None and `is_faulty` where it cannot be read;
             `index`, the video's place in its list. All processes together see each index once. Its data set has
             `entries` with `path` and `label`.
@@ -53,12 +55,15 @@ def embed_videos(
 
     Raises:
         UserError: no video can be read.
+        Stopped: on all processes, where `stop_requested` said so on one.
     """
     started = time.perf_counter()
     entries = loader.dataset.entries
-    indices, embeddings = [], []
+    indices, embeddings, is_stopped = [], [], False
     with progress_bar(len(entries), "video", description, process) as bar:
         for batch in loader:
+            if is_stopped := stop_requested():
+                break
             readable = [frames for frames in batch["frames"] if frames is not None]
             bar.update(len(batch["index"]) * process.world_size)
             if not readable:
@@ -69,24 +74,26 @@ def embed_videos(
             per_video = per_view.unflatten(0, (len(readable), -1)).mean(dim=1)
             indices.append(batch["index"][~batch["is_faulty"]].numpy())
             embeddings.append(per_video.cpu().numpy())
+    if any_process(is_stopped, process):
+        raise Stopped
     # A process may have had no batch at all: None stands for its rows.
     mine = (np.concatenate(indices), np.concatenate(embeddings)) if indices else None
     gathered = gather_to_main(mine, process)
     if gathered is None:
         return None
-    shares = [share for share in gathered if share is not None]
+    return _table(entries, [share for share in gathered if share is not None], time.perf_counter() - started)
+
+
+def _table(entries, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
+    """The processes' shares, (indices, embeddings) each, in the order of the list."""
     if not shares:
         raise UserError(f"none of the {len(entries)} videos can be read")
     order = np.concatenate([share[0] for share in shares])
     assert len(set(order)) == len(order), "each video must be embedded once"
     rows = np.full((len(entries), shares[0][1].shape[1]), np.nan, dtype=np.float32)
     rows[order] = np.concatenate([share[1] for share in shares])
-    return VideoTable(
-        [entry.path for entry in entries],
-        np.array([entry.label for entry in entries], dtype=np.int64),
-        rows,
-        time.perf_counter() - started,
-    )
+    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    return VideoTable([entry.path for entry in entries], labels, rows, seconds)
 
 
 def _chunks_of_views(
@@ -107,7 +114,9 @@ def _chunks_of_views(
 
 
 def _stack(views: list[torch.Tensor]) -> torch.Tensor:
-    """(V,T,C,S,S) over channels-last memory, as the views lie in it."""
+    """(V,T,C,S,S) over channels-last memory, as the views lie in it; (V,T,D) of frame embeddings."""
+    if views[0].ndim == 2:
+        return torch.stack(views)
     return torch.stack([view.movedim(-3, -1) for view in views]).movedim(-1, -3)
 
 

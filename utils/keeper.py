@@ -25,7 +25,12 @@ class CheckpointKeeper:
 
     Args:
         save_every: as `parse_interval` takes it: saves within an epoch.
+
+    Attributes:
+        has_failed: the last save did not work.
     """
+
+    has_failed = False
 
     def __init__(self, run_dir: Path, num_kept: int, save_every: int | str | None):
         self._run_dir, self._num_kept = run_dir, num_kept
@@ -40,25 +45,25 @@ class CheckpointKeeper:
             return step % self._steps == 0
         return self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
 
-    def save(self, state: dict[str, Any], is_best: bool = False) -> bool:
-        """Write last_model.pt (and best_model.pt); whether it worked.
+    def save(self, state: dict[str, Any], is_best: bool = False) -> None:
+        """Write last_model.pt (and best_model.pt).
 
         A failed write is a loud warning, not the end: older checkpoints are untouched and the next save tries again.
         """
         self._saved_at = time.monotonic()
+        self.has_failed = False
         try:
             self._age()
             save_checkpoint(self._run_dir / LAST, state)
             if is_best:
                 save_checkpoint(self._run_dir / BEST, state)
         except OSError as error:
+            self.has_failed = True
             log.warning(
                 "WARNING: no checkpoint written in %s (%s); the older ones are whole, the next save tries again",
                 self._run_dir,
                 error.strerror or error,
             )
-            return False
-        return True
 
     def _age(self) -> None:
         """last_model.pt stays where it is and gets a second name; older ones move up by one, the oldest goes."""

@@ -8,6 +8,7 @@ import time
 import torch
 
 from utils.distributed import Process
+from utils.metrics import Scores
 from utils.runlog import MetricsWriter, progress_bar
 
 WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which the run says what to change
@@ -20,13 +21,16 @@ class TrainingMeter:
 
     Args:
         num_batches: batches of this process in the rest of the epoch.
+        num_clips: of a whole epoch.
     """
 
-    _has_advised = False  # once a process
+    _has_advised = _has_told_first = False  # once a process each
 
-    def __init__(self, cfg, process: Process, metrics: MetricsWriter, num_batches: int, epoch: int):
+    def __init__(self, cfg, process: Process, metrics: MetricsWriter, num_batches: int, num_clips: int, epoch: int):
         self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch
         self._num_steps = math.ceil(num_batches / cfg.solver.grad_accumulation_steps)
+        epoch_batches = math.ceil(num_clips / (cfg.data.batch_size * process.world_size))
+        self._epoch_steps = math.ceil(epoch_batches / cfg.solver.grad_accumulation_steps)
         self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch + 1}/{cfg.solver.epochs}", process)
         self._seen = self._num_skipped = 0
         self.is_stopped = False  # some process was asked to stop
@@ -49,6 +53,7 @@ class TrainingMeter:
             epoch=self._epoch,
             loss=record.loss,
             **{f"lr_{name}": lr for name, lr in record.lrs.items()},
+            seconds=round(record.seconds, 6),
             clips_per_second=round(rate, 3),
             wait_share=round(wait_share, 4),
             skipped_clips=record.num_skipped,
@@ -56,8 +61,16 @@ class TrainingMeter:
         )
         self._bar.set_postfix_str(f"loss {record.loss:.3f}, {rate:.1f} clips/s", refresh=False)
         self._bar.update()
+        if self._cfg.solver.compile and not TrainingMeter._has_told_first:
+            TrainingMeter._has_told_first = True
+            log.info("solver.compile: the first step took %.0f s, compilation and all", record.seconds)
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record, rate, wait_share)
+
+    def show_validation(self, num_epochs: int, step: int, scores: Scores) -> None:
+        """Take in the scores after `num_epochs` epochs."""
+        log.info("epoch %d validation: %s", num_epochs, scores.describe())
+        self._metrics.write("val", step, epoch=num_epochs, **scores._asdict())
 
     def close(self) -> None:
         """End of the epoch: one line of advice, once, where the data are too slow."""
@@ -71,10 +84,13 @@ class TrainingMeter:
 
     def _print_line(self, record, rate: float, wait_share: float) -> None:
         elapsed = time.perf_counter() - self._started
-        left_in_epoch = elapsed / self._seen * (self._num_steps - self._seen)
+        step_seconds = elapsed / self._seen
+        left_in_epoch = step_seconds * (self._num_steps - self._seen)
+        epochs_left = self._cfg.solver.epochs - self._epoch - 1
+        left_in_run = left_in_epoch + step_seconds * self._epoch_steps * epochs_left  # validations not counted
         lrs = " ".join(f"{name} {lr:.2e}" for name, lr in record.lrs.items())
         log.info(
-            "epoch %d/%d step %d/%d  loss %.4f  lr %s  %.1f clips/s  data %.0f%%  epoch ends in %s",
+            "epoch %d/%d step %d/%d  loss %.4f  lr %s  %.1f clips/s  data %.0f%%  epoch ends in %s, run in %s",
             self._epoch + 1,
             self._cfg.solver.epochs,
             self._seen,
@@ -83,7 +99,8 @@ class TrainingMeter:
             lrs,
             rate,
             100 * wait_share,
-            time.strftime("%H:%M:%S", time.gmtime(left_in_epoch)),
+            _clock(left_in_epoch),
+            _clock(left_in_run),
         )
 
     def _advice(self) -> str:
@@ -104,3 +121,9 @@ class TrainingMeter:
         if self._process.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._process.device) >> 20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # Linux counts KiB
+
+
+def _clock(seconds: float) -> str:
+    """Hours, minutes and seconds; hours may pass 24."""
+    minutes, seconds = divmod(round(seconds), 60)
+    return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"

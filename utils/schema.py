@@ -4,6 +4,7 @@
 """
 
 from collections.abc import Callable
+from importlib.util import find_spec
 from typing import Annotated, Any, Literal, NamedTuple
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
@@ -67,6 +68,13 @@ class DataConfig(Section):
         min_length=2,
         max_length=2,
     )
+    cached_draws: int = key(
+        0,
+        "frozen image tower: its frame embeddings of so many random draws of each clip are kept on disk and trained "
+        "from, epoch e from draw e mod n; 0: computed anew",
+        "draws per clip",
+        ge=0,
+    )
     on_error: Literal["raise", "skip"] = key(
         "raise", "unreadable training clip. raise: stop; skip: take another of its class, and say so"
     )
@@ -95,6 +103,13 @@ class NetworkConfig(Section):
         lt=1,
     )
     emb_dropout: float = key(0.0, "dropout of the image tower's embeddings before ln_pre", "", ge=0, lt=1)
+    patch_dropout: float = key(
+        0.0,
+        "share of each frame's patches (FLIP, arXiv 2212.00794) that a ViT leaves out in training: cheaper steps",
+        "",
+        ge=0,
+        lt=1,
+    )
     sim_header: Annotated[Literal["Transf", "None"], BeforeValidator(_none_string)] = key(
         "Transf", "temporal head. Transf: transformer blocks over the frame embeddings; None: their mean"
     )
@@ -156,6 +171,14 @@ class SolverConfig(Section):
         10, "several processes: how long one waits for the others before it gives up and ends", "minutes", gt=0
     )
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass: less memory, slower")
+    compile: bool = key(False, "torch.compile of image tower and head: the first step takes a minute or more")
+    ema: float | None = key(
+        None,
+        "decay a step of a running average of the weights, as 0.9998, which is validated and saved; null: none",
+        "",
+        gt=0,
+        lt=1,
+    )
 
 
 class LoggingConfig(Section):
@@ -164,6 +187,9 @@ class LoggingConfig(Section):
     run_dir: str | None = key(None, "run folder; null: exp/<config's name>/<date-time>")
     cache_dir: str = key("exp/cache", "folder of what is computed once and shared by runs, as text embeddings")
     tensorboard: bool = key(True, "write TensorBoard event files into the run folder")
+    wandb_project: str | None = key(
+        None, "project of Weights & Biases (pip install wandb) that the run is shown in too; null: none"
+    )
 
 
 class Config(Section):
@@ -278,6 +304,17 @@ RULES = (
         "joint_st has no frames of its own to shift; set tm to False",
     ),
     Rule(
+        ("network.patch_dropout", "network.tm"),
+        lambda c: c.network.patch_dropout > 0 and c.network.tm == "tsm",
+        "tsm shifts a patch's channels between frames, and patch_dropout leaves out other patches in each; keep one",
+    ),
+    Rule(
+        ("data.cached_draws", "network.fix_video"),
+        lambda c: c.data.cached_draws > 0 and not c.network.fix_video,
+        "frame embeddings can be kept only where the image tower does not change; set network.fix_video to true",
+        ("train",),
+    ),
+    Rule(
         ("solver.start_epoch", "solver.epochs"),
         lambda c: c.solver.start_epoch >= c.solver.epochs,
         "start_epoch must be below epochs",
@@ -301,6 +338,12 @@ RULES = (
         ("solver.save_every",),
         lambda c: _is_bad_interval(c.solver.save_every),
         "must be a number of steps, as 500, or of minutes, as 10min",
+    ),
+    Rule(
+        ("logging.wandb_project",),
+        lambda c: bool(c.logging.wandb_project) and find_spec("wandb") is None,
+        "Weights & Biases is not installed; pip install wandb, or set it to null",
+        ("train",),
     ),
     Rule(
         ("resume", "pretrain"),

@@ -34,6 +34,19 @@ def first_to_say(message: str) -> bool:
     return True
 
 
+def requeue_code() -> int:
+    """What to leave with after a request to stop: 75, or 0 to a launcher, which then leaves with 75."""
+    folder = launch_folder()
+    if folder is None:
+        return EXIT_REQUEUE
+    (folder / REQUEUE_FILE).touch()
+    return 0
+
+
+class Stopped(Exception):
+    """Some process was asked to stop, and all leave what they were doing; there is nothing of it to save."""
+
+
 class StopRequest:
     """Catches SIGTERM, SIGINT and SIGUSR1 while it is open; a second SIGINT interrupts at once.
 
@@ -54,13 +67,6 @@ class StopRequest:
     def is_asked(self) -> bool:
         """Whether this process or its launcher was asked to stop."""
         return self.received is not None or (self._folder is not None and (self._folder / STOP_FILE).exists())
-
-    def exit_code(self) -> int:
-        """What to leave with after saving: 75, or 0 to a launcher, which then leaves with 75."""
-        if self._folder is None:
-            return EXIT_REQUEUE
-        (self._folder / REQUEUE_FILE).touch()
-        return 0
 
     def close(self) -> None:
         for number, handler in self._old.items():

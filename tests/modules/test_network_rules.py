@@ -27,6 +27,8 @@ def load(tmp_path, *overrides):
         (("network.train_classifier=true", "network.fix_text=false"), "set fix_text to true"),
         (("network.train_classifier=true", "network.context_tokens=4"), "context_tokens to 0"),
         (("network.context_tokens=65",), "network.context_tokens: must be"),
+        (("network.patch_dropout=0.5", "network.tm=tsm"), "tsm shifts a patch's channels"),
+        (("data.cached_draws=1",), "set network.fix_video to true"),
         (("network.head_layers=0",), "network.head_layers: must be"),
     ],
 )

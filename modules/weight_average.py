@@ -1,0 +1,58 @@
+"""A running average of the weights in training, which is validated and saved in their place (`solver.ema`)."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import nn
+
+WARM_UP = 10  # as TensorFlow's ExponentialMovingAverage: the average of a short run is not its start
+
+
+class WeightAverage:
+    """Exponential moving average of a model's trainable parameters, on their device, in their dtype.
+
+    After update n (from 0) the average moves by 1 - min(decay, (1 + n) / (10 + n)) of the way to the weights.
+
+    Args:
+        decay: of a step, below 1.
+    """
+
+    def __init__(self, model: nn.Module, decay: float):
+        self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
+        self._average = {name: p.detach().clone() for name, p in self._parameters.items()}
+        self._decay = decay
+        self._is_applied = False
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Take in the weights after optimiser step `step` (from 0)."""
+        assert not self._is_applied
+        decay = min(self._decay, (1 + step) / (WARM_UP + step))
+        torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 - decay)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        """Within the block the model's parameters are the average; afterwards they are the trained ones again."""
+        self._swap()
+        try:
+            yield
+        finally:
+            self._swap()
+
+    def trained_weights(self) -> dict[str, torch.Tensor]:
+        """The parameters that train, by name, whichever of the two the model holds at the moment."""
+        return dict(self._average if self._is_applied else {n: p.detach() for n, p in self._parameters.items()})
+
+    @torch.no_grad()
+    def restart(self) -> None:
+        """The average is the weights as they are now."""
+        for name, parameter in self._parameters.items():
+            self._average[name].copy_(parameter)
+
+    @torch.no_grad()
+    def _swap(self) -> None:
+        for name, parameter in self._parameters.items():
+            # The storages change places and nothing is copied; DDP and the optimiser know the parameter object.
+            self._average[name], parameter.data = parameter.data, self._average[name]
+        self._is_applied = not self._is_applied

@@ -1,0 +1,107 @@
+"""data.cached_draws: a head trained from frame embeddings on disk is the head trained through the frozen tower."""
+
+import os
+import signal
+
+import pytest
+import torch
+
+from datasets import frame_cache
+from tests.stories.world import NUM_TRAIN, call, command, losses, records
+from utils.checkpoint import load_checkpoint
+from utils.stop import EXIT_REQUEUE
+
+FROZEN = ("network.fix_video=true", "solver.epochs=2", "data.batch_size=4")
+
+
+def train(world, run_dir, cache_dir, *overrides):
+    where = (f"logging.run_dir={run_dir}", f"logging.cache_dir={cache_dir}")
+    return call("train", "--config", world.config, *where, *FROZEN, *overrides)
+
+
+def parts(cache_dir):
+    return {path: path.stat().st_mtime_ns for path in sorted(cache_dir.glob("frames-*/draw*.npy"))}
+
+
+def scores(run_dir):
+    return [r["top1"] for r in records(run_dir) if r["kind"] == "val"]
+
+
+@pytest.fixture(scope="module")
+def tower_run(world, tmp_path_factory):
+    path = tmp_path_factory.mktemp("tower")
+    assert train(world, path / "run", path / "cache") == 0
+    assert not parts(path / "cache")
+    return path / "run"
+
+
+def test_as_many_draws_as_epochs_equal_the_tower(world, tower_run, tmp_path, monkeypatch):
+    monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
+    assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=2", "data.workers=2") == 0
+    torch.testing.assert_close(losses(tmp_path / "run"), losses(tower_run), rtol=1e-5, atol=1e-6)
+    assert scores(tmp_path / "run") == scores(tower_run)
+    ours, theirs = (load_checkpoint(p / "last_model.pt")["model_state_dict"] for p in (tmp_path / "run", tower_run))
+    assert ours.keys() == theirs.keys()  # a checkpoint as any other: test.py needs no cache
+    name = "fusion_model.frame_position_embeddings.weight"
+    torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
+    # 15 training clips in parts of 4, two draws; 9 of validation, one; embeddings and labels.
+    assert len(parts(tmp_path / "cache")) == 2 * (2 * 4 + 3)
+
+
+def test_the_second_run_computes_nothing_and_other_pixels_do_not_mix(world, tmp_path):
+    cache = tmp_path / "cache"
+    assert train(world, tmp_path / "one", cache, "data.cached_draws=1") == 0
+    before = parts(cache)
+    assert train(world, tmp_path / "two", cache, "data.cached_draws=1", "data.batch_size=2", "solver.lr=1e-4") == 0
+    assert parts(cache) == before
+    assert train(world, tmp_path / "three", cache, "data.cached_draws=1", "data.flip=0.1") == 0
+    assert train(world, tmp_path / "four", cache, "data.cached_draws=1", "network.tm=tokenshift") == 0
+    assert len({path.parent for path in parts(cache)}) == 2 + 2 + 2
+
+
+def test_one_draw_is_seen_in_every_epoch(world, tower_run, tmp_path):
+    assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1", "solver.lr=1e-12") == 0
+    steps = [r for r in records(tmp_path / "run") if r["kind"] == "train"]
+    mean = [sum(r["loss"] for r in steps if r["epoch"] == e) for e in (0, 1)]
+    assert len(steps) == 2 * -(-3 * NUM_TRAIN // 4) and mean[0] != mean[1]  # other batches, the last one smaller
+    assert losses(tmp_path / "run")[:4] != losses(tower_run)[4:]
+
+
+def test_asked_to_stop_while_filling(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
+    write = frame_cache.FrameCache._write
+    stop_after = 2
+
+    def write_then_signal(self, part, rows, labels):
+        nonlocal stop_after
+        write(self, part, rows, labels)
+        stop_after -= 1
+        if stop_after == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    monkeypatch.setattr(frame_cache.FrameCache, "_write", write_then_signal)
+    arguments = (tmp_path / "run", tmp_path / "cache", "data.cached_draws=1", "resume=auto")
+    assert train(world, *arguments) == EXIT_REQUEUE
+    assert "asked to stop" in capsys.readouterr().err
+    first = parts(tmp_path / "cache")
+    assert len(first) == 2 * 2
+    assert train(world, *arguments) == 0
+    assert first.items() <= parts(tmp_path / "cache").items()
+
+
+def test_two_processes_fill_one_cache(world, tmp_path):
+    run = command(
+        "sh", "scripts/run_train.sh", world.config, *FROZEN, "data.batch_size=2", "data.cached_draws=1",
+        f"logging.run_dir={tmp_path / 'two'}", f"logging.cache_dir={tmp_path / 'cache'}", NPROC="2",
+    )  # fmt: skip
+    assert run.returncode == 0, run.stderr
+    before = parts(tmp_path / "cache")
+    assert train(world, tmp_path / "one", tmp_path / "cache", "data.cached_draws=1") == 0
+    assert parts(tmp_path / "cache") == before
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
+
+
+def test_a_tower_that_trains_is_refused(world, tmp_path, capsys):
+    config = ("--config", world.config, f"logging.run_dir={tmp_path}", "data.cached_draws=1")
+    assert call("train", *config) == 2
+    assert "set network.fix_video to true" in capsys.readouterr().err

@@ -1,0 +1,49 @@
+"""The end of a run in a few lines: a pure function of its metrics records."""
+
+from statistics import median
+from typing import Any
+
+from utils.results import format_table
+
+MAX_ROWS = 12
+
+
+def describe_run(records: list[dict[str, Any]]) -> str:
+    """A table with a row for each validated epoch (at most twelve, evenly chosen, best and last among them).
+
+    Args:
+        records: of metrics.jsonl, in order (`utils.runlog.MetricsWriter`).
+    """
+    steps = [r for r in records if r["kind"] == "train"]
+    validations = {r["epoch"]: r for r in records if r["kind"] == "val"}
+    if not validations:
+        return "no validation yet"
+    best = max(validations, key=lambda epoch: validations[epoch]["top1"])  # the first of equals, as best_model.pt
+    rows = [("epoch", "loss", "top-1 %", "top-5 %", "mean class %", "clips/s", "waiting for data", "training time", "")]
+    for epoch in _chosen(list(validations), best):
+        scores = validations[epoch]
+        of_epoch = [r for r in steps if r["epoch"] == epoch - 1]
+        until = sum(r["seconds"] for r in steps if r["epoch"] < epoch)
+        seconds = sum(r["seconds"] for r in of_epoch)
+        wait = sum(r["wait_share"] * r["seconds"] for r in of_epoch)
+        rows.append(
+            (
+                str(epoch),
+                f"{sum(r['loss'] for r in of_epoch) / len(of_epoch):.4f}" if of_epoch else "-",
+                f"{scores['top1']:.2f}",
+                f"{scores['top5']:.2f}",
+                f"{scores['mean_class']:.2f}",
+                f"{median(r['clips_per_second'] for r in of_epoch):.1f}" if of_epoch else "-",
+                f"{100 * wait / seconds:.0f}%" if of_epoch else "-",
+                f"{until / 60:.1f} min",
+                "best" if epoch == best else "",
+            )
+        )
+    return format_table(rows)
+
+
+def _chosen(epochs: list[int], best: int) -> list[int]:
+    if len(epochs) <= MAX_ROWS:
+        return epochs
+    places = {round(i * (len(epochs) - 1) / (MAX_ROWS - 2)) for i in range(MAX_ROWS - 1)}
+    return sorted({epochs[place] for place in places} | {best})
