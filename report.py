@@ -80,7 +80,7 @@ def main(args) -> None:
         write_text_atomic(out, page)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another file: --out FILE") from error
-    print(f"{out}  {out.stat().st_size / 1e6:.1f} MB; open it in a browser")
+    print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")
 
 
 if __name__ == "__main__":

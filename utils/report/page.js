@@ -97,7 +97,7 @@ function confusionMatrix(data) {
   function fitAll() {
     cell = 1;
     if (classes.length) {
-      const side = Math.min(box.clientWidth, parseFloat(getComputedStyle(box).maxHeight));
+      const side = Math.min(box.clientWidth, parseFloat(getComputedStyle(box).maxHeight) - 4); // less the borders
       cell = Math.max(1, Math.min(32, (side - 8) / classes.length));
       if (cell >= LABELLED * 0.7) {
         cell = LABELLED; // for the margin's sake
