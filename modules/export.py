@@ -1,0 +1,254 @@
+"""A trained model as one file for others to serve: video tower and text matrix, as ONNX, torch.export or safetensors.
+
+Shapes: B batch, T frames, C channels (3), S input size, D embedding, K classes.
+"""
+
+import importlib
+import json
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import safetensors
+import torch
+from safetensors.torch import load_file, save
+from torch import nn
+from torch.nn import functional as F
+
+from modules.build import build_model, load_clip_model
+from modules.video_clip import EVAL_SCALE, VideoCLIP
+from utils.errors import UserError
+from utils.schema import Config
+
+ABOUT = "video_clip.json"  # under this name each format keeps the JSON of names, config and hashes
+TEXT_MATRIX = "text_matrix"
+INPUT_NAME, OUTPUT_NAMES = "clips", ("logits", "embedding")
+ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
+ONNX_MAX_BYTES = 2**31 - 2**24  # of a protobuf message (protobuf.dev: 2 GiB), less room for the graph
+
+# What float32 arithmetic in another order may change: logits are within -100..100, embeddings are taken relative to
+# their largest value.
+LOGIT_TOLERANCE, EMBEDDING_TOLERANCE = 1e-2, 1e-3
+PARITY_BATCHES = (1, 2, 5)
+
+Outputs = tuple[torch.Tensor, torch.Tensor]
+
+
+class VideoClassifier(nn.Module):
+    """What is exported: uint8 clips (B,T,C,S,S) -> logits (B,K) and video embeddings (B,D), both float32.
+
+    The logits are 100 x cosine, as in every test here, so that their softmax are the probabilities of test.py. The
+    embeddings are not normalised.
+
+    Args:
+        text: (K,D) float32 class embeddings, of any length.
+    """
+
+    def __init__(self, video: VideoCLIP, text: torch.Tensor):
+        super().__init__()
+        self.video = video
+        self.register_buffer("text", F.normalize(text.float(), dim=-1))
+
+    def forward(self, clips: torch.Tensor) -> Outputs:
+        embedding = self.video.encode_video(clips)
+        return EVAL_SCALE * F.normalize(embedding, dim=-1) @ self.text.T, embedding
+
+
+class Parity(NamedTuple):
+    """Exported beside eager on `batch_size` random clips: largest absolute difference of the logits; of the embeddings,
+    relative to their largest value; and the share of clips with the same best class."""
+
+    batch_size: int
+    logit_difference: float
+    embedding_difference: float
+    top1_agreement: float
+
+
+def write_export(
+    path: Path, file_format: str, model: VideoClassifier, text: torch.Tensor, clips: torch.Tensor, about: dict
+) -> None:
+    """Write a model to `path`.
+
+    Args:
+        file_format: one of FORMATS.
+        text: (K,D) float32, the text matrix as it came.
+        clips: uint8 (2,T,C,S,S), to trace the model with.
+        about: names, config and hashes, kept inside as JSON.
+
+    Raises:
+        UserError: the format's packages are missing, or it cannot hold this model.
+    """
+    FORMATS[file_format].write(path, model.eval(), text, clips, json.dumps(about))
+
+
+@contextmanager
+def _exporter() -> Iterator[None]:
+    """Where PyTorch's exporters run: a model that they cannot take becomes a UserError."""
+    try:
+        with torch.no_grad(), warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # they warn of what they guess; parity is measured afterwards
+            yield
+    except RuntimeError as error:  # all errors of torch.export and torch.onnx are of this kind
+        reason = str(error).strip().splitlines()[0][:200]
+        raise UserError(
+            f"PyTorch's exporter cannot take this model ({reason}); take --format safetensors, which holds every model"
+        ) from error
+
+
+def _trace(model: VideoClassifier, clips: torch.Tensor) -> torch.export.ExportedProgram:
+    """The model's graph, for any batch size."""
+    shapes = {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
+    return torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=True)
+
+
+def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: torch.Tensor, about: str) -> None:
+    _import_onnx()
+    num_bytes = sum(value.numel() * value.element_size() for value in model.state_dict().values())
+    if num_bytes > ONNX_MAX_BYTES:
+        raise UserError(
+            f"--format onnx: the model has {num_bytes / 2**30:.1f} GiB and an ONNX file holds at most 2; "
+            "take --format torch_export"
+        )
+    for package in ("onnxscript", "onnx_ir"):  # they tell of every node that they simplify
+        logging.getLogger(package).setLevel(logging.ERROR)
+    with _exporter():
+        program = torch.onnx.export(
+            _trace(model, clips), input_names=[INPUT_NAME], output_names=list(OUTPUT_NAMES), dynamo=True, verbose=False
+        )
+    program.model.metadata_props[ABOUT] = about
+    path.write_bytes(program.model_proto.SerializeToString())
+
+
+def _run_onnx(path: Path) -> Callable[[torch.Tensor], Outputs]:
+    onnxruntime = _import_onnx()
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+
+    def run(clips: torch.Tensor) -> Outputs:
+        logits, embedding = session.run(list(OUTPUT_NAMES), {INPUT_NAME: clips.numpy()})
+        return torch.from_numpy(logits), torch.from_numpy(embedding)
+
+    return run
+
+
+def _import_onnx() -> Any:
+    """onnxruntime. Raises UserError where one of the packages for ONNX is missing."""
+    try:
+        return [importlib.import_module(package) for package in ONNX_PACKAGES][-1]
+    except ModuleNotFoundError as error:
+        if error.name not in ONNX_PACKAGES:
+            raise
+        raise UserError(
+            f"--format onnx: {error.name} is not installed; run 'pip install {' '.join(ONNX_PACKAGES)}'"
+        ) from None
+
+
+def _write_torch_export(
+    path: Path, model: VideoClassifier, text: torch.Tensor, clips: torch.Tensor, about: str
+) -> None:
+    with _exporter():
+        program = _trace(model, clips)
+    with path.open("wb") as file:
+        torch.export.save(program, file, extra_files={ABOUT: about})
+
+
+def _run_torch_export(path: Path) -> Callable[[torch.Tensor], Outputs]:
+    with path.open("rb") as file:
+        return torch.export.load(file).module()
+
+
+def _write_safetensors(path: Path, model: VideoClassifier, text: torch.Tensor, clips: torch.Tensor, about: str) -> None:
+    state = {name: value.contiguous() for name, value in model.video.state_dict().items()}
+    path.write_bytes(save(state | {TEXT_MATRIX: text.float().clone()}, metadata={ABOUT: about}))
+
+
+def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]:
+    """The model of a `--format safetensors` file, on the CPU in evaluation mode, and its JSON.
+
+    CLIP's own weights must be there too, as `network.arch` and `network.weights` of its config name them: they give the
+    tower its form.
+
+    Raises:
+        UserError: the file is missing, damaged, or not of this kind.
+    """
+    try:
+        with safetensors.safe_open(str(path), framework="pt") as file:
+            about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
+        state = load_file(str(path))
+    except (OSError, safetensors.SafetensorError) as error:
+        raise UserError(f"{path}: cannot be read ({error}); give a file of export.py --format safetensors") from error
+    if about is None or TEXT_MATRIX not in state:
+        raise UserError(f"{path}: has no {ABOUT} and {TEXT_MATRIX}; give a file of export.py --format safetensors")
+    cfg = Config.model_validate(about["config"])
+    text = state.pop(TEXT_MATRIX)
+    model = build_model(cfg, load_clip_model(cfg), about["class_names"], text)
+    model.load_state_dict(state)
+    return VideoClassifier(model, text).eval(), about
+
+
+def _run_safetensors(path: Path) -> Callable[[torch.Tensor], Outputs]:
+    return load_safetensors(path)[0]
+
+
+class Format(NamedTuple):
+    """How a format is written, and run again from its file: clips -> logits, embedding."""
+
+    suffix: str
+    write: Callable[[Path, VideoClassifier, torch.Tensor, torch.Tensor, str], None]
+    run: Callable[[Path], Callable[[torch.Tensor], Outputs]]
+
+
+FORMATS = {
+    "onnx": Format(".onnx", _write_onnx, _run_onnx),
+    "torch_export": Format(".pt2", _write_torch_export, _run_torch_export),
+    "safetensors": Format(".safetensors", _write_safetensors, _run_safetensors),
+}
+
+
+@torch.no_grad()
+def measure_parity(
+    path: Path, file_format: str, model: VideoClassifier, num_frames: int, input_size: int
+) -> list[Parity]:
+    """The file at `path` beside the eager `model`, on seeded random clips of several batch sizes."""
+    run = FORMATS[file_format].run(path)
+    found = []
+    for seed, batch_size in enumerate(PARITY_BATCHES):
+        clips = random_clips(batch_size, num_frames, input_size, seed)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # an exported module warns of what its graph has already decided
+            (logits, embedding), (wanted_logits, wanted_embedding) = run(clips), model(clips)
+        found.append(
+            Parity(
+                batch_size,
+                float((logits - wanted_logits).abs().max()),
+                float((embedding - wanted_embedding).abs().max() / wanted_embedding.abs().max()),
+                float((logits.argmax(1) == wanted_logits.argmax(1)).float().mean()),
+            )
+        )
+    return found
+
+
+def check_parity(found: list[Parity], path: Path) -> None:
+    """Raise a UserError where the exported model differs by more than the tolerances, or gives no numbers."""
+    for parity in found:
+        # "not <=" takes NaN, too.
+        if not (parity.logit_difference <= LOGIT_TOLERANCE and parity.embedding_difference <= EMBEDDING_TOLERANCE):
+            raise UserError(
+                f"{path}: not written: on {parity.batch_size} clips its logits differ from eager PyTorch by "
+                f"{parity.logit_difference:.2g} (at most {LOGIT_TOLERANCE:g}), its embeddings by "
+                f"{parity.embedding_difference:.2g} (at most {EMBEDDING_TOLERANCE:g}); take another --format"
+            )
+
+
+def random_clips(batch_size: int, num_frames: int, input_size: int, seed: int = 0) -> torch.Tensor:
+    """Seeded uint8 (B,T,C,S,S): coarse patches of colour, finer ones and noise, other in each frame."""
+    generator = torch.Generator().manual_seed(seed)
+    shape = (batch_size * num_frames, 3)
+    layers = [
+        F.interpolate(torch.rand(*shape, size, size, generator=generator), input_size, mode="nearest")
+        for size in (2, 7, input_size)
+    ]
+    mixed = torch.stack(layers).mean(dim=0)
+    return (255 * mixed).round().to(torch.uint8).unflatten(0, (batch_size, num_frames))
