@@ -1,6 +1,7 @@
 """The report's pages as text: what they hold, nothing from outside, names escaped. tests/browser opens them."""
 
 import json
+import re
 import time
 from html.parser import HTMLParser
 
@@ -167,6 +168,15 @@ def test_a_line_has_a_gap_where_it_is_not_finite():
     path = chart.split('<path d="')[1].split('"')[0]
     assert path.count("M") == 2 and path.count("L") == 1
     assert "<svg" in charts.line_chart([charts.Line("one", np.array([5.0]), np.array([np.nan]), "a")], "step", "loss")
+
+
+def test_a_rate_that_a_run_does_not_have_is_not_drawn(tmp_path):
+    folder = write_run(tmp_path / "run", 12, 4)
+    metrics = folder / "metrics.jsonl"
+    metrics.write_text(re.sub(r'"lr_new": [^,]*, ', "", metrics.read_text()))
+    run = read_run(folder)
+    text = Read(run_page(run, run.main_test, "left out")).text
+    assert "pretrained layers" in text and "new layers" not in text
 
 
 def test_the_reliability_diagram_says_each_bin():

@@ -57,14 +57,14 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
 def line_chart(
     lines: Sequence[Line], x_label: str, y_label: str, y_range: tuple[float | None, float | None] = (0, None)
 ) -> Html:
-    """A chart with legend; the range of y is that of the lines where an end of `y_range` is None."""
+    """A chart with legend. x starts at 0; the range of y is that of the lines where an end of `y_range` is None."""
     lines = [thinned(line) for line in lines]
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y for line in lines])
     y = y[np.isfinite(y)] if np.isfinite(y).any() else np.array([0.0])
     low = float(y.min()) if y_range[0] is None else y_range[0]
     high = 1.03 * float(y.max()) if y_range[1] is None else y_range[1]
-    frame = _Frame(float(x.min()), max(float(x.max()), float(x.min()) + 1), low, high if high > low else low + 1)
+    frame = _Frame(0, max(float(x.max()), 1), low, high if high > low else low + 1)
     parts = [frame.axes(x_label, y_label)]
     for line in lines:
         parts.append(el("path", d=frame.path(line.x, line.y), class_=f"line {line.style}"))

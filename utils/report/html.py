@@ -110,8 +110,8 @@ def table(
 
 def _td(cell: Cell, is_number: bool, is_first: bool) -> Html:
     value = None if cell.value is None else f"{cell.value:.6g}".replace("inf", "Infinity")  # as JavaScript reads it
-    is_long = isinstance(cell.shown, str) and len(cell.shown) > 24
-    name = "number" if is_number else "long" if is_long else None
+    length = len(cell.shown) if isinstance(cell.shown, str) else 0
+    name = "number" if is_number else "long" if length > 24 else "text" if length > 10 else None
     if is_first and not is_number:
         return el("th", cell.shown, scope="row", data_value=value, class_=name)
     return el("td", cell.shown, data_value=value, class_=name)

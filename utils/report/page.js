@@ -69,14 +69,10 @@ function confusionMatrix(data) {
   const LABELLED = 11; // pixels of a cell from which on there is room for names
   const rowsOf = new Map(data.names.map((_, c) => [c, new Map()]));
   for (let i = 0; i < data.cells.length; i += 3) rowsOf.get(data.cells[i]).set(data.cells[i + 1], data.cells[i + 2]);
-  let classes, place, cell, pen;
+  const FONT = "11px system-ui, DejaVu Sans, sans-serif";
+  let classes, place, cell, pen, widest;
 
-  const charWidth = 6.2;
-  const margin = () => {
-    if (cell < LABELLED) return 4;
-    const longest = Math.max(...classes.map((c) => data.names[c].length));
-    return Math.min(charWidth * longest + 8, box.clientWidth * 0.36, 210);
-  };
+  const margin = () => (cell < LABELLED ? 4 : Math.max(90, Math.min(widest + 8, box.clientWidth * 0.36, 210)));
 
   function choose() {
     const wanted = filter.value;
@@ -91,6 +87,10 @@ function confusionMatrix(data) {
         }
     classes = data.orders[order.value].filter((c) => kept.has(c));
     place = new Map(classes.map((c, i) => [c, i]));
+    pen = canvas.getContext("2d");
+    pen.font = FONT;
+    widest = Math.max(0, ...classes.map((c) => pen.measureText(data.names[c]).width));
+    box.scrollTo(0, 0);
     fitAll();
   }
 
@@ -99,7 +99,7 @@ function confusionMatrix(data) {
     if (classes.length) {
       const side = Math.min(box.clientWidth, parseFloat(getComputedStyle(box).maxHeight) - 4); // less the borders
       cell = Math.max(1, Math.min(32, (side - 8) / classes.length));
-      if (cell >= LABELLED * 0.7) {
+      if (cell >= LABELLED * 0.7 || filter.value.trim()) {
         cell = LABELLED; // for the margin's sake
         cell = Math.max(LABELLED, Math.min(32, (side - margin() - 4) / classes.length));
       }
@@ -141,9 +141,12 @@ function confusionMatrix(data) {
     pen.fillRect(0, 0, edge, canvas.height);
     pen.fillRect(0, 0, canvas.width, edge);
     pen.fillStyle = colour("--text");
-    pen.font = "11px system-ui, DejaVu Sans, sans-serif";
+    pen.font = FONT;
     pen.textBaseline = "middle";
-    const name = (c) => shorten(data.names[classes[c]], Math.floor((edge - 6) / charWidth));
+    const name = (c) => {
+      const text = data.names[classes[c]], share = (edge - 8) / pen.measureText(text).width;
+      return share >= 1 ? text : shorten(text, Math.floor(text.length * share));
+    };
     pen.save();
     pen.beginPath(); // a row half scrolled away takes its name with it, and not into the corner
     pen.rect(0, edge, edge, canvas.height);
@@ -259,16 +262,20 @@ function embeddingMap(data) {
     pen.textBaseline = "middle";
     pen.lineWidth = 4;
     pen.lineJoin = "round";
-    for (let i = numVideos; i < places.length; i++) {
-      if (!isNamed(i)) continue;
-      const name = shorten(data.names[classOf(i)], 40);
-      const isLeft = places[i][0] > width / 2;
-      const x = places[i][0] + (isLeft ? -10 : 10);
-      pen.textAlign = isLeft ? "right" : "left";
+    const named = data.names.map((_, c) => numVideos + c).filter(isNamed);
+    named.sort((i, j) => places[i][1] - places[j][1]);
+    const taken = []; // left, right, y of the names so far
+    for (const i of named) {
+      const name = shorten(data.names[classOf(i)], 40), length = pen.measureText(name).width;
+      const x = places[i][0] + (places[i][0] > width / 2 ? -10 - length : 10);
+      let y = places[i][1];
+      for (const [left, right, other] of taken)
+        if (x < right && x + length > left && Math.abs(y - other) < 14) y = other + 14;
+      taken.push([x, x + length, y]);
       pen.strokeStyle = back;
-      pen.strokeText(name, x, places[i][1]);
+      pen.strokeText(name, x, y);
       pen.fillStyle = text;
-      pen.fillText(name, x, places[i][1]);
+      pen.fillText(name, x, y);
     }
   }
 

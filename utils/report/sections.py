@@ -60,6 +60,7 @@ def describe_test(test: TestResult) -> str:
     """Its model, data and views in a line."""
     network = test.scores["config"]["network"]
     head = f"temporal head {network['sim_header']}" + (f", {network['tm']}" if network["tm"] else "")
+    head += ", joint space-time attention" if network["joint_st"] else ""
     data = ", ".join(test.lists)
     return f"{network['arch']}, {head}; {len(test.table.paths):,} videos of {data}; {describe_views(test)}"
 
@@ -179,19 +180,20 @@ def curves(runs: dict[str, Run]) -> Html:
             mean = charts.moving_mean(loss, window)
             train.append(charts.Line(f"{of}mean of {window} steps", x, mean, style))
             for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
-                rates.append(charts.Line(f"{of}{key.removeprefix('lr_')} layers", x, _column(steps, key), dash + style))
+                rate = _column(steps, key)
+                if np.isfinite(rate).any():  # a model may have no new layers
+                    rates.append(charts.Line(f"{of}{key.removeprefix('lr_')} layers", x, rate, dash + style))
         if tests:
             x = _column(tests, "step")
             val.append(charts.Line(f"{of}top-1", x, _column(tests, "top1"), style, has_dots=True))
-            val.append(charts.Line(f"{of}top-5", x, _column(tests, "top5"), f"dashed {style}"))
+            val.append(charts.Line(f"{of}top-5", x, _column(tests, "top5"), f"dashed {style}", has_dots=True))
     if not train and not val:
         return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
     drawn = []
     if train:
-        drawn += [
-            charts.line_chart(train, "step", "training loss"),
-            charts.line_chart(rates, "step", "learning rate"),
-        ]
+        drawn.append(charts.line_chart(train, "step", "training loss"))
+    if rates:
+        drawn.append(charts.line_chart(rates, "step", "learning rate"))
     if val:
         drawn.append(charts.line_chart(val, "step", "validation, %", (None, 100)))
     return el("div", drawn, class_="charts")
