@@ -1,0 +1,143 @@
+"""Between checkpoints: the line from un-tuned CLIP to a tuned model (WiSE-FT, arXiv 2109.01903), and averages.
+
+Shapes: B batch, D embedding, A mixing weights.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+
+from modules.checkpoint_layout import to_model_state
+from modules.video_clip import VideoCLIP
+from utils.checkpoint import load_checkpoint
+from utils.errors import UserError
+
+State = dict[str, torch.Tensor]
+
+# What the temporal head adds to the frame embeddings x is linear in these. Where they are zero it gives mean(2 x), in
+# the direction of CLIP's mean of the frames, and a cosine takes only the direction.
+_HEAD_OUTPUTS = (
+    "frame_position_embeddings.weight",
+    *(f"{n}.{p}" for n in ("out_proj", "c_proj") for p in ("weight", "bias")),
+)
+
+
+def untuned_counterpart(fresh: State, tuned: State, head: str) -> State:
+    """Where the line starts, for every tensor of a tuned model.
+
+    CLIP's own weights; additions inside the tower as a training starts them; and of the temporal head, which CLIP has
+    not, with `head`:
+        fade: the tuned one with nothing coming out of its branches, so that the start is un-tuned CLIP, mean of frames;
+        keep: the tuned one, all along the line.
+    What belongs to the classes of the training (classifier.*) is kept, too.
+
+    Args:
+        fresh: of the model before the checkpoint was loaded. tuned: after it.
+    """
+    assert head in ("fade", "keep"), head
+    start = {}
+    for name, value in tuned.items():
+        if name.startswith("fusion_model."):
+            fades = head == "fade" and name.endswith(_HEAD_OUTPUTS)
+            start[name] = torch.zeros_like(value) if fades else value
+        else:
+            start[name] = value if name.startswith("classifier.") else fresh[name]
+    return start
+
+
+def mix(start: State, end: State, alpha: float) -> State:
+    """(1 - alpha) * start + alpha * end; exactly one of them at 0 and at 1. Counters come from `end`."""
+    return {
+        name: torch.lerp(start[name], value, alpha) if value.is_floating_point() else value
+        for name, value in end.items()
+    }
+
+
+class Interpolation:
+    """A model on the line between two of its states. `encode` is for `utils.embed.embed_videos`: with several mixing
+    weights at once, each video is read once."""
+
+    def __init__(self, model: VideoCLIP, start: State, end: State):
+        self._model, self._start, self._end = model, start, end
+
+    def apply(self, alpha: float) -> None:
+        """The model takes the state at `alpha`."""
+        self._model.load_state_dict(mix(self._start, self._end, alpha))
+
+    def encode(self, clips: torch.Tensor, alphas: Sequence[float]) -> torch.Tensor:
+        """uint8 clips (B,T,C,S,S) -> embeddings (B, A*D), those of the first mixing weight first."""
+        embeddings = []
+        for alpha in alphas:
+            self.apply(alpha)
+            embeddings.append(self._model.encode_video(clips))
+        return torch.cat(embeddings, dim=1)
+
+
+def copy_of(model: torch.nn.Module) -> State:
+    """A model's tensors as they are now."""
+    return {name: value.detach().clone() for name, value in model.state_dict().items()}
+
+
+def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
+    """The uniform average of checkpoints of one model ("model soup", arXiv 2203.05482), in a checkpoint's form.
+
+    Counters, class names and config come from the last of them.
+
+    Raises:
+        UserError: fewer than two, one that cannot be read, or that differs in names, shapes or classes.
+    """
+    if len(paths) < 2:
+        raise UserError("an average needs two checkpoints or more")
+    total: State = {}
+    first: State = {}
+    class_names: list[str] = []
+    for path in paths:
+        raw = load_checkpoint(path)
+        try:
+            state = to_model_state(raw)
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error
+        if not first:
+            first, class_names = state, list(raw.get("class_names", []))
+        _check_same(state, list(raw.get("class_names", [])), str(path), first, class_names, str(paths[0]))
+        for name, value in state.items():
+            # In double precision, so that the order of the files does not matter.
+            total[name] = total.get(name, 0) + value.double() if value.is_floating_point() else value
+    average = {
+        name: (value / len(paths)).to(state[name].dtype) if state[name].is_floating_point() else value
+        for name, value in total.items()
+    }
+    return mixed_checkpoint(raw, average, average_of=[str(path) for path in paths])
+
+
+def _check_same(
+    state: State, class_names: list[str], path: str, first: State, first_class_names: list[str], first_path: str
+) -> None:
+    """Raise a UserError unless two checkpoints are of one model and of the same classes."""
+    different = sorted(state.keys() ^ first.keys())
+    if different:
+        where = path if different[0] in state else first_path
+        raise UserError(
+            f"{path}: is of another model than {first_path}: {len(different)} names are in one only, as {different[0]} "
+            f"in {where}; average checkpoints of one architecture and head"
+        )
+    for name, value in state.items():
+        if value.shape != first[name].shape:
+            raise UserError(
+                f"{path}: is of another model than {first_path}: {name} is {tuple(value.shape)}, there "
+                f"{tuple(first[name].shape)}; average checkpoints of one architecture and head"
+            )
+    if class_names != first_class_names:
+        raise UserError(f"{path}: was trained on other classes than {first_path}; average runs on the same classes")
+
+
+def mixed_checkpoint(raw: dict[str, Any], state: State, **origin: Any) -> dict[str, Any]:
+    """What `utils.checkpoint.save_checkpoint` writes for mixed weights: as `raw`, without the state of its training.
+
+    Args:
+        origin: what it was mixed from, kept under `mixed_from`.
+    """
+    kept = {name: raw[name] for name in ("epoch", "class_names", "config") if name in raw}
+    state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
+    return {**kept, "model_state_dict": state, "mixed_from": origin}
