@@ -17,7 +17,7 @@ import re
 import sys
 from pathlib import Path
 
-from utils.cli import EXIT_USER_ERROR, run_story
+from utils.cli import EXIT_USER_ERROR, add_output_options, run_story
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import write_text_atomic
@@ -41,8 +41,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to the standard output, alone")
     parser.add_argument("--csv", metavar="FILE", help="write a line a window as CSV; -: to the standard output, alone")
     parser.add_argument("--pictures", metavar="DIR", help="film strip of each video, and a timeline of long ones")
-    parser.add_argument("--quiet", action="store_true", help="print only results, warnings and errors")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -144,6 +143,8 @@ def main(args) -> int:
     log = logging.getLogger()
     loaded = load(args.config, args.weights, args.classes, overrides)
     predictor, reader = loaded.predictor, loaded.reader
+    if len(predictor.class_names) == 1:
+        log.warning("warning: one class alone always has probability 1; give others to tell it from")
     log.info("%s; %d classes, %s", predictor.description, len(predictor.class_names), predictor.precision)
 
     # ---- each source: windows, their probabilities, the result
@@ -157,7 +158,7 @@ def main(args) -> int:
             else:
                 total = reader.num_windows(source, args.window, args.stride, fps=args.fps)
                 windows = reader.windows(source, args.window, args.stride, fps=args.fps)
-                hidden = True if args.quiet else None  # None: where stderr is no terminal
+                hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
                 with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
                     prediction = predictor.predict(bar, source, args.threshold)
         except UserError as error:
@@ -235,6 +236,8 @@ def write_results(args, predictor, predictions: list, errors: dict) -> None:
 def _write(target: str, text: str) -> None:
     if target == "-":
         print(text, end="", flush=True)
+    elif Path(target).exists() and not Path(target).is_file():
+        Path(target).write_text(text, encoding="utf-8")  # a pipe or device: a rename would take its place
     else:
         write_text_atomic(target, text)
 

@@ -300,14 +300,16 @@ def _open_file(path: Path) -> av.container.InputContainer:
 
 def _live_frames(source: str | int, max_seconds: float | None) -> Iterator[_Frame]:
     """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are no fault here."""
+    is_camera = re.fullmatch(r"\d+", str(source)) is not None
+    name = f"camera {source}" if is_camera else str(source)
     try:
-        container = _open_camera(int(source)) if re.fullmatch(r"\d+", str(source)) else _open_url(str(source))
+        container = _open_camera(int(source)) if is_camera else _open_url(name)
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{source}: cannot be opened ({_reason(error)}); check the camera or the address") from None
+        raise UserError(f"{name}: cannot be opened ({_reason(error)}); check the camera or the address") from None
     with container:
         stream = container.streams.best("video")
         if stream is None or stream.codec_context is None:
-            raise UserError(f"{source}: no video stream that can be decoded")
+            raise UserError(f"{name}: no video stream that can be decoded")
         stream.codec_context.thread_count = 1
         try:
             for item in _timed((f for f in container.decode(stream) if not f.is_corrupt), stream):
@@ -315,7 +317,7 @@ def _live_frames(source: str | int, max_seconds: float | None) -> Iterator[_Fram
                     return
                 yield _as_frame(*item)
         except av.FFmpegError as error:
-            raise UserError(f"{source}: the stream broke off ({_reason(error)})") from None
+            raise UserError(f"{name}: the stream broke off ({_reason(error)})") from None
 
 
 def _open_camera(number: int) -> av.container.InputContainer:

@@ -1,6 +1,7 @@
 """Windows over files, folders and streams: the frames they take, their times, and that memory stays bounded."""
 
 import http.server
+import sys
 import threading
 from fractions import Fraction
 from functools import partial
@@ -121,6 +122,15 @@ def test_a_stream_over_http_ends_after_its_seconds(tmp_path):
             list(reader().windows(url.replace(video.name, "missing.mkv")))
         server.shutdown()
     assert [(w.start, w.end) for w in found] == [(0, 2), (2, 4), (4, 6)]
+
+
+def test_a_camera_that_is_not_there_is_one_line(monkeypatch):
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(UserError, match="^camera 97: cannot be opened"):
+        list(reader().windows(97))
+    monkeypatch.setattr(sys, "platform", "win32")
+    with pytest.raises(UserError, match="^camera 97: .* URL"):
+        list(reader().windows("97"))
 
 
 def test_times_that_jump_back_or_are_missing_go_on(monkeypatch):

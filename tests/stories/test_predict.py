@@ -4,7 +4,9 @@ import csv
 import importlib.util
 import itertools
 import json
+import os
 import re
+import threading
 
 import pytest
 from PIL import Image
@@ -88,6 +90,23 @@ def test_quiet_json_on_the_standard_output_is_json_alone(world, capsys):
     printed = capsys.readouterr()
     assert json.loads(printed.out)["classes"] == ["a", "b"]
     assert printed.err == ""
+
+
+def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--json", pipe, "--quiet") == 0
+    reader.join(timeout=30)
+    assert json.loads(read[0])["videos"] and pipe.is_fifo()
+
+
+def test_one_class_alone_is_warned_of(world, capsys):
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--classes", "juggling", "--quiet") == 0
+    assert "always has probability 1" in capsys.readouterr().err
 
 
 def test_plain_clip_says_so(world, capsys):
