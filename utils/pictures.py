@@ -20,6 +20,7 @@ MAX_TIMELINE_CLASSES = 12
 NAME_WIDTH = 30
 """Characters of a class name or a title's half before it is cut."""
 BAR, BAR_REST, UNKNOWN_BAR = "#1f6feb", "#c9d9f2", "#8c8c8c"
+UNKNOWN_BLOCK, OTHER_BLOCK = "#d0d0d0", "#6e7781"
 _DPI = 110
 
 
@@ -81,7 +82,7 @@ def _draw_band(axis, prediction: VideoPrediction, colour_of: dict) -> None:
     start, end = prediction.spans[0, 0], prediction.spans[-1, 1]
     for segment in prediction.segments:
         width = segment.end - segment.start
-        colour = colour_of.get(segment.class_name, "#d0d0d0")
+        colour = colour_of.get(segment.class_name, UNKNOWN_BLOCK if segment.class_name == UNKNOWN else OTHER_BLOCK)
         axis.barh(0, width, left=segment.start, height=1, color=colour, edgecolor="white", linewidth=1)
         # About 120 characters of this size go into the whole width.
         room = int(110 * width / (end - start))
@@ -97,6 +98,10 @@ def _draw_band(axis, prediction: VideoPrediction, colour_of: dict) -> None:
                 fontsize=9,
                 color="white" if is_dark else "black",
             )
+    shown = {segment.class_name for segment in prediction.segments}
+    notes = [f"light grey: {UNKNOWN} (below {prediction.threshold:g})"] if UNKNOWN in shown else []
+    notes += ["dark grey: classes without a row"] if shown - {UNKNOWN, *colour_of} else []
+    axis.set_title(", ".join(notes), loc="right", fontsize=9)
     axis.set_ylim(-0.5, 0.5)
     axis.set_axis_off()
 

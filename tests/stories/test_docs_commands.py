@@ -41,6 +41,8 @@ PARSED = {
     "export.py": "tests/stories/test_export.py::test_the_file_holds_the_model_and_what_goes_with_it",
     "scripts/check_data.py": "tests/scripts/test_check_data.py",
     "scripts/fit_lda.py": "tests/scripts/test_fit_lda.py",
+    "scripts/interpolate.py": "tests/scripts/test_interpolate.py",
+    "scripts/average_checkpoints.py": "tests/scripts/test_interpolate.py",
     "scripts/make_shapes_world.py": "tests/scripts/test_shapes_world_cli.py",
 }
 # Too long for a test: what runs their parts.
