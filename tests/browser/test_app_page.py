@@ -1,0 +1,113 @@
+"""The page of app.py in a real browser: a sample, typed classes, bad files, two users at once, phone and desktop."""
+
+import os
+import re
+import subprocess
+import sys
+
+import pytest
+
+from tests.browser.browser import DESKTOP, PHONE, watched_page
+from tests.stories.world import REPO
+
+pytest.importorskip("gradio", reason="gradio is not installed; it is for app.py only")
+
+RESULT = ".result .verdict"
+
+
+@pytest.fixture(scope="module")
+def address(browser):
+    """Of the server with the embedded CLIP; `browser` first, so that nothing starts where there is none."""
+    server = subprocess.Popen(
+        [sys.executable, "app.py", "--config", "configs/shapes/transf.yaml", "--classes", "a circle, a star, a cross",
+         "--port", "0"],
+        cwd=REPO, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+    lines = []
+    for line in server.stdout:
+        lines.append(line)
+        if found := re.match(r"open (http://127\.0\.0\.1:\d+)", line):
+            break
+    else:
+        pytest.fail("".join(lines))
+    yield found[1]
+    server.terminate()
+    server.wait(timeout=20)
+
+
+def visit(browser, address, size=DESKTOP):
+    return watched_page(browser, address, size, server=address)
+
+
+def choose_sample(page, name):
+    page.get_by_role("button", name=name, exact=True).click()
+    page.locator("#video video").wait_for()
+
+
+def press(page):
+    page.get_by_role("button", name="Name it").click()
+
+
+def upload(page, path):
+    page.locator("#video input[type=file]").set_input_files(path)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_sample_is_named(browser, address, size):
+    with visit(browser, address, size) as watched:
+        choose_sample(watched.page, "a star moving up")
+        press(watched.page)
+        watched.page.locator(RESULT).wait_for()
+        assert watched.page.locator(RESULT).inner_text() == "a star"
+        assert watched.page.locator(".result .bar").count() == 3 and watched.page.locator(".result img").count() == 8
+        assert (watched.errors, watched.outside, watched.overflow()) == ([], [], 0)
+
+
+def test_typed_classes_and_a_timeline(browser, address):
+    with visit(browser, address) as watched:
+        page = watched.page
+        choose_sample(page, "a circle moving left")
+        page.get_by_label("Classes, one a line").fill("<b>square</b>\na circle, round")
+        page.get_by_label("Seconds a window").fill("0.5")
+        press(page)
+        page.locator(".result .band i").first.wait_for()
+        assert sorted(page.locator(".result .bar span:first-child").all_inner_texts()) == [
+            "<b>square</b>", "a circle, round",
+        ]  # fmt: skip
+        assert (watched.errors, watched.outside) == ([], [])
+
+
+def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_path):
+    (tmp_path / "notes.mp4").write_text("no video\n" * 50)
+    with visit(browser, address) as watched:
+        page = watched.page
+        press(page)
+        page.get_by_text("Drop a video first").wait_for()
+        upload(page, tmp_path / "notes.mp4")
+        page.locator("#video video").wait_for(state="attached")
+        press(page)
+        message = page.get_by_text("is damaged or not a video")
+        message.wait_for()
+        assert message.inner_text().startswith("notes.mp4: ")
+        assert page.locator(RESULT).count() == 0
+    with visit(browser, address) as watched:
+        choose_sample(watched.page, "a star moving up")
+        press(watched.page)
+        watched.page.locator(RESULT).wait_for()
+
+
+def test_two_users_at_once(browser, address):
+    with visit(browser, address) as first, visit(browser, address) as second:
+        for watched, sample, classes in (
+            (first, "a circle moving left", "a circle, a cat"),
+            (second, "a star moving up", "a star, a dog"),
+        ):
+            choose_sample(watched.page, sample)
+            watched.page.get_by_label("Classes, one a line").fill(classes)
+        for watched in (first, second):
+            press(watched.page)
+        for watched, name in ((first, "a circle"), (second, "a star")):
+            watched.page.locator(RESULT).wait_for()
+            assert watched.page.locator(RESULT).inner_text() == name
+            assert watched.errors == []

@@ -1,0 +1,74 @@
+"""Limits on videos that strangers hand in: what a file may be before anything of it is decoded."""
+
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+
+from utils.errors import UserError
+
+VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
+# What FFmpeg calls the containers behind these suffixes. A playlist that names other files is none of them.
+_CONTAINERS = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "gif"}
+MAX_PIXELS = 4096 * 2304
+"""Of a frame; 4K in its widest form."""
+
+
+class Limits(NamedTuple):
+    """Of an uploaded video: the file in megabytes, its length in seconds, a frame in pixels."""
+
+    max_megabytes: float = 200
+    max_seconds: float = 600
+    max_pixels: int = MAX_PIXELS
+
+    def describe(self) -> str:
+        """One line for people."""
+        kinds = ", ".join(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)
+        return f"Up to {self.max_megabytes:g} MB and {_length(self.max_seconds)}; {kinds}."
+
+
+def check_upload(path: str | Path, limits: Limits) -> None:
+    """Raise a UserError unless a file is a video within the limits, as far as its header tells.
+
+    Its frames are not decoded; who reads it must still stop at `max_seconds`, as a header can say anything.
+    """
+    path = Path(path)
+    name = path.name
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
+        kinds = ", ".join(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)
+        raise UserError(f"{name}: not a kind of video that is taken here; give one of {kinds}")
+    if not path.is_file():
+        raise UserError(f"{name}: is no longer here; upload it again")
+    megabytes = path.stat().st_size / 1e6
+    if megabytes > limits.max_megabytes:
+        raise UserError(f"{name}: has {megabytes:.0f} MB, more than {limits.max_megabytes:g}; cut or compress it")
+    try:
+        with av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace") as container:
+            _check_container(container, name, limits)
+    except (av.FFmpegError, OSError):
+        raise UserError(f"{name}: is damaged or not a video; upload another file") from None
+
+
+def _check_container(container, name: str, limits: Limits) -> None:
+    stream = container.streams.best("video")
+    if not _CONTAINERS.intersection(container.format.name.split(",")) or stream is None or stream.codec_context is None:
+        raise UserError(f"{name}: holds no video that can be decoded; upload another file")
+    width, height = stream.codec_context.width, stream.codec_context.height
+    if width * height > limits.max_pixels:
+        raise UserError(f"{name}: its frames have {width}x{height} pixels, more than is taken here; make them smaller")
+    seconds = max(
+        float(stream.duration * stream.time_base) if stream.duration else 0,
+        container.duration / av.time_base if container.duration else 0,
+    )
+    if seconds > limits.max_seconds:
+        raise UserError(f"{name}: lasts {_length(seconds)}, longer than {_length(limits.max_seconds)}; cut it")
+
+
+def _length(seconds: float) -> str:
+    return (
+        f"{seconds:g} s"
+        if seconds < 100
+        else f"{seconds / 60:.0f} min"
+        if seconds < 7200
+        else f"{seconds / 3600:.0f} h"
+    )
