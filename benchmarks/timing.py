@@ -43,13 +43,13 @@ def interleaved(functions: dict[str, Callable[[int], object]], rounds: int, call
     return seconds
 
 
-def print_header(question: str) -> None:
+def print_header(question: str, how: str = "one thread, CPU time") -> None:
     """What was measured, on what, of which commit."""
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True)
     today = datetime.date.today().isoformat()
     print(f"### {question}\n")
     print(f"{today}, commit {commit.stdout.strip()}, `python {' '.join(sys.argv)}`  ")
-    print(f"{os.cpu_count()}-core {platform.machine()} CPU machine ({_cpu_name()}), one thread, CPU time;", end=" ")
+    print(f"{os.cpu_count()}-core {platform.machine()} CPU machine ({_cpu_name()}), {how};", end=" ")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, PyAV {av.__version__}\n")
 
 

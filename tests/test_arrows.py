@@ -16,7 +16,7 @@ MAY_IMPORT = {
     "modules": {"modules", "clip", "utils"},
     "stories": set(ROOMS),
     "scripts": {*ROOMS, "scripts"},
-    "tests": {*ROOMS, "tests"},
+    "tests": {*ROOMS, "tests", "benchmarks"},
     "benchmarks": {*ROOMS, "benchmarks"},
 }
 OURS = {*ROOMS, *STORIES, "scripts", "tests", "benchmarks"}

@@ -157,7 +157,9 @@ class SolverConfig(Section):
     clip_ratio: float = key(0.1, "learning rate of the image tower and the logit scale", "share of lr", ge=0)
     grad_accumulation_steps: int = key(1, "batches summed into one optimiser step", "batches", ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
-        "auto", "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU"
+        "auto",
+        "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU (bf16 is about three times as fast on processors with "
+        "AVX512-BF16 or AMX)",
     )
     save_every: int | str | None = key(
         None, "save within an epoch too: every so many steps (500) or minutes (10min)", "steps or minutes"

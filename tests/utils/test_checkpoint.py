@@ -8,7 +8,7 @@ import torch
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, write_text_atomic
 from utils.hashing import content_hash, file_hash
 
 
@@ -98,3 +98,12 @@ def test_content_hash_sees_values_types_and_names_not_order():
 def test_file_hash(tmp_path):
     (tmp_path / "x").write_bytes(b"abc")
     assert file_hash(tmp_path / "x") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
+
+
+def test_a_pipe_is_written_to_and_not_replaced(tmp_path):
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    write_text_atomic(pipe, "hello")
+    assert os.read(reader, 10) == b"hello" and pipe.is_fifo()
+    os.close(reader)

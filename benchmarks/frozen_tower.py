@@ -1,0 +1,105 @@
+"""How much faster is an epoch of a frozen tower's head from cached frame embeddings, and are the scores the same?
+
+    python benchmarks/frozen_tower.py VIDEOS [--clips 48] [--batch 16] [--epochs 3]
+
+ViT-B/32 with random weights, 8 frames, the six-block head, AdamW; frames cut from VIDEOS as JPEG files. Each way trains
+the same epochs on the same draws, loading and validation counted; CPU time on one thread.
+"""
+
+import argparse
+import sys
+import tempfile
+import time
+from functools import partial
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+
+from benchmarks.timing import one_thread, print_header, print_table, run_script
+from datasets.build import build_eval_loader, build_train_loader
+from datasets.frame_cache import cached_loaders, nothing_to_cut
+from datasets.transforms import make_views
+from modules.build import build_model, load_clip_model
+from modules.build_training import build_trainer
+from modules.frozen_tower import frame_encoder, tower_key
+from modules.training import Progress
+from modules.validation import validate
+from utils.config import load_config
+from utils.distributed import Process
+
+NUM_CLASSES = 4
+
+
+def write_list(frames: Path, path: Path, num_clips: int) -> None:
+    """The frame folders, over and over, as `num_clips` clips of four classes."""
+    folders = sorted(p for p in frames.iterdir() if p.is_dir())
+    chosen = [folders[i % len(folders)] for i in range(num_clips)]
+    lines = [f"{p.name} {len(list(p.glob('*.jpg')))} {i % NUM_CLASSES}\n" for i, p in enumerate(chosen)]
+    path.write_text("".join(lines))
+
+
+def train(cfg, process: Process, cached: bool) -> tuple[list[float], list[float], list[float], float]:
+    """CPU seconds of each epoch, losses of its steps, its score, and the CPU seconds of filling the cache."""
+    torch.manual_seed(0)
+    model = build_model(cfg, load_clip_model(cfg))
+    text = torch.randn(NUM_CLASSES, model.embed_dim)
+    train_loader, val_loader = build_train_loader(cfg), build_eval_loader(cfg, testing=False)
+    crop, filled = partial(make_views, num_crops=1, size=cfg.data.input_size), 0.0
+    if cached:
+        started = time.process_time()
+        encode, key = frame_encoder(model, process, "fp32"), tower_key(cfg, model, "fp32")
+        train_loader, val_loader = cached_loaders(
+            cfg, process, train_loader, val_loader, encode, key, lambda: False
+        )  # fmt: skip
+        crop, filled = nothing_to_cut, time.process_time() - started
+    trainer = build_trainer(cfg, model, text, process, "fp32", lambda: False)
+    progress, seconds, losses, scores = Progress(), [], [], []
+    for epoch in range(cfg.solver.epochs):
+        started = time.process_time()
+        progress.epoch, progress.consumed_clips = epoch, 0
+        losses += [record.loss for record in trainer.run_epoch(train_loader, progress)]
+        scores.append(validate(model, text, val_loader, crop, cfg.data.batch_size, process, "fp32").top1)
+        seconds.append(time.process_time() - started)
+    return seconds, losses, scores, filled
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--clips", type=int, default=48)
+    parser.add_argument("--batch", type=int, default=16)
+    parser.add_argument("--epochs", type=int, default=3)
+    args = parser.parse_args()
+    one_thread()
+    print_header(f"Frozen tower (ViT-B/32, {args.clips} training clips, {args.clips // 3} of validation)")
+    process = Process(0, 1, 0, torch.device("cpu"))
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        run_script("extract_frames.py", args.videos, folder / "frames", "--short-side", 256, "--workers", 1)
+        write_list(folder / "frames", folder / "train.txt", args.clips)
+        write_list(folder / "frames", folder / "val.txt", args.clips // 3)
+        overrides = [
+            "network.arch=ViT-B/32", "network.weights=none", "network.fix_video=true", "solver.lr_warmup_step=0",
+            f"data.train_list={folder}/train.txt", f"data.val_list={folder}/val.txt", f"data.num_classes={NUM_CLASSES}",
+            f"data.train_root={folder}/frames", f"data.val_root={folder}/frames", f"data.batch_size={args.batch}",
+            f"solver.epochs={args.epochs}", "data.workers=0", f"logging.cache_dir={folder}/cache",
+            f"data.label_list={folder}/none.csv", f"data.cached_draws={args.epochs}",
+        ]  # fmt: skip
+        cfg, _ = load_config(None, overrides, "train")
+        tower, cache = (train(cfg, process, cached) for cached in (False, True))
+    print(f"largest difference of a step's loss: {np.abs(np.subtract(tower[1], cache[1])).max():.1e}; ", end="")
+    print(f"top-1 after each epoch: {tower[2]} and {cache[2]}\n")
+    slow, fast = np.median(tower[0]), np.median(cache[0])
+    rows = [
+        ["through the tower", f"{slow:.2f}", "1"],
+        ["from the cache", f"{fast:.3f}", f"{slow / fast:.0f}"],
+        [f"filling it ({args.epochs} draws, once)", f"{cache[3]:.2f}", ""],
+    ]
+    print_table(["epoch", "CPU seconds (median)", "times faster"], rows)
+
+
+if __name__ == "__main__":
+    main()

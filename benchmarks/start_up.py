@@ -1,0 +1,63 @@
+"""How long from the command to the first step of the demo's training, without and with the text features in the cache?
+
+    python benchmarks/start_up.py [--rounds 3]
+
+Needs the clips that `sh scripts/run_demo.sh` renders. Wall time, from the start of `python train.py` to the first line
+in metrics.jsonl, with all that comes between: imports, lists, CLIP's weights, class texts, memory estimate, loaders.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+
+from benchmarks.timing import REPO, print_header, print_table
+
+CONFIG = "configs/shapes/transf.yaml"
+
+
+def seconds_to_first_step(folder: Path, run: str, cache: Path) -> float:
+    metrics = folder / run / "metrics.jsonl"
+    words = [f"logging.run_dir={folder / run}", f"logging.cache_dir={cache}", "logging.tensorboard=false"]
+    started = time.monotonic()
+    process = subprocess.Popen(
+        [sys.executable, "train.py", "--config", CONFIG, "--quiet", *words], cwd=REPO, stdout=subprocess.DEVNULL
+    )
+    try:
+        while not (metrics.exists() and metrics.stat().st_size):
+            if process.poll() is not None:
+                sys.exit("the training ended before its first step; run sh scripts/run_demo.sh first")
+            time.sleep(0.02)
+        return time.monotonic() - started
+    finally:
+        process.kill()
+        process.wait()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--rounds", type=int, default=3)
+    args = parser.parse_args()
+    print_header(f"Start-up ({CONFIG})", "wall time")
+    cold, warm = [], []
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for number in range(args.rounds):
+            cache = folder / f"cache{number}"
+            cold.append(seconds_to_first_step(folder, f"cold{number}", cache))
+            warm.append(seconds_to_first_step(folder, f"warm{number}", cache))
+    rows = [
+        [what, f"{np.median(s):.1f} ({min(s):.1f} to {max(s):.1f})"]
+        for what, s in (("class texts encoded", cold), ("class texts from the cache", warm))
+    ]
+    print_table(["start", "seconds to the first step"], rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,179 @@
+"""What does a training step cost, against the published way, which re-computes every block in the backward pass?
+
+    python benchmarks/training_step.py [--arch ViT-B/32] [--batch 2] [--rounds 5] [--compile] [--device cpu]
+
+Random weights, synthetic uint8 clips of 8 frames on the device; forward, loss, backward, AdamW. On a CPU: one thread,
+CPU time. On a GPU: wall time of steps that are queued ahead, model FLOP utilisation against the measured bf16 matrix
+rate, peak memory, and the costliest kernels of one step.
+"""
+
+import argparse
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
+from modules.build import build_model, load_clip_model
+from modules.build_training import compile_model
+from modules.losses import weighted_cross_entropy
+from modules.video_clip import VideoCLIP
+from utils.config import load_config
+from utils.optim import build_optimizer, split_parameters
+from utils.precision import autocast
+
+NUM_FRAMES, NUM_CLASSES = 8, 400
+
+
+class Variant:
+    """A model, its optimiser and one step of training."""
+
+    def __init__(self, arch: str, device: torch.device, batch: int, precision: str, *keys: str, compiled: bool = False):
+        size = 336 if "336" in arch else 224
+        overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}", *keys]
+        cfg, _ = load_config(None, overrides, "predict")
+        torch.manual_seed(0)
+        self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).to(device).train()
+        groups = split_parameters(self.model, self.model.is_pretrained, 0.1)
+        self.optimizer = build_optimizer(groups, "adamw", 5e-5, 0.2, 0.9)
+        self.precision, self.device = precision, device
+        torch.manual_seed(1)
+        shape = (batch, NUM_FRAMES, 3, size, size)
+        self.clips = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
+        self.text = torch.randn(NUM_CLASSES, self.model.embed_dim).to(device)
+        self.labels = torch.randint(0, NUM_CLASSES, (batch,)).to(device)
+        self.weights = torch.ones(batch, device=device)
+        if compiled:
+            compile_model(self.model, device)
+
+    def loss(self) -> torch.Tensor:
+        with autocast(self.precision, self.device):
+            logits = self.model(self.clips, self.text)
+        return weighted_cross_entropy(logits, self.labels, self.weights) / len(self.labels)
+
+    def step(self, number: int = 0) -> torch.Tensor:
+        loss = self.loss()
+        loss.backward()
+        self.optimizer.step()
+        self.optimizer.zero_grad(set_to_none=True)
+        return loss.detach()
+
+
+def published_optimizer(variant: Variant) -> Variant:
+    """PyTorch's default AdamW in place of the fused one."""
+    groups = [dict(group) for group in variant.optimizer.param_groups]
+    for group in groups:
+        group.pop("fused")
+    variant.optimizer = torch.optim.AdamW(groups, foreach=False, betas=(0.9, 0.999), eps=1e-8)
+    return variant
+
+
+def variants(args: argparse.Namespace, device: torch.device) -> dict[str, Variant]:
+    def make(precision: str, *keys: str, **options) -> Variant:
+        return Variant(args.arch, device, args.batch, precision, *keys, **options)
+
+    recompute = "solver.activation_checkpointing=true"
+    low = "bf16"
+    made = {
+        "published way, fp32": published_optimizer(make("fp32", recompute)),
+        f"published way, {low}": published_optimizer(make(low, recompute)),
+        "ours, fp32": make("fp32"),
+        f"ours, {low}": make(low),
+        f"ours, {low}, half of the patches": make(low, "network.patch_dropout=0.5"),
+    }
+    if args.compile:
+        made[f"ours, {low}, compiled"] = make(low, compiled=True)
+    return made
+
+
+def check_equal(made: dict[str, Variant]) -> None:
+    """The same weights and clips give the same loss, to the precision's digits; printed."""
+    for name, variant in made.items():
+        if "patches" in name:
+            continue
+        started = time.perf_counter()
+        loss = variant.step().item()
+        print(f"first step: {name}: loss {loss:.5f}, {time.perf_counter() - started:.1f} s  ")
+    print()
+
+
+def cpu_table(made: dict[str, Variant], rounds: int) -> None:
+    seconds = interleaved({name: variant.step for name, variant in made.items()}, rounds)
+    slow, low = (seconds[f"published way, {p}"] for p in ("fp32", "bf16"))
+    rows = [
+        [name, in_ms(s), f"{ratio(slow, s):.2f}", f"{ratio(low, s):.2f}"]
+        for name, s in seconds.items()
+    ]  # fmt: skip
+    print_table(["step", "ms", "times the published way in fp32", "in bf16"], rows)
+
+
+def matrix_rate(device: torch.device, size: int = 8192, rounds: int = 20) -> float:
+    """FLOP/s of a large bf16 matrix product."""
+    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
+    seconds = gpu_seconds(lambda number: a @ b, rounds)
+    return 2 * size**3 / float(np.median(seconds))
+
+
+def gpu_seconds(function, rounds: int) -> np.ndarray:
+    for number in range(3):
+        function(number)
+    events = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]
+    events[0].record()
+    for number in range(rounds):
+        function(number)
+        events[number + 1].record()
+    torch.cuda.synchronize()
+    return np.array([a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:])])
+
+
+def gpu_table(args: argparse.Namespace, device: torch.device) -> None:
+    rate = matrix_rate(device)
+    print(f"{torch.cuda.get_device_name(device)}: bf16 matrix product {rate / 1e12:.0f} TFLOP/s\n")
+    rows = []
+    with FlopCounterMode(display=False) as counter:
+        Variant(args.arch, device, args.batch, "bf16").step()
+    flops = counter.get_total_flops()
+    for compiled in (False, True):
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats(device)
+        variant = Variant(args.arch, device, args.batch, "bf16", compiled=compiled)
+        seconds = gpu_seconds(variant.step, args.rounds * 4)
+        median = float(np.median(seconds))
+        use = f"{100 * flops / median / rate:.0f}%"
+        peak = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}"
+        name = f"ours, bf16{', compiled' if compiled else ''}"
+        rows.append([name, in_ms(seconds), f"{args.batch / median:.1f}", use, peak])
+        with torch.profiler.profile() as profile:
+            variant.step()
+            torch.cuda.synchronize()
+        print(profile.key_averages().table(sort_by="self_cuda_time_total", row_limit=8, max_name_column_width=60))
+    print_table(["step", "ms", "clips/s", "model FLOP utilisation", "peak memory, GiB"], rows)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--arch", default="ViT-B/32")
+    parser.add_argument("--batch", type=int, default=2, help="clips")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--compile", action="store_true", help="CPU: a compiled model too (on a GPU always)")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    args = parser.parse_args()
+    device = torch.device(args.device)
+    if args.device == "cpu":
+        one_thread()
+    print_header(f"Training step ({args.arch}, {args.batch} clips of {NUM_FRAMES} frames)")
+    if args.device == "cuda":
+        gpu_table(args, device)
+        return
+    made = variants(args, device)
+    check_equal(made)
+    cpu_table(made, args.rounds)
+
+
+if __name__ == "__main__":
+    main()
