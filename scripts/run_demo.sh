@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets itself up, then shows the main job on a small world of its own: renders clips, trains, tests, draws.
+# Sets itself up, then shows the main job on a small world of its own: renders clips, trains, tests, reports, draws.
 #
 #   sh scripts/run_demo.sh
 #
@@ -7,6 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
+outer_environment=${VIRTUAL_ENV:-}${CONDA_PREFIX:-}
 set_up_environment requirements.txt
 demo=exp/demo
 
@@ -20,19 +21,24 @@ test_run() { # test_run NAME CLIPSxCROPS OPTIONS...
     sh scripts/run_test.sh "configs/shapes/$name.yaml" "$demo/$name/last_model.pt" --out "$demo/$name/test_$views" "$@"
 }
 
-echo "== 1/6 rendering the clips"
+echo "== 1/7 rendering the clips"
 python scripts/make_shapes_world.py "$demo/world"
-echo "== 2/6 training with the temporal head"
+echo "== 2/7 training with the temporal head"
 train transf
-echo "== 3/6 the same without it"
+echo "== 3/7 the same without it"
 train none
-echo "== 4/6 from the video files, briefly"
+echo "== 4/7 from the video files, briefly"
 train video
-echo "== 5/6 testing"
+echo "== 5/7 testing"
 test_run transf 1x1
 test_run transf 4x3 --test_crops 3 --test_clips 4
 test_run none 1x1
 test_run video 1x1
-echo "== 6/6 combinations that no training saw"
+echo "== 6/7 combinations that no training saw"
 sh scripts/run_test_zeroshot.sh configs/shapes/zeroshot.yaml "$demo/transf/last_model.pt" --out "$demo/transf/zeroshot"
+echo "== 7/7 the report"
+python report.py "$demo/transf"
 python scripts/demo_summary.py "$demo"
+echo "report:  $demo/transf/report.html (open it in a browser)"
+echo "try it:  python app.py serves a page to drop videos on (first: pip install -r requirements-app.txt)"
+[ -n "${outer_environment:-}" ] || echo "         in this shell, first of all: . .venv/bin/activate"

@@ -39,6 +39,8 @@ RUN = {
 PARSED = {
     "report.py": "tests/stories/test_report.py::test_a_run_becomes_one_page_with_film_strips",
     "export.py": "tests/stories/test_export.py::test_the_file_holds_the_model_and_what_goes_with_it",
+    "app.py": "tests/stories/test_app.py",
+    "benchmarks/scaling.py": "tests/test_scaling_page.py",
     "scripts/check_data.py": "tests/scripts/test_check_data.py",
     "scripts/fit_lda.py": "tests/scripts/test_fit_lda.py",
     "scripts/interpolate.py": "tests/scripts/test_interpolate.py",
@@ -194,7 +196,7 @@ def python_calls(command: Command) -> list[tuple[str, list[str]]]:
 
 def check_options(command: Command, name: str, words: list[str]) -> None:
     """The program's own parser takes the words."""
-    module = load_script(Path(name).stem) if name.startswith("scripts/") else world._story(Path(name).stem)
+    module = load_script(Path(name).stem) if name.startswith("scripts/") else world._story(name.removesuffix(".py"))
     try:
         if hasattr(module, "parse_arguments"):
             module.parse_arguments(words)
