@@ -74,8 +74,8 @@ def build_page(
     def answer(video: str | None, names: str, seconds: float | None) -> str:
         if not video:
             raise gradio.Error("Drop a video first, or pick a sample.", title="No video", print_exception=False)
-        if seconds is not None and not seconds >= 0:
-            raise gradio.Error("Seconds a window must be 0 or more.", title="Not possible", print_exception=False)
+        if seconds is not None and not 0 <= seconds <= 86400:
+            raise gradio.Error("Seconds a window must be 0 to 86400.", title="Not possible", print_exception=False)
         try:
             return result_html(predict(video, split_names(names), seconds or None))
         except UserError as error:
@@ -110,7 +110,6 @@ def build_page(
                     label="Seconds a window",
                     info="For the timeline. 0: one clip up to 30 s, windows of 10 s for longer videos.",
                     value=0,
-                    minimum=0,
                 )
                 button = gradio.Button("Name it", variant="primary")
             with gradio.Column(min_width=320):
@@ -120,7 +119,14 @@ def build_page(
                     label="Result",
                     padding=False,
                 )
-        button.click(answer, [video, names, seconds], result, concurrency_limit=1, api_name="predict")
+        button.click(
+            answer,
+            [video, names, seconds],
+            result,
+            concurrency_limit=1,
+            scroll_to_output=True,
+            api_visibility="private",
+        )
     return page.queue(max_size=MAX_WAITING)
 
 

@@ -90,6 +90,9 @@ def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_
         message = page.get_by_text("is damaged or not a video")
         message.wait_for()
         assert message.inner_text().startswith("notes.mp4: ")
+        page.get_by_label("Seconds a window").fill("-1")
+        press(page)
+        page.get_by_text("Seconds a window must be 0 to 86400.").wait_for()
         assert page.locator(RESULT).count() == 0
     with visit(browser, address) as watched:
         choose_sample(watched.page, "a star moving up")
