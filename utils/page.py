@@ -87,31 +87,7 @@ def build_page(
         gradio.HTML(f"<h1>{TITLE}</h1><p>{html.escape(description)}</p>", padding=False)
         with gradio.Row():
             with gradio.Column(min_width=320):
-                video = gradio.Video(
-                    label="Video", sources=["upload"], include_audio=True, height=280, buttons=[], elem_id="video"
-                )
-                gradio.HTML(f'<small style="opacity:.75">{html.escape(limits)}</small>', padding=False)
-                if samples:
-                    gradio.Examples(
-                        [[str(path)] for _, path in samples],
-                        [video],
-                        label="Samples",
-                        example_labels=[name for name, _ in samples],
-                        cache_examples=False,
-                    )
-                names = gradio.Textbox(
-                    "\n".join(class_names),
-                    label="Classes, one a line",
-                    info="Any words will do: the text is the classifier. Empty: the model's own.",
-                    lines=6,
-                    max_lines=8,
-                )
-                seconds = gradio.Number(
-                    label="Seconds a window",
-                    info="For the timeline. 0: one clip up to 30 s, windows of 10 s for longer videos.",
-                    value=0,
-                )
-                button = gradio.Button("Name it", variant="primary")
+                video, names, seconds, button = _inputs(gradio, limits, class_names, samples)
             with gradio.Column(min_width=320):
                 result = gradio.HTML(
                     '<div class="result"><p class="note">The classes, the frames that the model saw, and a timeline '
@@ -128,6 +104,34 @@ def build_page(
             api_visibility="private",
         )
     return page.queue(max_size=MAX_WAITING)
+
+
+def _inputs(gradio: Any, limits: str, class_names: Sequence[str], samples: Sequence[tuple[str, Path]]) -> tuple:
+    """Video, class names, seconds and button, in a column of the page."""
+    video = gradio.Video(label="Video", sources=["upload"], include_audio=True, height=280, buttons=[], elem_id="video")
+    gradio.HTML(f'<small style="opacity:.75">{html.escape(limits)}</small>', padding=False)
+    if samples:
+        gradio.Examples(
+            [[str(path)] for _, path in samples],
+            [video],
+            label="Samples",
+            example_labels=[name for name, _ in samples],
+            cache_examples=False,
+        )
+    names = gradio.Textbox(
+        "\n".join(class_names),
+        label="Classes, one a line",
+        info="Any words will do: the text is the classifier. Empty: the model's own.",
+        lines=6,
+        max_lines=8,
+    )
+    seconds = gradio.Number(
+        label="Seconds a window",
+        info="For the timeline. 0: one clip up to 30 s, windows of 10 s for longer videos.",
+        value=0,
+    )
+    button = gradio.Button("Name it", variant="primary")
+    return video, names, seconds, button
 
 
 def look(gradio: Any) -> dict[str, Any]:
