@@ -107,9 +107,9 @@ class TrainingMeter:
         data = self._cfg.data
         remedies = [f"raise data.workers (now {data.workers} a process) up to the cores of the machine"]
         if data.modality == "video":
-            remedies.append(
-                "train from frames (scripts/extract_frames.py), which are cheaper to sample than video files"
-            )
+            remedies.append("pack the videos (scripts/pack_videos.py), which makes them many times cheaper to sample")
+            if data.decoder != "pyav":
+                remedies.append("set data.decoder=pyav, the fastest of the readers")
         else:
             remedies.append(
                 "store frames with a short side near data.input_size (scripts/extract_frames.py --short-side)"

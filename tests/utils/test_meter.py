@@ -1,0 +1,39 @@
+"""The meter's advice where a run waits for its data."""
+
+import logging
+
+import pytest
+import torch
+
+from modules.training import StepRecord
+from utils.distributed import Process
+from utils.meter import TrainingMeter
+from utils.runlog import MetricsWriter
+from utils.schema import Config
+
+
+@pytest.mark.parametrize(
+    ("share", "data", "parts"),
+    [
+        (0.05, {}, ()),
+        (0.30, {}, ("30% of the time", "raise data.workers (now 4", "short side")),
+        (0.30, {"modality": "video", "workers": 2}, ("now 2", "scripts/pack_videos.py")),
+        (0.30, {"modality": "video", "decoder": "decord"}, ("scripts/pack_videos.py", "data.decoder=pyav")),
+    ],
+)
+def test_advice_comes_once_and_past_a_tenth(tmp_path, monkeypatch, caplog, share, data, parts):
+    monkeypatch.setattr(TrainingMeter, "_has_advised", False)
+    caplog.set_level(logging.INFO)
+    cfg = Config.model_validate({"data": data, "logging": {"tensorboard": False}})
+    process = Process(0, 1, 0, torch.device("cpu"))
+    metrics = MetricsWriter(tmp_path, process, cfg, 0)
+    for epoch in range(2):
+        meter = TrainingMeter(cfg, process, metrics, 12, 96, epoch)
+        for step in range(12):
+            wait = 5.0 if step < 2 else share  # starting up does not count
+            meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, max(1.0, wait), wait))
+        meter.close()
+    metrics.close()
+    advice = [r.getMessage() for r in caplog.records if "waiting for data" in r.getMessage()]
+    assert len(advice) == bool(parts)
+    assert all(part in advice[0] for part in parts)
