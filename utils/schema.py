@@ -158,7 +158,7 @@ class SolverConfig(Section):
     grad_accumulation_steps: int = key(1, "batches summed into one optimiser step", "batches", ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
         "auto",
-        "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU (bf16 is about three times as fast on processors with "
+        "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU (bf16 is about three times as fast on those with "
         "AVX512-BF16 or AMX)",
     )
     save_every: int | str | None = key(
