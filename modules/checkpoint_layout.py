@@ -12,8 +12,10 @@ import re
 from typing import Any
 
 import torch
+import yaml
 
 from clip import ClipError, check_fit, fit_positions
+from modules.temporal import PatchShift, ShiftedConv2d, TokenConv, TokenShift
 from modules.temporal_head import MAX_FRAMES
 from modules.video_clip import VideoCLIP, is_temporal_addition
 from utils.errors import UserError
@@ -21,6 +23,7 @@ from utils.errors import UserError
 OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
 POSITIONS = "fusion_model.frame_position_embeddings.weight"
+TM_OF_MODULE = {PatchShift: "tsm", ShiftedConv2d: "tsm", TokenShift: "tokenshift", TokenConv: "tokent1d"}
 log = logging.getLogger(__name__)
 
 
@@ -57,6 +60,9 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         source: the file, for messages.
         new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts anew.
 
+    The shifts (network.tm: tsm, tokenshift) have no weights to tell them by: of them the config that the checkpoint
+    holds speaks. With `new_classes` another `tm` than there is a choice, and said.
+
     Raises:
         UserError: the checkpoint is of another architecture, head or temporal addition, or lacks parts.
     """
@@ -64,6 +70,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         state = to_model_state(raw)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
+    _check_shift(model, raw, source, new_classes)
     expected = model.state_dict()
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
@@ -78,6 +85,28 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     except ClipError as error:
         raise UserError(str(error)) from error
     model.load_state_dict(state, strict=not kept_parts)
+
+
+def saved_network(raw: dict[str, Any]) -> dict[str, Any]:
+    """The `network` section of the config that a checkpoint was trained with; {} where it does not say."""
+    config = raw.get("config")
+    tree = yaml.safe_load(config) if isinstance(config, str) else None
+    network = tree.get("network") if isinstance(tree, dict) else None
+    return network if isinstance(network, dict) else {}
+
+
+def _check_shift(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
+    network = saved_network(raw)
+    own = next((TM_OF_MODULE[type(m)] for m in model.visual.modules() if type(m) in TM_OF_MODULE), False)
+    trained = network.get("tm", own)
+    if trained == own:
+        return
+    if may_differ:
+        log.warning("%s: was trained with network.tm: %s; goes on with %s, as the config says", source, trained, own)
+    elif "tokent1d" not in (trained, own):  # whose weights tell, in `_check_tower`
+        raise UserError(
+            f"{source}: was trained with network.tm: {trained}, and the config says {own}; set network.tm={trained}"
+        )
 
 
 def _fit_parts(

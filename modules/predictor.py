@@ -173,7 +173,7 @@ def load_predictor(
     model = build_model(cfg, clip_model, names, text)
     if weights:
         load_video_weights(model, state, str(weights))
-        description = f"{weights}: {cfg.network.arch}, {_head(cfg)}, {cfg.data.num_segments} frames"
+        description = f"{weights}: {cfg.network.arch}, {_structure(cfg)}, {cfg.data.num_segments} frames"
     else:
         description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_segments} frames, no video checkpoint"
     model.to(device).eval()
@@ -212,7 +212,10 @@ def _plain_clip(cfg: Config) -> Config:
     return cfg.model_copy(update={"network": network})
 
 
-def _head(cfg: Config) -> str:
-    if cfg.network.joint_st:
-        return "joint space-time attention"
-    return "mean of frames" if cfg.network.sim_header == "None" else f"head {cfg.network.sim_header}"
+def _structure(cfg: Config) -> str:
+    """What is over time in the model, in words: a head, an addition inside the tower."""
+    network = cfg.network
+    if network.joint_st:
+        return "joint space-time attention (joint_st)"
+    head = "mean of frames" if network.sim_header == "None" else f"head {network.sim_header}"
+    return f"{head}, tm {network.tm}" if network.tm else head

@@ -137,6 +137,28 @@ def test_additions_that_differ(tmp_path):
     assert "lacks the weights of network.tm: tokent1d; do not set it" in refused(conv, published(plain))
 
 
+@pytest.mark.parametrize("vision", [None, RESNET])
+def test_shifts_have_no_weights_and_the_saved_config_speaks(tmp_path, caplog, vision):
+    mean, shifted = model_of(tmp_path, vision), model_of(tmp_path, vision, tm="tsm")
+    of_shift = {**published(shifted), "config": "network:\n  tm: tsm\n"}
+    of_mean = {**published(mean), "config": "network:\n  tm: false\n"}
+    message = refused(mean, of_shift)
+    assert "was trained with network.tm: tsm, and the config says False; set network.tm=tsm" in message
+    assert "network.tm: False, and the config says tsm; set network.tm=False" in refused(shifted, of_mean)
+    load_video_weights(shifted, of_shift, "w.pt")
+    load_video_weights(mean, published(shifted), "w.pt")  # a published one does not say
+    with caplog.at_level(logging.WARNING):
+        load_video_weights(mean, of_shift, "w.pt", new_classes=True)  # a choice
+    assert "w.pt: was trained with network.tm: tsm; goes on with False" in caplog.text
+
+
+def test_one_shift_is_not_another(tmp_path):
+    tokens = model_of(tmp_path, tm="tokenshift")
+    assert "network.tm: tsm, and the config says tokenshift" in refused(
+        tokens, {**published(model_of(tmp_path, tm="tsm")), "config": "network: {tm: tsm}"}
+    )
+
+
 def test_missing_and_surplus_tensors_are_named(tmp_path):
     model = model_of(tmp_path)
     raw = published(model)

@@ -86,6 +86,14 @@ def test_without_weights_it_is_clip_and_the_mean_of_frames(world):
     np.testing.assert_allclose(predictor.embed(clip)[0], frames.mean(axis=0), atol=1e-5)
 
 
+@pytest.mark.parametrize(
+    ("overrides", "said"),
+    [(["tm=tokenshift"], "head Transf, tm tokenshift"), (["joint_st=true", "sim_header=None"], "(joint_st), 4 frames")],
+)
+def test_the_description_names_what_is_inside_the_tower(tmp_path, world, overrides, said):
+    assert said in load_predictor(*checkpoint(tmp_path, world, *overrides), device=CPU).description
+
+
 def test_without_config_every_key_has_its_default(world):
     predictor = load_predictor(
         None, classes=NEW, overrides=[f"network.arch={world.arch}", "data.input_size=32"], device=CPU
