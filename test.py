@@ -49,7 +49,9 @@ def main(args) -> None:
     log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
-    out = Path(args.out or Path(args.weights).parent / f"test_{Path(args.config).stem}_{views}")
+    weights = Path(args.weights)
+    of_weights = "" if weights.stem == "last_model" else f"_{weights.stem}"  # a run has several checkpoints
+    out = Path(args.out or weights.parent / f"test_{Path(args.config).stem}_{views}{of_weights}")
 
     # ---- data
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)

@@ -57,8 +57,9 @@ def main(args) -> int:
 
     process = distributed.start()
     log = open_log(process, [w for _, warnings in loaded for w in warnings], quiet=args.quiet, plain=args.plain)
-    beside = Path(args.weights or args.reuse[0]).parent
-    out = Path(args.out or beside / f"zeroshot_{'+'.join(Path(c).stem for c in args.config)}")
+    source = Path(args.weights or args.reuse[0])
+    of_weights = f"_{source.stem}" if args.weights and source.stem != "last_model" else ""  # a run has several
+    out = Path(args.out or source.parent / f"zeroshot_{'+'.join(Path(c).stem for c in args.config)}{of_weights}")
     summaries = {}
     for number, (config_path, (cfg, _)) in enumerate(zip(args.config, loaded)):
         names = read_labels(cfg.data.label_list, cfg.data.num_classes)

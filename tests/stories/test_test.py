@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -69,6 +70,18 @@ def test_dense_and_default_folder(world, weights):
     assert run_test(world, weights, "--dense", "--test_clips", 2) == 0
     summary = json.loads((weights.parent / "test_frames_2x1_dense" / "summary.json").read_text())
     assert summary["views"] == {"clips": 2, "crops": 1, "dense": True}
+
+
+def test_each_checkpoint_of_a_run_has_its_own_default_folder(world, weights):
+    other = weights.with_name("mixed.pt")
+    shutil.copy(weights, other)
+    folders = [weights.parent / name for name in ("test_frames_1x1", "test_frames_1x1_mixed")]
+    for path, folder in zip((weights, other), folders):
+        assert run_test(world, path) == 0
+        assert json.loads((folder / "summary.json").read_text())["weights"] == str(path)
+    zero_shot = ("--config", world.config, "--weights", other)
+    assert call("test_zeroshot", *zero_shot) == 0
+    assert (weights.parent / "zeroshot_frames_mixed" / "summary.json").is_file()
 
 
 def test_video_files_score_like_their_frames(world, weights, tmp_path):

@@ -102,6 +102,13 @@ def test_the_figures_on_the_page_are_the_tests(pages, run):
     assert "Not shown: left out" in Read(pages["no frames"]).text
 
 
+def test_protocols_show_scores_first_and_name_their_weights(pages):
+    text = Read(pages["run"]).text
+    scores = text[text.index("Scores of each test") : text.index("Small type")]
+    assert scores.startswith("Scores of each testtesttop-1 %top-5 %") and "classesweights" in scores
+    assert scores.count("last_model.pt") == 2
+
+
 def test_the_comparison_counts_fixed_and_broken_videos(pages, run):
     text = Read(pages["pair"]).text
     assert "only B" in text and "Config keys that differ" not in text  # the same recipe

@@ -1,5 +1,6 @@
 """The page of one run: its sections, each a function of what was read."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -83,15 +84,17 @@ def headline(test: TestResult, samples: dict[str, np.ndarray]) -> Html:
 
 
 def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
+    # The scores come first: on a phone's screen there is room for two columns.
     columns = [
         "test",
-        ("views", "clips x crops"),
-        "videos",
-        "classes",
         *[(f"{title} %", "with its 95% bootstrap interval") for title in FIGURES.values()],
         ("half classes %", "zero-shot: top-1, mean and deviation over 10 draws of half of the classes"),
         ("mAP %", "where the test was asked for it"),
         ("unreadable", "videos that could not be read; they count as wrong"),
+        ("views", "clips x crops"),
+        "videos",
+        "classes",
+        ("weights", "the checkpoint that was tested"),
     ]
     rows = []
     for test in run.tests:
@@ -100,13 +103,14 @@ def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
         rows.append(
             [
                 test.name,
-                _short_views(test),
-                number(len(test.table.paths), 0),
-                number(len(test.class_names), 0),
                 *[ranged(float(found[key][0]), interval(samples[test.name][key])) for key in FIGURES],
                 _half(half.mean_top1, half.std_top1) if half else number(None),
                 number(test.scores.get("map")),
                 number(int((~test.outcomes.is_readable).sum()), 0),
+                _short_views(test),
+                number(len(test.table.paths), 0),
+                number(len(test.class_names), 0),
+                Path(test.weights).name if test.weights else "–",
             ]
         )
         # Splits of a zero-shot test: its summary has their figures.
@@ -114,9 +118,10 @@ def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
             counts = [number(s["num_videos"], 0), number(s["num_classes"], 0)]
             scores = [number(s["full_top1"]), number(s["full_top5"]), number(None), number(None)]
             half_cell = _half(s["half_top1_mean"], s["half_top1_std"])
-            rows.append([f"{test.name}: {name}", _short_views(test), *counts, *scores, half_cell, *[number(None)] * 2])
-    # The last three columns are shown where they say something.
-    for column in (10, 9, 8):
+            own = [_short_views(test), *counts, rows[-1][-1]]
+            rows.append([f"{test.name}: {name}", *scores, half_cell, *[number(None)] * 2, *own])
+    # Half classes, mAP and unreadable are shown where they say something.
+    for column in (7, 6, 5):
         if all(row[column].shown in ("–", "0") for row in rows):
             for row in (columns, *rows):
                 del row[column]
