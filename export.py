@@ -36,7 +36,7 @@ def main(args) -> None:
     from modules.testing import load_tested_model
     from modules.validation import text_matrix
     from utils.distributed import Process
-    from utils.files import atomic_path
+    from utils.files import atomic_path, check_writable
     from utils.hashing import content_hash, file_hash
     from utils.results import format_table
     from utils.runlog import open_log
@@ -44,8 +44,7 @@ def main(args) -> None:
     process = Process(0, 1, 0, torch.device("cpu"))
     log = open_log(process, config_warnings)
     out = Path(args.out or Path(args.weights).with_suffix(export.FORMATS[args.format].suffix))
-    if out.is_dir():
-        raise UserError(f"--out {out}: is a folder; give a file name")
+    check_writable(out, "--out")
 
     # ---- the model, and the classes as a matrix
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)

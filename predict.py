@@ -20,7 +20,7 @@ from pathlib import Path
 from utils.cli import EXIT_USER_ERROR, add_output_options, run_story
 from utils.config import load_config
 from utils.errors import UserError
-from utils.files import write_text_atomic
+from utils.files import check_writable, write_text_atomic
 
 OVERRIDE = re.compile(r"(data|network|solver|logging)\.[\w.]+=|seed=")
 
@@ -54,6 +54,13 @@ def check_arguments(args) -> tuple[list[str], list[str]]:
         raise UserError("no video; give files, folders, patterns or a URL, or --camera 0")
     if args.json == args.csv == "-":
         raise UserError("--json - and --csv -: both want the standard output; write one to a file")
+    if args.json and args.csv and Path(args.json).resolve() == Path(args.csv).resolve():
+        raise UserError(f"--json and --csv {args.csv}: both name one file; give two")
+    for option, path in (("--json", args.json), ("--csv", args.csv)):
+        if path and path != "-":
+            check_writable(path, option)
+    if args.pictures:
+        check_writable(args.pictures, "--pictures", is_folder=True)
     if args.top < 1:
         raise UserError(f"--top {args.top}: must be 1 or more")
     if not 0 <= args.threshold <= 1:
@@ -212,9 +219,14 @@ def follow(stream, source: str, names: list[str], args, errors: dict[str, str]):
 
 
 def write_results(args, predictor, predictions: list, errors: dict) -> None:
-    """JSON and CSV, to files or to the standard output."""
+    """JSON and CSV, to files or to the standard output.
+
+    Raises:
+        UserError: one of them could not be written; the other one was.
+    """
     from utils.timeline import csv_header
 
+    texts = {}
     if args.json:
         content = {
             "model": predictor.description,
@@ -223,14 +235,22 @@ def write_results(args, predictor, predictions: list, errors: dict) -> None:
             "videos": [prediction.to_dict(args.top) for prediction in predictions],
             "errors": [{"video": video, "error": error} for video, error in errors.items()],
         }
-        _write(args.json, json.dumps(content, indent=2, ensure_ascii=False) + "\n")
+        texts[args.json] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     if args.csv:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
         writer.writerow(csv_header(len(predictor.class_names), args.top))
         for prediction in predictions:
             writer.writerows(prediction.rows(args.top))
-        _write(args.csv, text.getvalue())
+        texts[args.csv] = text.getvalue()
+    failed = []
+    for target, content in texts.items():
+        try:
+            _write(target, content)
+        except OSError as error:
+            failed.append(f"{target}: cannot be written ({error.strerror})")
+    if failed:
+        raise UserError("; ".join(failed))
 
 
 def _write(target: str, text: str) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from utils.cli import run_story
 from utils.errors import UserError
+from utils.files import check_writable, write_text_atomic
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -20,8 +21,8 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def main(args) -> None:
-    if args.out and Path(args.out).is_dir():
-        raise UserError(f"--out {args.out}: is a folder; give the name of a file")
+    if args.out:
+        check_writable(args.out, "--out")
 
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
     import torch
@@ -31,7 +32,6 @@ def main(args) -> None:
     from modules.attribution import drop_one_frame
     from modules.testing import load_tested_model
     from utils import distributed
-    from utils.files import write_text_atomic
     from utils.precision import autocast
     from utils.report.comparison import comparison_page, pair_tests
     from utils.report.run_folder import find_weights, read_run

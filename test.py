@@ -41,6 +41,7 @@ def main(args) -> None:
     from modules.validation import embed_with, text_matrix
     from utils import distributed, metrics, protocols, results
     from utils.embed import save_table
+    from utils.files import check_writable
     from utils.hashing import file_hash
     from utils.runlog import RESULT, open_log
 
@@ -52,6 +53,8 @@ def main(args) -> None:
     weights = Path(args.weights)
     of_weights = "" if weights.stem == "last_model" else f"_{weights.stem}"  # a run has several checkpoints
     out = Path(args.out or weights.parent / f"test_{Path(args.config).stem}_{views}{of_weights}")
+
+    check_writable(out, "--out", is_folder=True)
 
     # ---- data
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)

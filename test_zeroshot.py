@@ -52,6 +52,7 @@ def main(args) -> int:
     from modules.validation import embed_with, text_matrix
     from utils import distributed, metrics, protocols, results
     from utils.embed import load_table, save_table
+    from utils.files import check_writable
     from utils.hashing import file_hash
     from utils.runlog import RESULT, open_log
 
@@ -60,6 +61,7 @@ def main(args) -> int:
     source = Path(args.weights or args.reuse[0])
     of_weights = f"_{source.stem}" if args.weights and source.stem != "last_model" else ""  # a run has several
     out = Path(args.out or source.parent / f"zeroshot_{'+'.join(Path(c).stem for c in args.config)}{of_weights}")
+    check_writable(out, "--out", is_folder=True)
     summaries = {}
     for number, (config_path, (cfg, _)) in enumerate(zip(args.config, loaded)):
         names = read_labels(cfg.data.label_list, cfg.data.num_classes)

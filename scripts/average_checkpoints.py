@@ -12,6 +12,7 @@ sys.path.insert(0, str(REPO))
 
 from utils.cli import run_story  # noqa: E402
 from utils.errors import UserError  # noqa: E402
+from utils.files import check_writable  # noqa: E402
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -29,6 +30,7 @@ def main(args) -> None:
 
     if Path(args.out).resolve() in [Path(path).resolve() for path in args.checkpoints]:
         raise UserError(f"--out {args.out}: is one of the checkpoints; give another name")
+    check_writable(args.out, "--out")
     average = average_checkpoints(args.checkpoints)
     save_checkpoint(args.out, average)
     num_values = sum(value.numel() for value in average["model_state_dict"].values())

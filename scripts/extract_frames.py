@@ -31,6 +31,7 @@ from tqdm import tqdm
 from scripts.media_files import find_videos
 from utils.cli import run_story
 from utils.errors import UserError
+from utils.files import check_writable
 
 SETTINGS_FILE = "extract_frames.json"
 REPORT_FILE = "report.csv"
@@ -328,6 +329,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--template {args.template}: must be a .jpg name with one number in it, as img_{{:05d}}.jpg")
     if args.out.resolve().is_relative_to(args.videos.resolve()):
         raise UserError(f"{args.out}: lies inside the folder of videos; give one outside it")
+    check_writable(args.out, "OUT", is_folder=True)
 
 
 def extract(args: argparse.Namespace) -> int:

@@ -17,7 +17,7 @@ sys.path.insert(0, str(REPO))
 from utils.cli import config_parser, run_story  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import UserError  # noqa: E402
-from utils.files import atomic_path  # noqa: E402
+from utils.files import atomic_path, check_writable  # noqa: E402
 
 ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
@@ -52,6 +52,11 @@ def main(args) -> None:
     if args.save and args.alphas is None and not args.zeroshot:
         alphas = []
     save_alpha = read_alpha(args.save[0], "--save") if args.save else None
+    if args.save:
+        check_writable(args.save[1], "--save")
+    out = Path(args.out or Path(args.weights).parent / f"interpolate_{args.head}")
+    if alphas:
+        check_writable(out, "--out", is_folder=True)
     configs = [args.config, *args.zeroshot]
     loaded = [load_config(path, args.overrides, "test") for path in configs]
 
@@ -119,7 +124,6 @@ def main(args) -> None:
             curves[path].append(metrics.score(logits, table.labels))
 
     # ---- the curve
-    out = Path(args.out or Path(args.weights).parent / f"interpolate_{args.head}")
     titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(configs)]
     top1 = {title: [s.top1 for s in curves[path]] for title, path in zip(titles, configs)}
     log.info(

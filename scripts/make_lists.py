@@ -8,6 +8,7 @@ and named in *_missing.csv. At the end, the lines for the config are printed. do
 """
 
 import argparse
+import math
 import os
 import random
 import re
@@ -37,6 +38,7 @@ from scripts.list_writing import (
 )
 from utils.cli import run_story
 from utils.errors import UserError
+from utils.files import check_writable
 
 PARTS = ("train", "val")
 
@@ -187,8 +189,9 @@ def cut_instances(
 
 
 def make_activitynet(args: argparse.Namespace) -> None:
-    if args.fps <= 0:
+    if not (math.isfinite(args.fps) and args.fps > 0):
         raise UserError(f"--fps {args.fps:g}: must be above 0")
+    check_writable(args.instances, "--instances", is_folder=True)
     videos = list_sources.read_activitynet(args.json)
     everything = [segment for subset in videos.values() for video in subset for segment in video.segments]
     class_names = sorted({segment.class_name for segment in everything})
@@ -255,6 +258,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def make(args: argparse.Namespace) -> None:
     if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
         raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+    check_writable(args.out, "--out", is_folder=True)
     args.make(args)
 
 

@@ -5,6 +5,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from utils.errors import UserError
+
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
@@ -31,3 +33,33 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 def write_text_atomic(path: str | Path, text: str) -> None:
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:
+    """Whether a result can be written to `path`, before the work whose result it is. Leaves nothing behind.
+
+    Args:
+        option: of the command line, for the message. is_folder: `path` is a folder of results, not a file.
+
+    Raises:
+        UserError: it is a folder where a file is wanted, or the reverse, or nothing can be made there.
+    """
+    path = Path(path)
+    try:
+        is_dir = path.is_dir()
+        if is_dir and not is_folder:
+            raise UserError(f"{option} {path}: is a folder; give a file name")
+        if is_folder and path.exists() and not is_dir:
+            raise UserError(f"{option} {path}: is a file; give a folder")
+        if path.exists() and not is_dir and not path.is_file():
+            return  # a pipe or a device: to try it would be to use it
+        # What would be made first: something in `path` itself, or the topmost folder that is not there yet.
+        name, place = (path / "results", path) if is_dir else (path, path.absolute().parent)
+        while not place.exists():
+            name, place = place, place.parent
+        probe = place / f".{name.name}.{os.getpid()}.tmp"
+        with probe.open("xb"):
+            pass
+        probe.unlink()
+    except OSError as error:
+        raise UserError(f"{option} {path}: cannot be written ({error.strerror}); give another place") from error

@@ -243,6 +243,9 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
     write_video(videos / "one.mp4", 2)
     assert run(videos, videos / "out") == 2
     assert "inside the folder of videos" in capsys.readouterr().err
+    (tmp_path / "afile").write_text("")
+    assert run(videos, tmp_path / "afile") == 2
+    assert "is a file; give a folder" in capsys.readouterr().err
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
     assert run(videos, tmp_path / "mine") == 2

@@ -108,6 +108,13 @@ def test_the_ends(world, tuned, tmp_path):
         assert torch.equal(value, state[name] if name.startswith("fusion_model.") else clip_tower[name]), name
 
 
+@pytest.mark.parametrize("words", [("--save", "0.5", "/proc/x/y.pt"), ("--out", "/proc/x")])
+def test_places_that_cannot_be_written_are_said_first(world, words):
+    result = interpolate("--config", world.config, "--weights", "no.pt", *words)
+    assert result.returncode == 2 and f"error: {words[0]} /proc/x" in result.stderr
+    assert "cannot be written" in result.stderr and result.stderr.count("\n") == 1
+
+
 @pytest.mark.parametrize("words", [("--alphas", "0,2"), ("--alphas", "a"), ("--save", "-1", "x.pt")])
 def test_mistakes_of_interpolation(world, tuned, words):
     result = interpolate("--config", world.config, "--weights", tuned, *words)
@@ -145,4 +152,5 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
     fails_with("visual.proj is (64, 16), there (64, 32)", tuned, tmp_path / "wide.pt")
     save_checkpoint(tmp_path / "names.pt", load_checkpoint(tuned) | {"class_names": ["a", "b", "c"]})
     fails_with("was trained on other classes", tuned, tmp_path / "names.pt")
+    fails_with("cannot be written", tuned, tmp_path / "no.pt", out="/proc/x/y.pt")  # before a file is read
     fails_with("is one of the checkpoints", tuned, tmp_path / "wide.pt", out="wide.pt")

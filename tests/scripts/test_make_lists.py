@@ -120,6 +120,8 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "good", "--kind", "video", "--val-share", "1"), "--val-share 1"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
         (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
+        (("--root", "good", "--kind", "video", "--out", "/proc/x"), "--out /proc/x: cannot be written"),
+        (("--root", "good", "--kind", "video", "--out", "bad.csv"), "--out bad.csv: is a file; give a folder"),
     ],
 )
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
@@ -128,7 +130,7 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
     for name in ("flat/1.mp4", "twice/a/1.mp4", "twice/a/1.mkv", "good/a/1.mp4", "good/a/2.mp4"):
         add_video(tmp_path, name)
     Path("bad.csv").write_text("name,id\na,0\n")
-    assert run("folders", *options, "--out", "out") == 2
+    assert run("folders", *([] if "--out" in options else ["--out", "out"]), *options) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ")
     assert message in error

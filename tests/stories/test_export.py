@@ -153,6 +153,10 @@ def test_mistakes(world, weights, tmp_path, capsys, monkeypatch):
 
     fails_with("nowhere.pt: no such checkpoint", world.config, tmp_path / "nowhere.pt", "--format", "safetensors")
     fails_with("is a folder", world.config, weights, "--format", "safetensors", "--out", tmp_path)
+    (tmp_path / "afile").write_text("")
+    inside = tmp_path / "afile" / "x.st"
+    fails_with(f"--out {inside}: cannot be written", world.config, "no.pt", "--format", "safetensors", "--out", inside)
+    (tmp_path / "afile").unlink()
     fails_with("data.label_list", world.config, weights, "--format", "onnx", "data.label_list=null")
     monkeypatch.setitem(sys.modules, "onnxruntime", None)
     monkeypatch.setattr(export, "ONNX_PACKAGES", ("onnxruntime",))

@@ -15,6 +15,7 @@ from datasets.windows import WindowReader
 from tests.datasets.helpers import write_video
 from tests.stories.world import CLASSES, REPO, World, call
 from utils.errors import UserError
+from utils.files import write_text_atomic
 
 
 @pytest.fixture(scope="module")
@@ -103,6 +104,31 @@ def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
     assert json.loads(read[0])["videos"] and pipe.is_fifo()
 
 
+@pytest.mark.parametrize("option", ["--json", "--csv", "--pictures"])
+def test_places_that_cannot_be_written_are_said_before_the_model_loads(world, tmp_path, option, capsys, monkeypatch):
+    (tmp_path / "afile").write_text("")
+    monkeypatch.setattr("modules.predictor.load_predictor", None)
+    wrong = {"/proc/nope/x": "cannot be written"}
+    wrong |= {tmp_path / "afile": "is a file"} if option == "--pictures" else {tmp_path: "is a folder"}
+    for path, said in wrong.items():
+        assert call("predict", world.root / "frames" / "val_0_0", "--config", world.config, option, path) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {option} {path}: {said}") and error.count("\n") == 1
+
+
+def test_a_file_that_fails_at_the_end_does_not_take_the_other_with_it(world, tmp_path, capsys, monkeypatch):
+    def full(target, text):
+        if target.endswith(".json"):
+            raise OSError(28, "No space left on device")
+        write_text_atomic(target, text)
+
+    monkeypatch.setattr("utils.files.write_text_atomic", full)  # the story imports it anew at each call
+    options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
+    assert call("predict", world.root / "frames" / "val_0_0", *options) == 2
+    assert "r.json: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert (tmp_path / "r.csv").read_text().startswith("video,start")
+
+
 def test_one_class_alone_is_warned_of(world, capsys):
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", "juggling", "--quiet") == 0
@@ -164,6 +190,7 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
         (["a.mp4", "--top", "0"], "--top 0"),
         (["a.mp4", "--threshold", "2"], "--threshold 2"),
         (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
+        (["a.mp4", "--json", "same", "--csv", "./same"], "both name one file"),
         (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
         (["*.nothing"], "no file matches"),
     ],

@@ -103,7 +103,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, other, tmp_path, capsys):
         return error
 
     assert "no such folder" in line(tmp_path / "nowhere")
-    assert "is a folder; give the name of a file" in line(run, "--out", tmp_path)
+    assert "is a folder; give a file name" in line(run, "--out", tmp_path)
     assert "x.html: cannot be written (" in line(run, "--no_frames", "--out", other / "config.yaml" / "x.html")
     assert "--test test_9: no such test" in line(run, "--test", "test_9")
     assert "not of the same videos" in line(run / "test_1x1", _with_other_labels(other))

@@ -84,6 +84,12 @@ def test_each_checkpoint_of_a_run_has_its_own_default_folder(world, weights):
     assert (weights.parent / "zeroshot_frames_mixed" / "summary.json").is_file()
 
 
+@pytest.mark.parametrize("story", ["test", "test_zeroshot"])
+def test_a_folder_that_cannot_be_made_is_said_before_the_work(world, story, capsys):
+    assert call(story, "--config", world.config, "--weights", "no.pt", "--out", "/proc/x") == 2
+    assert "error: --out /proc/x: cannot be written" in capsys.readouterr().err
+
+
 def test_video_files_score_like_their_frames(world, weights, tmp_path):
     assert run_test(world, weights, "--out", tmp_path, config=world.video_config) == 0
     table = load_table(tmp_path / "embeddings.npz")[0]

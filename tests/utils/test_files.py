@@ -1,0 +1,47 @@
+"""Whether a result can be written, before the work is done."""
+
+import os
+
+import pytest
+
+from utils.errors import UserError
+from utils.files import check_writable
+
+
+def fault(*arguments, **options) -> str:
+    with pytest.raises(UserError) as error:
+        check_writable(*arguments, **options)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def test_what_can_be_written_leaves_nothing_behind(tmp_path):
+    (tmp_path / "old.json").write_text("old")
+    os.mkfifo(tmp_path / "pipe")
+    for path in ("old.json", "new.json", "a/b/c.json", "pipe"):
+        check_writable(tmp_path / path, "--json")
+    for path in ("", "new", "a/b"):
+        check_writable(tmp_path / path, "--out", is_folder=True)
+    check_writable(os.devnull, "--json")
+    assert (
+        sorted(path.name for path in tmp_path.iterdir()) == ["old.json", "pipe"]
+        and (tmp_path / "old.json").read_text() == "old"
+    )
+
+
+def test_what_cannot_be_written_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    assert fault(tmp_path, "--json").endswith(f"--json {tmp_path}: is a folder; give a file name")
+    assert "is a file; give a folder" in fault(tmp_path / "file", "--out", is_folder=True)
+    assert "Not a directory" in fault(tmp_path / "file" / "x.json", "--json")
+    assert "Not a directory" in fault(tmp_path / "file" / "x" / "y.json", "--json")
+    assert "name too long" in fault(tmp_path / ("x" * 300), "--json")
+    assert "cannot be written" in fault("/proc/nope/x.json", "--json")
+    assert "cannot be written" in fault("/proc/nope", "--out", is_folder=True)
+
+
+def test_a_path_beside_the_current_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    check_writable("x.json", "--json")
+    check_writable("a/b/x.json", "--json")
+    assert not list(tmp_path.iterdir())
