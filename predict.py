@@ -47,6 +47,8 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def check_arguments(args) -> tuple[list[str], list[str]]:
     """Sources and config overrides among the positional arguments."""
+    from utils.timeline import check_times
+
     overrides = [text for text in args.videos if OVERRIDE.match(text)]
     sources = [text for text in args.videos if not OVERRIDE.match(text)]
     sources += [] if args.camera is None else [str(args.camera)]
@@ -65,8 +67,7 @@ def check_arguments(args) -> tuple[list[str], list[str]]:
         raise UserError(f"--top {args.top}: must be 1 or more")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
-    if args.fps <= 0:
-        raise UserError(f"--fps {args.fps:g}: must be above 0")
+    check_times(args.window, args.stride, args.fps, args.seconds, prefix="--")
     return sources, overrides
 
 

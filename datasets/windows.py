@@ -31,6 +31,7 @@ from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
 from datasets.video_inputs import is_live, list_frames
 from utils.errors import UserError
+from utils.timeline import check_times
 
 WHOLE_SECONDS = 30
 """A video up to this long is one clip where no window is asked for."""
@@ -91,8 +92,10 @@ class WindowReader:
             max_seconds: of a camera or URL, after which it ends.
 
         Raises:
-            UserError: it is missing, damaged or no video. What was read of a video before the damage has been given.
+            UserError: a length or rate that cannot be; it is missing, damaged or no video. What was read of a video
+                before the damage has been given.
         """
+        check_times(window, stride, fps, max_seconds)
         if is_live(source):
             length, step = self._plan(window, stride, None)
             if not length:
@@ -111,6 +114,7 @@ class WindowReader:
         self, source: str | Path | int, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
     ) -> int | None:
         """How many clips `windows` will give; None where the length is not known. Raises as `windows`."""
+        check_times(window, stride, fps)
         seconds = measure_seconds(source, fps)
         if seconds is None:
             return None
@@ -118,15 +122,7 @@ class WindowReader:
         return 1 - (length - seconds) // step if length else 1
 
     def _plan(self, window: float | None, stride: float | None, seconds: Fraction | None) -> tuple[Fraction, Fraction]:
-        """Length and stride of the windows over so many seconds (None: unknown); length 0: one clip.
-
-        Raises:
-            UserError: a negative length, or a stride that is not above 0.
-        """
-        if window is not None and window < 0:
-            raise UserError(f"window {window:g}: must be seconds, or 0 for one clip")
-        if stride is not None and stride <= 0:
-            raise UserError(f"stride {stride:g}: must be above 0 seconds")
+        """Length and stride of the windows over so many seconds (None: unknown); length 0: one clip."""
         # A model of dense clips was trained on 128 frames at a time.
         usual = Fraction(DENSE_WINDOW, FOLDER_FPS) if self.choose_frames.dense else Fraction(WINDOW_SECONDS)
         length = usual if window is None else Fraction(str(window))

@@ -10,6 +10,7 @@ any video failed, 2 for a mistake in the command.
 import argparse
 import csv
 import json
+import math
 import multiprocessing
 import os
 import re
@@ -317,8 +318,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 def check_arguments(args: argparse.Namespace) -> None:
     if not args.videos.is_dir():
         raise UserError(f"{args.videos}: no such folder")
-    if args.fps is not None and args.fps <= 0:
-        raise UserError(f"--fps {args.fps:g}: must be above 0")
+    if args.fps is not None and not 0 < args.fps < math.inf:
+        raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
     if args.short_side is not None and args.short_side < 1:
         raise UserError(f"--short-side {args.short_side}: must be at least 1")
     if not 1 <= args.quality <= 95:

@@ -189,8 +189,8 @@ def cut_instances(
 
 
 def make_activitynet(args: argparse.Namespace) -> None:
-    if not (math.isfinite(args.fps) and args.fps > 0):
-        raise UserError(f"--fps {args.fps:g}: must be above 0")
+    if not 0 < args.fps < math.inf:
+        raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
     check_writable(args.instances, "--instances", is_folder=True)
     videos = list_sources.read_activitynet(args.json)
     everything = [segment for subset in videos.values() for video in subset for segment in video.segments]

@@ -172,7 +172,14 @@ def test_dense_models_get_windows_of_128_frames(tmp_path):
 
 @pytest.mark.parametrize(
     ("options", "message"),
-    [({"window": -1}, "window -1"), ({"window": 2, "stride": 0}, "stride 0")],
+    [
+        ({"window": -1}, "window -1"),
+        ({"window": float("nan")}, "window nan"),
+        ({"window": 2, "stride": 0}, "stride 0"),
+        ({"stride": float("inf")}, "stride inf"),
+        ({"fps": float("nan")}, "fps nan"),
+        ({"max_seconds": float("nan")}, "seconds nan"),
+    ],
 )
 def test_impossible_windows(video, options, message):
     with pytest.raises(UserError, match=message):

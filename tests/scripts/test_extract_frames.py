@@ -222,6 +222,8 @@ def test_a_few_lost_frames_are_noted_and_the_note_is_kept(tmp_path, monkeypatch)
     ("options", "message"),
     [
         (("--fps", "0"), "--fps"),
+        (("--fps", "inf"), "--fps inf"),
+        (("--fps", "nan"), "--fps nan"),
         (("--quality", "99"), "--quality"),
         (("--short-side", "0"), "--short-side"),
         (("--template", "img.jpg"), "--template"),

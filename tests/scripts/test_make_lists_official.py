@@ -251,6 +251,13 @@ def test_activitynet(tmp_path, capsys):
     assert data["num_classes"] == 200
 
 
+@pytest.mark.parametrize("fps", ["0", "inf", "nan"])
+def test_activitynet_rates_that_cannot_be(tmp_path, capsys, fps):
+    paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
+    assert run("activitynet", *paths, "--out", tmp_path / "out", "--fps", fps) == 2
+    assert f"--fps {fps}: must be above 0, and finite" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [

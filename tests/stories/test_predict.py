@@ -189,13 +189,20 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
         ([], "no video"),
         (["a.mp4", "--top", "0"], "--top 0"),
         (["a.mp4", "--threshold", "2"], "--threshold 2"),
+        (["a.mp4", "--threshold", "nan"], "--threshold nan"),
+        (["a.mp4", "--window", "-1"], "--window -1: must be seconds"),
+        (["a.mp4", "--window", "nan"], "--window nan"),
+        (["a.mp4", "--stride", "0"], "--stride 0: must be above 0"),
+        (["a.mp4", "--fps", "inf"], "--fps inf"),
+        (["a.mp4", "--seconds", "nan"], "--seconds nan"),
         (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
         (["a.mp4", "--json", "same", "--csv", "./same"], "both name one file"),
         (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
         (["*.nothing"], "no file matches"),
     ],
 )
-def test_mistakes_are_one_line(world, arguments, message, capsys):
+def test_mistakes_are_one_line_before_the_model_loads(world, arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr("modules.predictor.load_predictor", None)
     assert call("predict", *arguments, "--config", world.config) == 2
     assert message in capsys.readouterr().err
 
