@@ -9,17 +9,14 @@ first, middle and last frame decode to one size. DIR (default: data_check beside
     train_clean.txt    the lists without the bad lines; as they are where nothing is bad
     val_clean.txt
 
-An interrupted check goes on where it stopped, given the same lists and DIR. Exit code 0: all good; 1: some are bad;
-2: a mistake in the config or a list.
+An interrupted check goes on where it stopped, given the same lists and DIR. Exit code 0: all good; 1: some are bad, or
+a worker process was killed (one line says so); 2: a mistake in the config or a list; 130: interrupted.
 """
 
 import argparse
 import csv
-import multiprocessing
 import os
-import signal
 import sys
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,6 +30,7 @@ from tqdm import tqdm  # noqa: E402
 from datasets.build import read_entries  # noqa: E402
 from datasets.lists import ListEntry  # noqa: E402
 from datasets.readers import check_decoder, open_source  # noqa: E402
+from scripts.workers import run_jobs  # noqa: E402
 from utils.cli import EXIT_INTERRUPTED, run_story  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import UserError  # noqa: E402
@@ -62,9 +60,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def check_entry(data: dict, job: tuple[str, str, str, ListEntry]) -> dict:
+def check_entry(data: dict, name: str, list_path: str, root: str, entry: ListEntry) -> dict:
     """One row of the report."""
-    name, list_path, root, entry = job
     row = {"list": name, "line": entry.line, "path": entry.path, "status": "good", "num_frames": "", "reason": ""}
     try:
         with open_source(root, entry, list_path=list_path, **data) as source:
@@ -84,12 +81,6 @@ def check_entry(data: dict, job: tuple[str, str, str, ListEntry]) -> dict:
     return row
 
 
-def start_worker() -> None:
-    torch.set_num_threads(1)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the main process ends the pool ...
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # ... by this, whatever handler the process had that forked
-
-
 def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
     """Rows of an interrupted check of the same lists, by (list, line)."""
     if not path.exists():
@@ -104,24 +95,30 @@ def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
 def check_all(jobs: list[ListJob], data: dict, journal: Path, stamp: str, workers: int) -> list[dict]:
     """All rows, in the lists' order; rows that the journal has are not checked again."""
     done = read_journal(journal, stamp)
-    work = [(j.name, j.path, j.root, e) for j in jobs for e in j.entries if (j.name, e.line) not in done]
+    work = [
+        (f"{job.path}:{entry.line}: {entry.path}", (data, job.name, job.path, job.root, entry))
+        for job in jobs
+        for entry in job.entries
+        if (job.name, entry.line) not in done
+    ]
     total = sum(len(job.entries) for job in jobs)
     if not done:
         journal.write_text(stamp + "\n", encoding="utf-8")
-    context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     with (
         journal.open("a", newline="", encoding="utf-8") as file,
         tqdm(total=total, initial=len(done), unit="video", desc="check", disable=None) as bar,
-        context.Pool(max(1, workers), start_worker) as pool,
     ):
         writer = csv.DictWriter(file, COLUMNS)
-        for row in pool.imap_unordered(partial(check_entry, data), work, chunksize=4):
+
+        def write(row: dict) -> None:
             # One line a row: a reason has no line end, and quoting keeps the rest.
             row["reason"] = " ".join(row["reason"].split())
             writer.writerow(row)
             file.flush()
             done[row["list"], int(row["line"])] = row
             bar.update()
+
+        run_jobs(check_entry, work, max(1, workers), write)
     return [done[job.name, entry.line] for job in jobs for entry in job.entries]
 
 
@@ -172,4 +169,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
+    torch.set_num_threads(1)  # the workers, one a core, inherit it
     sys.exit(run_story(main, parse_arguments()))

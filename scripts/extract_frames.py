@@ -4,23 +4,19 @@
 
 A frame folder gets its name only when it is whole, so that an interrupted run goes on where it stopped when the same
 command is given again. OUT/report.csv has one line a video: path, status, num_frames, reason. The exit status is 1 if
-any video failed, 2 for a mistake in the command.
+any video failed or a worker process was killed, 2 for a mistake in the command.
 """
 
 import argparse
 import csv
 import json
 import math
-import multiprocessing
 import os
 import re
 import shutil
-import signal
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -30,6 +26,7 @@ import av
 from tqdm import tqdm
 
 from scripts.media_files import find_videos
+from scripts.workers import run_jobs
 from utils.cli import run_story
 from utils.errors import UserError
 from utils.files import check_writable
@@ -236,29 +233,6 @@ def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     return present
 
 
-def run_all(jobs: list[tuple], num_workers: int, done: Callable[[Result], None]) -> None:
-    """Runs `run_job` on each, in this process or in `num_workers` others, and hands over each result as it comes."""
-    if num_workers == 1:
-        for job in jobs:
-            done(run_job(*job))
-        return
-    # Ctrl-C reaches every process of the terminal: the workers finish the video in hand, this process ends the run.
-    executor = ProcessPoolExecutor(
-        num_workers, multiprocessing.get_context("spawn"), signal.signal, (signal.SIGINT, signal.SIG_IGN)
-    )
-    try:
-        pending: list[Future] = [executor.submit(run_job, *job) for job in jobs]
-        for future in as_completed(pending):
-            done(future.result())
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process was killed (out of memory, or a video that crashes the decoder): give the command again"
-            " with --workers 1 to see at which video"
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
 def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: int) -> list[Result]:
     """Extracts what is not there yet, shows progress, and writes the report (as it goes, and sorted at the end)."""
     videos = find_videos(video_root)
@@ -271,7 +245,7 @@ def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: in
     prepare_out(out, settings)
     present = already_present(videos, out)
     results = list(present.values())
-    jobs = [(video_root, video, out, settings) for video in videos if video not in present]
+    jobs = [(video, (video_root, video, out, settings)) for video in videos if video not in present]
     with (
         (out / REPORT_FILE).open("w", newline="") as file,
         tqdm(total=len(videos), unit="video", disable=None) as progress,
@@ -288,7 +262,7 @@ def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: in
             file.flush()
             progress.update()
 
-        run_all(jobs, num_workers, done)
+        run_jobs(run_job, jobs, num_workers, done)
     shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
     results.sort(key=lambda result: result.path)
     with (out / REPORT_FILE).open("w", newline="") as file:

@@ -9,22 +9,18 @@ taken over byte for byte.
 
 A file gets its name only when it is whole, so that an interrupted run goes on where it stopped when the same command
 is given again. OUT/report.csv has one line a video: path, status, num_frames, reason. The exit status is 1 if any
-failed, 2 for a mistake in the command.
+failed or a worker process was killed, 2 for a mistake in the command.
 """
 
 import argparse
 import csv
 import io
 import json
-import multiprocessing
 import os
 import re
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -38,6 +34,7 @@ from datasets.image_decoding import decode_image
 from datasets.packed_clip import PackedClip, write_packed_clip
 from scripts.extract_frames import REPORT_COLUMNS, DamagedVideoError, Decoder, Result, read_report
 from scripts.media_files import find_frame_folders, find_videos
+from scripts.workers import run_jobs
 from utils.cli import run_story
 from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
@@ -181,26 +178,6 @@ def prepare_out(out: Path, settings: Settings) -> None:
         partial.unlink()
 
 
-def run_all(jobs: list[tuple], num_workers: int) -> Iterator[Result]:
-    """Results of `run_job` as they come, from this process or `num_workers` others."""
-    if num_workers == 1:
-        yield from (run_job(*job) for job in jobs)
-        return
-    # Ctrl-C reaches every process of the terminal: the workers finish the video in hand, this process ends the run.
-    context = multiprocessing.get_context("spawn")
-    executor = ProcessPoolExecutor(num_workers, context, signal.signal, (signal.SIGINT, signal.SIG_IGN))
-    try:
-        for future in as_completed([executor.submit(run_job, *job) for job in jobs]):
-            yield future.result()
-    except BrokenProcessPool as error:
-        raise UserError(
-            "a worker process was killed (out of memory, or a video that crashes the decoder): give the command again"
-            " with --workers 1 to see at which video"
-        ) from error
-    finally:
-        executor.shutdown(cancel_futures=True)
-
-
 def already_packed(names: list[str], out: Path) -> list[Result]:
     """Of clips that an earlier run packed; what it noted about them is kept."""
     earlier = read_report(out / REPORT_FILE)
@@ -260,12 +237,15 @@ def pack_all(args: argparse.Namespace) -> int:
     prepare_out(args.out, settings)
     present = {name for name, *_ in jobs if (args.out / packed_name(name, settings)).is_file()}
     results += already_packed([packed_name(name, settings) for name in present], args.out)
-    left = [(args.source, *job, args.out, settings) for job in jobs if job[0] not in present]
+    left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if job[0] not in present]
     try:
         with tqdm(total=len(jobs), initial=len(present), unit="video", disable=None) as progress:
-            for result in run_all(left, args.workers):
+
+            def done(result: Result) -> None:
                 results.append(result)
                 progress.update()
+
+            run_jobs(run_job, left, args.workers, done)
     finally:
         write_report(args.out, results)
     counts = Counter(result.status for result in results)

@@ -6,6 +6,7 @@ import os
 import re
 import sys
 from collections.abc import Callable
+from concurrent.futures import BrokenExecutor
 
 from utils.errors import UserError
 from utils.stop import Stopped, first_to_say, requeue_code
@@ -95,6 +96,8 @@ def explain_failure(error: BaseException) -> str | None:
     """The line to show for a failure of the machine; None for anything else."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
         return f"{error.filename or 'the disk'}: {error.strerror}; make room and run again"
+    if isinstance(error, BrokenExecutor):
+        return str(error)
     for pattern, line in _FAILURES:
         found = re.search(pattern, str(error))
         if found:
