@@ -4,16 +4,20 @@ Shapes: B batch, D embedding, A mixing weights.
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from modules.checkpoint_layout import to_model_state
+from modules.checkpoint_layout import saved_network, to_model_state
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 
 State = dict[str, torch.Tensor]
+
+# What decides, beside the weights, what a model computes or which text its embeddings stand beside.
+_SAME_IN_CONFIG = ("arch", "weights", "tm", "joint_st", "sim_header", "prompt", "classifier")
 
 # What the temporal head adds to the frame embeddings x is linear in these. Where they are zero it gives mean(2 x), in
 # the direction of CLIP's mean of the frames, and a cosine takes only the direction.
@@ -85,13 +89,14 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     Counters, class names and config come from the last of them.
 
     Raises:
-        UserError: fewer than two, one that cannot be read, or that differs in names, shapes or classes.
+        UserError: fewer than two, one that cannot be read, or that differs in names, shapes, classes or the config.
     """
     if len(paths) < 2:
         raise UserError("an average needs two checkpoints or more")
     total: State = {}
     first: State = {}
     class_names: list[str] = []
+    network: dict[str, Any] = {}
     for path in paths:
         raw = load_checkpoint(path)
         try:
@@ -100,6 +105,8 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"{path}: {error}") from error
         if not first:
             first, class_names = state, list(raw.get("class_names", []))
+            network = saved_network(raw)
+        _check_config(saved_network(raw), str(path), network, str(paths[0]))
         _check_same(state, list(raw.get("class_names", [])), str(path), first, class_names, str(paths[0]))
         for name, value in state.items():
             # In double precision, so that the order of the files does not matter.
@@ -109,6 +116,17 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         for name, value in total.items()
     }
     return mixed_checkpoint(raw, average, average_of=[str(path) for path in paths])
+
+
+def _check_config(network: dict[str, Any], path: str, first: dict[str, Any], first_path: str) -> None:
+    """Raise a UserError where the configs that two checkpoints hold say that their models differ."""
+    for key in _SAME_IN_CONFIG:
+        found, expected = (Path(str(n.get(key))).name for n in (network, first))  # a file may have moved
+        if key in network and key in first and found != expected:
+            raise UserError(
+                f"{path}: was trained with network.{key}: {network[key]}, and {first_path} with {first[key]}; average "
+                "checkpoints of one model"
+            )
 
 
 def _check_same(

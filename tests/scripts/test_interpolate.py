@@ -152,5 +152,7 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
     fails_with("visual.proj is (64, 16), there (64, 32)", tuned, tmp_path / "wide.pt")
     save_checkpoint(tmp_path / "names.pt", load_checkpoint(tuned) | {"class_names": ["a", "b", "c"]})
     fails_with("was trained on other classes", tuned, tmp_path / "names.pt")
+    shifts = [save_model(world, tmp_path / f"{tm}.pt", config=f"network: {{tm: {tm}}}") for tm in ("tsm", "tokenshift")]
+    fails_with("tokenshift.pt: was trained with network.tm: tokenshift, and", *shifts)
     fails_with("cannot be written", tuned, tmp_path / "no.pt", out="/proc/x/y.pt")  # before a file is read
     fails_with("is one of the checkpoints", tuned, tmp_path / "wide.pt", out="wide.pt")
