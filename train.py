@@ -34,7 +34,7 @@ def main(args) -> int:
     from modules.checkpoint_layout import load_video_weights
     from modules.frozen_tower import frame_encoder, tower_key
     from modules.plan import describe_plan
-    from modules.resume import find_checkpoint, restore_run, run_state
+    from modules.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
     from modules.training import Progress
     from modules.validation import validate
     from utils import distributed, rundir
@@ -79,33 +79,38 @@ def main(args) -> int:
     trainer = build_trainer(cfg, model, text, process, precision, stop.is_asked)
     progress = Progress(epoch=cfg.solver.start_epoch)
     found = find_checkpoint(cfg.resume, run_dir)
+    check_same_checkpoint(found, process)
     if found is not None:
-        progress = restore_run(*found, model, trainer, len(train_loader))
+        progress = restore_run(*found, model, trainer, len(train_loader), len(train_loader.dataset))
         log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
-    if process.is_main:
-        rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
-        log_to_file(run_dir / "log.txt")
-    metrics = MetricsWriter(run_dir, process, cfg, progress.step, progress.consumed_clips > 0)
-    keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every)
     crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
-    if cfg.data.cached_draws:
-        encode, key = frame_encoder(model, process, precision), tower_key(cfg, model, precision)
-        train_loader, val_loader = cached_loaders(cfg, process, train_loader, val_loader, encode, key, stop.is_asked)
-        crop = nothing_to_cut
-
-    def save(is_best: bool = False) -> None:
-        if process.is_main:
-            with trainer.kept_weights():
-                keeper.save(run_state(model, trainer, progress, names, dump_config(cfg)), is_best)
 
     def check_scores() -> Scores:
         with trainer.kept_weights():
             return validate(model, text, val_loader, crop, cfg.data.batch_size, process, precision, stop.is_asked)
 
-    # ---- train
     if cfg.solver.evaluate:
         log.log(RESULT, "validation: %s", check_scores().describe())
         return 0
+
+    # ---- run folder, cache
+    if process.is_main:
+        rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
+        log_to_file(run_dir / "log.txt")
+    metrics = MetricsWriter(run_dir, process, cfg, progress.step, progress.consumed_clips > 0)
+    keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every, found and found[0])
+    if cfg.data.cached_draws:
+        encode, key = frame_encoder(model, process, precision), tower_key(cfg, model, precision)
+        train_loader, val_loader = cached_loaders(cfg, process, train_loader, val_loader, encode, key, stop.is_asked)
+        crop = nothing_to_cut
+
+    def save(is_best: bool = False) -> bool:
+        if process.is_main:
+            with trainer.kept_weights():
+                keeper.save(run_state(model, trainer, progress, names, dump_config(cfg)), is_best)
+        return not keeper.has_failed
+
+    # ---- train
     is_finished = fit(cfg, trainer, progress, train_loader, process, metrics, keeper.is_due, save, check_scores)
 
     # ---- end
@@ -137,7 +142,7 @@ def fit(cfg, trainer, progress, loader, process, metrics, is_save_due, save, che
             if record.step == progress.step and is_save_due(progress.step):
                 save()
         meter.close()
-        is_stopped, is_best, num_epochs = meter.is_stopped, False, progress.epoch + 1
+        is_stopped, is_best, num_epochs, best_before = meter.is_stopped, False, progress.epoch + 1, progress.best_top1
         if not is_stopped and (num_epochs % cfg.logging.eval_freq == 0 or num_epochs == cfg.solver.epochs):
             try:
                 scores = check_scores()
@@ -149,7 +154,8 @@ def fit(cfg, trainer, progress, loader, process, metrics, is_save_due, save, che
                 meter.show_validation(num_epochs, progress.step, scores)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
-        save(is_best)
+        if not save(is_best):
+            progress.best_top1 = best_before  # a best score that has no file is none
         if is_stopped:
             return False
     return True

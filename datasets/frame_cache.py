@@ -4,12 +4,17 @@ Legend: N clips, n clips of a part, B batch, T frames, C=3 channels, S input siz
 
 A folder `frames-<key>` holds the embeddings of one list: the key covers the tower's weights, the list, the sampling and
 the transform. Its parts, of PART_CLIPS consecutive clips and one random draw each, are files that are whole or absent
-and the same whoever computes them: an interrupted run goes on with the missing ones, and runs may share a folder.
+and the same whoever computes them: an interrupted run goes on with the missing ones, and runs may share a folder. Each
+has a second file: labels, which clips were unreadable and replaced, a checksum. A damaged part is computed again, and
+so is one with replaced clips, in case their files were repaired.
 """
 
 import logging
+import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -67,22 +72,32 @@ class FrameCache:
 
     def __init__(self, folder: Path, num_clips: int, num_draws: int):
         self.folder, self.num_clips, self.num_draws = folder, num_clips, num_draws
-        self._open: dict[tuple[int, int], tuple[np.ndarray, np.ndarray]] = {}
+        self._open: dict[tuple[int, int], Part] = {}
 
     def path(self, draw: int, part: int) -> Path:
         return self.folder / f"draw{draw:03d}-part{part:05d}.npy"
 
-    def rows(self, draw: int, indices: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Frame embeddings float32 (B,T,D) and labels int64 (B,) of clips `indices` (B,) in random draw `draw`."""
+    def rows(self, draw: int, indices: np.ndarray) -> "Part":
+        """Of clips `indices` (B,) in random draw `draw`."""
         found = [(self._part(draw, index // PART_CLIPS), index % PART_CLIPS) for index in indices.tolist()]
-        return np.stack([part[0][row] for part, row in found]), np.array([part[1][row] for part, row in found])
+        return Part(*(np.stack([part[column][row] for part, row in found]) for column in range(3)))
 
-    def _part(self, draw: int, part: int) -> tuple[np.ndarray, np.ndarray]:
+    def _part(self, draw: int, part: int) -> "Part":
         if (draw, part) not in self._open:
-            path = self.path(draw, part)
-            # Mapped, not read: the operating system keeps in memory what fits, once for all processes.
-            self._open[draw, part] = np.load(path, mmap_mode="r"), np.load(_labels_path(path))
+            self._open[draw, part] = _read(self.path(draw, part))
         return self._open[draw, part]
+
+    def _is_good(self, draw: int, part: int) -> bool:
+        """Whether a part is there, whole, and of clips that could all be read."""
+        path = self.path(draw, part)
+        if not path.exists() and not _facts_path(path).exists():
+            return False
+        try:
+            found = _read(path, check=True)
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+            log.warning("WARNING: %s is damaged (%s); it is computed again", path, error)
+            return False
+        return not found.is_faulty.any()
 
     def fill(
         self,
@@ -97,20 +112,17 @@ class FrameCache:
         """Compute the parts that are missing; returns when all processes have theirs, and so all parts are there."""
         num_parts = -(-self.num_clips // PART_CLIPS)
         parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
-        missing = [part for part in parts if not self.path(*part).exists()]
-        any_process(False, process)  # all have looked before one begins to write
-        mine = missing[process.rank :: process.world_size]
-        if missing:
-            log.info(
-                "frame embeddings (%s): %d of %d parts to compute, kept in %s",
-                name,
-                len(missing),
-                len(parts),
-                self.folder,
-            )
+        mine = [part for part in parts[process.rank :: process.world_size] if not self._is_good(*part)]
+        log.info(
+            "frame embeddings (%s): %d of %d parts to compute here, kept in %s",
+            name,
+            len(mine),
+            len(parts),
+            self.folder,
+        )
         batches = _PartBatches(mine, self.num_clips, batch_size)
         loader = ClipLoader(dataset, batches, workers=min(workers, len(batches)), stack=True)
-        is_stopped, rows, labels, batch_iterator = False, [], [], iter(loader)
+        is_stopped, rows, facts, batch_iterator = False, [], [], iter(loader)
         with progress_bar(len(batches) * process.world_size, "batch", f"embedding {name}", process) as bar:
             for part, is_last in batches.places():
                 if is_stopped := stop_requested():
@@ -119,25 +131,52 @@ class FrameCache:
                 # Validation's are (B,1,T,C,S,S): one view.
                 frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
                 rows.append(encode(frames).numpy())
-                labels.append(batch["label"].numpy())
+                facts.append(torch.stack([batch["label"], batch["is_faulty"].long()]).numpy())
                 bar.update(process.world_size)
                 if is_last:
-                    self._write(part, np.concatenate(rows), np.concatenate(labels))
-                    rows, labels = [], []
+                    labels, is_faulty = np.concatenate(facts, axis=1)
+                    self._write(part, Part(np.concatenate(rows), labels, is_faulty.astype(bool)))
+                    rows, facts = [], []
         loader.close()
         if any_process(is_stopped, process):
             raise Stopped
 
-    def _write(self, part: tuple[int, int], rows: np.ndarray, labels: np.ndarray) -> None:
-        """The embeddings come last: where they are, the part is whole."""
-        path = self.path(*part)
-        for target, array in ((_labels_path(path), labels), (path, rows)):
-            with atomic_path(target) as temporary, temporary.open("wb") as file:
-                np.save(file, array)
+    def _write(self, place: tuple[int, int], part: "Part") -> None:
+        path = self.path(*place)
+        with atomic_path(path) as temporary, temporary.open("wb") as file:
+            np.save(file, part.rows)
+        with atomic_path(_facts_path(path)) as temporary, temporary.open("wb") as file:
+            np.savez(file, labels=part.labels, is_faulty=part.is_faulty, checksum=_checksum(part.rows))
 
 
-def _labels_path(path: Path) -> Path:
-    return path.with_suffix(".labels.npy")
+class Part(NamedTuple):
+    """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,); `is_faulty` bool (n,): of another clip."""
+
+    rows: np.ndarray
+    labels: np.ndarray
+    is_faulty: np.ndarray
+
+
+def _facts_path(path: Path) -> Path:
+    return path.with_suffix(".npz")
+
+
+def _checksum(rows: np.ndarray) -> int:
+    return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
+
+
+def _read(path: Path, check: bool = False) -> Part:
+    """A part; its rows are mapped, not read: the operating system keeps in memory what fits, once for all processes.
+
+    Raises:
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: it is missing or damaged.
+    """
+    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    with np.load(_facts_path(path), allow_pickle=False) as facts:
+        part = Part(rows, facts["labels"], facts["is_faulty"])
+        if check and _checksum(rows) != int(facts["checksum"]):
+            raise ValueError("its checksum differs")
+    return part
 
 
 class _PartBatches:
@@ -182,14 +221,14 @@ class CachedLoader:
     def __iter__(self) -> Iterator[Batch]:
         for keys in self.batches:
             indices = np.array([key.index for key in keys])
-            rows, labels = self._cache.rows(keys[0].epoch % self._cache.num_draws, indices)
-            frames = torch.from_numpy(rows)
+            part = self._cache.rows(keys[0].epoch % self._cache.num_draws, indices)
+            frames = torch.from_numpy(part.rows)
             yield {
                 "frames": frames if self._stack else list(frames[:, None]),
-                "label": torch.from_numpy(labels),
+                "label": torch.from_numpy(part.labels),
                 "index": torch.from_numpy(indices),
                 "weight": torch.tensor([float(key.real) for key in keys]),
-                "is_faulty": torch.zeros(len(keys), dtype=torch.bool),
+                "is_faulty": torch.from_numpy(part.is_faulty),
             }
 
     def close(self) -> None:

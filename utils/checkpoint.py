@@ -14,9 +14,11 @@ Layout (the first three as the published system writes them):
 Random numbers need no state: every stream is seeded by run seed, epoch and position (`datasets`, `modules.training`).
 """
 
+import errno
+import os
 import pickle
 import re
-import zipfile
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,8 @@ import torch
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
+
+ROOM = 1 << 20  # bytes: with less left after a failed write, the disk was full
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -39,6 +43,8 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # torch reports a failed write of its zip archive so
+            if shutil.disk_usage(temporary.parent).free < ROOM:
+                raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
             raise OSError(f"{path}: could not be written: {error}") from error
 
 
@@ -60,7 +66,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; "
             f"use another copy{_named_global(error)}"
         ) from error
-    except (RuntimeError, EOFError, OSError, KeyError, ValueError, zipfile.BadZipFile) as error:
+    except Exception as error:  # of any kind: the unpickler trips over arbitrary bytes wherever they lead it
         raise UserError(f"{path}: is no whole checkpoint; use another copy ({_first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds a {type(state).__name__}, not a checkpoint's dictionary")

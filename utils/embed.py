@@ -54,7 +54,7 @@ def embed_videos(
         The table on the main process, None on the others.
 
     Raises:
-        UserError: no video can be read.
+        UserError: no video can be read, or the model's embedding of one is not finite.
         Stopped: on all processes, where `stop_requested` said so on one.
     """
     started = time.perf_counter()
@@ -72,6 +72,8 @@ def embed_videos(
                 chunks = _chunks_of_views(readable, make_views, clips_per_forward, process.device)
                 per_view = torch.cat([encode_video(clips) for clips in chunks]).float()
             per_video = per_view.unflatten(0, (len(readable), -1)).mean(dim=1)
+            if not per_video.isfinite().all():
+                raise UserError(_nonfinite_message(batch, per_video, entries))
             indices.append(batch["index"][~batch["is_faulty"]].numpy())
             embeddings.append(per_video.cpu().numpy())
     if any_process(is_stopped, process):
@@ -82,6 +84,15 @@ def embed_videos(
     if gathered is None:
         return None
     return _table(entries, [share for share in gathered if share is not None], time.perf_counter() - started)
+
+
+def _nonfinite_message(batch, per_video: torch.Tensor, entries) -> str:
+    row = int((~per_video.isfinite().all(dim=1)).nonzero()[0])
+    index = int(batch["index"][~batch["is_faulty"]][row])
+    return (
+        f"{entries[index].path}: the model's embedding of it is not finite: the weights hold such values, or the "
+        "precision is too small for them; use another checkpoint or solver.precision=fp32"
+    )
 
 
 def _table(entries, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:

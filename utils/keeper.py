@@ -1,7 +1,9 @@
 """The checkpoints of a run folder: the last ones, the best one, and when the next is due."""
 
+import errno
 import logging
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -25,6 +27,7 @@ class CheckpointKeeper:
 
     Args:
         save_every: as `parse_interval` takes it: saves within an epoch.
+        resumed_from: the checkpoint that the run goes on from.
 
     Attributes:
         has_failed: the last save did not work.
@@ -32,11 +35,13 @@ class CheckpointKeeper:
 
     has_failed = False
 
-    def __init__(self, run_dir: Path, num_kept: int, save_every: int | str | None):
+    def __init__(self, run_dir: Path, num_kept: int, save_every: int | str | None, resumed_from: Path | None = None):
         self._run_dir, self._num_kept = run_dir, num_kept
         self._steps, self._seconds = parse_interval(save_every)
         self._saved_at = time.monotonic()
-        for torn in run_dir.glob(".*_model.pt.*.tmp"):  # of a run that was killed while it saved
+        # Gone on from an older one: those after it are damaged, and must not take its place.
+        self._may_age = resumed_from not in [run_dir / older_name(age) for age in range(1, 1000)]
+        for torn in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while it saved
             torn.unlink(missing_ok=True)
 
     def is_due(self, step: int) -> bool:
@@ -46,19 +51,26 @@ class CheckpointKeeper:
         return self._seconds is not None and time.monotonic() - self._saved_at >= self._seconds
 
     def save(self, state: dict[str, Any], is_best: bool = False) -> None:
-        """Write last_model.pt (and best_model.pt).
+        """Write last_model.pt (and best_model.pt, the same file under a second name).
 
-        A failed write is a loud warning, not the end: older checkpoints are untouched and the next save tries again.
+        At every moment the newest checkpoint that was whole before is there, and best_model.pt is as good as
+        `best_top1` of last_model.pt says. A failed write is a loud warning, not the end: older checkpoints are
+        untouched and the next save tries again.
         """
         self._saved_at = time.monotonic()
         self.has_failed = False
+        new = self._run_dir / f".{LAST}.new.tmp"
         try:
-            self._age()
-            save_checkpoint(self._run_dir / LAST, state)
+            save_checkpoint(new, state)
             if is_best:
-                save_checkpoint(self._run_dir / BEST, state)
+                _link(new, self._run_dir / BEST)
+            if self._may_age:
+                self._age()
+            new.replace(self._run_dir / LAST)
+            self._may_age = True
         except OSError as error:
             self.has_failed = True
+            new.unlink(missing_ok=True)
             log.warning(
                 "WARNING: no checkpoint written in %s (%s); the older ones are whole, the next save tries again",
                 self._run_dir,
@@ -72,9 +84,20 @@ class CheckpointKeeper:
         for age in range(self._num_kept - 2, 0, -1):
             if (self._run_dir / older_name(age)).exists():
                 (self._run_dir / older_name(age)).replace(self._run_dir / older_name(age + 1))
-        first = self._run_dir / older_name(1)
-        first.unlink(missing_ok=True)
-        os.link(self._run_dir / LAST, first)
+        _link(self._run_dir / LAST, self._run_dir / older_name(1))
+
+
+def _link(source: Path, target: Path) -> None:
+    """Give the file `source` a second name, in place of what was there; a copy where the file system has no links."""
+    with_name = target.with_name(f".{target.name}.link.tmp")
+    with_name.unlink(missing_ok=True)
+    try:
+        os.link(source, with_name)
+    except OSError as error:
+        if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
+            raise
+        shutil.copyfile(source, with_name)
+    with_name.replace(target)
 
 
 def newest_good(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -1,10 +1,14 @@
 """What a run tells: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
 
+import errno
 import json
 import logging
+import os
 import sys
+import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
 from typing import Any
@@ -12,11 +16,13 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.distributed import Process
+from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.hashing import content_hash
 
 RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
 _has_bars = True
+log = logging.getLogger(__name__)
 
 
 class _BarFriendlyHandler(logging.Handler):
@@ -25,6 +31,20 @@ class _BarFriendlyHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(self.format(record), file=sys.stdout)
         sys.stdout.flush()
+
+
+class _LogFile(logging.FileHandler):
+    """log.txt; on a full disk it misses lines, of which one warning tells."""
+
+    _has_failed = False
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
+        error = sys.exc_info()[1]
+        if not isinstance(error, OSError):
+            super().handleError(record)
+        elif not self._has_failed:
+            self._has_failed = True
+            tqdm.write(f"WARNING: {self.baseFilename} misses lines ({error.strerror})", file=sys.stdout)
 
 
 def open_log(
@@ -62,7 +82,7 @@ def log_to_file(path: Path) -> None:
     """From now on, and with all that was said before, the log goes to the file `path` too, which is appended to."""
     logger = logging.getLogger()
     for memory in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
-        file = logging.FileHandler(path, encoding="utf-8")
+        file = _LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         memory.setTarget(file)
         memory.flush()
@@ -82,6 +102,12 @@ def progress_bar(total: int, unit: str, description: str, process: Process) -> t
     )
 
 
+def _drop_full_disk(args: threading.ExceptHookArgs) -> None:
+    """TensorBoard's thread hands an error to the next call, where it is told; its own report is a traceback."""
+    if not isinstance(args.exc_value, OSError):
+        threading.__excepthook__(args)
+
+
 class MetricsWriter:
     """One JSON line a record in metrics.jsonl, the same numbers in TensorBoard and Weights & Biases where asked for.
 
@@ -97,14 +123,16 @@ class MetricsWriter:
         if not process.is_main:
             return
         self._path = run_dir / "metrics.jsonl"
+        self._unwritten: list[str] = []
         last = {"train": from_step, "val": from_step - in_epoch}
         lines = [json.dumps(r) + "\n" for r in self.records() if r["step"] <= last[r["kind"]]]
         write_text_atomic(self._path, "".join(lines))
-        self._file = self._path.open("a", encoding="utf-8")
+        self._file = self._path.open("ab", buffering=0)
         if cfg.logging.tensorboard:
             # Imported here: it takes a second, and only the main process of a run that wants it pays.
             from torch.utils.tensorboard import SummaryWriter
 
+            threading.excepthook = _drop_full_disk
             self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=from_step + 1)
         if cfg.logging.wandb_project:
             import wandb
@@ -124,26 +152,61 @@ class MetricsWriter:
         """All records of the run so far; on the main process."""
         if not self._path.exists():
             return []
-        lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-        return [json.loads(line) for line in lines if line.endswith("}\n")]  # a kill may have torn the last one
+        try:
+            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
+            if lines and not lines[-1].endswith("}\n"):
+                lines.pop()  # a kill tore it
+            return [json.loads(line) for line in lines]
+        except (OSError, ValueError) as error:
+            raise UserError(f"{self._path}: is no record of a run ({error}); move it away to go on") from error
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Record `values` of optimiser step `step`. `kind` is `train` or `val`."""
         if self._file is None:
             return
-        self._file.write(json.dumps({"kind": kind, "step": step, "time": round(time.time(), 3), **values}) + "\n")
-        self._file.flush()
+        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
+        self._unwritten.append(json.dumps(record) + "\n")
+        self._write_lines()
         numbers = {f"{kind}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
         if self._board is not None:
-            for name, value in numbers.items():
-                self._board.add_scalar(name, value, step)
+            with self._board_may_fail():
+                for name, value in numbers.items():
+                    self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
+    @contextmanager
+    def _board_may_fail(self) -> Iterator[None]:
+        """Curves are a convenience: without room for them the run goes on, and says so."""
+        try:
+            yield
+        except OSError as error:
+            log.warning("WARNING: no more curves for TensorBoard (%s)", error.strerror)
+            self._board = None
+
+    def _write_lines(self) -> None:
+        """Write what waits to be written; on a full disk it goes on waiting, with one warning."""
+        try:
+            while self._unwritten:
+                # Unbuffered, so that what fails is known; a line of which a part got through is cut off again.
+                end = self._file.seek(0, os.SEEK_END)
+                line = self._unwritten[0].encode()
+                if self._file.write(line) != len(line):
+                    self._file.truncate(end)
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                self._unwritten.pop(0)
+        except OSError as error:
+            if len(self._unwritten) == 1:
+                log.warning(
+                    "WARNING: %s cannot be written (%s); its lines are kept and tried again", self._path, error.strerror
+                )
+
     def close(self) -> None:
         if self._file is not None:
+            self._write_lines()
             self._file.close()
         if self._board is not None:
-            self._board.close()
+            with self._board_may_fail():
+                self._board.close()
         if self._wandb is not None:
             self._wandb.finish()

@@ -24,7 +24,7 @@ from tests.stories.world import World, call, make_world, records
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.hashing import content_hash
-from utils.keeper import LAST
+from utils.keeper import BEST, LAST
 from utils.stop import EXIT_REQUEUE
 
 OVERRIDES = ("resume=auto", "solver.epochs=3", "solver.save_every=1", "solver.keep_last=3")
@@ -43,7 +43,8 @@ def outcome(run_dir: Path) -> Outcome:
     state = load_checkpoint(run_dir / LAST)
     return Outcome(
         [tuple(record.get(name) for name in kept) for record in records(run_dir)],
-        {name: content_hash(state[name]) for name in ("model_state_dict", "optimizer_state_dict", "progress", "epoch")},
+        {name: content_hash(state[name]) for name in ("model_state_dict", "optimizer_state_dict", "progress", "epoch")}
+        | {"best": content_hash(load_checkpoint(run_dir / BEST)["model_state_dict"])},
     )
 
 

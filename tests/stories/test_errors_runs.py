@@ -124,6 +124,10 @@ RUN_CASES = {
     "a file in its place": lambda trained, tmp_path: (trained / "plain" / "log.txt", ()),
     "resume=auto without a folder": lambda trained, tmp_path: ("null", ("resume=auto",)),
     "nothing to resume": lambda trained, tmp_path: (tmp_path / "run", (f"resume={tmp_path / 'nowhere.pt'}",)),
+    "made with another optimiser": lambda trained, tmp_path: (
+        tmp_path / "run",
+        (f"resume={trained / 'plain' / 'last_model.pt'}", "solver.optim=sgd"),
+    ),
     "disk full": lambda trained, tmp_path: (tmp_path / "run", ()),
 }
 

@@ -1,6 +1,7 @@
 """data.cached_draws: a head trained from frame embeddings on disk is the head trained through the frozen tower."""
 
 import os
+import shutil
 import signal
 
 import pytest
@@ -20,7 +21,7 @@ def train(world, run_dir, cache_dir, *overrides):
 
 
 def parts(cache_dir):
-    return {path: path.stat().st_mtime_ns for path in sorted(cache_dir.glob("frames-*/draw*.npy"))}
+    return {path: path.stat().st_mtime_ns for path in sorted(cache_dir.glob("frames-*/draw*"))}
 
 
 def scores(run_dir):
@@ -72,9 +73,9 @@ def test_asked_to_stop_while_filling(world, tmp_path, monkeypatch, capsys):
     write = frame_cache.FrameCache._write
     stop_after = 2
 
-    def write_then_signal(self, part, rows, labels):
+    def write_then_signal(self, place, part):
         nonlocal stop_after
-        write(self, part, rows, labels)
+        write(self, place, part)
         stop_after -= 1
         if stop_after == 0:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -99,6 +100,43 @@ def test_two_processes_fill_one_cache(world, tmp_path):
     assert train(world, tmp_path / "one", tmp_path / "cache", "data.cached_draws=1") == 0
     assert parts(tmp_path / "cache") == before
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "facts missing", "facts torn"])
+def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
+    arguments = (tmp_path / "cache", "data.cached_draws=1", "solver.epochs=1")
+    assert train(world, tmp_path / "one", *arguments) == 0
+    path = next(p for p in parts(tmp_path / "cache") if p.suffix == ".npy")
+    whole = path.read_bytes()
+    if damage.startswith("facts"):
+        facts = path.with_suffix(".npz")
+        facts.unlink() if damage == "facts missing" else facts.write_bytes(facts.read_bytes()[:-30])
+    else:
+        changed = bytearray(whole)
+        changed[-3] ^= 1
+        path.write_bytes({"truncated": whole[:-100], "empty": b"", "altered": bytes(changed)}[damage])
+    capsys.readouterr()
+    assert train(world, tmp_path / "two", *arguments) == 0
+    assert f"{path} is damaged" in capsys.readouterr().out
+    assert path.read_bytes() == whole and losses(tmp_path / "two") == losses(tmp_path / "one")
+
+
+def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path):
+    frames = tmp_path / "frames"
+    shutil.copytree(world.root / "frames", frames)
+    bad = frames / "train_0_0" / "img_00001.jpg"
+    whole = bad.read_bytes()
+    bad.write_bytes(b"")
+    common = (f"data.train_root={frames}", "data.random_shift=false", "data.on_error=skip")
+    skip = (*common, "data.cached_draws=1")
+    assert train(world, tmp_path / "strict", tmp_path / "cache", *skip, "data.max_skipped_share=0.01") == 2
+    assert train(world, tmp_path / "cached", tmp_path / "cache", *skip, "data.max_skipped_share=0.5") == 0
+    skipped = [r["skipped_clips"] for r in records(tmp_path / "cached") if r["kind"] == "train"]
+    assert sum(skipped) == 2  # once an epoch
+    bad.write_bytes(whole)
+    assert train(world, tmp_path / "repaired", tmp_path / "cache", *skip) == 0
+    assert train(world, tmp_path / "fresh", tmp_path / "other", *skip) == 0
+    assert losses(tmp_path / "repaired") == losses(tmp_path / "fresh") != losses(tmp_path / "cached")
 
 
 def test_a_tower_that_trains_is_refused(world, tmp_path, capsys):

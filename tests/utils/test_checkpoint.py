@@ -70,6 +70,14 @@ def test_altered_torn_missing_and_hostile_files_are_named(tmp_path):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_any_bytes_are_no_checkpoint(tmp_path):
+    path = tmp_path / "any.pt"
+    for byte in range(256):  # among them each opcode of pickle
+        path.write_bytes(bytes([byte]) + b"torn")
+        with pytest.raises(UserError, match="any.pt"):
+            load_checkpoint(path)
+
+
 def test_a_failed_write_leaves_the_old_file(tmp_path):
     path = tmp_path / "a.txt"
     path.write_text("old")

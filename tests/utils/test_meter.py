@@ -37,3 +37,31 @@ def test_advice_comes_once_and_past_a_tenth(tmp_path, monkeypatch, caplog, share
     advice = [r.getMessage() for r in caplog.records if "waiting for data" in r.getMessage()]
     assert len(advice) == bool(parts)
     assert all(part in advice[0] for part in parts)
+
+
+def test_records_wait_for_room_on_a_full_disk(tmp_path, monkeypatch, caplog):
+    cfg = Config.model_validate({"logging": {"tensorboard": False}})
+    metrics = MetricsWriter(tmp_path, Process(0, 1, 0, torch.device("cpu")), cfg, 0)
+    file, room = metrics._file, [3]
+
+    class FullDisk:
+        """Takes so many bytes and no more."""
+
+        def write(self, line):
+            taken = line[: room[0]]
+            room[0] -= len(taken)
+            return file.write(taken)
+
+        def __getattr__(self, name):
+            return getattr(file, name)
+
+    metrics._file = FullDisk()
+    for step in (1, 2):
+        metrics.write("train", step, loss=0.5)
+    assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
+        f"WARNING: {tmp_path / 'metrics.jsonl'} cannot be written"
+    ]
+    room[0] = 10_000
+    metrics.write("train", 3, loss=0.5)
+    metrics.close()
+    assert [r["step"] for r in metrics.records()] == [1, 2, 3]
