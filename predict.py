@@ -13,16 +13,17 @@ import dataclasses
 import io
 import itertools
 import json
+import os
 import re
 import sys
 from pathlib import Path
 
-from utils.cli import EXIT_USER_ERROR, add_output_options, run_story
+from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR, add_output_options, run_story
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import check_writable, write_text_atomic
 
-OVERRIDE = re.compile(r"(data|network|solver|logging)\.[\w.]+=|seed=")
+OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -49,8 +50,10 @@ def check_arguments(args) -> tuple[list[str], list[str]]:
     """Sources and config overrides among the positional arguments."""
     from utils.timeline import check_times
 
-    overrides = [text for text in args.videos if OVERRIDE.match(text)]
-    sources = [text for text in args.videos if not OVERRIDE.match(text)]
+    # Whatever its section, so that a mistyped one is told as such and not as a video that is not there.
+    # (Path's `exists` raises for a long text.)
+    overrides = [text for text in args.videos if OVERRIDE.match(text) and not os.path.exists(text)]  # noqa: PTH110
+    sources = [text for text in args.videos if text not in overrides]
     sources += [] if args.camera is None else [str(args.camera)]
     if not sources:
         raise UserError("no video; give files, folders, patterns or a URL, or --camera 0")
@@ -138,10 +141,7 @@ def main(args) -> int:
 
     import logging
 
-    from tqdm import tqdm
-
-    from datasets.video_inputs import expand_inputs, is_live
-    from modules.predictor import collect
+    from datasets.video_inputs import expand_inputs
 
     # ---- inputs and model; what is said of them goes to stderr, results to stdout
     sources = expand_inputs(sources)
@@ -150,42 +150,59 @@ def main(args) -> int:
     )
     log = logging.getLogger()
     loaded = load(args.config, args.weights, args.classes, overrides)
-    predictor, reader = loaded.predictor, loaded.reader
+    predictor = loaded.predictor
     if len(predictor.class_names) == 1:
         log.warning("warning: one class alone always has probability 1; give others to tell it from")
     log.info("%s; %d classes, %s", predictor.description, len(predictor.class_names), predictor.precision)
 
-    # ---- each source: windows, their probabilities, the result
-    predictions, errors, taken = [], {}, set()
-    for source in sources:
-        try:
-            if is_live(source):
-                windows = reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
-                stream = follow(predictor.stream(windows), source, predictor.class_names, args, errors)
-                prediction = collect(stream, source, predictor.class_names, args.threshold)
-            else:
-                total = reader.num_windows(source, args.window, args.stride, fps=args.fps)
-                windows = reader.windows(source, args.window, args.stride, fps=args.fps)
-                hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
-                with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
-                    prediction = predictor.predict(bar, source, args.threshold)
-        except UserError as error:
-            if args.debug:
-                raise
-            tell(error, source, errors)
-            continue
-        if is_tabular(args):
-            print(prediction.describe(args.top), end="\n\n", flush=True)
-        if args.pictures:
-            for path in draw_pictures(Path(args.pictures), prediction, args.top, taken):
-                log.info("picture: %s", path)
-        predictions.append(dataclasses.replace(prediction, clips=()))  # they are what fills the memory
+    # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
+    predictions, errors, taken, is_interrupted = [], {}, set(), False
+    try:
+        for source in sources:
+            prediction = predict_source(source, loaded, args, errors)
+            if prediction is None:
+                continue
+            predictions.append(dataclasses.replace(prediction, clips=()))  # they are what fills the memory
+            if is_tabular(args):
+                print(prediction.describe(args.top), end="\n\n", flush=True)
+            if args.pictures:
+                for path in draw_pictures(Path(args.pictures), prediction, args.top, taken):
+                    log.info("picture: %s", path)
+    except KeyboardInterrupt:
+        is_interrupted = True
+        print(f"interrupted: {len(predictions)} of {len(sources)} videos are done", file=sys.stderr, flush=True)
 
     # ---- files
     write_results(args, predictor, predictions, errors)
     if errors and len(sources) > 1:
         print(f"{len(errors)} of {len(sources)} could not be read", file=sys.stderr)
+    if is_interrupted:
+        return EXIT_INTERRUPTED
     return EXIT_USER_ERROR if errors else 0
+
+
+def predict_source(source: str, loaded: VideoPredictor, args, errors: dict[str, str]):
+    """The `VideoPrediction` of a source; None where it cannot be read, which is told and noted in `errors`."""
+    from tqdm import tqdm
+
+    from datasets.video_inputs import is_live
+    from modules.predictor import collect
+
+    predictor, reader = loaded.predictor, loaded.reader
+    try:
+        if is_live(source):
+            windows = reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
+            stream = follow(predictor.stream(windows), source, predictor.class_names, args, errors)
+            return collect(stream, source, predictor.class_names, args.threshold)
+        total = reader.num_windows(source, args.window, args.stride, fps=args.fps)
+        windows = reader.windows(source, args.window, args.stride, fps=args.fps)
+        hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
+        with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
+            return predictor.predict(bar, source, args.threshold)
+    except UserError as error:
+        if args.debug:
+            raise
+        tell(error, source, errors)
 
 
 def tell(error: UserError, source: str, errors: dict[str, str]) -> None:

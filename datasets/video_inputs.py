@@ -78,6 +78,8 @@ def read_class_names(classes: str | Sequence[str] | None) -> list[str] | None:
         return None
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
+    if isinstance(classes, str) and os.path.isfile(classes):  # noqa: PTH113 (Path's raises for a long text)
+        raise UserError(f"{classes}: is no .csv; give a CSV of two columns, id,name, or the names with commas between")
     names = [name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes)]
     names = [name for name in names if name]
     if not names:

@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import re
+import shutil
 import threading
 
 import pytest
@@ -168,6 +169,23 @@ def test_ctrl_c_ends_a_stream_with_its_results(world, long_video, tmp_path, monk
     assert len(json.loads((tmp_path / "r.json").read_text())["videos"][0]["windows"]) == 2
 
 
+def test_ctrl_c_ends_a_folder_with_what_is_done(world, tmp_path, monkeypatch, capsys):
+    windows, read = WindowReader.windows, []
+
+    def interrupted(self, source, *arguments, **options):
+        read.append(source)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        yield from windows(self, source, *arguments, **options)
+
+    monkeypatch.setattr(WindowReader, "windows", interrupted)
+    options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
+    assert call("predict", world.root / "videos", *options) == 130
+    assert "interrupted: 2 of 24 videos are done" in capsys.readouterr().err
+    assert [video["video"] for video in json.loads((tmp_path / "r.json").read_text())["videos"]] == read[:2]
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
+
+
 def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_video, tmp_path, monkeypatch, capsys):
     windows = WindowReader.windows
 
@@ -198,6 +216,8 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
         (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
         (["a.mp4", "--json", "same", "--csv", "./same"], "both name one file"),
         (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
+        (["a.mp4", "netwrk.arch=x"], "netwrk: unknown key"),
+        (["a.mp4", f"netwrk.prompt={'long ' * 100}"], "netwrk: unknown key"),
         (["*.nothing"], "no file matches"),
     ],
 )
@@ -205,6 +225,21 @@ def test_mistakes_are_one_line_before_the_model_loads(world, arguments, message,
     monkeypatch.setattr("modules.predictor.load_predictor", None)
     assert call("predict", *arguments, "--config", world.config) == 2
     assert message in capsys.readouterr().err
+
+
+def test_a_video_whose_name_is_like_an_override(world, tmp_path, monkeypatch, capsys):
+    name = "take.2=b.mp4"
+    shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert call("predict", name, "--config", world.config) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_a_text_file_is_no_class_name(world, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("juggling\ncooking\n")
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--classes", tmp_path / "names.txt") == 2
+    assert "names.txt: is no .csv; give a CSV of two columns, id,name" in capsys.readouterr().err
 
 
 def test_three_lines_of_python(world, trained):
