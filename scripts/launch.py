@@ -3,12 +3,14 @@
 python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
 
 SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and leave; the exit code is then 75, on which a
-scheduler runs the job again. A second SIGINT ends them at once (130). Otherwise the exit code is 0, 2 (a user's
-mistake, told by the process that found it) or 1 (a process failed or was killed: one line names it).
+scheduler runs the job again. Where other machines have yet to join, it leaves with 75 at once. A second SIGINT ends
+the processes at once (130). Otherwise the exit code is 0, 2 (a user's mistake, told by the process that found it) or 1
+(a process failed or was killed: one line names it).
 
 torchrun on its own would kill the processes 30 s after a signal, whatever they are saving, and leave with 1.
 """
 
+import contextlib
 import logging
 import os
 import signal
@@ -26,12 +28,25 @@ from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  #
 from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR  # noqa: E402
 from utils.stop import EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE  # noqa: E402
 
+NOTHING_STARTED = (
+    "asked to stop before the processes were started (all machines must join first); nothing is lost, and the same "
+    "command begins again"
+)
+
+
+def processes() -> list[int]:
+    """All processes that this one started (Linux tells them)."""
+    found = []
+    for path in Path("/proc/self/task").glob("*/children"):
+        with contextlib.suppress(OSError):  # the thread has ended
+            found += [int(pid) for pid in path.read_text().split()]
+    return found
+
 
 def kill_processes() -> None:
-    """End all processes that this one started, at once (Linux tells them)."""
-    for path in Path("/proc/self/task").glob("*/children"):
-        for pid in path.read_text().split():
-            os.killpg(int(pid), signal.SIGKILL)  # each worker leads a session of its own, loaders included
+    """End all processes that this one started, at once."""
+    for pid in processes():
+        os.killpg(pid, signal.SIGKILL)  # each worker leads a session of its own, loaders included
 
 
 def describe(error: ChildFailedError) -> str:
@@ -50,6 +65,7 @@ class Launch:
     def __init__(self, folder: Path, arguments: list[str]):
         self._folder, self._arguments = folder, arguments
         self._num_interrupts = 0
+        self._has_processes = sys.platform != "linux"  # where nobody tells, they are taken to be there
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -66,13 +82,20 @@ class Launch:
             kill_processes()
             os._exit(EXIT_INTERRUPTED)
 
+    def is_running(self) -> bool:
+        return self._thread.is_alive()
+
     def wait(self) -> int:
-        """The exit code."""
+        """The exit code. torchrun still runs after a request to stop that came before it had started anything."""
         for number in SIGNALS:
             signal.signal(number, self._handle)
         self._thread.start()
         while self._thread.is_alive():
             self._thread.join(timeout=0.2)  # signals are handled between two waits
+            self._has_processes = self._has_processes or bool(processes())
+            if not self._has_processes and (self._folder / STOP_FILE).exists():
+                print(NOTHING_STARTED, file=sys.stderr, flush=True)
+                return EXIT_REQUEUE
         is_asked = (self._folder / STOP_FILE).exists() or (self._folder / REQUEUE_FILE).exists()
         if isinstance(self.error, ChildFailedError):
             code = self.error.get_first_failure()[1].exitcode
@@ -88,7 +111,12 @@ def main(arguments: list[str]) -> int:
     logging.disable(logging.ERROR)  # torchrun's report of a failure is a page; the line printed here says the same
     with tempfile.TemporaryDirectory(prefix="launch-") as folder:
         os.environ[LAUNCH_FOLDER] = folder
-        return Launch(Path(folder), arguments).wait()
+        launch = Launch(Path(folder), arguments)
+        code = launch.wait()
+    if launch.is_running():  # it waits for the other machines, and nothing but the end of this process ends that
+        kill_processes()
+        os._exit(code)
+    return code
 
 
 if __name__ == "__main__":

@@ -9,11 +9,13 @@ from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
 from utils.errors import UserError
-from utils.stop import Stopped, first_to_say, requeue_code
+from utils.stop import Stopped, first_to_say, has_error, note_error, requeue_code
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+
+LOST_CONNECTION = "lost the connection to another process"
 
 # What PyTorch says, in a RuntimeError or a subclass, when the machine fails and not the code: the line to show instead.
 # `{}` takes the first group.
@@ -36,7 +38,7 @@ _FAILURES = (
         r"(Timed out waiting \d+ ?ms|[Cc]onnection closed by peer|[Cc]onnection reset by peer|Broken pipe"
         r"|Connection was likely closed|NCCL error|Watchdog caught collective|Application timeout caused pair closure"
         r"|failed to recv|recvValue failed|Socket Timeout|Read error|wait timeout)",
-        "lost the connection to another process ({}): it ended, or its machine cannot be reached; "
+        LOST_CONNECTION + " ({}): it ended, or its machine cannot be reached; "
         "add resume=auto to go on from the last checkpoint",
     ),
 )
@@ -67,23 +69,20 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
     sys.unraisablehook = _drop_failures
     try:
         return story(args) or 0
-    except UserError as error:
-        if args.debug:
-            raise
-        _tell(str(error))
-        return EXIT_USER_ERROR
-    except (RuntimeError, OSError) as error:
-        line = explain_failure(error)
-        if line is None or args.debug:
-            raise
-        _tell(line)
-        return EXIT_FAILURE
     except Stopped:
         print("asked to stop; the same command, with resume=auto where it trains, goes on", file=sys.stderr, flush=True)
         return requeue_code()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
+    except Exception as error:
+        is_mistake = isinstance(error, UserError)
+        line = str(error) if is_mistake else explain_failure(error)
+        if line is None or args.debug:
+            note_error()
+            raise
+        _tell(line)
+        return EXIT_USER_ERROR if is_mistake else EXIT_FAILURE
 
 
 def _drop_failures(unraisable) -> None:
@@ -98,6 +97,8 @@ def explain_failure(error: BaseException) -> str | None:
         return f"{error.filename or 'the disk'}: {error.strerror}; make room and run again"
     if isinstance(error, BrokenExecutor):
         return str(error)
+    if not isinstance(error, (RuntimeError, OSError)):
+        return None
     for pattern, line in _FAILURES:
         found = re.search(pattern, str(error))
         if found:
@@ -106,7 +107,13 @@ def explain_failure(error: BaseException) -> str | None:
 
 
 def _tell(message: str) -> None:
-    """Print an error; of the processes of one launch, the first to meet it speaks for all."""
+    """Print an error; of the processes of one launch, the first to meet it speaks for all.
+
+    A connection that is lost because another process has ended with an error of its own is no news.
+    """
+    if message.startswith(LOST_CONNECTION) and has_error():
+        return
+    note_error()  # before the others can notice
     rank = os.environ.get("RANK", "0")
     if first_to_say(message):
         print(f"error{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr, flush=True)

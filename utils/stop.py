@@ -34,6 +34,23 @@ def first_to_say(message: str) -> bool:
     return True
 
 
+def note_error() -> None:
+    """Tell the other processes of this launch on this machine that an error of this one ends them, too."""
+    if (path := _error_file()) is not None:
+        path.touch()
+
+
+def has_error() -> bool:
+    """Whether a process of this launch on this machine has called `note_error`, since the last restart."""
+    path = _error_file()
+    return path is not None and path.exists()
+
+
+def _error_file() -> Path | None:
+    folder = launch_folder()
+    return folder and folder / f"error-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+
+
 def requeue_code() -> int:
     """What to leave with after a request to stop: 75, or 0 to a launcher, which then leaves with 75."""
     folder = launch_folder()
@@ -56,11 +73,13 @@ class StopRequest:
 
     def __init__(self) -> None:
         self.received: str | None = None
+        self._num_interrupts = 0
         self._folder = launch_folder()
         self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        if number == signal.SIGINT and self.received is not None:
+        self._num_interrupts += number == signal.SIGINT
+        if number == signal.SIGINT and self._num_interrupts > 1:
             raise KeyboardInterrupt
         self.received = signal.Signals(number).name
 

@@ -1,14 +1,17 @@
 """Signals and lost processes, of a run alone and of several processes by the launcher."""
 
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
-from tests.faults.live_runs import live_run
-from tests.stories.world import call, losses
+from tests.faults.live_runs import ON_CPU, live_run
+from tests.stories.world import REPO, call, losses
 from utils.checkpoint import load_checkpoint
 from utils.stop import EXIT_REQUEUE, SIGNALS
 
@@ -52,6 +55,39 @@ def test_a_signal_before_the_first_step_loses_nothing(world, tmp_path):
         os.kill(run.process.pid, signal.SIGTERM)
         assert run.end() == EXIT_REQUEUE, run.errors()
     assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] >= 1
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the launcher knows of its processes by /proc")
+@pytest.mark.parametrize("node_rank", [0, 1], ids=["nobody has joined", "nobody to join"])
+def test_a_machine_that_waits_for_another_leaves_at_once(world, tmp_path, node_rank):
+    environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29637", "NNODES": "2", "NPROC": "1"}
+    process = subprocess.Popen(
+        ["sh", "scripts/run_train_multinodes.sh", str(world.config), str(node_rank)],
+        cwd=REPO,
+        env={**os.environ, "PYTHON": sys.executable, **ON_CPU, **environment, "TMPDIR": str(tmp_path)},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    while not list(tmp_path.glob("launch-*")):
+        assert process.poll() is None
+        time.sleep(0.05)
+    time.sleep(1)  # until it waits
+    process.send_signal(signal.SIGTERM)
+    _, errors = process.communicate(timeout=10)
+    assert process.returncode == EXIT_REQUEUE
+    lines = [line for line in errors.splitlines() if not line.startswith("[W")]
+    assert len(lines) == 1 and lines[0].startswith("asked to stop before the processes were started"), errors
+    assert not list(tmp_path.glob("launch-*"))
+
+
+def test_a_mistake_that_one_process_meets_is_one_line(world, tmp_path):
+    shutil.copytree(world.root / "frames", tmp_path / "frames")
+    for path in (tmp_path / "frames" / "train_1_0").iterdir():
+        path.unlink()
+    with live_run(world.config, tmp_path / "run", f"data.train_root={tmp_path / 'frames'}", NPROC="2") as run:
+        assert run.end() == 2
+        errors = run.errors()
+    assert len(errors) == 1 and "train_1_0" in errors[0], errors
 
 
 def test_a_killed_process_ends_the_others_and_is_named(world, tmp_path):
