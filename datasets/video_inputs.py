@@ -3,7 +3,7 @@
 import glob
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from datasets.lists import read_labels
@@ -12,7 +12,7 @@ from utils.errors import UserError
 # fmt: off
 VIDEO_SUFFIXES = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp",
-    ".ogv", ".vob", ".gif",
+    ".asf", ".ogv", ".vob", ".gif",
 ))
 # fmt: on
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
@@ -54,9 +54,26 @@ def expand_inputs(names: Sequence[str | Path]) -> list[str]:
     return found
 
 
+def walk_visible(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """As os.walk, from the top: each folder, the names of its folders, those of its files.
+
+    Folders that links lead to are walked too, but not a link to a folder that it lies in. What is hidden (a name that
+    begins with a dot: what systems, and unfinished copies, leave) is left out.
+    """
+    for place, folders, files in os.walk(root, followlinks=True):
+        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(Path(place), name)]
+        yield place, folders, [name for name in files if not name.startswith(".")]
+
+
+def _leads_back(place: Path, name: str) -> bool:
+    folder = place / name
+    return folder.is_symlink() and place.resolve().is_relative_to(folder.resolve())
+
+
 def list_frames(folder: Path) -> list[Path]:
     """The images of a folder in the order of the numbers in their names. Raises UserError where there is none."""
-    images = (path for path in folder.iterdir() if path.suffix.lower() in IMAGE_SUFFIXES)
+    visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
+    images = (path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
     paths = sorted(images, key=lambda path: natural_key(path.name))
     if not paths:
         raise UserError(f"{folder}: no JPEG or PNG images in the folder")
@@ -93,7 +110,7 @@ def read_class_names(classes: str | Sequence[str] | None) -> list[str] | None:
 def _videos_in(folder: Path) -> list[str]:
     """A folder of frames itself, else the videos and folders of frames below it, sorted."""
     found = []
-    for place, folders, files in os.walk(folder):
+    for place, folders, files in walk_visible(folder):
         suffixes = {Path(name).suffix.lower() for name in files}
         if suffixes & IMAGE_SUFFIXES and not suffixes & VIDEO_SUFFIXES:
             found.append(place)

@@ -1,6 +1,5 @@
 """Finds what lies in a folder: video files, and frame folders with the number of their frames."""
 
-import os
 import re
 from collections import Counter
 from dataclasses import dataclass
@@ -8,15 +7,12 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-VIDEO_SUFFIXES = frozenset(
-    [".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".mts", ".ogv", ".ts"]
-    + [".webm", ".wmv"]
-)
+from datasets.video_inputs import VIDEO_SUFFIXES, walk_visible
 
 
 def walk(root: Path) -> tqdm:
-    """os.walk through links too, with a count of folders on show once it takes seconds."""
-    return tqdm(os.walk(root, followlinks=True), desc=f"looking through {root}", unit="folder", delay=3, disable=None)
+    """`walk_visible`, with a count of folders on show once it takes seconds."""
+    return tqdm(walk_visible(root), desc=f"looking through {root}", unit="folder", delay=3, disable=None)
 
 
 @dataclass(frozen=True)
@@ -29,16 +25,11 @@ class FrameFolders:
 
 
 def find_videos(root: Path) -> list[str]:
-    """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden folders are left out."""
+    """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden ones are left out."""
     found = []
-    for folder, subfolders, files in walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    for folder, _, files in walk(root):
         relative = Path(folder).relative_to(root)
-        found += [
-            (relative / name).as_posix()
-            for name in files
-            if Path(name).suffix.lower() in VIDEO_SUFFIXES and not name.startswith(".")
-        ]
+        found += [(relative / name).as_posix() for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
     return sorted(found)
 
 
@@ -47,8 +38,7 @@ def find_frame_folders(root: Path, template: str) -> FrameFolders:
     before, after = re.split(r"\{:0?\d*d\}", template)
     pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     numbers: dict[str, tuple[int, int, int]] = {}  # folder -> first, last, how many
-    for folder, subfolders, files in walk(root):
-        subfolders[:] = [name for name in subfolders if not name.startswith(".")]
+    for folder, _, files in walk(root):
         matches = [
             int(match[1])
             for name in files
