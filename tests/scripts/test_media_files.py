@@ -3,8 +3,10 @@
 import shutil
 
 from datasets.video_inputs import expand_inputs, list_frames
-from scripts.media_files import find_videos
 from tests.datasets.helpers import write_frames
+from tests.scripts.loading import load_script
+
+media_files = load_script("media_files")
 
 
 def test_one_rule_finds_videos_for_predictions_and_for_lists(tmp_path):
@@ -16,7 +18,7 @@ def test_one_rule_finds_videos_for_predictions_and_for_lists(tmp_path):
     (root / "a" / "loop").symlink_to(root)
     expected = ["a/1.mp4", "b/3.gif", "b/4.asf", "linked/5.vob"]
     assert expand_inputs([root]) == [f"{root}/{name}" for name in expected]
-    assert find_videos(root) == expected
+    assert media_files.find_videos(root) == expected
     write_frames(tmp_path / "frames", 2)
     shutil.copy(next((tmp_path / "frames").glob("*.jpg")), tmp_path / "frames" / "._hidden.jpg")
     assert len(list_frames(tmp_path / "frames")) == 2
