@@ -1,8 +1,9 @@
 #!/bin/sh
-# Sets itself up, then runs the tests.
+# Sets itself up, then runs the tests, TEST_WORKERS (2) at a time, on one thread each.
 #
 #   sh scripts/run_tests.sh [pytest arguments]
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
 set_up_environment requirements-dev.txt
-exec python -m pytest "$@"
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+exec python -m pytest -n "${TEST_WORKERS:-2}" --dist loadfile "$@"
