@@ -55,7 +55,7 @@ def check_arguments(args) -> None:
 
 def import_gradio(temporary: str):
     """Gradio, told to call nobody and to keep uploads in `temporary`. Raises UserError where it is missing."""
-    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": temporary, "HF_HUB_OFFLINE": "1"}
+    os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": temporary}
     try:
         import gradio
     except ModuleNotFoundError as error:
