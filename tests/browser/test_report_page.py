@@ -56,15 +56,23 @@ def test_it_opens_without_error_and_fits_the_window(browser, pages, name, size, 
         assert missing == 0
 
 
+@pytest.mark.parametrize("section", ["scores", "classes"])
+def test_scores_are_on_the_screen_of_a_phone(browser, pages, section):
+    with watched_page(browser, pages / "run.html", PHONE) as watched:
+        cell = watched.page.locator(f"#{section} table.sortable tbody tr").first.locator(":nth-child(2)").first
+        box = cell.bounding_box()
+        assert float(cell.inner_text().split()[0]) <= 100 and box["x"] + box["width"] <= PHONE[0]
+
+
 def test_a_click_on_a_heading_sorts(opened):
     page = opened.page
-    heading = page.locator("#classes-table th:nth-child(3)")
+    heading = page.locator("#classes-table th:nth-child(2)")
     heading.locator("button").click()
-    shares = [float(text) for text in first_cells(page, "classes-table", 3)]
+    shares = [float(text) for text in first_cells(page, "classes-table", 2)]
     assert len(shares) == NUM_CLASSES and shares == sorted(shares, reverse=True) and shares[0] > shares[-1]
     assert heading.get_attribute("aria-sort") == "descending"
     heading.locator("button").click()
-    assert [float(text) for text in first_cells(page, "classes-table", 3)] == shares[::-1]
+    assert [float(text) for text in first_cells(page, "classes-table", 2)] == shares[::-1]
     assert heading.get_attribute("aria-sort") == "ascending"
     page.locator("#classes-table th:nth-child(1) button").click()
     names = [name for name in first_cells(page, "classes-table") if name.startswith("action")]

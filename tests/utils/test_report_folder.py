@@ -53,6 +53,13 @@ def test_zero_shot_tests_of_one_and_of_several_configs(run_folder):
     assert not tests["test_1x1"].is_zero_shot and read_run(run_folder).main_test.name == "test_1x1"
 
 
+def test_the_folder_of_several_runs_is_no_run(tmp_path):
+    for name in ("one", "two"):
+        write_run(tmp_path / name)
+    with pytest.raises(UserError, match="is no run but the folder of 2; .*/one, .*/two$"):
+        read_run(tmp_path)
+
+
 def test_what_is_missing_or_damaged_is_one_line(tmp_path, run_folder):
     def fault(folder):
         with pytest.raises(UserError) as caught:

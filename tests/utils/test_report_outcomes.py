@@ -52,6 +52,19 @@ def test_a_video_that_weighs_twice_counts_as_two():
     assert {k: v[0] for k, v in weighted.items()} == pytest.approx({k: v[0] for k, v in repeated.items()}, abs=1e-3)
 
 
+def test_all_right_and_none_right_are_not_certain():
+    for is_right, expected in (([True] * 80, (95.4, 100)), ([False] * 80, (0, 4.6))):
+        found = handmade([0.9] * 80, is_right)
+        (samples,) = o.bootstrap(found, num_resamples=10)
+        assert o.interval(samples["top1"])[0] == o.interval(samples["top1"])[1]
+        for key in ("top1", "top5", "mean_class"):
+            assert o.figure_interval(key, found, samples) == pytest.approx(expected, abs=0.05)
+        assert o.figure_interval("ece", found, samples) == o.interval(samples["ece"])
+    some = handmade([0.9] * 4, [True, False, True, True])
+    (samples,) = o.bootstrap(some, num_resamples=50)
+    assert o.figure_interval("top1", some, samples) == o.interval(samples["top1"])
+
+
 def test_calibration_error_by_hand():
     # Bin (0.6, 0.667]: 0.65 twice, one right; bin (0.933, 1]: 1.0 right; the unreadable video is left out.
     found = handmade([0.65, 0.65, 1.0, NAN], [True, False, True, False])

@@ -29,7 +29,6 @@ def classes(test: TestResult) -> Html:
         rows.append(
             [
                 names[c],
-                number(count[c], 0),
                 Cell(
                     [
                         el("i", class_="meter", style=f"--share:{share:.1f}%"),
@@ -37,6 +36,7 @@ def classes(test: TestResult) -> Html:
                     ],
                     share,
                 ),
+                number(count[c], 0),
                 Cell(f"{100 * low[c]:.0f}–{100 * high[c]:.0f}", low[c]),
                 number(100 * in_top5[c] / count[c]),
                 number(100 * right[c] / called[c] if called[c] else None),
@@ -45,8 +45,8 @@ def classes(test: TestResult) -> Html:
         )
     columns = [
         "class",
-        "videos",
         ("top-1 %", "share of the class's videos that were called so (recall)"),
+        "videos",
         ("95% interval", "of top-1, by Wilson's formula"),
         "top-5 %",
         ("precision %", "share of the videos called so that are of the class"),

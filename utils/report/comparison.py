@@ -17,6 +17,7 @@ from utils.report.outcomes import (
     McNemar,
     Outcomes,
     bootstrap,
+    figure_interval,
     figures,
     interval,
     mcnemar,
@@ -118,7 +119,10 @@ def _difference(names: tuple[str, str], first: Outcomes, second: Outcomes) -> Ht
     rows = []
     for key, title in FIGURES.items():
         a, b = (float(e[key][0]) for e in estimates)
-        cells = [ranged(value, interval(s[key])) for value, s in zip((a, b), samples)]
+        cells = [
+            ranged(value, figure_interval(key, outcomes, s))
+            for value, outcomes, s in zip((a, b), (first, second), samples)
+        ]
         low, high = interval(samples[1][key] - samples[0][key])
         rows.append([f"{title} %", *cells, Cell(f"{b - a:+.1f}", b - a), Cell(f"{low:+.1f} to {high:+.1f}", low)])
     tests = {"top-1": mcnemar(first.is_top1, second.is_top1), "top-5": mcnemar(first.is_top5, second.is_top5)}
@@ -135,9 +139,9 @@ def _difference(names: tuple[str, str], first: Outcomes, second: Outcomes) -> Ht
     ]
     note = (
         f"Intervals: 95%, percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples, the same for A and B, so that "
-        "the difference is paired. McNemar's exact test asks whether the videos that only one of them gets right could "
-        "be tosses of a fair coin. Both are about these two checkpoints and other videos of the kind; another training "
-        "of the same recipe varies by itself."
+        "the difference is paired; of a score of 0 or 100%, where it has no width, Wilson's (1927). McNemar's exact "
+        "test asks whether the videos that only one of them gets right could be tosses of a fair coin. Both are about "
+        "these two checkpoints and other videos of the kind; another training of the same recipe varies by itself."
     )
     return join(
         [

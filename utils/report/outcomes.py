@@ -147,6 +147,21 @@ def wilson_interval(num_right: np.ndarray, num_videos: np.ndarray) -> tuple[np.n
     return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
 
 
+def figure_interval(key: str, outcomes: Outcomes, samples: dict[str, np.ndarray]) -> tuple[float, float]:
+    """95% interval of a figure of a test: of `interval`, and Wilson's where all videos are right, or none.
+
+    There every resample gives the same score, and the bootstrap would say that it is certain.
+
+    Args:
+        key: of `FIGURES`. samples: of `bootstrap`.
+    """
+    right = {"top1": outcomes.is_top1, "top5": outcomes.is_top5, "mean_class": outcomes.is_top1}.get(key)
+    if right is None or right.any() != right.all():
+        return interval(samples[key])
+    low, high = wilson_interval(right.sum(), np.array(len(right)))
+    return 100 * float(low), 100 * float(high)
+
+
 class McNemar(NamedTuple):
     """Videos that both got right, only the first, only the second, neither; and the exact two-sided p-value."""
 

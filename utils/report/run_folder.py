@@ -142,6 +142,12 @@ def read_run(folder: str | Path) -> Run:
     else:
         tables = sorted(folder.glob("*/embeddings.npz")) + sorted(folder.glob("*/*/embeddings.npz"))
     config_path = folder / "config.yaml"
+    runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
+        raise UserError(
+            f"{folder}: is no run but the folder of {len(runs)}; give one of them, or two to compare: "
+            + ", ".join(str(path) for path in runs[:8])
+        )
     if not tables:
         weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
         config = config_path if config_path.exists() else "CONFIG"

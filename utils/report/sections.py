@@ -17,6 +17,7 @@ from utils.report.outcomes import (
     bootstrap,
     confident_hits,
     confident_mistakes,
+    figure_interval,
     figures,
     interval,
     reliability,
@@ -76,7 +77,7 @@ def describe_views(test: TestResult) -> str:
 def headline(test: TestResult, samples: dict[str, np.ndarray]) -> Html:
     found = []
     for key, value in figures(test.outcomes).items():
-        low, high = interval(samples[key])
+        low, high = figure_interval(key, test.outcomes, samples)
         found.append((FIGURES[key], f"{value[0]:.1f}%", f"{low:.1f} to {high:.1f}"))
     num_missing = int((~test.outcomes.is_readable).sum())
     below = f"{num_missing} unreadable, counted as wrong" if num_missing else f"{len(test.class_names)} classes"
@@ -87,7 +88,7 @@ def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
     # The scores come first: on a phone's screen there is room for two columns.
     columns = [
         "test",
-        *[(f"{title} %", "with its 95% bootstrap interval") for title in FIGURES.values()],
+        *[(f"{title} %", "with its 95% interval") for title in FIGURES.values()],
         ("half classes %", "zero-shot: top-1, mean and deviation over 10 draws of half of the classes"),
         ("mAP %", "where the test was asked for it"),
         ("unreadable", "videos that could not be read; they count as wrong"),
@@ -103,7 +104,10 @@ def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
         rows.append(
             [
                 test.name,
-                *[ranged(float(found[key][0]), interval(samples[test.name][key])) for key in FIGURES],
+                *[
+                    ranged(float(found[key][0]), figure_interval(key, test.outcomes, samples[test.name]))
+                    for key in FIGURES
+                ],
                 _half(half.mean_top1, half.std_top1) if half else number(None),
                 number(test.scores.get("map")),
                 number(int((~test.outcomes.is_readable).sum()), 0),
@@ -126,9 +130,10 @@ def _scores(run: Run, samples: dict[str, dict[str, np.ndarray]]) -> Html:
             for row in (columns, *rows):
                 del row[column]
     note = (
-        f"Small type: 95% intervals by the percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples. They tell "
-        "how much a score would move with other videos of the kind, not with another training. Mean class: the mean "
-        "over the classes of each one's top-1. ECE: expected calibration error."
+        f"Small type: 95% intervals by the percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples; at 0 and "
+        "100%, where it has no width, Wilson's over videos (1927). They tell how much a score would move with other "
+        "videos of the kind, not with another training. Mean class: the mean over the classes of each one's top-1. "
+        "ECE: expected calibration error."
     )
     return join([table(columns, rows, "Scores of each test"), el("p", note, class_="note")])
 
