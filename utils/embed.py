@@ -149,17 +149,52 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
         )
 
 
+# What the file holds: type and axes. Axes of one letter are of one length.
+_ARRAYS = {
+    "paths": (np.str_, "N"),
+    "labels": (np.int64, "N"),
+    "embeddings": (np.float32, "ND"),
+    "seconds": (np.float64, ""),
+    "text": (np.float32, "KD"),
+    "class_names": (np.str_, "K"),
+}
+
+
 def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     """A table, its text matrix (K,D) and class names, as `save_table` wrote them.
 
     Raises:
-        UserError: the file is missing or no table.
+        UserError: the file is missing, damaged or no table.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
     try:
         with np.load(path, allow_pickle=False) as file:
-            table = VideoTable(file["paths"].tolist(), file["labels"], file["embeddings"], float(file["seconds"]))
-            return table, file["text"], file["class_names"].tolist()
-    except (ValueError, KeyError, OSError, EOFError) as error:
-        raise UserError(f"{path}: is no table of embeddings written by test.py ({error})") from error
+            # NumPy reads no further than an array's header says, and so may miss that a checksum is wrong.
+            damaged = file.zip.testzip()
+            arrays = {name: file[name] for name in _ARRAYS} if damaged is None else {}
+    except Exception as error:  # of any kind: zipfile, its decoders and NumPy's parser meet arbitrary bytes
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise UserError(f"{path}: is damaged, or no table of embeddings ({reason}); run the test again") from error
+    if damaged is not None:
+        raise UserError(f"{path}: is damaged ({damaged} has another checksum); run the test again")
+    fault = _fault_of(arrays)
+    if fault:
+        raise UserError(f"{path}: is no table of embeddings written by test.py ({fault})")
+    table = VideoTable(arrays["paths"].tolist(), arrays["labels"], arrays["embeddings"], float(arrays["seconds"]))
+    return table, arrays["text"], arrays["class_names"].tolist()
+
+
+def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
+    """What is wrong with the arrays of a table, by type and shape; None: nothing."""
+    lengths: dict[str, int] = {}
+    for name, (kind, axes) in _ARRAYS.items():
+        array = arrays[name]
+        is_fit = np.issubdtype(array.dtype, kind) and array.ndim == len(axes)
+        if not is_fit or any(lengths.setdefault(axis, size) != size for axis, size in zip(axes, array.shape)):
+            wanted = ", ".join(f"{axis}={lengths[axis]}" if axis in lengths else axis for axis in axes)
+            return f"{name} is {array.dtype} {array.shape}, not {kind.__name__} ({wanted})"
+    labels = arrays["labels"]
+    if labels.size and not 0 <= labels.min() <= labels.max() < lengths["K"]:
+        return f"labels are {labels.min()}..{labels.max()}, outside 0..{lengths['K'] - 1}"
+    return None
