@@ -3,7 +3,11 @@
 Legend: T frames, C=3 channels, S side of a frame in pixels, K classes. Pictures are PNG files, whole or absent.
 """
 
+import functools
+import logging
+import re
 import textwrap
+import warnings
 from pathlib import Path
 
 import matplotlib
@@ -17,17 +21,20 @@ from utils.timeline import UNKNOWN, VideoPrediction, clock
 
 MAX_STRIPS, MAX_FRAMES_A_STRIP = 6, 8
 MAX_TIMELINE_CLASSES = 12
+MAX_BARS = 20
+"""Of a clip; tables and files hold as many classes as are asked for."""
 NAME_WIDTH = 30
 """Characters of a class name or a title's half before it is cut."""
 BAR, BAR_REST, UNKNOWN_BAR = "#1f6feb", "#c9d9f2", "#8c8c8c"
 UNKNOWN_BLOCK, OTHER_BLOCK = "#d0d0d0", "#6e7781"
 _DPI = 110
+log = logging.getLogger(__name__)
 
 
 def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> None:
-    """Film strips of up to six windows, each with bars of its k best classes beside it."""
+    """Film strips of up to six windows, each with bars of its k best classes, at most 20, beside it."""
     clips = _spread(list(prediction.clips), MAX_STRIPS)
-    k = min(k, len(prediction.class_names))
+    k = min(k, len(prediction.class_names), MAX_BARS)
     height = max(1.5, 0.27 * k + 0.55)
     strip_height = 0.62 * height
     num_shown = min(MAX_FRAMES_A_STRIP, len(clips[0][1]))
@@ -155,5 +162,19 @@ def _cut(text: str, length: int, from_end: bool = False) -> str:
 
 
 def _save(path: str | Path, figure: Figure) -> None:
-    with atomic_path(path) as temporary:
+    with atomic_path(path) as temporary, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
         figure.savefig(temporary, format="png")
+    missing = [item for item in caught if re.match(r"Glyph \d+ .* missing from", str(item.message))]
+    for item in caught:
+        if item not in missing:
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    if missing:
+        _tell_missing_characters()
+
+
+@functools.cache  # once a program
+def _tell_missing_characters() -> None:
+    log.warning(
+        "warning: pictures: their font lacks characters of some names and draws boxes; tables, JSON and CSV hold them"
+    )

@@ -160,3 +160,27 @@ def test_the_page_says_all_without_a_script(pages, browser):
     assert page.locator("#classes-table tbody tr").count() == NUM_CLASSES
     assert page.locator("svg.chart").count() == 5 and page.locator("figure img").count() > 6
     context.close()
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_a_page_of_400_classes_works(browser, page_of_400, size):
+    with watched_page(browser, page_of_400, size) as watched:
+        page = watched.page
+        watched.page.wait_for_load_state("networkidle")
+        assert watched.overflow() == 0 and page.locator("#classes-table tbody tr").count() == 400
+        page.get_by_label("Filter by name").first.fill("number 39")
+        assert "rows: " in page.locator("output[data-counts=classes-table]").inner_text()
+        assert "action number 399" in first_cells(page, "classes-table")
+        assert painted(page, "matrix-canvas") > 10 and painted(page, "map-canvas") > 30
+        page.locator("#matrix-filter").fill("number 39")
+        page.locator("#matrix-in").click()
+        assert painted(page, "matrix-canvas") > 2
+        assert (watched.errors, watched.outside, watched.overflow()) == ([], [], 0)
+
+
+@pytest.fixture(scope="module")
+def page_of_400(tmp_path_factory):
+    root = tmp_path_factory.mktemp("large")
+    run = read_run(write_run(root / "run", num_videos=1200, num_classes=400, spread=3.0))
+    write_text_atomic(root / "run.html", run_page(run, run.main_test, "left out"))
+    return root / "run.html"

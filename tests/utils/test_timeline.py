@@ -1,12 +1,14 @@
 """What a prediction says: top classes, segments, tables, JSON; and its pictures, which must be drawable and whole."""
 
 import json
+import warnings
 
 import numpy as np
 import pytest
 import torch
 from PIL import Image
 
+from utils import pictures
 from utils.pictures import draw_strips, draw_timeline
 from utils.timeline import VideoPrediction, clock, csv_header
 
@@ -99,3 +101,24 @@ def test_names_with_formula_signs_are_drawn(tmp_path):
     p = VideoPrediction("$a_b.mp4", np.array([[0.0, 1], [1, 2]]), np.eye(2), ["$x$ 5", "under_score$"])
     draw_timeline(tmp_path / "timeline.png", p)
     assert (tmp_path / "timeline.png").exists()
+
+
+def test_characters_without_a_glyph_are_said_once_in_one_line(tmp_path, caplog):
+    pictures._tell_missing_characters.cache_clear()
+    p = VideoPrediction("a.mp4", np.array([[0.0, 1], [1, 2]]), np.eye(2), ["跑步", "running \N{RUNNER}"])
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for name in ("one.png", "two.png"):
+            draw_timeline(tmp_path / name, p)
+    assert caplog.text.count("their font lacks characters") == 1 and len(caplog.records) == 1
+
+
+def test_a_strip_has_at_most_20_bars(tmp_path):
+    heights = []
+    for num_classes in (20, 400):
+        rows = np.full((1, num_classes), 1 / num_classes)
+        clips = ((0, torch.zeros(2, 3, 16, 16, dtype=torch.uint8)),)
+        p = VideoPrediction("a", np.array([[0.0, 1]]), rows, [f"c{i}" for i in range(num_classes)], 0.0, clips)
+        draw_strips(tmp_path / "strip.png", p, k=400)
+        heights.append(Image.open(tmp_path / "strip.png").height)
+    assert heights[0] == heights[1] < 800
