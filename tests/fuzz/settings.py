@@ -5,7 +5,8 @@ from datetime import timedelta
 
 from hypothesis import HealthCheck, settings
 
-NUM_CASES = int(os.environ.get("FUZZ_CASES", 60))
+NUM_CASES = int(os.environ.get("FUZZ_CASES", 60))  # of a media file or table, each of which is decoded
+NUM_TEXTS = int(os.environ.get("FUZZ_CASES", 500))  # of a parser
 
 fuzz = settings(
     max_examples=NUM_CASES,
@@ -14,3 +15,4 @@ fuzz = settings(
     derandomize="FUZZ_CASES" not in os.environ,
     database=None,
 )
+fuzz_text = settings(parent=fuzz, max_examples=NUM_TEXTS)

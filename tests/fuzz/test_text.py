@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets.lists import read_frame_list, read_labels, read_video_list
-from tests.fuzz.settings import fuzz
+from tests.fuzz.settings import fuzz_text
 from utils.config import dump_config, load_config
 from utils.errors import UserError
 from utils.schema import dotted_keys
@@ -37,7 +37,7 @@ def path(tmp_path_factory):
     return tmp_path_factory.mktemp("fuzz") / "input"
 
 
-@fuzz
+@fuzz_text
 @given(data=BYTES)
 def test_any_bytes_as_config_list_and_labels(path, data):
     path.write_bytes(data)
@@ -56,7 +56,7 @@ def test_any_bytes_as_config_list_and_labels(path, data):
             assert answer
 
 
-@fuzz
+@fuzz_text
 @given(data=BYTES)
 def test_entries_are_what_the_lines_say(path, data):
     path.write_bytes(data)
@@ -71,7 +71,7 @@ def test_entries_are_what_the_lines_say(path, data):
         assert entry.path.split() == fields[:-2] and 0 <= entry.label < 5 and entry.num_frames > 0
 
 
-@fuzz
+@fuzz_text
 @given(tree=st.dictionaries(KEYS, VALUES, max_size=5))
 def test_any_tree_of_keys(path, tree):
     nested: dict = {}
@@ -94,7 +94,7 @@ def test_any_tree_of_keys(path, tree):
     assert load_config(path, purpose="predict").config == config
 
 
-@fuzz
+@fuzz_text
 @given(
     words=st.lists(st.one_of(st.text(max_size=20), st.builds("{}={}".format, KEYS, st.text(max_size=12))), max_size=4)
 )
