@@ -14,7 +14,7 @@ def describe_run(records: list[dict[str, Any]]) -> str:
     Args:
         records: of metrics.jsonl, in order (`utils.runlog.MetricsWriter`).
     """
-    steps = [r for r in records if r["kind"] == "train"]
+    steps = [r for r in records if r["kind"] == "train" and "seconds" in r]  # the first versions wrote no seconds
     validations = {r["epoch"]: r for r in records if r["kind"] == "val"}
     if not validations:
         return "no validation yet"
