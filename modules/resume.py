@@ -95,7 +95,7 @@ def restore_run(
 
 
 def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
-    """Load the optimiser's running averages; what the config says of it (weight decay, shares of lr) stays."""
+    """Load the optimiser's running averages and rate; what else the config says of it (weight decay ...) stays."""
     settings = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
     try:
         saved = state["optimizer_state_dict"]
@@ -106,7 +106,7 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
     for group, own in zip(optimizer.param_groups, settings):
-        group.update(own)
+        group.update({name: value for name, value in own.items() if name != "lr"})  # each step sets that anew
 
 
 def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Process) -> None:

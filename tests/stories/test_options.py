@@ -68,14 +68,15 @@ def test_the_average_is_validated_and_tested(world, tmp_path):
     assert json.loads((tmp_path / "t" / "summary.json").read_text())["top1"] == pytest.approx(last)
 
 
-def test_an_interrupted_average_goes_on(world, tmp_path, monkeypatch):
-    assert train(world, tmp_path / "whole", "solver.ema=0.9", "solver.epochs=2") == 0
+@pytest.mark.parametrize("epochs", [1, 2])
+def test_an_interrupted_average_goes_on(world, tmp_path, monkeypatch, epochs):
+    assert train(world, tmp_path / "whole", "solver.ema=0.9", f"solver.epochs={epochs}") == 0
     stop_in_validation(monkeypatch)
-    arguments = (tmp_path / "cut", "solver.ema=0.9", "solver.epochs=2", "resume=auto")
+    arguments = (tmp_path / "cut", "solver.ema=0.9", f"solver.epochs={epochs}", "resume=auto")
     assert train(world, *arguments) == EXIT_REQUEUE
     assert [r["kind"] for r in records(tmp_path / "cut")].count("val") == 0
     assert train(world, *arguments) == 0
-    assert [r["kind"] for r in records(tmp_path / "cut")].count("val") == 2
+    assert [r["kind"] for r in records(tmp_path / "cut")].count("val") == epochs
     whole, cut = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "cut"))
     for part in ("model_state_dict", "trained_weights", "optimizer_state_dict", "progress"):
         assert content_hash(whole[part]) == content_hash(cut[part]), part
