@@ -44,7 +44,7 @@ def build_trainer(
         parameter_groups(cfg, model), solver.optim, solver.lr, solver.weight_decay, solver.momentum
     )
     return Trainer(
-        model=_distribute(model, process),
+        model=_distribute(model, process, solver.grad_accumulation_steps),
         objective=_objective(solver.loss_type, text, process.world_size),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(process.device.type, enabled=precision == "fp16"),
@@ -68,16 +68,17 @@ def build_trainer(
     )
 
 
-def _distribute(model: VideoCLIP, process: Process) -> nn.Module:
+def _distribute(model: VideoCLIP, process: Process, accumulation: int) -> nn.Module:
     if process.world_size == 1:
         return model
     # Gradients live in the buckets that are sent: no second copy of them. Every step uses the same parameters in the
-    # same order, so DDP may plan its messages once.
+    # same order, so DDP may plan its messages once; not where batches are summed, because its plan is made in the first
+    # backward pass and that one must then be sent.
     return DistributedDataParallel(
         model,
         device_ids=[process.device] if process.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        static_graph=True,
+        static_graph=accumulation == 1,
     )
 
 

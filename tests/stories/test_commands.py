@@ -47,6 +47,15 @@ def test_two_processes_train_like_one(runs):
     torch.testing.assert_close(losses(runs / "2"), losses(runs / "1"), rtol=1e-4, atol=1e-5)
 
 
+def test_batches_summed_in_two_processes_train_like_one(world, runs, tmp_path):
+    result = command(
+        "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=1",
+        "solver.grad_accumulation_steps=2", "solver.epochs=2", "solver.ema=0.9", NPROC="2",
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    torch.testing.assert_close(losses(tmp_path), losses(runs / "1"), rtol=1e-4, atol=1e-5)
+
+
 def test_any_number_of_processes_gives_identical_scores(runs):
     one = load_table(runs / "test1" / "embeddings.npz")[0]
     summary = json.loads((runs / "test1" / "summary.json").read_text())
