@@ -3,18 +3,21 @@
 import importlib.util
 import json
 import os
+import re
 import shutil
 import signal
 import sys
 
 import pytest
 import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
 from tests.stories.world import call, command, losses, records
 from utils.checkpoint import load_checkpoint
 from utils.embed import embed_videos
 from utils.hashing import content_hash
+from utils.schema import Config
 from utils.stop import EXIT_REQUEUE
 
 
@@ -115,6 +118,14 @@ def test_quiet_shows_the_result_and_the_file_has_all(world, tmp_path, capsys):
     assert "waiting for data" in shown and "best" in shown and "step 1/8" not in shown
     log = (tmp_path / "log.txt").read_text()
     assert "step 1/8" in log and "run in 00:00:0" in log and "waiting for data" in log
+
+
+def test_tensorboard_and_the_time_left(world, tmp_path, capsys):
+    assert Config().logging.tensorboard  # the world's config switches it off
+    assert train(world, tmp_path, "logging.tensorboard=true") == 0
+    events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
+    assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 9)) and events.Scalars("val/top1")
+    assert re.search(r"epoch ends in 00:00:\d\d, run in 00:00:\d\d", capsys.readouterr().out)
 
 
 def test_quiet_tests_show_the_scores(world, plain_run, tmp_path, capsys):
