@@ -7,7 +7,6 @@ hands over each frame once in uint8, and the views cut from it a few at a time, 
 adds the scaling and normalisation, which belong to the model and its device, on the same core.
 """
 
-import argparse
 import sys
 import tempfile
 from functools import partial
@@ -19,7 +18,16 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import published_recipe as published
-from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, run_script
+from benchmarks.timing import (
+    in_ms,
+    interleaved,
+    one_thread,
+    print_header,
+    print_table,
+    ratio,
+    read_arguments,
+    run_script,
+)
 from datasets import sampling
 from datasets.build import build_eval_loader
 from datasets.transforms import make_views
@@ -94,10 +102,7 @@ def memory_rows(root: Path, folders: list[Path]) -> list[list[object]]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path)
-    parser.add_argument("--rounds", type=int, default=7)
-    args = parser.parse_args()
+    args = read_arguments(__doc__, 7)
     one_thread()
     print_header("4 clips x 3 crops a video, through the loader (JPEG frames, 8 a clip)")
     with tempfile.TemporaryDirectory() as folder:

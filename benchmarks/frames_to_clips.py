@@ -5,7 +5,6 @@
 VIDEOS: folder of videos; frames are cut from those of 340x256 pixels, as scripts/extract_frames.py does.
 """
 
-import argparse
 import sys
 import tempfile
 from functools import partial
@@ -17,7 +16,16 @@ import numpy as np
 from PIL import Image
 
 from benchmarks import published_recipe as published
-from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, run_script
+from benchmarks.timing import (
+    in_ms,
+    interleaved,
+    one_thread,
+    print_header,
+    print_table,
+    ratio,
+    read_arguments,
+    run_script,
+)
 from datasets import sampling
 from datasets.image_decoding import decode_image
 from datasets.lists import ListEntry
@@ -84,10 +92,7 @@ def assert_equal(questions: dict[str, tuple]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path)
-    parser.add_argument("--rounds", type=int, default=15)
-    args = parser.parse_args()
+    args = read_arguments(__doc__, 15)
     one_thread()
     print_header("Frames to clips (340x256 JPEG, quality 90, 8 frames)")
     with tempfile.TemporaryDirectory() as folder:

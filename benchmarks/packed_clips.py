@@ -6,7 +6,6 @@
 scripts/pack_videos.py and cut by scripts/extract_frames.py, both with a short side of 256 and quality 90.
 """
 
-import argparse
 import shutil
 import sys
 import tempfile
@@ -18,7 +17,16 @@ import av
 import numpy as np
 import torch
 
-from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, run_script
+from benchmarks.timing import (
+    in_ms,
+    interleaved,
+    one_thread,
+    print_header,
+    print_table,
+    ratio,
+    read_arguments,
+    run_script,
+)
 from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.sampling import train_uniform
@@ -44,10 +52,7 @@ def read(root: Path, name: str, num_frames: int, how: str, number: int) -> torch
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path)
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
+    args = read_arguments(__doc__, 9)
     one_thread()
     print_header("Packed clips (8 random frames)")
     rows, ratios = [], []

@@ -1,5 +1,6 @@
 """What the benchmarks share: interleaved runs on one thread, medians with their spread, tables, and what ran where."""
 
+import argparse
 import datetime
 import os
 import platform
@@ -15,6 +16,14 @@ import torch
 import torchvision
 
 REPO = Path(__file__).resolve().parents[1]
+
+
+def read_arguments(description: str, rounds: int) -> argparse.Namespace:
+    """`videos`, the folder of clips, and `rounds`, by default so many."""
+    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("videos", type=Path)
+    parser.add_argument("--rounds", type=int, default=rounds)
+    return parser.parse_args()
 
 
 def one_thread() -> None:

@@ -3,7 +3,6 @@
 python benchmarks/video_to_clips.py VIDEOS [--rounds 9]
 """
 
-import argparse
 import sys
 from pathlib import Path
 
@@ -13,7 +12,7 @@ import av
 import numpy as np
 import torch
 
-from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
+from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, read_arguments
 from datasets.lists import ListEntry
 from datasets.readers import check_decoder, open_source
 from datasets.sampling import val_uniform
@@ -55,10 +54,7 @@ def usable(path: Path, decoder: str, reference: torch.Tensor) -> bool:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("videos", type=Path)
-    parser.add_argument("--rounds", type=int, default=9)
-    args = parser.parse_args()
+    args = read_arguments(__doc__, 9)
     one_thread()
     for decoder in OTHERS:
         check_decoder(decoder)

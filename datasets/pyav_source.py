@@ -23,6 +23,7 @@ from datasets.container_check import missing_bytes
 from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import MAX_PIXELS
 from utils.errors import UserError
+from utils.local_video import open_local
 
 # Faults reach the user as exceptions with FFmpeg's own words; its log on stderr would only repeat them.
 av.logging.set_level(av.logging.PANIC)
@@ -52,9 +53,7 @@ class PyAVVideo(FrameSource):
         self.name = describe(path, listed_at)
         self._container = None
         try:
-            # "file:", so that no name is taken for a network address or another of FFmpeg's protocols.
-            # Titles and the like need not be UTF-8, and nothing reads them.
-            self._container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+            self._container = open_local(path)
             self._open_stream(Path(path))
         except (av.FFmpegError, OSError) as error:
             self.close()

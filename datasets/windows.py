@@ -31,6 +31,7 @@ from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
 from datasets.video_inputs import is_live, list_frames
 from utils.errors import UserError
+from utils.local_video import open_local
 from utils.timeline import check_times
 
 WHOLE_SECONDS = 30
@@ -280,8 +281,7 @@ def _open_file(path: Path) -> av.container.InputContainer:
     if not path.is_file():
         raise UserError(f"{path}: no such video file or folder of frames")
     try:
-        # "file:", so that no name is taken for a network address or another of FFmpeg's protocols.
-        container = av.open(f"file:{path}", options={"protocol_whitelist": "file"}, metadata_errors="replace")
+        container = open_local(path)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{path}: cannot be decoded ({_reason(error)}); the file is damaged or not a video") from None
     stream = container.streams.best("video")

@@ -1,6 +1,5 @@
 """Jobs in worker processes, as the scripts that go through a data set run them."""
 
-import ctypes
 import itertools
 import multiprocessing
 import os
@@ -11,6 +10,8 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
+
+from utils.stop import end_with_parent
 
 MAX_NAMES = 8  # jobs that an error names
 
@@ -84,10 +85,8 @@ def _start_worker() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal: the main process ends the run
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # A main process that is killed can tell nobody: its workers would wait for jobs for ever.
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1  # linux/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGKILL)
-    else:
+    end_with_parent(signal.SIGKILL)
+    if sys.platform != "linux":
         threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

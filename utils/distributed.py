@@ -1,16 +1,15 @@
 """One process or many: set-up from torchrun's environment, and the few collectives that the stories need."""
 
-import ctypes
 import datetime
 import os
 import signal
-import sys
 from typing import Any, NamedTuple
 
 import torch
 import torch.distributed as dist
 
 from utils.errors import UserError
+from utils.stop import end_with_parent
 
 
 class Process(NamedTuple):
@@ -47,7 +46,7 @@ def start(timeout_minutes: float = 10) -> Process:
     if use_cuda:
         torch.cuda.set_device(device)
     if world_size > 1:
-        _end_with_launcher()
+        end_with_parent(signal.SIGTERM)  # nothing is left running without its launcher
         try:
             _join_group("nccl" if use_cuda else "gloo", datetime.timedelta(minutes=timeout_minutes))
         except (RuntimeError, ValueError) as error:
@@ -73,13 +72,6 @@ def stop() -> None:
 def is_restart() -> bool:
     """Whether torchrun started the processes anew after a failure (`--max_restarts`)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
-
-
-def _end_with_launcher() -> None:
-    """Have the kernel send SIGTERM when the launcher dies, so that nothing is left running without it (Linux)."""
-    if sys.platform == "linux":
-        pr_set_pdeathsig = 1  # linux/prctl.h
-        ctypes.CDLL(None).prctl(pr_set_pdeathsig, signal.SIGTERM)
 
 
 def gather_to_main(item: Any, process: Process) -> list[Any] | None:

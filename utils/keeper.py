@@ -13,6 +13,7 @@ from utils.errors import UserError
 from utils.interval import parse_interval
 
 LAST = "last_model.pt"
+OLDER = "last_model.[0-9]*.pt"  # pattern of `older_name`
 BEST = "best_model.pt"
 log = logging.getLogger(__name__)
 
@@ -40,7 +41,7 @@ class CheckpointKeeper:
         self._steps, self._seconds = parse_interval(save_every)
         self._saved_at = time.monotonic()
         # Gone on from an older one: those after it are damaged, and must not take its place.
-        self._may_age = resumed_from not in [run_dir / older_name(age) for age in range(1, 1000)]
+        self._may_age = resumed_from not in run_dir.glob(OLDER)
         for torn in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while it saved
             torn.unlink(missing_ok=True)
 
@@ -107,7 +108,7 @@ def newest_good(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
         UserError: there are checkpoints, and none of them reads well.
     """
     faults = []
-    paths = [run_dir / LAST, *sorted(run_dir.glob("last_model.[0-9]*.pt"), key=lambda p: int(p.suffixes[-2][1:]))]
+    paths = [run_dir / LAST, *sorted(run_dir.glob(OLDER), key=lambda p: int(p.suffixes[-2][1:]))]
     for path in paths:
         if not path.exists():
             continue

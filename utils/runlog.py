@@ -104,7 +104,8 @@ def progress_bar(total: int, unit: str, description: str, process: Process) -> t
 
 def _drop_full_disk(args: threading.ExceptHookArgs) -> None:
     """TensorBoard's thread hands an error to the next call, where it is told; its own report is a traceback."""
-    if not isinstance(args.exc_value, OSError):
+    is_board = type(args.thread).__module__.startswith("tensorboard.")
+    if not (is_board and isinstance(args.exc_value, OSError)):
         threading.__excepthook__(args)
 
 

@@ -5,8 +5,10 @@ names in the environment: a file there asks all to stop, another says that they 
 They then leave with 0, because torchrun takes any other code for a failure; the launcher itself leaves with 75.
 """
 
+import ctypes
 import os
 import signal
+import sys
 import zlib
 from pathlib import Path
 from types import FrameType
@@ -49,6 +51,13 @@ def has_error() -> bool:
 def _error_file() -> Path | None:
     folder = launch_folder()
     return folder and folder / f"error-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+
+
+def end_with_parent(number: int) -> None:
+    """Have the kernel send signal `number` to this process when its parent dies (Linux; elsewhere nothing)."""
+    if sys.platform == "linux":
+        pr_set_pdeathsig = 1  # linux/prctl.h
+        ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
 
 
 def requeue_code() -> int:

@@ -13,18 +13,10 @@ import pytest
 from tests.faults.live_runs import ON_CPU, live_run
 from tests.stories.world import REPO, call, losses
 from utils.checkpoint import load_checkpoint
-from utils.stop import EXIT_REQUEUE, SIGNALS
+from utils.stop import EXIT_REQUEUE
 
 FOREVER = "solver.epochs=2000"
 pytestmark = pytest.mark.timeout(900)  # on a busy machine PyTorch alone takes a minute to start
-
-
-@pytest.fixture(autouse=True)
-def signal_handlers():
-    before = {number: signal.getsignal(number) for number in SIGNALS}
-    yield
-    for number, handler in before.items():
-        signal.signal(number, handler)
 
 
 @pytest.mark.parametrize(
