@@ -32,7 +32,7 @@ class MemoryEstimate(NamedTuple):
 def estimate_memory(
     model: VideoCLIP, text: torch.Tensor | None, batch_size: int, num_frames: int, image_size: int, precision: str
 ) -> MemoryEstimate:
-    """Memory of a training step, without workspace and fragmentation: usually a tenth or so below what is seen.
+    """Memory of a training step, without workspace and fragmentation, so somewhat below what a device shows.
 
     Activations are counted, not guessed: PyTorch's fake tensors, which have shapes and no data, go through the model,
     and what autograd keeps is added up.
