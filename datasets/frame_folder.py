@@ -26,14 +26,15 @@ class FrameFolder(FrameSource):
     def __init__(self, folder: str | Path, num_frames: int, image_tmpl: str, index_bias: int = 1, listed_at: str = ""):
         self.name = describe(folder, listed_at)
         self.num_frames = num_frames
-        self._folder = Path(folder)
+        # Text: to make and open a Path for each frame takes as long as reading the file.
+        self._folder = str(folder)
         self._image_tmpl = image_tmpl
         self._index_bias = index_bias
         self._listed_at = listed_at
 
     def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
         for index in wanted.tolist():
-            path = self._folder / self._file_name(index)
+            path = f"{self._folder}/{self._file_name(index)}"
             decode_image_file(path, self._listed_at, missing=self._missing, room=partial(room, index))
 
     def _frame_name(self, index: int) -> str:
@@ -42,11 +43,11 @@ class FrameFolder(FrameSource):
     def _file_name(self, index: int) -> str:
         return self._image_tmpl.format(index + self._index_bias)
 
-    def _missing(self, path: Path) -> str:
+    def _missing(self, path: str) -> str:
         """Says why a promised file is not there: the folder, or the frame in it."""
-        if self._folder.is_file():
+        if Path(self._folder).is_file():
             return f"{self.name}: is a file, not a folder of frames; for video files set data.modality to video"
-        if not self._folder.is_dir():
+        if not Path(self._folder).is_dir():
             return f"{self.name}: no such folder; check data.train_root or data.val_root and the list"
         return (
             f"{describe(path, self._listed_at)}: no such frame, although the list promises {self.num_frames} frames; "
@@ -55,9 +56,9 @@ class FrameFolder(FrameSource):
 
 
 def decode_image_file(
-    path: Path,
+    path: str | Path,
     listed_at: str = "",
-    missing: Callable[[Path], str] | None = None,
+    missing: Callable[[str], str] | None = None,
     room: Callable[[int, int], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """(H,W,3) uint8 RGB of a JPEG or PNG file, as `decode_image` gives it.
@@ -71,10 +72,10 @@ def decode_image_file(
         UserError: for a missing, empty, truncated or otherwise undecodable file.
     """
     try:
-        with path.open("rb", buffering=0) as file:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             data = file.read()
     except (FileNotFoundError, NotADirectoryError):
-        raise UserError(missing(path) if missing else f"{describe(path, listed_at)}: no such file") from None
+        raise UserError(missing(str(path)) if missing else f"{describe(path, listed_at)}: no such file") from None
     except OSError as error:
         raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None
     return decode_image(data, describe(path, listed_at), room)

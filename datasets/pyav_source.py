@@ -33,6 +33,9 @@ av.logging.set_level(av.logging.PANIC)
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg"}
 
+_MAX_KEPT_BYTES = 64 * 2**20
+"""Frames kept from counting: some 500 of 340x256 pixels."""
+
 # PyAV converts colours in one thread up to version 16, and in as many as there are cores from 17 on.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
@@ -87,6 +90,7 @@ class PyAVVideo(FrameSource):
         times = sorted(packet.pts for packet in shown if packet.pts is not None)
         self._times: list[int] | None = None
         self._keyframes: list[tuple[int, int]] = []
+        self._kept: list[av.VideoFrame] | None = None
         if (
             self._container.format.name in _TIMED_CONTAINERS
             and self._decoder.name in _FRAME_PER_PACKET_CODECS
@@ -106,12 +110,30 @@ class PyAVVideo(FrameSource):
             self._position_of = {packet.pts: position for position, packet in enumerate(self._packets)}
             self.num_frames = len(times)
         else:
-            self.num_frames = sum(1 for _ in self._decode_from_start())
-            self._decoder.flush_buffers()
+            self.num_frames = self._count_by_decoding()
+
+    def _count_by_decoding(self) -> int:
+        """The number of frames that a decode puts out; the frames are kept while they are few, to decode only once."""
+        kept, kept_bytes, count = [], 0, 0
+        for frame in self._decode_from_start():
+            count += 1
+            kept_bytes += sum(plane.buffer_size for plane in frame.planes)
+            if kept_bytes > _MAX_KEPT_BYTES:
+                kept.clear()
+            else:
+                kept.append(frame)
+        self._kept = kept if len(kept) == count else None
+        self._decoder.flush_buffers()
+        return count
 
     def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
         try:
-            decoded = None if self._times is None else self._decode_wanted(wanted)
+            if self._kept is not None:
+                decoded = [self._kept[index] for index in wanted]
+            elif self._times is not None:
+                decoded = self._decode_wanted(wanted)
+            else:
+                decoded = None
             for index, frame in zip(wanted.tolist(), decoded or self._decode_in_sequence(wanted), strict=True):
                 rgb = self._to_rgb(frame)
                 room(index, *rgb.shape[:2]).numpy()[:] = rgb
@@ -191,7 +213,7 @@ class PyAVVideo(FrameSource):
         return UserError(f"{self.name}: cannot be decoded ({reason}); the file is damaged or not a video")
 
     def close(self) -> None:
-        self._packets = []
+        self._packets, self._kept = [], None
         self._decoder = None
         if self._container is not None:
             self._container.close()

@@ -169,6 +169,20 @@ def test_encodings_equal_a_full_sequential_decode(tmp_path, name):
             assert_frames(source, np.arange(2 if len(reference) > 2 else 0, len(reference), step), reference)
 
 
+@pytest.mark.parametrize(("max_kept_bytes", "decodes"), [(2**20, 1), (0, 2)])
+def test_a_container_without_times_is_decoded_once_while_its_frames_are_few(
+    tmp_path, monkeypatch, max_kept_bytes, decodes
+):
+    path = tmp_path / "b_frames.avi"
+    write_video(path, num_frames=12, codec="mpeg4", options={"g": "6", "bf": "2"})
+    reference, starts, decode = full_decode(path), [], PyAVVideo._decode_from_start
+    monkeypatch.setattr("datasets.pyav_source._MAX_KEPT_BYTES", max_kept_bytes)
+    monkeypatch.setattr(PyAVVideo, "_decode_from_start", lambda video: starts.append(video) or decode(video))
+    with opened(path) as source:
+        assert_frames(source, [0, 3, 11, 3], reference)
+    assert len(starts) == decodes
+
+
 def remux(
     source_path, path, *, first_packet: int = 0, all_streams=False, container_options: dict | None = None
 ) -> None:
