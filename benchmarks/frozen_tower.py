@@ -60,6 +60,7 @@ def train(cfg, process: Process, cached: bool) -> tuple[list[float], list[float]
     for epoch in range(cfg.solver.epochs):
         started = time.process_time()
         progress.epoch, progress.consumed_clips = epoch, 0
+        train_loader.start_epoch(epoch)
         losses += [record.loss for record in trainer.run_epoch(train_loader, progress)]
         scores.append(validate(model, text, val_loader, crop, cfg.data.batch_size, process, "fp32").top1)
         seconds.append(time.process_time() - started)

@@ -29,6 +29,12 @@ from utils.runlog import progress_bar
 from utils.stop import Stopped
 
 PART_CLIPS = 1024
+
+# Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
+_NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share"}
+_TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
+_NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": {*_TRAINING_ONLY, "randaug", "on_error"}}
+
 log = logging.getLogger(__name__)
 
 # uint8 clips (B,T,C,S,S) on the CPU -> float32 frame embeddings (B,T,D) on the CPU.
@@ -50,9 +56,9 @@ def cached_loaders(
         Stopped: some process was asked to stop; the parts that are finished stay.
         UserError: a clip cannot be read (see data.on_error).
     """
-    data = cfg.data.model_dump(exclude={"workers", "batch_size", "cached_draws", "max_skipped_share"})
     loaders = []
     for name, loader, num_draws in (("train", train, cfg.data.cached_draws), ("val", val, 1)):
+        data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
         entries = [(entry.path, entry.num_frames, entry.label) for entry in loader.dataset.entries]
         key = content_hash([tower_key, name, data, cfg.seed, entries])[:32]
         cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", len(entries), num_draws)

@@ -104,7 +104,7 @@ class Trainer:
         Ends early, one step after a request to stop.
 
         Args:
-            loader: `datasets.loader.ClipLoader` of this process.
+            loader: `datasets.loader.ClipLoader` of this process, started where `progress` stands.
             settle_after: steps whose record comes at once: those after which the caller saves.
 
         Yields:
@@ -116,7 +116,6 @@ class Trainer:
         if progress.consumed_clips == 0:
             progress.skipped_clips = 0
         self.model.train()
-        loader.start_epoch(progress.epoch, progress.consumed_clips)
         batch_sizes, num_clips = loader.batches.plan, len(loader.dataset)
         clips_per_step = self.global_batch * self.accumulation
         batches = iter(loader)

@@ -15,6 +15,8 @@ from pydantic import ValidationError
 from utils.errors import UserError
 from utils.schema import MEANINGLESS_KEYS, RULES, Config, Purpose, dotted_keys
 
+SECTIONS = ("data", "network", "solver", "logging")
+
 
 class _Loader(yaml.SafeLoader):
     """Safe YAML with YAML 1.2's floats and without duplicate keys."""
@@ -145,6 +147,8 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
         tree = below
     tree[last] = value
     places[name] = "command line: "
+    if sections:
+        places.setdefault(sections[0], "command line: ")
 
 
 def _pop(tree: dict, dotted: str) -> bool:
@@ -159,7 +163,7 @@ def _pop(tree: dict, dotted: str) -> bool:
 
 def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Config, set[str]]:
     """The config with faulty keys at their defaults, and those keys; their faults are added to `faults`."""
-    for section in ("data", "network", "solver", "logging"):
+    for section in SECTIONS:
         if section in tree and tree[section] is None:  # a section whose keys are all commented out
             tree[section] = {}
     if isinstance(tree.get("data"), dict) and tree["data"].get("randaug", ...) is None:
@@ -191,7 +195,8 @@ def _fault_key(loc: tuple) -> str:
 
 def _explain(name: str, item: dict) -> str:
     if item["type"] == "extra_forbidden":
-        return f"unknown key{_suggest(name)}"
+        section = difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.6) if isinstance(item["input"], dict) else []
+        return f"unknown section; did you mean {section[0]}?" if section else f"unknown key{_suggest(name)}"
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"must be a section of keys, not {_shown(item['input'])}"
     message = item["msg"][0].lower() + item["msg"][1:].replace("valid ", "")

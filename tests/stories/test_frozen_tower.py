@@ -10,6 +10,7 @@ import torch
 from datasets import frame_cache
 from tests.stories.world import NUM_TRAIN, call, command, losses, records
 from utils.checkpoint import load_checkpoint
+from utils.schema import DataConfig
 from utils.stop import EXIT_REQUEUE
 
 FROZEN = ("network.fix_video=true", "solver.epochs=2", "data.batch_size=4")
@@ -57,7 +58,13 @@ def test_the_second_run_computes_nothing_and_other_pixels_do_not_mix(world, tmp_
     assert parts(cache) == before
     assert train(world, tmp_path / "three", cache, "data.cached_draws=1", "data.flip=0.1") == 0
     assert train(world, tmp_path / "four", cache, "data.cached_draws=1", "network.tm=tokenshift") == 0
-    assert len({path.parent for path in parts(cache)}) == 2 + 2 + 2
+    # Validation clips are not flipped: theirs were there.
+    assert len({path.parent for path in parts(cache)}) == 2 + 1 + 2
+
+
+def test_what_the_key_leaves_out_are_keys_of_the_schema():
+    left_out = frame_cache._NO_EFFECT.union(*frame_cache._NO_EFFECT_ON.values())
+    assert left_out <= set(DataConfig.model_fields)
 
 
 def test_one_draw_is_seen_in_every_epoch(world, tower_run, tmp_path):

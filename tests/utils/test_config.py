@@ -105,7 +105,7 @@ def test_all_faults_come_at_once_with_line_and_nearest_key(tmp_path):
         f"{path}:6: data.input_size: must be",
         f"{path}:8: solver.lr: must be greater than 0, not -1",
         "solver.start_epoch and solver.epochs: start_epoch must be below epochs",
-        f"{path}:11: netwrk: unknown key",
+        f"{path}:11: netwrk: unknown section; did you mean network?",
         "command line: data.lr: unknown key; did you mean solver.lr?",
         "command line: solver.optim: must be 'adamw', 'adam' or 'sgd', not 'lion'",
     ):
@@ -122,6 +122,7 @@ def test_all_faults_come_at_once_with_line_and_nearest_key(tmp_path):
         ("seed: 1\nseed: 2\n", (), "stands twice, in lines 1 and 2"),
         ("data: 3\n", (), "must be a section"),
         (MINIMAL, ("nonsense",), "is no override"),
+        (MINIMAL, ("dta.num_segments=8",), "command line: dta: unknown section; did you mean data?"),
         (MINIMAL + "seed: true\n", (), "seed: must be"),
         (MINIMAL + "seed: 1.5\n", (), "seed: must be"),
         (MINIMAL, ("data.image_tmpl=img.jpg",), "frame's number in braces"),
