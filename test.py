@@ -87,6 +87,7 @@ def main(args) -> None:
     distributed.stop()
     if table is None:
         return
+    table = table._replace(views=(args.test_clips, args.test_crops))
 
     # ---- scores
     matrix = text_matrix(model, text)

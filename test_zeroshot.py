@@ -32,6 +32,8 @@ def check_arguments(args) -> None:
         raise UserError("give --weights to embed the videos, or --reuse to score a table again: one of the two")
     if args.reuse and len(args.reuse) != len(args.config):
         raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one for each")
+    if args.reuse and (args.test_clips, args.test_crops) != (1, 1):
+        raise UserError("--reuse: a table has the views that it was made of; leave --test_clips and --test_crops out")
     if args.test_clips < 1:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
 
@@ -87,6 +89,7 @@ def main(args) -> int:
             table = embed_with(
                 tested.model, loader, crop, cfg.data.batch_size, process, tested.precision, Path(config_path).stem
             )
+            table = table and table._replace(views=(args.test_clips, args.test_crops))
             matrix = text_matrix(tested.model, tested.text)
         if table is None:
             continue
@@ -109,10 +112,9 @@ def main(args) -> int:
             summary = protocols.zero_shot_summary(logits[chosen], table.labels[chosen])
             summaries[f"{Path(config_path).stem}, {Path(list_path).name}"] = {
                 **summary, "config": cfg.model_dump(), "list": list_path, "list_hash": file_hash(list_path),
-                "prompt": cfg.network.prompt, "views": {"clips": args.test_clips, "crops": args.test_crops},
+                "prompt": cfg.network.prompt, "views": dict(zip(("clips", "crops"), table.views)),
             }  # fmt: skip
-        if not args.reuse:
-            save_table(folder / "embeddings.npz", table, matrix, names)
+        save_table(folder / "embeddings.npz", table, matrix, names)
     distributed.stop()
     if not process.is_main:
         return 0

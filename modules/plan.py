@@ -4,6 +4,10 @@ Legend: B clips of a process's batch, T frames, C,H,W image.
 """
 
 import math
+import platform
+import shlex
+import sys
+from importlib.metadata import version
 from typing import NamedTuple
 
 import torch
@@ -80,7 +84,7 @@ def _activation_bytes(
 def describe_plan(
     cfg, model: VideoCLIP, text: torch.Tensor | None, train, num_val: int, process: Process, precision: str
 ) -> str:
-    """The plan of a run as lines of text: sizes, steps, parameters, memory.
+    """The plan of a run as lines of text: what was called, sizes, steps, parameters, memory.
 
     Args:
         train: `datasets.build.TrainEntries`.
@@ -95,8 +99,11 @@ def describe_plan(
     )
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
-    where = f"{process.world_size} x {process.device.type}" if process.world_size > 1 else f"one {process.device.type}"
+    device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type
+    software = [f"{package} {version(package)}" for package in ("torch", "torchvision", "open_clip_torch")]
     lines = {
+        "command": shlex.join(sys.argv),
+        "software": ", ".join([f"Python {platform.python_version()}", *software]),
         "model": f"{cfg.network.arch}, sim_header {cfg.network.sim_header}, {data.input_size} pixels, {precision}",
         "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
         "training": f"{num_clips} clips an epoch{_left_out(train)}",
@@ -104,7 +111,7 @@ def describe_plan(
         "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
         "clip": f"{data.num_segments * data.seg_length} frames",
-        "device": where,
+        "device": f"{process.world_size} x {device}" if process.world_size > 1 else f"one {device}",
         "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients, "
         f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}",
     }

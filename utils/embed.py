@@ -26,6 +26,7 @@ class VideoTable(NamedTuple):
     labels: np.ndarray  # int64 (N,)
     embeddings: np.ndarray  # float32 (N,D), mean over the views, not normalised; NaN: unreadable
     seconds: float  # of the whole pass
+    views: tuple[int, int] = (1, 1)  # clips, and crops of each clip
 
 
 @torch.inference_mode()
@@ -144,6 +145,7 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
             labels=table.labels,
             embeddings=table.embeddings,
             seconds=np.array(table.seconds),
+            views=np.array(table.views),
             text=text,
             class_names=np.array(class_names),
         )
@@ -155,6 +157,7 @@ _ARRAYS = {
     "labels": (np.int64, "N"),
     "embeddings": (np.float32, "ND"),
     "seconds": (np.float64, ""),
+    "views": (np.int64, "V"),
     "text": (np.float32, "KD"),
     "class_names": (np.str_, "K"),
 }
@@ -181,7 +184,13 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     fault = _fault_of(arrays)
     if fault:
         raise UserError(f"{path}: is no table of embeddings written by test.py ({fault})")
-    table = VideoTable(arrays["paths"].tolist(), arrays["labels"], arrays["embeddings"], float(arrays["seconds"]))
+    table = VideoTable(
+        arrays["paths"].tolist(),
+        arrays["labels"],
+        arrays["embeddings"],
+        float(arrays["seconds"]),
+        tuple(arrays["views"].tolist()),
+    )
     return table, arrays["text"], arrays["class_names"].tolist()
 
 
@@ -194,6 +203,8 @@ def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
         if not is_fit or any(lengths.setdefault(axis, size) != size for axis, size in zip(axes, array.shape)):
             wanted = ", ".join(f"{axis}={lengths[axis]}" if axis in lengths else axis for axis in axes)
             return f"{name} is {array.dtype} {array.shape}, not {kind.__name__} ({wanted})"
+    if lengths["V"] != 2 or arrays["views"].min() < 1:
+        return f"views are {arrays['views'].tolist()}, not clips and crops"
     labels = arrays["labels"]
     if labels.size and not 0 <= labels.min() <= labels.max() < lengths["K"]:
         return f"labels are {labels.min()}..{labels.max()}, outside 0..{lengths['K'] - 1}"

@@ -49,7 +49,9 @@ def test_a_run_leaves_everything(run, world):
     assert {"logit_scale", "visual.proj", "fusion_model.frame_position_embeddings.weight"} <= names
     assert "fusion_model.transformer.resblocks.5.attn.in_proj_weight" in names
     log = (run / "log.txt").read_text()
-    assert "pretrained" in log and "epoch 2 validation: top-1" in log and "best_model.pt" in log
+    assert (
+        "command     " in log and "pretrained" in log and "epoch 2 validation: top-1" in log and "best_model.pt" in log
+    )
 
 
 def test_the_same_seed_gives_the_same_run_whatever_the_workers(world, run, tmp_path):
@@ -138,7 +140,15 @@ def test_check_prints_the_plan_and_leaves_nothing(world, tmp_path, capsys):
     path = tmp_path / "checked"
     assert call("train", "--config", world.config, "--check", f"logging.run_dir={path}") == 0
     out = capsys.readouterr().out
-    for part in ("15 clips an epoch", "9 videos, 3 classes", "8 an epoch", "GiB", "fusion_model", "check passed"):
+    for part in (
+        "software    Py",
+        "15 clips an epoch",
+        "9 videos, 3 classes",
+        "8 an epoch",
+        "GiB",
+        "fusion_model",
+        "check passed",
+    ):
         assert part in out, out
     assert not path.exists()
 

@@ -62,7 +62,8 @@ def test_splits_embed_each_video_once(world, weights, other, tmp_path):
 
 def test_a_table_is_scored_again_with_another_prompt(world, weights, other, tmp_path, capsys):
     arguments = ("--config", other / "other.yaml")
-    assert call("test_zeroshot", *arguments, "--weights", weights, "--out", tmp_path / "a") == 0
+    views = ("--test_clips", "2", "--test_crops", "3")
+    assert call("test_zeroshot", *arguments, *views, "--weights", weights, "--out", tmp_path / "a") == 0
     reuse = ("--reuse", tmp_path / "a" / "embeddings.npz")
     assert call("test_zeroshot", *arguments, *reuse, "--out", tmp_path / "same") == 0
     assert call("test_zeroshot", *arguments, *reuse, "--out", tmp_path / "b", "network.prompt=quite different {}!") == 0
@@ -72,7 +73,10 @@ def test_a_table_is_scored_again_with_another_prompt(world, weights, other, tmp_
     )
     assert {k: same[k] for k in ("full_top1", "half_top1")} == {k: first[k] for k in ("full_top1", "half_top1")}
     assert other_prompt["prompt"] == "quite different {}!"
-    assert not (tmp_path / "b" / "embeddings.npz").exists()
+    assert first["views"] == same["views"] == {"clips": 2, "crops": 3}
+    (table, text, _), (again, other_text, _) = (load_table(tmp_path / n / "embeddings.npz") for n in ("a", "b"))
+    assert np.array_equal(table.embeddings, again.embeddings) and not np.array_equal(text, other_text)
+    assert call("report", tmp_path / "b", "--no_frames") == 0
 
 
 def test_several_configs_by_the_launcher_in_two_processes(world, weights, other, tmp_path):
@@ -95,6 +99,7 @@ def test_several_configs_by_the_launcher_in_two_processes(world, weights, other,
         (("--weights", "/nowhere/a.pt"), "/nowhere/a.pt"),
         (("--reuse", "/nowhere/b.npz"), "/nowhere/b.npz"),
         (("--reuse", "a", "--reuse", "b"), "2 tables for 1 configs"),
+        (("--reuse", "a", "--test_crops", "3"), "leave --test_clips and --test_crops out"),
         (("--reuse", "a", "network.fix_text=false"), "its text side is trained"),
     ],
 )
