@@ -54,7 +54,9 @@ def main(args) -> None:
     save_alpha = read_alpha(args.save[0], "--save") if args.save else None
     if args.save:
         check_writable(args.save[1], "--save")
-    out = Path(args.out or Path(args.weights).parent / f"interpolate_{args.head}")
+    weights = Path(args.weights)
+    of_weights = f"_{weights.stem}" if weights.stem != "last_model" else ""  # a run has several
+    out = Path(args.out or weights.parent / f"interpolate_{args.head}{of_weights}")
     if alphas:
         check_writable(out, "--out", is_folder=True)
     configs = [args.config, *args.zeroshot]

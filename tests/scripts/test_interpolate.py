@@ -2,6 +2,7 @@
 
 import io
 import json
+import shutil
 from contextlib import redirect_stderr, redirect_stdout
 from typing import NamedTuple
 
@@ -85,6 +86,14 @@ def test_the_saved_mixture_scores_as_its_point_of_the_curve(world, faded, tmp_pa
     saved = load_checkpoint(out / "half.pt")
     assert saved["class_names"] == list(CLASSES) and saved["epoch"] == 3 and "optimizer_state_dict" not in saved
     assert saved["mixed_from"]["alpha"] == 0.5 and saved["mixed_from"]["head"] == "fade"
+
+
+def test_each_checkpoint_of_a_run_has_a_folder_of_its_own(world, tuned, tmp_path):
+    for name in ("last_model.pt", "best_model.pt"):
+        weights = shutil.copy(tuned, tmp_path / name)
+        assert interpolate("--config", world.config, "--weights", weights, "--alphas", "1").returncode == 0
+    folders = {path.parent.name for path in tmp_path.glob("*/curve.json")}
+    assert folders == {"interpolate_keep", "interpolate_keep_best_model"}
 
 
 def test_the_ends(world, tuned, tmp_path):
