@@ -1,8 +1,9 @@
 """Trains the variants of the model on the embedded world, one after the other, and writes their scores as one table.
 
-python scripts/compare_variants.py [--epochs 5] [--out exp/variants] [--page docs/variants.md] [--only NAME ...]
+python scripts/compare_variants.py [--epochs 5] [--out exp/variants] [--page FILE] [--only NAME ...]
 
-Needs the world that scripts/run_demo.sh renders. A variant that is done is not trained again.
+Needs the world that scripts/run_demo.sh renders. A variant that is done is not trained again. The table has a row for
+each variant with results in --out; docs/variants.md is written once all of them have.
 """
 
 import argparse
@@ -21,6 +22,7 @@ from utils.errors import UserError  # noqa: E402
 from utils.files import write_text_atomic  # noqa: E402
 
 WORLD = "exp/demo/world"
+PAGE = "docs/variants.md"
 MEAN, HEAD = "network.sim_header=None", "network.sim_header=Transf"
 # Name -> (what it is, overrides of configs/shapes/transf.yaml).
 VARIANTS = {
@@ -46,22 +48,27 @@ def run(*words: str) -> None:
         raise UserError(f"{' '.join(words)} failed: {result.stderr.strip().splitlines()[-1]}")
 
 
-def measure(name: str, epochs: int, out: Path) -> dict[str, float]:
-    """Train and test one variant; top-1 on the seen classes' validation clips and on the held-out combinations."""
-    folder = out / f"{name}-{epochs}"
+def measure(name: str, epochs: int, folder: Path) -> None:
+    """Train and test one variant into `folder`."""
+    if not (REPO / WORLD).exists():
+        raise UserError(f"{WORLD}: no such folder; render it: python scripts/make_shapes_world.py {WORLD}")
     overrides = VARIANTS[name][1]
-    if not (folder / "zeroshot" / "summary.json").exists():
-        if not (REPO / WORLD).exists():
-            raise UserError(f"{WORLD}: no such folder; render it: python scripts/make_shapes_world.py {WORLD}")
-        where = f"logging.run_dir={folder}"
-        run(
-            "train.py", "--config", "configs/shapes/transf.yaml", *overrides, f"solver.epochs={epochs}", where,
-            "logging.eval_freq=100", "logging.tensorboard=false", "resume=auto",
-        )  # fmt: skip
-        run(
-            "test_zeroshot.py", "--config", "configs/shapes/zeroshot.yaml", "--weights", str(folder / "last_model.pt"),
-            "--out", str(folder / "zeroshot"), *[o for o in overrides if o.startswith(SHARED_KEYS)],
-        )  # fmt: skip
+    run(
+        "train.py", "--config", "configs/shapes/transf.yaml", *overrides, f"solver.epochs={epochs}",
+        f"logging.run_dir={folder}", "logging.eval_freq=100", "logging.tensorboard=false", "resume=auto",
+    )  # fmt: skip
+    run(
+        "test_zeroshot.py", "--config", "configs/shapes/zeroshot.yaml", "--weights", str(folder / "last_model.pt"),
+        "--out", str(folder / "zeroshot"), *[o for o in overrides if o.startswith(SHARED_KEYS)],
+    )  # fmt: skip
+
+
+def is_done(folder: Path) -> bool:
+    return (folder / "zeroshot" / "summary.json").exists()
+
+
+def read_scores(folder: Path) -> dict[str, float]:
+    """Top-1 of one variant that is done, on the seen classes' validation clips and on the held-out combinations."""
     lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
     seen = [record for record in map(json.loads, lines) if record["kind"] == "val"][-1]["top1"]
     tests = json.loads((folder / "zeroshot" / "summary.json").read_text(encoding="utf-8"))["tests"]
@@ -95,19 +102,27 @@ def main(args: argparse.Namespace) -> None:
     unknown = sorted(set(names) - set(VARIANTS))
     if unknown:
         raise UserError(f"--only: no variant {unknown[0]}; there are {', '.join(VARIANTS)}")
-    scores = {}
+    folders = {name: Path(args.out) / f"{name}-{args.epochs}" for name in VARIANTS}
     for name in tqdm(names, unit="variant", disable=None):
-        scores[name] = measure(name, args.epochs, Path(args.out))
-        print(f"{name}: seen {scores[name]['seen']:.1f}, held-out {scores[name]['held_out']:.1f}", flush=True)
-    write_text_atomic(args.page, make_page(scores, args.epochs))
-    print(f"table: {args.page}")
+        if not is_done(folders[name]):
+            measure(name, args.epochs, folders[name])
+        score = read_scores(folders[name])
+        print(f"{name}: seen {score['seen']:.1f}, held-out {score['held_out']:.1f}", flush=True)
+    scores = {name: read_scores(folder) for name, folder in folders.items() if is_done(folder)}
+    if args.page is None and len(scores) < len(VARIANTS):
+        missing = ", ".join(name for name in VARIANTS if name not in scores)
+        print(f"no table: {args.out} has no results of {missing}; --page FILE writes those that there are")
+        return
+    page = args.page or PAGE
+    write_text_atomic(page, make_page(scores, args.epochs))
+    print(f"table: {page}")
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each training (default 5)")
     parser.add_argument("--out", default="exp/variants", help="folder of the runs")
-    parser.add_argument("--page", default="docs/variants.md", help="the table")
+    parser.add_argument("--page", metavar="FILE", help=f"the table; default {PAGE}, once no variant lacks results")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(VARIANTS)}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     sys.exit(run_story(main, parser.parse_args()))

@@ -1,39 +1,66 @@
 """scripts/compare_variants.py: one table of the variants; the long runs themselves are not tests."""
 
+import argparse
 import json
-import sys
 
 import pytest
 
-from tests.stories.world import command
+from tests.scripts.loading import load_script
+from tests.stories.world import REPO
+from utils.cli import run_story
+
+compare_variants = load_script("compare_variants")
 
 
-@pytest.fixture
-def measured(tmp_path):
-    """Two variants as the script leaves them, so that it only reads and writes."""
-    for name, seen, held_out in (("mean", 30.0, 50.0), ("transf", 85.5, 76.25)):
-        folder = tmp_path / f"{name}-5"
+def write_results(out, **scores):
+    """Variants as the script leaves them, so that it only reads and writes."""
+    for name, (seen, held_out) in scores.items():
+        folder = out / f"{name}-5"
         (folder / "zeroshot").mkdir(parents=True)
         (folder / "metrics.jsonl").write_text(json.dumps({"kind": "val", "step": 9, "top1": seen}) + "\n")
         summary = {"tests": {"zeroshot, heldout_frames.txt": {"full_top1": held_out}}}
         (folder / "zeroshot" / "summary.json").write_text(json.dumps(summary))
+
+
+@pytest.fixture
+def measured(tmp_path, monkeypatch):
+    monkeypatch.setattr(compare_variants, "PAGE", str(tmp_path / "variants.md"))
+    write_results(tmp_path, mean=(30.0, 50.0), transf=(85.5, 76.25))
     return tmp_path
 
 
-def run(measured, *arguments):
+def run(out, *only, page=None):
+    args = argparse.Namespace(epochs=5, out=str(out), page=page, only=list(only) or None, debug=False)
+    return run_story(compare_variants.main, args)
+
+
+def test_the_table_has_a_row_for_each_variant_with_results(measured):
     page = measured / "page.md"
-    words = ("scripts/compare_variants.py", "--out", measured, "--page", page, *arguments)
-    return command(sys.executable, *words), page
-
-
-def test_the_table_has_a_row_a_variant(measured):
-    result, page = run(measured, "--only", "mean", "transf")
-    assert result.returncode == 0, result.stderr
+    assert run(measured, "transf", page=str(page)) == 0
     text = page.read_text()
     assert "| mean of the frames | `network.sim_header=None` | 30.0 | 50.0 |" in text
     assert "| temporal head | `network.sim_header=Transf` | 85.5 | 76.2 |" in text
 
 
-def test_an_unknown_variant_is_named(measured):
-    result, _ = run(measured, "--only", "lstm")
-    assert result.returncode == 2 and "no variant lstm; there are mean, transf" in result.stderr
+def test_the_page_is_not_written_while_a_variant_lacks_results(measured, capsys):
+    page = measured / "variants.md"
+    page.write_text("whole")
+    assert run(measured, "transf") == 0
+    said = capsys.readouterr().out
+    assert page.read_text() == "whole" and "no results of tsm, tokenshift, tokent1d" in said
+    write_results(measured, **{name: (1.0, 2.0) for name in compare_variants.VARIANTS if name not in ("mean", "transf")})
+    assert run(measured, "transf") == 0
+    assert page.read_text().count("| 1.0 | 2.0 |") == len(compare_variants.VARIANTS) - 2
+
+
+def test_an_unknown_variant_is_named(measured, capsys):
+    assert run(measured, "lstm") == 2
+    assert "no variant lstm; there are mean, transf" in capsys.readouterr().err
+
+
+def test_the_page_shows_the_variants_that_there_are():
+    text = (REPO / "docs" / "variants.md").read_text(encoding="utf-8")
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith("| ")][2:]
+    scores = [{"seen": float(seen), "held_out": float(held_out)} for _, _, seen, held_out in cells]
+    assert len(scores) == len(compare_variants.VARIANTS)
+    assert compare_variants.make_page(dict(zip(compare_variants.VARIANTS, scores)), epochs=5) == text
