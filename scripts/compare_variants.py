@@ -20,6 +20,7 @@ sys.path.insert(0, str(REPO))
 from utils.cli import run_story  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import write_text_atomic  # noqa: E402
+from utils.records import read_records  # noqa: E402
 
 WORLD = "exp/demo/world"
 PAGE = "docs/variants.md"
@@ -69,8 +70,8 @@ def is_done(folder: Path) -> bool:
 
 def read_scores(folder: Path) -> dict[str, float]:
     """Top-1 of one variant that is done, on the seen classes' validation clips and on the held-out combinations."""
-    lines = (folder / "metrics.jsonl").read_text(encoding="utf-8").splitlines()
-    seen = [record for record in map(json.loads, lines) if record["kind"] == "val"][-1]["top1"]
+    records = read_records(folder / "metrics.jsonl", f"remove {folder} to measure anew")
+    seen = [record for record in records if record["kind"] == "val"][-1]["top1"]
     tests = json.loads((folder / "zeroshot" / "summary.json").read_text(encoding="utf-8"))["tests"]
     return {"seen": seen, "held_out": next(iter(tests.values()))["full_top1"]}
 

@@ -1,10 +1,9 @@
-"""Mean and deviation of the last validation over several runs.
+"""Mean and deviation of the last validation over several finished runs of as many epochs.
 
 python scripts/summarise_runs.py RUN RUN ...
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -12,26 +11,49 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from utils.cli import run_story  # noqa: E402
+from utils.config import load_config  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.protocols import mean_and_deviation  # noqa: E402
+from utils.records import read_records  # noqa: E402
 from utils.results import format_table  # noqa: E402
 
 FIGURES = ("top1", "top5", "mean_class")
 
 
 def last_validation(run: Path) -> dict:
-    path = run / "metrics.jsonl"
-    if not path.is_file():
-        raise UserError(f"{path}: no such file; give the folders of finished runs")
-    records = [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    """The record of the validation after the run's last epoch. Raises UserError where it has not come to it."""
+    path, config_path = run / "metrics.jsonl", run / "config.yaml"
+    for needed in (path, config_path):
+        if not needed.is_file():
+            raise UserError(f"{needed}: no such file; give the folders of finished runs")
+    records = read_records(path, "give the folders of finished runs")
     validations = [r for r in records if r["kind"] == "val"]
     if not validations:
         raise UserError(f"{path}: holds no validation; let the run finish")
+    epoch, epochs = validations[-1]["epoch"], load_config(config_path, purpose="predict").config.solver.epochs
+    if epoch < epochs:
+        raise UserError(f"{path}: its last validation is after epoch {epoch} of {epochs}; let the run finish")
     return validations[-1]
 
 
+def check_comparable(found: dict[str, dict]) -> None:
+    """Args: found: run folder -> its last validation. Raises UserError unless all are after the same epoch."""
+    first = next(iter(found))
+    for run, record in found.items():
+        if record["epoch"] != found[first]["epoch"]:
+            raise UserError(
+                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; give runs of as "
+                "many epochs"
+            )
+
+
 def main(args: argparse.Namespace) -> None:
+    folders = [Path(run).resolve() for run in args.runs]
+    for number, folder in enumerate(folders):
+        if folder in folders[:number]:
+            raise UserError(f"{args.runs[number]}: is given twice; give each run once")
     found = {run: last_validation(Path(run)) for run in args.runs}
+    check_comparable(found)
     rows = [("run", *FIGURES)]
     rows += [(run, *(f"{record[name]:.2f}" for name in FIGURES)) for run, record in found.items()]
     over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]

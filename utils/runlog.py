@@ -16,9 +16,9 @@ from typing import Any
 from tqdm import tqdm
 
 from utils.distributed import Process
-from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.hashing import content_hash
+from utils.records import read_records
 
 RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
 _has_bars = True
@@ -151,15 +151,7 @@ class MetricsWriter:
 
     def records(self) -> list[dict[str, Any]]:
         """All records of the run so far; on the main process."""
-        if not self._path.exists():
-            return []
-        try:
-            lines = self._path.read_text(encoding="utf-8").splitlines(keepends=True)
-            if lines and not lines[-1].endswith("}\n"):
-                lines.pop()  # a kill tore it
-            return [json.loads(line) for line in lines]
-        except (OSError, ValueError) as error:
-            raise UserError(f"{self._path}: is no record of a run ({error}); move it away to go on") from error
+        return read_records(self._path, "move it away to go on")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Record `values` of optimiser step `step`. `kind` is `train` or `val`."""

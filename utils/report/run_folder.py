@@ -17,6 +17,7 @@ from utils.embed import VideoTable, load_table
 from utils.errors import UserError
 from utils.hashing import file_hash
 from utils.metrics import class_logits
+from utils.records import read_records
 from utils.report.outcomes import Outcomes, outcomes_of
 from utils.schema import Config, dotted_keys
 
@@ -155,17 +156,8 @@ def read_run(folder: str | Path) -> Run:
             f"{folder}: holds no test yet; run: python test.py --config {config} --weights {folder / weights}"
         )
     config = load_config(config_path, purpose="predict").config if config_path.exists() else None
-    return Run(folder, config, _read_records(folder / "metrics.jsonl"), [_read_test(t.parent, folder) for t in tables])
-
-
-def _read_records(path: Path) -> list[dict[str, Any]]:
-    if not path.exists():
-        return []
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
-    try:
-        return [json.loads(line) for line in lines if line.endswith("}\n")]  # a kill may have torn the last line
-    except json.JSONDecodeError as error:
-        raise UserError(f"{path}: not the metrics of a run ({error}); move it away to do without the curves") from error
+    records = read_records(folder / "metrics.jsonl", "move it away to do without the curves")
+    return Run(folder, config, records, [_read_test(t.parent, folder) for t in tables])
 
 
 def _read_test(folder: Path, run_folder: Path) -> TestResult:

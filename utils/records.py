@@ -1,0 +1,27 @@
+"""metrics.jsonl of a run folder, read."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from utils.errors import UserError
+
+
+def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
+    """The records of a run so far, in order; [] where there is no file. A last line that a kill tore is left out.
+
+    Args:
+        remedy: what to do where the file is something else, for the error.
+
+    Raises:
+        UserError: it is no record of a run.
+    """
+    if not path.exists():
+        return []
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if lines and not lines[-1].endswith("}\n"):
+            lines.pop()
+        return [json.loads(line) for line in lines]
+    except (OSError, ValueError) as error:
+        raise UserError(f"{path}: is no record of a run ({error}); {remedy}") from error
