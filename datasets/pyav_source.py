@@ -8,7 +8,8 @@ says, and "seeking" is to feed the decoder from another packet. Where the contai
 the packets say which frame comes out of which, and only what the wanted frames need is decoded: from the last keyframe
 before a wanted frame on, without the frames that no other refers to (the decoder is told to skip those that are not
 wanted), and to the packet of the last wanted frame, after which the decoder is drained. If a wanted frame does not come
-out, the video is decoded in sequence from its start, and errors are raised from there.
+out, or the decoder stops (in open groups of pictures a frame may refer to what a jump left out), the video is decoded
+in sequence from its start, and errors are raised from there.
 """
 
 from collections.abc import Callable, Iterator
@@ -80,6 +81,8 @@ class PyAVVideo(FrameSource):
         self._packets = [packet for packet in self._container.demux(stream) if packet.size > 0]
         if lost or (self._packets and self._packets[-1].is_corrupt):
             raise UserError(f"{self.name}: the file is truncated; copy or download it again")
+        # Now, and not at the first packet: libdav1d reads skip_frame when it is opened, and never again.
+        self._decoder.open(strict=False)
         self._index_frames()
         if self.num_frames == 0:
             raise UserError(f"{self.name}: the video stream holds no frames")
@@ -131,7 +134,7 @@ class PyAVVideo(FrameSource):
             if self._kept is not None:
                 decoded = [self._kept[index] for index in wanted]
             elif self._times is not None:
-                decoded = self._decode_wanted(wanted)
+                decoded = self._decode_by_jumps(wanted)
             else:
                 decoded = None
             for index, frame in zip(wanted.tolist(), decoded or self._decode_in_sequence(wanted), strict=True):
@@ -140,8 +143,14 @@ class PyAVVideo(FrameSource):
         except av.FFmpegError as error:
             raise self._unreadable(error) from None
 
-    def _decode_wanted(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
-        """The frames at `wanted`, by as little decoding as gives them; None if one of them does not come out."""
+    def _decode_by_jumps(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
+        """The frames at `wanted`, by as little decoding as gives them; None if one of them does not come out so."""
+        try:
+            return self._decode_stretches(wanted)
+        except (av.FFmpegError, UserError):  # damage, or the jump's own fault: the decode in sequence tells them apart
+            return None
+
+    def _decode_stretches(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
         frames: dict[int, av.VideoFrame] = {}
         for first_packet, last_packet, times in self._stretches(wanted):
             self._decoder.flush_buffers()

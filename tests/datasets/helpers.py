@@ -58,13 +58,19 @@ def write_video(
     times: list[int] | None = None,
     container_options: dict | None = None,
     size: tuple[int, int] = (48, 64),
+    pans: bool = False,
 ) -> None:
-    """A video of pictures seeded by their index, 25 frames a second, or at the given times (in 1/25 s)."""
+    """A video of pictures seeded by their index, 25 frames a second, or at the given times (in 1/25 s).
+
+    pans: instead one picture seen through a window that moves a pixel a frame, which gives an encoder B-frames to use.
+    """
+    scene = picture(0, 2 * size[0], 2 * size[1])
     with av.open(str(path), "w", options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
         for index in range(num_frames):
-            image = picture(index, *size).permute(1, 2, 0).contiguous().numpy()
+            moved = scene[:, index % size[0] :, index % size[1] :][:, : size[0], : size[1]]
+            image = (moved if pans else picture(index, *size)).permute(1, 2, 0).contiguous().numpy()
             frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts = index if times is None else times[index]
             container.mux(stream.encode(frame))

@@ -8,6 +8,7 @@ import torch
 from datasets.lists import ListEntry
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import check_decoder, open_source
+from datasets.sampling import train_uniform
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, write_video
 from utils.errors import UserError
 
@@ -51,6 +52,9 @@ def test_real_clips_equal_a_full_sequential_decode(name):
             assert_frames(source, [index], reference)
         for _ in range(3):
             assert_frames(source, rng.integers(num_frames, size=8), reference)
+    for _ in range(10):  # as a training clip: what a decoder is told before its first packet may last
+        with opened(VIDEOS_DIR / name) as source:
+            assert_frames(source, train_uniform(num_frames, 8, rng), reference)
 
 
 @needs_real_videos
@@ -129,6 +133,8 @@ def test_damaged_bytes_never_pass_unnoticed_as_missing_frames(tmp_path):
 ENCODINGS = {
     "closed_gop.mp4": {"options": {"g": "12", "bf": "3"}},
     "open_gop.mp4": {"options": {"g": "12", "bf": "3", "x264-params": "open-gop=1:keyint=12:bframes=3:b-adapt=0"}},
+    "open_gop_adaptive.mp4": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=3"}, "pans": True},
+    "open_gop_adaptive.mkv": {"options": {"x264-params": "open-gop=1:keyint=12:bframes=3"}, "pans": True},
     "intra_refresh.mp4": {"options": {"g": "10", "x264-params": "intra-refresh=1:keyint=10:bframes=0"}},
     "pyramid.mkv": {"options": {"x264-params": "keyint=15:bframes=7:b-adapt=0:b-pyramid=normal:ref=5"}},
     "h264.avi": {"options": {"g": "12", "bf": "2"}},
@@ -147,6 +153,8 @@ ENCODINGS = {
         "options": {"auto-alt-ref": "1", "lag-in-frames": "16", "g": "20", "cpu-used": "8"},
     },
     "hevc.mkv": {"codec": "libx265", "options": {"x265-params": "keyint=12:open-gop=1:bframes=3:log-level=none"}},
+    "av1.mkv": {"codec": "libsvtav1", "options": {"g": "12", "preset": "10"}, "size": (64, 64)},
+    "av1.mp4": {"codec": "libsvtav1", "options": {"g": "12", "preset": "10"}, "size": (64, 64)},
 }
 
 
@@ -167,6 +175,28 @@ def test_encodings_equal_a_full_sequential_decode(tmp_path, name):
             assert_frames(source, [index], reference)
         for step in (5, 9, 13):
             assert_frames(source, np.arange(2 if len(reference) > 2 else 0, len(reference), step), reference)
+    rng = np.random.default_rng(0)
+    for _ in range(10):
+        with opened(path) as source:
+            assert_frames(source, train_uniform(len(reference), 4, rng), reference)
+
+
+def test_the_decoder_is_opened_with_its_options(tmp_path, monkeypatch):
+    """One thread, a stop at damage, no absurd sizes. What is set after the opening would be lost."""
+    path, damaged_path = tmp_path / "a.mp4", tmp_path / "damaged.mp4"
+    write_video(path, 20, codec="mpeg4", options={"g": "10"})
+    damaged = bytearray(path.read_bytes())
+    with opened(path) as source:
+        assert source._decoder.is_open and source._decoder.thread_count == 1
+        packet = source._packets[7]
+        for position in range(packet.pos + packet.size // 2, packet.pos + packet.size):
+            damaged[position] ^= 0xFF
+    damaged_path.write_bytes(damaged)
+    with pytest.raises(UserError, match=r"damaged\.mp4 .*cannot be decoded"), opened(damaged_path) as source:
+        source.read(np.array([7, 15]))
+    monkeypatch.setattr("datasets.pyav_source.MAX_PIXELS", 48 * 64 - 1)
+    with pytest.raises(UserError, match=r"a\.mp4 .*cannot be decoded"), opened(path) as source:
+        source.read(np.array([3]))
 
 
 @pytest.mark.parametrize(("max_kept_bytes", "decodes"), [(2**20, 1), (0, 2)])
