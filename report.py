@@ -58,7 +58,7 @@ def main(args) -> None:
                 dense = test.scores["views"].get("dense")
                 loader = build_eval_loader(cfg, testing=True, dense=dense, entries=entries, allow_missing=True)
                 process = distributed.start()
-                model, _, precision, _ = load_tested_model(cfg, test.class_names, str(weights), process)
+                tested = load_tested_model(cfg, test.class_names, str(weights), process)
                 text = torch.from_numpy(test.text).to(process.device)
                 for place, row in enumerate(rows):
                     item = loader.dataset[SampleKey(0, place)]
@@ -66,9 +66,9 @@ def main(args) -> None:
                         clips[row] = item["fault"]
                         continue
                     (frames,) = item["frames"].to(process.device)
-                    with autocast(precision, process.device):
+                    with autocast(tested.precision, process.device):
                         predicted = int(test.outcomes.predicted[row])
-                        added = drop_one_frame(model, frames, text, predicted, cfg.data.batch_size)
+                        added = drop_one_frame(tested.model, frames, text, predicted, cfg.data.batch_size)
                     clips[row] = Clip(frames.permute(0, 2, 3, 1).cpu().numpy(), added.numpy())
         except UserError as error:
             clips = str(error)  # the page says so too; all the rest needs the table alone

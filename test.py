@@ -70,7 +70,8 @@ def main(args) -> None:
     )
 
     # ---- model
-    model, text, precision, _ = load_tested_model(cfg, names, args.weights, process)
+    tested = load_tested_model(cfg, names, args.weights, process)
+    precision = tested.precision
 
     # ---- videos to a table
     log.info(
@@ -83,14 +84,14 @@ def main(args) -> None:
         precision,
     )
     crop = partial(make_views, num_crops=args.test_crops, size=cfg.data.input_size)
-    table = embed_with(model, loader, crop, cfg.data.batch_size, process, precision, "test")
+    table = embed_with(tested.model, loader, crop, cfg.data.batch_size, process, precision, "test")
     distributed.stop()
     if table is None:
         return
-    table = table._replace(views=(args.test_clips, args.test_crops))
+    table = tested.signed(table, args.test_clips, args.test_crops)
 
     # ---- scores
-    matrix = text_matrix(model, text)
+    matrix = text_matrix(tested.model, tested.text)
     logits = metrics.class_logits(table.embeddings, matrix)
     scores = metrics.score(logits, table.labels)
     num_missing = int(np.isnan(table.embeddings[:, 0]).sum())

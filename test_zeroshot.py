@@ -2,6 +2,7 @@
 
 import argparse
 import sys
+from pathlib import Path
 
 from utils.cli import add_output_options, run_story
 from utils.config import load_config
@@ -36,6 +37,20 @@ def check_arguments(args) -> None:
         raise UserError("--reuse: a table has the views that it was made of; leave --test_clips and --test_crops out")
     if args.test_clips < 1:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
+    stems = [Path(path).stem for path in args.config]
+    if len(set(stems)) < len(stems):
+        raise UserError("--config: two of them have one file name, by which results are named; rename one")
+    lists = split_lists(args.lists)
+    if len(set(lists)) < len(lists):
+        raise UserError("--lists: names one list twice")
+
+
+def split_lists(text: str | None) -> list[str]:
+    """The paths of --lists; [] where it is not given."""
+    paths = [] if text is None else [path.strip() for path in text.split(",")]
+    if not all(paths):
+        raise UserError(f"--lists {text!r}: an empty path; separate paths by single commas")
+    return paths
 
 
 def main(args) -> int:
@@ -44,16 +59,14 @@ def main(args) -> int:
 
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
     from functools import partial
-    from pathlib import Path
 
     from datasets.build import build_eval_loader, read_test_lists
     from datasets.lists import read_labels
     from datasets.transforms import make_views
-    from modules.build import build_text, load_clip_model
-    from modules.testing import load_tested_model
+    from modules.testing import load_tested_model, text_for_table
     from modules.validation import embed_with, text_matrix
     from utils import distributed, metrics, protocols, results
-    from utils.embed import load_table, save_table
+    from utils.embed import load_table, rows_of_entries, save_table
     from utils.files import check_writable
     from utils.hashing import file_hash
     from utils.runlog import RESULT, open_log
@@ -62,25 +75,24 @@ def main(args) -> int:
     log = open_log(process, [w for _, warnings in loaded for w in warnings], quiet=args.quiet, plain=args.plain)
     source = Path(args.weights or args.reuse[0])
     of_weights = f"_{source.stem}" if args.weights and source.stem != "last_model" else ""  # a run has several
-    out = Path(args.out or source.parent / f"zeroshot_{'+'.join(Path(c).stem for c in args.config)}{of_weights}")
+    of_prompts = "".join(f"_{Path(p).stem}" for p in sorted({c.network.prompt_set or "" for c, _ in loaded} - {""}))
+    of_configs = "+".join(Path(path).stem for path in args.config)
+    out = Path(args.out or source.parent / f"zeroshot_{of_configs}{of_prompts}{of_weights}")
     check_writable(out, "--out", is_folder=True)
     summaries = {}
     for number, (config_path, (cfg, _)) in enumerate(zip(args.config, loaded)):
         names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-        lists = args.lists.split(",") if args.lists else [cfg.data.val_list]
-        tests = read_test_lists(cfg, lists)
+        tests = read_test_lists(cfg, split_lists(args.lists) or [cfg.data.val_list])
         folder = out / Path(config_path).stem if len(loaded) > 1 else out
 
         # ---- videos to a table: embedded once, or read
         if args.reuse:
-            if not cfg.network.fix_text or cfg.network.context_tokens:
-                raise UserError(f"{config_path}: its text side is trained, so --reuse cannot encode it; give --weights")
-            clip_model = load_clip_model(cfg)
-            table, trained = load_table(args.reuse[number])[0], []
-            matrix = build_text(cfg, clip_model, names).numpy()
+            if not process.is_main:
+                continue
+            table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number])
+            matrix = text_for_table(cfg, names, table, args.reuse[number]).numpy()
         else:
             tested = load_tested_model(cfg, names, args.weights, process)
-            trained = tested.trained_classes
             loader = build_eval_loader(
                 cfg, process.world_size, process.rank, testing=True,
                 num_crops=args.test_crops, num_clips=args.test_clips, entries=tests.entries,
@@ -89,30 +101,26 @@ def main(args) -> int:
             table = embed_with(
                 tested.model, loader, crop, cfg.data.batch_size, process, tested.precision, Path(config_path).stem
             )
-            table = table and table._replace(views=(args.test_clips, args.test_crops))
+            if table is None:
+                continue
+            table = tested.signed(table, args.test_clips, args.test_crops)
             matrix = text_matrix(tested.model, tested.text)
-        if table is None:
-            continue
 
         # ---- a table to scores
-        if args.train_labels:
-            trained = read_labels(args.train_labels)
+        trained = read_labels(args.train_labels) if args.train_labels else list(table.trained_classes)
         shared = protocols.shared_classes(names, trained)
         if shared:
-            log.warning(
-                "warning: %d of the %d test classes were trained on: %s", len(shared), len(names), ", ".join(shared[:8])
-            )
+            some = ", ".join(shared[:8]) + (" ... (all are in summary.json)" if len(shared) > 8 else "")
+            log.warning("warning: %d of the %d test classes were trained on: %s", len(shared), len(names), some)
         logits = metrics.class_logits(table.embeddings, matrix)
-        rows = {path: row for row, path in enumerate(table.paths)}
+        rows, list_names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
         for list_path, entries in tests.by_list.items():
-            missing = [e.path for e in entries if e.path not in rows]
-            if missing:
-                raise UserError(f"{list_path}: {len(missing)} of its videos are not in the table, as {missing[0]}")
-            chosen = [rows[e.path] for e in entries]
-            summary = protocols.zero_shot_summary(logits[chosen], table.labels[chosen])
-            summaries[f"{Path(config_path).stem}, {Path(list_path).name}"] = {
-                **summary, "config": cfg.model_dump(), "list": list_path, "list_hash": file_hash(list_path),
+            chosen = [rows[entry.path] for entry in entries]
+            summaries[f"{Path(config_path).stem}, {list_names[list_path]}"] = {
+                **protocols.zero_shot_summary(logits[chosen], table.labels[chosen]),
+                "config": cfg.model_dump(), "list": list_path, "list_hash": file_hash(list_path),
                 "prompt": cfg.network.prompt, "views": dict(zip(("clips", "crops"), table.views)),
+                "trained_classes": shared,
             }  # fmt: skip
         save_table(folder / "embeddings.npz", table, matrix, names)
     distributed.stop()

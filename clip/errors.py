@@ -6,3 +6,9 @@ class ClipError(Exception):
 
     `modules.build` turns it into the `UserError` that the entry scripts print.
     """
+
+
+def first_line(error: Exception) -> str:
+    """What an exception says, in one line of at most 200 characters; its type where it says nothing."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

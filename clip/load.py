@@ -16,7 +16,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
 from clip import names
-from clip.errors import ClipError
+from clip.errors import ClipError, first_line
 from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
 from clip.weights import WeightsFile, read_weights
@@ -33,7 +33,7 @@ class ClipModel:
     Attributes:
         name: what was asked for, with the source of the weights.
         visual: (N, 3, image_size, image_size) float32, normalised -> (N, D). open_clip's module, OpenAI's names.
-        text: (N, context_length) int64 tokens -> (N, D); None after `drop_text`.
+        text: (N, context_length) int64 tokens -> (N, D).
         logit_scale: () float32, the logarithm of the temperature's inverse.
         text_width: width of the text tower; the temporal head has text_width // 64 attention heads.
         text_config: open_clip's description of the text tower, with `quick_gelu`: with the text tower's tensors it
@@ -44,7 +44,7 @@ class ClipModel:
 
     name: str
     visual: nn.Module
-    text: nn.Module | None
+    text: nn.Module
     logit_scale: torch.Tensor
     embed_dim: int
     text_width: int
@@ -69,15 +69,6 @@ class ClipModel:
                 if len(self._tokenizer.encode(text)) + 2 > self._tokenizer.context_length:  # start and end tokens
                     log.warning("text longer than %d tokens is cut: %s", self._tokenizer.context_length, text)
         return self._tokenizer(texts)
-
-    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, D) float32 text embeddings, not normalised, of (N, context_length) tokens."""
-        assert self.text is not None, "the text tower was dropped"
-        return self.text(tokens).float()
-
-    def drop_text(self) -> None:
-        """Free the text tower's memory, once the classes are encoded."""
-        self.text = None
 
 
 def load_clip(
@@ -163,9 +154,7 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
 
 
 def _looks_like_path(text: str) -> bool:
-    return Path(text).suffix in (".pt", ".pth", ".bin", ".safetensors", ".ckpt") or text.startswith(
-        ("/", "./", "../", "~")
-    )
+    return Path(text).suffix in WEIGHTS_SUFFIXES or text.startswith(("/", "./", "../", "~"))
 
 
 def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
@@ -205,7 +194,7 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
     try:
         return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
     except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
-        raise ClipError(f"{source}: the model cannot be built: {_first_line(error)}") from error
+        raise ClipError(f"{source}: the model cannot be built: {first_line(error)}") from error
 
 
 def _load_strictly(model: nn.Module, state: dict[str, torch.Tensor], source: str, visual_only: bool) -> None:
@@ -237,7 +226,7 @@ def _resize_timm(visual: TimmModel, image_size: int, source: str) -> None:
     try:
         visual.set_input_size(image_size)
     except Exception as error:  # timm's towers refuse sizes in many ways
-        raise ClipError(f"input_size {image_size}: {source} cannot take it: {_first_line(error)}") from error
+        raise ClipError(f"input_size {image_size}: {source} cannot take it: {first_line(error)}") from error
     log.warning("%s: input size set to %d", source, image_size)
 
 
@@ -249,10 +238,5 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
         return open_clip.get_tokenizer(names.open_clip_name(arch))
     except Exception as error:  # tokenizers of Hugging Face are downloaded
         raise ClipError(
-            f"the tokenizer of {arch} could not be had ({_first_line(error)}); it is downloaded at first use"
+            f"the tokenizer of {arch} could not be had ({first_line(error)}); it is downloaded at first use"
         ) from error
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

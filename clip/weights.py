@@ -17,7 +17,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from clip.errors import ClipError
+from clip.errors import ClipError, first_line
 
 # Attributes of OpenAI's TorchScript modules that are not weights.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
@@ -102,7 +102,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ClipError(f"{path}: is no whole safetensors file ({_first_line(error)}); use another copy") from error
+        raise ClipError(f"{path}: is no whole safetensors file ({first_line(error)}); use another copy") from error
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
@@ -113,7 +113,7 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; use another copy"
         ) from error
     except Exception as error:  # a damaged file makes torch.load raise any of a dozen types
-        raise ClipError(f"{path}: is no whole weights file ({_first_line(error)}); use another copy") from error
+        raise ClipError(f"{path}: is no whole weights file ({first_line(error)}); use another copy") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if isinstance(state, dict) and "model_state_dict" in state:
@@ -143,7 +143,7 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     except ClipError as error:
         raise ClipError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
-        raise ClipError(f"{path}: is no whole TorchScript archive ({_first_line(error)}); use another copy") from error
+        raise ClipError(f"{path}: is no whole TorchScript archive ({first_line(error)}); use another copy") from error
 
 
 def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpickler, type]:
@@ -232,8 +232,3 @@ def _collect(
             _collect(value, Module, f"{prefix}{name}.", declared, tensors, budget, depth + 1)
         elif isinstance(value, torch.Tensor) and name in declared.get(module.kind, {name}):
             tensors[f"{prefix}{name}"] = value
-
-
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0][:200] if text else type(error).__name__

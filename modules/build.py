@@ -36,9 +36,13 @@ def build_model_and_text(cfg, names: list[str], device: torch.device) -> tuple[V
 def load_clip_model(cfg) -> ClipModel:
     """CLIP as `network.arch`, `network.weights`, `network.init` and `data.input_size` say.
 
+    What starts at random is drawn from `cfg.seed`: a text tower without weights is not in the checkpoint, and must be
+    the same in the training and in every test.
+
     Raises:
         UserError: whatever is wrong with the name, the weights or the size.
     """
+    torch.manual_seed(cfg.seed)
     try:
         return load_clip(
             cfg.network.arch, cfg.network.weights, image_size=cfg.data.input_size, visual_only=not cfg.network.init

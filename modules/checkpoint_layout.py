@@ -79,6 +79,8 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         log.warning("%s: %s", source, message)
     _check_head(state, expected, source)
     _check_tower(state, expected, source)
+    if not new_classes:
+        _check_classifier(state, expected, source)
     wanted = {name: value for name, value in expected.items() if name.split(".")[0] not in kept_parts}
     try:
         check_fit(state, wanted, source)
@@ -87,12 +89,30 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     model.load_state_dict(state, strict=not kept_parts)
 
 
-def saved_network(raw: dict[str, Any]) -> dict[str, Any]:
-    """The `network` section of the config that a checkpoint was trained with; {} where it does not say."""
+def saved_config(raw: dict[str, Any]) -> dict[str, Any]:
+    """The config that a checkpoint was trained with, as a tree; {} where it does not say."""
     config = raw.get("config")
     tree = yaml.safe_load(config) if isinstance(config, str) else None
-    network = tree.get("network") if isinstance(tree, dict) else None
+    return tree if isinstance(tree, dict) else {}
+
+
+def saved_network(raw: dict[str, Any]) -> dict[str, Any]:
+    """The `network` section of `saved_config`."""
+    network = saved_config(raw).get("network")
     return network if isinstance(network, dict) else {}
+
+
+def warn_of_other_classifier(cfg, raw: dict[str, Any], source: str) -> None:
+    """Say so where a checkpoint was trained towards other class embeddings than those that `cfg` tests it with."""
+    trained = saved_network(raw).get("classifier", cfg.network.classifier)
+    seed = saved_config(raw).get("seed", cfg.seed)
+    if trained != cfg.network.classifier:
+        fault = f"network.classifier={trained}, and is tested with {cfg.network.classifier}"
+    elif trained in ("random", "orthogonal") and seed != cfg.seed:
+        fault = f"network.classifier={trained} drawn from seed={seed}, and is tested with seed={cfg.seed}"
+    else:
+        return
+    log.warning("WARNING: %s: was trained with %s: other class embeddings", source, fault)
 
 
 def _check_shift(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
@@ -179,6 +199,27 @@ def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         raise UserError(
             f"{source}: of another architecture: its image tower is {found}, the config's {own}; set network.arch"
         )
+
+
+def _check_classifier(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
+    """Faults of a text side that trained, in the config's terms."""
+    context, own_context = state.get("classifier.context"), expected.get("classifier.context")
+    matrix, own_matrix = state.get("classifier.weight"), expected.get("classifier.weight")
+    tokens, own_tokens = (0 if c is None else c.shape[-2] for c in (context, own_context))
+    if tokens != own_tokens:
+        found = f"a learned context of {tokens} tokens" if tokens else "no learned context"
+        raise UserError(f"{source}: holds {found}; set network.context_tokens={tokens}")
+    if (matrix is None) != (own_matrix is None):
+        found, right = ("no class embeddings", "false") if matrix is None else ("class embeddings that trained", "true")
+        raise UserError(f"{source}: holds {found}; set network.train_classifier={right}")
+    if tokens and context.ndim != own_context.ndim:
+        right = "true" if context.ndim == 3 else "false"
+        raise UserError(f"{source}: its learned context is of another shape; set network.context_per_class={right}")
+    for own, other in ((context, own_context), (matrix, own_matrix)):
+        if own is not None and (own is matrix or own.ndim == 3) and len(own) != len(other):
+            raise UserError(
+                f"{source}: what it learned of its {len(own)} classes cannot serve the {len(other)} of data.label_list"
+            )
 
 
 def _addition(parameter_name: str) -> str:

@@ -19,8 +19,9 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.build import build_model, load_clip_model
-from modules.video_clip import EVAL_SCALE, VideoCLIP
+from modules.video_clip import VideoCLIP
 from utils.errors import UserError
+from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
 ABOUT = "video_clip.json"  # under this name each format keeps the JSON of names, config and hashes
@@ -54,7 +55,7 @@ class VideoClassifier(nn.Module):
 
     def forward(self, clips: torch.Tensor) -> Outputs:
         embedding = self.video.encode_video(clips)
-        return EVAL_SCALE * F.normalize(embedding, dim=-1) @ self.text.T, embedding
+        return EVAL_LOGIT_SCALE * F.normalize(embedding, dim=-1) @ self.text.T, embedding
 
 
 class Parity(NamedTuple):

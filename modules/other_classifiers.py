@@ -44,7 +44,7 @@ def _orthonormal(rows: int, columns: int, seed: int) -> np.ndarray:
 
 
 class LanguageModel:
-    """A sentence encoder of transformers, frozen.
+    """A sentence encoder of transformers, frozen; of an encoder-decoder its encoder.
 
     Args:
         name: transformers' name of an encoder, or a folder.
@@ -61,16 +61,20 @@ class LanguageModel:
             raise UserError(
                 "network.classifier language_model: needs the package transformers; pip install transformers"
             ) from error
+        self._pooling = pooling
         try:
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            self._model = transformers.AutoModel.from_pretrained(name).float().eval()
-        except (OSError, ValueError, KeyError, ImportError, RuntimeError) as error:
+            if self._tokenizer.pad_token is None:  # as in GPT-2's; padding is masked, so any token will do
+                self._tokenizer.pad_token = self._tokenizer.eos_token
+            model = transformers.AutoModel.from_pretrained(name).float().eval()
+            self._model = model.get_encoder() if model.config.is_encoder_decoder else model
+            self.encode(["a sentence", "and one of another length"])
+        except Exception as error:  # of any kind: models of all makes, some of which take no text at all
             first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"network.language_model {name}: could not be had ({first}); give transformers' name of an encoder, "
-                "or the folder of one"
+                f"network.language_model {name}: could not be had, or encodes no text ({first}); give transformers' "
+                "name of an encoder, or the folder of one"
             ) from error
-        self._pooling = pooling
 
     def source(self) -> Any:
         """What its embeddings depend on besides the texts, for a hash."""

@@ -14,7 +14,7 @@ import torch
 
 from clip import ClipModel
 from modules.build import build_model, build_text, load_clip_model
-from modules.checkpoint_layout import load_video_weights
+from modules.checkpoint_layout import load_video_weights, warn_of_other_classifier
 from modules.prompts import class_prompts
 from modules.text_classifier import tokenize
 from modules.text_side import LearnedContext, TrainedText, learned_context
@@ -173,6 +173,7 @@ def load_predictor(
     model = build_model(cfg, clip_model, names, text)
     if weights:
         load_video_weights(model, state, str(weights))
+        warn_of_other_classifier(cfg, state, str(weights))
         description = f"{weights}: {cfg.network.arch}, {_structure(cfg)}, {cfg.data.num_segments} frames"
     else:
         description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_segments} frames, no video checkpoint"

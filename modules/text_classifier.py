@@ -20,7 +20,6 @@ BATCH_SIZE = 64  # prompts through the text tower at a time
 
 def text_weights_hash(clip_model: ClipModel) -> str:
     """SHA-256, in hex, of all that the text tower's outputs depend on but the prompts: its tensors and its shape."""
-    assert clip_model.text is not None
     return content_hash([clip_model.text_config, clip_model.text.state_dict()])
 
 
@@ -38,7 +37,6 @@ def tokenize(clip_model: ClipModel, texts: Sequence[str]) -> torch.Tensor:
 
 def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.device | None = None) -> torch.Tensor:
     """(N, D) float32 embeddings, not normalised, of N texts, on the CPU; the tower in float32, without gradient."""
-    assert clip_model.text is not None
     device = device or torch.device("cpu")
     tokens = tokenize(clip_model, texts)
     text = clip_model.text.to(device)

@@ -10,7 +10,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-EVAL_SCALE = 100.0  # where exp(logit_scale) stood, clipped, at the end of CLIP's training; every evaluation uses it
+from utils.metrics import EVAL_LOGIT_SCALE
 
 
 class VideoCLIP(nn.Module):
@@ -96,11 +96,6 @@ class VideoCLIP(nn.Module):
         """Clips, as of `encode_frames`, -> (B, D) video embeddings, not normalised."""
         return self.fusion_model(self.encode_frames(clips))
 
-    def encode_text(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(N, context) int64 tokens -> (N, D) text embeddings, not normalised, by the text tower in the model."""
-        assert self.text is not None, "this model holds no text tower"
-        return self.text(tokens)
-
     def class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
         """(K, D) class embeddings as the model stands now, not normalised; (n, D) of the classes `rows` (n,) int64."""
         assert self.classifier is not None, "this model holds no classifier: class embeddings come from outside"
@@ -131,7 +126,9 @@ class VideoCLIP(nn.Module):
         return parameter_name.startswith("visual.") and not is_temporal_addition(parameter_name)
 
 
-def scaled_cosine(video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float = EVAL_SCALE) -> torch.Tensor:
+def scaled_cosine(
+    video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
+) -> torch.Tensor:
     """Logits (B, K) float32: `scale` times the cosine of (B, D) video and (K, D) class embeddings of any length.
 
     Evaluation takes the default scale; training the model's own.

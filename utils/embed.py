@@ -4,7 +4,7 @@ Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedd
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -27,6 +27,8 @@ class VideoTable(NamedTuple):
     embeddings: np.ndarray  # float32 (N,D), mean over the views, not normalised; NaN: unreadable
     seconds: float  # of the whole pass
     views: tuple[int, int] = (1, 1)  # clips, and crops of each clip
+    trained_classes: tuple[str, ...] = ()  # of the checkpoint
+    text_tower: str = ""  # hash of the text tower that the embeddings go with; empty where it trained
 
 
 @torch.inference_mode()
@@ -146,6 +148,8 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
             embeddings=table.embeddings,
             seconds=np.array(table.seconds),
             views=np.array(table.views),
+            trained_classes=np.array(table.trained_classes, dtype=np.str_),
+            text_tower=np.array(table.text_tower),
             text=text,
             class_names=np.array(class_names),
         )
@@ -158,6 +162,8 @@ _ARRAYS = {
     "embeddings": (np.float32, "ND"),
     "seconds": (np.float64, ""),
     "views": (np.int64, "V"),
+    "trained_classes": (np.str_, "C"),
+    "text_tower": (np.str_, ""),
     "text": (np.float32, "KD"),
     "class_names": (np.str_, "K"),
 }
@@ -190,8 +196,28 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
         arrays["embeddings"],
         float(arrays["seconds"]),
         tuple(arrays["views"].tolist()),
+        tuple(arrays["trained_classes"].tolist()),
+        str(arrays["text_tower"]),
     )
     return table, arrays["text"], arrays["class_names"].tolist()
+
+
+def rows_of_entries(table: VideoTable, entries: Sequence, source: str) -> VideoTable:
+    """The rows of list entries (with `path` and `label`), in their order and with their labels.
+
+    Args:
+        source: the table's file, for messages.
+
+    Raises:
+        UserError: the table lacks one of them.
+    """
+    rows = {path: row for row, path in enumerate(table.paths)}
+    missing = [entry.path for entry in entries if entry.path not in rows]
+    if missing:
+        raise UserError(f"{source}: lacks {len(missing)} of the {len(entries)} videos listed, as {missing[0]}")
+    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    chosen = table.embeddings[[rows[entry.path] for entry in entries]]
+    return table._replace(paths=[entry.path for entry in entries], labels=labels, embeddings=chosen)
 
 
 def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:

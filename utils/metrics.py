@@ -8,7 +8,8 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-EVAL_LOGIT_SCALE = 100.0  # the published evaluation's temperature, exp(logit_scale) of OpenAI's released models
+# The published evaluation's temperature, of any model: exp(logit_scale) of OpenAI's, clipped there in CLIP's training.
+EVAL_LOGIT_SCALE = 100.0
 
 
 def normalize(rows: np.ndarray) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,13 @@ def write_predictions(
 def write_summary(path: str | Path, **values: Any) -> None:
     """The figures of a test and what was tested, as JSON."""
     write_text_atomic(path, json.dumps(values, indent=2) + "\n")
+
+
+def short_names(paths: Iterable[str]) -> dict[str, str]:
+    """Each path's file name; the whole path where two have the same."""
+    paths = list(paths)
+    names = [Path(path).name for path in paths]
+    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names)}
 
 
 def over_tests(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:

@@ -20,7 +20,7 @@ def assert_same_towers(clip_model, original):
     images, tokens = torch.rand(2, 3, 32, 32), torch.tensor([[49406, 320, 49407] + [0] * 74])
     with torch.no_grad():
         torch.testing.assert_close(clip_model.visual(images), original.encode_image(images))
-        torch.testing.assert_close(clip_model.encode_text(tokens), original.encode_text(tokens))
+        torch.testing.assert_close(clip_model.text(tokens), original.encode_text(tokens))
     assert clip_model.logit_scale == original.logit_scale.detach() and clip_model.logit_scale.shape == ()
 
 

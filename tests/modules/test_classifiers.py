@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from modules.build import build_text
 from modules.classifier_file import ClassifierFile, load_classifier, save_classifier
-from modules.other_classifiers import fit_width
+from modules.other_classifiers import LanguageModel, fit_width
 from modules.prompts import fill_templates
 from modules.text_classifier import encode_classes
 from tests.modules.tiny import NAMES, clip_of, make_config
@@ -149,6 +149,31 @@ def test_a_language_model_of_the_names(tmp_path, language_model):
     assert not torch.allclose(text_of(cls), text, atol=1e-3)
     # A class has the same embedding in every list of classes.
     torch.testing.assert_close(text_of(cfg, NAMES[1:]), text[1:], rtol=1e-4, atol=1e-5)
+
+
+def test_an_encoder_decoder_and_a_model_without_padding(tmp_path, language_model):
+    import transformers
+
+    tokenizer = transformers.AutoTokenizer.from_pretrained(language_model)
+    sizes = {"vocab_size": len(tokenizer), "d_model": 24, "d_kv": 12, "d_ff": 48, "num_layers": 1, "num_heads": 2}
+    torch.manual_seed(0)
+    t5 = transformers.T5Model(transformers.T5Config(**sizes)).eval()
+    gpt_sizes = {"vocab_size": len(tokenizer), "n_embd": 24, "n_layer": 1, "n_head": 2}
+    gpt = transformers.GPT2Model(transformers.GPT2Config(**gpt_sizes)).eval()
+    vision = transformers.ViTModel(transformers.ViTConfig(hidden_size=24, num_hidden_layers=1, num_attention_heads=2))
+    for name, model in (("t5", t5), ("gpt", gpt), ("vision", vision)):
+        model.save_pretrained(tmp_path / name)
+        tokenizer.save_pretrained(tmp_path / name)
+    bare = json.loads((tmp_path / "gpt" / "tokenizer_config.json").read_text())
+    bare.update({"pad_token": None, "eos_token": "[SEP]"})
+    (tmp_path / "gpt" / "tokenizer_config.json").write_text(json.dumps(bare))
+    for name, encoder in (("t5", t5.encoder), ("gpt", gpt)):
+        text = LanguageModel(str(tmp_path / name), "mean").encode(NAMES)
+        with torch.no_grad():
+            alone = [encoder(**tokenizer(n, return_tensors="pt")).last_hidden_state[0].mean(0) for n in NAMES]
+        torch.testing.assert_close(text, torch.stack(alone), rtol=1e-4, atol=1e-5)
+    with pytest.raises(UserError, match="vision: could not be had, or encodes no text"):
+        LanguageModel(str(tmp_path / "vision"), "mean")
 
 
 def test_width_of_another_model(caplog):

@@ -54,7 +54,7 @@ def checkpoint(tmp_path, world, *overrides: str):
 def test_probabilities_are_those_of_an_evaluation(tmp_path, world, overrides):
     config, weights = checkpoint(tmp_path, world, *overrides)
     cfg = load_config(config, purpose="predict").config
-    model, text, _, _ = load_tested_model(cfg, list(CLASSES), str(weights), Process(0, 1, 0, CPU))
+    model, text, *_ = load_tested_model(cfg, list(CLASSES), str(weights), Process(0, 1, 0, CPU))
     with torch.inference_mode():
         embeddings = model.encode_video(clips()).numpy()
         matrix = (model.class_embeddings() if text is None else text).numpy()

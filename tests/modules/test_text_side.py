@@ -98,10 +98,29 @@ def test_other_classes_start_anew(tmp_path, caplog):
     trained, fresh = built(old), built(new, NAMES[:2])
     before = fresh.classifier.weight.detach().clone()
     raw = {"model_state_dict": trained.state_dict()}
-    with pytest.raises(UserError, match="classifier.weight"):
+    with pytest.raises(UserError, match="3 classes cannot serve the 2"):
         load_video_weights(fresh, raw, "w.pt")
     load_video_weights(fresh, raw, "w.pt", new_classes=True)
     assert torch.equal(fresh.classifier.weight, before) and "belongs to its classes" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("trained", "tested", "remedy"),
+    [
+        ({"context_tokens": 4}, {}, "set network.context_tokens=4"),
+        ({}, {"context_tokens": 4}, "set network.context_tokens=0"),
+        ({"context_tokens": 4}, {"context_tokens": 3}, "set network.context_tokens=4"),
+        ({"context_tokens": 4, "context_per_class": True}, {"context_tokens": 4}, "set network.context_per_class=true"),
+        ({"train_classifier": True}, {}, "set network.train_classifier=true"),
+        ({}, {"train_classifier": True}, "set network.train_classifier=false"),
+        ({"train_classifier": True, "data_num_classes": 3}, {"train_classifier": True, "data_num_classes": 2}, "3 cl"),
+    ],
+)
+def test_a_text_side_that_trained_otherwise_names_the_key(tmp_path, trained, tested, remedy):
+    model = built(make_config(tmp_path, **trained))
+    other = built(make_config(tmp_path, **tested), NAMES[: tested.get("data_num_classes", 3)])
+    with pytest.raises(UserError, match=f"^w.pt: .*{remedy}"):
+        load_video_weights(other, {"model_state_dict": model.state_dict()}, "w.pt")
 
 
 def test_a_shared_context_serves_other_classes(tmp_path):

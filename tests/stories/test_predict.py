@@ -216,8 +216,8 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
         (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
         (["a.mp4", "--json", "same", "--csv", "./same"], "both name one file"),
         (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
-        (["a.mp4", "netwrk.arch=x"], "netwrk: unknown key"),
-        (["a.mp4", f"netwrk.prompt={'long ' * 100}"], "netwrk: unknown key"),
+        (["a.mp4", "netwrk.arch=x"], "netwrk: unknown section; did you mean network?"),
+        (["a.mp4", f"netwrk.prompt={'long ' * 100}"], "netwrk: unknown section; did you mean network?"),
         (["*.nothing"], "no file matches"),
     ],
 )

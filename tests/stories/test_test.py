@@ -51,6 +51,26 @@ def test_testing_agrees_with_the_validation_of_the_run(world, weights, tmp_path)
     assert json.loads((tmp_path / "summary.json").read_text())["top1"] == pytest.approx(validated["top1"])
 
 
+def test_a_text_tower_without_weights_is_the_same_in_training_and_test(world, tmp_path):
+    arguments = ("--config", world.config, "network.init=false", f"logging.cache_dir={tmp_path / 'cache'}")
+    assert call("train", *arguments, f"logging.run_dir={tmp_path / 'run'}", "solver.lr=1e-3") == 0
+    torch.rand(3)  # whatever was drawn before
+    assert call("test", *arguments, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "test") == 0
+    assert len(list((tmp_path / "cache").glob("classifier-*"))) == 1
+    validated = [r for r in records(tmp_path / "run") if r["kind"] == "val"][-1]
+    assert json.loads((tmp_path / "test" / "summary.json").read_text())["top1"] == pytest.approx(validated["top1"])
+
+
+@pytest.mark.parametrize("overrides", [("network.classifier=orthogonal",), ("network.classifier=random", "seed=7")])
+def test_other_class_embeddings_than_the_trained_ones_are_told(world, tmp_path, capsys, overrides):
+    trained = ("network.classifier=random", f"logging.cache_dir={tmp_path / 'cache'}")
+    assert call("train", "--config", world.config, *trained, f"logging.run_dir={tmp_path / 'run'}") == 0
+    test = ("test", "--config", world.config, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "t")
+    assert call(*test, *trained) == 0 and "WARNING" not in capsys.readouterr().out
+    assert call(*test, *trained, *overrides) == 0
+    assert "was trained with network.classifier=random" in capsys.readouterr().out
+
+
 def test_views_are_averaged_embeddings(world, weights, tmp_path):
     """Three crops of two clips equal the mean of what each crop of each clip gives."""
     assert run_test(world, weights, "--out", tmp_path / "all", "--test_crops", 3, "--test_clips", 2) == 0

@@ -1,12 +1,14 @@
 """test_zeroshot.py: embeds once, scores by every protocol, again and over several data sets."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
+import torch
 import yaml
 
-from tests.stories.world import CLASSES, call, command
+from tests.stories.world import CLASSES, call, command, tiny_clip_state
 from utils.embed import load_table
 from utils.metrics import class_logits, half_class_scores, score
 
@@ -100,13 +102,70 @@ def test_several_configs_by_the_launcher_in_two_processes(world, weights, other,
         (("--reuse", "/nowhere/b.npz"), "/nowhere/b.npz"),
         (("--reuse", "a", "--reuse", "b"), "2 tables for 1 configs"),
         (("--reuse", "a", "--test_crops", "3"), "leave --test_clips and --test_crops out"),
-        (("--reuse", "a", "network.fix_text=false"), "its text side is trained"),
+        (("--weights", "a.pt", "--lists", "a.txt,,b.txt"), "an empty path"),
+        (("--weights", "a.pt", "--lists", "a.txt, a.txt"), "names one list twice"),
+        (("--weights", "a.pt", "--lists", ""), "an empty path"),
     ],
 )
 def test_mistakes(world, capsys, arguments, part):
     assert call("test_zeroshot", "--config", world.config, *arguments) == 2
     error = capsys.readouterr().err
     assert part in error and error.count("\n") == 1
+
+
+def summaries(folder):
+    return json.loads((folder / "summary.json").read_text())["tests"]
+
+
+def test_results_that_would_share_a_name(world, weights, other, tmp_path, capsys):
+    (tmp_path / "b").mkdir()
+    twin = shutil.copy(other / "other.yaml", tmp_path / "b" / "other.yaml")
+    same_name = shutil.copy(other / "split2.txt", tmp_path / "b" / "split1.txt")
+    both = ("--config", other / "other.yaml", "--config", twin, "--weights", weights)
+    assert call("test_zeroshot", *both) == 2 and "have one file name" in capsys.readouterr().err
+    lists = ("--lists", f"{other / 'split1.txt'}, {same_name}", "--out", tmp_path / "out")
+    assert call("test_zeroshot", "--config", other / "other.yaml", "--weights", weights, *lists) == 0
+    assert list(summaries(tmp_path / "out")) == [f"other, {other / 'split1.txt'}", f"other, {same_name}"]
+
+
+def test_a_reused_table_takes_its_labels_from_the_list_and_knows_what_it_is(world, weights, tmp_path, capsys):
+    arguments = ("--config", world.config, "--weights", weights)
+    (tmp_path / "labels.csv").write_text("id,name\n" + "".join(f"{i},{n}\n" for i, n in enumerate(reversed(CLASSES))))
+    lines = [line.split() for line in (world.root / "val_frames.txt").read_text().splitlines()]
+    (tmp_path / "val.txt").write_text("".join(f"{path} {n} {2 - int(label)}\n" for path, n, label in reversed(lines)))
+    reversed_ids = (f"data.label_list={tmp_path / 'labels.csv'}", f"data.val_list={tmp_path / 'val.txt'}")
+    assert call("test_zeroshot", *arguments, "--out", tmp_path / "a") == 0
+    assert call("test_zeroshot", *arguments, *reversed_ids, "--out", tmp_path / "b") == 0
+    reuse = ("--config", world.config, "--reuse", tmp_path / "a" / "embeddings.npz")
+    capsys.readouterr()
+    assert call("test_zeroshot", *reuse, *reversed_ids, "--out", tmp_path / "c") == 0
+    assert "3 of the 3 test classes were trained on" in capsys.readouterr().out
+    (first,), (second,) = summaries(tmp_path / "b").values(), summaries(tmp_path / "c").values()
+    assert {k: v for k, v in first.items() if k != "config"} == {k: v for k, v in second.items() if k != "config"}
+    assert first["trained_classes"] == list(reversed(CLASSES))
+    torch.save(tiny_clip_state(seed=5), tmp_path / "other_clip.pt")
+    for override, part in (
+        ("network.train_classifier=true", "where the text side trained"),
+        ("network.fix_text=false", "where the text side trained"),
+        (f"network.arch={tmp_path / 'other_clip.pt'}", "another text tower"),
+    ):
+        assert call("test_zeroshot", *reuse, override, "--out", tmp_path / "d") == 2
+        assert part in capsys.readouterr().err
+    (tmp_path / "more.txt").write_text((world.root / "val_frames.txt").read_text() + "train_0_0 9 0\n")
+    assert call("test_zeroshot", *reuse, f"data.val_list={tmp_path / 'more.txt'}", "--out", tmp_path / "d") == 2
+    assert "lacks 1 of the 10 videos listed, as train_0_0" in capsys.readouterr().err
+    assert not (tmp_path / "d" / "summary.json").exists()
+
+
+def test_each_prompt_set_has_a_folder_of_its_own(world, weights, tmp_path):
+    assert call("test_zeroshot", "--config", world.config, "--weights", weights, "--out", tmp_path) == 0
+    reuse = ("--config", world.config, "--reuse", tmp_path / "embeddings.npz")
+    for prompts in ("action16", "action28"):
+        assert call("test_zeroshot", *reuse, f"network.prompt_set={prompts}") == 0
+    assert {path.parent.name for path in tmp_path.glob("*/summary.json")} == {
+        "zeroshot_frames_action16",
+        "zeroshot_frames_action28",
+    }
 
 
 def test_mean_average_precision_of_a_test(world, weights, tmp_path, capsys):
