@@ -8,7 +8,8 @@ import torch
 import yaml
 
 from datasets.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES
-from modules.build import build_model_and_text
+from modules.build import build_model_and_text, load_clip_model
+from modules.text_classifier import text_weights_hash
 from tests.datasets.helpers import write_frames, write_video
 from tests.stories.world import REPO
 from utils.checkpoint import save_checkpoint
@@ -96,5 +97,6 @@ def _make_runs(root: Path) -> None:
     (root / "CONFIG").symlink_to(REPO / "configs/shapes/transf.yaml")
     paths = [line.split()[0] for line in (root / "exp/demo/world/lists/heldout_frames.txt").read_text().splitlines()]
     embeddings = torch.randn(len(paths), model.embed_dim).numpy()
-    table = VideoTable(paths, torch.arange(len(paths)).numpy(), embeddings, 1.0)
+    text_tower = text_weights_hash(load_clip_model(cfg))
+    table = VideoTable(paths, torch.arange(len(paths)).numpy(), embeddings, 1.0, text_tower=text_tower)
     save_table(root / "exp/demo/transf/zeroshot/embeddings.npz", table, embeddings, [c.name for c in HELD_OUT_CLASSES])
