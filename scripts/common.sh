@@ -1,4 +1,6 @@
-# Sourced by the launchers: finds Python and the number of processes. POSIX sh.
+# Sourced by the launchers, right after they went to the repository: finds files, Python and the number of processes.
+# POSIX sh.
+caller=${OLDPWD:-$PWD}
 
 fail() {
     echo "error: $1" >&2
@@ -8,6 +10,31 @@ fail() {
 need_file() { # need_file PATH WHAT
     [ -n "$1" ] || fail "no $2 given; usage: $usage"
     [ -f "$1" ] || fail "$1: no such $2"
+}
+
+# user_path PATH: a file that the user named, looked for where the command was typed and then in the repository.
+user_path() {
+    found=$1
+    case $1 in
+        '' | /*) ;;
+        *) [ "$caller" = "$PWD" ] || [ ! -f "$caller/$1" ] || found=$caller/$1 ;;
+    esac
+    printf '%s\n' "$found"
+}
+
+# need_weights WEIGHTS NEXT_ARGUMENT: one file; a pattern such as exp/*/best_model.pt may have become several.
+need_weights() {
+    need_file "$1" "weights file"
+    [ ! -f "$(user_path "${2:-}")" ] || fail "several weights files ($1, $2): name one"
+}
+
+# need_number NAME VALUE LEAST MOST: NAME's value must be a whole number from LEAST to MOST.
+need_number() {
+    case $2 in
+        '' | *[!0-9]* | ??????????*) ;;
+        *) [ "$2" -lt "$3" ] || [ "$2" -gt "$4" ] || return 0 ;;
+    esac
+    fail "$1 is '$2'; it must be a whole number from $3 to $4"
 }
 
 # The active environment's Python, else the one that run_demo.sh or run_tests.sh made, else the system's.
@@ -21,7 +48,7 @@ find_python() {
 
 # NPROC, else the visible GPUs, else 1.
 count_processes() {
-    if [ -n "${NPROC:-}" ]; then :
+    if [ -n "${NPROC:-}" ]; then need_number NPROC "$NPROC" 1 4096
     elif [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then NPROC=$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c .)
     elif [ -z "${CUDA_VISIBLE_DEVICES-unset}" ]; then NPROC=1
     elif command -v nvidia-smi >/dev/null 2>&1; then NPROC=$(nvidia-smi -L 2>/dev/null | grep -c '^GPU')
@@ -33,6 +60,7 @@ count_processes() {
 launch() {
     find_python
     count_processes
+    need_number MAX_RESTARTS "${MAX_RESTARTS:-0}" 0 1000000
     if [ "$NPROC" -eq 1 ] && [ "${MAX_RESTARTS:-0}" -eq 0 ]; then
         exec "$PYTHON" "$@"
     fi
@@ -42,9 +70,12 @@ launch() {
 # An environment to work in: the active one, or .venv made here. Installs once for each state of the requirements file.
 set_up_environment() { # set_up_environment REQUIREMENTS_FILE
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
-        if [ ! -x .venv/bin/python ]; then
+        # The last that venv writes; Python and pip are there before. What an interrupted one left is cleared away.
+        if [ ! -f .venv/bin/activate ]; then
             echo "making a virtual environment in .venv"
-            python3 -m venv .venv || fail "python3 -m venv failed; install Python 3.10 or later with venv"
+            clear=
+            [ ! -f .venv/pyvenv.cfg ] || clear=--clear
+            python3 -m venv $clear .venv || fail "python3 -m venv failed; install Python 3.10 or later with venv"
         fi
         . .venv/bin/activate
     fi

@@ -8,8 +8,8 @@
 usage="sh scripts/run_test.sh CONFIG WEIGHTS [options] [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
-config=${1:-} weights=${2:-}
+config=$(user_path "${1:-}") weights=$(user_path "${2:-}")
 need_file "$config" "config file"
-need_file "$weights" "weights file"
+need_weights "$weights" "${3:-}"
 shift 2
 launch test.py --config "$config" --weights "$weights" "$@"

@@ -10,12 +10,13 @@
 usage="sh scripts/run_test_zeroshot.sh CONFIG[,CONFIG ...] WEIGHTS [options] [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
-configs=${1:-} weights=${2:-}
+configs=${1:-} weights=$(user_path "${2:-}")
 [ -n "$configs" ] || fail "no config file given; usage: $usage"
-need_file "$weights" "weights file"
+need_weights "$weights" "${3:-}"
 shift 2
 IFS=,
 for config in $configs; do
+    config=$(user_path "$config")
     need_file "$config" "config file"
     set -- "$@" --config "$config"
 done

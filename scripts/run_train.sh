@@ -12,7 +12,7 @@
 usage="sh scripts/run_train.sh CONFIG [key=value ...] [--check]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
-config=${1:-}
+config=$(user_path "${1:-}")
 need_file "$config" "config file"
 shift
 launch train.py --config "$config" "$@"

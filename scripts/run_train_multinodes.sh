@@ -17,13 +17,15 @@
 usage="MASTER_ADDR=... sh scripts/run_train_multinodes.sh CONFIG NODE_RANK [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
-config=${1:-} node_rank=${2:-}
+config=$(user_path "${1:-}") node_rank=${2:-}
 need_file "$config" "config file"
 case "$node_rank" in
-    '' | *[!0-9]*) fail "NODE_RANK must be this machine's number, 0 to NNODES - 1; usage: $usage" ;;
+    '' | *[!0-9]* | ??????????*) fail "NODE_RANK must be this machine's number, 0 to NNODES - 1; usage: $usage" ;;
 esac
 shift 2
 [ -n "${MASTER_ADDR:-}" ] || fail "MASTER_ADDR is not set; give machine 0's address; usage: $usage"
+need_number NNODES "${NNODES:-2}" 1 4096
+need_number MASTER_PORT "${MASTER_PORT:-29500}" 1 65535
 [ "$node_rank" -lt "${NNODES:-2}" ] || fail "NODE_RANK $node_rank is not below NNODES ${NNODES:-2}"
 find_python
 count_processes

@@ -1,0 +1,118 @@
+"""scripts/common.sh and the launchers: which files, how many processes, an environment to work in."""
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.stories.world import REPO
+
+MULTINODE = {"MASTER_ADDR": "127.0.0.1"}
+
+
+def launch(folder: Path, *words: str, **environment: str) -> subprocess.CompletedProcess:
+    """A launcher of the repository called from `folder`; it prints what it would start."""
+    base = {k: v for k, v in os.environ.items() if k not in ("NPROC", "MAX_RESTARTS", "NNODES", "MASTER_PORT")}
+    return subprocess.run(
+        ["sh", f"{REPO}/scripts/{words[0]}", *words[1:]],
+        cwd=folder,
+        env={**base, "PYTHON": "echo", "CUDA_VISIBLE_DEVICES": "", **environment},
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+@pytest.fixture
+def folder(tmp_path):
+    path = tmp_path / "my folder"
+    path.mkdir()
+    for name in ("my.yaml", "other.yaml", "a.pt", "b.pt"):
+        (path / name).touch()
+    return path
+
+
+def test_files_are_found_where_the_command_was_typed(folder):
+    options = "a.x=1 --out there"  # all other paths start from the repository
+    calls = {
+        ("run_train.sh", "my.yaml"): f"train.py --config {folder}/my.yaml {options}",
+        ("run_test.sh", "my.yaml", "a.pt"): f"test.py --config {folder}/my.yaml --weights {folder}/a.pt {options}",
+        ("run_test_zeroshot.sh", "my.yaml,other.yaml", "a.pt"): (
+            f"test_zeroshot.py --weights {folder}/a.pt {options} --config {folder}/my.yaml --config {folder}/other.yaml"
+        ),
+        ("run_train_multinodes.sh", "my.yaml", "1"): (
+            "scripts/launch.py --nnodes 2 --node_rank 1 --nproc_per_node 1 --master_addr 127.0.0.1 --master_port 29500 "
+            f"train.py --config {folder}/my.yaml {options}"
+        ),
+    }
+    for words, expected in calls.items():
+        result = launch(folder, *words, *options.split(), **MULTINODE)
+        assert result.stdout.strip() == expected and result.stderr == ""
+
+
+def test_and_then_in_the_repository(folder):
+    shipped = "configs/shapes/transf.yaml"
+    for place in (folder, REPO):
+        assert launch(place, "run_train.sh", shipped).stdout.strip() == f"train.py --config {shipped}"
+    result = launch(folder, "run_train.sh", "nowhere.yaml")
+    assert (result.returncode, result.stderr) == (2, "error: nowhere.yaml: no such config file\n")
+
+
+@pytest.mark.parametrize("script", ["run_test.sh", "run_test_zeroshot.sh"])
+def test_several_weights_files(folder, script):
+    result = launch(folder, script, "my.yaml", "a.pt", "b.pt", "--quiet")
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr == f"error: several weights files ({folder}/a.pt, b.pt): name one\n"
+
+
+@pytest.mark.parametrize(
+    ("script", "variable", "value"),
+    [
+        *[("run_train.sh", "NPROC", value) for value in ("two", "0", "-1", "1.5", "9" * 20)],
+        ("run_test.sh", "NPROC", "two"),
+        ("run_train.sh", "MAX_RESTARTS", "often"),
+        ("run_train_multinodes.sh", "NPROC", "two"),
+        ("run_train_multinodes.sh", "NNODES", "abc"),
+        ("run_train_multinodes.sh", "MASTER_PORT", "abc"),
+        ("run_train_multinodes.sh", "MASTER_PORT", "70000"),
+    ],
+)
+def test_what_should_be_a_number(folder, script, variable, value):
+    words = {"run_test.sh": ["a.pt"], "run_train_multinodes.sh": ["0"]}.get(script, [])
+    result = launch(folder, script, "my.yaml", *words, **MULTINODE | {variable: value})
+    assert (result.returncode, result.stdout) == (2, "")
+    assert result.stderr.startswith(f"error: {variable} is '{value}'; it must be a whole number from ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_numbers_reach_torchrun(folder):
+    result = launch(folder, "run_train.sh", "my.yaml", NPROC="2", MAX_RESTARTS="3")
+    assert "--nproc_per_node 2 --max_restarts 3 train.py" in result.stdout
+
+
+@pytest.mark.skipif(importlib.util.find_spec("ensurepip") is None, reason="this Python makes no environment with pip")
+@pytest.mark.parametrize("is_interrupted", [False, True], ids=["new", "interrupted in ensurepip"])
+def test_an_environment_is_made_and_made_anew_where_it_is_a_part(tmp_path, is_interrupted):
+    (tmp_path / "scripts").mkdir()
+    shutil.copy(REPO / "scripts" / "common.sh", tmp_path / "scripts")
+    (tmp_path / "requirements.txt").touch()
+    if is_interrupted:
+        subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / ".venv"], check=True)
+        (tmp_path / ".venv" / "bin" / "activate").unlink()
+        package = next((tmp_path / ".venv" / "lib").glob("python3*")) / "site-packages" / "pip"
+        package.mkdir()
+        (package / "__init__.py").touch()
+    environment = {k: v for k, v in os.environ.items() if k not in ("VIRTUAL_ENV", "CONDA_PREFIX")}
+    environment["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{environment['PATH']}"
+    steps = "set -eu; . scripts/common.sh; set_up_environment requirements.txt; command -v python"
+    for is_first in (True, False):
+        result = subprocess.run(
+            ["sh", "-c", steps], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120
+        )
+        assert result.returncode == 0, result.stderr
+        assert result.stdout.splitlines()[-1] == f"{tmp_path}/.venv/bin/python"
+        assert ("making a virtual environment" in result.stdout) == ("installing" in result.stdout) == is_first
