@@ -81,7 +81,7 @@ def main(args) -> int:
     found = find_checkpoint(cfg.resume, run_dir)
     check_same_checkpoint(found, process)
     if found is not None:
-        progress = restore_run(*found, model, trainer, len(train_loader), len(train_loader.dataset))
+        progress = restore_run(*found, cfg, names, model, trainer, len(train_loader), len(train_loader.dataset))
         log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
     crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
 

@@ -5,16 +5,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 
 from modules.checkpoint_layout import load_video_weights
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
+from utils.config import dump_config
 from utils.distributed import Process, gather_to_main, is_restart, share_from_main
 from utils.errors import UserError
 from utils.hashing import content_hash
 from utils.keeper import newest_good
+from utils.schema import Config, dotted_keys
 
+# What makes a run another one: its clips, their order, and what they are told apart by. Rates, lengths, batches and
+# processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
+RUN_KEYS = ("seed", "data.shot", "data.shot_seed", "network.classifier", "network.prompt", "solver.loss_type")
+OR_ANOTHER_RUN = "to go on with it, or another logging.run_dir for another run"
 log = logging.getLogger(__name__)
 
 
@@ -55,29 +62,40 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, 
 
 
 def restore_run(
-    path: Path, state: dict[str, Any], model: VideoCLIP, trainer: Trainer, steps_per_epoch: int, num_clips: int
+    path: Path,
+    state: dict[str, Any],
+    cfg: Config,
+    class_names: list[str],
+    model: VideoCLIP,
+    trainer: Trainer,
+    steps_per_epoch: int,
+    num_clips: int,
 ) -> Progress:
     """Load a checkpoint's `state`, read from `path`, into model and trainer; returns where the run stands.
 
-    A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly.
+    A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly. With
+    `cfg.solver.evaluate` nothing goes on: the weights may be validated as any config says.
 
     Args:
         num_clips: of an epoch.
 
     Raises:
-        UserError: it does not fit the model, the optimiser or the list.
+        UserError: it is of another run than `cfg`, or does not fit the model, the optimiser or the list.
     """
+    if not isinstance(state.get("epoch"), int):
+        raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")
+    if not cfg.solver.evaluate:
+        _check_same_run(path, state, cfg, class_names)
     load_video_weights(model, state, str(path))
     if trainer.average is not None:
         trainer.average.restart()
-    if not isinstance(state.get("epoch"), int):
-        raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")
     progress = Progress(epoch=state["epoch"] + 1)
     if "progress" not in state:
         progress.step = progress.epoch * steps_per_epoch
         log.warning("%s was not written by this project: weights and epoch are taken, the optimiser starts anew", path)
         return progress
-    _restore_optimizer(path, state, trainer.optimizer)
+    if not cfg.solver.evaluate:
+        _restore_optimizer(path, state, trainer.optimizer, model)
     # Where an average was kept, it is the model of the checkpoint; the training goes on from its own weights.
     model.load_state_dict(state.get("trained_weights", {}), strict=False)
     trainer.scaler.load_state_dict(state["scaler_state_dict"])
@@ -94,7 +112,51 @@ def restore_run(
     return progress
 
 
-def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer) -> None:
+def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names: list[str]) -> None:
+    """Raises UserError where `cfg` is of another run than the checkpoint.
+
+    Of a run whose epochs are all done, it warns of whatever differs: its scores are those of the saved config.
+    """
+    saved = yaml.safe_load(state["config"]) if isinstance(state.get("config"), str) else {}
+    own = yaml.safe_load(dump_config(cfg))
+    pairs = {key: (_value_of(saved, key), _value_of(own, key)) for key in dotted_keys()}
+    changed = {key: pair for key, pair in pairs.items() if ... not in pair and pair[0] != pair[1]}
+    if not cfg.data.shot:
+        changed.pop("data.shot_seed", None)
+    for key in RUN_KEYS:
+        if key in changed:
+            old, new = changed[key]
+            raise UserError(f"{path}: {key} was {old} in its run and is {new} now; give {key}={old} {OR_ANOTHER_RUN}")
+    trained = list(state.get("class_names", class_names))
+    if trained != class_names:
+        change = _first_difference(trained, class_names)
+        raise UserError(f"{path}: its run had {change} now; give its data.label_list {OR_ANOTHER_RUN}")
+    num_epochs = state["epoch"] + 1
+    without_effect = ", ".join(key for key in changed if key.startswith(("data.", "network.", "solver.")))
+    if num_epochs >= cfg.solver.epochs and without_effect:
+        log.warning(
+            "WARNING: %s has all of its %d epochs: nothing is trained, and %s, changed since, had no effect",
+            path,
+            num_epochs,
+            without_effect,
+        )
+
+
+def _first_difference(trained: list[str], class_names: list[str]) -> str:
+    for number, (old, new) in enumerate(zip(trained, class_names)):
+        if old != new:
+            return f"{old!r} as class {number}, which is {new!r}"
+    return f"{len(trained)} classes, which are {len(class_names)}"
+
+
+def _value_of(tree: dict[str, Any], key: str) -> Any:
+    """`...` where there is none, as in a checkpoint older than the key."""
+    for part in key.split("."):
+        tree = tree.get(part, ...) if isinstance(tree, dict) else ...
+    return tree
+
+
+def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
     """Load the optimiser's running averages and rate; what else the config says of it (weight decay ...) stays."""
     settings = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
     try:
@@ -103,10 +165,20 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
         if strange:
             raise ValueError(f"another solver.optim: {', '.join(sorted(strange))}")
         optimizer.load_state_dict(saved)
+        _check_shapes(optimizer, model)
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
     for group, own in zip(optimizer.param_groups, settings):
         group.update({name: value for name, value in own.items() if name != "lr"})  # each step sets that anew
+
+
+def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
+    """Raises ValueError where a running average is of another shape: `load_state_dict` takes any, the step none."""
+    for name, parameter in model.named_parameters():
+        for kind, average in optimizer.state.get(parameter, {}).items():
+            if kind != "step" and torch.is_tensor(average) and average.shape != parameter.shape:
+                was, now = (" x ".join(map(str, shape)) for shape in (average.shape, parameter.shape))
+                raise ValueError(f"{name} was {was} and is {now}: another data.input_size?")
 
 
 def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Process) -> None:

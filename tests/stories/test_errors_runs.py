@@ -118,12 +118,23 @@ def full_disk(monkeypatch):
     monkeypatch.setattr(keeper, "save_checkpoint", full)
 
 
+def other_classes(trained, tmp_path):
+    (tmp_path / "labels.csv").write_text("id,name\n0,riding a bike\n1,playing guitar\n2,diving\n")
+    return trained / "plain", ("resume=auto", f"data.label_list={tmp_path / 'labels.csv'}")
+
+
 RUN_CASES = {
     "exists": lambda trained, tmp_path: (trained / "plain", ()),
     "not writable": lambda trained, tmp_path: (Path("/proc/run"), ()),
     "a file in its place": lambda trained, tmp_path: (trained / "plain" / "log.txt", ()),
     "resume=auto without a folder": lambda trained, tmp_path: ("null", ("resume=auto",)),
     "nothing to resume": lambda trained, tmp_path: (tmp_path / "run", (f"resume={tmp_path / 'nowhere.pt'}",)),
+    "another run": lambda trained, tmp_path: (trained / "plain", ("resume=auto", "data.shot=2")),
+    "a run of other classes": other_classes,
+    "another image size": lambda trained, tmp_path: (
+        tmp_path / "run",
+        (f"resume={trained / 'plain' / 'last_model.pt'}", "data.input_size=48"),
+    ),
     "made with another optimiser": lambda trained, tmp_path: (
         tmp_path / "run",
         (f"resume={trained / 'plain' / 'last_model.pt'}", "solver.optim=sgd"),

@@ -112,6 +112,45 @@ def test_what_does_not_fit_is_one_line(world, run_dir, tmp_path, overrides, part
     assert part.split("12 clips")[0] in error and error.count("\n") == 1
 
 
+@pytest.mark.parametrize(
+    "override",
+    ("seed=7", "data.shot=1", "network.classifier=random", "network.prompt=a clip of {}", "solver.loss_type=NCE"),
+)
+def test_another_run_is_not_gone_on_with(world, run_dir, override, capsys):
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto", override) == 2
+    error = capsys.readouterr().err
+    key, _, value = override.partition("=")
+    assert f"last_model.pt: {key} was " in error and f" and is {value} now; give {key}=" in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+def test_the_picks_of_a_few_shot_run_stay(world, tmp_path, capsys):
+    assert train(world, tmp_path, "data.shot=1") == 0
+    picks = (tmp_path / "few_shot.txt").read_text()
+    for other in ("data.shot=2", "data.shot_seed=1"):
+        assert train(world, tmp_path, "data.shot=1", "resume=auto", other) == 2
+        assert f"{other.split('=')[0]} was " in capsys.readouterr().err
+    assert (tmp_path / "few_shot.txt").read_text() == picks
+
+
+def test_what_may_change_on_the_way(world, run_dir, tmp_path, capsys):
+    moved = shutil.copy(world.root / "train_frames.txt", tmp_path / "moved.txt")
+    changes = ("solver.lr=1e-4", "data.batch_size=3", "data.shot_seed=5", f"data.train_list={moved}", "resume=auto")
+    assert train(world, run_dir, "solver.epochs=3", *changes) == 0
+    assert "had no effect" not in capsys.readouterr().out
+    assert train(world, run_dir, "solver.epochs=3", "solver.lr=1e-5", *changes[1:]) == 0
+    assert "has all of its 3 epochs: nothing is trained, and solver.lr, changed since, had" in capsys.readouterr().out
+
+
+def test_another_image_size_is_validated_and_not_gone_on_with(world, run_dir, capsys):
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto", "data.input_size=48") == 2
+    error = capsys.readouterr().err
+    assert "visual.positional_embedding" in error and ": another data.input_size?" in error
+    assert train(world, run_dir, "resume=auto", "data.input_size=48", "solver.evaluate=true") == 0
+
+
 def test_the_configs_weight_decay_counts_after_resuming(world, run_dir):
     assert train(world, run_dir, "solver.epochs=3", "resume=auto", "solver.weight_decay=0.01") == 0
     groups = load_checkpoint(run_dir / "last_model.pt")["optimizer_state_dict"]["param_groups"]
