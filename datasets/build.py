@@ -1,5 +1,6 @@
 """From a config to loaders: the one file of this room that reads `cfg`."""
 
+import os
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from datasets.transforms import (
 from datasets.video_dataset import FrameChooser, VideoDataset
 from datasets.windows import WindowReader
 from utils.errors import UserError
+from utils.files import check_writable
 
 __all__ = [
     "TestLists",
@@ -93,9 +95,12 @@ def build_train_loader(cfg, world_size: int = 1, rank: int = 0, entries: list[Li
         entries: of `read_train_entries(cfg)`; None reads them.
 
     Raises:
-        UserError: for a fault in the list, or a decoder that is not installed.
+        UserError: for a fault in the list, a decoder that is not installed, or a folder of kept frame embeddings that
+            cannot be made.
     """
     data = cfg.data
+    if data.cached_draws and rank == 0 and not os.path.isdir(cfg.logging.cache_dir):  # noqa: PTH112 - raises nothing
+        check_writable(cfg.logging.cache_dir, "logging.cache_dir", is_folder=True)
     if entries is None:
         entries = read_train_entries(cfg).entries
     something = _is_something(cfg)

@@ -9,10 +9,12 @@ has a second file: labels, which clips were unreadable and replaced, a checksum.
 so is one with replaced clips, in case their files were repaired.
 """
 
+import errno
 import logging
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,7 @@ from datasets.loader import Batch, ClipLoader
 from datasets.samplers import EvalBatches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.distributed import Process, any_process
+from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
 from utils.runlog import progress_bar
@@ -54,7 +57,7 @@ def cached_loaders(
 
     Raises:
         Stopped: some process was asked to stop; the parts that are finished stay.
-        UserError: a clip cannot be read (see data.on_error).
+        UserError: a clip cannot be read (see data.on_error), or logging.cache_dir not be used.
     """
     loaders = []
     for name, loader, num_draws in (("train", train, cfg.data.cached_draws), ("val", val, 1)):
@@ -118,7 +121,9 @@ class FrameCache:
         """Compute the parts that are missing; returns when all processes have theirs, and so all parts are there."""
         num_parts = -(-self.num_clips // PART_CLIPS)
         parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
-        mine = [part for part in parts[process.rank :: process.world_size] if not self._is_good(*part)]
+        with _usable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            mine = [part for part in parts[process.rank :: process.world_size] if not self._is_good(*part)]
         log.info(
             "frame embeddings (%s): %d of %d parts to compute here, kept in %s",
             name,
@@ -149,10 +154,11 @@ class FrameCache:
 
     def _write(self, place: tuple[int, int], part: "Part") -> None:
         path = self.path(*place)
-        with atomic_path(path) as temporary, temporary.open("wb") as file:
-            np.save(file, part.rows)
-        with atomic_path(_facts_path(path)) as temporary, temporary.open("wb") as file:
-            np.savez(file, labels=part.labels, is_faulty=part.is_faulty, checksum=_checksum(part.rows))
+        with _usable(self.folder):
+            with atomic_path(path) as temporary, temporary.open("wb") as file:
+                np.save(file, part.rows)
+            with atomic_path(_facts_path(path)) as temporary, temporary.open("wb") as file:
+                np.savez(file, labels=part.labels, is_faulty=part.is_faulty, checksum=_checksum(part.rows))
 
 
 class Part(NamedTuple):
@@ -161,6 +167,19 @@ class Part(NamedTuple):
     rows: np.ndarray
     labels: np.ndarray
     is_faulty: np.ndarray
+
+
+@contextmanager
+def _usable(folder: Path) -> Iterator[None]:
+    """Names the key whose folder cannot be used. A full disk is no mistake in it and stays what it is."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise UserError(
+            f"logging.cache_dir: {folder} cannot be used ({error.strerror}); name another folder"
+        ) from error
 
 
 def _facts_path(path: Path) -> Path:

@@ -6,6 +6,7 @@ K classes, D embedding. A file is an .npz without pickles: `matrix` float32 (K, 
 
 import json
 import logging
+import os
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -109,7 +110,8 @@ def cached_classifier(
 ) -> torch.Tensor:
     """The float32 (K, D) matrix that `make` gives, kept in the folder `cache_dir` (None: not kept) under its sources.
 
-    Several processes may call this at once with the same folder: files are whole or absent.
+    Several processes may call this at once with the same folder: files are whole or absent. Where it cannot be written
+    a warning says so.
 
     Args:
         source: what the matrix depends on besides kind, names and prompts: a tree that `content_hash` takes.
@@ -117,7 +119,7 @@ def cached_classifier(
     prompts = [list(of_class) for of_class in prompts]
     source_hash = content_hash([FORMAT_VERSION, kind, list(names), prompts, source])
     path = None if cache_dir is None else Path(cache_dir) / f"classifier-{kind}-{source_hash[:32]}.npz"
-    if path is not None and path.exists():
+    if path is not None and os.path.exists(path):  # noqa: PTH110 - Path.exists raises where permission is lacking
         try:
             found = _load(path)
             if found.source_hash != source_hash:
@@ -127,8 +129,15 @@ def cached_classifier(
             log.warning("%s: damaged cache of class embeddings (%s); making them again", path, damage)
     matrix = make()
     if path is not None:
-        save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
-        log.info("class embeddings (%s) made and kept: %s", kind, path)
+        try:
+            save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
+            log.info("class embeddings (%s) made and kept: %s", kind, path)
+        except OSError as error:
+            log.warning(
+                "WARNING: logging.cache_dir: %s cannot be written (%s); class embeddings are made anew each time",
+                cache_dir,
+                error.strerror,
+            )
     return matrix
 
 

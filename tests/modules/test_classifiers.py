@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import logging
 
 import numpy as np
 import pytest
@@ -66,6 +67,18 @@ def test_orthogonal_rows(tmp_path):
     assert torch.equal(kept(tmp_path).matrix, text) and kept(tmp_path).kind == "orthogonal"
     with pytest.raises(UserError, match="33 classes cannot all be orthogonal in 32 dimensions"):
         text_of(cfg, [*names, "one more"])
+
+
+@pytest.mark.parametrize("place", ["/proc/x", "a file", "a file/below"])
+def test_an_unusable_cache_is_said_and_gone_without(tmp_path, caplog, place):
+    (tmp_path / "a file").write_text("")
+    cache = tmp_path / place  # /proc/x stays what it is
+    cfg = make_config(tmp_path, logging_cache_dir=str(cache))
+    with caplog.at_level(logging.WARNING):
+        text = text_of(cfg)
+    assert torch.equal(text, encode_classes(clip_of(cfg), [[cfg.network.prompt.format(name)] for name in NAMES]))
+    (line,) = caplog.messages
+    assert line.startswith(f"WARNING: logging.cache_dir: {cache} cannot be written (") and "\n" not in line
 
 
 def save(path, matrix=None, names=NAMES, kind="lda"):

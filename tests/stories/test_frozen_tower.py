@@ -1,6 +1,8 @@
 """data.cached_draws: a head trained from frame embeddings on disk is the head trained through the frozen tower."""
 
+import errno
 import os
+import re
 import shutil
 import signal
 
@@ -150,3 +152,30 @@ def test_a_tower_that_trains_is_refused(world, tmp_path, capsys):
     config = ("--config", world.config, f"logging.run_dir={tmp_path}", "data.cached_draws=1")
     assert call("train", *config) == 2
     assert "set network.fix_video to true" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("check", [(), ("--check",)])
+@pytest.mark.parametrize("place", ["a file", "/proc/x"])
+def test_a_cache_folder_that_cannot_be(world, tmp_path, capsys, place, check):
+    (tmp_path / "a file").write_text("")
+    assert train(world, tmp_path / "run", tmp_path / place, "data.cached_draws=1", *check) == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: logging.cache_dir {tmp_path / place}: ") and error.count("\n") == 1
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_cache_folder_that_may_only_be_read(world, tmp_path, capsys, monkeypatch):
+    """The superuser, as whom tests may run, may write everywhere."""
+    assert train(world, tmp_path / "one", tmp_path / "cache", "data.cached_draws=1") == 0
+
+    def refuse(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(frame_cache, "atomic_path", refuse)
+    assert train(world, tmp_path / "two", tmp_path / "cache", "data.cached_draws=1") == 0
+    capsys.readouterr()
+    assert train(world, tmp_path / "three", tmp_path / "cache", "data.cached_draws=2") == 2
+    error = capsys.readouterr().err
+    assert re.fullmatch(
+        r"error: logging\.cache_dir: .*frames-\w+ cannot be used \(Permission denied\); name another folder\n", error
+    )
