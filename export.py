@@ -53,7 +53,7 @@ def main(args) -> None:
     model = export.VideoClassifier(tested.model, text).eval()
 
     # ---- what goes with them
-    num_frames, input_size = cfg.data.num_segments * cfg.data.seg_length, cfg.data.input_size
+    num_frames, input_size = cfg.data.num_frames, cfg.data.input_size
     about = {
         "class_names": names,
         "num_frames": num_frames,

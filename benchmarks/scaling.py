@@ -46,7 +46,7 @@ def cost_of(name: str) -> Recipe:
     cfg, _ = load_config(REPO / f"configs/kinetics400/{name}.yaml", ["network.weights=none"], "predict")
     with torch.device("meta"):
         model = build_model(cfg, load_clip_model(cfg))
-    num_frames, size = cfg.data.num_segments * cfg.data.seg_length, cfg.data.input_size
+    num_frames, size = cfg.data.num_frames, cfg.data.input_size
     with FlopCounterMode(display=False) as counter:
         model.encode_video(torch.zeros(1, num_frames, 3, size, size, device="meta")).sum().backward()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

@@ -94,7 +94,7 @@ def build_model(
     """
     network = cfg.network
     if network.sim_header == "Transf":
-        check_num_frames(cfg.data.num_segments)
+        check_num_frames(cfg.data.num_frames)
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
         head = TemporalTransformer(clip_model.embed_dim, num_heads, network.head_layers)
     else:
@@ -102,7 +102,7 @@ def build_model(
     visual = add_temporal(
         clip_model.visual,
         network.tm,
-        cfg.data.num_segments if network.joint_st else None,
+        cfg.data.num_frames if network.joint_st else None,
         network.drop_out,
         network.emb_dropout,
         network.patch_dropout,

@@ -95,7 +95,7 @@ def describe_plan(
     num_clips = len(train.entries)
     steps = math.ceil(num_clips / clips_per_step)
     memory = estimate_memory(
-        model, text, data.batch_size, data.num_segments * data.seg_length, data.input_size, precision
+        model, text, data.batch_size, data.num_frames, data.input_size, precision
     )
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -110,7 +110,7 @@ def describe_plan(
         "validation": f"{num_val} videos, {data.num_classes} classes",
         "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
-        "clip": f"{data.num_segments * data.seg_length} frames",
+        "clip": f"{data.num_frames} frames",
         "device": f"{process.world_size} x {device}" if process.world_size > 1 else f"one {device}",
         "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients, "
         f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}",

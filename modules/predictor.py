@@ -174,9 +174,9 @@ def load_predictor(
     if weights:
         load_video_weights(model, state, str(weights))
         warn_of_other_classifier(cfg, state, str(weights))
-        description = f"{weights}: {cfg.network.arch}, {_structure(cfg)}, {cfg.data.num_segments} frames"
+        description = f"{weights}: {cfg.network.arch}, {_structure(cfg)}, {cfg.data.num_frames} frames"
     else:
-        description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_segments} frames, no video checkpoint"
+        description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_frames} frames, no video checkpoint"
     model.to(device).eval()
     return Predictor(cfg, clip_model, model, names, None if model.classifier else text, description)
 

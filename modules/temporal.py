@@ -185,7 +185,7 @@ class VideoViT(nn.Module):
             if self.num_frames != len(self.time_embedding):
                 raise UserError(
                     f"network.joint_st: the time embedding has {len(self.time_embedding)} frames and the clips "
-                    f"{self.num_frames}; set data.num_segments to {len(self.time_embedding)}"
+                    f"{self.num_frames}; set data.num_segments x data.seg_length to {len(self.time_embedding)}"
                 )
             patches = (patches.unflatten(0, (-1, self.num_frames)) + self.time_embedding[:, None]).flatten(1, 2)
         token = (self.class_embedding + self.positional_embedding[0]).to(patches.dtype)

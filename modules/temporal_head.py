@@ -106,8 +106,8 @@ def check_num_frames(num_frames: int) -> None:
     """Raise a UserError for more frames than the head's position table has rows."""
     if num_frames > MAX_FRAMES:
         raise UserError(
-            f"data.num_segments {num_frames}: the Transf head has positions for {MAX_FRAMES} frames; "
-            f"take at most {MAX_FRAMES}, or set network.sim_header to None"
+            f"data.num_segments x data.seg_length is {num_frames} frames, and the Transf head has positions for "
+            f"{MAX_FRAMES}; take at most so many, or set network.sim_header to None"
         )
 
 

@@ -38,7 +38,7 @@ class RandAugConfig(Section):
 class DataConfig(Section):
     dataset: str = key("dataset", "its name; with 'something' in it: something-something's scale, crop and flip")
     modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files, decoded on the fly")
-    num_segments: int = key(8, "T, frames of a clip", "frames", ge=1)
+    num_segments: int = key(8, "parts of a video that a clip has frames from", "segments", ge=1)
     seg_length: int = key(1, "consecutive frames taken in each segment", "frames", ge=1)
     batch_size: int = key(8, "clips a process takes at a time", "clips per process", ge=1)
     workers: int = key(4, "loader processes of each process; 0 loads in the process itself", "processes", ge=0)
@@ -82,6 +82,11 @@ class DataConfig(Section):
         0.01, "on_error skip: stop when more of an epoch's clips are unreadable", "share of the clips", ge=0, le=1
     )
     allow_outside_root: bool = key(False, "list paths may be absolute or leave their root by `..`")
+
+    @property
+    def num_frames(self) -> int:
+        """T, frames of a clip."""
+        return self.num_segments * self.seg_length
 
 
 class NetworkConfig(Section):

@@ -175,3 +175,10 @@ def test_nothing_asked_for_changes_nothing(tmp_path):
     clip_model = clip_of(cfg)
     assert type(clip_model.visual) is VisionTransformer
     assert build_model(cfg, clip_model).visual is clip_model.visual
+
+
+def test_frames_are_segments_times_their_length(tmp_path):
+    with pytest.raises(UserError, match="is 80 frames"):
+        built(make_config(tmp_path, data_num_segments=40, data_seg_length=2))
+    joint = built(make_config(tmp_path, data_seg_length=2, joint_st=True, sim_header="None"))
+    assert joint.encode_video(make_clips(2, frames=8)).shape == (2, 32)

@@ -76,7 +76,7 @@ def test_order_matters_to_transf_and_not_to_the_mean():
 def test_more_frames_than_positions_is_a_named_error():
     head = TemporalTransformer(WIDTH, NUM_HEADS, num_layers=1)
     assert head(torch.zeros(1, 77, WIDTH)).shape == (1, WIDTH)
-    with pytest.raises(UserError, match="data.num_segments 78.*77.*sim_header to None"):
+    with pytest.raises(UserError, match="is 78 frames.*77.*sim_header to None"):
         head(torch.zeros(1, 78, WIDTH))
 
 

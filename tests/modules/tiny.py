@@ -34,8 +34,7 @@ def make_config(folder: Path, vision: dict | None = None, **changes: Any) -> Con
 
 
 def clip_of(cfg: Config, seed: int = 0) -> ClipModel:
-    torch.manual_seed(seed)
-    return load_clip_model(cfg)
+    return load_clip_model(cfg.model_copy(update={"seed": seed}))
 
 
 def make_clips(batch: int = 2, frames: int = 4, size: int = 32, seed: int = 0) -> torch.Tensor:
