@@ -3,22 +3,32 @@
 #
 #   sh scripts/run_fewshot.sh CONFIG "0 1 2" [key=value ...]
 #
-# The config (or an override) sets data.shot; each seed is data.shot_seed of one run, in FOLDER/seed<seed>.
+# The config (or an override) sets data.shot; each seed is data.shot_seed of one run, in FOLDER/seed<seed>. Runs that are
+# there go on, or are done.
 #
-# FOLDER  where the runs go; default exp/<config's name>-fewshot
+# FOLDER  where the runs go; default exp/<config's name>-shot<data.shot>
 # NPROC   processes; default: the visible GPUs, or one on a CPU
 # PYTHON  interpreter; default: the active environment's
 set -eu
 usage='sh scripts/run_fewshot.sh CONFIG "SEED SEED ..." [key=value ...]'
 cd "$(dirname "$0")/.."
 . scripts/common.sh
-config=${1:-} seeds=${2:-}
+config=$(user_path "${1:-}") seeds=${2:-}
 need_file "$config" "config file"
 case "$seeds" in
     '' | *[!0-9\ ]*) fail "the seeds must be whole numbers in quotes; usage: $usage" ;;
 esac
 shift 2
-folder=${FOLDER:-exp/$(basename "$config" .yaml)-fewshot}
+for word in "$@"; do
+    case "$word" in
+        data.shot_seed=* | logging.run_dir=* | resume=*) fail "$word: each seed's run has its own; usage: $usage" ;;
+        --check) fail "--check: is of one run; give it to run_train.sh" ;;
+    esac
+done
+find_python
+shot=$("$PYTHON" scripts/show_config.py --key data.shot --config "$config" "$@")
+[ "$shot" != 0 ] || fail "data.shot is 0: each seed would train on all videos; set the videos of a class, as data.shot=4"
+folder=${FOLDER:-exp/$(basename "$config" .yaml)-shot$shot}
 for seed in $seeds; do
     sh scripts/run_train.sh "$config" "data.shot_seed=$seed" "logging.run_dir=$folder/seed$seed" resume=auto "$@"
 done
@@ -26,5 +36,4 @@ set --
 for seed in $seeds; do
     set -- "$@" "$folder/seed$seed"
 done
-find_python
 exec "$PYTHON" scripts/summarise_runs.py "$@"

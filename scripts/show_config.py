@@ -1,0 +1,35 @@
+"""Prints the value that a key has in a training config with its overrides.
+
+python scripts/show_config.py --key KEY --config CONFIG [key=value ...]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+REPO = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(REPO))
+
+from utils.cli import config_parser, run_story  # noqa: E402
+from utils.config import load_config  # noqa: E402
+from utils.errors import UserError  # noqa: E402
+from utils.schema import dotted_keys  # noqa: E402
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = config_parser(__doc__.split("\n", 1)[0])
+    parser.add_argument("--key", required=True, help="as data.shot; docs/config.md has all")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.key not in dotted_keys():
+        raise UserError(f"--key {args.key}: no such key; docs/config.md has all")
+    value = load_config(args.config, args.overrides, "train").config
+    for part in args.key.split("."):
+        value = getattr(value, part)
+    print(value)
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))
