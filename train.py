@@ -3,9 +3,9 @@
 import sys
 
 from utils.cli import config_parser, run_story
-from utils.config import load_config
+from utils.config import dump_config, load_config
 from utils.errors import UserError
-from utils.stop import Stopped, StopRequest, requeue_code
+from utils.stop import Stopped, StopRequest
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -25,7 +25,7 @@ def main(args) -> int:
     import torch
 
     from datasets.build import build_eval_loader, build_train_loader, read_train_entries
-    from datasets.check import read_samples
+    from datasets.check import check_clips
     from datasets.frame_cache import cached_loaders, nothing_to_cut
     from datasets.lists import read_labels
     from datasets.transforms import make_views
@@ -39,7 +39,7 @@ def main(args) -> int:
     from modules.validation import validate
     from utils import distributed, rundir
     from utils.checkpoint import load_checkpoint
-    from utils.config import dump_config
+    from utils.files import check_writable
     from utils.keeper import CheckpointKeeper
     from utils.metrics import Scores
     from utils.optim import describe_groups
@@ -49,7 +49,7 @@ def main(args) -> int:
 
     # ---- process, log, name of the run folder
     process = distributed.start(cfg.solver.process_timeout_minutes)
-    log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
+    log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.note_unread)
     run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
     run_dir = distributed.share_from_main(run_dir, process)
 
@@ -70,9 +70,7 @@ def main(args) -> int:
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), process, precision))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
     if args.check:
-        num_read = read_samples(train_loader.dataset) + read_samples(val_loader.dataset)
-        log.info("check passed: config, lists, labels and weights fit; %d clips across the lists were read", num_read)
-        return 0
+        checked = check_clips(cfg.data, train_loader.dataset, val_loader.dataset, process)
 
     # ---- optimiser, resume
     model.to(process.device)
@@ -89,11 +87,19 @@ def main(args) -> int:
         with trainer.kept_weights():
             return validate(model, text, val_loader, crop, cfg.data.batch_size, process, precision, stop.is_asked)
 
+    if process.is_main and not cfg.solver.evaluate:
+        check_writable(run_dir, "logging.run_dir", is_folder=True)
+    if args.check:
+        log.info("check passed: config, lists, labels, weights and run folder fit; %s", checked)
+        return 0
     if cfg.solver.evaluate:
         log.log(RESULT, "validation: %s", check_scores().describe())
         return 0
 
     # ---- run folder, cache
+    if distributed.any_process(stop.is_asked(), process):
+        log.info("asked to stop before the first step: nothing was written; the same command begins again")
+        return stop.exit_code()
     if process.is_main:
         rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
         log_to_file(run_dir / "log.txt")
@@ -118,7 +124,7 @@ def main(args) -> int:
     distributed.stop()
     if not is_finished:
         log.info("asked to stop: saved after step %d; resume=auto goes on", progress.step)
-        return requeue_code()
+        return stop.exit_code()
     stop.close()
     if keeper.has_failed:
         raise UserError(

@@ -26,7 +26,7 @@ from torch.distributed import run as torchrun  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
 
 from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR  # noqa: E402
-from utils.stop import EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE  # noqa: E402
+from utils.stop import ASKED, EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE  # noqa: E402
 
 NOTHING_STARTED = (
     "asked to stop before the processes were started (all machines must join first); nothing is lost, and the same "
@@ -90,12 +90,15 @@ class Launch:
         for number in SIGNALS:
             signal.signal(number, self._handle)
         self._thread.start()
+        has_answered = False
         while self._thread.is_alive():
             self._thread.join(timeout=0.2)  # signals are handled between two waits
             self._has_processes = self._has_processes or bool(processes())
-            if not self._has_processes and (self._folder / STOP_FILE).exists():
-                print(NOTHING_STARTED, file=sys.stderr, flush=True)
-                return EXIT_REQUEUE
+            if not has_answered and (self._folder / STOP_FILE).exists():
+                has_answered = True
+                print(ASKED if self._has_processes else NOTHING_STARTED, file=sys.stderr, flush=True)
+                if not self._has_processes:
+                    return EXIT_REQUEUE
         is_asked = (self._folder / STOP_FILE).exists() or (self._folder / REQUEUE_FILE).exists()
         if isinstance(self.error, ChildFailedError):
             code = self.error.get_first_failure()[1].exitcode

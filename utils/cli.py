@@ -4,18 +4,28 @@ import argparse
 import errno
 import os
 import re
+import select
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
 
 from utils.errors import UserError
-from utils.stop import Stopped, first_to_say, has_error, note_error, requeue_code
+from utils.stop import (
+    EXIT_CLOSED_OUTPUT,
+    Stopped,
+    first_to_say,
+    has_error,
+    launch_folder,
+    note_error,
+    requeue_code,
+)
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 
 LOST_CONNECTION = "lost the connection to another process"
+ASKED_TO_STOP = "asked to stop; the same command, with resume=auto where it trains, goes on"
 
 # What PyTorch says, in a RuntimeError or a subclass, when the machine fails and not the code: the line to show instead.
 # `{}` takes the first group.
@@ -64,18 +74,28 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
     """Run an entry script's story; a `UserError` is printed as `error: ...` and gives exit code 2.
 
     A loss that is no fault of the code (a killed loader, a lost machine, a full disk) is one line too, and exit code 1.
-    With `--debug` the traceback comes instead. Anything else is a fault of ours and keeps its traceback.
+    With `--debug` the traceback comes instead. Anything else is a fault of ours and keeps its traceback. Where nobody
+    reads the output any more (`| head -1`), the end is silent, as of other programs.
     """
     sys.unraisablehook = _drop_failures
+    code = None
     try:
-        return story(args) or 0
+        code = story(args) or 0
+        sys.stdout.flush()
+        return code
     except Stopped:
-        print("asked to stop; the same command, with resume=auto where it trains, goes on", file=sys.stderr, flush=True)
+        if first_to_say(ASKED_TO_STOP):
+            print(ASKED_TO_STOP, file=sys.stderr, flush=True)
         return requeue_code()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
     except Exception as error:
+        if isinstance(error, BrokenPipeError) and _drop_closed_output():
+            if code is not None and (code or launch_folder()):
+                return code  # the story's own; torchrun would take another than 0 for a failure
+            note_error()
+            return EXIT_CLOSED_OUTPUT
         is_mistake = isinstance(error, UserError)
         line = str(error) if is_mistake else explain_failure(error)
         if line is None or args.debug:
@@ -83,6 +103,18 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
             raise
         _tell(line)
         return EXIT_USER_ERROR if is_mistake else EXIT_FAILURE
+
+
+def _drop_closed_output() -> bool:
+    """Whether nobody reads stdout or stderr; what they still hold is then dropped, or Python's end would complain."""
+    is_closed = False
+    for stream in (sys.stdout, sys.stderr):
+        poll = select.poll()
+        poll.register(stream.fileno(), 0)
+        if poll.poll(0):  # only POLLERR and POLLHUP, which need no asking for
+            is_closed = True
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
+    return is_closed
 
 
 def _drop_failures(unraisable) -> None:

@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -26,11 +26,23 @@ log = logging.getLogger(__name__)
 
 
 class _BarFriendlyHandler(logging.Handler):
-    """Console lines that do not break a progress bar."""
+    """Console lines that do not break a progress bar.
+
+    `on_closed` is called for a line that nobody reads, the other end of the pipe being closed; without it, that raises.
+    """
+
+    def __init__(self, level: int, on_closed: Callable[[], None] | None):
+        super().__init__(level)
+        self._on_closed = on_closed
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(self.format(record), file=sys.stdout)
+            sys.stdout.flush()
+        except BrokenPipeError:
+            if self._on_closed is None:
+                raise
+            self._on_closed()
 
 
 class _LogFile(logging.FileHandler):
@@ -48,7 +60,12 @@ class _LogFile(logging.FileHandler):
 
 
 def open_log(
-    process: Process, warnings: Sequence[str] = (), *, quiet: bool = False, plain: bool = False
+    process: Process,
+    warnings: Sequence[str] = (),
+    *,
+    quiet: bool = False,
+    plain: bool = False,
+    on_closed: Callable[[], None] | None = None,
 ) -> logging.Logger:
     """A log on the console: of the main process; the others show only their errors.
 
@@ -58,6 +75,7 @@ def open_log(
         warnings: what the config's reading warned of, to be the log's first lines.
         quiet: only results, warnings and errors on the console, and no progress bars; the file gets all.
         plain: no progress bars, as where the output is no terminal.
+        on_closed: called where nobody reads the console any more (`| head -1`); None: a line raises BrokenPipeError.
     """
     global _has_bars
     _has_bars = not (quiet or plain)
@@ -67,7 +85,7 @@ def open_log(
         logger.removeHandler(handler)
         handler.close()
     level = RESULT if quiet else logging.INFO
-    console = _BarFriendlyHandler(level if process.is_main else logging.ERROR)
+    console = _BarFriendlyHandler(level if process.is_main else logging.ERROR, on_closed)
     console.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(console)
     if process.is_main:

@@ -5,6 +5,7 @@ names in the environment: a file there asks all to stop, another says that they 
 They then leave with 0, because torchrun takes any other code for a failure; the launcher itself leaves with 75.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -14,9 +15,11 @@ from pathlib import Path
 from types import FrameType
 
 EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, the caller is invited to try again
+EXIT_CLOSED_OUTPUT = 141  # 128 + SIGPIPE, as shells count
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: a folder of the launcher on this machine
 STOP_FILE, REQUEUE_FILE = "stop", "requeue"
+ASKED = "asked to stop: finishing the step and saving it; a second Ctrl-C ends at once"
 
 
 def launch_folder() -> Path | None:
@@ -69,6 +72,12 @@ def requeue_code() -> int:
     return 0
 
 
+def _say_at_once(line: str) -> None:
+    """Print to stderr from a signal handler, which may have interrupted a print to it; on a terminal below a bar."""
+    with contextlib.suppress(OSError):  # nobody is left to read it, and that must not end the step
+        os.write(2, f"{os.linesep if os.isatty(2) else ''}{line}\n".encode())
+
+
 class Stopped(Exception):
     """Some process was asked to stop, and all leave what they were doing; there is nothing of it to save."""
 
@@ -76,12 +85,11 @@ class Stopped(Exception):
 class StopRequest:
     """Catches SIGTERM, SIGINT and SIGUSR1 while it is open; a second SIGINT interrupts at once.
 
-    Attributes:
-        received: name of the signal that came to this process, or None.
+    The first signal is answered by one line; of several processes, the launcher says it.
     """
 
     def __init__(self) -> None:
-        self.received: str | None = None
+        self._is_asked = self._is_unread = False
         self._num_interrupts = 0
         self._folder = launch_folder()
         self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
@@ -90,11 +98,23 @@ class StopRequest:
         self._num_interrupts += number == signal.SIGINT
         if number == signal.SIGINT and self._num_interrupts > 1:
             raise KeyboardInterrupt
-        self.received = signal.Signals(number).name
+        if not self._is_asked and self._folder is None and os.environ.get("LOCAL_RANK", "0") == "0":
+            _say_at_once(ASKED)
+        self._is_asked = True
+
+    def note_unread(self) -> None:
+        """Nobody reads the output any more: this process is asked to stop, as by a signal but silently."""
+        self._is_unread = True
 
     def is_asked(self) -> bool:
         """Whether this process or its launcher was asked to stop."""
-        return self.received is not None or (self._folder is not None and (self._folder / STOP_FILE).exists())
+        is_launcher_asked = self._folder is not None and (self._folder / STOP_FILE).exists()
+        return self._is_asked or self._is_unread or is_launcher_asked
+
+    def exit_code(self) -> int:
+        """What to leave with when asked and all is saved: `requeue_code`, or 141 where it was by a closed output."""
+        is_output_alone = self._is_unread and not self._is_asked and self._folder is None
+        return EXIT_CLOSED_OUTPUT if is_output_alone else requeue_code()
 
     def close(self) -> None:
         for number, handler in self._old.items():

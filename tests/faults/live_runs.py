@@ -47,6 +47,12 @@ class LiveRun:
             found += [int(pid) for pid in path.read_text().split()]
         return sorted(found)
 
+    def catches(self, number: int) -> bool:
+        """Whether the command has a handler for this signal (Python has one for SIGINT from its start)."""
+        status = Path(f"/proc/{self.process.pid}/status").read_text()
+        caught = int(next(line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")), 16)
+        return bool(caught >> (number - 1) & 1)
+
     def rank(self, number: int) -> int:
         """The process id of a rank."""
         for pid in self.children():

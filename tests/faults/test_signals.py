@@ -13,7 +13,7 @@ import pytest
 from tests.faults.live_runs import ON_CPU, live_run
 from tests.stories.world import REPO, call, losses
 from utils.checkpoint import load_checkpoint
-from utils.stop import EXIT_REQUEUE
+from utils.stop import ASKED, EXIT_REQUEUE
 
 FOREVER = "solver.epochs=2000"
 pytestmark = pytest.mark.timeout(900)  # on a busy machine PyTorch alone takes a minute to start
@@ -29,7 +29,7 @@ def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, num_pr
         workers = run.children()
         os.kill(run.process.pid, number)
         assert run.end() == EXIT_REQUEUE, run.errors()
-        assert run.errors() == [] and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        assert run.errors() == [ASKED] and not any(Path(f"/proc/{pid}").exists() for pid in workers)
     saved = load_checkpoint(run_dir / "last_model.pt")
     assert saved["progress"]["step"] == len(losses(run_dir)) >= 3
     assert "asked to stop: saved after step" in (run_dir / "log.txt").read_text()
@@ -39,14 +39,16 @@ def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, num_pr
     assert load_checkpoint(run_dir / "last_model.pt")["epoch"] == epochs - 1
 
 
-def test_a_signal_before_the_first_step_loses_nothing(world, tmp_path):
+@pytest.mark.parametrize("num_processes", [1, 2])
+def test_a_signal_before_the_first_step_leaves_nothing(world, tmp_path, num_processes):
     run_dir = tmp_path / "run"
-    with live_run(world.config, run_dir, FOREVER, NPROC="2") as run:
-        # The launcher is up: its processes are about to start.
-        run.wait_until(lambda: len(run.children()) == 2)
-        os.kill(run.process.pid, signal.SIGTERM)
+    with live_run(world.config, run_dir, FOREVER, NPROC=str(num_processes)) as run:
+        # It is up, and does not train yet: it or its processes import PyTorch.
+        run.wait_until(lambda: run.catches(signal.SIGTERM) and len(run.children()) == (num_processes > 1) * 2)
+        os.kill(run.process.pid, signal.SIGINT)
         assert run.end() == EXIT_REQUEUE, run.errors()
-    assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] >= 1
+        assert run.errors() == [ASKED]
+    assert not run_dir.exists()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the launcher knows of its processes by /proc")

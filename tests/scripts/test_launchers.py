@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.stories.errors_page import matches, rows_of
 from tests.stories.world import REPO
 
 MULTINODE = {"MASTER_ADDR": "127.0.0.1"}
@@ -58,35 +59,38 @@ def test_and_then_in_the_repository(folder):
     shipped = "configs/shapes/transf.yaml"
     for place in (folder, REPO):
         assert launch(place, "run_train.sh", shipped).stdout.strip() == f"train.py --config {shipped}"
-    result = launch(folder, "run_train.sh", "nowhere.yaml")
-    assert (result.returncode, result.stderr) == (2, "error: nowhere.yaml: no such config file\n")
 
 
-@pytest.mark.parametrize("script", ["run_test.sh", "run_test_zeroshot.sh"])
-def test_several_weights_files(folder, script):
-    result = launch(folder, script, "my.yaml", "a.pt", "b.pt", "--quiet")
+ROWS = rows_of("Launchers")
+CASES = [  # row, script, words, variables
+    ("no such config", "run_train.sh", ["nowhere.yaml"], {}),
+    ("several weights files", "run_test.sh", ["my.yaml", "a.pt", "b.pt", "--quiet"], {}),
+    ("several weights files", "run_test_zeroshot.sh", ["my.yaml", "a.pt", "b.pt"], {}),
+    ("NPROC is no number", "run_train.sh", ["my.yaml"], {"NPROC": "two"}),
+    ("NPROC is no number", "run_test.sh", ["my.yaml", "a.pt"], {"NPROC": "two"}),
+    ("NPROC is no number", "run_train_multinodes.sh", ["my.yaml", "0"], {"NPROC": "two"}),
+    ("MAX_RESTARTS is no number", "run_train.sh", ["my.yaml"], {"MAX_RESTARTS": "often"}),
+    ("NNODES is no number", "run_train_multinodes.sh", ["my.yaml", "0"], {"NNODES": "abc"}),
+    ("MASTER_PORT is no port", "run_train_multinodes.sh", ["my.yaml", "0"], {"MASTER_PORT": "70000"}),
+]
+
+
+@pytest.mark.parametrize(("row", "script", "words", "variables"), CASES)
+def test_mistakes_are_one_line(folder, row, script, words, variables):
+    result = launch(folder, script, *words, **MULTINODE | variables)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"error: several weights files ({folder}/a.pt, b.pt): name one\n"
+    assert result.stderr.count("\n") == 1 and matches(ROWS[row], result.stderr.strip())
 
 
-@pytest.mark.parametrize(
-    ("script", "variable", "value"),
-    [
-        *[("run_train.sh", "NPROC", value) for value in ("two", "0", "-1", "1.5", "9" * 20)],
-        ("run_test.sh", "NPROC", "two"),
-        ("run_train.sh", "MAX_RESTARTS", "often"),
-        ("run_train_multinodes.sh", "NPROC", "two"),
-        ("run_train_multinodes.sh", "NNODES", "abc"),
-        ("run_train_multinodes.sh", "MASTER_PORT", "abc"),
-        ("run_train_multinodes.sh", "MASTER_PORT", "70000"),
-    ],
-)
-def test_what_should_be_a_number(folder, script, variable, value):
-    words = {"run_test.sh": ["a.pt"], "run_train_multinodes.sh": ["0"]}.get(script, [])
-    result = launch(folder, script, "my.yaml", *words, **MULTINODE | {variable: value})
+def test_each_row_has_its_case():
+    assert set(ROWS) == {row for row, *_ in CASES}
+
+
+@pytest.mark.parametrize("value", ["0", "-1", "1.5", "9" * 20, "2 3"])
+def test_what_is_no_number_of_processes(folder, value):
+    result = launch(folder, "run_train.sh", "my.yaml", NPROC=value)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr.startswith(f"error: {variable} is '{value}'; it must be a whole number from ")
-    assert result.stderr.count("\n") == 1
+    assert result.stderr == f"error: NPROC is '{value}'; it must be a whole number from 1 to 4096\n"
 
 
 def test_numbers_reach_torchrun(folder):

@@ -1,7 +1,9 @@
 """The commands that users type: launchers, one process and several."""
 
 import json
+import os
 import shutil
+import subprocess
 import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -10,8 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from tests.stories.world import command, losses, records
+from tests.stories.world import REPO, command, losses, records
+from utils.checkpoint import load_checkpoint
 from utils.embed import load_table
+from utils.stop import EXIT_CLOSED_OUTPUT
 
 
 def test_help_answers_at_once():
@@ -134,3 +138,42 @@ def test_few_shot_over_seeds(world, tmp_path):
     assert [len(losses(tmp_path / "few" / f"seed{s}")) for s in (0, 1)] == [8, 8]
     scores = [r["top1"] for s in (0, 1) for r in records(tmp_path / "few" / f"seed{s}") if r["kind"] == "val"]
     assert f"{np.mean(scores):.2f} +- {np.std(scores):.2f}" in result.stdout.splitlines()[-1]
+
+
+def start(*words: object) -> subprocess.Popen:
+    return subprocess.Popen(
+        [str(w) for w in words],
+        cwd=REPO,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def read_until(process: subprocess.Popen, part: str) -> None:
+    """Read the output of a command up to a line with `part` in it, and close it, as `head` does."""
+    for line in process.stdout:
+        if part in line:
+            break
+    process.stdout.close()
+
+
+@pytest.mark.parametrize("part", ["command ", "step 1/8"])
+def test_training_into_a_closed_output_saves_and_says_nothing(world, tmp_path, part):
+    run_dir = tmp_path / "run"
+    with start(
+        sys.executable, "train.py", "--config", world.config, f"logging.run_dir={run_dir}", "solver.epochs=2000"
+    ) as process:
+        read_until(process, part)
+        assert (process.stderr.read(), process.wait(120)) == ("", EXIT_CLOSED_OUTPUT)
+    if run_dir.exists():  # whether a step was done depends on how soon it was noticed
+        assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] == len(losses(run_dir)) < 20
+    assert part == "command " or run_dir.exists()
+
+
+def test_testing_into_a_closed_output_ends(world, runs, tmp_path):
+    words = ("--config", world.config, "--weights", runs / "1" / "last_model.pt", "--out", tmp_path / "out")
+    with start(sys.executable, "test.py", *words) as process:
+        process.stdout.close()
+        assert (process.stderr.read(), process.wait(120)) == ("", EXIT_CLOSED_OUTPUT)

@@ -9,13 +9,14 @@ import pytest
 import torch
 import yaml
 
+import modules.build
 from modules.training import Trainer
 from tests.stories.world import NUM_TRAIN, NUM_VAL, call, losses, records
 from utils import keeper
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.hashing import content_hash
-from utils.stop import EXIT_REQUEUE
+from utils.stop import ASKED, EXIT_REQUEUE
 
 NUM_CLIPS = 3 * NUM_TRAIN
 
@@ -136,6 +137,20 @@ def test_a_finished_run_is_not_overwritten_but_can_be_resumed(world, run, capsys
     assert (run / "last_model.pt").read_bytes() == before
 
 
+def test_asked_before_the_first_step_a_run_leaves_nothing(world, tmp_path, monkeypatch, capfd):
+    build = modules.build.build_model_and_text
+
+    def build_then_signal(*arguments):
+        os.kill(os.getpid(), signal.SIGINT)
+        return build(*arguments)
+
+    monkeypatch.setattr("modules.build.build_model_and_text", build_then_signal)
+    assert train(world, tmp_path / "run") == EXIT_REQUEUE
+    assert not (tmp_path / "run").exists()
+    printed = capfd.readouterr()
+    assert printed.err == f"{ASKED}\n" and "nothing was written; the same command begins again" in printed.out
+
+
 def test_check_prints_the_plan_and_leaves_nothing(world, tmp_path, capsys):
     path = tmp_path / "checked"
     assert call("train", "--config", world.config, "--check", f"logging.run_dir={path}") == 0
@@ -219,7 +234,7 @@ def test_evaluate_only(world, tmp_path, capsys):
         (("pretrain=/nowhere/a.pt",), "/nowhere/a.pt"),
         (("solver.precision=fp16",), "fp16 needs a GPU"),
         (("data.num_segments=78",), "77"),
-        (("logging.run_dir=/proc/run",), "/proc/run cannot be written"),
+        (("logging.run_dir=/proc/run",), "/proc/run: cannot be written"),
         (("data.input_size=30",), "30"),
     ],
 )
