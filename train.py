@@ -22,8 +22,6 @@ def main(args) -> int:
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
     from functools import partial
 
-    import torch
-
     from datasets.build import build_eval_loader, build_train_loader, read_train_entries
     from datasets.check import check_clips
     from datasets.frame_cache import cached_loaders, nothing_to_cut
@@ -61,7 +59,6 @@ def main(args) -> int:
 
     # ---- model
     precision = resolve_precision(cfg.solver.precision, process.device)
-    torch.manual_seed(cfg.seed)  # whatever of the model starts at random
     model, text = build_model_and_text(cfg, names, process.device)
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)

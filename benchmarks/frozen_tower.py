@@ -43,7 +43,6 @@ def write_list(frames: Path, path: Path, num_clips: int) -> None:
 
 def train(cfg, process: Process, cached: bool) -> tuple[list[float], list[float], list[float], float]:
     """CPU seconds of each epoch, losses of its steps, its score, and the CPU seconds of filling the cache."""
-    torch.manual_seed(0)
     model = build_model(cfg, load_clip_model(cfg))
     text = torch.randn(NUM_CLASSES, model.embed_dim)
     train_loader, val_loader = build_train_loader(cfg), build_eval_loader(cfg, testing=False)

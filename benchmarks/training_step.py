@@ -37,7 +37,6 @@ class Variant:
         size = 336 if "336" in arch else 224
         overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}", *keys]
         cfg, _ = load_config(None, overrides, "predict")
-        torch.manual_seed(0)
         self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).to(device).train()
         groups = split_parameters(self.model, self.model.is_pretrained, 0.1)
         self.optimizer = build_optimizer(groups, "adamw", 5e-5, 0.2, 0.9)

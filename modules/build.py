@@ -36,8 +36,8 @@ def build_model_and_text(cfg, names: list[str], device: torch.device) -> tuple[V
 def load_clip_model(cfg) -> ClipModel:
     """CLIP as `network.arch`, `network.weights`, `network.init` and `data.input_size` say.
 
-    What starts at random is drawn from `cfg.seed`: a text tower without weights is not in the checkpoint, and must be
-    the same in the training and in every test.
+    Sets torch's seed to `cfg.seed`, for all of the model that starts at random: a text tower without weights is not in
+    the checkpoint, and must be the same in the training and in every test.
 
     Raises:
         UserError: whatever is wrong with the name, the weights or the size.

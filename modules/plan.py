@@ -94,9 +94,7 @@ def describe_plan(
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)
     steps = math.ceil(num_clips / clips_per_step)
-    memory = estimate_memory(
-        model, text, data.batch_size, data.num_frames, data.input_size, precision
-    )
+    memory = estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, precision)
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type
