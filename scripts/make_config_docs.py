@@ -13,7 +13,7 @@ REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
 from utils.files import write_text_atomic  # noqa: E402
-from utils.schema import MEANINGLESS_KEYS, RULES, dotted_keys  # noqa: E402
+from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, dotted_keys  # noqa: E402
 
 HEAD = """# Config
 
@@ -72,6 +72,7 @@ def make_page() -> str:
         lines += [f"## {prefix}" if prefix else "## Top level", "", *section_table(prefix), ""]
     lines += ["## Rules over several keys", ""]
     lines += [f"- {', '.join(f'`{k}`' for k in rule.keys)}: {rule.message}" for rule in RULES]
+    lines += [f"- {', '.join(f'`{k}`' for k in rule.keys)}: {rule.message} (a warning)" for rule in ADVICE]
     lines += ["", "## Keys without effect", ""]
     lines += [f"- `{name}`: accepted with a warning, since published files hold it" for name in MEANINGLESS_KEYS]
     return "\n".join(lines) + "\n"

@@ -1,7 +1,7 @@
 """Config files: YAML and `key=value` overrides into the schema, every fault reported at once.
 
-The only way in is `load_config`. A user's file is read with PyYAML's safe loader, with one change: numbers such as
-`5e-5` are numbers (YAML 1.1 reads them as text).
+The only way in is `load_config`. A user's file is read with PyYAML's safe loader, with two changes: numbers such as
+`5e-5` are numbers (YAML 1.1 reads them as text), and dates are text, as in the name of a folder.
 """
 
 import difflib
@@ -13,16 +13,24 @@ import yaml
 from pydantic import ValidationError
 
 from utils.errors import UserError
-from utils.schema import MEANINGLESS_KEYS, RULES, Config, Purpose, dotted_keys
+from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, Config, Purpose, Rule, dotted_keys
 
 SECTIONS = ("data", "network", "solver", "logging")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with YAML 1.2's floats and without duplicate keys."""
+    """Safe YAML with YAML 1.2's floats, without dates and without duplicate keys."""
+
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, of `!!int x`, `!!bool x` ...
+            what = f"{_shown(node.value)} is no {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: dict[Any, int] = {}
+        written: dict[Any, str] = {}  # of `1:` or `true:`, which are unknown keys as others are
         for key_node, _ in node.value:
             name = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
@@ -31,19 +39,23 @@ class _Loader(yaml.SafeLoader):
                     None, None, f"key {name} stands twice, in lines {seen[name]} and {line}", key_node.start_mark
                 )
             seen[str(name)] = line
-        return super().construct_mapping(node, deep)
+            if isinstance(key_node, yaml.ScalarNode):
+                written[name] = key_node.value
+        return {written[name]: value for name, value in super().construct_mapping(node, deep).items()}
 
 
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
 _INT = re.compile(r"^[-+]?[0-9]+$")
 # The first matching resolver wins, so whole numbers come before floats. Both replace YAML 1.1's (octal, base 60).
+_LEFT_OUT = {f"tag:yaml.org,2002:{kind}" for kind in ("float", "int", "timestamp")}
 _Loader.yaml_implicit_resolvers = {
-    first: [(tag, regexp) for tag, regexp in pairs if tag not in ("tag:yaml.org,2002:float", "tag:yaml.org,2002:int")]
+    first: [(tag, regexp) for tag, regexp in pairs if tag not in _LEFT_OUT]
     for first, pairs in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
 _Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_NULL = re.compile(r"\s*(~|null|Null|NULL)?\s*")
 
 
 class Loaded(NamedTuple):
@@ -58,7 +70,8 @@ def load_config(path: str | Path | None, overrides: list[str] = (), purpose: Pur
 
     Args:
         path: YAML file; None: every key at its default.
-        overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML.
+        overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML, but taken as it
+            stands where the key is a text.
         purpose: what the config will be used for; a test does not need a training list.
 
     Raises:
@@ -72,13 +85,21 @@ def load_config(path: str | Path | None, overrides: list[str] = (), purpose: Pur
     warnings = [
         f"{places.get(name, '')}{name} has no effect and never had; remove it"
         for name in MEANINGLESS_KEYS
-        if _pop(tree, name)
+        if _pop(tree, name.split("."))
     ]
     config, bad_keys = _validate(tree, faults, places)
-    for rule in RULES:
-        if purpose in rule.purposes and not bad_keys.intersection(rule.keys) and rule.broken(config):
-            place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
-            faults.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
+
+    def broken(rules: tuple[Rule, ...]) -> list[str]:
+        found = []
+        for rule in rules:
+            is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
+            if purpose in rule.purposes and is_sound and rule.broken(config):
+                place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
+                found.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
+        return found
+
+    faults += broken(RULES)
+    warnings += broken(ADVICE)
     if faults:
         count = f"{len(faults)} faults in the config:\n  " if len(faults) > 1 else ""
         raise UserError(count + "\n  ".join(faults))
@@ -110,16 +131,17 @@ def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
         what = "is empty" if tree is None else "is no mapping of keys to values"
         raise UserError(f"{path}: {what}; see docs/config.md for the keys")
     lines: dict[str, int] = {}
-    _collect_lines(node, "", lines)
+    _collect_lines([node], "", lines)
     return tree, lines
 
 
-def _collect_lines(node: yaml.Node, prefix: str, lines: dict[str, int]) -> None:
-    for key_node, value_node in node.value:
+def _collect_lines(path: list[yaml.Node], prefix: str, lines: dict[str, int]) -> None:
+    """Lines of the keys of the last node of `path`, which leads to it from the root."""
+    for key_node, value_node in path[-1].value:
         name = f"{prefix}{key_node.value}"
         lines[name] = key_node.start_mark.line + 1
-        if isinstance(value_node, yaml.MappingNode):
-            _collect_lines(value_node, f"{name}.", lines)
+        if isinstance(value_node, yaml.MappingNode) and value_node not in path:  # an alias may name what it stands in
+            _collect_lines([*path, value_node], f"{name}.", lines)
 
 
 def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, str]) -> None:
@@ -131,10 +153,12 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
     field = dotted_keys().get(name)
     if field is not None and field.annotation is str:
         value = raw
+    elif field is not None and field.annotation == (str | None):
+        value = None if _NULL.fullmatch(raw) else raw
     else:
         try:
             value = yaml.load(raw, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
-        except yaml.YAMLError:
+        except (yaml.YAMLError, RecursionError):
             value = raw
     *sections, last = name.split(".")
     for section in sections:
@@ -151,9 +175,9 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
         places.setdefault(sections[0], "command line: ")
 
 
-def _pop(tree: dict, dotted: str) -> bool:
+def _pop(tree: dict, path: list[str]) -> bool:
     """Remove a key; whether it was there."""
-    *sections, last = dotted.split(".")
+    *sections, last = path
     for section in sections:
         tree = tree.get(section)
         if not isinstance(tree, dict):
@@ -174,26 +198,27 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
             return Config.model_validate(tree), bad_keys
         except ValidationError as error:
             for item in error.errors():
-                name = _fault_key(item["loc"])
-                if name in bad_keys:
-                    continue
-                bad_keys.add(name)
-                faults.append(f"{places.get(name, '')}{name}: {_explain(name, item)}")
-            for name in bad_keys:
-                _pop(tree, name)
+                path = _fault_path(item["loc"])
+                name = ".".join(path)
+                if name not in bad_keys:
+                    bad_keys.add(name)
+                    above = (".".join(path[:end]) for end in range(len(path), 0, -1))
+                    place = next((places[key] for key in above if key in places), "")
+                    faults.append(f"{place}{name}: {_explain(name, item)}")
+                _pop(tree, path)
 
 
-def _fault_key(loc: tuple) -> str:
-    """The longest dotted key of the schema that a pydantic location starts with, or the unknown key itself."""
+def _fault_path(loc: tuple) -> list[str]:
+    """The longest part of a pydantic location that is a key of the schema, or the whole of an unknown key's."""
     known = dotted_keys()
     parts = [str(part) for part in loc]
-    for end in range(len(parts), 0, -1):
-        if ".".join(parts[:end]) in known:
-            return ".".join(parts[:end])
-    return ".".join(parts)
+    return next((parts[:end] for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in known), parts)
 
 
 def _explain(name: str, item: dict) -> str:
+    if item["type"] == "extra_forbidden" and name in dotted_keys():  # `solver.lr: 1`, as on a command line
+        section, _, last = name.rpartition(".")
+        return f"in a file {last} stands in its section; write {last}: below {section}:"
     if item["type"] == "extra_forbidden":
         section = difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.6) if isinstance(item["input"], dict) else []
         return f"unknown section; did you mean {section[0]}?" if section else f"unknown key{_suggest(name)}"
@@ -214,8 +239,9 @@ def _suggest(name: str) -> str:
     """The nearest valid key: by the whole dotted name, or by the last word where it stands in another section."""
     known = list(dotted_keys())
     last = name.rsplit(".", 1)[-1]
-    same_word = [k for k in known if k.rsplit(".", 1)[-1] == last]
-    near = same_word or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+    same_name = [k for k in known if k.casefold() == name.casefold()]
+    same_word = [k for k in known if k.rsplit(".", 1)[-1].casefold() == last.casefold()]
+    near = same_name or same_word or difflib.get_close_matches(name, known, n=1, cutoff=0.6)
     if not near:
         by_word = {k.rsplit(".", 1)[-1]: k for k in known}
         near = [by_word[w] for w in difflib.get_close_matches(last, list(by_word), n=1, cutoff=0.6)]

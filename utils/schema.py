@@ -27,7 +27,7 @@ def _none_string(value: Any) -> Any:
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class RandAugConfig(Section):
@@ -213,7 +213,9 @@ Purpose = Literal["train", "test", "predict"]
 
 
 class Rule(NamedTuple):
-    """A rule over several keys. `broken(config)` means a fault; skipped where one of its keys is itself at fault."""
+    """A rule over several keys. `broken(config)` means a fault, in ADVICE a warning; skipped where one of its keys
+    or their sections is itself at fault.
+    """
 
     keys: tuple[str, ...]
     broken: Callable[[Config], bool]
@@ -224,7 +226,7 @@ class Rule(NamedTuple):
 def _is_bad_template(template: str) -> bool:
     try:
         return template.format(1) == template.format(2)
-    except (ValueError, IndexError, KeyError):
+    except (ValueError, LookupError, AttributeError, TypeError, MemoryError):  # each a kind of braces, as {.foo}, {[0]}
         return True
 
 
@@ -356,6 +358,16 @@ RULES = (
         ("resume", "pretrain"),
         lambda c: bool(c.resume) and bool(c.pretrain),
         "are both given; resume goes on with a run, pretrain starts a new one: keep one",
+        ("train",),
+    ),
+)
+
+ADVICE = (
+    Rule(
+        ("solver.lr_warmup_step", "solver.epochs"),
+        lambda c: not c.solver.evaluate and c.solver.lr_warmup_step >= c.solver.epochs,
+        "the warm-up takes the whole training, in which the learning rate never reaches lr; set lr_warmup_step below "
+        "epochs",
         ("train",),
     ),
 )

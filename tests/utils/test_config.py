@@ -133,10 +133,57 @@ def test_all_faults_come_at_once_with_line_and_nearest_key(tmp_path):
         (MINIMAL, ("solver.type=multistep", "solver.lr_decay_step=[9, 3]"), "rising list"),
         (MINIMAL, ("resume=a.pt", "pretrain=b.pt"), "keep one"),
         ("seed: 1\n", (), "data.train_list: is required"),
+        (MINIMAL, ("solver.lr=.inf",), "command line: solver.lr: must be a finite number, not inf"),
+        (MINIMAL + "solver: {clip_ratio: .inf}\n", (), "solver.clip_ratio: must be a finite number"),
+        (MINIMAL, ("solver.weight_decay=.nan",), "solver.weight_decay: must be a finite number"),
+        (MINIMAL, ("data.num_segments=2020-13-45",), "data.num_segments: must be an integer, not '2020-13-45'"),
+        (MINIMAL, ("data.num_segments=!!int x",), "data.num_segments: must be an integer"),
+        (MINIMAL, ("data.num_segments=" + 9999 * "[",), "data.num_segments: must be an integer"),
+        (MINIMAL + "seed: !!bool x\n", (), "config.yaml:5: not valid YAML: 'x' is no bool"),
+        ("data: &a\n  workers: *a\n", (), "config.yaml:2: data.workers: must be an integer"),
+        (MINIMAL, ("data.image_tmpl=img_{.foo}.jpg",), "frame's number in braces"),
+        (MINIMAL, ("data.image_tmpl=img_{[0]}.jpg",), "frame's number in braces"),
+        (MINIMAL, ("data.randaug.m=5",), "unknown key; did you mean data.randaug.M?"),
+        (MINIMAL + "solver.lr: 0.1\n", (), "5: solver.lr: in a file lr stands in its section; write lr: below solver:"),
+        (MINIMAL + "  a.b: 1\n", (), "config.yaml:5: data.a.b: unknown key"),
+        (MINIMAL + "  1: 1\n", (), "config.yaml:5: data.1: unknown key"),
+        (MINIMAL + "true: 1\n", (), "config.yaml:5: true: unknown key"),
+        ("data: &a {randaug: *a}\n", (), "config.yaml:1: data.randaug.randaug: unknown key"),
+        (MINIMAL, ("data.LR=5",), "unknown key; did you mean solver.lr?"),
     ],
 )
 def test_refused(tmp_path, text, overrides, part):
     assert part in faults(tmp_path, text, overrides)
+
+
+def test_a_section_at_fault_hides_what_it_lacks(tmp_path):
+    message = faults(tmp_path, MINIMAL, ["data=5"])
+    assert message == "command line: data: must be a section of keys, not 5"
+
+
+@pytest.mark.parametrize("name", ["2024-11-23", "2024", "1e3", "true", "a: b", "{}", "[x", "a #1"])
+def test_text_overrides_are_taken_as_they_stand(tmp_path, name):
+    path = write(tmp_path, MINIMAL)
+    config, _ = load_config(path, [f"logging.run_dir={name}", f"data.val_root={name}"])
+    assert config.logging.run_dir == config.data.val_root == name
+
+
+@pytest.mark.parametrize("null", ["null", "~", "", " null "])
+def test_null_overrides_of_text(tmp_path, null):
+    path = write(tmp_path, MINIMAL + "logging: {run_dir: 2024-11-23}\n")
+    assert load_config(path).config.logging.run_dir == "2024-11-23"
+    assert load_config(path, [f"logging.run_dir={null}"]).config.logging.run_dir is None
+
+
+def test_a_warm_up_as_long_as_the_training_is_a_warning(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    (line,) = load_config(path, ["solver.epochs=5"]).warnings
+    assert line.startswith(
+        "command line: solver.lr_warmup_step and solver.epochs: the warm-up takes the whole training"
+    )
+    assert load_config(path, ["solver.epochs=6"]).warnings == []
+    assert load_config(path, ["solver.epochs=5", "solver.evaluate=true"]).warnings == []
+    assert load_config(path, ["solver.epochs=5"], "test").warnings == []
 
 
 def test_files_that_are_no_config(tmp_path):
