@@ -104,6 +104,9 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         path: the CSV file.
         num_classes: K; the ids must be exactly 0..K-1, in any order. None: K is the number of lines.
 
+    Two classes may not have one name: CLIP's text tower, which sees neither case nor repeated blanks, would give both
+    the same embedding, and the second would never be predicted.
+
     Raises:
         UserError: for any fault, as `file:line: ...`, or `file: ...` for an id that no line has.
     """
@@ -118,6 +121,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
     size = len(rows) - 1 if num_classes is None else num_classes
     names: dict[int, str] = {}
     first_line: dict[int, int] = {}
+    id_of: dict[str, int] = {}
     for line, row in rows[1:]:
         where = f"{path}:{line}"
         if len(row) != 2:
@@ -133,6 +137,12 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         name = row[1].strip()
         if not name:
             raise UserError(f"{where}: class {class_id} has an empty name")
+        first_id = id_of.setdefault(" ".join(name.lower().split()), class_id)
+        if first_id != class_id:
+            raise UserError(
+                f"{where}: class {class_id} has the name of class {first_id} on line {first_line[first_id]}, {name!r}; "
+                "a text tells them apart only by their names (case and repeated blanks do not count): rename one"
+            )
         names[class_id], first_line[class_id] = name, line
     missing = [class_id for class_id in range(size) if class_id not in names]
     if missing:

@@ -13,10 +13,10 @@ CONFIG, LISTS, LABELS = rows_of("Config"), rows_of("Lists"), rows_of("Labels")
 Case = Callable[[World, Path], list[object]]  # -> arguments of train.py after --config
 
 
-def config_file(text: str) -> Case:
+def config_file(text: str, *words: str) -> Case:
     def arguments(world, folder):
         (folder / "mine.yaml").write_text(text)
-        return ["--config", folder / "mine.yaml"]
+        return ["--config", folder / "mine.yaml", *words]
 
     return arguments
 
@@ -43,6 +43,15 @@ CONFIG_CASES = {
     "empty": config_file(""),
     "key given twice": config_file("seed: 1\nseed: 2\n"),
     "override without a value": overrides("solver.lr"),
+    "infinite": overrides("solver.lr=.inf"),
+    "dotted key in the file": config_file(
+        "solver.lr: 0.1\n", "data.train_list=t", "data.val_list=v", "data.label_list=l"
+    ),
+    "warm-up as long as the training": overrides("solver.lr_warmup_step=1"),
+    "class embeddings cannot be kept": overrides("logging.cache_dir=/proc/cache"),
+    "frame embeddings cannot be kept": overrides(
+        "logging.cache_dir=/proc/cache", "data.cached_draws=1", "network.fix_video=true"
+    ),
     "GPU's precision on a CPU": overrides("solver.precision=fp16"),
     "more frames than the head takes": overrides("data.num_segments=78"),
     "no such architecture": overrides("network.arch=ViT-B/99"),
@@ -125,6 +134,7 @@ LABEL_CASES = {
     "duplicate": labels("id,name\n0,a\n1,b\n1,c\n"),
     "fewer classes than K": labels("id,name\n0,a\n1,b\n"),
     "more classes than K": labels("id,name\n0,a\n1,b\n2,c\n3,d\n"),
+    "two classes of one name": labels("id,name\n0,run\n1,jump\n2, Run\n"),
     "empty name": labels("id,name\n0,a\n1,\n2,c\n"),
     "comma in a name without quotes": labels("id,name\n0,a\n1,b, or c\n2,c\n"),
 }
