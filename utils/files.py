@@ -20,7 +20,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    # A name may fill all of the 255 bytes that file systems allow.
+    short_name = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
+    temporary = path.with_name(f".{short_name}.{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:

@@ -5,7 +5,7 @@ import os
 import pytest
 
 from utils.errors import UserError
-from utils.files import check_writable
+from utils.files import check_writable, write_text_atomic
 
 
 def fault(*arguments, **options) -> str:
@@ -45,3 +45,9 @@ def test_a_path_beside_the_current_folder(tmp_path, monkeypatch):
     check_writable("x.json", "--json")
     check_writable("a/b/x.json", "--json")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["c" * 255, "\u6f22" * 85], ids=["ascii", "three bytes each"])
+def test_a_name_as_long_as_the_file_system_allows(tmp_path, name):
+    write_text_atomic(tmp_path / name, "whole")
+    assert [(path.name, path.read_text()) for path in tmp_path.iterdir()] == [(name, "whole")]
