@@ -2,6 +2,7 @@
 
 import csv
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -198,6 +199,11 @@ def write_labels(out: Path, labels: Labels) -> Path:
     return path
 
 
+def config_path(path: Path) -> str:
+    """A config's paths start from the repository: one that was given from another folder is made absolute."""
+    return str(path if Path.cwd() == LISTS_FOLDER.parent else path.absolute())
+
+
 def yaml_lines(
     dataset: str, disk: Disk, labels: Labels, out: Path, lists: dict[str, str], roots: dict[str, Path]
 ) -> str:
@@ -210,6 +216,6 @@ def yaml_lines(
     if disk.kind == "frames":
         data |= {"image_tmpl": disk.template, "index_bias": disk.first_number}
     for part, name in lists.items():
-        data |= {f"{part}_root": str(roots[part]), f"{part}_list": str(out / f"{name}.txt")}
-    data["label_list"] = str(out / "labels.csv")
-    return yaml.safe_dump({"data": data}, sort_keys=False, default_flow_style=False, indent=4)
+        data |= {f"{part}_root": config_path(roots[part]), f"{part}_list": config_path(out / f"{name}.txt")}
+    data["label_list"] = config_path(out / "labels.csv")
+    return yaml.safe_dump({"data": data}, sort_keys=False, default_flow_style=False, indent=2, width=math.inf)

@@ -62,7 +62,7 @@ def write_all(
 
 
 def print_yaml(lines: str) -> None:
-    print(f"\nFor the config:\n\n{lines}")
+    print(f"\nFor the config, in place of its lines of the same names:\n\n{lines}")
 
 
 def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped: str) -> Labels:

@@ -33,7 +33,7 @@ def missing(path):
 
 
 def printed_yaml(output):
-    return yaml.safe_load(re.search(r"^data:\n(?:    .*\n)+", output, re.MULTILINE)[0])["data"]
+    return yaml.safe_load(re.search(r"^data:\n(?:  .*\n)+", output, re.MULTILINE)[0])["data"]
 
 
 def run(command, *options):

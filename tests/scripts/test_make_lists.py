@@ -21,6 +21,7 @@ from tests.scripts.list_inputs import (
     shipped_names,
 )
 from tests.scripts.loading import REPO
+from utils.config import load_config
 
 # folders
 
@@ -63,6 +64,33 @@ def test_folders_split_is_seeded_class_by_class_and_complete(tmp_path, capsys):
     assert [line.rsplit(" ", 1)[0] for line in lines(tmp_path / "new/val.txt")] == [
         line.rsplit(" ", 1)[0] for line in first
     ]
+
+
+def test_the_printed_lines_go_into_a_recipe_in_place_of_their_namesakes(tmp_path, capsys):
+    for number in range(4):
+        add_frames(tmp_path / "frames", f"cooking/{number}")
+    assert run("folders", "--root", tmp_path / "frames", "--out", tmp_path / "lists") == 0
+    printed = capsys.readouterr().out.split("data:\n")[1]
+    recipe = (REPO / "configs/kinetics400/vitb32-f8.yaml").read_text()
+    for name in re.findall(r"^  (\w+):", printed, re.MULTILINE):
+        recipe = re.sub(rf"^  {name}:.*\n", "", recipe, flags=re.MULTILINE)
+    (tmp_path / "my.yaml").write_text(recipe.replace("\ndata:\n", f"\ndata:\n{printed}"))
+    data = load_config(tmp_path / "my.yaml", [], "train").config.data
+    assert (data.num_classes, data.train_root, data.num_segments) == (1, str(tmp_path / "frames"), 8)
+
+
+def test_from_another_folder_the_config_gets_absolute_paths(tmp_path, capsys, monkeypatch):
+    for number in range(4):
+        add_frames(tmp_path / "frames", f"cooking/{number}")
+    monkeypatch.chdir(tmp_path)
+    assert run("folders", "--root", "frames", "--out", "lists") == 0
+    data = printed_yaml(capsys.readouterr().out)
+    assert data["val_root"] == str(tmp_path / "frames")
+    assert data["train_list"] == str(tmp_path / "lists/train.txt")
+    assert data["label_list"] == str(tmp_path / "lists/labels.csv")
+    monkeypatch.setattr("scripts.list_writing.LISTS_FOLDER", tmp_path / "lists")
+    assert run("folders", "--root", "frames", "--out", "lists") == 0
+    assert printed_yaml(capsys.readouterr().out)["train_root"] == "frames"
 
 
 def test_folders_with_train_and_val_of_videos(tmp_path, capsys):
