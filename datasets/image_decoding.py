@@ -59,11 +59,11 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
             "the file is damaged, or must be made smaller"
         )
     pixels = room(height, width) if room else torch.empty((height, width, 3), dtype=torch.uint8)
-    if is_jpeg and simplejpeg is not None and _decode_by_simplejpeg(data, pixels):
-        return pixels
     # Not PNG: torchvision's decoder ends the whole process where the compressed pixels are damaged (seen up to 0.29).
     decode = _decode_by_torchvision if is_jpeg and _HAS_TORCHVISION_DECODER else _decode_by_pillow
     try:
+        if is_jpeg and simplejpeg is not None and _decode_by_simplejpeg(data, pixels):
+            return pixels
         return pixels.copy_(decode(data, is_jpeg))
     except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else "unknown fault"
@@ -91,12 +91,17 @@ def _jpeg_size(data: bytes) -> tuple[int, int]:
 
 
 def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
-    """Decodes into `pixels`; False for what it does not take (CMYK) or has a doubt about: the next decoder tells."""
+    """Decodes into `pixels`; False for what it does not take: CMYK, sampling factors that it has no name for.
+
+    Raises:
+        ValueError: for any damage that libjpeg-turbo notices. The other decoders only print what they make up for.
+    """
     try:
-        decoded = simplejpeg.decode_jpeg(data, buffer=pixels.numpy())
-    except ValueError:
-        return False
-    return decoded.shape == pixels.shape
+        return simplejpeg.decode_jpeg(data, buffer=pixels.numpy()).shape == pixels.shape
+    except ValueError as error:
+        if "subsampling" in str(error) or "color" in str(error):
+            return False
+        raise
 
 
 def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:

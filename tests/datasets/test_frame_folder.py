@@ -135,6 +135,19 @@ def test_sizes_must_not_differ_within_a_clip(tmp_path):
         source.read(np.array([0, 2]))
 
 
+@pytest.mark.parametrize("size", [20, 300])
+def test_a_hole_in_the_pixels_is_no_picture(tmp_path, size):
+    """libjpeg makes up what is missing and prints a warning; a test would count it as a sound frame."""
+    pytest.importorskip("simplejpeg")
+    write_frames(tmp_path / "v", 1, height=240, width=320)
+    path = tmp_path / "v" / "img_00001.jpg"
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2 : len(data) // 2 + size] = bytes(size)
+    path.write_bytes(data)
+    with pytest.raises(UserError, match=r"img_00001.jpg: cannot be decoded \(.*\); the file is damaged"):
+        decode_image_file(path)
+
+
 def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
     write_frames(tmp_path / "v", 1)
     path = tmp_path / "v" / "img_00001.jpg"

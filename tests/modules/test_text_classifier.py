@@ -1,5 +1,6 @@
 """The text is the classifier: prompts, embeddings, and a cache that goes by content and nothing else."""
 
+import errno
 import logging
 
 import numpy as np
@@ -118,13 +119,13 @@ def test_a_damaged_cache_is_said_and_computed_again(clip_model, tmp_path, encodi
     assert len(encodings) == 2  # and it was written anew
 
 
-def test_no_half_written_cache(clip_model, tmp_path, monkeypatch):
+def test_no_half_written_cache(clip_model, tmp_path, monkeypatch, caplog):
     def full(*_, **__):
-        raise OSError("no space left on device")
+        raise OSError(errno.ENOSPC, "no space left on device")
 
     monkeypatch.setattr(np, "savez", full)
-    with pytest.raises(OSError, match="no space"):
-        class_embeddings(clip_model, NAMES, PROMPTS, tmp_path / "cache")
+    assert class_embeddings(clip_model, NAMES, PROMPTS, tmp_path / "cache").shape[0] == len(NAMES)
+    assert "cannot be written (no space left on device)" in caplog.text
     assert list((tmp_path / "cache").iterdir()) == []
 
 
