@@ -8,7 +8,6 @@ any video failed or a worker process was killed, 2 for a mistake in the command.
 """
 
 import argparse
-import csv
 import json
 import math
 import os
@@ -23,27 +22,21 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import av
-from tqdm import tqdm
 
+from scripts.conversion import FILE_ERRORS, DamagedVideoError, Result, failed, read_report, run_all, summarise
 from scripts.media_files import find_videos
-from scripts.workers import run_jobs
 from utils.cli import run_story
 from utils.errors import UserError
 from utils.files import check_writable
+from utils.local_video import open_local
 
 SETTINGS_FILE = "extract_frames.json"
-REPORT_FILE = "report.csv"
-REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
 PARTIAL_FOLDER = ".partial"
 # Share of the promised frames (or seconds) that may be lost at the cut ends of a intact file, such as leading pictures
 # without their key frame. More than that missing means a damaged or truncated file.
 MAX_SHARE_LOST = 0.02
 # Matroska rounds time stamps to a millisecond; a frame that begins this late still counts as on show.
 TIME_TOLERANCE_S = 1e-3
-
-
-class DamagedVideoError(Exception):
-    """A video that cannot be decoded whole; the message is the reason in the report."""
 
 
 @dataclass(frozen=True)
@@ -54,16 +47,6 @@ class Settings:
     short_side: int | None  # pixels; None: as it is
     quality: int  # JPEG, 1..95
     template: str  # file name, as data.image_tmpl
-
-
-@dataclass(frozen=True)
-class Result:
-    """One line of the report. `status` is extracted, present, short (extracted, but see `reason`) or failed."""
-
-    path: str  # frame folder (of a failed one: the video), relative
-    status: str
-    num_frames: int
-    reason: str = ""
 
 
 class Decoder:
@@ -166,7 +149,7 @@ def extract_video(video: Path, folder: Path, settings: Settings) -> tuple[int, s
     """
     folder.mkdir(parents=True)
     num_frames = 0
-    with av.open(str(video)) as container:
+    with open_local(video) as container:
         decoder = Decoder(container)
         if settings.fps is None:
             frames = decoder.frames()
@@ -184,12 +167,11 @@ def run_job(video_root: Path, video: str, out: Path, settings: Settings) -> Resu
     partial, final = out / PARTIAL_FOLDER / name, out / name
     try:
         num_frames, note = extract_video(video_root / video, partial, settings)
-    except (DamagedVideoError, av.FFmpegError) as error:
-        shutil.rmtree(partial)
-        reason = str(error) if isinstance(error, DamagedVideoError) else f"cannot be decoded: {error.strerror}"
-        return Result(video, "failed", 0, " ".join(reason.split()))
-    final.parent.mkdir(parents=True, exist_ok=True)
-    partial.rename(final)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial.rename(final)
+    except FILE_ERRORS as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        return failed(video, error)
     return Result(name, "short" if note else "extracted", num_frames, note)
 
 
@@ -212,17 +194,9 @@ def prepare_out(out: Path, settings: Settings) -> None:
     shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)  # what an interrupted run left
 
 
-def read_report(path: Path) -> dict[str, Result]:
-    if not path.exists():
-        return {}
-    with path.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["reason"] is not None]  # a last line may be cut off
-    return {row["path"]: Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]) for row in rows}
-
-
 def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     """video -> result, for those whose frame folder is in place; a note of an earlier run (short) is kept."""
-    earlier = read_report(out / REPORT_FILE)
+    earlier = read_report(out)
     present = {}
     for video in videos:
         name = str(Path(video).with_suffix("").as_posix())
@@ -234,7 +208,7 @@ def already_present(videos: list[str], out: Path) -> dict[str, Result]:
 
 
 def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: int) -> list[Result]:
-    """Extracts what is not there yet, shows progress, and writes the report (as it goes, and sorted at the end)."""
+    """Extracts what is not there yet, shows progress, and writes the report."""
     videos = find_videos(video_root)
     if not videos:
         raise UserError(f"{video_root}: no video file in it or below it")
@@ -244,31 +218,9 @@ def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: in
             raise UserError(f"{video_root / video}: another video differs only in its suffix; rename one")
     prepare_out(out, settings)
     present = already_present(videos, out)
-    results = list(present.values())
     jobs = [(video, (video_root, video, out, settings)) for video in videos if video not in present]
-    with (
-        (out / REPORT_FILE).open("w", newline="") as file,
-        tqdm(total=len(videos), unit="video", disable=None) as progress,
-    ):
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REPORT_COLUMNS)
-        writer.writerows(asdict(result).values() for result in results)
-        file.flush()
-        progress.update(len(results))
-
-        def done(result: Result) -> None:
-            results.append(result)
-            writer.writerow(asdict(result).values())
-            file.flush()
-            progress.update()
-
-        run_jobs(run_job, jobs, num_workers, done)
+    results = run_all(run_job, jobs, num_workers, out, present.values())
     shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
-    results.sort(key=lambda result: result.path)
-    with (out / REPORT_FILE).open("w", newline="") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REPORT_COLUMNS)
-        writer.writerows(asdict(result).values() for result in results)
     return results
 
 
@@ -311,13 +263,7 @@ def extract(args: argparse.Namespace) -> int:
     check_arguments(args)
     settings = Settings(args.fps, args.short_side, args.quality, args.template)
     results = extract_all(args.videos, args.out, settings, args.workers)
-    counts = Counter(result.status for result in results)
-    print(", ".join(f"{counts[status]} {status}" for status in ("extracted", "present", "short", "failed")))
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed[:10]:
-        print(f"failed: {args.videos / result.path}: {result.reason}")
-    print(f"report: {args.out / REPORT_FILE}")
-    return 1 if failed else 0
+    return summarise(results, "extracted", args.videos, args.out)
 
 
 def main(argv: list[str] | None = None) -> int:

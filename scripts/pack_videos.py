@@ -13,7 +13,6 @@ failed or a worker process was killed, 2 for a mistake in the command.
 """
 
 import argparse
-import csv
 import io
 import json
 import os
@@ -26,20 +25,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import av
 from PIL import Image
-from tqdm import tqdm
 
 from datasets.image_decoding import decode_image
 from datasets.packed_clip import PackedClip, write_packed_clip
-from scripts.extract_frames import REPORT_COLUMNS, DamagedVideoError, Decoder, Result, read_report
+from scripts.conversion import FILE_ERRORS, DamagedVideoError, Result, failed, read_report, run_all, summarise
+from scripts.extract_frames import Decoder
 from scripts.media_files import find_frame_folders, find_videos
-from scripts.workers import run_jobs
 from utils.cli import run_story
 from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
+from utils.local_video import open_local
 
-SETTINGS_FILE, REPORT_FILE = "pack_videos.json", "report.csv"
+SETTINGS_FILE = "pack_videos.json"
 
 
 @dataclass(frozen=True)
@@ -110,7 +108,7 @@ def pack(source: Path, first_number: int, num_frames: int, target: Path, setting
         if settings.frames:
             paths = [source / settings.template.format(first_number + i) for i in range(num_frames)]
             return write_stream(temporary, folder_frames(paths, encoder), encoder), ""
-        with av.open(str(source)) as container:
+        with open_local(source) as container:
             decoder = Decoder(container)
             written = write_stream(temporary, video_frames(decoder, encoder), encoder)
             return written, decoder.shortfall()
@@ -134,9 +132,8 @@ def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path
     target = packed_name(name, settings)
     try:
         written, note = pack(root / name, first_number, num_frames, out / target, settings)
-    except (DamagedVideoError, UserError, av.FFmpegError) as error:
-        reason = f"cannot be decoded: {error.strerror}" if isinstance(error, av.FFmpegError) else str(error)
-        return Result(name, "failed", 0, " ".join(reason.split()))
+    except (UserError, *FILE_ERRORS) as error:
+        return failed(name, error)
     return Result(target, "short" if note else "packed", written, note)
 
 
@@ -180,21 +177,13 @@ def prepare_out(out: Path, settings: Settings) -> None:
 
 def already_packed(names: list[str], out: Path) -> list[Result]:
     """Of clips that an earlier run packed; what it noted about them is kept."""
-    earlier = read_report(out / REPORT_FILE)
+    earlier = read_report(out)
     results = []
     for name in names:
         with PackedClip(out / name) as clip:
             note = earlier[name].reason if name in earlier else ""
             results.append(Result(name, "short" if note else "present", clip.num_frames, note))
     return results
-
-
-def write_report(out: Path, results: list[Result]) -> None:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(REPORT_COLUMNS)
-    writer.writerows(asdict(result).values() for result in sorted(results, key=lambda result: result.path))
-    write_text_atomic(out / REPORT_FILE, text.getvalue())
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -238,23 +227,8 @@ def pack_all(args: argparse.Namespace) -> int:
     present = {name for name, *_ in jobs if (args.out / packed_name(name, settings)).is_file()}
     results += already_packed([packed_name(name, settings) for name in present], args.out)
     left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if job[0] not in present]
-    try:
-        with tqdm(total=len(jobs), initial=len(present), unit="video", disable=None) as progress:
-
-            def done(result: Result) -> None:
-                results.append(result)
-                progress.update()
-
-            run_jobs(run_job, left, args.workers, done)
-    finally:
-        write_report(args.out, results)
-    counts = Counter(result.status for result in results)
-    print(", ".join(f"{counts[status]} {status}" for status in ("packed", "present", "short", "failed")))
-    failed = [result for result in results if result.status == "failed"]
-    for result in failed[:10]:
-        print(f"failed: {args.source / result.path}: {result.reason}")
-    print(f"report: {args.out / REPORT_FILE}")
-    return 1 if failed else 0
+    results = run_all(run_job, left, args.workers, args.out, results)
+    return summarise(results, "packed", args.source, args.out)
 
 
 def main(argv: list[str] | None = None) -> int:
