@@ -23,7 +23,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--train_labels", metavar="CSV", help="classes of the training, to warn of those tested too")
     parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a clip (default 1)")
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of a video (default 1)")
-    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
+    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: beside the weights or table)")
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 

@@ -9,13 +9,11 @@ import torch
 import yaml
 
 from datasets.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES
-from modules.build import build_model_and_text, load_clip_model
-from modules.text_classifier import text_weights_hash
+from modules.build import build_model_and_text
 from tests.datasets.helpers import write_frames, write_video
 from tests.stories.world import REPO
 from utils.checkpoint import save_checkpoint
 from utils.config import load_config
-from utils.embed import VideoTable, save_table
 
 SIZE = {"height": 64, "width": 80}
 OWN_CLASSES = ("riding_a_bike", "cooking")
@@ -33,7 +31,7 @@ printf '\\0' >> "$CALLS"
 def make_docs_world(root: Path) -> None:
     """
     exp/demo/world        frames, videos and lists as scripts/make_shapes_world.py lays them out, one clip a class
-    exp/demo/transf,none  a checkpoint each, with random weights; transf/zeroshot/embeddings.npz
+    exp/demo/transf,none  a checkpoint each, with random weights
     my_videos, long.mp4, my_video.mp4, other.yaml, CONFIG, WEIGHTS
     bin/python            NOTE_TAKER
     """
@@ -98,8 +96,3 @@ def _make_runs(root: Path) -> None:
         save_checkpoint(root / "exp/demo" / run / "last_model.pt", state)
     (root / "WEIGHTS").symlink_to("exp/demo/transf/last_model.pt")
     (root / "CONFIG").symlink_to(REPO / "configs/shapes/transf.yaml")
-    paths = [line.split()[0] for line in (root / "exp/demo/world/lists/heldout_frames.txt").read_text().splitlines()]
-    embeddings = torch.randn(len(paths), model.embed_dim).numpy()
-    text_tower = text_weights_hash(load_clip_model(cfg))
-    table = VideoTable(paths, torch.arange(len(paths)).numpy(), embeddings, 1.0, text_tower=text_tower)
-    save_table(root / "exp/demo/transf/zeroshot/embeddings.npz", table, embeddings, [c.name for c in HELD_OUT_CLASSES])
