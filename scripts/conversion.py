@@ -2,8 +2,12 @@
 
 import csv
 import errno
+import fcntl
+import json
+import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TextIO
@@ -12,7 +16,8 @@ import av
 from tqdm import tqdm
 
 from scripts.workers import run_jobs
-from utils.files import atomic_path
+from utils.errors import UserError
+from utils.files import atomic_path, write_text_atomic
 
 REPORT_FILE = "report.csv"
 REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
@@ -47,6 +52,37 @@ def failed(name: str, error: Exception) -> Result:
     else:
         reason = str(error)
     return Result(name, "failed", 0, " ".join(reason.split()))
+
+
+@contextmanager
+def only_run_in(out: Path, settings_file: str, settings: dict) -> Iterator[None]:
+    """Makes OUT ready for a first or a continued run with these settings, the only one in it while the block lasts.
+
+    Raises:
+        UserError: another run is at work in it, it was made with other settings, or it holds something else.
+    """
+    path = out / settings_file
+    if not path.exists():
+        if out.exists() and any(out.iterdir()):
+            raise UserError(f"{out}: is not empty and was not made by this script; give another folder")
+        write_text_atomic(path, json.dumps(settings, indent=2) + "\n")
+    with path.open("r+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process and its workers, however they end
+        except BlockingIOError:
+            raise UserError(f"{out}: another run is at work in it; let it end, or give another folder") from None
+        except OSError as error:  # some network file systems have no locks
+            print(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it", file=sys.stderr)
+        try:
+            before = dict(json.load(file))
+        except (ValueError, TypeError) as error:
+            raise UserError(f"{path}: cannot be read ({error}); give another folder") from error
+        changed = [f"{key} {before.get(key)} -> {value}" for key, value in settings.items() if before.get(key) != value]
+        if changed:
+            raise UserError(
+                f"{out}: was made with other settings ({', '.join(changed)}); give the same or another folder"
+            )
+        yield
 
 
 def run_all(

@@ -8,7 +8,6 @@ any video failed or a worker process was killed, 2 for a mistake in the command.
 """
 
 import argparse
-import json
 import math
 import os
 import re
@@ -23,7 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import av
 
-from scripts.conversion import FILE_ERRORS, DamagedVideoError, Result, failed, read_report, run_all, summarise
+from scripts.conversion import (
+    FILE_ERRORS,
+    DamagedVideoError,
+    Result,
+    failed,
+    only_run_in,
+    read_report,
+    run_all,
+    summarise,
+)
 from scripts.media_files import find_videos
 from utils.cli import run_story
 from utils.errors import UserError
@@ -175,25 +183,6 @@ def run_job(video_root: Path, video: str, out: Path, settings: Settings) -> Resu
     return Result(name, "short" if note else "extracted", num_frames, note)
 
 
-def prepare_out(out: Path, settings: Settings) -> None:
-    """Makes OUT ready for a first or a continued run; UserError if it holds something else."""
-    settings_path = out / SETTINGS_FILE
-    if settings_path.exists():
-        before = json.loads(settings_path.read_text())
-        changed = [
-            f"{key} {before.get(key)} -> {value}" for key, value in asdict(settings).items() if before.get(key) != value
-        ]
-        if changed:
-            raise UserError(
-                f"{out}: was made with other settings ({', '.join(changed)}); give the same or another folder"
-            )
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: is not empty and was not made by this script; give another folder")
-    out.mkdir(parents=True, exist_ok=True)
-    settings_path.write_text(json.dumps(asdict(settings), indent=2) + "\n")
-    shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)  # what an interrupted run left
-
-
 def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     """video -> result, for those whose frame folder is in place; a note of an earlier run (short) is kept."""
     earlier = read_report(out)
@@ -216,11 +205,12 @@ def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: in
     for video in videos:
         if names[str(Path(video).with_suffix(""))] > 1:
             raise UserError(f"{video_root / video}: another video differs only in its suffix; rename one")
-    prepare_out(out, settings)
-    present = already_present(videos, out)
-    jobs = [(video, (video_root, video, out, settings)) for video in videos if video not in present]
-    results = run_all(run_job, jobs, num_workers, out, present.values())
-    shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
+    with only_run_in(out, SETTINGS_FILE, asdict(settings)):
+        shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)  # what an interrupted run left
+        present = already_present(videos, out)
+        jobs = [(video, (video_root, video, out, settings)) for video in videos if video not in present]
+        results = run_all(run_job, jobs, num_workers, out, present.values())
+        shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
     return results
 
 

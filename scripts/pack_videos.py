@@ -14,7 +14,6 @@ failed or a worker process was killed, 2 for a mistake in the command.
 
 import argparse
 import io
-import json
 import os
 import re
 import sys
@@ -29,12 +28,21 @@ from PIL import Image
 
 from datasets.image_decoding import decode_image
 from datasets.packed_clip import PackedClip, write_packed_clip
-from scripts.conversion import FILE_ERRORS, DamagedVideoError, Result, failed, read_report, run_all, summarise
+from scripts.conversion import (
+    FILE_ERRORS,
+    DamagedVideoError,
+    Result,
+    failed,
+    only_run_in,
+    read_report,
+    run_all,
+    summarise,
+)
 from scripts.extract_frames import Decoder
 from scripts.media_files import find_frame_folders, find_videos
 from utils.cli import run_story
 from utils.errors import UserError
-from utils.files import atomic_path, write_text_atomic
+from utils.files import atomic_path, check_writable
 from utils.local_video import open_local
 
 SETTINGS_FILE = "pack_videos.json"
@@ -158,32 +166,18 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]
     return jobs, faults
 
 
-def prepare_out(out: Path, settings: Settings) -> None:
-    """Makes OUT ready for a first or a continued run; UserError if it holds something else."""
-    path, now = out / SETTINGS_FILE, asdict(settings)
-    if path.exists():
-        before = json.loads(path.read_text())
-        changed = [f"{key} {before.get(key)} -> {value}" for key, value in now.items() if before.get(key) != value]
-        if changed:
-            raise UserError(
-                f"{out}: was made with other settings ({', '.join(changed)}); give the same or another folder"
-            )
-    elif out.exists() and any(out.iterdir()):
-        raise UserError(f"{out}: is not empty and was not made by this script; give another folder")
-    write_text_atomic(path, json.dumps(now, indent=2) + "\n")
-    for partial in out.rglob(".*.mkv.*.tmp"):  # what a killed run left
-        partial.unlink()
-
-
-def already_packed(names: list[str], out: Path) -> list[Result]:
-    """Of clips that an earlier run packed; what it noted about them is kept."""
+def already_packed(names: list[str], out: Path) -> dict[str, Result]:
+    """name -> result, of the clips that an earlier run packed and that are whole; what it noted about them is kept."""
     earlier = read_report(out)
-    results = []
+    present = {}
     for name in names:
-        with PackedClip(out / name) as clip:
-            note = earlier[name].reason if name in earlier else ""
-            results.append(Result(name, "short" if note else "present", clip.num_frames, note))
-    return results
+        try:
+            with PackedClip(out / name) as clip:
+                note = earlier[name].reason if name in earlier else ""
+                present[name] = Result(name, "short" if note else "present", clip.num_frames, note)
+        except UserError:  # damaged since: packed again
+            (out / name).unlink()
+    return present
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -217,17 +211,20 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
     if args.out.resolve().is_relative_to(args.source.resolve()):
         raise UserError(f"{args.out}: lies inside the source folder; give one outside it")
+    check_writable(args.out, "OUT", is_folder=True)
 
 
 def pack_all(args: argparse.Namespace) -> int:
     check_arguments(args)
     settings = Settings(args.frames, args.short_side, args.quality, args.template, args.fps)
-    jobs, results = find_jobs(args.source, settings)
-    prepare_out(args.out, settings)
-    present = {name for name, *_ in jobs if (args.out / packed_name(name, settings)).is_file()}
-    results += already_packed([packed_name(name, settings) for name in present], args.out)
-    left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if job[0] not in present]
-    results = run_all(run_job, left, args.workers, args.out, results)
+    jobs, faults = find_jobs(args.source, settings)
+    with only_run_in(args.out, SETTINGS_FILE, asdict(settings)):
+        for partial in args.out.rglob(".*.tmp"):  # what a killed run left
+            partial.unlink()
+        targets = {job[0]: packed_name(job[0], settings) for job in jobs}
+        present = already_packed([name for name in targets.values() if (args.out / name).is_file()], args.out)
+        left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if targets[job[0]] not in present]
+        results = run_all(run_job, left, args.workers, args.out, [*faults, *present.values()])
     return summarise(results, "packed", args.source, args.out)
 
 

@@ -307,6 +307,30 @@ def test_a_full_disk_is_no_fault_of_a_file(tmp_path, monkeypatch, capsys):
     assert read_report(tmp_path / "out") == {}
 
 
+def test_two_runs_on_one_folder(tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "videos/one.mp4")
+    real, codes = extract_frames.run_job, []
+
+    def run_job(*arguments):
+        codes.append(run(tmp_path / "videos", tmp_path / "out"))
+        return real(*arguments)
+
+    monkeypatch.setattr(extract_frames, "run_job", run_job)
+    assert run(tmp_path / "videos", tmp_path / "out") == 0 and codes == [2]
+    assert "another run is at work in it" in capsys.readouterr().err
+    assert [row["status"] for row in read_report(tmp_path / "out").values()] == ["extracted"]
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
+    write_video(tmp_path / "videos/one.mp4")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/extract_frames.json").write_text(content)
+    assert run(tmp_path / "videos", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "extract_frames.json: cannot be read" in error and error.count("\n") == 1
+
+
 @pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason=f"no real clips at {REAL_VIDEOS}")
 def test_real_clips(tmp_path):
     assert run(REAL_VIDEOS, tmp_path / "out", "--short-side", "32") == 1

@@ -2,6 +2,7 @@
 
 import csv
 import errno
+import fcntl
 import os
 import shutil
 import subprocess
@@ -138,6 +139,7 @@ def test_several_workers(tmp_path):
 
 def test_mistakes_in_the_command(tmp_path, capsys):
     write_video(tmp_path / "videos/a.mp4")
+    (tmp_path / "afile").write_text("")
     out = tmp_path / "packed"
     mistakes = {
         "no such folder": (tmp_path / "gone", out),
@@ -147,6 +149,8 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         "--fps 0": (tmp_path / "videos", out, "--fps", "0"),
         "one number": (tmp_path / "videos", out, "--template", "img.jpg"),
         "inside the source": (tmp_path / "videos", tmp_path / "videos/packed"),
+        "is a file; give a folder": (tmp_path / "videos", tmp_path / "afile"),
+        "cannot be written": (tmp_path / "videos", "/proc/packed"),
     }
     for message, arguments in mistakes.items():
         assert run(*arguments) == 2
@@ -225,3 +229,49 @@ def test_a_frame_that_is_a_dangling_link_fails_its_folder(tmp_path):
     report = read_report(tmp_path / "packed")
     assert report["good.mkv"]["status"] == "packed"
     assert "img_00002.jpg: No such file" in report["dangling"]["reason"]
+
+
+def test_two_runs_on_one_folder(tmp_path, monkeypatch, capsys):
+    write_video(tmp_path / "videos/one.mp4")
+    real, codes = pack_videos.run_job, []
+
+    def run_job(*arguments):
+        codes.append(run(tmp_path / "videos", tmp_path / "out"))
+        return real(*arguments)
+
+    monkeypatch.setattr(pack_videos, "run_job", run_job)
+    assert run(tmp_path / "videos", tmp_path / "out") == 0 and codes == [2]
+    assert "another run is at work in it" in capsys.readouterr().err
+    assert [row["status"] for row in read_report(tmp_path / "out").values()] == ["packed"]
+
+
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
+    def flock(*_):
+        raise OSError(errno.EOPNOTSUPP, "Operation not supported")
+
+    monkeypatch.setattr(fcntl, "flock", flock)
+    write_video(tmp_path / "videos/one.mp4")
+    assert run(tmp_path / "videos", tmp_path / "out") == 0
+    assert "cannot be locked (Operation not supported)" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
+    write_video(tmp_path / "videos/one.mp4")
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out/pack_videos.json").write_text(content)
+    assert run(tmp_path / "videos", tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert "pack_videos.json: cannot be read" in error and error.count("\n") == 1
+
+
+def test_a_clip_that_was_damaged_since_is_packed_again(tmp_path):
+    for name in "ab":
+        write_video(tmp_path / f"videos/{name}.mp4")
+    out = tmp_path / "packed"
+    assert run(tmp_path / "videos", out) == 0
+    whole = (out / "a.mkv").read_bytes()
+    (out / "a.mkv").write_bytes(whole[: len(whole) // 2])
+    assert run(tmp_path / "videos", out) == 0
+    assert {path: row["status"] for path, row in read_report(out).items()} == {"a.mkv": "packed", "b.mkv": "present"}
+    assert (out / "a.mkv").read_bytes() == whole
