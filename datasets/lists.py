@@ -203,7 +203,8 @@ def _read_text(path: str | Path) -> str:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        raise UserError(f"{path}: no such file") from None
+        remedy = "; sh scripts/run_demo.sh makes it" if Path(path).parts[:2] == ("exp", "demo") else ""
+        raise UserError(f"{path}: no such file{remedy}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{path}: cannot be read ({reason})") from None

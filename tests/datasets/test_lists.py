@@ -94,8 +94,11 @@ def test_empty_list(tmp_path, content):
             read(written(tmp_path, content), 3)
 
 
-def test_missing_unreadable_and_binary_files(tmp_path):
-    with pytest.raises(UserError, match="nowhere.txt: no such file"):
+def test_missing_unreadable_and_binary_files(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="exp/demo/world/lists/a.csv: no such file; sh scripts/run_demo.sh makes it"):
+        lists.read_labels("exp/demo/world/lists/a.csv")
+    with pytest.raises(UserError, match="nowhere.txt: no such file$"):
         lists.read_frame_list(tmp_path / "nowhere.txt", 3)
     with pytest.raises(UserError, match="cannot be read"):
         lists.read_video_list(tmp_path, 3)
