@@ -55,8 +55,11 @@ class Settings:
     frames: bool  # pack frame folders, not videos
     short_side: int | None  # pixels; None: as it is
     quality: int  # JPEG, 1..95
-    template: str  # file name of a frame, as data.image_tmpl
-    fps: float  # of the player, for frame folders
+    template: str | None  # file name of a frame, as data.image_tmpl; None: videos
+    fps: float | None  # in a player; None: the videos' own
+
+    def saved(self) -> dict:
+        return {key: value for key, value in asdict(self).items() if self.frames or key not in ("template", "fps")}
 
 
 class Encoder:
@@ -137,7 +140,7 @@ def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encod
 
 def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path, settings: Settings) -> Result:
     """One video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or failed."""
-    target = packed_name(name, settings)
+    target = packed_name(root, name, settings)
     try:
         written, note = pack(root / name, first_number, num_frames, out / target, settings)
     except (UserError, *FILE_ERRORS) as error:
@@ -145,8 +148,10 @@ def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path
     return Result(target, "short" if note else "packed", written, note)
 
 
-def packed_name(name: str, settings: Settings) -> str:
-    return f"{name}.mkv" if settings.frames else Path(name).with_suffix(".mkv").as_posix()
+def packed_name(root: Path, name: str, settings: Settings) -> str:
+    if not settings.frames:
+        return Path(name).with_suffix(".mkv").as_posix()
+    return f"{root.resolve().name if name == '.' else name}.mkv"  # the source folder may be a frame folder itself
 
 
 def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]], list[Result]]:
@@ -159,10 +164,11 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]
         jobs, faults = [(name, 0, 0) for name in find_videos(root)], []
     if not jobs and not faults:
         raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
-    names = Counter(packed_name(name, settings) for name, *_ in jobs)
+    names = Counter(packed_name(root, name, settings) for name, *_ in jobs)
     for name, *_ in jobs:
-        if names[packed_name(name, settings)] > 1:
-            raise UserError(f"{root / name}: another video differs only in its suffix; rename one")
+        if names[packed_name(root, name, settings)] > 1:
+            other = "frame folder has the same name" if settings.frames else "video differs only in its suffix"
+            raise UserError(f"{root / name}: another {other}; rename one")
     return jobs, faults
 
 
@@ -189,8 +195,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
     )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
-    parser.add_argument("--template", default="img_{:05d}.jpg", help="name of a frame (default: img_{:05d}.jpg)")
-    parser.add_argument("--fps", type=float, default=25.0, help="with --frames: rate in a player (default: 25)")
+    parser.add_argument("--template", help="with --frames: name of a frame (default: img_{:05d}.jpg)")
+    parser.add_argument("--fps", type=float, help="with --frames: rate in a player (default: 25)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
@@ -203,11 +209,14 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--short-side {args.short_side}: must be at least 1")
     if not 1 <= args.quality <= 95:
         raise UserError(f"--quality {args.quality}: must be in 1..95")
-    if not 0 < args.fps <= 1000:
+    for option, value in (("--template", args.template), ("--fps", args.fps)):
+        if value is not None and not args.frames:
+            raise UserError(f"{option} {value}: is for frame folders; add --frames or leave it out")
+    if args.fps is not None and not 0 < args.fps <= 1000:
         raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
     if args.workers < 1:
         raise UserError(f"--workers {args.workers}: must be at least 1")
-    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
+    if args.template is not None and not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
         raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
     if args.out.resolve().is_relative_to(args.source.resolve()):
         raise UserError(f"{args.out}: lies inside the source folder; give one outside it")
@@ -216,12 +225,13 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def pack_all(args: argparse.Namespace) -> int:
     check_arguments(args)
-    settings = Settings(args.frames, args.short_side, args.quality, args.template, args.fps)
+    of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
+    settings = Settings(args.frames, args.short_side, args.quality, *of_frames)
     jobs, faults = find_jobs(args.source, settings)
-    with only_run_in(args.out, SETTINGS_FILE, asdict(settings)):
+    with only_run_in(args.out, SETTINGS_FILE, settings.saved()):
         for partial in args.out.rglob(".*.tmp"):  # what a killed run left
             partial.unlink()
-        targets = {job[0]: packed_name(job[0], settings) for job in jobs}
+        targets = {job[0]: packed_name(args.source, job[0], settings) for job in jobs}
         present = already_packed([name for name in targets.values() if (args.out / name).is_file()], args.out)
         left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if targets[job[0]] not in present]
         results = run_all(run_job, left, args.workers, args.out, [*faults, *present.values()])

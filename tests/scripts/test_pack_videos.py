@@ -3,6 +3,7 @@
 import csv
 import errno
 import fcntl
+import json
 import os
 import shutil
 import subprocess
@@ -146,8 +147,10 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         "no frame folder": (tmp_path / "videos", out, "--frames"),
         "--quality 0": (tmp_path / "videos", out, "--quality", "0"),
         "--short-side 0": (tmp_path / "videos", out, "--short-side", "0"),
-        "--fps 0": (tmp_path / "videos", out, "--fps", "0"),
-        "one number": (tmp_path / "videos", out, "--template", "img.jpg"),
+        "--fps 0": (tmp_path / "videos", out, "--frames", "--fps", "0"),
+        "one number": (tmp_path / "videos", out, "--frames", "--template", "img.jpg"),
+        "--fps 1.0: is for frame folders": (tmp_path / "videos", out, "--fps", "1"),
+        "--template img_{:05d}.jpg: is for": (tmp_path / "videos", out, "--template", "img_{:05d}.jpg"),
         "inside the source": (tmp_path / "videos", tmp_path / "videos/packed"),
         "is a file; give a folder": (tmp_path / "videos", tmp_path / "afile"),
         "cannot be written": (tmp_path / "videos", "/proc/packed"),
@@ -156,6 +159,7 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         assert run(*arguments) == 2
         assert message in capsys.readouterr().err
     assert run(tmp_path / "videos", out) == 0
+    assert set(json.loads((out / "pack_videos.json").read_text())) == {"frames", "short_side", "quality"}
     assert run(tmp_path / "videos", out, "--quality", "50") == 2
     assert "quality 90 -> 50" in capsys.readouterr().err
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "videos/a.m4v")
@@ -275,3 +279,18 @@ def test_a_clip_that_was_damaged_since_is_packed_again(tmp_path):
     assert run(tmp_path / "videos", out) == 0
     assert {path: row["status"] for path, row in read_report(out).items()} == {"a.mkv": "packed", "b.mkv": "present"}
     assert (out / "a.mkv").read_bytes() == whole
+
+
+def test_a_source_that_is_a_frame_folder_itself(tmp_path, monkeypatch, capsys):
+    folder = tmp_path / "walk"
+    folder.mkdir()
+    Image.new("RGB", (40, 30)).save(folder / "img_00001.jpg")
+    monkeypatch.chdir(folder)
+    for out in (tmp_path / "packed", tmp_path / "again"):
+        assert run("." if out.name == "again" else folder, out, "--frames") == 0
+        assert run(folder, out, "--frames") == 0
+        assert {path: row["status"] for path, row in read_report(out).items()} == {"walk.mkv": "present"}
+        assert len(jpegs_of(out / "walk.mkv")) == 1
+    shutil.copytree(folder, folder / "walk")
+    assert run(folder, tmp_path / "both", "--frames") == 2
+    assert "another frame folder has the same name" in capsys.readouterr().err
