@@ -158,7 +158,7 @@ def build_eval_loader(
     opener = _opener(cfg, data.val_root, data.val_list)
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
-    # As many clips in a batch whatever the clips of a video: so memory stays the same.
+    # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return ClipLoader(dataset, batches, workers=data.workers, stack=False)
 

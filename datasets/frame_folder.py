@@ -1,6 +1,6 @@
 """Frame folders: one JPEG or PNG file a frame, decoded from bytes to uint8 tensors without PIL images."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,10 +32,11 @@ class FrameFolder(FrameSource):
         self._index_bias = index_bias
         self._listed_at = listed_at
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
             path = f"{self._folder}/{self._file_name(index)}"
             decode_image_file(path, self._listed_at, missing=self._missing, room=partial(room, index))
+            yield index
 
     def _frame_name(self, index: int) -> str:
         return f"frame {self._file_name(index)}"

@@ -4,11 +4,12 @@ Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
+from datasets.transforms import resize, resized_size
 from utils.errors import UserError
 
 
@@ -23,10 +24,14 @@ class FrameSource(ABC):
     name: str
     num_frames: int
 
-    def read(self, indices: np.ndarray) -> torch.Tensor:
+    def read(self, indices: np.ndarray, scale_size: int | tuple[int, int] | None = None) -> torch.Tensor:
         """(N,3,H,W) uint8 RGB, channels-last memory: the frames at `indices`, in that order, repeats allowed.
 
         Each distinct frame is decoded once.
+
+        Args:
+            scale_size: as of `transforms.resize`, which each frame goes through as it comes: memory then holds one
+                frame of the stored size, however large it is. None: the stored size.
 
         Raises:
             UserError: for a frame that is missing or cannot be decoded, or whose size differs from the clip's first.
@@ -34,25 +39,36 @@ class FrameSource(ABC):
         wanted, first, order = np.unique(indices, return_index=True, return_inverse=True)
         assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
         place_of = dict(zip(wanted.tolist(), first.tolist()))
-        frames = None
+        stored, frames, one_frame = None, None, None
 
         def room(index: int, height: int, width: int) -> torch.Tensor:
-            nonlocal frames
-            if frames is None:
-                frames = torch.empty((len(indices), height, width, 3), dtype=torch.uint8)
-            if frames.shape[1:3] != (height, width):
-                raise self._differing_size(index, (height, width), frames.shape[1:3])
-            return frames[place_of[index]]
+            nonlocal stored, frames, one_frame
+            if stored is None:
+                stored = (height, width)
+                size = stored if scale_size is None else resized_size(height, width, scale_size)
+                frames = torch.empty((len(indices), *size, 3), dtype=torch.uint8)
+                one_frame = None if size == stored else torch.empty((height, width, 3), dtype=torch.uint8)
+            if stored != (height, width):
+                raise self._differing_size(index, (height, width), stored)
+            return frames[place_of[index]] if one_frame is None else one_frame
 
-        self._decode(wanted, room)
+        missing = set(wanted.tolist())
+        for index in self._decode(wanted, room):
+            missing.discard(index)
+            if one_frame is not None:
+                frames[place_of[index]] = resize(one_frame.permute(2, 0, 1)[None], scale_size)[0].permute(1, 2, 0)
+        assert not missing, f"{self.name}: {missing}"
         for position, place in enumerate(first[order].tolist()):
             if position != place:
                 frames[position] = frames[place]
         return frames.permute(0, 3, 1, 2)
 
     @abstractmethod
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
-        """Decodes the frames at `wanted`, which are distinct and ascending, each into `room(index, H, W)`, (H,W,3)."""
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        """Decodes the frames at `wanted`, which are distinct and ascending, each into `room(index, H, W)`, (H,W,3).
+
+        Yields the index of each when it is there; one that comes again takes the first one's place.
+        """
 
     def _frame_name(self, index: int) -> str:
         """How an error names a frame."""

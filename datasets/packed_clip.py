@@ -10,7 +10,7 @@ A cluster holds blocks, a block one JPEG; a cue has a frame's time, its cluster'
 
 import os
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -91,9 +91,10 @@ class PackedClip(FrameSource):
         if self._offsets[0] < segment_begin or (np.diff(self._offsets) <= _BLOCK.size).any():
             raise UserError(f"{self.name}: its index is damaged; copy it again or pack the video again")
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
             decode_image(self._jpeg(index), f"{self.name}: frame {index}", partial(room, index))
+            yield index
 
     def _jpeg(self, index: int) -> bytes:
         begin, end = self._offsets[index : index + 2].tolist()

@@ -129,29 +129,35 @@ class PyAVVideo(FrameSource):
         self._decoder.flush_buffers()
         return count
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         try:
-            if self._kept is not None:
-                decoded = [self._kept[index] for index in wanted]
-            elif self._times is not None:
-                decoded = self._decode_by_jumps(wanted)
-            else:
-                decoded = None
-            for index, frame in zip(wanted.tolist(), decoded or self._decode_in_sequence(wanted), strict=True):
+            for index, frame in self._frames_at(wanted):
                 rgb = self._to_rgb(frame)
                 room(index, *rgb.shape[:2]).numpy()[:] = rgb
+                yield index
         except av.FFmpegError as error:
             raise self._unreadable(error) from None
 
-    def _decode_by_jumps(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
-        """The frames at `wanted`, by as little decoding as gives them; None if one of them does not come out so."""
-        try:
-            return self._decode_stretches(wanted)
-        except (av.FFmpegError, UserError):  # damage, or the jump's own fault: the decode in sequence tells them apart
-            return None
+    def _frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Index and frame of all at `wanted`; of some a second time, where jumps do not give all."""
+        if self._kept is not None:
+            yield from ((index, self._kept[index]) for index in wanted.tolist())
+            return
+        if self._times is not None:
+            missing = set(wanted.tolist())
+            try:
+                for index, frame in self._decode_by_jumps(wanted):
+                    missing.discard(index)
+                    yield index, frame
+                if not missing:
+                    return
+            except (av.FFmpegError, UserError):
+                pass  # damage, or the jump's own fault: the decode in sequence tells them apart
+        yield from self._decode_in_sequence(wanted)
 
-    def _decode_stretches(self, wanted: np.ndarray) -> list[av.VideoFrame] | None:
-        frames: dict[int, av.VideoFrame] = {}
+    def _decode_by_jumps(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Index and frame, by as little decoding as gives them; some may not come out."""
+        index_at = {self._times[index]: index for index in wanted.tolist()}
         for first_packet, last_packet, times in self._stretches(wanted):
             self._decoder.flush_buffers()
             skips = None
@@ -161,9 +167,7 @@ class PyAVVideo(FrameSource):
                 for frame in self._decoder.decode(packet):
                     self._check(frame)
                     if frame.pts in times:
-                        frames[frame.pts] = frame
-        decoded = [frames.get(self._times[index]) for index in wanted]
-        return None if None in decoded else decoded
+                        yield index_at[frame.pts], frame
 
     def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
         """Parts to decode: positions of the first (a keyframe) and last packet, and times of the wanted frames."""
@@ -179,18 +183,18 @@ class PyAVVideo(FrameSource):
                 stretches.append((keyframe, position, {time}))
         return stretches
 
-    def _decode_in_sequence(self, wanted: np.ndarray) -> list[av.VideoFrame]:
-        """The frames at `wanted`, counted in a decode from the start."""
+    def _decode_in_sequence(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Index and frame of all at `wanted`, counted in a decode from the start."""
         self._decoder.flush_buffers()
         self._decoder.skip_frame = "DEFAULT"
-        targets, frames, missing = wanted.tolist(), [], 0
+        targets, missing = set(wanted.tolist()), 0
         for index, frame in enumerate(self._decode_from_start()):
             if self._times is not None and (index >= self.num_frames or frame.pts != self._times[index]):
                 break
-            if index == targets[len(frames)]:
-                frames.append(frame)
-                if len(frames) == len(targets):
-                    return frames
+            if index in targets:
+                yield index, frame
+                if index == wanted[-1]:
+                    return
             missing = index + 1
         raise UserError(
             f"{self.name}: damaged, {self.num_frames} frames are promised and frame {missing} does not come out of the "

@@ -1,7 +1,7 @@
 """One interface to frame folders and videos: `open_source`. decord and torchcodec are imported only when asked for."""
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
 
@@ -75,13 +75,14 @@ class DecordVideo(FrameSource):
         self._error = decord.DECORDError
         _check_has_frames(self)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         try:
             frames = torch.from_numpy(self._reader.get_batch(wanted.tolist()).asnumpy())
         except (self._error, RuntimeError) as error:
             raise _undecodable(self.name, "decord", error) from None
         for index, frame in zip(wanted.tolist(), frames):
             room(index, *frame.shape[:2]).copy_(frame)
+            yield index
 
     def close(self) -> None:
         self._reader = None
@@ -104,13 +105,14 @@ class TorchCodecVideo(FrameSource):
             raise _undecodable(self.name, "torchcodec", error) from None
         _check_has_frames(self)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         try:
             frames = self._reader.get_frames_at(wanted.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
             raise _undecodable(self.name, "torchcodec", error) from None
         for index, frame in zip(wanted.tolist(), frames):
             room(index, *frame.shape[:2]).copy_(frame)
+            yield index
 
     def close(self) -> None:
         self._reader = None

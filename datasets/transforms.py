@@ -144,8 +144,12 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
 
 def resize(frames: torch.Tensor, scale_size: int | tuple[int, int]) -> torch.Tensor:
     """(...,C,H,W) uint8 to a short side of `scale_size`, or to (H, W): bicubic, antialiased. No copy when it fits."""
-    size = _short_side_to(scale_size, *frames.shape[-2:]) if isinstance(scale_size, int) else scale_size
-    return _resize_to(frames, size, "bicubic")
+    return _resize_to(frames, resized_size(*frames.shape[-2:], scale_size), "bicubic")
+
+
+def resized_size(height: int, width: int, scale_size: int | tuple[int, int]) -> tuple[int, int]:
+    """(H, W) of an image after `resize`."""
+    return _short_side_to(scale_size, height, width) if isinstance(scale_size, int) else scale_size
 
 
 def _short_side_to(short_side: int, height: int, width: int) -> tuple[int, int]:

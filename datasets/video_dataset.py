@@ -14,6 +14,7 @@ from torch.utils.data import Dataset
 from datasets import sampling
 from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
+from datasets.transforms import EvalTransform, TrainTransform
 from utils.errors import UserError
 
 
@@ -72,7 +73,8 @@ class VideoDataset(Dataset):
         entries: of the list.
         open_entry: entry -> opened FrameSource.
         choose_frames: number of frames, generator -> (clips*T,) indices.
-        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label.
+        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its `scale_size` is what comes
+            first, and is done frame by frame as they are read.
         num_clips: clips of an item.
         seed: of the run; an item's stream is seeded by (seed, epoch, index), whichever process draws from it.
         on_error: what becomes of an item whose files are missing or damaged. "raise"; "replace": another entry of its
@@ -88,7 +90,7 @@ class VideoDataset(Dataset):
         entries: Sequence[ListEntry],
         open_entry: Callable[[ListEntry], FrameSource],
         choose_frames: Callable[[int, np.random.Generator], np.ndarray],
-        transform: Callable[[torch.Tensor, int, np.random.Generator], tuple[torch.Tensor, int]],
+        transform: TrainTransform | EvalTransform,
         *,
         num_clips: int = 1,
         seed: int = 0,
@@ -122,7 +124,7 @@ class VideoDataset(Dataset):
 
     def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         with self._open_entry(entry) as source:
-            frames = source.read(self._choose_frames(source.num_frames, rng))
+            frames = source.read(self._choose_frames(source.num_frames, rng), self._transform.scale_size)
         return self._transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
 
     def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, int]:

@@ -248,9 +248,10 @@ class _Images(FrameSource):
         self._paths = list_frames(folder)
         self.num_frames = len(self._paths)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> None:
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
             decode_image_file(self._paths[index], room=lambda height, width, i=index: room(i, height, width))
+            yield index
 
 
 def _folder_frames(folder: Path, fps: float) -> Iterator[_Frame]:

@@ -92,13 +92,15 @@ class StopRequest:
         self._is_asked = self._is_unread = False
         self._num_interrupts = 0
         self._folder = launch_folder()
+        self._pid = os.getpid()
         self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         self._num_interrupts += number == signal.SIGINT
         if number == signal.SIGINT and self._num_interrupts > 1:
             raise KeyboardInterrupt
-        if not self._is_asked and self._folder is None and os.environ.get("LOCAL_RANK", "0") == "0":
+        is_first = os.getpid() == self._pid and os.environ.get("LOCAL_RANK", "0") == "0"  # no loader process
+        if not self._is_asked and self._folder is None and is_first:
             _say_at_once(ASKED)
         self._is_asked = True
 

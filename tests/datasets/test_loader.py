@@ -219,7 +219,7 @@ def test_a_fault_in_a_worker_arrives_as_one_line(tmp_path, workers, train):
 
 def test_our_own_mistake_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
-    monkeypatch.setattr(loader.dataset, "_transform", lambda *_: 1 / 0)
+    monkeypatch.setattr(loader.dataset, "_choose_frames", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="Traceback") as error:
         batches_of(loader)
     traceback.clear_frames(error.tb)  # they hold the workers

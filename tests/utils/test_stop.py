@@ -55,6 +55,16 @@ def test_of_several_processes_the_launcher_or_the_first_says_it(tmp_path, monkey
     assert stop.is_asked() and capfd.readouterr().err == ""
 
 
+def test_a_loader_process_keeps_silent(stop, capfd):
+    child = os.fork()
+    if child == 0:  # as a loader's worker: a copy of the process with its handlers
+        os.kill(os.getpid(), signal.SIGINT)
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0 and capfd.readouterr().err == ""
+    os.kill(os.getpid(), signal.SIGINT)
+    assert capfd.readouterr().err == f"{ASKED}\n"
+
+
 def test_a_closed_stderr_does_not_disturb_the_step(stop):
     kept = os.dup(2)
     try:
