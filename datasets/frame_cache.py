@@ -4,16 +4,20 @@ Legend: N clips, n clips of a part, B batch, T frames, C=3 channels, S input siz
 
 A folder `frames-<key>` holds the embeddings of one list: the key covers the tower's weights, the list, the sampling and
 the transform. Its parts, of PART_CLIPS consecutive clips and one random draw each, are files that are whole or absent
-and the same whoever computes them: an interrupted run goes on with the missing ones, and runs may share a folder. Each
-has a second file: labels, which clips were unreadable and replaced, a checksum. A damaged part is computed again, and
-so is one with replaced clips, in case their files were repaired.
+and the same whoever computes them: an interrupted run goes on with the missing ones, and runs may share a folder. Parts
+are small: that bounds what an interruption loses and how long one process waits for another. Each has a second file:
+labels, which clips were unreadable and replaced, the size and time of the clips' files, a checksum. A damaged part is
+computed again; of a whole one the clips whose file has another size or time now, and those that were replaced, in case
+they can be read by now.
 """
 
 import errno
+import io
 import logging
+import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
@@ -24,14 +28,14 @@ import torch
 from datasets.loader import Batch, ClipLoader
 from datasets.samplers import EvalBatches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
-from utils.distributed import Process, any_process
+from utils.distributed import Process, any_process, gather_to_main, share_from_main
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
-PART_CLIPS = 1024
+PART_CLIPS = 64
 
 # Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share"}
@@ -60,11 +64,14 @@ def cached_loaders(
         UserError: a clip cannot be read (see data.on_error), or logging.cache_dir not be used.
     """
     loaders = []
-    for name, loader, num_draws in (("train", train, cfg.data.cached_draws), ("val", val, 1)):
+    num_train_draws = min(cfg.data.cached_draws, cfg.solver.epochs)  # no epoch reads more
+    sides = (("train", train, cfg.data.train_root, num_train_draws), ("val", val, cfg.data.val_root, 1))
+    for name, loader, root, num_draws in sides:
         data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
         entries = [(entry.path, entry.num_frames, entry.label) for entry in loader.dataset.entries]
-        key = content_hash([tower_key, name, data, cfg.seed, entries])[:32]
-        cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", len(entries), num_draws)
+        key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
+        paths = [os.path.join(root, entry.path) for entry in loader.dataset.entries]  # noqa: PTH118 - many
+        cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", paths, num_draws)
         cache.fill(loader.dataset, encode, cfg.data.batch_size, cfg.data.workers, process, stop_requested, name)
         loader.close()
         loaders.append(CachedLoader(loader.dataset, loader.batches, cache, stack=name == "train"))
@@ -77,11 +84,16 @@ def nothing_to_cut(frames: torch.Tensor) -> torch.Tensor:
 
 
 class FrameCache:
-    """The parts of one list: `num_draws` random draws of each of N clips (one draw for validation)."""
+    """The parts of one list: `num_draws` random draws of each of N clips (one draw for validation).
 
-    def __init__(self, folder: Path, num_clips: int, num_draws: int):
-        self.folder, self.num_clips, self.num_draws = folder, num_clips, num_draws
-        self._open: dict[tuple[int, int], Part] = {}
+    Args:
+        paths: of the clips' videos or frame folders (N,).
+    """
+
+    def __init__(self, folder: Path, paths: Sequence[str], num_draws: int):
+        self.folder, self.num_draws = folder, num_draws
+        self._paths = paths
+        self._open_draw, self._open = 0, {}
 
     def path(self, draw: int, part: int) -> Path:
         return self.folder / f"draw{draw:03d}-part{part:05d}.npy"
@@ -89,24 +101,41 @@ class FrameCache:
     def rows(self, draw: int, indices: np.ndarray) -> "Part":
         """Of clips `indices` (B,) in random draw `draw`."""
         found = [(self._part(draw, index // PART_CLIPS), index % PART_CLIPS) for index in indices.tolist()]
-        return Part(*(np.stack([part[column][row] for part, row in found]) for column in range(3)))
+        return Part(*(np.stack([part[column][row] for part, row in found]) for column in range(len(Part._fields))))
 
     def _part(self, draw: int, part: int) -> "Part":
-        if (draw, part) not in self._open:
-            self._open[draw, part] = _read(self.path(draw, part))
-        return self._open[draw, part]
+        if draw != self._open_draw:  # a process may hold some ten thousand mapped files
+            self._open_draw, self._open = draw, {}
+        if part not in self._open:
+            self._open[part] = _read(self.path(draw, part))
+        return self._open[part]
 
-    def _is_good(self, draw: int, part: int) -> bool:
-        """Whether a part is there, whole, and of clips that could all be read."""
+    def _missing(self, draw: int, part: int, stamps: np.ndarray) -> list[int]:
+        """Positions in a part to compute: all where it is not there or damaged, else changed and unreadable clips."""
         path = self.path(draw, part)
         if not path.exists() and not _facts_path(path).exists():
-            return False
+            return list(range(len(stamps)))
         try:
             found = _read(path, check=True)
         except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             log.warning("WARNING: %s is damaged (%s); it is computed again", path, error)
-            return False
-        return not found.is_faulty.any()
+            return list(range(len(stamps)))
+        return np.flatnonzero(found.is_faulty | (found.stamps != stamps).any(axis=1)).tolist()
+
+    def _work(self, process: Process) -> tuple[list["_Work"], int]:
+        """What this process is to compute, equal shares of all that is missing, and the number of parts there are."""
+        num_parts = -(-len(self._paths) // PART_CLIPS)
+        parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
+        found = []
+        with _usable(self.folder):
+            self.folder.mkdir(parents=True, exist_ok=True)
+            for draw, part in parts[process.rank :: process.world_size]:
+                stamps = np.array([_stamp(p) for p in self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]])
+                if missing := self._missing(draw, part, stamps):
+                    found.append(_Work((draw, part), missing, stamps))
+        found = share_from_main(gather_to_main(found, process), process)
+        work = sorted((one for share in found for one in share), key=lambda one: one.place)
+        return work[process.rank :: process.world_size], len(parts)
 
     def fill(
         self,
@@ -118,55 +147,83 @@ class FrameCache:
         stop_requested: Callable[[], bool],
         name: str,
     ) -> None:
-        """Compute the parts that are missing; returns when all processes have theirs, and so all parts are there."""
-        num_parts = -(-self.num_clips // PART_CLIPS)
-        parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
-        with _usable(self.folder):
-            self.folder.mkdir(parents=True, exist_ok=True)
-            mine = [part for part in parts[process.rank :: process.world_size] if not self._is_good(*part)]
+        """Compute what is missing; returns when all parts are there. The processes meet after every part of theirs."""
+        work, num_parts = self._work(process)
         log.info(
-            "frame embeddings (%s): %d of %d parts to compute here, kept in %s",
-            name,
-            len(mine),
-            len(parts),
-            self.folder,
+            "frame embeddings (%s): %d of %d parts to compute here, kept in %s", name, len(work), num_parts, self.folder
         )
-        batches = _PartBatches(mine, self.num_clips, batch_size)
-        loader = ClipLoader(dataset, batches, workers=min(workers, len(batches)), stack=True)
-        is_stopped, rows, facts, batch_iterator = False, [], [], iter(loader)
-        with progress_bar(len(batches) * process.world_size, "batch", f"embedding {name}", process) as bar:
-            for part, is_last in batches.places():
-                if is_stopped := stop_requested():
-                    break
-                batch = next(batch_iterator)
-                # Validation's are (B,1,T,C,S,S): one view.
-                frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
-                rows.append(encode(frames).numpy())
-                facts.append(torch.stack([batch["label"], batch["is_faulty"].long()]).numpy())
-                bar.update(process.world_size)
-                if is_last:
+        keys = [batch for one in work for batch in one.batches(batch_size)]
+        loader = ClipLoader(dataset, keys, workers=min(workers, len(keys)), stack=True)
+        todo, batches, is_stopped = iter(work), iter(loader), False
+        with progress_bar(len(keys) * process.world_size, "batch", f"embedding {name}", process) as bar:
+            while any_process((one := next(todo, None)) is not None, process):
+                rows, facts = [], []
+                for _ in one.batches(batch_size) if one else ():
+                    if is_stopped := stop_requested():
+                        break
+                    batch = next(batches)
+                    # Validation's are (B,1,T,C,S,S): one view.
+                    frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
+                    rows.append(encode(frames).numpy())
+                    facts.append(torch.stack([batch["label"], batch["is_faulty"].long()]).numpy())
+                    bar.update(process.world_size)
+                if any_process(is_stopped, process):
+                    loader.close()
+                    raise Stopped
+                if one:
                     labels, is_faulty = np.concatenate(facts, axis=1)
-                    self._write(part, Part(np.concatenate(rows), labels, is_faulty.astype(bool)))
-                    rows, facts = [], []
+                    self._put(one, np.concatenate(rows), labels, is_faulty.astype(bool))
         loader.close()
-        if any_process(is_stopped, process):
-            raise Stopped
+
+    def _put(self, work: "_Work", rows: np.ndarray, labels: np.ndarray, is_faulty: np.ndarray) -> None:
+        """Write a part that was computed whole or, among its other clips, in part."""
+        if len(work.missing) == len(work.stamps):
+            self._write(work.place, Part(rows, labels, is_faulty, work.stamps))
+            return
+        old = _read(self.path(*work.place))
+        if (is_faulty & old.is_faulty[work.missing]).all() and (old.stamps == work.stamps).all():
+            return  # still unreadable, all of them
+        new = Part(*(column.copy() for column in old[:3]), work.stamps)
+        new.rows[work.missing], new.labels[work.missing], new.is_faulty[work.missing] = rows, labels, is_faulty
+        self._write(work.place, new)
 
     def _write(self, place: tuple[int, int], part: "Part") -> None:
         path = self.path(*place)
+        facts = part._asdict()
+        rows = np.ascontiguousarray(facts.pop("rows"))
         with _usable(self.folder):
-            with atomic_path(path) as temporary, temporary.open("wb") as file:
-                np.save(file, part.rows)
+            with atomic_path(path) as temporary:
+                # np.save to a file would tell a full disk by an error without a number.
+                buffer = io.BytesIO()
+                np.save(buffer, rows)
+                temporary.write_bytes(buffer.getbuffer())
             with atomic_path(_facts_path(path)) as temporary, temporary.open("wb") as file:
-                np.savez(file, labels=part.labels, is_faulty=part.is_faulty, checksum=_checksum(part.rows))
+                np.savez(file, **facts, checksum=_checksum(rows))
 
 
 class Part(NamedTuple):
-    """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,); `is_faulty` bool (n,): of another clip."""
+    """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,); `is_faulty` bool (n,): of another clip.
+
+    `stamps` int64 (n,2): see `_stamp`.
+    """
 
     rows: np.ndarray
     labels: np.ndarray
     is_faulty: np.ndarray
+    stamps: np.ndarray
+
+
+class _Work(NamedTuple):
+    """Of the part `place`, (draw, part), the positions `missing`, and `stamps` of all its clips."""
+
+    place: tuple[int, int]
+    missing: list[int]
+    stamps: np.ndarray
+
+    def batches(self, batch_size: int) -> list[list[SampleKey]]:
+        draw, part = self.place
+        keys = [SampleKey(draw, part * PART_CLIPS + position) for position in self.missing]
+        return [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
 
 
 @contextmanager
@@ -186,8 +243,17 @@ def _facts_path(path: Path) -> Path:
     return path.with_suffix(".npz")
 
 
+def _stamp(path: str) -> tuple[int, int]:
+    """Size in bytes and time of change in ns of a video or frame folder; -1 where there is none."""
+    try:
+        status = os.stat(path)  # noqa: PTH116 - many
+    except OSError:
+        return -1, -1
+    return status.st_size, status.st_mtime_ns
+
+
 def _checksum(rows: np.ndarray) -> int:
-    return zlib.crc32(np.ascontiguousarray(rows).view(np.uint8).reshape(-1))
+    return zlib.crc32(rows.view(np.uint8).reshape(-1))
 
 
 def _read(path: Path, check: bool = False) -> Part:
@@ -196,35 +262,15 @@ def _read(path: Path, check: bool = False) -> Part:
     Raises:
         OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: it is missing or damaged.
     """
-    rows = np.load(path, mmap_mode="r", allow_pickle=False)
+    header = np.load(path, mmap_mode="r", allow_pickle=False)
+    # NumPy's map would hold a file descriptor, and there are more parts than those.
+    mapped = torch.from_file(str(path), shared=False, size=header.offset + header.nbytes, dtype=torch.uint8).numpy()
+    rows = mapped[header.offset :].view(header.dtype).reshape(header.shape)
     with np.load(_facts_path(path), allow_pickle=False) as facts:
-        part = Part(rows, facts["labels"], facts["is_faulty"])
+        part = Part(rows, facts["labels"], facts["is_faulty"], facts["stamps"])
         if check and _checksum(rows) != int(facts["checksum"]):
             raise ValueError("its checksum differs")
     return part
-
-
-class _PartBatches:
-    """Batch sampler of whole parts, (draw, part) each: no batch holds clips of two parts."""
-
-    def __init__(self, parts: list[tuple[int, int]], num_clips: int, batch_size: int):
-        self._batches = []
-        for draw, part in parts:
-            end = min((part + 1) * PART_CLIPS, num_clips)
-            for first in range(part * PART_CLIPS, end, batch_size):
-                last = min(first + batch_size, end)
-                keys = [SampleKey(draw, index) for index in range(first, last)]
-                self._batches.append(((draw, part), last == end, keys))
-
-    def __len__(self) -> int:
-        return len(self._batches)
-
-    def __iter__(self) -> Iterator[list[SampleKey]]:
-        return (keys for _, _, keys in self._batches)
-
-    def places(self) -> list[tuple[tuple[int, int], bool]]:
-        """Of each batch: its part, and whether it is the part's last."""
-        return [(part, is_last) for part, is_last, _ in self._batches]
 
 
 class CachedLoader:

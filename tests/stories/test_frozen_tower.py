@@ -5,7 +5,9 @@ import os
 import re
 import shutil
 import signal
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
@@ -111,6 +113,34 @@ def test_two_processes_fill_one_cache(world, tmp_path):
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
 
 
+def test_the_processes_meet_after_every_part(world, tmp_path, monkeypatch):
+    """One without a part waits for another's: no longer than solver.process_timeout_minutes, so parts are small."""
+    assert frame_cache.PART_CLIPS <= 64
+    monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
+    num_written, any_process = [], frame_cache.any_process
+
+    def meet(flag, process):
+        num_written.append(len(parts(tmp_path / "cache")) // 2)
+        return any_process(flag, process)
+
+    monkeypatch.setattr(frame_cache, "any_process", meet)
+    assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1") == 0
+    assert set(num_written) == set(range(4 + 3 + 1))  # 15 clips of training, 9 of validation
+
+
+def test_no_draw_that_no_epoch_reads(world, tmp_path):
+    assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=5", "solver.epochs=1") == 0
+    assert {path.name for path in parts(tmp_path / "cache")} == {"draw000-part00000.npy", "draw000-part00000.npz"}
+
+
+def test_mapped_parts_hold_no_open_files(world, tmp_path):
+    assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1") == 0
+    path = next(p for p in parts(tmp_path / "cache") if p.suffix == ".npy")
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    held = [frame_cache._read(path) for _ in range(20)]
+    assert len(held) == 20 and len(list(Path("/proc/self/fd").iterdir())) == before
+
+
 @pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "facts missing", "facts torn"])
 def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
     arguments = (tmp_path / "cache", "data.cached_draws=1", "solver.epochs=1")
@@ -130,7 +160,7 @@ def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
     assert path.read_bytes() == whole and losses(tmp_path / "two") == losses(tmp_path / "one")
 
 
-def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path):
+def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path, monkeypatch):
     frames = tmp_path / "frames"
     shutil.copytree(world.root / "frames", frames)
     bad = frames / "train_0_0" / "img_00001.jpg"
@@ -140,12 +170,61 @@ def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path):
     skip = (*common, "data.cached_draws=1")
     assert train(world, tmp_path / "strict", tmp_path / "cache", *skip, "data.max_skipped_share=0.01") == 2
     assert train(world, tmp_path / "cached", tmp_path / "cache", *skip, "data.max_skipped_share=0.5") == 0
+    tried, put, before = [], frame_cache.FrameCache._put, parts(tmp_path / "cache")
+    monkeypatch.setattr(
+        frame_cache.FrameCache, "_put", lambda self, work, *found: (tried.append(work.missing), put(self, work, *found))
+    )
+    assert train(world, tmp_path / "again", tmp_path / "cache", *skip, "data.max_skipped_share=0.5") == 0
+    assert tried == [[0]] and parts(tmp_path / "cache") == before  # the one clip, still unreadable
     skipped = [r["skipped_clips"] for r in records(tmp_path / "cached") if r["kind"] == "train"]
     assert sum(skipped) == 2  # once an epoch
     bad.write_bytes(whole)
     assert train(world, tmp_path / "repaired", tmp_path / "cache", *skip) == 0
     assert train(world, tmp_path / "fresh", tmp_path / "other", *skip) == 0
     assert losses(tmp_path / "repaired") == losses(tmp_path / "fresh") != losses(tmp_path / "cached")
+
+
+def test_changed_clips_are_computed_again(world, tmp_path, monkeypatch):
+    videos = tmp_path / "videos"
+    shutil.copytree(world.root / "videos", videos)
+    arguments = (
+        "data.modality=video", f"data.train_root={videos}", f"data.train_list={world.root}/train_videos.txt",
+        f"data.val_root={videos}", f"data.val_list={world.root}/val_videos.txt", "data.cached_draws=1",
+    )  # fmt: skip
+    assert train(world, tmp_path / "one", tmp_path / "cache", *arguments) == 0
+    shutil.copy(videos / "train_1_4.mp4", videos / "train_0_2.mp4")
+    tried, put = [], frame_cache.FrameCache._put
+    monkeypatch.setattr(
+        frame_cache.FrameCache, "_put", lambda self, work, *found: (tried.append(work.missing), put(self, work, *found))
+    )
+    assert train(world, tmp_path / "two", tmp_path / "cache", *arguments) == 0
+    assert tried == [[2]]
+    assert train(world, tmp_path / "three", tmp_path / "cache", *arguments) == 0
+    assert tried == [[2]]
+    assert train(world, tmp_path / "fresh", tmp_path / "other", *arguments) == 0
+    assert losses(tmp_path / "two") != losses(tmp_path / "one")
+    for name in ("two", "three"):
+        torch.testing.assert_close(losses(tmp_path / name), losses(tmp_path / "fresh"), rtol=1e-5, atol=1e-6)
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root to be mounted")
+def test_a_full_disk_is_told_as_one(tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    mounted = command("mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", disk)  # takes the first half of a part
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting is not permitted here: {mounted.stderr.strip()}")
+    try:
+        cache = frame_cache.FrameCache(disk / "frames-0", ["clip"] * 16, 1)
+        cache.folder.mkdir()
+        zeros = np.zeros(16, dtype=np.int64)
+        part = frame_cache.Part(np.ones((16, 8, 32), dtype=np.float32), zeros, zeros > 0, np.zeros((16, 2), np.int64))
+        with pytest.raises(OSError) as error:
+            cache._write((0, 0), part)
+        assert error.value.errno == errno.ENOSPC
+        assert not any(cache.folder.iterdir())
+    finally:
+        command("umount", disk)
 
 
 def test_a_tower_that_trains_is_refused(world, tmp_path, capsys):
