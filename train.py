@@ -1,6 +1,7 @@
 """Trains a video model: the story of a run, from a config to its scores."""
 
 import sys
+from pathlib import Path
 
 from utils.cli import config_parser, run_story
 from utils.config import dump_config, load_config
@@ -135,11 +136,14 @@ def main(args) -> int:
 
 def fit(cfg, trainer, progress, loader, process, metrics, is_save_due, save, check_scores) -> bool:
     """All epochs from `progress` on; False where some process was asked to stop before the end. All is saved."""
+    from datasets.packed_clip import is_packed_clip
     from utils.meter import TrainingMeter
 
+    dataset = loader.dataset
+    is_packed = is_packed_clip(Path(cfg.data.train_root, dataset.entries[0].path))
     while progress.epoch < cfg.solver.epochs:
         loader.start_epoch(progress.epoch, progress.consumed_clips)
-        meter = TrainingMeter(cfg, process, metrics, len(loader), len(loader.dataset), progress.epoch)
+        meter = TrainingMeter(cfg, process, metrics, len(loader), len(dataset), progress.epoch, is_packed)
         for record in trainer.run_epoch(loader, progress, settle_after=is_save_due):
             meter.show(record)
             if record.step == progress.step and is_save_due(progress.step):

@@ -12,7 +12,7 @@ from utils.metrics import Scores
 from utils.runlog import MetricsWriter, progress_bar
 
 WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which the run says what to change
-WARM_UP_STEPS = 2  # start-up of loader processes and kernels: not counted in that share
+WARM_UP_STEPS = 2  # of a process: start-up of loader processes and kernels, not counted in that share
 log = logging.getLogger(__name__)
 
 
@@ -22,11 +22,23 @@ class TrainingMeter:
     Args:
         num_batches: batches of this process in the rest of the epoch.
         num_clips: of a whole epoch.
+        is_packed: the clips are packed files already.
     """
 
     _has_advised = _has_told_first = False  # once a process each
+    _num_warm_up = 0
 
-    def __init__(self, cfg, process: Process, metrics: MetricsWriter, num_batches: int, num_clips: int, epoch: int):
+    def __init__(
+        self,
+        cfg,
+        process: Process,
+        metrics: MetricsWriter,
+        num_batches: int,
+        num_clips: int,
+        epoch: int,
+        is_packed: bool = False,
+    ):
+        self._is_packed = is_packed
         self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch
         self._num_steps = math.ceil(num_batches / cfg.solver.grad_accumulation_steps)
         epoch_batches = math.ceil(num_clips / (cfg.data.batch_size * process.world_size))
@@ -42,7 +54,9 @@ class TrainingMeter:
         self._seen += 1
         self.is_stopped = record.stop
         self._num_skipped += record.num_skipped
-        if self._seen > WARM_UP_STEPS:
+        if TrainingMeter._num_warm_up < WARM_UP_STEPS:
+            TrainingMeter._num_warm_up += 1
+        else:
             self._seconds += record.seconds
             self._wait += record.wait_seconds
         rate = record.num_clips / record.seconds
@@ -105,10 +119,15 @@ class TrainingMeter:
 
     def _advice(self) -> str:
         data = self._cfg.data
+        if data.cached_draws:
+            return "put logging.cache_dir, which holds the frame embeddings, on a faster disk of this machine"
         remedies = [f"raise data.workers (now {data.workers} a process) up to the cores of the machine"]
         if data.modality == "video":
-            remedies.append("pack the videos (scripts/pack_videos.py), which makes them many times cheaper to sample")
-            if data.decoder != "pyav":
+            if not self._is_packed:
+                remedies.append(
+                    "pack the videos (scripts/pack_videos.py), which makes them many times cheaper to sample"
+                )
+            if not self._is_packed and data.decoder != "pyav":
                 remedies.append("set data.decoder=pyav, the fastest of the readers")
         else:
             remedies.append(

@@ -370,6 +370,12 @@ ADVICE = (
         "epochs",
         ("train",),
     ),
+    Rule(
+        ("network.patch_dropout", "network.fix_video"),
+        lambda c: not c.solver.evaluate and c.network.patch_dropout > 0 and c.network.fix_video,
+        "a frozen image tower sees all patches, so patch_dropout has no effect; set it to 0",
+        ("train",),
+    ),
 )
 
 

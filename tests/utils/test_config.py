@@ -186,6 +186,15 @@ def test_a_warm_up_as_long_as_the_training_is_a_warning(tmp_path):
     assert load_config(path, ["solver.epochs=5"], "test").warnings == []
 
 
+def test_patch_dropout_of_a_frozen_tower_is_a_warning(tmp_path):
+    path = write(tmp_path, MINIMAL)
+    dropout, frozen = "network.patch_dropout=0.5", "network.fix_video=true"
+    (line,) = load_config(path, [dropout, frozen]).warnings
+    assert line.startswith("command line: network.patch_dropout and network.fix_video: a frozen image tower sees all")
+    assert load_config(path, [dropout]).warnings == load_config(path, [frozen]).warnings == []
+    assert load_config(path, [dropout, frozen], "test").warnings == []
+
+
 def test_files_that_are_no_config(tmp_path):
     with pytest.raises(UserError, match="no such config file"):
         load_config(tmp_path / "absent.yaml")

@@ -13,30 +13,49 @@ from utils.schema import Config
 
 
 @pytest.mark.parametrize(
-    ("share", "data", "parts"),
+    ("share", "data", "parts"),  # parts that begin with "not " are absent
     [
         (0.05, {}, ()),
+        (0.30, {"cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not short side")),
+        (0.30, {"modality": "video", "cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not pack")),
         (0.30, {}, ("30% of the time", "raise data.workers (now 4", "short side")),
         (0.30, {"modality": "video", "workers": 2}, ("now 2", "scripts/pack_videos.py")),
         (0.30, {"modality": "video", "decoder": "decord"}, ("scripts/pack_videos.py", "data.decoder=pyav")),
     ],
 )
 def test_advice_comes_once_and_past_a_tenth(tmp_path, monkeypatch, caplog, share, data, parts):
+    advice = show_epochs(tmp_path, monkeypatch, caplog, data, share)
+    assert len(advice) == bool(parts)
+    assert all((part[4:] not in advice[0]) if part.startswith("not ") else part in advice[0] for part in parts)
+
+
+def test_packed_clips_are_not_to_be_packed(tmp_path, monkeypatch, caplog):
+    data = {"modality": "video", "decoder": "decord"}
+    (advice,) = show_epochs(tmp_path, monkeypatch, caplog, data, 0.30, is_packed=True)
+    assert "raise data.workers" in advice and "pack" not in advice and "decoder" not in advice
+
+
+def test_epochs_of_two_steps_advise_too(tmp_path, monkeypatch, caplog):
+    (advice,) = show_epochs(tmp_path, monkeypatch, caplog, {}, 0.30, num_steps=2)
+    assert "30% of the time" in advice
+
+
+def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **options) -> list[str]:
+    """The advice of two epochs of a process that has shown none before."""
     monkeypatch.setattr(TrainingMeter, "_has_advised", False)
+    monkeypatch.setattr(TrainingMeter, "_num_warm_up", 0)
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"data": data, "logging": {"tensorboard": False}})
     process = Process(0, 1, 0, torch.device("cpu"))
     metrics = MetricsWriter(tmp_path, process, cfg, 0)
     for epoch in range(2):
-        meter = TrainingMeter(cfg, process, metrics, 12, 96, epoch)
-        for step in range(12):
-            wait = 5.0 if step < 2 else share  # starting up does not count
+        meter = TrainingMeter(cfg, process, metrics, num_steps, 8 * num_steps, epoch, **options)
+        for step in range(num_steps):
+            wait = 5.0 if step < 2 and epoch == 0 else share  # starting up does not count
             meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, max(1.0, wait), wait))
         meter.close()
     metrics.close()
-    advice = [r.getMessage() for r in caplog.records if "waiting for data" in r.getMessage()]
-    assert len(advice) == bool(parts)
-    assert all(part in advice[0] for part in parts)
+    return [r.getMessage() for r in caplog.records if "waiting for data" in r.getMessage()]
 
 
 def test_records_wait_for_room_on_a_full_disk(tmp_path, monkeypatch, caplog):
