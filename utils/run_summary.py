@@ -1,6 +1,5 @@
 """The end of a run in a few lines: a pure function of its metrics records."""
 
-from statistics import median
 from typing import Any
 
 from utils.results import format_table
@@ -25,6 +24,7 @@ def describe_run(records: list[dict[str, Any]]) -> str:
         of_epoch = [r for r in steps if r["epoch"] == epoch - 1]
         until = sum(r["seconds"] for r in steps if r["epoch"] < epoch)
         seconds = sum(r["seconds"] for r in of_epoch)
+        clips = sum(r["clips_per_second"] * r["seconds"] for r in of_epoch)
         wait = sum(r["wait_share"] * r["seconds"] for r in of_epoch)
         rows.append(
             (
@@ -33,7 +33,7 @@ def describe_run(records: list[dict[str, Any]]) -> str:
                 f"{scores['top1']:.2f}",
                 f"{scores['top5']:.2f}",
                 f"{scores['mean_class']:.2f}",
-                f"{median(r['clips_per_second'] for r in of_epoch):.1f}" if of_epoch else "-",
+                f"{clips / seconds:.1f}" if of_epoch else "-",
                 f"{100 * wait / seconds:.0f}%" if of_epoch else "-",
                 f"{until / 60:.1f} min",
                 "best" if epoch == best else "",

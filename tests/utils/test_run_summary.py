@@ -28,3 +28,11 @@ def test_a_run_that_an_earlier_version_began():
 
 def test_nothing_validated():
     assert describe_run([step(0)]) == "no validation yet"
+
+
+def test_rate_and_waiting_are_of_the_same_time():
+    """A fast step beside one that waited for data: the epoch's clips over its time, not the middle step's rate."""
+    fast = {"seconds": 1.0, "clips_per_second": 100.0, "wait_share": 0.0}
+    slow = {"seconds": 9.0, "clips_per_second": 100.0 / 9, "wait_share": 0.9}
+    row = describe_run([step(0, **fast), step(0, **fast), step(0, **slow), val(1, 50.0)]).splitlines()[2]
+    assert " 27.3 " in row and " 74% " in row
