@@ -3,6 +3,7 @@
 import errno
 import math
 import os
+import shutil
 import signal
 
 import pytest
@@ -10,12 +11,14 @@ import torch
 import yaml
 
 import modules.build
+from datasets.packed_clip import write_packed_clip
 from modules.training import Trainer
 from tests.stories.world import NUM_TRAIN, NUM_VAL, call, losses, records
 from utils import keeper
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.hashing import content_hash
+from utils.meter import TrainingMeter
 from utils.stop import ASKED, EXIT_REQUEUE
 
 NUM_CLIPS = 3 * NUM_TRAIN
@@ -252,3 +255,20 @@ def test_config_warnings_are_shown(world, tmp_path, capsys):
     path.write_text(yaml.safe_dump(config))
     assert call("train", "--config", path, "--check") == 0
     assert "network.type has no effect" in capsys.readouterr().out
+
+
+def test_the_advice_on_slow_data_knows_packed_clips(world, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr("utils.meter.WAIT_ADVICE_SHARE", -1)
+    videos = tmp_path / "videos"
+    shutil.copytree(world.root / "videos", videos)
+    root = f"data.train_root={videos}"
+    advice = []
+    for name in ("plain", "packed"):
+        monkeypatch.setattr(TrainingMeter, "_has_advised", False)
+        monkeypatch.setattr(TrainingMeter, "_num_warm_up", 0)
+        assert call("train", "--config", world.video_config, f"logging.run_dir={tmp_path / name}", root) == 0
+        advice += [line for line in capsys.readouterr().out.splitlines() if "waiting for data: " in line]
+        jpegs = sorted((world.root / "frames" / "train_0_0").iterdir())
+        frames = [(path.read_bytes(), 40 * number) for number, path in enumerate(jpegs)]
+        write_packed_clip(videos / "train_0_0.mp4", frames, 48, 36)
+    assert ["pack the videos" in line for line in advice] == [True, False]
