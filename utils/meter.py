@@ -47,11 +47,13 @@ class TrainingMeter:
         self._seen = self._num_skipped = 0
         self.is_stopped = False  # some process was asked to stop
         self._seconds = self._wait = 0.0
+        self._since_line: list = []  # records
         self._started = time.perf_counter()
 
     def show(self, record) -> None:
         """Take in a `modules.training.StepRecord`."""
         self._seen += 1
+        self._since_line.append(record)
         self.is_stopped = record.stop
         self._num_skipped += record.num_skipped
         if TrainingMeter._num_warm_up < WARM_UP_STEPS:
@@ -79,7 +81,7 @@ class TrainingMeter:
             TrainingMeter._has_told_first = True
             log.info("solver.compile: the first step took %.0f s, compilation and all", record.seconds)
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
-            self._print_line(record, rate, wait_share)
+            self._print_line(record)
 
     def show_validation(self, num_epochs: int, step: int, scores: Scores) -> None:
         """Take in the scores after `num_epochs` epochs."""
@@ -96,7 +98,12 @@ class TrainingMeter:
             TrainingMeter._has_advised = True
             log.info("%.0f%% of the time went into waiting for data: %s", 100 * share, self._advice())
 
-    def _print_line(self, record, rate: float, wait_share: float) -> None:
+    def _print_line(self, record) -> None:
+        """The last step's loss and rates; clips/s and the share of waiting of all steps since the line before."""
+        seconds = sum(r.seconds for r in self._since_line)
+        rate = sum(r.num_clips for r in self._since_line) / seconds
+        wait_share = sum(r.wait_seconds for r in self._since_line) / seconds
+        self._since_line.clear()
         elapsed = time.perf_counter() - self._started
         step_seconds = elapsed / self._seen
         left_in_epoch = step_seconds * (self._num_steps - self._seen)

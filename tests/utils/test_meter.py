@@ -84,3 +84,15 @@ def test_records_wait_for_room_on_a_full_disk(tmp_path, monkeypatch, caplog):
     metrics.write("train", 3, loss=0.5)
     metrics.close()
     assert [r["step"] for r in metrics.records()] == [1, 2, 3]
+
+
+def test_a_line_tells_the_speed_of_all_steps_since_the_one_before(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    cfg = Config.model_validate({"logging": {"tensorboard": False, "print_freq": 2}})
+    process = Process(0, 1, 0, torch.device("cpu"))
+    meter = TrainingMeter(cfg, process, MetricsWriter(tmp_path, process, cfg, 0), 4, 32, 0)
+    for step, (seconds, wait) in enumerate([(1.0, 0.0), (1.0, 0.0), (3.0, 2.0), (1.0, 0.0)]):
+        meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, seconds, wait))
+    meter.close()
+    first, second = (m for m in caplog.messages if "clips/s" in m)
+    assert "8.0 clips/s  data 0%" in first and "4.0 clips/s  data 50%" in second
