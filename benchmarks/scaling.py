@@ -41,6 +41,11 @@ class Recipe(NamedTuple):
     flops: float
     parameters: int
 
+    @property
+    def frame_area(self) -> float:
+        """Pixels of a stored frame as a multiple of the measured ones: the short side is 256, or 336 for 336."""
+        return (max(self.size, 256) / 256) ** 2
+
 
 def cost_of(name: str) -> Recipe:
     cfg, _ = load_config(REPO / f"configs/kinetics400/{name}.yaml", ["network.weights=none"], "predict")
@@ -61,7 +66,7 @@ def print_recipes(recipes: list[Recipe]) -> None:
             r.size,
             f"{r.parameters / 1e6:.0f}",
             f"{r.flops / 1e12:.2f}",
-            f"{r.num_frames * FRAME_BYTES / 1e3:.0f}",
+            f"{r.num_frames * r.frame_area * FRAME_BYTES / 1e3:.0f}",
             f"{r.num_frames * 3 * r.size**2 / 1e6:.1f}",
         ]
         for r in recipes
@@ -74,7 +79,7 @@ def print_needs(recipes: list[Recipe], flops: float) -> None:
     rows = []
     for r in recipes:
         rate = NUM_GPUS * flops / r.flops
-        shares = r.num_frames / 8  # frames of a clip as a multiple of the measured 8
+        shares = r.num_frames / 8 * r.frame_area  # pixels of a clip as a multiple of those of the measured 8 frames
         cores = [rate * seconds for seconds in (shares * JPEG_SECONDS, shares * PACKED_SECONDS, VIDEO_SECONDS)]
         rows.append(
             [
@@ -82,7 +87,7 @@ def print_needs(recipes: list[Recipe], flops: float) -> None:
                 f"{rate / NUM_GPUS:.0f}",
                 *[f"{c:.0f}" if c >= 1 else f"{c:.1f}" for c in cores],
                 f"{rate * r.num_frames:.0f}",
-                f"{rate * r.num_frames * FRAME_BYTES / 1e6:.0f}",
+                f"{rate * r.num_frames * r.frame_area * FRAME_BYTES / 1e6:.0f}",
                 f"{rate * VIDEO_BYTES / 1e6:.0f}",
                 f"{NUM_CLIPS * NUM_EPOCHS / rate / 3600:.1f}",
             ]
