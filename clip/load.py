@@ -158,6 +158,7 @@ def _looks_like_path(text: str) -> bool:
 
 
 def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # many lines about one missing network
     try:
         path = open_clip.download_pretrained(config)
     except Exception as error:  # whatever went wrong on the way, the remedy is the same
