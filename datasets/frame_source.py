@@ -47,16 +47,17 @@ class FrameSource(ABC):
                 stored = (height, width)
                 size = stored if scale_size is None else resized_size(height, width, scale_size)
                 frames = torch.empty((len(indices), *size, 3), dtype=torch.uint8)
-                one_frame = None if size == stored else torch.empty((height, width, 3), dtype=torch.uint8)
+                one_frame = None if size == stored else torch.empty((1, height, width, 3), dtype=torch.uint8)
             if stored != (height, width):
                 raise self._differing_size(index, (height, width), stored)
-            return frames[place_of[index]] if one_frame is None else one_frame
+            return frames[place_of[index]] if one_frame is None else one_frame[0]
 
         missing = set(wanted.tolist())
         for index in self._decode(wanted, room):
             missing.discard(index)
             if one_frame is not None:
-                frames[place_of[index]] = resize(one_frame.permute(2, 0, 1)[None], scale_size)[0].permute(1, 2, 0)
+                resized = resize(one_frame.permute(0, 3, 1, 2), scale_size)
+                frames[place_of[index]] = resized[0].permute(1, 2, 0)
         assert not missing, f"{self.name}: {missing}"
         for position, place in enumerate(first[order].tolist()):
             if position != place:
