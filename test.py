@@ -2,7 +2,7 @@
 
 import sys
 
-from utils.cli import config_parser, run_story
+from utils.cli import config_parser, folder_beside, run_story
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -50,9 +50,7 @@ def main(args) -> None:
     log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
-    weights = Path(args.weights)
-    of_weights = "" if weights.stem == "last_model" else f"_{weights.stem}"  # a run has several checkpoints
-    out = Path(args.out or weights.parent / f"test_{Path(args.config).stem}_{views}{of_weights}")
+    out = Path(args.out or folder_beside(args.weights, f"test_{Path(args.config).stem}_{views}"))
 
     check_writable(out, "--out", is_folder=True)
 

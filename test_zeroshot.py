@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import add_output_options, run_story
+from utils.cli import add_output_options, folder_beside, run_story
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -73,11 +73,10 @@ def main(args) -> int:
 
     process = distributed.start()
     log = open_log(process, [w for _, warnings in loaded for w in warnings], quiet=args.quiet, plain=args.plain)
-    source = Path(args.weights or args.reuse[0])
-    of_weights = f"_{source.stem}" if args.weights and source.stem != "last_model" else ""  # a run has several
     of_prompts = "".join(f"_{Path(p).stem}" for p in sorted({c.network.prompt_set or "" for c, _ in loaded} - {""}))
     of_configs = "+".join(Path(path).stem for path in args.config)
-    out = Path(args.out or source.parent / f"zeroshot_{of_configs}{of_prompts}{of_weights}")
+    name = f"zeroshot_{of_configs}{of_prompts}"
+    out = Path(args.out or (folder_beside(args.weights, name) if args.weights else Path(args.reuse[0]).parent / name))
     check_writable(out, "--out", is_folder=True)
     summaries = {}
     for number, (config_path, (cfg, _)) in enumerate(zip(args.config, loaded)):

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 
+from clip import first_line
 from modules.text_classifier import BATCH_SIZE, merge_prompts
 from utils.errors import UserError
 from utils.hashing import content_hash
@@ -70,10 +71,9 @@ class LanguageModel:
             self._model = model.get_encoder() if model.config.is_encoder_decoder else model
             self.encode(["a sentence", "and one of another length"])
         except Exception as error:  # of any kind: models of all makes, some of which take no text at all
-            first = str(error).strip().splitlines()[0][:200] if str(error).strip() else type(error).__name__
             raise UserError(
-                f"network.language_model {name}: could not be had, or encodes no text ({first}); give transformers' "
-                "name of an encoder, or the folder of one"
+                f"network.language_model {name}: could not be had, or encodes no text ({first_line(error)}); "
+                "give transformers' name of an encoder, or the folder of one"
             ) from error
 
     def source(self) -> Any:

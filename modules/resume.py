@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from modules.checkpoint_layout import load_video_weights
+from modules.checkpoint_layout import load_video_weights, saved_config
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
@@ -117,7 +117,7 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
 
     Of a run whose epochs are all done, it warns of whatever differs: its scores are those of the saved config.
     """
-    saved = yaml.safe_load(state["config"]) if isinstance(state.get("config"), str) else {}
+    saved = saved_config(state)
     own = yaml.safe_load(dump_config(cfg))
     pairs = {key: (_value_of(saved, key), _value_of(own, key)) for key in dotted_keys()}
     changed = {key: pair for key, pair in pairs.items() if ... not in pair and pair[0] != pair[1]}

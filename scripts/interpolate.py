@@ -14,7 +14,7 @@ from matplotlib.figure import Figure
 REPO = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(REPO))
 
-from utils.cli import config_parser, run_story  # noqa: E402
+from utils.cli import config_parser, folder_beside, run_story  # noqa: E402
 from utils.config import load_config  # noqa: E402
 from utils.errors import UserError  # noqa: E402
 from utils.files import atomic_path, check_writable  # noqa: E402
@@ -54,9 +54,7 @@ def main(args) -> None:
     save_alpha = read_alpha(args.save[0], "--save") if args.save else None
     if args.save:
         check_writable(args.save[1], "--save")
-    weights = Path(args.weights)
-    of_weights = f"_{weights.stem}" if weights.stem != "last_model" else ""  # a run has several
-    out = Path(args.out or weights.parent / f"interpolate_{args.head}{of_weights}")
+    out = Path(args.out or folder_beside(args.weights, f"interpolate_{args.head}"))
     if alphas:
         check_writable(out, "--out", is_folder=True)
     configs = [args.config, *args.zeroshot]

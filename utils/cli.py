@@ -8,6 +8,7 @@ import select
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
+from pathlib import Path
 
 from utils.errors import UserError
 from utils.stop import (
@@ -68,6 +69,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quiet", action="store_true", help="show only results, warnings and errors")
     parser.add_argument("--plain", action="store_true", help="no progress bars, as where the output is a file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def folder_beside(weights: str, name: str) -> Path:
+    """Where results go by default: `name` beside a checkpoint, with the checkpoint's own, since a run has several."""
+    path = Path(weights)
+    return path.parent / (name if path.stem == "last_model" else f"{name}_{path.stem}")
 
 
 def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
-"""Scripts as modules: nothing imports `scripts`, so their files are loaded by path."""
+"""Scripts as modules: nothing imports `scripts`, so their files are loaded by path. And the report that some write."""
 
+import csv
 import importlib.util
 import sys
 from pathlib import Path
@@ -17,3 +18,9 @@ def load_script(name: str) -> ModuleType:
         sys.modules[registered] = module  # dataclasses look their module up
         spec.loader.exec_module(module)
     return sys.modules[registered]
+
+
+def read_report(out: Path) -> dict[str, dict[str, str]]:
+    """path -> line of OUT/report.csv."""
+    with (out / "report.csv").open(newline="", errors="surrogateescape") as file:
+        return {row["path"]: row for row in csv.DictReader(file)}

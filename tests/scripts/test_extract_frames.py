@@ -1,14 +1,10 @@
 """scripts/extract_frames.py: all frames or none, at the asked rate and size, resumable, failures reported."""
 
-import csv
-import errno
 import json
-import os
 import shutil
 import struct
 import subprocess
 import sys
-from collections import Counter
 from fractions import Fraction
 from pathlib import Path
 
@@ -17,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.scripts.loading import REPO, load_script
+from tests.scripts.loading import REPO, load_script, read_report
 
 extract_frames = load_script("extract_frames")
 
@@ -55,11 +51,6 @@ def frame_numbers(folder):
     """0-based source frame of each image, read off the grey level."""
     levels = [np.asarray(Image.open(path))[:, -WIDTH // 4 :].mean() for path in sorted(folder.glob("*.jpg"))]
     return [round((level - grey_level(0)) / 5) for level in levels]
-
-
-def read_report(out):
-    with (out / "report.csv").open(newline="", errors="surrogateescape") as file:
-        return {row["path"]: row for row in csv.DictReader(file)}
 
 
 def run(videos, out, *options):
@@ -262,63 +253,6 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
     shutil.copy(videos / "one.mp4", videos / "one.mkv")
     assert run(videos, tmp_path / "out") == 2
     assert "differs only in its suffix" in capsys.readouterr().err
-
-
-def write_odd_videos(folder):
-    """Three that are whole but odd (a title and a file name in Latin-1, the name of a protocol), and a damaged one."""
-    titled = write_video(folder / "titled.avi")
-    list_of_facts = b"INFOINAM\x04\x00\x00\x00\xe9t\xe9\x00"
-    content = titled.read_bytes()
-    movi_at = content.index(b"movi") - 8
-    facts = b"LIST" + len(list_of_facts).to_bytes(4, "little") + list_of_facts
-    content = content[:movi_at] + facts + content[movi_at:]
-    titled.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
-    with pytest.raises(UnicodeDecodeError):
-        av.open(str(titled))
-    write_video(folder / "plain.mp4").rename(folder / "12:30.mp4")
-    write_video(folder / "plain.mp4").rename(folder / os.fsdecode(b"caf\xe9.mp4"))
-    (folder / os.fsdecode(b"text\xe9.mp4")).write_text("no video at all")
-
-
-def test_odd_files_do_not_end_the_run(tmp_path, monkeypatch, capsys):
-    write_odd_videos(tmp_path / "videos")
-    (tmp_path / "videos/gone.mp4").symlink_to("nowhere.mp4")
-    monkeypatch.chdir(tmp_path / "videos")
-    for made in ("extracted", "present"):
-        assert run(".", tmp_path / "out") == 1
-        report = read_report(tmp_path / "out")
-        assert Counter(row["status"] for row in report.values()) == {made: 3, "failed": 2}
-        assert {path.partition(".")[0] for path, row in report.items() if row["status"] == "failed"} == {
-            "gone",
-            os.fsdecode(b"text\xe9"),
-        }
-        assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
-
-
-def test_a_full_disk_is_no_fault_of_a_file(tmp_path, monkeypatch, capsys):
-    write_video(tmp_path / "videos/one.mp4")
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device", "one")
-
-    monkeypatch.setattr(extract_frames, "save_frame", full)
-    assert run(tmp_path / "videos", tmp_path / "out") == 1
-    assert capsys.readouterr().err.startswith("error: one: No space left on device")
-    assert read_report(tmp_path / "out") == {}
-
-
-def test_two_runs_on_one_folder(tmp_path, monkeypatch, capsys):
-    write_video(tmp_path / "videos/one.mp4")
-    real, codes = extract_frames.run_job, []
-
-    def run_job(*arguments):
-        codes.append(run(tmp_path / "videos", tmp_path / "out"))
-        return real(*arguments)
-
-    monkeypatch.setattr(extract_frames, "run_job", run_job)
-    assert run(tmp_path / "videos", tmp_path / "out") == 0 and codes == [2]
-    assert "another run is at work in it" in capsys.readouterr().err
-    assert [row["status"] for row in read_report(tmp_path / "out").values()] == ["extracted"]
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])

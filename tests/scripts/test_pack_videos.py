@@ -1,14 +1,11 @@
 """scripts/pack_videos.py: one whole file a video or none, the frames of extract_frames.py, resumable, with a report."""
 
-import csv
 import errno
 import fcntl
 import json
-import os
 import shutil
 import subprocess
 import sys
-from collections import Counter
 
 import av
 import numpy as np
@@ -16,7 +13,7 @@ import pytest
 from PIL import Image
 
 from datasets.packed_clip import PackedClip
-from tests.scripts.loading import REPO, load_script
+from tests.scripts.loading import REPO, load_script, read_report
 
 extract_frames, pack_videos = load_script("extract_frames"), load_script("pack_videos")
 
@@ -35,11 +32,6 @@ def write_video(path, num_frames=12, size=(64, 48)):
 
 def run(*arguments):
     return pack_videos.main([*map(str, arguments), "--workers", "1"])
-
-
-def read_report(out):
-    with (out / "report.csv").open(newline="", errors="surrogateescape") as file:
-        return {row["path"]: row for row in csv.DictReader(file)}
 
 
 def jpegs_of(path):
@@ -167,49 +159,6 @@ def test_mistakes_in_the_command(tmp_path, capsys):
     assert "differs only in its suffix" in capsys.readouterr().err
 
 
-def write_odd_videos(folder):
-    """Three that are whole but odd (a title and a file name in Latin-1, the name of a protocol), and a damaged one."""
-    titled = write_video(folder / "titled.avi")
-    list_of_facts = b"INFOINAM\x04\x00\x00\x00\xe9t\xe9\x00"
-    content = titled.read_bytes()
-    movi_at = content.index(b"movi") - 8
-    facts = b"LIST" + len(list_of_facts).to_bytes(4, "little") + list_of_facts
-    content = content[:movi_at] + facts + content[movi_at:]
-    titled.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
-    with pytest.raises(UnicodeDecodeError):
-        av.open(str(titled))
-    write_video(folder / "plain.mp4").rename(folder / "12:30.mp4")
-    write_video(folder / "plain.mp4").rename(folder / os.fsdecode(b"caf\xe9.mp4"))
-    (folder / os.fsdecode(b"text\xe9.mp4")).write_text("no video at all")
-
-
-def test_odd_files_do_not_end_the_run(tmp_path, monkeypatch, capsys):
-    write_odd_videos(tmp_path / "videos")
-    (tmp_path / "videos/gone.mp4").symlink_to("nowhere.mp4")
-    monkeypatch.chdir(tmp_path / "videos")
-    for made in ("packed", "present"):
-        assert run(".", tmp_path / "out") == 1
-        report = read_report(tmp_path / "out")
-        assert Counter(row["status"] for row in report.values()) == {made: 3, "failed": 2}
-        assert {path.partition(".")[0] for path, row in report.items() if row["status"] == "failed"} == {
-            "gone",
-            os.fsdecode(b"text\xe9"),
-        }
-        assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
-
-
-def test_a_full_disk_is_no_fault_of_a_file(tmp_path, monkeypatch, capsys):
-    write_video(tmp_path / "videos/one.mp4")
-
-    def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device", "one")
-
-    monkeypatch.setattr(pack_videos, "write_packed_clip", full)
-    assert run(tmp_path / "videos", tmp_path / "out") == 1
-    assert capsys.readouterr().err.startswith("error: one: No space left on device")
-    assert read_report(tmp_path / "out") == {}
-
-
 def test_a_killed_run_leaves_its_report(tmp_path, monkeypatch):
     write_video(tmp_path / "videos/one.mp4")
     write_video(tmp_path / "videos/two.mp4")
@@ -233,20 +182,6 @@ def test_a_frame_that_is_a_dangling_link_fails_its_folder(tmp_path):
     report = read_report(tmp_path / "packed")
     assert report["good.mkv"]["status"] == "packed"
     assert "img_00002.jpg: No such file" in report["dangling"]["reason"]
-
-
-def test_two_runs_on_one_folder(tmp_path, monkeypatch, capsys):
-    write_video(tmp_path / "videos/one.mp4")
-    real, codes = pack_videos.run_job, []
-
-    def run_job(*arguments):
-        codes.append(run(tmp_path / "videos", tmp_path / "out"))
-        return real(*arguments)
-
-    monkeypatch.setattr(pack_videos, "run_job", run_job)
-    assert run(tmp_path / "videos", tmp_path / "out") == 0 and codes == [2]
-    assert "another run is at work in it" in capsys.readouterr().err
-    assert [row["status"] for row in read_report(tmp_path / "out").values()] == ["packed"]
 
 
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
