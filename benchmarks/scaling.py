@@ -28,7 +28,7 @@ NUM_GPUS = 8
 NUM_CLIPS, NUM_EPOCHS = 240_000, 30  # Kinetics-400's training list, about
 # benchmarks/RESULTS.md: one core's seconds for a training clip of 8 frames, and bytes, of 10-second clips of 340x256.
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
-JPEG_SECONDS, PACKED_SECONDS, VIDEO_SECONDS = 3.7e-3, 3.8e-3, 61e-3
+JPEG_SECONDS, PACKED_SECONDS, VIDEO_SECONDS = 3.9e-3, 4.2e-3, 60e-3
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
 
 
