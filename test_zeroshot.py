@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import add_output_options, folder_beside, run_story
+from utils.cli import add_output_options, run_story
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -56,84 +56,9 @@ def split_lists(text: str | None) -> list[str]:
 def main(args) -> int:
     check_arguments(args)
     loaded = [load_config(path, args.overrides, "test") for path in args.config]
+    from engine.zeroshot import test_zeroshot  # after the checks: --help and a typo answer at once
 
-    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
-    from functools import partial
-
-    from datasets.build import build_eval_loader, read_test_lists
-    from datasets.lists import read_labels
-    from datasets.transforms import make_views
-    from modules.testing import load_tested_model, text_for_table
-    from modules.validation import embed_with, text_matrix
-    from utils import distributed, metrics, protocols, results
-    from utils.embed import load_table, rows_of_entries, save_table
-    from utils.files import check_writable
-    from utils.hashing import file_hash
-    from utils.runlog import RESULT, open_log
-
-    process = distributed.start()
-    log = open_log(process, [w for _, warnings in loaded for w in warnings], quiet=args.quiet, plain=args.plain)
-    of_prompts = "".join(f"_{Path(p).stem}" for p in sorted({c.network.prompt_set or "" for c, _ in loaded} - {""}))
-    of_configs = "+".join(Path(path).stem for path in args.config)
-    name = f"zeroshot_{of_configs}{of_prompts}"
-    out = Path(args.out or (folder_beside(args.weights, name) if args.weights else Path(args.reuse[0]).parent / name))
-    check_writable(out, "--out", is_folder=True)
-    summaries = {}
-    for number, (config_path, (cfg, _)) in enumerate(zip(args.config, loaded)):
-        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-        tests = read_test_lists(cfg, split_lists(args.lists) or [cfg.data.val_list])
-        folder = out / Path(config_path).stem if len(loaded) > 1 else out
-
-        # ---- videos to a table: embedded once, or read
-        if args.reuse:
-            if not process.is_main:
-                continue
-            table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number])
-            matrix = text_for_table(cfg, names, table, args.reuse[number]).numpy()
-        else:
-            tested = load_tested_model(cfg, names, args.weights, process)
-            loader = build_eval_loader(
-                cfg, process.world_size, process.rank, testing=True,
-                num_crops=args.test_crops, num_clips=args.test_clips, entries=tests.entries,
-            )  # fmt: skip
-            crop = partial(make_views, num_crops=args.test_crops, size=cfg.data.input_size)
-            table = embed_with(
-                tested.model, loader, crop, cfg.data.batch_size, process, tested.precision, Path(config_path).stem
-            )
-            if table is None:
-                continue
-            table = tested.signed(table, args.test_clips, args.test_crops)
-            matrix = text_matrix(tested.model, tested.text)
-
-        # ---- a table to scores
-        trained = read_labels(args.train_labels) if args.train_labels else list(table.trained_classes)
-        shared = protocols.shared_classes(names, trained)
-        if shared:
-            some = ", ".join(shared[:8]) + (" ... (all are in summary.json)" if len(shared) > 8 else "")
-            log.warning("warning: %d of the %d test classes were trained on: %s", len(shared), len(names), some)
-        logits = metrics.class_logits(table.embeddings, matrix)
-        rows, list_names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
-        for list_path, entries in tests.by_list.items():
-            chosen = [rows[entry.path] for entry in entries]
-            summaries[f"{Path(config_path).stem}, {list_names[list_path]}"] = {
-                **protocols.zero_shot_summary(logits[chosen], table.labels[chosen]),
-                "config": cfg.model_dump(), "list": list_path, "list_hash": file_hash(list_path),
-                "prompt": cfg.network.prompt, "views": dict(zip(("clips", "crops"), table.views)),
-                "trained_classes": shared,
-            }  # fmt: skip
-        save_table(folder / "embeddings.npz", table, matrix, names)
-    distributed.stop()
-    if not process.is_main:
-        return 0
-
-    # ---- the figures
-    log.log(RESULT, "%s", results.format_table(results.zero_shot_rows(summaries)))
-    source = (
-        {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
-    )
-    results.write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
-    log.info("results are in %s", out)
-    return 0
+    return test_zeroshot(args, loaded, split_lists(args.lists))
 
 
 if __name__ == "__main__":

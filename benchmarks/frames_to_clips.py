@@ -2,7 +2,7 @@
 
     python benchmarks/frames_to_clips.py VIDEOS [--rounds 15]
 
-VIDEOS: folder of videos; frames are cut from those of 340x256 pixels, as scripts/extract_frames.py does.
+VIDEOS: folder of videos; frames are cut from those of 340x256 pixels, as tools/extract_frames.py does.
 """
 
 import sys

@@ -3,7 +3,7 @@
     python benchmarks/packed_clips.py VIDEOS [--rounds 9]
 
 8 random frames, one in each of 8 segments, as training draws them; files opened each time. VIDEOS are packed by
-scripts/pack_videos.py and cut by scripts/extract_frames.py, both with a short side of 256 and quality 90.
+tools/pack_videos.py and cut by tools/extract_frames.py, both with a short side of 256 and quality 90.
 """
 
 import shutil

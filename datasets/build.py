@@ -18,7 +18,6 @@ from datasets.transforms import (
     something_scale_for,
 )
 from datasets.video_dataset import FrameChooser, VideoDataset
-from datasets.windows import WindowReader
 from utils.errors import UserError
 from utils.files import check_writable
 
@@ -27,7 +26,6 @@ __all__ = [
     "TrainEntries",
     "build_eval_loader",
     "build_train_loader",
-    "build_window_reader",
     "plan_epoch",
     "read_entries",
     "read_test_lists",
@@ -105,7 +103,7 @@ def build_train_loader(cfg, world_size: int = 1, rank: int = 0, entries: list[Li
         entries = read_train_entries(cfg).entries
     something = _is_something(cfg)
     transform = TrainTransform(
-        scale_size=_scale_size(cfg),
+        scale_size=scale_size(cfg),
         input_size=data.input_size,
         multi_scale=something,
         area_range=tuple(data.area_range),
@@ -154,21 +152,13 @@ def build_eval_loader(
             entries, _ = _without_short(entries, data.val_list)
     dense = data.dense if dense is None else dense
     choose = FrameChooser("test" if testing else "val", data.num_segments, data.seg_length, dense, num_clips=num_clips)
-    transform = EvalTransform(_scale_size(cfg), data.input_size, num_crops)
+    transform = EvalTransform(scale_size(cfg), data.input_size, num_crops)
     opener = _opener(cfg, data.val_root, data.val_list)
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
     # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return ClipLoader(dataset, batches, workers=data.workers, stack=False)
-
-
-def build_window_reader(cfg) -> WindowReader:
-    """What reads videos for a prediction: the test's frames and pixels, one view. Raises UserError without decoder."""
-    data = cfg.data
-    check_decoder(data.decoder)
-    choose = FrameChooser("test", data.num_segments, data.seg_length, data.dense)
-    return WindowReader(choose, EvalTransform(_scale_size(cfg), data.input_size), data.decoder)
 
 
 def _opener(cfg, root: str, list_path: str) -> partial:
@@ -199,5 +189,5 @@ def _is_something(cfg) -> bool:
     return "something" in cfg.data.dataset.lower()
 
 
-def _scale_size(cfg) -> int | tuple[int, int]:
+def scale_size(cfg) -> int | tuple[int, int]:
     return something_scale_for(cfg.data.input_size) if _is_something(cfg) else scale_for(cfg.data.input_size)

@@ -83,7 +83,7 @@ class ClipLoader:
         """Before workers are forked: take what they inherit out of the garbage collection of all of them.
 
         A full collection writes to the header of every object, and a shared page that is written to is copied: some
-        minutes into a run, each worker would hold its own copy of all that is loaded (scripts/soak.py shows it).
+        minutes into a run, each worker would hold its own copy of all that is loaded (tools/soak.py shows it).
         """
         if self._loader.num_workers > 0 and not self._has_frozen:
             self._has_frozen = True

@@ -67,7 +67,7 @@ def load_classifier(path: str | Path) -> ClassifierFile:
     """
     if not Path(path).is_file():
         raise UserError(
-            f"{path}: no such classifier file; scripts/fit_lda.py writes one, and every run keeps its own in "
+            f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run keeps its own in "
             "logging.cache_dir"
         )
     try:

@@ -225,6 +225,6 @@ class Trainer:
         if progress.skipped_clips > self.max_skipped_share * num_clips:
             raise UserError(
                 f"step {record.step}: {progress.skipped_clips} of the epoch's {num_clips} clips are unreadable, more "
-                f"than data.max_skipped_share ({self.max_skipped_share}); find them all by scripts/check_data.py"
+                f"than data.max_skipped_share ({self.max_skipped_share}); find them all by tools/check_data.py"
             )
         return record._replace(loss=loss, stop=num_stopping > 0, num_skipped=int(num_skipped))

@@ -22,7 +22,7 @@ test_run() { # test_run NAME CLIPSxCROPS OPTIONS...
 }
 
 echo "== 1/7 rendering the clips"
-python scripts/make_shapes_world.py "$demo/world"
+python -m demo.make_shapes_world "$demo/world"
 echo "== 2/7 training with the temporal head"
 train transf
 echo "== 3/7 the same without it"
@@ -38,7 +38,7 @@ echo "== 6/7 combinations that no training saw"
 sh scripts/run_test_zeroshot.sh configs/shapes/zeroshot.yaml "$demo/transf/last_model.pt" --out "$demo/transf/zeroshot"
 echo "== 7/7 the report"
 python report.py "$demo/transf"
-python scripts/demo_summary.py "$demo"
+python -m demo.summary "$demo"
 echo "report:  $demo/transf/report.html (open it in a browser)"
 echo "try it:  python app.py serves a page to drop videos on (first: pip install -r requirements-app.txt)"
 [ -n "${outer_environment:-}" ] || echo "         in this shell, first of all: . .venv/bin/activate"

@@ -26,7 +26,7 @@ for word in "$@"; do
     esac
 done
 find_python
-shot=$("$PYTHON" scripts/show_config.py --key data.shot --config "$config" "$@")
+shot=$("$PYTHON" -m tools.show_config --key data.shot --config "$config" "$@")
 [ "$shot" != 0 ] || fail "data.shot is 0: each seed would train on all videos; set the videos of a class, as data.shot=4"
 folder=${FOLDER:-exp/$(basename "$config" .yaml)-shot$shot}
 for seed in $seeds; do
@@ -36,4 +36,4 @@ set --
 for seed in $seeds; do
     set -- "$@" "$folder/seed$seed"
 done
-exec "$PYTHON" scripts/summarise_runs.py "$@"
+exec "$PYTHON" -m tools.summarise_runs "$@"

@@ -4,7 +4,7 @@ import signal
 
 import pytest
 
-from tests.stories.world import World, make_world
+from tests.commands.world import World, make_world
 from utils.stop import SIGNALS
 
 

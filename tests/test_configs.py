@@ -162,7 +162,7 @@ def test_paths_are_those_that_the_data_page_makes(name):
     split = re.search(r"zeroshot-split(\d)", name)
     made = []
     page = (REPO / "docs/data.md").read_text(encoding="utf-8")
-    for command in re.findall(rf"^python scripts/make_lists\.py {source} .*$", page, re.MULTILINE):
+    for command in re.findall(rf"^python -m tools\.make_lists {source} .*$", page, re.MULTILINE):
         if split:  # the page shows the first split
             command = command.replace("_split1", f"_split{split[1]}")
         options = dict(re.findall(r"--([a-z-]+) (\S+)", command))

@@ -131,14 +131,12 @@ class TrainingMeter:
         remedies = [f"raise data.workers (now {data.workers} a process) up to the cores of the machine"]
         if data.modality == "video":
             if not self._is_packed:
-                remedies.append(
-                    "pack the videos (scripts/pack_videos.py), which makes them many times cheaper to sample"
-                )
+                remedies.append("pack the videos (tools/pack_videos.py), which makes them many times cheaper to sample")
             if not self._is_packed and data.decoder != "pyav":
                 remedies.append("set data.decoder=pyav, the fastest of the readers")
         else:
             remedies.append(
-                "store frames with a short side near data.input_size (scripts/extract_frames.py --short-side)"
+                "store frames with a short side near data.input_size (tools/extract_frames.py --short-side)"
             )
         return "; ".join(remedies)
 

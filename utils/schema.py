@@ -131,7 +131,7 @@ class NetworkConfig(Section):
     classifier: Literal["clip_text", "random", "orthogonal", "lda", "language_model", "file"] = key(
         "clip_text", "where the class embeddings come from; all but clip_text are studies of how much the text matters"
     )
-    classifier_file: str | None = key(None, "classifier lda (from scripts/fit_lda.py) or file: its .npz")
+    classifier_file: str | None = key(None, "classifier lda (from tools/fit_lda.py) or file: its .npz")
     train_classifier: bool = key(False, "train the class embeddings too, starting from the classifier's")
     language_model: str = key(
         "distilbert-base-uncased", "classifier language_model: transformers' name or folder of an encoder"

@@ -8,7 +8,7 @@ import sys
 import pytest
 
 from tests.browser.browser import DESKTOP, PHONE, watched_page
-from tests.stories.world import REPO
+from tests.commands.world import REPO
 
 pytest.importorskip("gradio", reason="gradio is not installed; it is for app.py only")
 

@@ -3,13 +3,13 @@
 import numpy as np
 import pytest
 
+from reporting.comparison import comparison_page, pair_tests
+from reporting.run_folder import read_run
+from reporting.sections import rows_to_show, run_page
+from reporting.strips import Clip
 from tests.browser.browser import DESKTOP, PHONE, watched_page
-from tests.utils.report_runs import NASTY, write_run
+from tests.reporting.report_runs import NASTY, write_run
 from utils.files import write_text_atomic
-from utils.report.comparison import comparison_page, pair_tests
-from utils.report.run_folder import read_run
-from utils.report.sections import rows_to_show, run_page
-from utils.report.strips import Clip
 
 NUM_CLASSES = 32
 

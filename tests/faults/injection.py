@@ -19,8 +19,8 @@ from typing import NamedTuple
 
 import datasets.build  # noqa: F401  (so that a life starts with all imports done)
 import modules.build_training  # noqa: F401
+from tests.commands.world import World, call, make_world, records
 from tests.faults.live_runs import ON_CPU
-from tests.stories.world import World, call, make_world, records
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.hashing import content_hash

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from contextlib import contextmanager
 from pathlib import Path
 
-from tests.stories.world import REPO
+from tests.commands.world import REPO
 
 ON_CPU = {"OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 ONE_LINE_NOISE = ("[W", "[rank", "warnings.warn")  # what PyTorch's C++ parts and warnings may add to stderr

@@ -3,7 +3,7 @@
 import re
 import sys
 
-from tests.stories.world import command
+from tests.commands.world import command
 
 
 def test_kills_at_random_moments_change_nothing():

@@ -5,7 +5,7 @@ import torch
 
 from modules import build_training
 from modules.losses import weighted_cross_entropy
-from tests.stories.world import call, losses
+from tests.commands.world import call, losses
 from utils.checkpoint import load_checkpoint
 from utils.hashing import content_hash
 

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.world import REPO, call, losses
 from tests.faults.live_runs import ON_CPU, live_run
-from tests.stories.world import REPO, call, losses
 from utils.checkpoint import load_checkpoint
 from utils.stop import ASKED, EXIT_REQUEUE
 

@@ -9,8 +9,8 @@ import uuid
 
 import pytest
 
+from tests.commands.world import REPO, call, losses
 from tests.faults.live_runs import ON_CPU
-from tests.stories.world import REPO, call, losses
 from utils.checkpoint import load_checkpoint
 
 TIMEOUT_MINUTES = 0.25

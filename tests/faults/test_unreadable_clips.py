@@ -8,7 +8,7 @@ import pytest
 
 from datasets.build import build_train_loader
 from datasets.video_dataset import SampleKey
-from tests.stories.world import NUM_TRAIN, NUM_VAL, call, losses, records
+from tests.commands.world import NUM_TRAIN, NUM_VAL, call, losses, records
 from utils.config import load_config
 from utils.embed import load_table
 from utils.hashing import content_hash

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from tests.commands.world import REPO
 from tests.datasets.helpers import VIDEOS_DIR, picture, write_video
 from tests.fuzz.settings import NUM_CASES
-from tests.stories.world import REPO
 
 PROGRAM = """
 import json, resource, sys, time, warnings

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.errors_page import matches, rows_of
-from tests.stories.world import REPO
+from tests.commands.errors_page import matches, rows_of
+from tests.commands.world import REPO
 
 MULTINODE = {"MASTER_ADDR": "127.0.0.1"}
 

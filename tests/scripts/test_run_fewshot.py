@@ -1,4 +1,4 @@
-"""scripts/run_fewshot.sh: no run stands in for one with other picks. Its scores: tests/stories/test_commands.py."""
+"""scripts/run_fewshot.sh: no run stands in for one with other picks. Its scores: tests/commands/test_commands.py."""
 
 import os
 import subprocess
@@ -6,8 +6,8 @@ import sys
 
 import pytest
 
-from tests.stories.errors_page import matches, rows_of
-from tests.stories.world import REPO, command
+from tests.commands.errors_page import matches, rows_of
+from tests.commands.world import REPO, command
 
 ROWS = rows_of("Few-shot runs")
 
@@ -21,7 +21,7 @@ def note_taker(tmp_path):
     """In Python's place: writes down what it would run, but for the reading of the config."""
     path = tmp_path / "python"
     path.write_text(
-        f'#!/bin/sh\n[ "$1" != scripts/show_config.py ] || exec {sys.executable} "$@"\necho "$@" >> {tmp_path}/calls\n'
+        f'#!/bin/sh\n[ "$1" != tools/show_config.py ] || exec {sys.executable} "$@"\necho "$@" >> {tmp_path}/calls\n'
     )
     path.chmod(0o755)
     return path
@@ -36,7 +36,7 @@ def test_the_folder_is_named_after_the_shot(note_taker, tmp_path):
         folder = f"exp/transf-shot{shot}"
         assert f"data.shot_seed=0 logging.run_dir={folder}/seed0 resume=auto" in first
         assert f"data.shot_seed=7 logging.run_dir={folder}/seed7 resume=auto" in second
-        assert table == f"scripts/summarise_runs.py {folder}/seed0 {folder}/seed7"
+        assert table == f"tools/summarise_runs.py {folder}/seed0 {folder}/seed7"
 
 
 def test_a_config_beside_the_caller(note_taker, tmp_path):

@@ -19,8 +19,8 @@ from utils.schema import Config
         (0.30, {"cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not short side")),
         (0.30, {"modality": "video", "cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not pack")),
         (0.30, {}, ("30% of the time", "raise data.workers (now 4", "short side")),
-        (0.30, {"modality": "video", "workers": 2}, ("now 2", "scripts/pack_videos.py")),
-        (0.30, {"modality": "video", "decoder": "decord"}, ("scripts/pack_videos.py", "data.decoder=pyav")),
+        (0.30, {"modality": "video", "workers": 2}, ("now 2", "tools/pack_videos.py")),
+        (0.30, {"modality": "video", "decoder": "decord"}, ("tools/pack_videos.py", "data.decoder=pyav")),
     ],
 )
 def test_advice_comes_once_and_past_a_tenth(tmp_path, monkeypatch, caplog, share, data, parts):

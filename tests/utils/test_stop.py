@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.stories.world import REPO
+from tests.commands.world import REPO
 from utils.cli import EXIT_FAILURE, EXIT_USER_ERROR, run_story
 from utils.errors import UserError
 from utils.stop import (

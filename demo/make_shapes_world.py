@@ -1,0 +1,235 @@
+"""Render the embedded world of moving shapes: videos, frame folders, annotation lists and class descriptions.
+
+    python -m demo.make_shapes_world data/shapes_world
+
+makes
+
+    OUT/videos/<class>/<clip>.mp4                      H.264, 80 x 64, 25 to 60 frames
+    OUT/frames/<class>/<clip>/img_00001.jpg ...        the same clips as JPEG files, quality 90
+    OUT/lists/{train,val,heldout}_frames.txt           path num_frames label   (paths relative to OUT/frames)
+    OUT/lists/{train,val,heldout}_videos.txt           path label              (paths relative to OUT/videos)
+    OUT/lists/{seen,heldout}_labels.csv                id,name
+    OUT/settings.json                                  what was rendered, written last
+
+Train and val hold the seen classes, heldout the classes that never occur in training. Each clip is drawn from its own
+random stream, so that a seed gives the same files whatever the number of workers. A finished world with the same
+settings is left alone, an interrupted one is completed, and one with other settings is rendered anew.
+"""
+
+import argparse
+import hashlib
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import sys
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+from torchvision.io import encode_jpeg
+from tqdm import tqdm
+
+from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
+from utils.cli import run_story
+from utils.errors import UserError
+
+ROOT = Path(__file__).resolve().parents[1]
+JPEG_QUALITY = 90
+# Without mbtree=0 x264 gives other bytes for the same pictures now and then, even with one thread.
+X264_OPTIONS = {"crf": "16", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
+SPLITS = ("train", "val", "heldout")
+IMAGE_TEMPLATE = "img_{:05d}.jpg"
+OWN_FOLDERS = ("videos", "frames", "lists")
+
+
+class ClipTask(NamedTuple):
+    """One clip to render: `index` counts the clips of its class within its split; `label` is the class's number."""
+
+    out: str
+    seed: int
+    split: str
+    label: int
+    index: int
+
+    @property
+    def clip_class(self) -> ClipClass:
+        return (HELD_OUT_CLASSES if self.split == "heldout" else SEEN_CLASSES)[self.label]
+
+    @property
+    def path(self) -> str:
+        """<class>/<clip>, under OUT/frames; under OUT/videos with .mp4."""
+        return f"{self.clip_class.folder}/{self.split}_{self.index:03d}"
+
+
+def parse_arguments(argv=None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
+    parser.add_argument("--train-per-class", type=int, default=25, help="training clips a seen class (default 25)")
+    parser.add_argument("--val-per-class", type=int, default=8, help="validation clips a seen class (default 8)")
+    parser.add_argument("--heldout-per-class", type=int, default=10, help="clips a held-out class (default 10)")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def world_settings(args: argparse.Namespace) -> dict:
+    """All that decides what the files hold: the numbers asked for, and a hash of the code that draws them."""
+    code = hashlib.sha256()
+    for source in (ROOT / "datasets" / "shapes_world.py", Path(__file__)):
+        code.update(source.read_bytes())
+    names = ("train_per_class", "val_per_class", "heldout_per_class", "seed")
+    return {**{name: getattr(args, name) for name in names}, "code": code.hexdigest()[:16]}
+
+
+def read_settings(path: Path) -> dict | None:
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def write_atomically(path: Path, text: str) -> None:
+    unfinished = path.with_name(path.name + ".partial")
+    unfinished.write_text(text)
+    unfinished.replace(path)
+
+
+def prepare_folder(out: Path, settings: dict) -> bool:
+    """Make `out` ready to render into; True when it already holds all of this world.
+
+    UserError when the folder holds files that are not a world of ours.
+    """
+    started, finished = out / "settings.partial.json", out / "settings.json"
+    if read_settings(finished) == settings:
+        return True
+    if out.exists() and any(out.iterdir()) and not started.exists() and not finished.exists():
+        raise UserError(f"{out}: the folder is not empty and holds no shapes world; name another folder")
+    if read_settings(started) != settings:
+        if out.exists() and any((out / name).exists() for name in OWN_FOLDERS):
+            print(f"{out} holds a world with other settings: rendering anew")
+        finished.unlink(missing_ok=True)
+        out.mkdir(parents=True, exist_ok=True)
+        write_atomically(started, json.dumps({"replacing": True}))
+        for name in OWN_FOLDERS:
+            shutil.rmtree(out / name, ignore_errors=True)
+        write_atomically(started, json.dumps(settings, indent=1))
+    return False
+
+
+def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
+    """Every clip of the world, in the order of the lists."""
+    sizes = {
+        "train": (len(SEEN_CLASSES), args.train_per_class),
+        "val": (len(SEEN_CLASSES), args.val_per_class),
+        "heldout": (len(HELD_OUT_CLASSES), args.heldout_per_class),
+    }
+    return [
+        ClipTask(str(args.out), args.seed, split, label, index)
+        for split, (num_classes, per_class) in sizes.items()
+        for label in range(num_classes)
+        for index in range(per_class)
+    ]
+
+
+def write_video(path: Path, frames) -> None:
+    """Encode uint8 frames (T, H, W, 3) as H.264, the file appearing only when it is complete."""
+    unfinished = path.with_name(path.name + ".partial")
+    with av.open(str(unfinished), "w", format="mp4") as container:
+        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=X264_OPTIONS)
+        stream.height, stream.width = frames.shape[1:3]
+        stream.pix_fmt = "yuv420p"
+        for frame in frames:
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+        container.mux(stream.encode())
+    unfinished.replace(path)
+
+
+def write_frames(folder: Path, frames) -> None:
+    """Write uint8 frames (T, H, W, 3) as JPEG files, the folder appearing only when it is complete."""
+    unfinished = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    unfinished.mkdir(parents=True)
+    for number, frame in enumerate(torch.from_numpy(frames).permute(0, 3, 1, 2), start=1):
+        jpeg = encode_jpeg(frame.contiguous(), quality=JPEG_QUALITY)
+        (unfinished / IMAGE_TEMPLATE.format(number)).write_bytes(jpeg.numpy().tobytes())
+    unfinished.replace(folder)
+
+
+def render_task(task: ClipTask) -> int:
+    """Worker: write one clip unless it is there already; the number of its frames."""
+    folder = Path(task.out, "frames", task.path)
+    video = Path(task.out, "videos", task.path + ".mp4")
+    if folder.exists() and video.exists():
+        return sum(1 for _ in folder.iterdir())
+    rng = np.random.default_rng([task.seed, SPLITS.index(task.split), task.label, task.index])
+    frames = render_clip(task.clip_class, rng)
+    for parent in (folder.parent, video.parent):
+        parent.mkdir(parents=True, exist_ok=True)
+    if not video.exists():
+        write_video(video, frames)
+    if not folder.exists():
+        write_frames(folder, frames)
+    return len(frames)
+
+
+def start_worker() -> None:
+    """One thread a worker; an interrupt is for the parent, which lets the clips in hand be finished."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+
+
+def render_tasks(tasks: list[ClipTask], workers: int) -> list[int]:
+    """Render all, with a progress bar; the number of frames of each clip. One worker is this process itself."""
+    bar = partial(tqdm, total=len(tasks), desc="rendering", unit="clip")
+    if workers == 1:
+        return list(bar(map(render_task, tasks)))
+    pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
+    try:
+        return list(bar(pool.map(render_task, tasks, chunksize=4)))
+    finally:
+        pool.shutdown(cancel_futures=True)
+
+
+def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
+    (out / "lists").mkdir(exist_ok=True)
+    for split in SPLITS:
+        clips = [(task, length) for task, length in zip(tasks, lengths) if task.split == split]
+        frames = "".join(f"{task.path} {length} {task.label}\n" for task, length in clips)
+        videos = "".join(f"{task.path}.mp4 {task.label}\n" for task, _ in clips)
+        write_atomically(out / "lists" / f"{split}_frames.txt", frames)
+        write_atomically(out / "lists" / f"{split}_videos.txt", videos)
+    for name, classes in (("seen", SEEN_CLASSES), ("heldout", HELD_OUT_CLASSES)):
+        rows = "".join(f"{label},{clip_class.name}\n" for label, clip_class in enumerate(classes))
+        write_atomically(out / "lists" / f"{name}_labels.csv", "id,name\n" + rows)
+    write_atomically(
+        out / "README.txt",
+        "A world of moving shapes, rendered by demo/make_shapes_world.py, which says what is where.\n",
+    )
+
+
+def render_world(args: argparse.Namespace) -> None:
+    for name in ("train_per_class", "val_per_class", "heldout_per_class", "workers"):
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} is less than 1; give 1 or more")
+    settings = world_settings(args)
+    if prepare_folder(args.out, settings):
+        print(f"{args.out} is already complete")
+        return
+
+    tasks = list_tasks(args)
+    lengths = render_tasks(tasks, args.workers)
+    write_lists(args.out, tasks, lengths)
+    (args.out / "settings.partial.json").replace(args.out / "settings.json")
+    print(f"{args.out}: {len(tasks)} clips, {sum(lengths)} frames")
+
+
+def main(argv=None) -> int:
+    return run_story(render_world, parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,63 @@
+"""`export.py`: a trained model as one file for serving, checked against the model here."""
+
+import argparse
+from pathlib import Path
+
+import torch
+
+from datasets.lists import read_labels
+from inference import export_formats
+from inference.windows import build_window_reader
+from modules.testing import load_tested_model
+from modules.validation import text_matrix
+from utils.distributed import Process
+from utils.files import atomic_path, check_writable
+from utils.hashing import content_hash, file_hash
+from utils.results import format_table
+from utils.runlog import open_log
+from utils.schema import Config
+
+
+def export(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
+    """Write the file and measure how far its answers are from the model's."""
+    process = Process(0, 1, 0, torch.device("cpu"))
+    log = open_log(process, config_warnings)
+    out = Path(args.out or Path(args.weights).with_suffix(export_formats.FORMATS[args.format].suffix))
+    check_writable(out, "--out")
+
+    # ---- the model, and the classes as a matrix
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    tested = load_tested_model(cfg, names, args.weights, process)
+    text = torch.from_numpy(text_matrix(tested.model, tested.text))
+    model = export_formats.VideoClassifier(tested.model, text).eval()
+
+    # ---- what goes with them
+    num_frames, input_size = cfg.data.num_frames, cfg.data.input_size
+    about = {
+        "class_names": names,
+        "num_frames": num_frames,
+        "resize_to": build_window_reader(cfg).transform.scale_size,
+        "input_size": input_size,
+        "embedding_size": text.shape[1],
+        "config": cfg.model_dump(),
+        "hashes": {
+            "weights_file": file_hash(args.weights),
+            "state_dict": content_hash(tested.model.state_dict()),
+            "text_matrix": content_hash(text),
+        },
+    }
+
+    # ---- the file, which takes its name when it agrees with the model here
+    log.info("%s: %d frames of %dx%d, %d classes", args.weights, num_frames, input_size, input_size, len(names))
+    clips = export_formats.random_clips(2, num_frames, input_size)
+    with atomic_path(out) as temporary:
+        export_formats.write_export(temporary, args.format, model, text, clips, about)
+        found = export_formats.measure_parity(temporary, args.format, model, num_frames, input_size)
+        rows = [("clips", "logits differ by", "embeddings differ by", "same top-1")]
+        rows += [(str(p[0]), f"{p[1]:.2g}", f"{p[2]:.2g} of the largest", f"{p[3]:.0%}") for p in found]
+        log.info("%s", format_table(rows))
+        export_formats.check_parity(found, out)
+    log.info(
+        "%s: %.1f MB, within %g (logits) and %g (embeddings) of eager PyTorch",
+        *(out, out.stat().st_size / 1e6, export_formats.LOGIT_TOLERANCE, export_formats.EMBEDDING_TOLERANCE),
+    )

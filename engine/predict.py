@@ -1,0 +1,225 @@
+"""`predict.py`: what happens in videos, folders, cameras and streams."""
+
+import argparse
+import csv
+import dataclasses
+import io
+import itertools
+import json
+import logging
+import re
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+from datasets.lists import read_labels
+from inference.pictures import draw_strips, draw_timeline
+from inference.predictor import collect, load_predictor
+from inference.timeline import UNKNOWN, clock, csv_header
+from inference.video_inputs import expand_inputs, is_live, read_class_names
+from inference.windows import build_window_reader
+from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import write_text_atomic
+
+
+class VideoPredictor:
+    """What `load` returns: call it with a video.
+
+    Attributes:
+        predictor: the model and its classes (inference.predictor).
+        reader: what cuts videos into clips (inference.windows).
+    """
+
+    def __init__(self, predictor, reader):
+        self.predictor, self.reader = predictor, reader
+
+    def __call__(
+        self, video, window: float | None = None, stride: float | None = None, threshold: float = 0.0, fps: float = 25
+    ):
+        """The `inference.timeline.VideoPrediction` of a file, a folder of frames, or a stream that ends.
+
+        Args:
+            window, stride: seconds; as `inference.windows.WindowReader.windows` explains.
+            threshold: below it the best class is `unknown`.
+            fps: frames a second of a folder of frames.
+
+        Raises:
+            UserError: the video is missing or damaged.
+        """
+        windows = self.reader.windows(video, window, stride, fps=fps)
+        return self.predictor.predict(windows, str(video), threshold)
+
+    def with_classes(self, classes) -> "VideoPredictor":
+        """The same model for other classes: names, text with commas, or a CSV."""
+        return VideoPredictor(self.predictor.with_classes(read_class_names(classes)), self.reader)
+
+
+def load(config=None, weights=None, classes=None, overrides=(), device=None) -> VideoPredictor:
+    """A model ready to name what happens in videos.
+
+    Args:
+        config: YAML file; None: every key at its default (CLIP ViT-B/32, 8 frames).
+        weights: video checkpoint; None: plain CLIP, the mean of its frame embeddings.
+        classes: list of names, text with commas between, or a CSV `id,name`; None: the config's label_list, else the
+            checkpoint's own classes.
+        overrides: config keys, as ["data.num_segments=16"].
+        device: None: the first GPU, else the CPU.
+
+    Raises:
+        UserError: whatever is wrong with config, weights or classes.
+    """
+    cfg = load_config(config, list(overrides), "predict").config
+    names = read_class_names(classes)
+    if names is None and cfg.data.label_list:
+        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    reader = build_window_reader(cfg)
+    return VideoPredictor(load_predictor(cfg, weights, names, device=device), reader)
+
+
+def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> int:
+    """Name what happens in `sources`; returns the exit code."""
+
+    # ---- inputs and model; what is said of them goes to stderr, results to stdout
+    sources = expand_inputs(sources)
+    logging.basicConfig(
+        level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
+    )
+    log = logging.getLogger()
+    loaded = load(args.config, args.weights, args.classes, overrides)
+    predictor = loaded.predictor
+    if len(predictor.class_names) == 1:
+        log.warning("warning: one class alone always has probability 1; give others to tell it from")
+    log.info("%s; %d classes, %s", predictor.description, len(predictor.class_names), predictor.precision)
+
+    # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
+    predictions, errors, taken, is_interrupted = [], {}, set(), False
+    try:
+        for source in sources:
+            prediction = predict_source(source, loaded, args, errors)
+            if prediction is None:
+                continue
+            predictions.append(dataclasses.replace(prediction, clips=()))  # they are what fills the memory
+            if is_tabular(args):
+                print(prediction.describe(args.top), end="\n\n", flush=True)
+            if args.pictures:
+                for path in draw_pictures(Path(args.pictures), prediction, args.top, taken):
+                    log.info("picture: %s", path)
+    except KeyboardInterrupt:
+        is_interrupted = True
+        print(f"interrupted: {len(predictions)} of {len(sources)} videos are done", file=sys.stderr, flush=True)
+
+    # ---- files
+    write_results(args, predictor, predictions, errors)
+    if errors and len(sources) > 1:
+        print(f"{len(errors)} of {len(sources)} could not be read", file=sys.stderr)
+    if is_interrupted:
+        return EXIT_INTERRUPTED
+    return EXIT_USER_ERROR if errors else 0
+
+
+def predict_source(source: str, loaded: VideoPredictor, args, errors: dict[str, str]):
+    """The `VideoPrediction` of a source; None where it cannot be read, which is told and noted in `errors`."""
+    predictor, reader = loaded.predictor, loaded.reader
+    try:
+        if is_live(source):
+            windows = reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
+            stream = follow(predictor.stream(windows), source, predictor.class_names, args, errors)
+            return collect(stream, source, predictor.class_names, args.threshold)
+        total = reader.num_windows(source, args.window, args.stride, fps=args.fps)
+        windows = reader.windows(source, args.window, args.stride, fps=args.fps)
+        hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
+        with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
+            return predictor.predict(bar, source, args.threshold)
+    except UserError as error:
+        if args.debug:
+            raise
+        tell(error, source, errors)
+
+
+def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
+    """Note and print what is wrong with a source; the first fault of each."""
+    if source not in errors:
+        errors[source] = str(error)
+        print(f"error: {error}", file=sys.stderr, flush=True)
+
+
+def is_tabular(args) -> bool:
+    """Whether the standard output is for people, not for a program that reads JSON or CSV."""
+    return "-" not in (args.json, args.csv)
+
+
+def follow(stream, source: str, names: list[str], args, errors: dict[str, str]):
+    """Passes on the windows of a camera or URL and prints a line each, until it ends, breaks off, or Ctrl-C."""
+    try:
+        for window, probabilities in stream:
+            yield window, probabilities  # before the line, so that Ctrl-C after a line does not lose it
+            if is_tabular(args):
+                one = collect([(window, probabilities)], source, names, args.threshold)
+                unknown = f"{UNKNOWN}: " if one.verdict()[0] == UNKNOWN else ""
+                best = ", ".join(f"{name} {probability:.2f}" for name, probability in one.top(args.top))
+                print(f"{clock(window.start)} - {clock(window.end)}  {unknown}{best}", flush=True)
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+    except UserError as error:
+        tell(error, source, errors)
+
+
+def write_results(args, predictor, predictions: list, errors: dict) -> None:
+    """JSON and CSV, to files or to the standard output.
+
+    Raises:
+        UserError: one of them could not be written; the other one was.
+    """
+    texts = {}
+    if args.json:
+        content = {
+            "model": predictor.description,
+            "classes": predictor.class_names,
+            "threshold": args.threshold,
+            "videos": [prediction.to_dict(args.top) for prediction in predictions],
+            "errors": [{"video": video, "error": error} for video, error in errors.items()],
+        }
+        texts[args.json] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
+    if args.csv:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(csv_header(len(predictor.class_names), args.top))
+        for prediction in predictions:
+            writer.writerows(prediction.rows(args.top))
+        texts[args.csv] = text.getvalue()
+    failed = []
+    for target, content in texts.items():
+        try:
+            _write(target, content)
+        except OSError as error:
+            failed.append(f"{target}: cannot be written ({error.strerror})")
+    if failed:
+        raise UserError("; ".join(failed))
+
+
+def _write(target: str, text: str) -> None:
+    if target == "-":
+        print(text, end="", flush=True)
+    elif Path(target).exists() and not Path(target).is_file():
+        Path(target).write_text(text, encoding="utf-8")  # a pipe or device: a rename would take its place
+    else:
+        write_text_atomic(target, text)
+
+
+def draw_pictures(folder: Path, prediction, k: int, taken: set[str]) -> list[Path]:
+    """`NAME.strip.png`, and `NAME.timeline.png` where there are several windows; a name in `taken` gets a number."""
+    stem = name = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[-80:] or "video"
+    for number in itertools.count(2):
+        if name not in taken:
+            break
+        name = f"{stem}_{number}"
+    taken.add(name)
+    written = [folder / f"{name}.strip.png"]
+    draw_strips(written[0], prediction, k)
+    if len(prediction.spans) > 1:
+        written.append(folder / f"{name}.timeline.png")
+        draw_timeline(written[1], prediction)
+    return written

@@ -1,0 +1,67 @@
+"""`report.py`: a run, or what differs between two, as one page of HTML."""
+
+import argparse
+import sys
+from pathlib import Path
+
+import torch
+
+from datasets.build import build_eval_loader, read_test_lists
+from datasets.video_dataset import SampleKey
+from modules.testing import load_tested_model
+from reporting.attribution import drop_one_frame
+from reporting.comparison import comparison_page, pair_tests
+from reporting.run_folder import find_weights, read_run
+from reporting.sections import rows_to_show, run_page
+from reporting.strips import Clip
+from utils import distributed
+from utils.errors import UserError
+from utils.files import write_text_atomic
+from utils.precision import autocast
+
+
+def report(args: argparse.Namespace) -> None:
+    """Write the page."""
+    run = read_run(args.run)
+
+    # ---- two runs: tables alone
+    if args.other is not None:
+        other = read_run(args.other)
+        page = comparison_page(run, other, pair_tests(run, other, args.test))
+        out = Path(args.out or run.folder / f"compare_{other.name}.html")
+
+    # ---- one run: the frames of a few videos, and the model once more, where both are still there
+    else:
+        test = run.test_named(args.test)
+        clips: dict[int, Clip | str] | str = "left out by --no_frames."
+        try:
+            if not args.no_frames:
+                rows, clips, cfg = rows_to_show(test), {}, test.config
+                weights = find_weights(test, run)
+                entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
+                dense = test.scores["views"].get("dense")
+                loader = build_eval_loader(cfg, testing=True, dense=dense, entries=entries, allow_missing=True)
+                process = distributed.start()
+                tested = load_tested_model(cfg, test.class_names, str(weights), process)
+                text = torch.from_numpy(test.text).to(process.device)
+                for place, row in enumerate(rows):
+                    item = loader.dataset[SampleKey(0, place)]
+                    if item["fault"]:
+                        clips[row] = item["fault"]
+                        continue
+                    (frames,) = item["frames"].to(process.device)
+                    with autocast(tested.precision, process.device):
+                        predicted = int(test.outcomes.predicted[row])
+                        added = drop_one_frame(tested.model, frames, text, predicted, cfg.data.batch_size)
+                    clips[row] = Clip(frames.permute(0, 2, 3, 1).cpu().numpy(), added.numpy())
+        except UserError as error:
+            clips = str(error)  # the page says so too; all the rest needs the table alone
+            print(f"warning: no film strips: {error}", file=sys.stderr)
+        page = run_page(run, test, clips)
+        out = Path(args.out or run.folder / "report.html")
+
+    try:
+        write_text_atomic(out, page)
+    except OSError as error:
+        raise UserError(f"{out}: cannot be written ({error.strerror}); name another file: --out FILE") from error
+    print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")

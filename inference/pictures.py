@@ -1,0 +1,180 @@
+"""Pictures of a prediction: the frames that the model saw with its best classes, and the classes over time.
+
+Legend: T frames, C=3 channels, S side of a frame in pixels, K classes. Pictures are PNG files, whole or absent.
+"""
+
+import functools
+import logging
+import re
+import textwrap
+import warnings
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import MaxNLocator
+
+from inference.timeline import UNKNOWN, VideoPrediction, clock
+from utils.files import atomic_path
+
+MAX_STRIPS, MAX_FRAMES_A_STRIP = 6, 8
+MAX_TIMELINE_CLASSES = 12
+MAX_BARS = 20
+"""Of a clip; tables and files hold as many classes as are asked for."""
+NAME_WIDTH = 30
+"""Characters of a class name or a title's half before it is cut."""
+BAR, BAR_REST, UNKNOWN_BAR = "#1f6feb", "#c9d9f2", "#8c8c8c"
+UNKNOWN_BLOCK, OTHER_BLOCK = "#d0d0d0", "#6e7781"
+_DPI = 110
+log = logging.getLogger(__name__)
+
+
+def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> None:
+    """Film strips of up to six windows, each with bars of its k best classes, at most 20, beside it."""
+    clips = _spread(list(prediction.clips), MAX_STRIPS)
+    k = min(k, len(prediction.class_names), MAX_BARS)
+    height = max(1.5, 0.27 * k + 0.55)
+    strip_height = 0.62 * height
+    num_shown = min(MAX_FRAMES_A_STRIP, len(clips[0][1]))
+    figure = Figure(figsize=(13.5, height * len(clips) + 0.45), dpi=_DPI, layout="constrained")
+    figure.suptitle(_cut(prediction.source, 100, from_end=True), x=0.01, ha="left", fontsize=11)
+    grid = figure.subplots(len(clips), 2, width_ratios=(num_shown * strip_height, 5.2), squeeze=False)
+    for (number, clip), (strip, bars) in zip(clips, grid):
+        strip.imshow(_film(clip.numpy()))
+        strip.set_axis_off()
+        start, end = prediction.spans[number]
+        name, probability = prediction.verdict(number)
+        strip.set_title(
+            f"{clock(start)} - {clock(end)}   {_cut(name, 60)}  {probability:.0%}",
+            loc="left",
+            fontsize=10,
+            color=UNKNOWN_BAR if name == UNKNOWN else "black",
+        )
+        _draw_bars(bars, prediction.top(k, number), name == UNKNOWN, prediction.threshold)
+    _save(path, figure)
+
+
+def draw_timeline(path: str | Path, prediction: VideoPrediction) -> None:
+    """The segments as a coloured band, and below it the probability of the leading classes over time."""
+    names, shares = prediction.class_names, prediction.shares()
+    rows = _leading_classes(prediction)
+    figure = Figure(figsize=(13.5, 2.2 + 0.34 * len(rows)), dpi=_DPI, layout="constrained")
+    figure.suptitle(_cut(prediction.source, 100, from_end=True), x=0.01, ha="left", fontsize=11)
+    band, heat = figure.subplots(2, 1, sharex=True, height_ratios=(1.1, 0.34 * len(rows) + 0.4))
+    colour_of = {names[c]: matplotlib.colormaps["tab20"](place % 20) for place, c in enumerate(rows)}
+    _draw_band(band, prediction, colour_of)
+    edges = np.r_[shares[:, 0], shares[-1, 1]]
+    mesh = heat.pcolormesh(
+        edges, np.arange(len(rows) + 1) - 0.5, prediction.probabilities[:, rows].T, cmap="Blues", vmin=0, vmax=1
+    )
+    heat.set_yticks(range(len(rows)), [_cut(names[c], NAME_WIDTH) for c in rows])
+    heat.tick_params(axis="y", length=0, pad=14)
+    for place, c in enumerate(rows):  # beside each name, its colour in the band above
+        swatch = Rectangle((-0.009, place - 0.28), 0.006, 0.56, transform=heat.get_yaxis_transform(), clip_on=False)
+        swatch.set_facecolor(colour_of[names[c]])
+        heat.add_patch(swatch)
+    heat.set_ylim(len(rows) - 0.5, -0.5)
+    heat.set_xlim(edges[0], edges[-1])
+    heat.xaxis.set_major_locator(MaxNLocator(9, steps=(1, 1.5, 3, 6, 10)))  # round minutes
+    heat.xaxis.set_major_formatter(lambda seconds, _: clock(max(0, seconds)).removesuffix(".0"))
+    heat.set_xlabel("time")
+    figure.colorbar(mesh, ax=heat, label="probability", pad=0.01, fraction=0.03)
+    _save(path, figure)
+
+
+def _draw_band(axis, prediction: VideoPrediction, colour_of: dict) -> None:
+    """One block a segment, with its class in it where there is room."""
+    start, end = prediction.spans[0, 0], prediction.spans[-1, 1]
+    for segment in prediction.segments:
+        width = segment.end - segment.start
+        colour = colour_of.get(segment.class_name, UNKNOWN_BLOCK if segment.class_name == UNKNOWN else OTHER_BLOCK)
+        axis.barh(0, width, left=segment.start, height=1, color=colour, edgecolor="white", linewidth=1)
+        # About 120 characters of this size go into the whole width.
+        room = int(110 * width / (end - start))
+        lines = textwrap.wrap(segment.class_name, max(1, room), break_long_words=False)
+        if room >= 6 and len(lines) <= 3 and all(len(line) <= room for line in lines):
+            is_dark = np.dot(matplotlib.colors.to_rgb(colour), (0.299, 0.587, 0.114)) < 0.55
+            axis.text(
+                segment.start + width / 2,
+                0,
+                "\n".join(lines),
+                ha="center",
+                va="center",
+                fontsize=9,
+                color="white" if is_dark else "black",
+            )
+    shown = {segment.class_name for segment in prediction.segments}
+    notes = [f"light grey: {UNKNOWN} (below {prediction.threshold:g})"] if UNKNOWN in shown else []
+    notes += ["dark grey: classes without a row"] if shown - {UNKNOWN, *colour_of} else []
+    axis.set_title(", ".join(notes), loc="right", fontsize=9)
+    axis.set_ylim(-0.5, 0.5)
+    axis.set_axis_off()
+
+
+def _leading_classes(prediction: VideoPrediction) -> list[int]:
+    """Classes that lead in some window, most of the time first; filled up by mean probability. At most 12."""
+    mean, best = prediction.mean_probabilities, prediction.probabilities.argmax(axis=1)
+    time = np.bincount(best, weights=np.diff(prediction.shares())[:, 0], minlength=len(mean))
+    order = np.lexsort((-mean, -time))
+    wanted = min(MAX_TIMELINE_CLASSES, max(5, int((time > 0).sum())), len(mean))
+    return order[:wanted].tolist()
+
+
+def _draw_bars(axis, top: list[tuple[str, float]], is_unknown: bool, threshold: float) -> None:
+    """Horizontal bars from 0 to 1; the names stand left of them, the figures right."""
+    values = [p for _, p in top]
+    first = UNKNOWN_BAR if is_unknown else BAR
+    axis.barh(range(len(top)), values, height=0.62, color=[first, *[BAR_REST] * (len(top) - 1)])
+    axis.set_yticks(range(len(top)), [_cut(name, NAME_WIDTH) for name, _ in top], fontsize=9)
+    axis.set_ylim(len(top) - 0.5, -0.5)
+    for place, value in enumerate(values):
+        axis.text(value + 0.015, place, f"{value:.1%}", va="center", fontsize=8.5)
+    axis.set_xlim(0, 1.18)
+    axis.set_xticks([])
+    axis.tick_params(left=False)
+    for side in ("top", "right", "bottom"):
+        axis.spines[side].set_visible(False)
+    if threshold > 0:
+        axis.axvline(threshold, color=UNKNOWN_BAR, linewidth=1, linestyle=":")
+
+
+def _film(clip: np.ndarray) -> np.ndarray:
+    """(T,C,S,S) uint8 -> (S,W',C): up to eight of its frames side by side with white between."""
+    frames = _spread(list(clip.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP)
+    gap = max(1, frames[0].shape[1] // 40)
+    padded = [np.pad(frame, ((0, 0), (0, gap), (0, 0)), constant_values=255) for frame in frames]
+    return np.concatenate(padded, axis=1)[:, :-gap]
+
+
+def _spread(items: list, count: int) -> list:
+    """`count` of the items, evenly from first to last; all where there are not more."""
+    if len(items) <= count:
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
+
+
+def _cut(text: str, length: int, from_end: bool = False) -> str:
+    # Dollar signs would be read as formulas.
+    text = text if len(text) <= length else f"...{text[3 - length :]}" if from_end else f"{text[: length - 3]}..."
+    return text.replace("$", r"\$")
+
+
+def _save(path: str | Path, figure: Figure) -> None:
+    with atomic_path(path) as temporary, warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        figure.savefig(temporary, format="png")
+    missing = [item for item in caught if re.match(r"Glyph \d+ .* missing from", str(item.message))]
+    for item in caught:
+        if item not in missing:
+            warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
+    if missing:
+        _tell_missing_characters()
+
+
+@functools.cache  # once a program
+def _tell_missing_characters() -> None:
+    log.warning(
+        "warning: pictures: their font lacks characters of some names and draws boxes; tables, JSON and CSV hold them"
+    )

@@ -1,0 +1,158 @@
+"""What a model says of a video over time: the result of a prediction, its segments, tables and JSON.
+
+Legend: W windows, K classes.
+"""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from utils.errors import UserError
+from utils.results import format_table
+
+UNKNOWN = "unknown"
+"""Stands for a class where the best one is less probable than the threshold."""
+
+
+class Segment(NamedTuple):
+    """Neighbouring windows of one class. `start`, `end`: seconds; `probability`: mean over the windows of the class's,
+    or, of `unknown`, of the best class's."""
+
+    start: float
+    end: float
+    class_name: str
+    probability: float
+
+
+@dataclass(frozen=True)
+class VideoPrediction:
+    """The classes of one video. `print` it for a table.
+
+    Attributes:
+        source: the file, folder, camera or URL.
+        spans: float (W,2): start and end of each window in seconds, in order.
+        probabilities: float32 (W,K), each row's sum is 1.
+        class_names: K names.
+        threshold: below it the best class is not believed: `unknown`; 0 believes all.
+        clips: some of the windows' clips for pictures: (window number, uint8 tensor (T,C,S,S)).
+    """
+
+    source: str
+    spans: np.ndarray
+    probabilities: np.ndarray
+    class_names: list[str]
+    threshold: float = 0.0
+    clips: tuple = ()
+
+    @property
+    def mean_probabilities(self) -> np.ndarray:
+        """(K,): mean over the windows, each weighted by the time that it speaks for."""
+        return np.average(self.probabilities, axis=0, weights=np.diff(self.shares())[:, 0])
+
+    def top(self, k: int = 5, window: int | None = None) -> list[tuple[str, float]]:
+        """The k most probable classes and their probabilities: of the whole video, or of one window."""
+        row = self.mean_probabilities if window is None else self.probabilities[window]
+        return [(self.class_names[c], float(row[c])) for c in np.argsort(-row, kind="stable")[:k]]
+
+    def verdict(self, window: int | None = None) -> tuple[str, float]:
+        """The best class, or `unknown` where it is below the threshold, and the best class's probability."""
+        name, probability = self.top(1, window)[0]
+        return (name if probability >= self.threshold else UNKNOWN), probability
+
+    def shares(self) -> np.ndarray:
+        """(W,2) seconds: the part of the video that each window speaks for, without overlap: neighbours meet halfway
+        between their centres."""
+        centres = self.spans.mean(axis=1)
+        borders = (centres[1:] + centres[:-1]) / 2
+        return np.stack([np.r_[self.spans[0, 0], borders], np.r_[borders, self.spans[-1, 1]]], axis=1)
+
+    @property
+    def segments(self) -> list[Segment]:
+        """The video cut where the class changes; neighbouring windows of one class are merged."""
+        merged: list[list] = []
+        for number, (start, end) in enumerate(self.shares().tolist()):
+            name, probability = self.verdict(number)
+            if merged and merged[-1][2] == name:
+                merged[-1][1] = end
+                merged[-1][3].append(probability)
+            else:
+                merged.append([start, end, name, [probability]])
+        return [Segment(start, end, name, float(np.mean(p))) for start, end, name, p in merged]
+
+    def to_dict(self, k: int = 5) -> dict[str, Any]:
+        """As plain values for JSON; docs/predict.md explains the keys."""
+        name, probability = self.verdict()
+        return {
+            "video": self.source,
+            "class": name,
+            "probability": round(probability, 6),
+            "top": [{"class": c, "probability": round(p, 6)} for c, p in self.top(k)],
+            "segments": [
+                {"start": round(s, 3), "end": round(e, 3), "class": c, "probability": round(p, 6)}
+                for s, e, c, p in self.segments
+            ],
+            "windows": [
+                {"start": round(start, 3), "end": round(end, 3), "class": c, "probability": round(p, 6)}
+                for (start, end), (c, p) in zip(self.spans.tolist(), map(self.verdict, range(len(self.spans))))
+            ],
+        }
+
+    def rows(self, k: int = 5) -> list[list[str]]:
+        """A row a window for a CSV: see `csv_header`."""
+        found = []
+        for number, (start, end) in enumerate(self.spans.tolist()):
+            cells = [self.source, f"{start:.3f}", f"{end:.3f}", self.verdict(number)[0]]
+            for name, probability in self.top(k, number):
+                cells += [name, f"{probability:.6f}"]
+            found.append(cells)
+        return found
+
+    def describe(self, k: int = 5) -> str:
+        """The k best classes as a table; of a video in several windows, then its segments."""
+        name, probability = self.verdict()
+        title = self.source
+        if name == UNKNOWN:
+            title += f": {UNKNOWN} (best class below {self.threshold:g})"
+        top = format_table([("class", "probability"), *((c, f"{p:.4f}") for c, p in self.top(k))])
+        if len(self.spans) == 1:
+            return f"{title}\n{top}"
+        rows = [("from", "to", "class", "probability")]
+        rows += [(clock(s.start), clock(s.end), s.class_name, f"{s.probability:.4f}") for s in self.segments]
+        return f"{title}\n{top}\n\n{format_table(rows)}"
+
+    def __str__(self) -> str:
+        return self.describe()
+
+
+def csv_header(num_classes: int, k: int = 5) -> list[str]:
+    """Columns of `VideoPrediction.rows`."""
+    ranks = range(1, min(k, num_classes) + 1)
+    return ["video", "start", "end", "class", *(f"{what}{rank}" for rank in ranks for what in ("top", "prob"))]
+
+
+def clock(seconds: float) -> str:
+    """`1:02:03.4`, or `2:03.4` below an hour."""
+    tenths = round(10 * seconds)
+    minutes, rest = divmod(tenths, 600)
+    hours, minutes = divmod(minutes, 60)
+    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest / 10:04.1f}"
+
+
+def check_times(
+    window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
+) -> None:
+    """Whether these can be the lengths of windows, as `inference.windows.WindowReader.windows` explains them.
+
+    Args:
+        prefix: of their names in messages: of options, `--`.
+
+    Raises:
+        UserError: one is not finite, a negative window, or another one that is not above 0.
+    """
+    if window is not None and not 0 <= window < math.inf:
+        raise UserError(f"{prefix}window {window:g}: must be seconds, or 0 for one clip")
+    for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{prefix}{name} {value:g}: must be above 0{unit}, and finite")

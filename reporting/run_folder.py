@@ -1,0 +1,261 @@
+"""A run folder and its tests, as train.py, test.py and test_zeroshot.py left them."""
+
+import json
+import shlex
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+from pydantic import ValidationError
+
+from reporting.outcomes import Outcomes, outcomes_of
+from utils.config import load_config
+from utils.embed import VideoTable, load_table
+from utils.errors import UserError
+from utils.hashing import file_hash
+from utils.metrics import class_logits
+from utils.records import read_records
+from utils.schema import Config, dotted_keys
+
+
+@dataclass(frozen=True)
+class TestResult:
+    """A folder of test results: the table, the classifier it was scored with, and what was tested.
+
+    Attributes:
+        text: float32 (K,D). class_names: K.
+        scores: of summary.json: of test.py the whole of it; of test_zeroshot.py the entry of its first list.
+        by_list: test_zeroshot.py's entries of this data set by their names, "config, list"; empty for test.py.
+        weights, weights_hash: of the checkpoint; None where the table was not made from one.
+    """
+
+    name: str
+    folder: Path
+    table: VideoTable
+    text: np.ndarray
+    class_names: list[str]
+    scores: dict[str, Any]
+    by_list: dict[str, dict[str, Any]]
+    weights: str | None
+    weights_hash: str | None
+
+    __test__ = False  # pytest would collect the name
+
+    @cached_property
+    def logits(self) -> np.ndarray:
+        """float32 (N,K); NaN: unreadable."""
+        return class_logits(self.table.embeddings, self.text)
+
+    @cached_property
+    def outcomes(self) -> Outcomes:
+        return outcomes_of(self.logits, self.table.labels)
+
+    @property
+    def is_zero_shot(self) -> bool:
+        return bool(self.by_list)
+
+    @property
+    def lists(self) -> list[str]:
+        """Paths of the annotation lists whose videos are in the table."""
+        return [s["list"] for s in (self.by_list.values() if self.by_list else [self.scores])]
+
+    @property
+    def num_views(self) -> int:
+        return self.scores["views"]["clips"] * self.scores["views"]["crops"]
+
+    def entries_of(self, rows: Sequence[int], entries: Iterable[Any]) -> list[Any]:
+        """The list entries (with `path`) of some rows of the table.
+
+        Raises:
+            UserError: one is not listed any more.
+        """
+        listed = {entry.path: entry for entry in entries}
+        paths = [self.table.paths[row] for row in rows]
+        gone = [path for path in paths if path not in listed]
+        if gone:
+            raise UserError(f"{', '.join(self.lists)}: {gone[0]} is not listed there any more")
+        return [listed[path] for path in paths]
+
+    @property
+    def config(self) -> Config:
+        """What was tested.
+
+        Raises:
+            UserError: it was written by a version with other keys.
+        """
+        try:
+            return Config.model_validate(self.scores["config"])
+        except ValidationError as error:
+            fault = error.errors()[0]
+            key = ".".join(str(part) for part in fault["loc"])
+            raise UserError(f"{self.folder}/summary.json: config: {key}: {fault['msg']}; run the test again") from error
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run folder, or a folder of test results on its own.
+
+    Attributes:
+        config: of the training; None: the folder holds none. records: the lines of metrics.jsonl; empty: there is none.
+    """
+
+    folder: Path
+    config: Config | None
+    records: list[dict[str, Any]]
+    tests: list[TestResult]
+
+    @property
+    def name(self) -> str:
+        return self.folder.resolve().name
+
+    @property
+    def main_test(self) -> TestResult:
+        """The test with most views; of equal ones, on the trained classes before zero-shot, then by name."""
+        return min(self.tests, key=lambda t: (-t.num_views, t.is_zero_shot, t.name))
+
+    def test_named(self, name: str | None) -> TestResult:
+        """The test of a name; None: `main_test`. Raises UserError for a name that there is not."""
+        if name is None:
+            return self.main_test
+        for test in self.tests:
+            if test.name == name.rstrip("/"):
+                return test
+        raise UserError(
+            f"--test {name}: no such test in {self.folder}; there is {', '.join(t.name for t in self.tests)}"
+        )
+
+
+def read_run(folder: str | Path) -> Run:
+    """Args: folder: of a run, with folders of tests in it, or one of these.
+
+    Raises:
+        UserError: there is no such folder, no test in it, or a file of it is damaged.
+    """
+    folder = Path(folder)
+    if not folder.is_dir():
+        raise UserError(f"{folder}: no such folder; give a run folder of train.py or the results folder of test.py")
+    if (folder / "embeddings.npz").exists():
+        tables = [folder / "embeddings.npz"]
+    else:
+        tables = sorted(folder.glob("*/embeddings.npz")) + sorted(folder.glob("*/*/embeddings.npz"))
+    config_path = folder / "config.yaml"
+    runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+    if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
+        raise UserError(
+            f"{folder}: is no run but the folder of {len(runs)}; give one of them, or two to compare: "
+            + ", ".join(str(path) for path in runs[:8])
+        )
+    if not tables:
+        weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
+        config = config_path if config_path.exists() else "CONFIG"
+        raise UserError(
+            f"{folder}: holds no test yet; run: python test.py --config {config} --weights {folder / weights}"
+        )
+    config = load_config(config_path, purpose="predict").config if config_path.exists() else None
+    records = read_records(folder / "metrics.jsonl", "move it away to do without the curves")
+    return Run(folder, config, records, [_read_test(t.parent, folder) for t in tables])
+
+
+def _read_test(folder: Path, run_folder: Path) -> TestResult:
+    table, text, class_names = load_table(folder / "embeddings.npz")
+    # test_zeroshot.py with several configs: a folder each, and one summary above them.
+    path = next((p for p in (folder / "summary.json", folder.parent / "summary.json") if p.is_file()), None)
+    if path is None:
+        raise UserError(f"{folder}/summary.json: no such file; the test did not come to its end: run it again")
+    try:
+        summary = json.loads(path.read_text(encoding="utf-8"))
+        by_list = summary.get("tests", {})
+        if path.parent != folder:
+            by_list = {name: entry for name, entry in by_list.items() if name.startswith(f"{folder.name}, ")}
+        scores = next(iter(by_list.values())) if by_list else summary
+        missing = [key for key in ("list", "views", "config") if key not in scores]
+    except (json.JSONDecodeError, AttributeError, TypeError) as error:
+        raise UserError(f"{path}: not the summary of a test ({error}); run the test again") from error
+    if missing:
+        raise UserError(f"{path}: not the summary of a test (it lacks {', '.join(missing)}); run the test again")
+    name = folder.relative_to(run_folder).as_posix() if folder != run_folder else folder.resolve().name
+    weights, weights_hash = summary.get("weights"), summary.get("weights_hash")
+    return TestResult(name, folder, table, text, class_names, scores, by_list, weights, weights_hash)
+
+
+def find_weights(test: TestResult, run: Run) -> Path:
+    """The checkpoint that was tested: where it was, or beside the results if the run has moved.
+
+    Raises:
+        UserError: it is gone, or its content is another by now.
+    """
+    if not test.weights:
+        raise UserError(f"{test.folder}/summary.json names no checkpoint")
+    places = [Path(test.weights), *(f / Path(test.weights).name for f in (run.folder, test.folder.parent))]
+    found = [place for place in places if place.is_file()]
+    if not found:
+        raise UserError(f"{test.weights}: no such file any more")
+    for place in found:
+        if file_hash(place) == test.weights_hash:
+            return place
+    raise UserError(f"{found[0]}: has changed since the test; run the test again")
+
+
+def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value, base's value) where they differ.
+
+    Args:
+        config, base: as of `Config.model_dump`; keys that a config lacks are left out. None: the defaults.
+    """
+    base = Config().model_dump() if base is None else base
+    pairs = {key: (_value_of(config, key), _value_of(base, key)) for key in dotted_keys()}
+    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and ... not in pair}
+
+
+def _value_of(tree: dict[str, Any], key: str) -> Any:
+    for part in key.split("."):
+        tree = tree.get(part, ...)
+        if tree is ...:
+            return ...
+    return tree
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as a command line takes it: a text as it is, anything else as YAML."""
+    is_text = dotted_keys()[key].annotation is str
+    return f"{key}={value if is_text else shown_value(value)}"
+
+
+def shown_value(value: Any) -> str:
+    """A config value as YAML in one line."""
+    text = yaml.safe_dump(value, default_flow_style=True, width=float("inf"), allow_unicode=True)
+    return text.strip().removesuffix("...").strip()
+
+
+def commands(run: Run, test: TestResult) -> dict[str, str]:
+    """Commands that do the run's training and a test again, by what they do."""
+    config = str(run.folder / "config.yaml") if run.config else "recipe.yaml"
+    found = {}
+    if run.config:
+        found["Train again"] = _command("train.py", "--config", config, "logging.run_dir=NEW_FOLDER")
+    story = "test_zeroshot.py" if test.is_zero_shot else "test.py"
+    views = test.scores["views"]
+    words = ["--config", config, "--weights", test.weights or "WEIGHTS"]
+    words += ["--test_clips", views["clips"], "--test_crops", views["crops"]]
+    if views.get("dense") and not test.scores["config"]["data"]["dense"]:
+        words += ["--dense"]
+    if len(test.lists) > 1:
+        words += ["--lists", ",".join(test.lists)]
+    base = run.config.model_dump() if run.config else test.scores["config"]
+    changed = changed_keys(test.scores["config"], base)
+    # What only a training reads has no say in a test.
+    words += [
+        override(key, value)
+        for key, (value, _) in changed.items()
+        if key.startswith(("data.", "network.")) and not key.startswith("data.train_")
+    ]
+    found["Test again"] = _command(story, *words)
+    return found
+
+
+def _command(story: str, *words: Any) -> str:
+    return " ".join(["python", story, *(shlex.quote(str(word)) for word in words)])

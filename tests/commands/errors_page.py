@@ -1,0 +1,41 @@
+"""The tables of docs/errors.md, and the check that a command behaves as a row says."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from tests.commands.world import REPO, call
+
+PAGE = REPO / "docs" / "errors.md"
+WORKS = "works"
+
+
+def rows_of(section: str) -> dict[str, str]:
+    """case -> what happens, of the table under the heading `section`."""
+    text = PAGE.read_text(encoding="utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
+    cells = [[c.strip() for c in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
+    return {case: outcome.strip("` ") for case, outcome in cells[2:]}
+
+
+def matches(outcome: str, line: str) -> bool:
+    """Whether a line is what the page shows; `...` there stands for anything."""
+    return re.fullmatch(".*".join(re.escape(part) for part in outcome.split("...")), line) is not None
+
+
+def tree(folder: Path) -> set[Path]:
+    return set(folder.rglob("*")) if folder.exists() else set()
+
+
+def expect(outcome: str, capsys: pytest.CaptureFixture, folder: Path, story: str, *arguments: object) -> None:
+    """Run a story; a fault is exit code 2, one line, and not a file left in `folder`."""
+    before = tree(folder)
+    capsys.readouterr()
+    code = call(story, *arguments)
+    error = capsys.readouterr().err
+    if outcome.startswith(WORKS):
+        assert code == 0, error
+        return
+    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, (code, error)
+    assert matches(outcome, error.strip()), error
+    assert tree(folder) == before

@@ -1,0 +1,115 @@
+"""app.py without its page: what is served by default, limits, mistakes. tests/browser/test_app_page.py has the page."""
+
+import importlib.util
+import sys
+import threading
+
+import pytest
+
+from tests.commands.world import CLASSES, REPO, call
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def app():
+    spec = importlib.util.spec_from_file_location("story_app", REPO / "app.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def load(app, cache, *arguments):
+    args = app.parse_arguments([str(a) for a in arguments])
+    app.check_arguments(args)
+    return app.load_service(args, str(cache))
+
+
+@pytest.fixture(scope="module")
+def service(app, world, tmp_path_factory):
+    return load(app, tmp_path_factory.mktemp("cache"), "--config", world.video_config)[0]
+
+
+def test_the_default_is_embedded_and_local(app, tmp_path, monkeypatch):
+    monkeypatch.setattr(app, "DEFAULT_WEIGHTS", "exp/nowhere.pt")
+    monkeypatch.setattr(app, "DEMO_WORLD", "exp/nowhere")
+    service, samples = load(app, tmp_path)
+    assert "no video checkpoint" in service.predictor.description and len(service.predictor.class_names) == 40
+    assert app.parse_arguments([]).host == "127.0.0.1" and len(samples) == 6
+    prediction = service.predict(str(samples[0][1]), None, None)
+    assert prediction.probabilities.shape == (1, 40) and prediction.source == samples[0][1].name
+
+
+def test_typed_classes(service, world):
+    video = str(world.root / "videos" / "val_0_0.mp4")
+    assert service.predict(video, None, None).class_names == list(CLASSES)
+    assert service.predict(video, ["cooking", "dancing"], 0.2).class_names == ["cooking", "dancing"]
+    assert service.predictor.class_names == list(CLASSES)
+
+
+def test_two_users_at_once_get_each_their_own(service, world):
+    found = {}
+
+    def ask(number):
+        video = str(world.root / "videos" / f"val_{number}_0.mp4")
+        found[number] = service.predict(video, [f"thing {number}", "other"], None)
+
+    threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    for number in range(3):
+        assert found[number].class_names[0] == f"thing {number}" and found[number].source == f"val_{number}_0.mp4"
+
+
+@pytest.mark.parametrize(
+    ("names", "seconds", "part"),
+    [
+        (["x"] * 2, None, "class 'x': is given twice"),
+        ([str(n) for n in range(201)], None, "201 classes: at most 200"),
+        (["y" * 201], None, "is longer than 200 letters"),
+        (None, 0.001, "at most 300 are taken; make them longer"),
+    ],
+)
+def test_limits_of_a_request(service, world, names, seconds, part):
+    with pytest.raises(UserError) as caught:
+        service.predict(str(world.root / "videos" / "val_0_0.mp4"), names, seconds)
+    assert part in str(caught.value)
+
+
+def test_a_video_longer_than_its_header_says_is_given_up(app, service, world, monkeypatch):
+    video = str(world.root / "videos" / "val_0_0.mp4")
+    monkeypatch.setattr(service, "limits", service.limits._replace(max_seconds=-1.0))
+    with pytest.raises(UserError, match="val_0_0.mp4: is longer than its header says"):
+        list(service._windows(video, None))
+    monkeypatch.undo()
+    monkeypatch.setattr(app, "MAX_COMPUTING_SECONDS", -1)
+    with pytest.raises(UserError, match="takes too long"):
+        list(service._windows(video, None))
+
+
+def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp_path):
+    whole = (world.root / "videos" / "val_0_0.mp4").read_bytes()
+    (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(UserError) as caught:
+        service.predict(str(tmp_path / "half.mp4"), None, None)
+    assert "half.mp4" in str(caught.value) and "\n" not in str(caught.value)
+    assert len(service.predict(str(world.root / "videos" / "val_0_0.mp4"), None, None).spans) == 1
+
+
+def test_mistakes(world, tmp_path, capsys, monkeypatch):
+    def fails_with(part, *arguments):
+        assert call("app", *arguments) == 2
+        error = capsys.readouterr().err
+        assert part in error and error.count("\n") == 1, error
+
+    fails_with("--weights: give the model's --config", "--weights", "x.pt")
+    fails_with("--max_seconds 0", "--max_seconds", 0)
+    fails_with("--port 70000", "--port", 70000)
+    monkeypatch.setitem(sys.modules, "gradio", None)
+    fails_with("pip install -r requirements-app.txt")
+
+
+def test_strangers_do_not_learn_where_the_weights_lie(app):
+    assert app.describe("/home/me/run/best.pt: ViT-B/32", "/home/me/run/best.pt") == "best.pt: ViT-B/32"
+    assert app.describe("plain CLIP ViT-B/32", None) == "plain CLIP ViT-B/32"

@@ -1,0 +1,252 @@
+"""predict.py by its command line: the figures of test.py, result files, a bad file among good ones, streams."""
+
+import csv
+import importlib.util
+import itertools
+import json
+import os
+import re
+import shutil
+import threading
+
+import pytest
+from PIL import Image
+
+from inference.windows import WindowReader
+from tests.commands.world import CLASSES, REPO, World, call
+from tests.datasets.helpers import write_video
+from utils.errors import UserError
+from utils.files import write_text_atomic
+
+
+@pytest.fixture(scope="module")
+def trained(world: World, tmp_path_factory):
+    """A checkpoint of the tiny world."""
+    out = tmp_path_factory.mktemp("predict")
+    assert call("train", "--config", world.config, f"logging.run_dir={out}") == 0
+    return out / "last_model.pt"
+
+
+@pytest.fixture(scope="module")
+def long_video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("long") / "long.mp4"
+    write_video(path, 100, size=(36, 48))  # 4 seconds
+    return path
+
+
+@pytest.mark.parametrize("kind", ["frames", "videos"])
+def test_probabilities_equal_those_of_test_py(world, trained, tmp_path, kind):
+    config = world.config if kind == "frames" else world.video_config
+    assert call("test", "--config", config, "--weights", trained, "--out", tmp_path / "test") == 0
+    with (tmp_path / "test" / "predictions.csv").open() as file:
+        tested = {row["path"]: row for row in csv.DictReader(file)}
+    out = tmp_path / "out.json"
+    videos = [world.root / kind / path for path in tested]
+    assert call("predict", *videos, "--config", config, "--weights", trained, "--json", out, "--quiet") == 0
+    for video, path in zip(json.loads(out.read_text())["videos"], tested, strict=True):
+        assert video["video"].endswith(path)
+        for rank, best in enumerate(video["top"], start=1):
+            assert best["class"] == tested[path][f"top{rank}"]
+            assert best["probability"] == pytest.approx(float(tested[path][f"prob{rank}"]), abs=1e-5)
+
+
+def test_every_result_of_a_long_video(world, trained, long_video, tmp_path, capsys):
+    code = call(
+        "predict", long_video, "--config", world.config, "--weights", trained, "--classes", "juggling, a b,c",
+        "--window", 1, "--stride", 0.5, "--threshold", 0.2, "--top", 2,
+        "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures",
+    )  # fmt: skip
+    assert code == 0
+    printed = capsys.readouterr().out
+    assert re.search(r"from +to +class +probability", printed)
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert content["classes"] == ["juggling", "a b", "c"] and content["errors"] == []
+    (video,) = content["videos"]
+    assert len(video["top"]) == 2 and len(video["windows"]) == 7
+    assert video["segments"][0]["start"] == 0 and video["segments"][-1]["end"] == 4
+    assert [a["end"] for a in video["segments"][:-1]] == [b["start"] for b in video["segments"][1:]]
+    with (tmp_path / "r.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["start"] for row in rows] == [f"{i / 2:.3f}" for i in range(7)] and "prob2" in rows[0]
+    for name in ("long.strip.png", "long.timeline.png"):
+        with Image.open(tmp_path / "pictures" / name) as image:
+            image.load()
+
+
+def test_a_bad_file_is_one_line_and_the_others_are_done(world, tmp_path, capsys):
+    (tmp_path / "bad.mp4").write_text("no video")
+    good = world.root / "videos" / "val_0_0.mp4"
+    out = tmp_path / "r.json"
+    code = call("predict", tmp_path / "bad.mp4", good, "--config", world.config, "--json", out)
+    printed = capsys.readouterr()
+    assert code == 2
+    assert [line for line in printed.err.splitlines() if line.startswith("error: ")][0].count("bad.mp4") == 1
+    assert str(good) in printed.out and CLASSES[0] in printed.out  # the config's own classes
+    content = json.loads(out.read_text())
+    assert len(content["videos"]) == 1 and content["errors"][0]["video"].endswith("bad.mp4")
+
+
+def test_quiet_json_on_the_standard_output_is_json_alone(world, capsys):
+    good = world.root / "videos" / "val_0_0.mp4"
+    assert call("predict", good, "--config", world.config, "--classes", "a,b", "--json", "-", "--quiet") == 0
+    printed = capsys.readouterr()
+    assert json.loads(printed.out)["classes"] == ["a", "b"]
+    assert printed.err == ""
+
+
+def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
+    pipe, read = tmp_path / "pipe", []
+    os.mkfifo(pipe)
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
+    reader.start()
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--json", pipe, "--quiet") == 0
+    reader.join(timeout=30)
+    assert json.loads(read[0])["videos"] and pipe.is_fifo()
+
+
+@pytest.mark.parametrize("option", ["--json", "--csv", "--pictures"])
+def test_places_that_cannot_be_written_are_said_before_the_model_loads(world, tmp_path, option, capsys, monkeypatch):
+    (tmp_path / "afile").write_text("")
+    monkeypatch.setattr("inference.predictor.load_predictor", None)
+    wrong = {"/proc/nope/x": "cannot be written"}
+    wrong |= {tmp_path / "afile": "is a file"} if option == "--pictures" else {tmp_path: "is a folder"}
+    for path, said in wrong.items():
+        assert call("predict", world.root / "frames" / "val_0_0", "--config", world.config, option, path) == 2
+        error = capsys.readouterr().err
+        assert error.startswith(f"error: {option} {path}: {said}") and error.count("\n") == 1
+
+
+def test_a_file_that_fails_at_the_end_does_not_take_the_other_with_it(world, tmp_path, capsys, monkeypatch):
+    def full(target, text):
+        if target.endswith(".json"):
+            raise OSError(28, "No space left on device")
+        write_text_atomic(target, text)
+
+    monkeypatch.setattr("utils.files.write_text_atomic", full)  # the story imports it anew at each call
+    options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
+    assert call("predict", world.root / "frames" / "val_0_0", *options) == 2
+    assert "r.json: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert (tmp_path / "r.csv").read_text().startswith("video,start")
+
+
+def test_one_class_alone_is_warned_of(world, capsys):
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--classes", "juggling", "--quiet") == 0
+    assert "always has probability 1" in capsys.readouterr().err
+
+
+def test_plain_clip_says_so(world, capsys):
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
+    assert "plain CLIP" in capsys.readouterr().err
+
+
+def test_equal_names_get_pictures_of_their_own(world, tmp_path):
+    folders = [world.root / "frames" / "val_0_0", world.root / "videos" / "val_0_0.mp4"]
+    assert call("predict", *folders, "--config", world.config, "--pictures", tmp_path, "--quiet") == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["val_0_0.strip.png", "val_0_0_2.strip.png"]
+
+
+def test_a_stream_prints_a_line_each_stride_and_ends_by_seconds(world, long_video, capsys):
+    options = ["--config", world.config, "--window", 1, "--stride", 1, "--seconds", 3, "--top", 1]
+    assert call("predict", f"file:{long_video}", *options) == 0
+    lines = [line for line in capsys.readouterr().out.splitlines() if re.match(r"0:0\d\.0 - 0:0\d\.0  \w", line)]
+    assert [line.split()[0] for line in lines] == ["0:00.0", "0:01.0", "0:02.0"]
+
+
+def test_ctrl_c_ends_a_stream_with_its_results(world, long_video, tmp_path, monkeypatch, capsys):
+    windows = WindowReader.windows
+
+    def interrupted(self, *arguments, **options):
+        yield from itertools.islice(windows(self, *arguments, **options), 2)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(WindowReader, "windows", interrupted)
+    options = ["--config", world.config, "--window", 1, "--json", tmp_path / "r.json"]
+    assert call("predict", f"file:{long_video}", *options) == 0
+    assert "stopped" in capsys.readouterr().err
+    assert len(json.loads((tmp_path / "r.json").read_text())["videos"][0]["windows"]) == 2
+
+
+def test_ctrl_c_ends_a_folder_with_what_is_done(world, tmp_path, monkeypatch, capsys):
+    windows, read = WindowReader.windows, []
+
+    def interrupted(self, source, *arguments, **options):
+        read.append(source)
+        if len(read) == 3:
+            raise KeyboardInterrupt
+        yield from windows(self, source, *arguments, **options)
+
+    monkeypatch.setattr(WindowReader, "windows", interrupted)
+    options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
+    assert call("predict", world.root / "videos", *options) == 130
+    assert "interrupted: 2 of 24 videos are done" in capsys.readouterr().err
+    assert [video["video"] for video in json.loads((tmp_path / "r.json").read_text())["videos"]] == read[:2]
+    assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
+
+
+def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_video, tmp_path, monkeypatch, capsys):
+    windows = WindowReader.windows
+
+    def broken(self, *arguments, **options):
+        yield from itertools.islice(windows(self, *arguments, **options), 2)
+        raise UserError("rtsp://x: the stream broke off (timeout)")
+
+    monkeypatch.setattr(WindowReader, "windows", broken)
+    options = ["--config", world.config, "--window", 1, "--json", tmp_path / "r.json"]
+    assert call("predict", f"file:{long_video}", *options) == 2
+    assert capsys.readouterr().err.count("broke off") == 1
+    content = json.loads((tmp_path / "r.json").read_text())
+    assert len(content["videos"][0]["windows"]) == 2 and len(content["errors"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ([], "no video"),
+        (["a.mp4", "--top", "0"], "--top 0"),
+        (["a.mp4", "--threshold", "2"], "--threshold 2"),
+        (["a.mp4", "--threshold", "nan"], "--threshold nan"),
+        (["a.mp4", "--window", "-1"], "--window -1: must be seconds"),
+        (["a.mp4", "--window", "nan"], "--window nan"),
+        (["a.mp4", "--stride", "0"], "--stride 0: must be above 0"),
+        (["a.mp4", "--fps", "inf"], "--fps inf"),
+        (["a.mp4", "--seconds", "nan"], "--seconds nan"),
+        (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
+        (["a.mp4", "--json", "same", "--csv", "./same"], "both name one file"),
+        (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
+        (["a.mp4", "netwrk.arch=x"], "netwrk: unknown section; did you mean network?"),
+        (["a.mp4", f"netwrk.prompt={'long ' * 100}"], "netwrk: unknown section; did you mean network?"),
+        (["*.nothing"], "no file matches"),
+    ],
+)
+def test_mistakes_are_one_line_before_the_model_loads(world, arguments, message, capsys, monkeypatch):
+    monkeypatch.setattr("inference.predictor.load_predictor", None)
+    assert call("predict", *arguments, "--config", world.config) == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_video_whose_name_is_like_an_override(world, tmp_path, monkeypatch, capsys):
+    name = "take.2=b.mp4"
+    shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / name)
+    monkeypatch.chdir(tmp_path)
+    assert call("predict", name, "--config", world.config) == 0
+    assert name in capsys.readouterr().out
+
+
+def test_a_text_file_is_no_class_name(world, tmp_path, capsys):
+    (tmp_path / "names.txt").write_text("juggling\ncooking\n")
+    folder = world.root / "frames" / "val_0_0"
+    assert call("predict", folder, "--config", world.config, "--classes", tmp_path / "names.txt") == 2
+    assert "names.txt: is no .csv; give a CSV of two columns, id,name" in capsys.readouterr().err
+
+
+def test_three_lines_of_python(world, trained):
+    spec = importlib.util.spec_from_file_location("story_predict", REPO / "predict.py")
+    predict = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(predict)
+    predictor = predict.load(world.config, trained, classes=["juggling", "cooking"])
+    result = predictor(world.root / "videos" / "val_0_0.mp4")
+    assert "juggling" in str(result) and len(result.top(5)) == 2 and len(result.segments) == 1
+    assert predictor.with_classes("a, b, c")(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]

@@ -1,0 +1,230 @@
+"""Going on from what is damaged, missing, other than it was; and saving where there is no room."""
+
+import errno
+import os
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.commands.world import REPO, call, command, losses, records
+from utils import keeper
+from utils.checkpoint import load_checkpoint
+from utils.hashing import content_hash
+
+
+def train(world, run_dir, *overrides):
+    return call("train", "--config", world.config, f"logging.run_dir={run_dir}", *overrides)
+
+
+@pytest.fixture(scope="module")
+def finished(world, tmp_path_factory):
+    """A run of one epoch that may be copied."""
+    path = tmp_path_factory.mktemp("finished") / "run"
+    assert train(world, path, "solver.epochs=2", "solver.save_every=3") == 0
+    return path
+
+
+@pytest.fixture
+def run_dir(finished, tmp_path):
+    return shutil.copytree(finished, tmp_path / "run")
+
+
+class Killed(BaseException):
+    """In SIGKILL's place: nothing cleans up."""
+
+
+def test_the_good_checkpoint_outlives_a_kill_in_the_first_save_after_a_damaged_one(world, run_dir, monkeypatch):
+    (run_dir / "last_model.pt").write_bytes(b"torn")
+
+    def die(*arguments):
+        raise Killed
+
+    for step in ("save_checkpoint", "_link"):
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(keeper, step, die)
+            train(world, run_dir, "solver.epochs=3", "resume=auto")
+        load_checkpoint(run_dir / "last_model.1.pt")
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 0
+    for name in ("last_model.pt", "last_model.1.pt", "best_model.pt"):
+        load_checkpoint(run_dir / name)
+    assert not list(run_dir.glob(".*tmp"))
+
+
+def test_a_kill_at_any_point_of_a_save_keeps_the_best(world, tmp_path, monkeypatch):
+    """best_model.pt is there whenever last_model.pt remembers its score."""
+    replace, calls = keeper.Path.replace, []
+
+    def replace_then_die(self, target):
+        replace(self, target)
+        if self.name.startswith(".best_model") or str(target).endswith("last_model.pt"):
+            calls.append(target)
+            if len(calls) == die_at:
+                raise Killed
+
+    for die_at in (1, 2, 3):  # best_model.pt, last_model.pt, last_model.pt of the second epoch
+        calls.clear()
+        run = tmp_path / str(die_at)
+        with monkeypatch.context() as patch, pytest.raises(Killed):
+            patch.setattr(keeper.Path, "replace", replace_then_die)
+            train(world, run, "solver.epochs=2")
+        if (run / "last_model.pt").exists() and load_checkpoint(run / "last_model.pt")["progress"]["best_top1"] > -1:
+            load_checkpoint(run / "best_model.pt")
+
+
+def test_a_best_score_that_could_not_be_saved_is_none(world, tmp_path, monkeypatch):
+    link = keeper._link
+
+    def fail_for_best(source, target):
+        if target.name == "best_model.pt" and not (tmp_path / "room").exists():
+            (tmp_path / "room").touch()
+            raise OSError(errno.ENOSPC, "No space left on device")
+        link(source, target)
+
+    monkeypatch.setattr(keeper, "_link", fail_for_best)
+    assert train(world, tmp_path / "run", "solver.epochs=3", "solver.lr=1e-9") == 0
+    best = load_checkpoint(tmp_path / "run" / "best_model.pt")["progress"]["best_top1"]
+    assert best == load_checkpoint(tmp_path / "run" / "last_model.pt")["progress"]["best_top1"] >= 0
+
+
+def test_validating_an_older_checkpoint_changes_nothing(world, run_dir):
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    assert train(world, run_dir, f"resume={run_dir / 'last_model.1.pt'}", "solver.evaluate=true") == 0
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+@pytest.mark.parametrize(
+    ("overrides", "part"),
+    [
+        (("solver.optim=sgd",), "its optimiser does not fit this config (another solver.optim"),
+        (("data.train_list=short.txt",), "was saved after 12 clips of an epoch, and data.train_list now has 3"),
+    ],
+)
+def test_what_does_not_fit_is_one_line(world, run_dir, tmp_path, overrides, part, capsys):
+    lines = (world.root / "train_frames.txt").read_text().splitlines(keepends=True)
+    (tmp_path / "short.txt").write_text("".join(lines[:3]))
+    overrides = [text.replace("=short", f"={tmp_path}/short") for text in overrides]
+    middle = run_dir / "last_model.1.pt"  # after six steps of two clips, or twelve
+    assert load_checkpoint(middle)["progress"]["consumed_clips"] > 3
+    assert train(world, run_dir, "solver.epochs=3", f"resume={middle}", *overrides) == 2
+    error = capsys.readouterr().err
+    assert part.split("12 clips")[0] in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "override",
+    ("seed=7", "data.shot=1", "network.classifier=random", "network.prompt=a clip of {}", "solver.loss_type=NCE"),
+)
+def test_another_run_is_not_gone_on_with(world, run_dir, override, capsys):
+    before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto", override) == 2
+    error = capsys.readouterr().err
+    key, _, value = override.partition("=")
+    assert f"last_model.pt: {key} was " in error and f" and is {value} now; give {key}=" in error
+    assert error.count("\n") == 1
+    assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
+
+
+def test_the_picks_of_a_few_shot_run_stay(world, tmp_path, capsys):
+    assert train(world, tmp_path, "data.shot=1") == 0
+    picks = (tmp_path / "few_shot.txt").read_text()
+    for other in ("data.shot=2", "data.shot_seed=1"):
+        assert train(world, tmp_path, "data.shot=1", "resume=auto", other) == 2
+        assert f"{other.split('=')[0]} was " in capsys.readouterr().err
+    assert (tmp_path / "few_shot.txt").read_text() == picks
+
+
+def test_what_may_change_on_the_way(world, run_dir, tmp_path, capsys):
+    moved = shutil.copy(world.root / "train_frames.txt", tmp_path / "moved.txt")
+    changes = ("solver.lr=1e-4", "data.batch_size=3", "data.shot_seed=5", f"data.train_list={moved}", "resume=auto")
+    assert train(world, run_dir, "solver.epochs=3", *changes) == 0
+    assert "had no effect" not in capsys.readouterr().out
+    assert train(world, run_dir, "solver.epochs=3", "solver.lr=1e-5", *changes[1:]) == 0
+    assert "has all of its 3 epochs: nothing is trained, and solver.lr, changed since, had" in capsys.readouterr().out
+
+
+def test_another_image_size_is_validated_and_not_gone_on_with(world, run_dir, capsys):
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto", "data.input_size=48") == 2
+    error = capsys.readouterr().err
+    assert "visual.positional_embedding" in error and ": another data.input_size?" in error
+    assert train(world, run_dir, "resume=auto", "data.input_size=48", "solver.evaluate=true") == 0
+
+
+def test_the_configs_weight_decay_counts_after_resuming(world, run_dir):
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto", "solver.weight_decay=0.01") == 0
+    groups = load_checkpoint(run_dir / "last_model.pt")["optimizer_state_dict"]["param_groups"]
+    assert [group["weight_decay"] for group in groups] == [0.01, 0.01]
+
+
+def test_a_record_that_is_none_is_one_line(world, run_dir, capsys):
+    path = run_dir / "metrics.jsonl"
+    path.write_text("nonsense}\n" + path.read_text())
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2
+    assert f"{path}: is no record of a run" in capsys.readouterr().err
+    path.unlink()
+    path.mkdir()
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2
+    assert f"{path}: is no record of a run" in capsys.readouterr().err
+
+
+def test_machines_with_run_folders_of_their_own_are_told(world, run_dir, tmp_path):
+    """Two processes, each in a folder of its own, whose relative run folder is not the same one."""
+    script = tmp_path / "each_in_its_folder.py"
+    script.write_text(
+        "import os, runpy, sys\n"
+        f"sys.path.insert(0, {str(REPO)!r})\n"
+        f"os.chdir({str(tmp_path)!r} + '/' + os.environ['RANK'])\n"
+        f"runpy.run_path({str(REPO / 'train.py')!r}, run_name='__main__')\n"
+    )
+    (tmp_path / "1").mkdir()
+    shutil.copytree(run_dir, tmp_path / "0" / "run")
+    run = command(
+        "torchrun", "--standalone", "--nproc_per_node", 2, script, "--config", world.config, "logging.run_dir=run",
+        "resume=auto", "solver.epochs=3", PATH=f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+    )  # fmt: skip
+    assert run.returncode != 0
+    assert (
+        "the processes would go on from different checkpoints (process 0: run/last_model.pt, process 1: none)"
+        in run.stderr
+    )
+    assert len(records(tmp_path / "0" / "run")) == len(records(run_dir))
+
+
+@pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root to be mounted")
+def test_a_disk_that_fills_up(world, finished, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    size = sum(path.stat().st_size for path in finished.glob("*.pt"))
+    mounted = command("mount", "-t", "tmpfs", "-o", f"size={2 * size}", "tmpfs", disk)
+    if mounted.returncode != 0:
+        pytest.skip(f"mounting is not permitted here: {mounted.stderr.strip()}")
+    try:
+        fill = disk / "other"
+        script = (
+            f"import os, sys; sys.path.insert(0, {str(REPO)!r})\n"
+            "from modules.training import Trainer\n"
+            "from tests.commands.world import call\n"
+            "step = Trainer._step\n"
+            "def fill_then_step(self, batches, sizes, progress):\n"
+            f"    if progress.step == 6:\n"
+            f"        with open({str(fill)!r}, 'wb', buffering=0) as file:\n"
+            "            try:\n"
+            "                while file.write(bytes(4096)):\n                    pass\n"
+            "            except OSError:\n                pass\n"
+            "    if progress.step == 12:\n"
+            f"        os.remove({str(fill)!r})\n"
+            "    return step(self, batches, sizes, progress)\n"
+            "Trainer._step = fill_then_step\n"
+            f"sys.exit(call('train', '--config', {str(world.config)!r}, 'logging.run_dir={disk / 'run'}',\n"
+            "     'solver.epochs=2', 'solver.save_every=2', 'logging.tensorboard=true'))\n"
+        )
+        run = command(sys.executable, "-c", script)
+        assert run.returncode == 0, run.stderr
+        assert "WARNING: no checkpoint written" in run.stdout and "No space left on device" in run.stdout
+        assert "Traceback" not in run.stderr, run.stderr
+        assert losses(disk / "run") == losses(finished)
+        ours, whole = (load_checkpoint(path / "last_model.pt") for path in (disk / "run", finished))
+        assert content_hash(ours["model_state_dict"]) == content_hash(whole["model_state_dict"])
+    finally:
+        command("umount", disk)

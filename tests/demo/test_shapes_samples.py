@@ -1,0 +1,28 @@
+"""Samples of the embedded world: the demo's, else rendered."""
+
+from datasets.lists import ListEntry
+from datasets.readers import open_source
+from demo.shapes_samples import CLASS_NAMES, SAMPLE_CLASSES, sample_videos
+
+
+def test_without_the_demo_they_are_rendered(tmp_path):
+    samples = sample_videos(tmp_path / "none", tmp_path / "samples")
+    assert [name for name, _ in samples] == [c.name for c in SAMPLE_CLASSES] and len(CLASS_NAMES) == 40
+    for name, path in samples:
+        assert name in CLASS_NAMES
+        with open_source(tmp_path, ListEntry(str(path), None, 0, 0), modality="video") as source:
+            assert 25 <= source.num_frames <= 60
+
+
+def test_the_demos_test_videos_are_taken(tmp_path):
+    (tmp_path / "lists").mkdir()
+    lines = [f"{c.folder}/val_000.mp4 0\n" for c in SAMPLE_CLASSES]
+    (tmp_path / "lists" / "val_videos.txt").write_text("".join(lines[:-1]))
+    (tmp_path / "lists" / "heldout_videos.txt").write_text(lines[-1])
+    for clip_class in SAMPLE_CLASSES:
+        path = tmp_path / "videos" / clip_class.folder / "val_000.mp4"
+        path.parent.mkdir(parents=True)
+        path.touch()
+    samples = sample_videos(tmp_path, tmp_path / "samples")
+    assert [path.parent.name for _, path in samples] == [c.folder for c in SAMPLE_CLASSES]
+    assert not (tmp_path / "samples").exists()

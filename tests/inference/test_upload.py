@@ -1,0 +1,87 @@
+"""What an uploaded file may be, by its header."""
+
+import av
+import numpy as np
+import pytest
+
+from inference.upload import Limits, check_upload
+from tests.datasets.helpers import write_video
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("upload") / "clip.mp4"
+    write_video(path, 10, size=(36, 48))
+    return path
+
+
+def test_a_video_within_the_limits_is_taken(video):
+    check_upload(video, Limits())
+    check_upload(video, Limits(max_pixels=36 * 48))
+
+
+@pytest.mark.parametrize(
+    ("limits", "part"),
+    [
+        (Limits(max_megabytes=1e-4), "more than 0.0001; cut or compress it"),
+        (Limits(max_seconds=0.1), "longer than 0.1 s; cut it"),
+        (Limits(max_pixels=36 * 48 - 1), "its frames have 48x36 pixels"),
+    ],
+)
+def test_a_video_over_a_limit_is_refused(video, limits, part):
+    with pytest.raises(UserError, match="^clip.mp4: ") as caught:
+        check_upload(video, limits)
+    assert part in str(caught.value) and str(video.parent) not in str(caught.value)
+
+
+def test_two_hours_by_the_header_are_refused(tmp_path):
+    """Two frames, two hours apart: some kilobytes."""
+    path = tmp_path / "long.mp4"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=1)
+        stream.width, stream.height, stream.pix_fmt = 48, 36, "yuv420p"
+        for time in (0, 7200):
+            frame = av.VideoFrame.from_ndarray(np.zeros((36, 48, 3), dtype=np.uint8), format="rgb24")
+            frame.pts = time
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    with pytest.raises(UserError, match="long.mp4: lasts 2 h, longer than 10 min"):
+        check_upload(path, Limits())
+
+
+def test_huge_frames_are_refused(tmp_path):
+    path = tmp_path / "huge.avi"
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("rawvideo", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 8192, 8192, "gray"
+        frame = av.VideoFrame.from_ndarray(np.zeros((8192, 8192), dtype=np.uint8), format="gray")
+        container.mux(stream.encode(frame))
+    with pytest.raises(UserError, match="8192x8192 pixels"):
+        check_upload(path, Limits())
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "part"),
+    [
+        ("notes.txt", b"hello", "not a kind of video"),
+        ("notes.mp4", b"hello\n" * 100, "is damaged or not a video"),
+        ("empty.mp4", b"", "is damaged or not a video"),
+        ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(100), "either"),
+        ("list.mp4", b"#EXTM3U\n#EXT-X-TARGETDURATION:9\n#EXTINF:9,\n/etc/passwd\n#EXT-X-ENDLIST\n", "either"),
+        ("concat.mp4", b"ffconcat version 1.0\nfile /etc/passwd\n", "either"),
+    ],
+)
+def test_what_is_no_video_is_refused(tmp_path, name, content, part):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UserError) as caught:
+        check_upload(tmp_path / name, Limits())
+    message = str(caught.value)
+    if part == "either":
+        part = "is damaged or not a video" if "damaged" in message else "holds no video"
+    assert message.startswith(name) and part in message and "passwd" not in message
+
+
+def test_a_file_that_is_gone(tmp_path):
+    with pytest.raises(UserError, match="x.mp4: is no longer here"):
+        check_upload(tmp_path / "x.mp4", Limits())

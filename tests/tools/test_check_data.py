@@ -1,0 +1,118 @@
+"""tools/check_data.py: every file opened, a report, cleaned lists; resumable."""
+
+import csv
+import shutil
+import sys
+
+import pytest
+import yaml
+
+from tests.commands.world import NUM_TRAIN, NUM_VAL, command
+from tests.tools.loading import load_tool
+
+check_data = load_tool("check_data")
+
+
+@pytest.fixture
+def broken(world, tmp_path):
+    """A copy of the world's frames with four kinds of damage; its config."""
+    root = tmp_path / "frames"
+    shutil.copytree(world.root / "frames", root)
+    (root / "train_0_1" / "img_00004.jpg").unlink()  # neither first, middle nor last
+    last = root / "train_1_0" / "img_00009.jpg"
+    last.write_bytes(last.read_bytes()[:200])
+    shutil.copy(root / "train_2_0" / "img_00001.jpg", root / "train_2_0" / "img_00010.jpg")
+    shutil.rmtree(root / "val_0_0")
+    config = yaml.safe_load(world.config.read_text())
+    config["data"] |= {"train_root": str(root), "val_root": str(root)}
+    (tmp_path / "broken.yaml").write_text(yaml.safe_dump(config))
+    return tmp_path / "broken.yaml"
+
+
+def run(*arguments):
+    return check_data.run_story(check_data.main, check_data.parse_arguments([str(a) for a in arguments]))
+
+
+def report(out):
+    with (out / "report.csv").open(newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_faults_are_found_and_left_out(world, broken, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert run(broken, "--out", out, "--workers", "2") == 1
+    rows = report(out)
+    assert len(rows) == 3 * (NUM_TRAIN + NUM_VAL)
+    bad = {row["path"]: row["reason"] for row in rows if row["status"] == "bad"}
+    assert set(bad) == {"train_0_1", "train_1_0", "train_2_0", "val_0_0"}
+    assert "img_00004.jpg" in bad["train_0_1"] and "img_00009.jpg" in bad["train_1_0"]
+    assert "img_00010.jpg" in bad["train_2_0"] and "no such folder" in bad["val_0_0"]
+    clean = (out / "train_clean.txt").read_text().splitlines()
+    whole = (world.root / "train_frames.txt").read_text().splitlines()
+    assert clean == [line for line in whole if line.split()[0] not in bad]
+    assert sorted(path.name for path in out.iterdir()) == ["report.csv", "train_clean.txt", "val_clean.txt"]
+    output = capsys.readouterr().out
+    assert "15 entries, 3 bad" in output and "9 entries, 1 bad" in output
+    lists = (f"data.train_list={out / 'train_clean.txt'}", f"data.val_list={out / 'val_clean.txt'}")
+    assert run(broken, *lists, "--out", tmp_path / "again", "--workers", "1") == 0
+
+
+def test_videos(world, tmp_path):
+    root = tmp_path / "videos"
+    shutil.copytree(world.root / "videos", root)
+    cut = root / "val_1_1.mp4"
+    cut.write_bytes(cut.read_bytes()[:-500])
+    where = (f"data.train_root={root}", f"data.val_root={root}")
+    assert run(world.video_config, *where, "--out", tmp_path / "out", "--workers", "2") == 1
+    rows = report(tmp_path / "out")
+    assert [row["path"] for row in rows if row["status"] == "bad"] == ["val_1_1.mp4"]
+    assert rows[0]["num_frames"] == "9"
+
+
+class Bar:
+    """In tqdm's place: interrupts after so many rows, and remembers where it began."""
+
+    interrupt_after = 10**6
+    begun_at: list[int] = []
+
+    def __init__(self, total, initial, **options):
+        self.begun_at.append(initial)
+        self._num_rows = 0
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        return None
+
+    def update(self):
+        self._num_rows += 1
+        if self._num_rows == self.interrupt_after:
+            raise KeyboardInterrupt
+
+
+def test_an_interrupted_check_goes_on(broken, tmp_path, monkeypatch):
+    monkeypatch.setattr(check_data, "tqdm", Bar)
+    monkeypatch.setattr(Bar, "interrupt_after", 10)
+    assert run(broken, "--out", tmp_path / "out", "--workers", "1") == 130
+    assert not (tmp_path / "out" / "report.csv").exists()
+    monkeypatch.setattr(Bar, "interrupt_after", 10**6)
+    for out in ("out", "whole"):
+        assert run(broken, "--out", tmp_path / out, "--workers", "1") == 1
+    assert Bar.begun_at == [0, 10, 0]
+    assert (tmp_path / "out" / "report.csv").read_bytes() == (tmp_path / "whole" / "report.csv").read_bytes()
+
+
+def test_other_lists_are_checked_anew(broken, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / check_data.JOURNAL).write_text("another stamp\ntrain,1,train_0_0,bad,9,old\n")
+    assert run(broken, "--out", out, "--workers", "1") == 1
+    assert report(out)[0]["status"] == "good"
+
+
+def test_the_command(world, tmp_path):
+    result = command(sys.executable, "tools/check_data.py", world.config, "--out", tmp_path / "out")
+    assert result.returncode == 0, result.stderr
+    result = command(sys.executable, "tools/check_data.py", tmp_path / "nowhere.yaml")
+    assert result.returncode == 2 and result.stderr.count("\n") == 1

@@ -1,0 +1,96 @@
+"""tools/conversion.py, as extract_frames.py and pack_videos.py use it: one outcome for each video of a folder."""
+
+import errno
+import os
+from collections import Counter
+from types import ModuleType
+from typing import NamedTuple
+
+import av
+import pytest
+
+from tests.datasets.helpers import write_video
+from tests.tools.loading import load_tool, read_report
+
+
+class Converter(NamedTuple):
+    """A script, the status of what it has just made, and what it writes a video's frames by."""
+
+    module: ModuleType
+    made: str
+    writer: str
+
+    def run(self, videos, out) -> int:
+        return self.module.main([str(videos), str(out), "--workers", "1"])
+
+
+@pytest.fixture(params=[("extract_frames", "extracted", "save_frame"), ("pack_videos", "packed", "write_packed_clip")])
+def converter(request):
+    name, made, writer = request.param
+    return Converter(load_tool(name), made, writer)
+
+
+@pytest.fixture
+def videos(tmp_path):
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    return folder
+
+
+def write_odd_videos(folder):
+    """Three that are whole but odd (a title and a file name in Latin-1, the name of a protocol), and a damaged one."""
+    titled = folder / "titled.avi"
+    write_video(titled, 12, codec="mpeg4")
+    list_of_facts = b"INFOINAM\x04\x00\x00\x00\xe9t\xe9\x00"
+    content = titled.read_bytes()
+    movi_at = content.index(b"movi") - 8
+    facts = b"LIST" + len(list_of_facts).to_bytes(4, "little") + list_of_facts
+    content = content[:movi_at] + facts + content[movi_at:]
+    titled.write_bytes(content[:4] + (len(content) - 8).to_bytes(4, "little") + content[8:])
+    with pytest.raises(UnicodeDecodeError):
+        av.open(str(titled))
+    for name in ("12:30.mp4", os.fsdecode(b"caf\xe9.mp4")):
+        write_video(folder / "plain.mp4", 12, codec="mpeg4")
+        (folder / "plain.mp4").rename(folder / name)
+    (folder / os.fsdecode(b"text\xe9.mp4")).write_text("no video at all")
+
+
+def test_odd_files_do_not_end_the_run(converter, videos, tmp_path, monkeypatch, capsys):
+    write_odd_videos(videos)
+    (videos / "gone.mp4").symlink_to("nowhere.mp4")
+    monkeypatch.chdir(videos)
+    for made in (converter.made, "present"):
+        assert converter.run(".", tmp_path / "out") == 1
+        report = read_report(tmp_path / "out")
+        assert Counter(row["status"] for row in report.values()) == {made: 3, "failed": 2}
+        assert {path.partition(".")[0] for path, row in report.items() if row["status"] == "failed"} == {
+            "gone",
+            os.fsdecode(b"text\xe9"),
+        }
+        assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
+
+
+def test_a_full_disk_is_no_fault_of_a_file(converter, videos, tmp_path, monkeypatch, capsys):
+    write_video(videos / "one.mp4", 12)
+
+    def full(*_):
+        raise OSError(errno.ENOSPC, "No space left on device", "one")
+
+    monkeypatch.setattr(converter.module, converter.writer, full)
+    assert converter.run(videos, tmp_path / "out") == 1
+    assert capsys.readouterr().err.startswith("error: one: No space left on device")
+    assert read_report(tmp_path / "out") == {}
+
+
+def test_two_runs_on_one_folder(converter, videos, tmp_path, monkeypatch, capsys):
+    write_video(videos / "one.mp4", 12)
+    real, codes = converter.module.run_job, []
+
+    def run_job(*arguments):
+        codes.append(converter.run(videos, tmp_path / "out"))
+        return real(*arguments)
+
+    monkeypatch.setattr(converter.module, "run_job", run_job)
+    assert converter.run(videos, tmp_path / "out") == 0 and codes == [2]
+    assert "another run is at work in it" in capsys.readouterr().err
+    assert [row["status"] for row in read_report(tmp_path / "out").values()] == [converter.made]

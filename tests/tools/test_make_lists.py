@@ -1,0 +1,203 @@
+"""tools/make_lists.py: class folders, mistakes, and the page on one's own videos."""
+
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import av
+import numpy as np
+import pytest
+
+from datasets.lists import read_frame_list, read_labels, read_video_list
+from tests.tools.list_inputs import (
+    add_frames,
+    add_video,
+    lines,
+    missing,
+    printed_yaml,
+    run,
+    shipped_names,
+)
+from tests.tools.loading import REPO
+from utils.config import load_config
+
+# folders
+
+
+def test_folders_split_is_seeded_class_by_class_and_complete(tmp_path, capsys):
+    for class_name, count in (("riding_a_bike", 10), ("cooking rice", 5), ("alone", 1)):
+        for number in range(count):
+            add_frames(tmp_path / "data", f"{class_name}/clip {number}", num_frames=8 + number)
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--seed", 3) == 0
+    output = capsys.readouterr().out
+    assert read_labels(tmp_path / "out/labels.csv") == ["alone", "cooking rice", "riding a bike"]
+    train = read_frame_list(tmp_path / "out/train.txt", 3)
+    val = read_frame_list(tmp_path / "out/val.txt", 3)
+    assert [entry.label for entry in val] == [1, 2, 2]
+    assert len({entry.path for entry in train + val}) == len(train + val) == 16
+    assert all(entry.num_frames == 8 + int(entry.path[-1]) for entry in train + val)
+    assert "no clip of 1 classes: alone" in output
+    assert printed_yaml(output) == {
+        "dataset": "data",
+        "modality": "RGB",
+        "num_classes": 3,
+        "image_tmpl": "img_{:05d}.jpg",
+        "index_bias": 1,
+        "train_root": str(tmp_path / "data"),
+        "train_list": str(tmp_path / "out/train.txt"),
+        "val_root": str(tmp_path / "data"),
+        "val_list": str(tmp_path / "out/val.txt"),
+        "label_list": str(tmp_path / "out/labels.csv"),
+    }
+    first = lines(tmp_path / "out/val.txt")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--seed", 3) == 0
+    assert lines(tmp_path / "out/val.txt") == first
+    others = set()
+    for seed in range(4, 8):
+        assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--seed", seed) == 0
+        others.add(tuple(lines(tmp_path / "out/val.txt")))
+    assert others != {tuple(first)}
+    add_frames(tmp_path / "data", "a new class/clip")  # leaves the picks of the others as they are
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "new", "--seed", 3) == 0
+    assert [line.rsplit(" ", 1)[0] for line in lines(tmp_path / "new/val.txt")] == [
+        line.rsplit(" ", 1)[0] for line in first
+    ]
+
+
+def test_the_printed_lines_go_into_a_recipe_in_place_of_their_namesakes(tmp_path, capsys):
+    for number in range(4):
+        add_frames(tmp_path / "frames", f"cooking/{number}")
+    assert run("folders", "--root", tmp_path / "frames", "--out", tmp_path / "lists") == 0
+    printed = capsys.readouterr().out.split("data:\n")[1]
+    recipe = (REPO / "configs/kinetics400/vitb32-f8.yaml").read_text()
+    for name in re.findall(r"^  (\w+):", printed, re.MULTILINE):
+        recipe = re.sub(rf"^  {name}:.*\n", "", recipe, flags=re.MULTILINE)
+    (tmp_path / "my.yaml").write_text(recipe.replace("\ndata:\n", f"\ndata:\n{printed}"))
+    data = load_config(tmp_path / "my.yaml", [], "train").config.data
+    assert (data.num_classes, data.train_root, data.num_segments) == (1, str(tmp_path / "frames"), 8)
+
+
+def test_from_another_folder_the_config_gets_absolute_paths(tmp_path, capsys, monkeypatch):
+    for number in range(4):
+        add_frames(tmp_path / "frames", f"cooking/{number}")
+    monkeypatch.chdir(tmp_path)
+    assert run("folders", "--root", "frames", "--out", "lists") == 0
+    data = printed_yaml(capsys.readouterr().out)
+    assert data["val_root"] == str(tmp_path / "frames")
+    assert data["train_list"] == str(tmp_path / "lists/train.txt")
+    assert data["label_list"] == str(tmp_path / "lists/labels.csv")
+    monkeypatch.setattr("tools.list_writing.LISTS_FOLDER", tmp_path / "lists")
+    assert run("folders", "--root", "frames", "--out", "lists") == 0
+    assert printed_yaml(capsys.readouterr().out)["train_root"] == "frames"
+
+
+def test_folders_with_train_and_val_of_videos(tmp_path, capsys):
+    for name in ("train/b/1.mp4", "train/a/deep/2.mkv", "val/a/3.webm", "val/b/4.AVI"):
+        add_video(tmp_path / "data", name)
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert lines(tmp_path / "out/train.txt") == ["train/a/deep/2.mkv 0", "train/b/1.mp4 1"]
+    assert lines(tmp_path / "out/val.txt") == ["val/a/3.webm 0", "val/b/4.AVI 1"]
+    assert len(read_video_list(tmp_path / "out/train.txt", 2)) == 2
+    data = printed_yaml(capsys.readouterr().out)
+    assert data["modality"] == "video"
+    assert "image_tmpl" not in data
+
+
+def test_folders_take_the_order_of_labels_or_of_a_shipped_list(tmp_path):
+    for name in shipped_names("hmdb51_labels.csv"):
+        add_video(tmp_path / "hmdb", f"{name.replace(' ', '_')}/1.avi")
+        add_video(tmp_path / "hmdb", f"{name.replace(' ', '_')}/2.avi")
+    assert run("folders", "--root", tmp_path / "hmdb", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert read_labels(tmp_path / "out/labels.csv") == shipped_names("hmdb51_labels.csv")
+    (tmp_path / "mine.csv").write_text("id,name\n0,Wave\n1,Chew\n")
+    options = ("--root", tmp_path / "hmdb", "--out", tmp_path / "two", "--kind", "video")
+    assert run("folders", *options, "--labels", tmp_path / "mine.csv") == 0
+    assert [re.sub(r"/\d.avi", "", line) for line in lines(tmp_path / "two/train.txt")] == ["chew 1", "wave 0"]
+
+
+def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
+    for number in range(6):
+        add_frames(tmp_path / "data", f"a/{number}", first=0)
+    (tmp_path / "data/a/1/img_00003.jpg").unlink()
+    add_frames(tmp_path / "data", "a/late", first=5)
+    add_frames(tmp_path / "data", "a/few", first=0, num_frames=3)
+    (tmp_path / "data/a/.partial").mkdir()
+    (tmp_path / "data/a/.partial/img_00001.jpg").write_bytes(b"")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out") == 0
+    reasons = missing(tmp_path / "out/train_missing.csv") if (tmp_path / "out/train_missing.csv").exists() else {}
+    if (tmp_path / "out/val_missing.csv").exists():
+        reasons |= missing(tmp_path / "out/val_missing.csv")
+    assert reasons == {
+        "a/1": "frames 0 to 7 have gaps: only 7 files",
+        "a/late": "frames begin at 5, those of most folders at 0",
+    }
+    output = capsys.readouterr().out
+    assert printed_yaml(output)["index_bias"] == 0
+    assert "1 have fewer than 8 frames" in output
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (("--root", "nowhere"), "nowhere: no such folder"),
+        (("--root", "empty"), "nowhere in it is a folder with files as img_00001.jpg"),
+        (("--root", "flat", "--kind", "video"), "lies in no class folder"),
+        (("--root", "twice", "--kind", "video"), "differs only in its suffix"),
+        (("--root", "good", "--kind", "video", "--val-share", "1"), "--val-share 1"),
+        (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
+        (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
+        (("--root", "good", "--kind", "video", "--out", "/proc/x"), "--out /proc/x: cannot be written"),
+        (("--root", "good", "--kind", "video", "--out", "bad.csv"), "--out bad.csv: is a file; give a folder"),
+    ],
+)
+def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
+    monkeypatch.chdir(tmp_path)
+    Path("empty").mkdir()
+    for name in ("flat/1.mp4", "twice/a/1.mp4", "twice/a/1.mkv", "good/a/1.mp4", "good/a/2.mp4"):
+        add_video(tmp_path, name)
+    Path("bad.csv").write_text("name,id\na,0\n")
+    assert run("folders", *([] if "--out" in options else ["--out", "out"]), *options) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ")
+    assert message in error
+    assert error.count("\n") == 1
+
+
+# docs/data.md, "Your own videos": its commands, as they stand on the page
+
+
+def write_small_video(path, num_frames):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mpeg4", rate=10)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        for index in range(num_frames):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 10 * index, dtype=np.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+
+
+def test_the_page_on_ones_own_videos_works_as_written(tmp_path):
+    page = (REPO / "docs/data.md").read_text()
+    section = page.split("## Your own videos")[1].split("\n## ")[0]
+    commands = re.findall(r"^python -m tools.*$", section, re.MULTILINE)
+    assert [command.split()[1] for command in commands] == ["tools/extract_frames.py", *["tools/make_lists.py"] * 2]
+    for class_name in ("riding_a_bike", "cooking"):
+        for number in range(5):
+            write_small_video(tmp_path / f"my_videos/{class_name}/{number}.mp4", 12)
+    for command in commands:
+        words = shlex.split(command)
+        words[:2] = [sys.executable, str(REPO / words[1])]
+        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+    for folder, reader in (("my_lists", read_frame_list), ("my_video_lists", read_video_list)):
+        names = read_labels(tmp_path / folder / "labels.csv")
+        assert names == ["cooking", "riding a bike"]
+        train, val = (reader(tmp_path / folder / f"{part}.txt", len(names)) for part in ("train", "val"))
+        assert (len(train), len(val)) == (8, 2)
+        root = tmp_path / ("my_frames" if reader is read_frame_list else "my_videos")
+        for entry in train + val:
+            assert (root / entry.path).exists()
+            assert entry.path.startswith(("cooking/", "riding_a_bike/")[entry.label])
+            assert entry.num_frames in (12, None)

@@ -1,0 +1,308 @@
+"""tools/make_lists.py: small imitations of each data set's official files, in their published form."""
+
+import csv
+import json
+
+import pytest
+
+from datasets.lists import read_frame_list, read_labels
+from tests.tools.list_inputs import (
+    add_frames,
+    add_video,
+    lines,
+    make_lists,
+    missing,
+    printed_yaml,
+    run,
+    shipped_names,
+)
+from tests.tools.loading import REPO
+
+list_sources = make_lists.list_sources
+
+# UCF101: classInd.txt with CRLF, ids from 1; train lists with, test lists without the id
+
+
+def write_ucf101(folder, names):
+    folder.mkdir()
+    (folder / "classInd.txt").write_bytes("".join(f"{id} {name}\r\n" for id, name in enumerate(names, 1)).encode())
+    for split in (1, 2, 3):
+        train = [f"{name}/v_{name}_g{8 + split:02d}_c01.avi {id}" for id, name in enumerate(names, 1)]
+        (folder / f"trainlist{split:02d}.txt").write_bytes("\r\n".join([*train, ""]).encode())
+        test = [f"{name}/v_{name}_g{split:02d}_c01.avi" for name in names]
+        (folder / f"testlist{split:02d}.txt").write_bytes("\r\n".join([*test, ""]).encode())
+
+
+def test_ucf101(tmp_path, capsys):
+    names = shipped_names("ucf_labels.csv")
+    write_ucf101(tmp_path / "splits", names)
+    for group in (1, 2, 3, 9, 10, 11):
+        for name in names[:3]:
+            add_video(tmp_path / "videos", f"{name}/v_{name}_g{group:02d}_c01.avi")
+    (tmp_path / "videos/Archery/v_Archery_g02_c01.avi").unlink()
+    options = ("--splits", tmp_path / "splits", "--root", tmp_path / "videos", "--out", tmp_path / "out")
+    assert run("ucf101", *options, "--kind", "video") == 0
+    assert lines(tmp_path / "out/train_split1.txt") == [f"{n}/v_{n}_g09_c01.avi {i}" for i, n in enumerate(names[:3])]
+    assert lines(tmp_path / "out/val_split2.txt") == [f"{n}/v_{n}_g02_c01.avi {i}" for i, n in enumerate(names[:2])]
+    assert len(missing(tmp_path / "out/val_split2_missing.csv")) == 101 - 2
+    assert missing(tmp_path / "out/val_split2_missing.csv")["Archery/v_Archery_g02_c01"] == "not on disk"
+    assert read_labels(tmp_path / "out/labels.csv") == names
+    output = capsys.readouterr().out
+    assert "left out: 99 of 101 are missing or faulty" in output
+    assert printed_yaml(output)["val_list"] == str(tmp_path / "out/val_split1.txt")
+
+
+def test_ucf101_frames_in_one_flat_folder(tmp_path):
+    names = shipped_names("ucf_labels.csv")
+    write_ucf101(tmp_path / "splits", names)
+    for group in (1, 2, 3, 9, 10, 11):
+        add_frames(tmp_path / "frames", f"v_Archery_g{group:02d}_c01", num_frames=10 + group)
+    options = ("--splits", tmp_path / "splits", "--root", tmp_path / "frames", "--out", tmp_path / "out")
+    assert run("ucf101", *options) == 0
+    assert lines(tmp_path / "out/train_split3.txt") == ["v_Archery_g11_c01 21 2"]
+
+
+def test_ucf101_class_names_that_differ_are_named(tmp_path, capsys):
+    names = shipped_names("ucf_labels.csv")
+    write_ucf101(tmp_path / "splits", [*names[:2], "Archerie", *names[3:]])
+    add_video(tmp_path / "videos", "Archery/v_Archery_g01_c01.avi")
+    options = ("--splits", tmp_path / "splits", "--root", tmp_path / "videos", "--out", tmp_path / "out")
+    assert run("ucf101", *options, "--kind", "video") == 2
+    captured = capsys.readouterr()
+    assert '"Archerie" is not in' in captured.err
+    assert 'the nearest is "archery"' in captured.err
+    assert "1 classes of" in captured.out
+
+
+@pytest.mark.parametrize(
+    ("file_name", "text", "message"),
+    [
+        ("classInd.txt", "0 ApplyEyeMakeup\n", 'classInd.txt:1: "0 ApplyEyeMakeup" is not "1 ClassName"'),
+        ("testlist02.txt", "\nArchery/a.avi\nArchery\n", 'testlist02.txt:3: "Archery" is not'),
+    ],
+)
+def test_ucf101_faults_name_file_and_line(tmp_path, capsys, file_name, text, message):
+    write_ucf101(tmp_path / "splits", shipped_names("ucf_labels.csv"))
+    (tmp_path / "splits" / file_name).write_text(text)
+    assert run("ucf101", "--splits", tmp_path / "splits", "--root", tmp_path, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+
+
+# HMDB51: a file for each class and split, "video.avi 0|1|2 " with a blank at the end
+
+
+def test_hmdb51(tmp_path, capsys):
+    folder = tmp_path / "testTrainMulti_7030_splits"
+    folder.mkdir()
+    for name in shipped_names("hmdb51_labels.csv"):
+        stem = name.replace(" ", "_")
+        for split in (1, 2, 3):
+            flags = {1: "120", 2: "210", 3: "012"}[split]
+            text = "".join(f"#{clip}_{stem}_f_cm_np1_ba_med_{clip}.avi {flag} \n" for clip, flag in enumerate(flags))
+            (folder / f"{stem}_test_split{split}.txt").write_text(text)
+    for clip in range(3):
+        add_frames(tmp_path / "frames", f"ride_bike/#{clip}_ride_bike_f_cm_np1_ba_med_{clip}", num_frames=20 + clip)
+    options = ("--splits", folder, "--root", tmp_path / "frames", "--out", tmp_path / "out")
+    assert run("hmdb51", *options) == 0
+    label = shipped_names("hmdb51_labels.csv").index("ride bike")
+    name = "ride_bike/#{0}_ride_bike_f_cm_np1_ba_med_{0} 2{0} {1}"
+    assert lines(tmp_path / "out/train_split1.txt") == [name.format(0, label)]
+    assert lines(tmp_path / "out/val_split1.txt") == [name.format(1, label)]
+    assert lines(tmp_path / "out/train_split2.txt") == [name.format(1, label)]
+    assert lines(tmp_path / "out/val_split3.txt") == [name.format(2, label)]
+    assert "no clip of 50 classes" in capsys.readouterr().out
+    (tmp_path / "flat").mkdir()
+    for path in (tmp_path / "frames/ride_bike").iterdir():
+        path.rename(tmp_path / "flat" / path.name)
+    assert run("hmdb51", "--splits", folder, "--root", tmp_path / "flat", "--out", tmp_path / "out") == 0
+    assert read_frame_list(tmp_path / "out/train_split1.txt", 51)[0].num_frames == 20  # "#" begins no list line
+
+
+# Kinetics: CSVs whose columns come in either order
+
+
+def write_kinetics(path, rows, columns="label,youtube_id,time_start,time_end,split"):
+    with path.open("w", newline="") as file:
+        writer = csv.DictWriter(file, columns.split(","), extrasaction="ignore")
+        writer.writeheader()
+        for label, youtube_id, start, end in rows:
+            row = {"label": label, "youtube_id": youtube_id, "time_start": start, "time_end": end, "split": "x"}
+            writer.writerow(row | {"is_cc": 0})
+
+
+@pytest.mark.parametrize(
+    "columns", ["label,youtube_id,time_start,time_end,split,is_cc", "youtube_id,time_start,time_end,split,label"]
+)
+def test_kinetics(tmp_path, capsys, columns):
+    write_kinetics(tmp_path / "train.csv", [("waxing legs", "-aaa", 3, 13), ("zumba", "b_b", 120, 130)], columns)
+    write_kinetics(tmp_path / "val.csv", [("zumba", "ccc", 0, 10), ("waxing legs", "ddd", 0, 10)], columns)
+    add_frames(tmp_path / "root", "train/waxing_legs/-aaa_000003_000013", num_frames=300)
+    add_frames(tmp_path / "root", "train/zumba/b_b_000120_000130", num_frames=7)
+    add_frames(tmp_path / "root", "val/ccc", num_frames=250)
+    add_frames(tmp_path / "root", "val/ddd_000007_000017", num_frames=250)  # another clip of the same film
+    csvs = ("--train-csv", tmp_path / "train.csv", "--val-csv", tmp_path / "val.csv")
+    assert run("kinetics", *csvs, "--root", tmp_path / "root", "--out", tmp_path / "out") == 0
+    assert lines(tmp_path / "out/train.txt") == [
+        "train/waxing_legs/-aaa_000003_000013 300 0",
+        "train/zumba/b_b_000120_000130 7 1",
+    ]
+    assert lines(tmp_path / "out/val.txt") == ["val/ccc 250 1"]
+    assert missing(tmp_path / "out/val_missing.csv") == {"ddd_000000_000010": "not on disk"}
+    assert "1 have fewer than 8 frames" in capsys.readouterr().out
+
+
+def test_kinetics_400_takes_the_shipped_order_and_zero_shot_splits_filter(tmp_path, capsys):
+    names = shipped_names("kinetics_400_labels.csv")
+    write_kinetics(tmp_path / "train.csv", [(name, f"id{id}", 0, 10) for id, name in enumerate(reversed(names))])
+    add_video(tmp_path / "root", "id0_000000_000010.mp4")
+    options = ("--root", tmp_path / "root", "--out", tmp_path / "out", "--kind", "video")
+    assert run("kinetics", "--train-csv", tmp_path / "train.csv", *options) == 0
+    assert lines(tmp_path / "out/train.txt") == ["id0_000000_000010.mp4 399"]
+    assert "in the order of" in capsys.readouterr().out
+    new = shipped_names("k160_labels_split2.csv")
+    write_kinetics(tmp_path / "test.csv", [(new[7], "id0", 0, 10), (names[0], "id1", 0, 10)])
+    labels = ("--labels", REPO / "lists/k160_labels_split2.csv")
+    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *labels, *options) == 0
+    assert lines(tmp_path / "out/val.txt") == ["id0_000000_000010.mp4 7"]
+    output = capsys.readouterr().out
+    assert "left out: 1 clips of classes that are not in" in output
+    assert "159 classes of" in output
+    assert printed_yaml(output)["num_classes"] == 160
+    assert "train_list" not in printed_yaml(output)
+
+
+def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
+    options = ("--root", tmp_path, "--out", tmp_path / "out")
+    assert run("kinetics", *options) == 2
+    write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)], "youtube_id,time_start,time_end,split")
+    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *options) == 2
+    assert "test.csv:1: no column label" in capsys.readouterr().err
+    write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1), ("a", "c", "soon", 1)])
+    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *options) == 2
+    assert "test.csv:3: time_start" in capsys.readouterr().err
+
+
+def test_a_clip_in_two_places_is_told_apart_by_its_class_or_named(tmp_path):
+    write_kinetics(tmp_path / "train.csv", [("zumba", "aa", 0, 10), ("yoga", "bb", 0, 10)])
+    for name in ("zumba/aa_000000_000010", "yoga/aa_000000_000010", "x/bb_000000_000010", "y/bb_000000_000010"):
+        add_video(tmp_path / "root", f"{name}.mp4")
+    options = ("--root", tmp_path / "root", "--out", tmp_path / "out", "--kind", "video")
+    assert run("kinetics", "--train-csv", tmp_path / "train.csv", *options) == 0
+    assert lines(tmp_path / "out/train.txt") == ["zumba/aa_000000_000010.mp4 1"]
+    assert list(missing(tmp_path / "out/train_missing.csv").values()) == [
+        "lies in several places: x/bb_000000_000010, y/bb_000000_000010"
+    ]
+
+
+# ActivityNet 1.3
+
+
+def test_segment_frames():
+    def frames(start, end, fps, num_frames):
+        return list(list_sources.segment_frames(list_sources.Segment(start, end, "a"), fps, num_frames))
+
+    assert frames(0.01, 3.0, 1, 10) == [0, 1, 2]
+    assert frames(2.6, 4.2, 1, 10) == [2, 3, 4]
+    assert frames(8.5, 20.0, 1, 10) == [8, 9]  # annotations run past the end of some videos
+    assert frames(12.0, 20.0, 1, 10) == []
+    assert frames(1.0, 2.0, 2, 10) == [2, 3]
+
+
+def activitynet_entry(subset, *annotations):
+    return {
+        "duration": 30.0,
+        "subset": subset,
+        "resolution": "320x240",
+        "url": "https://example.org",
+        "annotations": [{"segment": [start, end], "label": label} for start, end, label in annotations],
+    }
+
+
+def test_activitynet(tmp_path, capsys):
+    database = {
+        "tr_1": activitynet_entry("training", (2.5, 12.0, "Zumba"), (15.0, 40.0, "Archery"), (50.0, 60.0, "Archery")),
+        "-gone": activitynet_entry("training", (0.0, 12.0, "Zumba")),
+        "va_1": activitynet_entry("validation", (0.0, 4.0, "Archery"), (5.0, 15.0, "BMX"), (20.0, 25.0, "Archery")),
+        "te_1": activitynet_entry("testing"),
+    }
+    content = {"database": database, "taxonomy": [], "version": "VERSION 1.3"}
+    (tmp_path / "anet.json").write_text(json.dumps(content))
+    add_frames(tmp_path / "frames", "v_tr_1", num_frames=20)
+    add_frames(tmp_path / "frames", "va_1", num_frames=30)
+    for number in range(1, 21):
+        (tmp_path / f"frames/v_tr_1/img_{number:05d}.jpg").write_text(str(number))
+    paths = ("--json", tmp_path / "anet.json", "--root", tmp_path / "frames", "--instances", tmp_path / "cut/train")
+    for _ in range(2):  # giving the command again changes nothing
+        assert run("activitynet", *paths, "--out", tmp_path / "out") == 0
+        assert lines(tmp_path / "out/train.txt") == ["tr_1_00 10 199", "tr_1_01 5 1"]
+        assert lines(tmp_path / "out/val.txt") == ["va_1 30 4"]
+        instance = tmp_path / "cut/train/tr_1_00"
+        assert [(instance / f"img_{n:05d}.jpg").read_text() for n in range(1, 11)] == [str(n) for n in range(3, 13)]
+        assert len(list(instance.iterdir())) == 10
+    assert not (instance / "img_00001.jpg").readlink().is_absolute()
+    assert missing(tmp_path / "out/train_missing.csv") == {
+        "tr_1_02": "segment 50.0-60.0 s has none of 20 frames",
+        "-gone_00": "not on disk",
+    }
+    output = capsys.readouterr().out
+    assert "1 videos have several classes" in output
+    data = printed_yaml(output)
+    assert (data["train_root"], data["val_root"]) == (str(tmp_path / "cut/train"), str(tmp_path / "frames"))
+    assert data["num_classes"] == 200
+
+
+@pytest.mark.parametrize("fps", ["0", "inf", "nan"])
+def test_activitynet_rates_that_cannot_be(tmp_path, capsys, fps):
+    paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
+    assert run("activitynet", *paths, "--out", tmp_path / "out", "--fps", fps) == 2
+    assert f"--fps {fps}: must be above 0, and finite" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("{", "not valid JSON"),
+        ("[]", "holds a list where a dict is expected"),
+        ('{"x": {}}', 'no "database"'),
+        ('{"database": {"v": {"subset": "training", "annotations": [{"label": "BMX"}]}}}', "video v has no subset, or"),
+        ('{"database": {"v": {"subset": "validation", "annotations": []}}}', "video v of validation has no annotation"),
+    ],
+)
+def test_activitynet_faults_name_the_file(tmp_path, capsys, text, message):
+    (tmp_path / "anet.json").write_text(text)
+    paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
+    assert run("activitynet", *paths, "--out", tmp_path / "out") == 2
+    assert message in capsys.readouterr().err
+
+
+# something-something v2
+
+
+def test_ssv2(tmp_path, capsys):
+    labels = {"Pushing something from left to right": "1", "Holding something next to something": "0"}
+    (tmp_path / "labels.json").write_text(json.dumps(labels))
+    train = {
+        "id": "78687",
+        "label": "holding potato next to vicks vaporub bottle",
+        "template": "Holding [something] next to [something]",
+        "placeholders": ["potato", "vicks vaporub bottle"],
+    }
+    val = {
+        "id": "5",
+        "label": "pushing a cup",
+        "template": "Pushing [something] from left to right",
+        "placeholders": [],
+    }
+    (tmp_path / "train.json").write_text(json.dumps([train]))
+    (tmp_path / "validation.json").write_text(json.dumps([val]))
+    add_video(tmp_path / "20bn", "78687.webm")
+    add_video(tmp_path / "20bn", "5.webm")
+    paths = ("--annotations", tmp_path, "--root", tmp_path / "20bn", "--out", tmp_path / "out")
+    assert run("ssv2", *paths, "--kind", "video") == 0
+    assert lines(tmp_path / "out/train.txt") == ["78687.webm 0"]
+    assert lines(tmp_path / "out/val.txt") == ["5.webm 1"]
+    assert read_labels(tmp_path / "out/labels.csv")[1] == "Pushing something from left to right"
+    assert "something" in printed_yaml(capsys.readouterr().out)["dataset"]
+    (tmp_path / "validation.json").write_text(json.dumps([{"id": "5"}]))
+    assert run("ssv2", *paths, "--kind", "video") == 2
+    assert 'validation.json: entry 1 has no "id" or no "template"' in capsys.readouterr().err

@@ -1,0 +1,24 @@
+"""tools/media_files.py: what it finds is what predict.py finds."""
+
+import shutil
+
+from inference.video_inputs import expand_inputs, list_frames
+from tests.datasets.helpers import write_frames
+from tests.tools.loading import load_tool
+
+media_files = load_tool("media_files")
+
+
+def test_one_rule_finds_videos_for_predictions_and_for_lists(tmp_path):
+    for name in ("a/1.mp4", "a/._1.mp4", ".trash/2.mp4", "b/3.gif", "b/4.asf", "elsewhere/5.vob"):
+        (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "root" / name).write_bytes(b"")
+    root = (tmp_path / "root" / "elsewhere").rename(tmp_path / "elsewhere").parent / "root"
+    (root / "linked").symlink_to(tmp_path / "elsewhere")
+    (root / "a" / "loop").symlink_to(root)
+    expected = ["a/1.mp4", "b/3.gif", "b/4.asf", "linked/5.vob"]
+    assert expand_inputs([root]) == [f"{root}/{name}" for name in expected]
+    assert media_files.find_videos(root) == expected
+    write_frames(tmp_path / "frames", 2)
+    shutil.copy(next((tmp_path / "frames").glob("*.jpg")), tmp_path / "frames" / "._hidden.jpg")
+    assert len(list_frames(tmp_path / "frames")) == 2

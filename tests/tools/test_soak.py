@@ -1,0 +1,38 @@
+"""tools/soak.py: a short run; and that a leak would be seen."""
+
+import csv
+import re
+import sys
+
+from tests.commands.world import command
+from tests.tools.loading import load_tool
+
+soak = load_tool("soak")
+
+
+def test_a_short_soak_of_frames(world, tmp_path):
+    # So short a time is all warm-up: the counts matter here, not their growth.
+    result = command(
+        sys.executable, "tools/soak.py", world.config, "--minutes", "0.25", "--out", tmp_path, "data.workers=1"
+    )
+    assert result.returncode in (0, 1), result.stderr
+    lines = re.findall(r"soak: .*: (\w+) (\d+), ([+-][\d.]+)% over", result.stdout)
+    assert [name for name, _, _ in lines] == ["resident_mib", "open_files", "processes"]
+    rows = list(csv.DictReader((tmp_path / "frames.csv").open(newline="")))
+    assert len(rows) >= 10 and float(rows[-1]["resident_mib"]) > 100
+    # The run, its training loader and its validation loader.
+    assert {row["processes"] for row in rows[3:]} <= {"2", "3"}
+
+
+def test_a_leak_is_seen_and_noise_is_not():
+    def samples(slope):
+        return [soak.Sample(t, 1000 + slope * t + (-1) ** t * 5, 50, 3) for t in range(300)]
+
+    assert abs(soak.growth_percent(samples(0), 1)) < 0.2
+    assert soak.growth_percent(samples(0.2), 1) > soak.MAX_GROWTH_PERCENT
+    assert abs(soak.growth_percent(samples(0.2), 2)) < 1e-9
+
+
+def test_mistakes_are_one_line(tmp_path):
+    result = command(sys.executable, "tools/soak.py", tmp_path / "nowhere.yaml", "--minutes", "1", "--out", tmp_path)
+    assert result.returncode == 2 and "nowhere.yaml: no such config file" in result.stderr

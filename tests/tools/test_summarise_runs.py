@@ -1,0 +1,69 @@
+"""tools/summarise_runs.py: mean and deviation over finished runs, and over nothing else."""
+
+import argparse
+import json
+
+import pytest
+
+from tests.tools.loading import load_tool
+from utils.cli import run_story
+
+
+def write_run(folder, top1, epoch=4, epochs=4):
+    folder.mkdir()
+    (folder / "config.yaml").write_text(f"solver: {{epochs: {epochs}}}\n")
+    scores = {"top1": top1, "top5": 90.0, "mean_class": top1}
+    records = [{"kind": "val", "step": 8 * e, "epoch": e, **scores} for e in range(2, epoch + 1, 2)]
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    return folder
+
+
+@pytest.fixture
+def runs(tmp_path):
+    return [write_run(tmp_path / "a", 40.0), write_run(tmp_path / "b", 50.0)]
+
+
+def summarise(*runs):
+    args = argparse.Namespace(runs=[str(run) for run in runs], debug=False)
+    return run_story(load_tool("summarise_runs").main, args)
+
+
+def test_mean_and_deviation(runs, capsys):
+    assert summarise(*runs) == 0
+    assert "mean of 2" in (said := capsys.readouterr().out) and "45.00 +- 5.00" in said
+
+
+def test_a_torn_last_line_is_left_out(runs, capsys):
+    with (runs[0] / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "train", "st')
+    assert summarise(*runs) == 0 and "45.00 +- 5.00" in capsys.readouterr().out
+
+
+def fault(capsys, *runs):
+    assert summarise(*runs) == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1, error
+    return error
+
+
+def test_an_unfinished_run_is_named(runs, tmp_path, capsys):
+    cut = write_run(tmp_path / "cut", 10.0, epoch=2)
+    assert f"{cut}/metrics.jsonl: its last validation is after epoch 2 of 4" in fault(capsys, *runs, cut)
+    none = write_run(tmp_path / "none", 10.0, epoch=0)
+    assert f"{none}/metrics.jsonl: holds no validation" in fault(capsys, *runs, none)
+
+
+def test_runs_of_other_lengths_are_not_averaged(runs, tmp_path, capsys):
+    short = write_run(tmp_path / "short", 10.0, epoch=2, epochs=2)
+    assert f"{short}: ended with epoch 2, and {runs[0]} with 4" in fault(capsys, *runs, short)
+
+
+def test_a_run_counts_once(runs, capsys):
+    assert f"{runs[0]}/: is given twice" in fault(capsys, *runs, f"{runs[0]}/")
+
+
+def test_what_is_no_record_is_one_line(runs, capsys):
+    (runs[1] / "metrics.jsonl").write_text("nonsense}\n")
+    assert f"{runs[1]}/metrics.jsonl: is no record of a run" in fault(capsys, *runs)
+    (runs[1] / "metrics.jsonl").unlink()
+    assert f"{runs[1]}/metrics.jsonl: no such file" in fault(capsys, *runs)

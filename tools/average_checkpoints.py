@@ -1,0 +1,38 @@
+"""Averages the weights of several checkpoints of one model, of one run or of several, into one that test.py loads.
+
+python -m tools.average_checkpoints CHECKPOINT CHECKPOINT ... --out FILE
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.cli import run_story
+from utils.errors import UserError
+from utils.files import check_writable
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more, of the same model")
+    parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(arguments)
+
+
+def main(args) -> None:
+    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
+    from modules.weight_space import average_checkpoints
+    from utils.checkpoint import save_checkpoint
+
+    if Path(args.out).resolve() in [Path(path).resolve() for path in args.checkpoints]:
+        raise UserError(f"--out {args.out}: is one of the checkpoints; give another name")
+    check_writable(args.out, "--out")
+    average = average_checkpoints(args.checkpoints)
+    save_checkpoint(args.out, average)
+    num_values = sum(value.numel() for value in average["model_state_dict"].values())
+    print(f"{args.out}: {num_values:,} values, the mean of {len(args.checkpoints)} checkpoints")
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))

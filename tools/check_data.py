@@ -1,0 +1,170 @@
+"""Opens every file that a config's lists promise, and writes a report and cleaned lists.
+
+python -m tools.check_data CONFIG [--out DIR] [--workers N] [key=value ...]
+
+Of each video or frame folder: it opens, the number of frames is as promised (frame folders: no more, no less), and the
+first, middle and last frame decode to one size. DIR (default: data_check beside the config) receives
+
+    report.csv         list, line, path, status (good | bad), number of frames found, what is wrong
+    train_clean.txt    the lists without the bad lines; as they are where nothing is bad
+    val_clean.txt
+
+An interrupted check goes on where it stopped, given the same lists and DIR. Exit code 0: all good; 1: some are bad, or
+a worker process was killed (one line says so); 2: a mistake in the config or a list; 130: interrupted.
+"""
+
+import argparse
+import csv
+import os
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from datasets.build import read_entries
+from datasets.lists import ListEntry
+from datasets.readers import check_decoder, open_source
+from tools.workers import run_jobs
+from utils.cli import EXIT_INTERRUPTED, run_story
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.hashing import file_hash
+
+COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
+JOURNAL = ".checked.csv"  # rows as they come; becomes report.csv at the end
+
+
+class ListJob(NamedTuple):
+    """One annotation list: `name` is train or val."""
+
+    name: str
+    path: str
+    root: str
+    entries: list[ListEntry]
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("config", help="the recipe whose lists are checked")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
+    parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_intermixed_args(arguments)
+
+
+def check_entry(data: dict, name: str, list_path: str, root: str, entry: ListEntry) -> dict:
+    """One row of the report."""
+    row = {"list": name, "line": entry.line, "path": entry.path, "status": "good", "num_frames": "", "reason": ""}
+    try:
+        with open_source(root, entry, list_path=list_path, **data) as source:
+            row["num_frames"] = source.num_frames
+            indices = np.unique([0, source.num_frames // 2, source.num_frames - 1])
+            source.read(indices)
+        if data["modality"] == "RGB":
+            after = data["image_tmpl"].format(entry.num_frames + data["index_bias"])
+            if (Path(root) / entry.path / after).exists():
+                raise UserError(f"{Path(root) / entry.path}: holds {after}, and the list {entry.num_frames} frames")
+            for number in range(entry.num_frames):
+                path = Path(root) / entry.path / data["image_tmpl"].format(number + data["index_bias"])
+                if not path.is_file() or path.stat().st_size == 0:
+                    raise UserError(f"{path}: missing or empty, although the list promises {entry.num_frames} frames")
+    except UserError as error:
+        row |= {"status": "bad", "reason": str(error)}
+    return row
+
+
+def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
+    """Rows of an interrupted check of the same lists, by (list, line)."""
+    if not path.exists():
+        return {}
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    if not lines or lines[0].strip() != stamp:
+        return {}
+    whole = [line for line in lines[1:] if line.endswith("\n")]  # a kill may have torn the last one
+    return {(row["list"], int(row["line"])): row for row in csv.DictReader(whole, COLUMNS)}
+
+
+def check_all(jobs: list[ListJob], data: dict, journal: Path, stamp: str, workers: int) -> list[dict]:
+    """All rows, in the lists' order; rows that the journal has are not checked again."""
+    done = read_journal(journal, stamp)
+    work = [
+        (f"{job.path}:{entry.line}: {entry.path}", (data, job.name, job.path, job.root, entry))
+        for job in jobs
+        for entry in job.entries
+        if (job.name, entry.line) not in done
+    ]
+    total = sum(len(job.entries) for job in jobs)
+    if not done:
+        journal.write_text(stamp + "\n", encoding="utf-8")
+    with (
+        journal.open("a", newline="", encoding="utf-8") as file,
+        tqdm(total=total, initial=len(done), unit="video", desc="check", disable=None) as bar,
+    ):
+        writer = csv.DictWriter(file, COLUMNS)
+
+        def write(row: dict) -> None:
+            # One line a row: a reason has no line end, and quoting keeps the rest.
+            row["reason"] = " ".join(row["reason"].split())
+            writer.writerow(row)
+            file.flush()
+            done[row["list"], int(row["line"])] = row
+            bar.update()
+
+        run_jobs(check_entry, work, max(1, workers), write)
+    return [done[job.name, entry.line] for job in jobs for entry in job.entries]
+
+
+def write_clean_list(job: ListJob, bad_lines: set[int], path: Path) -> None:
+    """The list's own lines, byte for byte, without the bad ones."""
+    lines = Path(job.path).read_bytes().split(b"\n")
+    kept = [line for number, line in enumerate(lines, start=1) if number not in bad_lines]
+    with atomic_path(path) as temporary:
+        temporary.write_bytes(b"\n".join(kept))
+
+
+def main(args: argparse.Namespace) -> int:
+    cfg, warnings = load_config(args.config, args.overrides, "train")
+    for warning in warnings:
+        print(f"warning: {warning}", file=sys.stderr)
+    data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
+    if cfg.data.modality == "video":
+        check_decoder(cfg.data.decoder)
+    lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
+    jobs = [ListJob(name, path, root, read_entries(cfg, path)) for name, path, root in lists]
+    out = Path(args.out or Path(args.config).parent / "data_check")
+    stamp = " ".join([*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, data.values())])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        rows = check_all(jobs, data, out / JOURNAL, stamp, args.workers)
+    except KeyboardInterrupt:
+        print(f"interrupted; the same command goes on ({out / JOURNAL})", file=sys.stderr)
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        raise UserError(f"--out: {out} cannot be written ({error.strerror}); name another folder") from error
+    num_bad = 0
+    for job in jobs:
+        bad = {int(row["line"]): row for row in rows if row["list"] == job.name and row["status"] == "bad"}
+        write_clean_list(job, set(bad), out / f"{job.name}_clean.txt")
+        num_bad += len(bad)
+        print(f"{job.path}: {len(job.entries)} entries, {len(bad)} bad; without them: {out / f'{job.name}_clean.txt'}")
+        for row in list(bad.values())[:10]:
+            print(f"  {row['reason']}")
+        if len(bad) > 10:
+            print(f"  and {len(bad) - 10} more")
+    with atomic_path(out / "report.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / JOURNAL).unlink()
+    print(f"the report is {out / 'report.csv'}")
+    return 1 if num_bad else 0
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)  # the workers, one a core, inherit it
+    sys.exit(run_story(main, parse_arguments()))

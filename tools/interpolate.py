@@ -1,0 +1,159 @@
+"""Walks from un-tuned CLIP to a tuned checkpoint in weight space (WiSE-FT): seen and zero-shot scores along the way.
+
+    python -m tools.interpolate --config SEEN --zeroshot CONFIG --weights FILE [--alphas 0,0.5,1] [key=value ...]
+    python -m tools.interpolate --config SEEN --weights FILE --save 0.6 mixed.pt
+
+The first prints a table and writes curve.json and curve.png; the second writes the checkpoint at one mixing weight.
+"""
+
+import sys
+from pathlib import Path
+
+from matplotlib.figure import Figure
+
+from utils.cli import config_parser, folder_beside, run_story
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import atomic_path, check_writable
+
+ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = config_parser(__doc__.split("\n", 1)[0])
+    parser.add_argument("--weights", required=True, metavar="FILE", help="the tuned checkpoint")
+    parser.add_argument("--zeroshot", action="append", default=[], metavar="YAML", help="may be repeated")
+    parser.add_argument(
+        "--alphas", metavar="A,B,C", help=f"mixing weights from 0, un-tuned, to 1, tuned (default {ALPHAS})"
+    )
+    parser.add_argument(
+        "--head", choices=("keep", "fade"), default="keep", help="temporal head: kept, or faded in from nothing"
+    )
+    parser.add_argument("--save", nargs=2, metavar=("ALPHA", "FILE"), help="write the checkpoint at a mixing weight")
+    parser.add_argument("--out", metavar="DIR", help="folder of the curve (default: one beside the weights)")
+    return parser.parse_intermixed_args(arguments)
+
+
+def read_alpha(text: str, option: str) -> float:
+    try:
+        alpha = float(text)
+    except ValueError:
+        alpha = -1
+    if not 0 <= alpha <= 1:
+        raise UserError(f"{option} {text}: must be a number from 0 (un-tuned) to 1 (the checkpoint)")
+    return alpha
+
+
+def main(args) -> None:
+    alphas = sorted({read_alpha(text, "--alphas") for text in (args.alphas or ALPHAS).split(",")})
+    if args.save and args.alphas is None and not args.zeroshot:
+        alphas = []
+    save_alpha = read_alpha(args.save[0], "--save") if args.save else None
+    if args.save:
+        check_writable(args.save[1], "--save")
+    out = Path(args.out or folder_beside(args.weights, f"interpolate_{args.head}"))
+    if alphas:
+        check_writable(out, "--out", is_folder=True)
+    configs = [args.config, *args.zeroshot]
+    loaded = [load_config(path, args.overrides, "test") for path in configs]
+
+    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
+    from functools import partial
+
+    from datasets.build import build_eval_loader
+    from datasets.lists import read_labels
+    from datasets.transforms import make_views
+    from modules import weight_space
+    from modules.build import build_model_and_text
+    from modules.checkpoint_layout import load_video_weights
+    from modules.validation import text_matrix
+    from utils import distributed, metrics, results
+    from utils.checkpoint import load_checkpoint, save_checkpoint
+    from utils.embed import embed_videos
+    from utils.hashing import file_hash
+    from utils.precision import resolve_precision
+    from utils.runlog import open_log
+
+    process = distributed.start()
+    log = open_log(process, [w for _, warnings in loaded for w in warnings])
+    if process.world_size > 1:
+        raise UserError("interpolate.py runs in one process; start it without torchrun")
+    raw = load_checkpoint(args.weights)
+    curves: dict[str, list[metrics.Scores]] = {}
+    for number, (path, (cfg, _)) in enumerate(zip(configs, loaded)):
+        # ---- both ends of the line
+        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+        model, text = build_model_and_text(cfg, names, process.device)
+        fresh = weight_space.copy_of(model.to(process.device))
+        load_video_weights(model, raw, args.weights)
+        tuned = weight_space.copy_of(model)
+        line = weight_space.Interpolation(
+            model.eval(), weight_space.untuned_counterpart(fresh, tuned, args.head), tuned
+        )
+        if args.save and number == 0:
+            line.apply(save_alpha)
+            mixed = weight_space.mixed_checkpoint(
+                raw, model.state_dict(), weights=args.weights, weights_hash=file_hash(args.weights),
+                alpha=save_alpha, head=args.head,
+            )  # fmt: skip
+            save_checkpoint(args.save[1], mixed)
+            log.info("%s: the checkpoint at %g", args.save[1], save_alpha)
+        if not alphas:
+            return
+
+        # ---- every video read once, embedded at each mixing weight
+        loader = build_eval_loader(cfg, testing=True)
+        table = embed_videos(
+            partial(line.encode, alphas=alphas),
+            loader,
+            partial(make_views, num_crops=1, size=cfg.data.input_size),
+            cfg.data.batch_size,
+            process,
+            resolve_precision(cfg.solver.precision, process.device),
+            Path(path).stem,
+        )
+        curves[path] = []
+        for alpha, embeddings in zip(
+            alphas, table.embeddings.reshape(len(table.labels), len(alphas), -1).swapaxes(0, 1)
+        ):
+            line.apply(alpha)  # a text tower that trained is mixed, too
+            logits = metrics.class_logits(embeddings, text_matrix(model, text))
+            curves[path].append(metrics.score(logits, table.labels))
+
+    # ---- the curve
+    titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(configs)]
+    top1 = {title: [s.top1 for s in curves[path]] for title, path in zip(titles, configs)}
+    log.info(
+        "%s",
+        results.format_table(
+            [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
+            + [(f"{alpha:g}", *(f"{top1[title][i]:.2f}" for title in titles)) for i, alpha in enumerate(alphas)]
+        ),
+    )
+    results.write_summary(
+        out / "curve.json", alphas=alphas, head=args.head, weights=args.weights, weights_hash=file_hash(args.weights),
+        scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},
+    )  # fmt: skip
+    start = "un-tuned CLIP" if args.head == "fade" else "CLIP's image tower, tuned head"
+    draw(out / "curve.png", alphas, top1, f"mixing weight; 0: {start}, 1: the tuned checkpoint")
+    log.info("curve.json and curve.png are in %s", out)
+
+
+def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: str) -> None:
+    """The scores over the mixing weight."""
+    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    axis = figure.subplots()
+    for title, values in top1.items():
+        axis.plot(alphas, values, marker="o", markersize=4, label=title)
+    axis.set_xlabel(label)
+    axis.set_ylabel("top-1, %")
+    axis.set_ylim(0, 102)
+    axis.grid(color="0.9")
+    axis.spines[["top", "right"]].set_visible(False)
+    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    with atomic_path(path) as temporary:
+        figure.savefig(temporary, dpi=120, format="png")
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))

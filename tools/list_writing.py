@@ -1,0 +1,221 @@
+"""Annotation lists from samples of known class: finds them on disk, numbers their classes, says what is missing."""
+
+import csv
+import difflib
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import yaml
+
+from datasets.lists import MIN_TRAIN_FRAMES, read_labels
+from tools.list_sources import Sample
+from tools.media_files import find_frame_folders, find_videos
+from utils.errors import UserError
+
+LISTS_FOLDER = Path(__file__).resolve().parents[1] / "lists"
+
+
+def normal_form(class_name: str) -> str:
+    """Class names are compared without case, and with "_" as a space: folders and label files differ in these."""
+    return " ".join(class_name.replace("_", " ").lower().split())
+
+
+class Labels:
+    """Class names in their order, and the number of each."""
+
+    def __init__(self, names: Sequence[str], origin: str):
+        self.names = list(names)
+        self.origin = origin
+        self.ids = {normal_form(name): id for id, name in enumerate(self.names)}
+        if len(self.ids) != len(self.names):
+            twice = [name for id, name in enumerate(self.names) if self.ids[normal_form(name)] != id]
+            raise UserError(f"{origin}: classes that differ only in case or underscores: {', '.join(twice)}")
+
+    def __contains__(self, class_name: str) -> bool:
+        return normal_form(class_name) in self.ids
+
+    def id(self, class_name: str) -> int:
+        return self.ids[normal_form(class_name)]
+
+
+def read_label_csv(path: Path) -> Labels:
+    return Labels(read_labels(path), str(path))
+
+
+def choose_labels(source_names: Iterable[str], label_csv: Path | None) -> Labels:
+    """The order of classes: of `label_csv`; else of the shipped list with exactly these names; else as they come."""
+    if label_csv is not None:
+        return read_label_csv(label_csv)
+    names = list(dict.fromkeys(source_names))
+    forms = {normal_form(name) for name in names}
+    for path in sorted(LISTS_FOLDER.glob("*.csv")):
+        shipped = read_label_csv(path)
+        if forms == set(shipped.ids):
+            return shipped
+    return Labels([name.replace("_", " ") for name in names], "the names found")
+
+
+def compare_names(source_names: Iterable[str], labels: Labels) -> list[str]:
+    """Lines that say which names are on one side only, each with its nearest on the other."""
+    source = {normal_form(name): name for name in source_names}
+    lines = []
+    for form, name in source.items():
+        if form not in labels.ids:
+            near = difflib.get_close_matches(form, labels.ids, 1)
+            lines.append(f'"{name}" is not in {labels.origin}' + (f'; the nearest is "{near[0]}"' if near else ""))
+    absent = [name for name in labels.names if normal_form(name) not in source]
+    if absent:
+        lines.append(
+            f"{len(absent)} classes of {labels.origin} do not occur: {', '.join(absent[:10])}"
+            + " ..." * (len(absent) > 10)
+        )
+    return lines
+
+
+@dataclass(frozen=True)
+class Found:
+    """A clip on disk: path relative to the root; number of frames if it is a frame folder."""
+
+    path: str
+    num_frames: int | None
+
+
+@dataclass
+class Disk:
+    """What lies below a root."""
+
+    root: Path
+    kind: str  # frames | video
+    template: str
+    by_name: dict[str, Found] = field(default_factory=dict)  # path without a video's suffix
+    faulty: dict[str, str] = field(default_factory=dict)
+    first_number: int = 1
+
+    def __post_init__(self) -> None:
+        if not self.root.is_dir():
+            raise UserError(f"{self.root}: no such folder")
+        if self.kind == "frames":
+            folders = find_frame_folders(self.root, self.template)
+            self.by_name = {path: Found(path, count) for path, count in folders.num_frames.items()}
+            self.faulty, self.first_number = folders.faulty, folders.first_number
+        else:
+            for path in find_videos(self.root):
+                name = str(Path(path).with_suffix(""))
+                if name in self.by_name:
+                    raise UserError(
+                        f"{self.root / path}: differs only in its suffix from {self.by_name[name].path}; move one"
+                    )
+                self.by_name[name] = Found(path, None)
+        if not self.by_name and not self.faulty:
+            what = f"a folder with files as {self.template.format(1)}" if self.kind == "frames" else "a video file"
+            raise UserError(f"{self.root}: nowhere in it is {what}; see --kind, --template and --root")
+        self.by_stem: dict[str, list[str]] = {}
+        for name in [*self.by_name, *self.faulty]:
+            self.by_stem.setdefault(name.rsplit("/", 1)[-1], []).append(name)
+
+    def find(self, sample: Sample) -> tuple[Found | None, str]:
+        """(what was found or None, why not). By path, else by the last part of it wherever that lies."""
+        for candidate in sample.candidates:
+            names = self.by_stem.get(candidate.rsplit("/", 1)[-1], [])
+            if candidate in names:
+                names = [candidate]
+            if len(names) > 1:
+                names = [
+                    name for name in names if normal_form(sample.class_name) in map(normal_form, name.split("/"))
+                ] or names
+            if len(names) > 1:
+                return None, f"lies in several places: {', '.join(names[:3])}"
+            if names:
+                return self.by_name.get(names[0]), self.faulty.get(names[0], "")
+        return None, "not on disk"
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of an annotation list, to be."""
+
+    path: str
+    num_frames: int | None
+    label: int
+
+    def __str__(self) -> str:
+        # HMDB51 has files whose name begins with "#", at which a list line may not begin.
+        path = f"./{self.path}" if self.path.startswith("#") else self.path
+        return " ".join(str(value) for value in (path, self.num_frames, self.label) if value is not None)
+
+
+def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[Line], list[tuple[str, str]], int]:
+    """(lines, missing as (name, reason), number of samples left out because their class is not among `labels`)."""
+    lines, missing, num_other = [], [], 0
+    for sample in samples:
+        if sample.class_name not in labels:
+            num_other += 1
+            continue
+        found, reason = disk.find(sample)
+        if found is None:
+            missing.append((sample.candidates[0], reason))
+        else:
+            lines.append(Line(found.path, found.num_frames, labels.id(sample.class_name)))
+    return lines, missing, num_other
+
+
+def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tuple[str, str]], labels: Labels) -> None:
+    """OUT/name.txt and, if anything is missing, OUT/name_missing.csv; prints the counts."""
+    if not lines and not missing:
+        raise UserError(f"{name}: there is no clip for it")
+    if not lines:
+        example = f' (as "{missing[0][0]}": {missing[0][1]})' if missing else ""
+        raise UserError(f"{name}: not one of its {len(missing)} clips is there{example}; is --root right?")
+    out.mkdir(parents=True, exist_ok=True)
+    (out / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    print(f"{out / f'{name}.txt'}: {len(lines)} clips")
+    missing_path = out / f"{name}_missing.csv"
+    missing_path.unlink(missing_ok=True)
+    if missing:
+        with missing_path.open("w", newline="", encoding="utf-8") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(("name", "reason"))
+            writer.writerows(missing)
+        print(f"  left out: {len(missing)} of {len(lines) + len(missing)} are missing or faulty, see {missing_path}")
+    num_short = sum(line.num_frames is not None and line.num_frames < MIN_TRAIN_FRAMES for line in lines)
+    if num_short:
+        print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation will pass over them")
+    present = {line.label for line in lines}
+    empty = [class_name for id, class_name in enumerate(labels.names) if id not in present]
+    if empty:
+        print(f"  no clip of {len(empty)} classes: {', '.join(empty[:10])}" + " ..." * (len(empty) > 10))
+
+
+def write_labels(out: Path, labels: Labels) -> Path:
+    out.mkdir(parents=True, exist_ok=True)
+    path = out / "labels.csv"
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file, lineterminator="\n")
+        writer.writerow(("id", "name"))
+        writer.writerows(enumerate(labels.names))
+    print(f"{path}: {len(labels.names)} classes, in the order of {labels.origin}")
+    return path
+
+
+def config_path(path: Path) -> str:
+    """A config's paths start from the repository: one that was given from another folder is made absolute."""
+    return str(path if Path.cwd() == LISTS_FOLDER.parent else path.absolute())
+
+
+def yaml_lines(
+    dataset: str, disk: Disk, labels: Labels, out: Path, lists: dict[str, str], roots: dict[str, Path]
+) -> str:
+    """The `data` block for a config. `lists`, `roots`: by "train" and "val", where there is one."""
+    data = {
+        "dataset": dataset,
+        "modality": "RGB" if disk.kind == "frames" else "video",
+        "num_classes": len(labels.names),
+    }
+    if disk.kind == "frames":
+        data |= {"image_tmpl": disk.template, "index_bias": disk.first_number}
+    for part, name in lists.items():
+        data |= {f"{part}_root": config_path(roots[part]), f"{part}_list": config_path(out / f"{name}.txt")}
+    data["label_list"] = config_path(out / "labels.csv")
+    return yaml.safe_dump({"data": data}, sort_keys=False, default_flow_style=False, indent=2, width=math.inf)

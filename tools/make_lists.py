@@ -1,0 +1,268 @@
+"""Annotation lists and the label CSV of a data set, from its official files and what is on disk.
+
+    python -m tools.make_lists folders --root DATA --out exp/lists
+    python -m tools.make_lists ucf101 --splits ucfTrainTestlist --root UCF101_frames --out exp/lists
+
+Clips that are named by the official files and absent from --root (or faulty there) are left out of the lists, counted,
+and named in *_missing.csv. At the end, the lines for the config are printed. docs/data.md walks through each data set.
+"""
+
+import argparse
+import math
+import os
+import random
+import re
+import shutil
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tools import list_sources
+from tools.list_sources import Sample
+from tools.list_writing import (
+    LISTS_FOLDER,
+    Disk,
+    Labels,
+    Line,
+    choose_labels,
+    compare_names,
+    locate,
+    read_label_csv,
+    write_labels,
+    write_list,
+    yaml_lines,
+)
+from utils.cli import run_story
+from utils.errors import UserError
+from utils.files import check_writable
+
+PARTS = ("train", "val")
+
+
+def write_all(
+    args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels, splits: dict[str, dict[str, Sequence[Sample]]]
+) -> None:
+    """The label CSV, each split's lists, and the lines for the config. `splits`: suffix of the list names -> parts."""
+    write_labels(args.out, labels)
+    for suffix, parts in splits.items():
+        for part, samples in parts.items():
+            lines, missing, num_other = locate(samples, disk, labels)
+            write_list(args.out, f"{part}{suffix}", lines, missing, labels)
+            if num_other:
+                print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
+    first_suffix, parts = next(iter(splits.items()))
+    names = {part: f"{part}{first_suffix}" for part in parts}
+    print_yaml(yaml_lines(dataset, disk, labels, args.out, names, dict.fromkeys(parts, args.root)))
+    if len(splits) > 1:
+        print("The other splits: change the names of both lists.")
+
+
+def print_yaml(lines: str) -> None:
+    print(f"\nFor the config, in place of its lines of the same names:\n\n{lines}")
+
+
+def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped: str) -> Labels:
+    """--labels if given, else the shipped list. Differences are printed, and an error unless --labels was given."""
+    labels = read_label_csv(label_csv or LISTS_FOLDER / shipped)
+    differences = compare_names(source_names, labels)
+    for line in differences:
+        print(f"names: {line}")
+    if label_csv is None and any(name not in labels for name in source_names):
+        raise UserError(f"{differences[0]}; the names printed above must agree")
+    return labels
+
+
+def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
+    """Everything on disk below the folder `below`; its first folder there is its class."""
+    prefix = f"{below}/" if below else ""
+    samples = []
+    for name in [*disk.by_name, *disk.faulty]:
+        if name.startswith(prefix):
+            class_name, slash, _ = name.removeprefix(prefix).partition("/")
+            if not slash:
+                raise UserError(f"{disk.root / name}: lies in no class folder; expected {prefix}CLASS/{class_name}")
+            samples.append(Sample((name,), class_name))
+    return samples
+
+
+def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dict[str, Sequence[Sample]]:
+    """Each class by itself: shuffled by (seed, class), the first `val_share` to validation, at least one a side."""
+    by_class: dict[str, list[Sample]] = {}
+    for sample in samples:
+        by_class.setdefault(sample.class_name, []).append(sample)
+    parts: dict[str, list[Sample]] = {part: [] for part in PARTS}
+    for class_name, members in by_class.items():
+        random.Random(f"{seed} {class_name}").shuffle(members)
+        num_val = min(max(round(val_share * len(members)), 1), len(members) - 1)
+        parts["val"] += members[:num_val]
+        parts["train"] += members[num_val:]
+    return {part: sorted(members, key=lambda sample: sample.candidates) for part, members in parts.items()}
+
+
+def make_folders(args: argparse.Namespace) -> None:
+    if not 0 < args.val_share < 1:
+        raise UserError(f"--val-share {args.val_share:g}: must lie between 0 and 1")
+    disk = Disk(args.root, args.kind, args.template)
+    if all((args.root / part).is_dir() for part in PARTS):
+        parts = {part: samples_in_folders(disk, part) for part in PARTS}
+        print(f"train and val as {args.root} has them")
+    else:
+        parts = split_by_seed(samples_in_folders(disk), args.val_share, args.seed)
+        print(f"train and val by --seed {args.seed} and --val-share {args.val_share:g}, class by class")
+    class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
+    write_all(args, args.root.resolve().name, disk, choose_labels(class_names, args.labels), {"": parts})
+
+
+def make_ucf101(args: argparse.Namespace) -> None:
+    labels = official_labels(list_sources.read_ucf101_classes(args.splits), args.labels, "ucf_labels.csv")
+    splits = {f"_split{split}": list_sources.read_ucf101_split(args.splits, split) for split in (1, 2, 3)}
+    write_all(args, "ucf101", Disk(args.root, args.kind, args.template), labels, splits)
+
+
+def make_hmdb51(args: argparse.Namespace) -> None:
+    labels = official_labels(list_sources.read_hmdb51_classes(args.splits), args.labels, "hmdb51_labels.csv")
+    splits = {f"_split{split}": list_sources.read_hmdb51_split(args.splits, split) for split in (1, 2, 3)}
+    write_all(args, "hmdb51", Disk(args.root, args.kind, args.template), labels, splits)
+
+
+def make_kinetics(args: argparse.Namespace) -> None:
+    paths = {"train": args.train_csv, "val": args.val_csv}
+    parts = {part: list_sources.read_kinetics_csv(path) for part, path in paths.items() if path is not None}
+    if not parts:
+        raise UserError("give --train-csv, --val-csv or both")
+    class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
+    labels = choose_labels(class_names, args.labels)
+    if args.labels is not None:
+        # Classes of the CSV beyond --labels are what the option is for; only the other direction is news.
+        for line in compare_names([name for name in class_names if name in labels], labels):
+            print(f"names: {line}")
+    write_all(args, "kinetics", Disk(args.root, args.kind, args.template), labels, {"": parts})
+
+
+def make_ssv2(args: argparse.Namespace) -> None:
+    labels = Labels(list_sources.read_ssv2_classes(args.annotations / "labels.json"), "labels.json")
+    files = {"train": "train.json", "val": "validation.json"}
+    parts = {part: list_sources.read_ssv2_split(args.annotations / name) for part, name in files.items()}
+    for line in compare_names({sample.class_name for samples in parts.values() for sample in samples}, labels):
+        print(f"names: {line}")
+    write_all(args, "something-something-v2", Disk(args.root, args.kind, args.template), labels, {"": parts})
+
+
+def link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
+    """Makes `folder` hold `frames` (0-based) of the frame folder `source` as relative links, numbered anew."""
+    partial = folder.with_name(f".{folder.name}")  # hidden from a search for frame folders until it is whole
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    up = os.path.relpath(source.resolve(), folder.resolve())
+    for position, frame in enumerate(frames):
+        link = partial / template.format(first_number + position)
+        link.symlink_to(f"{up}/{template.format(first_number + frame)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
+
+
+def cut_instances(
+    videos: Sequence[list_sources.UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float
+) -> tuple[list[Line], list[tuple[str, str]]]:
+    """A folder of links for each training segment, as the line of a list can name only a whole folder."""
+    lines, missing = [], []
+    for video in tqdm(videos, unit="video", desc="cutting", disable=None):
+        found, reason = disk.find(Sample(video.candidates, ""))
+        for number, segment in enumerate(video.segments):
+            name = f"{video.id}_{number:02d}"
+            if found is None:
+                missing.append((name, reason))
+                continue
+            frames = list_sources.segment_frames(segment, fps, found.num_frames)
+            if not frames:
+                missing.append(
+                    (name, f"segment {segment.start_s}-{segment.end_s} s has none of {found.num_frames} frames")
+                )
+                continue
+            link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
+            lines.append(Line(name, len(frames), labels.id(segment.class_name)))
+    return lines, missing
+
+
+def make_activitynet(args: argparse.Namespace) -> None:
+    if not 0 < args.fps < math.inf:
+        raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
+    check_writable(args.instances, "--instances", is_folder=True)
+    videos = list_sources.read_activitynet(args.json)
+    everything = [segment for subset in videos.values() for video in subset for segment in video.segments]
+    class_names = sorted({segment.class_name for segment in everything})
+    labels = official_labels(class_names, None, "anet1.3_labels.csv")
+    if args.instances.resolve() == args.root.resolve():
+        raise UserError(f"{args.instances}: --instances must be another folder than --root")
+    disk = Disk(args.root, "frames", args.template)
+    train_lines, train_missing = cut_instances(videos["training"], disk, labels, args.instances, args.fps)
+    val_samples = [Sample(video.candidates, list_sources.main_class(video)) for video in videos["validation"]]
+    num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
+    val_lines, val_missing, _ = locate(val_samples, disk, labels)
+    write_labels(args.out, labels)
+    write_list(args.out, "train", train_lines, train_missing, labels)
+    write_list(args.out, "val", val_lines, val_missing, labels)
+    print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
+    roots = {"train": args.instances, "val": args.root}
+    print_yaml(yaml_lines("anet", disk, labels, args.out, {part: part for part in PARTS}, roots))
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    subparsers = parser.add_subparsers(required=True, metavar="DATASET")
+
+    def add(name: str, make, help: str) -> argparse.ArgumentParser:
+        command = subparsers.add_parser(name, help=help, description=help)
+        command.set_defaults(make=make)
+        command.add_argument("--root", type=Path, required=True, help="folder of the frame folders or videos")
+        command.add_argument("--out", type=Path, required=True, help="folder for the lists and labels.csv")
+        command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
+        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
+        if name != "activitynet":  # its segments can be cut from frames only
+            command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
+        if name not in ("activitynet", "ssv2"):
+            command.add_argument(
+                "--labels", type=Path, help="CSV id,name: classes and their order, in place of the usual"
+            )
+        return command
+
+    command = add("folders", make_folders, "a folder of class folders, or its train and val each with class folders")
+    command.add_argument("--val-share", type=float, default=0.2, help="share for validation (default: 0.2)")
+    command.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    command = add("ucf101", make_ucf101, "UCF101, three splits")
+    command.add_argument(
+        "--splits", type=Path, required=True, help="ucfTrainTestlist: classInd.txt, trainlist01.txt, ..."
+    )
+    command = add("hmdb51", make_hmdb51, "HMDB51, three splits")
+    command.add_argument("--splits", type=Path, required=True, help="testTrainMulti_7030_splits")
+    command = add("kinetics", make_kinetics, "Kinetics-400, 600 or 700, or the classes of --labels only")
+    command.add_argument("--train-csv", type=Path, help="official CSV of the training clips")
+    command.add_argument("--val-csv", type=Path, help="official CSV of the validation (or test) clips")
+    command = add(
+        "activitynet", make_activitynet, "ActivityNet 1.3, from frames; training segments as folders of links"
+    )
+    command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
+    command.add_argument("--instances", type=Path, required=True, help="folder to make for the training segments")
+    command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
+    command = add("ssv2", make_ssv2, "something-something v2")
+    command.add_argument(
+        "--annotations", type=Path, required=True, help="folder of labels.json, train.json, validation.json"
+    )
+    return parser.parse_args(argv)
+
+
+def make(args: argparse.Namespace) -> None:
+    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
+        raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+    check_writable(args.out, "--out", is_folder=True)
+    args.make(args)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_story(make, parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,60 @@
+"""Finds what lies in a folder: video files, and frame folders with the number of their frames."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from inference.video_inputs import VIDEO_SUFFIXES, walk_visible
+
+
+def walk(root: Path) -> tqdm:
+    """`walk_visible`, with a count of folders on show once it takes seconds."""
+    return tqdm(walk_visible(root), desc=f"looking through {root}", unit="folder", delay=3, disable=None)
+
+
+@dataclass(frozen=True)
+class FrameFolders:
+    """Frame folders below a root. `faulty` ones do not hold first_number, first_number + 1, ... without a gap."""
+
+    num_frames: dict[str, int]  # folder, relative -> number of frames
+    faulty: dict[str, str]  # folder, relative -> what is wrong
+    first_number: int  # data.index_bias
+
+
+def find_videos(root: Path) -> list[str]:
+    """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden ones are left out."""
+    found = []
+    for folder, _, files in walk(root):
+        relative = Path(folder).relative_to(root)
+        found += [(relative / name).as_posix() for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+    return sorted(found)
+
+
+def find_frame_folders(root: Path, template: str) -> FrameFolders:
+    """Folders below `root` with files of the name `template` (as data.image_tmpl, "img_{:05d}.jpg")."""
+    before, after = re.split(r"\{:0?\d*d\}", template)
+    pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
+    numbers: dict[str, tuple[int, int, int]] = {}  # folder -> first, last, how many
+    for folder, _, files in walk(root):
+        matches = [
+            int(match[1])
+            for name in files
+            if (match := pattern.fullmatch(name)) and template.format(int(match[1])) == name
+        ]
+        if matches:
+            numbers[Path(folder).relative_to(root).as_posix()] = (min(matches), max(matches), len(matches))
+    if not numbers:
+        return FrameFolders({}, {}, 1)
+    first_number = Counter(first for first, _, _ in numbers.values()).most_common(1)[0][0]
+    num_frames, faulty = {}, {}
+    for folder, (first, last, count) in sorted(numbers.items()):
+        if first != first_number:
+            faulty[folder] = f"frames begin at {first}, those of most folders at {first_number}"
+        elif last - first + 1 != count:
+            faulty[folder] = f"frames {first} to {last} have gaps: only {count} files"
+        else:
+            num_frames[folder] = count
+    return FrameFolders(num_frames, faulty, first_number)

@@ -1,0 +1,244 @@
+"""Pack videos into one file each that any frame can be fetched from fast: VIDEOS/a/b.mp4 becomes OUT/a/b.mkv.
+
+    python -m tools.pack_videos VIDEOS OUT [--short-side 256] [--workers 8]
+    python -m tools.pack_videos FRAMES OUT --frames [--fps 25]
+
+A packed clip is motion JPEG in Matroska, which any player opens; training and testing read it as they read videos
+(data.modality: video). With --frames, each frame folder becomes one file, and JPEG frames that need no scaling are
+taken over byte for byte.
+
+A file gets its name only when it is whole, so that an interrupted run goes on where it stopped when the same command
+is given again. OUT/report.csv has one line a video: path, status, num_frames, reason. The exit status is 1 if any
+failed or a worker process was killed, 2 for a mistake in the command.
+"""
+
+import argparse
+import io
+import os
+import re
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from PIL import Image
+
+from datasets.image_decoding import decode_image
+from datasets.packed_clip import PackedClip, write_packed_clip
+from tools.conversion import (
+    FILE_ERRORS,
+    DamagedVideoError,
+    Result,
+    failed,
+    only_run_in,
+    read_report,
+    run_all,
+    summarise,
+)
+from tools.extract_frames import Decoder
+from tools.media_files import find_frame_folders, find_videos
+from utils.cli import run_story
+from utils.errors import UserError
+from utils.files import atomic_path, check_writable
+from utils.local_video import open_local
+
+SETTINGS_FILE = "pack_videos.json"
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What decides the bytes of the packed clips; one output folder has one of these."""
+
+    frames: bool  # pack frame folders, not videos
+    short_side: int | None  # pixels; None: as it is
+    quality: int  # JPEG, 1..95
+    template: str | None  # file name of a frame, as data.image_tmpl; None: videos
+    fps: float | None  # in a player; None: the videos' own
+
+    def saved(self) -> dict:
+        return {key: value for key, value in asdict(self).items() if self.frames or key not in ("template", "fps")}
+
+
+class Encoder:
+    """Images to JPEG bytes of one size, the first one's."""
+
+    def __init__(self, settings: Settings):
+        self.settings = settings
+        self.size: tuple[int, int] | None = None  # (width, height)
+
+    def scaled(self, width: int, height: int) -> tuple[int, int]:
+        """(width, height) with the short side at most as asked for; a smaller image is not enlarged."""
+        short_side, wanted = min(width, height), self.settings.short_side
+        if wanted is None or short_side <= wanted:
+            return width, height
+        return round(width * wanted / short_side), round(height * wanted / short_side)
+
+    def check(self, size: tuple[int, int], which: str) -> None:
+        self.size = self.size or size
+        if size != self.size:
+            raise DamagedVideoError(f"{which} is {size[0]}x{size[1]}, those before it {self.size[0]}x{self.size[1]}")
+
+    def jpeg(self, image: Image.Image, which: str) -> bytes:
+        self.check(image.size, which)
+        buffer = io.BytesIO()
+        image.save(buffer, "JPEG", quality=self.settings.quality)
+        return buffer.getvalue()
+
+
+def video_frames(decoder: Decoder, encoder: Encoder) -> Iterator[tuple[bytes, int]]:
+    """(JPEG, time in ms) of each frame, upright; the same bytes as `extract_frames.py` would write."""
+    for frame, time_s in decoder.timed_frames():
+        width, height = encoder.scaled(frame.width, frame.height)
+        image = frame.to_image(width=width, height=height, interpolation="BICUBIC")
+        if frame.rotation:
+            image = image.rotate(frame.rotation, expand=True)
+        yield encoder.jpeg(image, f"frame {decoder.num_frames}"), round(time_s * 1000)
+
+
+def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, int]]:
+    """(JPEG, time in ms) of each frame file. A JPEG that needs no scaling is checked and taken over as it is."""
+    for number, path in enumerate(paths):
+        data = path.read_bytes()
+        pixels = decode_image(data, str(path))
+        size = (pixels.shape[1], pixels.shape[0])
+        if data[:2] == b"\xff\xd8" and encoder.scaled(*size) == size:
+            encoder.check(size, path.name)
+        else:
+            image = Image.fromarray(pixels.numpy()).resize(encoder.scaled(*size), Image.BICUBIC)
+            data = encoder.jpeg(image, path.name)
+        yield data, round(number * 1000 / encoder.settings.fps)
+
+
+def pack(source: Path, first_number: int, num_frames: int, target: Path, settings: Settings) -> tuple[int, str]:
+    """Writes the packed clip; returns its number of frames and what the report should note, if anything."""
+    encoder = Encoder(settings)
+    with atomic_path(target) as temporary:
+        if settings.frames:
+            paths = [source / settings.template.format(first_number + i) for i in range(num_frames)]
+            return write_stream(temporary, folder_frames(paths, encoder), encoder), ""
+        with open_local(source) as container:
+            decoder = Decoder(container)
+            written = write_stream(temporary, video_frames(decoder, encoder), encoder)
+            return written, decoder.shortfall()
+
+
+def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encoder) -> int:
+    """The first frame is drawn before the file is begun: it says the size."""
+    first = next(frames, None)
+    if first is None:
+        raise DamagedVideoError("no frame could be decoded")
+
+    def all_frames() -> Iterator[tuple[bytes, int]]:
+        yield first
+        yield from frames
+
+    return write_packed_clip(path, all_frames(), *encoder.size)
+
+
+def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path, settings: Settings) -> Result:
+    """One video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or failed."""
+    target = packed_name(root, name, settings)
+    try:
+        written, note = pack(root / name, first_number, num_frames, out / target, settings)
+    except (UserError, *FILE_ERRORS) as error:
+        return failed(name, error)
+    return Result(target, "short" if note else "packed", written, note)
+
+
+def packed_name(root: Path, name: str, settings: Settings) -> str:
+    if not settings.frames:
+        return Path(name).with_suffix(".mkv").as_posix()
+    return f"{root.resolve().name if name == '.' else name}.mkv"  # the source folder may be a frame folder itself
+
+
+def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]], list[Result]]:
+    """(relative path, number of the first frame, number of frames) of what there is to pack, and what cannot be."""
+    if settings.frames:
+        folders = find_frame_folders(root, settings.template)
+        faults = [Result(name, "failed", 0, reason) for name, reason in folders.faulty.items()]
+        jobs = [(name, folders.first_number, count) for name, count in folders.num_frames.items()]
+    else:
+        jobs, faults = [(name, 0, 0) for name in find_videos(root)], []
+    if not jobs and not faults:
+        raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
+    names = Counter(packed_name(root, name, settings) for name, *_ in jobs)
+    for name, *_ in jobs:
+        if names[packed_name(root, name, settings)] > 1:
+            other = "frame folder has the same name" if settings.frames else "video differs only in its suffix"
+            raise UserError(f"{root / name}: another {other}; rename one")
+    return jobs, faults
+
+
+def already_packed(names: list[str], out: Path) -> dict[str, Result]:
+    """name -> result, of the clips that an earlier run packed and that are whole; what it noted about them is kept."""
+    earlier = read_report(out)
+    present = {}
+    for name in names:
+        try:
+            with PackedClip(out / name) as clip:
+                note = earlier[name].reason if name in earlier else ""
+                present[name] = Result(name, "short" if note else "present", clip.num_frames, note)
+        except UserError:  # damaged since: packed again
+            (out / name).unlink()
+    return present
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("source", type=Path, help="folder of videos, or of frame folders; searched to any depth")
+    parser.add_argument("out", type=Path, help="folder for the packed clips, in the same structure")
+    parser.add_argument("--frames", action="store_true", help="pack frame folders, not videos")
+    parser.add_argument(
+        "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
+    )
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
+    parser.add_argument("--template", help="with --frames: name of a frame (default: img_{:05d}.jpg)")
+    parser.add_argument("--fps", type=float, help="with --frames: rate in a player (default: 25)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def check_arguments(args: argparse.Namespace) -> None:
+    if not args.source.is_dir():
+        raise UserError(f"{args.source}: no such folder")
+    if args.short_side is not None and args.short_side < 1:
+        raise UserError(f"--short-side {args.short_side}: must be at least 1")
+    if not 1 <= args.quality <= 95:
+        raise UserError(f"--quality {args.quality}: must be in 1..95")
+    for option, value in (("--template", args.template), ("--fps", args.fps)):
+        if value is not None and not args.frames:
+            raise UserError(f"{option} {value}: is for frame folders; add --frames or leave it out")
+    if args.fps is not None and not 0 < args.fps <= 1000:
+        raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers}: must be at least 1")
+    if args.template is not None and not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
+        raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+    if args.out.resolve().is_relative_to(args.source.resolve()):
+        raise UserError(f"{args.out}: lies inside the source folder; give one outside it")
+    check_writable(args.out, "OUT", is_folder=True)
+
+
+def pack_all(args: argparse.Namespace) -> int:
+    check_arguments(args)
+    of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
+    settings = Settings(args.frames, args.short_side, args.quality, *of_frames)
+    jobs, faults = find_jobs(args.source, settings)
+    with only_run_in(args.out, SETTINGS_FILE, settings.saved()):
+        for partial in args.out.rglob(".*.tmp"):  # what a killed run left
+            partial.unlink()
+        targets = {job[0]: packed_name(args.source, job[0], settings) for job in jobs}
+        present = already_packed([name for name in targets.values() if (args.out / name).is_file()], args.out)
+        left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if targets[job[0]] not in present]
+        results = run_all(run_job, left, args.workers, args.out, [*faults, *present.values()])
+    return summarise(results, "packed", args.source, args.out)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_story(pack_all, parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,31 @@
+"""Prints the value that a key has in a training config with its overrides.
+
+python -m tools.show_config --key KEY --config CONFIG [key=value ...]
+"""
+
+import argparse
+import sys
+
+from utils.cli import config_parser, run_story
+from utils.config import load_config
+from utils.errors import UserError
+from utils.schema import dotted_keys
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = config_parser(__doc__.split("\n", 1)[0])
+    parser.add_argument("--key", required=True, help="as data.shot; docs/config.md has all")
+    return parser.parse_intermixed_args(arguments)
+
+
+def main(args: argparse.Namespace) -> None:
+    if args.key not in dotted_keys():
+        raise UserError(f"--key {args.key}: no such key; docs/config.md has all")
+    value = load_config(args.config, args.overrides, "train").config
+    for part in args.key.split("."):
+        value = getattr(value, part)
+    print(value)
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))

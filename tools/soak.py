@@ -1,0 +1,139 @@
+"""Trains for a set time, as train.py does it, and reports what grows.
+
+python -m tools.soak CONFIG [CONFIG ...] [--minutes 30] [--out DIR] [key=value ...]
+
+Each config (frames, video files, packed clips) gets its share of the minutes: epoch after epoch with loaders, steps,
+validations and checkpoints. Once a second it counts, over the run and its loader processes, the resident memory, the
+open files and the processes; DIR/<config>.csv keeps the counts. Memory leaves out the pages of files, as libraries, and
+counts a page that n processes share as 1/n in each. A line for each figure says how much it grew over the last two
+thirds of the time, by a straight line through the counts; exit code 1 where one grew by 2% or more. Linux only.
+"""
+
+import argparse
+import csv
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from utils.cli import run_story
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.stop import EXIT_REQUEUE
+
+REPO = Path(__file__).resolve().parents[1]
+
+MAX_GROWTH_PERCENT = 2.0
+SAMPLE_SECONDS = 1.0
+
+
+class Sample(NamedTuple):
+    seconds: float
+    resident_mib: float
+    open_files: int
+    processes: int
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("words", nargs="+", metavar="CONFIG|key=value", help="configs, and keys to override in all")
+    parser.add_argument("--minutes", type=float, default=30, help="in all (default 30)")
+    parser.add_argument("--out", metavar="DIR", default="exp/soak", help="folder of the counts (default exp/soak)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_intermixed_args(arguments)
+
+
+def process_tree(pid: int) -> list[int]:
+    """A process and all below it."""
+    found = [pid]
+    for path in Path(f"/proc/{pid}/task").glob("*/children"):
+        try:
+            children = path.read_text().split()
+        except (FileNotFoundError, ProcessLookupError):
+            continue
+        for child in children:
+            found += process_tree(int(child))
+    return found
+
+
+def measure(pid: int, started: float) -> Sample:
+    """Figures of a process and all below it."""
+    resident_kib = open_files = processes = 0
+    for member in process_tree(pid):
+        try:
+            rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
+            open_files += len(list(Path(f"/proc/{member}/fd").iterdir()))
+        except (FileNotFoundError, ProcessLookupError):
+            continue  # it ended meanwhile
+        kib = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
+        resident_kib += kib["Pss_Anon"] + kib["Pss_Shmem"]
+        processes += 1
+    return Sample(time.monotonic() - started, resident_kib / 1024, open_files, processes)
+
+
+def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
+    """Train on `config` for that long after the first step; the counts.
+
+    Raises:
+        UserError: the run ended by itself.
+    """
+    with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
+        words = ["solver.epochs=1000000", f"logging.run_dir={folder}/run", "logging.tensorboard=false", *overrides]
+        run = subprocess.Popen(
+            [sys.executable, "train.py", "--config", config, *words], cwd=REPO, stdout=output, stderr=output
+        )
+        samples, started = [], None
+        try:
+            while run.poll() is None and (started is None or time.monotonic() - started < seconds):
+                time.sleep(SAMPLE_SECONDS)
+                metrics = Path(folder) / "run" / "metrics.jsonl"
+                if started is None and metrics.exists() and metrics.stat().st_size:
+                    started = time.monotonic()
+                if started is not None and run.poll() is None:
+                    samples.append(measure(run.pid, started))
+            run.send_signal(signal.SIGTERM)
+            if run.wait(timeout=120) != EXIT_REQUEUE:
+                output.seek(0)
+                raise UserError(f"{config}: the run ended with {run.returncode}: {output.read()[-500:].strip()}")
+        finally:
+            run.kill()
+            run.wait()
+    return samples
+
+
+def growth_percent(samples: list[Sample], column: int) -> float:
+    """Growth over the last two thirds of the time, of a straight line through the counts."""
+    counts = np.array(samples)
+    late = counts[counts[:, 0] >= counts[-1, 0] / 3]
+    slope, start = np.polyfit(late[:, 0] - late[0, 0], late[:, column], 1)
+    return 100 * slope * (late[-1, 0] - late[0, 0]) / start
+
+
+def main(args: argparse.Namespace) -> int:
+    configs = [word for word in args.words if "=" not in word]
+    overrides = [word for word in args.words if "=" in word]
+    if not configs or not args.minutes > 0:
+        raise UserError("give at least one config, and --minutes above 0")
+    has_grown = False
+    for config in configs:
+        samples = watch(config, overrides, 60 * args.minutes / len(configs))
+        if len(samples) < 10:
+            raise UserError(f"--minutes {args.minutes}: too short to see a growth")
+        path = Path(args.out) / f"{Path(config).stem}.csv"
+        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
+            csv.writer(file).writerows([Sample._fields, *samples])
+        for column, name in enumerate(Sample._fields[1:], start=1):
+            grown = growth_percent(samples, column)
+            has_grown |= grown >= MAX_GROWTH_PERCENT
+            print(f"soak: {config}: {name} {samples[-1][column]:.0f}, {grown:+.2f}% over the last two thirds of "
+                  f"{samples[-1].seconds / 60:.1f} min ({path})", flush=True)  # fmt: skip
+    return 1 if has_grown else 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_story(main, parse_arguments()))

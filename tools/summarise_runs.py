@@ -1,0 +1,65 @@
+"""Mean and deviation of the last validation over several finished runs of as many epochs.
+
+python -m tools.summarise_runs RUN RUN ...
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from utils.cli import run_story
+from utils.config import load_config
+from utils.errors import UserError
+from utils.protocols import mean_and_deviation
+from utils.records import read_records
+from utils.results import format_table
+
+FIGURES = ("top1", "top5", "mean_class")
+
+
+def last_validation(run: Path) -> dict:
+    """The record of the validation after the run's last epoch. Raises UserError where it has not come to it."""
+    path, config_path = run / "metrics.jsonl", run / "config.yaml"
+    for needed in (path, config_path):
+        if not needed.is_file():
+            raise UserError(f"{needed}: no such file; give the folders of finished runs")
+    records = read_records(path, "give the folders of finished runs")
+    validations = [r for r in records if r["kind"] == "val"]
+    if not validations:
+        raise UserError(f"{path}: holds no validation; let the run finish")
+    epoch, epochs = validations[-1]["epoch"], load_config(config_path, purpose="predict").config.solver.epochs
+    if epoch < epochs:
+        raise UserError(f"{path}: its last validation is after epoch {epoch} of {epochs}; let the run finish")
+    return validations[-1]
+
+
+def check_comparable(found: dict[str, dict]) -> None:
+    """Args: found: run folder -> its last validation. Raises UserError unless all are after the same epoch."""
+    first = next(iter(found))
+    for run, record in found.items():
+        if record["epoch"] != found[first]["epoch"]:
+            raise UserError(
+                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; give runs of as "
+                "many epochs"
+            )
+
+
+def main(args: argparse.Namespace) -> None:
+    folders = [Path(run).resolve() for run in args.runs]
+    for number, folder in enumerate(folders):
+        if folder in folders[:number]:
+            raise UserError(f"{args.runs[number]}: is given twice; give each run once")
+    found = {run: last_validation(Path(run)) for run in args.runs}
+    check_comparable(found)
+    rows = [("run", *FIGURES)]
+    rows += [(run, *(f"{record[name]:.2f}" for name in FIGURES)) for run, record in found.items()]
+    over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]
+    rows.append((f"mean of {len(found)}", *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over)))
+    print(format_table(rows))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of train.py")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    sys.exit(run_story(main, parser.parse_args()))
