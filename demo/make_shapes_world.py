@@ -39,7 +39,6 @@ from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES,
 from utils.cli import run_story
 from utils.errors import UserError
 
-ROOT = Path(__file__).resolve().parents[1]
 JPEG_QUALITY = 90
 # Without mbtree=0 x264 gives other bytes for the same pictures now and then, even with one thread.
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
@@ -82,7 +81,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 def world_settings(args: argparse.Namespace) -> dict:
     """All that decides what the files hold: the numbers asked for, and a hash of the code that draws them."""
     code = hashlib.sha256()
-    for source in (ROOT / "datasets" / "shapes_world.py", Path(__file__)):
+    for source in (Path(__file__).with_name("shapes_world.py"), Path(__file__)):
         code.update(source.read_bytes())
     names = ("train_per_class", "val_per_class", "heldout_per_class", "seed")
     return {**{name: getattr(args, name) for name in names}, "code": code.hexdigest()[:16]}

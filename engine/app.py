@@ -103,7 +103,9 @@ def load_service(args, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
         names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     limits = Limits(args.max_megabytes, args.max_seconds)
     service = Service(load_predictor(cfg, args.weights, names), build_window_reader(cfg), limits)
-    return service, sample_videos(Path(__file__).parent / DEMO_WORLD, Path(cache) / "samples") if is_embedded else []
+    return service, sample_videos(
+        Path(__file__).parents[1] / DEMO_WORLD, Path(cache) / "samples"
+    ) if is_embedded else []
 
 
 def describe(description: str, weights: str | None) -> str:

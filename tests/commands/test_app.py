@@ -6,13 +6,15 @@ import threading
 
 import pytest
 
+import engine.app
 from tests.commands.world import CLASSES, REPO, call
 from utils.errors import UserError
 
 
 @pytest.fixture(scope="module")
 def app():
-    spec = importlib.util.spec_from_file_location("story_app", REPO / "app.py")
+    """The entry script: its arguments and defaults."""
+    spec = importlib.util.spec_from_file_location("app", REPO / "app.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
@@ -21,7 +23,7 @@ def app():
 def load(app, cache, *arguments):
     args = app.parse_arguments([str(a) for a in arguments])
     app.check_arguments(args)
-    return app.load_service(args, str(cache))
+    return engine.app.load_service(args, str(cache))
 
 
 @pytest.fixture(scope="module")
@@ -31,7 +33,7 @@ def service(app, world, tmp_path_factory):
 
 def test_the_default_is_embedded_and_local(app, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "DEFAULT_WEIGHTS", "exp/nowhere.pt")
-    monkeypatch.setattr(app, "DEMO_WORLD", "exp/nowhere")
+    monkeypatch.setattr("engine.app.DEMO_WORLD", "exp/nowhere")
     service, samples = load(app, tmp_path)
     assert "no video checkpoint" in service.predictor.description and len(service.predictor.class_names) == 40
     assert app.parse_arguments([]).host == "127.0.0.1" and len(samples) == 6
@@ -83,7 +85,7 @@ def test_a_video_longer_than_its_header_says_is_given_up(app, service, world, mo
     with pytest.raises(UserError, match="val_0_0.mp4: is longer than its header says"):
         list(service._windows(video, None))
     monkeypatch.undo()
-    monkeypatch.setattr(app, "MAX_COMPUTING_SECONDS", -1)
+    monkeypatch.setattr("engine.app.MAX_COMPUTING_SECONDS", -1)
     with pytest.raises(UserError, match="takes too long"):
         list(service._windows(video, None))
 
@@ -111,5 +113,5 @@ def test_mistakes(world, tmp_path, capsys, monkeypatch):
 
 
 def test_strangers_do_not_learn_where_the_weights_lie(app):
-    assert app.describe("/home/me/run/best.pt: ViT-B/32", "/home/me/run/best.pt") == "best.pt: ViT-B/32"
-    assert app.describe("plain CLIP ViT-B/32", None) == "plain CLIP ViT-B/32"
+    assert engine.app.describe("/home/me/run/best.pt: ViT-B/32", "/home/me/run/best.pt") == "best.pt: ViT-B/32"
+    assert engine.app.describe("plain CLIP ViT-B/32", None) == "plain CLIP ViT-B/32"

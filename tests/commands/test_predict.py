@@ -1,7 +1,6 @@
 """predict.py by its command line: the figures of test.py, result files, a bad file among good ones, streams."""
 
 import csv
-import importlib.util
 import itertools
 import json
 import os
@@ -12,8 +11,9 @@ import threading
 import pytest
 from PIL import Image
 
+from engine.predict import load
 from inference.windows import WindowReader
-from tests.commands.world import CLASSES, REPO, World, call
+from tests.commands.world import CLASSES, World, call
 from tests.datasets.helpers import write_video
 from utils.errors import UserError
 from utils.files import write_text_atomic
@@ -108,7 +108,7 @@ def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
 @pytest.mark.parametrize("option", ["--json", "--csv", "--pictures"])
 def test_places_that_cannot_be_written_are_said_before_the_model_loads(world, tmp_path, option, capsys, monkeypatch):
     (tmp_path / "afile").write_text("")
-    monkeypatch.setattr("inference.predictor.load_predictor", None)
+    monkeypatch.setattr("engine.predict.load_predictor", None)
     wrong = {"/proc/nope/x": "cannot be written"}
     wrong |= {tmp_path / "afile": "is a file"} if option == "--pictures" else {tmp_path: "is a folder"}
     for path, said in wrong.items():
@@ -123,7 +123,7 @@ def test_a_file_that_fails_at_the_end_does_not_take_the_other_with_it(world, tmp
             raise OSError(28, "No space left on device")
         write_text_atomic(target, text)
 
-    monkeypatch.setattr("utils.files.write_text_atomic", full)  # the story imports it anew at each call
+    monkeypatch.setattr("engine.predict.write_text_atomic", full)
     options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
     assert call("predict", world.root / "frames" / "val_0_0", *options) == 2
     assert "r.json: cannot be written (No space left on device)" in capsys.readouterr().err
@@ -222,7 +222,7 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
     ],
 )
 def test_mistakes_are_one_line_before_the_model_loads(world, arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr("inference.predictor.load_predictor", None)
+    monkeypatch.setattr("engine.predict.load_predictor", None)
     assert call("predict", *arguments, "--config", world.config) == 2
     assert message in capsys.readouterr().err
 
@@ -243,10 +243,7 @@ def test_a_text_file_is_no_class_name(world, tmp_path, capsys):
 
 
 def test_three_lines_of_python(world, trained):
-    spec = importlib.util.spec_from_file_location("story_predict", REPO / "predict.py")
-    predict = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(predict)
-    predictor = predict.load(world.config, trained, classes=["juggling", "cooking"])
+    predictor = load(world.config, trained, classes=["juggling", "cooking"])
     result = predictor(world.root / "videos" / "val_0_0.mp4")
     assert "juggling" in str(result) and len(result.top(5)) == 2 and len(result.segments) == 1
     assert predictor.with_classes("a, b, c")(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]

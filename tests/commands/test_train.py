@@ -147,7 +147,7 @@ def test_asked_before_the_first_step_a_run_leaves_nothing(world, tmp_path, monke
         os.kill(os.getpid(), signal.SIGINT)
         return build(*arguments)
 
-    monkeypatch.setattr("modules.build.build_model_and_text", build_then_signal)
+    monkeypatch.setattr("engine.train.build_model_and_text", build_then_signal)
     assert train(world, tmp_path / "run") == EXIT_REQUEUE
     assert not (tmp_path / "run").exists()
     printed = capfd.readouterr()

@@ -10,7 +10,7 @@ import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch.nn import functional
 
-from datasets import shapes_stills, shapes_world
+from demo import shapes_stills, shapes_world
 from demo.shapes_world import HELD_OUT_CLASSES, MOTIONS, SEEN_CLASSES, SHAPES, ClipClass
 
 WEIGHTS = Path(__file__).resolve().parents[2] / "clip" / "shapes_clip.pt"

@@ -31,7 +31,12 @@ def contents(out):
 def world(tmp_path_factory):
     """Rendered by two workers, through the command line."""
     out = tmp_path_factory.mktemp("shapes") / "world"
-    subprocess.run([sys.executable, "-m", "demo.make_shapes_world", out, *SMALL, "--workers", "2"], check=True, capture_output=True, cwd=ROOT)
+    subprocess.run(
+        [sys.executable, "-m", "demo.make_shapes_world", out, *SMALL, "--workers", "2"],
+        check=True,
+        capture_output=True,
+        cwd=ROOT,
+    )
     return out
 
 

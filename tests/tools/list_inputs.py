@@ -6,7 +6,8 @@ import re
 import yaml
 
 from datasets.lists import read_labels
-from tests.tools.loading import REPO, load_tool
+from tests.commands.world import REPO
+from tests.tools.loading import load_tool
 
 make_lists = load_tool("make_lists")
 

@@ -112,7 +112,7 @@ def test_other_lists_are_checked_anew(broken, tmp_path):
 
 
 def test_the_command(world, tmp_path):
-    result = command(sys.executable, "tools/check_data.py", world.config, "--out", tmp_path / "out")
+    result = command(sys.executable, "-m", "tools.check_data", world.config, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    result = command(sys.executable, "tools/check_data.py", tmp_path / "nowhere.yaml")
+    result = command(sys.executable, "-m", "tools.check_data", tmp_path / "nowhere.yaml")
     assert result.returncode == 2 and result.stderr.count("\n") == 1

@@ -11,7 +11,7 @@ REPO = Path(__file__).parents[2]
 
 def test_the_page_is_current():
     result = subprocess.run(
-        [sys.executable, "tools/make_config_docs.py", "--check"], cwd=REPO, capture_output=True, text=True
+        [sys.executable, "-m", "tools.make_config_docs", "--check"], cwd=REPO, capture_output=True, text=True
     )
     assert result.returncode == 0, result.stdout
 

@@ -13,7 +13,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.tools.loading import REPO, load_tool, read_report
+from tests.commands.world import REPO
+from tests.tools.loading import load_tool, read_report
 
 extract_frames = load_tool("extract_frames")
 
@@ -187,7 +188,7 @@ def test_several_workers_give_the_same(tmp_path):
         write_video(tmp_path / f"videos/{name}.mp4", 4)
     (tmp_path / "videos/c.mp4").write_text("no video at all")
     assert run(tmp_path / "videos", tmp_path / "one") == 1
-    words = [sys.executable, "tools/extract_frames.py", tmp_path / "videos", tmp_path / "two", "--workers", "2"]
+    words = [sys.executable, "-m", "tools.extract_frames", tmp_path / "videos", tmp_path / "two", "--workers", "2"]
     assert subprocess.run(words, cwd=REPO, capture_output=True, timeout=120).returncode == 1
     assert (tmp_path / "one/report.csv").read_text() == (tmp_path / "two/report.csv").read_text()
     assert (tmp_path / "one/a/img_00004.jpg").read_bytes() == (tmp_path / "two/a/img_00004.jpg").read_bytes()

@@ -14,7 +14,7 @@ def lda_file(world, tmp_path_factory):
     path = tmp_path_factory.mktemp("lda") / "lda.npz"
     # A config that asks for the very file: the command makes it.
     result = command(
-        sys.executable, "tools/fit_lda.py", "--config", world.config, "--out", path, "--videos", "4",
+        sys.executable, "-m", "tools.fit_lda", "--config", world.config, "--out", path, "--videos", "4",
         "network.classifier=lda", f"network.classifier_file={path}", "network.tm=tokenshift",
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
@@ -39,7 +39,7 @@ def test_training_with_it(world, lda_file, tmp_path):
 
 def test_faults(world, tmp_path):
     def words(*more):
-        return command(sys.executable, "tools/fit_lda.py", "--config", world.config, "--out", tmp_path / "c", *more)
+        return command(sys.executable, "-m", "tools.fit_lda", "--config", world.config, "--out", tmp_path / "c", *more)
 
     result = words("--videos", "1")
     assert result.returncode == 2 and "--videos 1: must be 2 or more" in result.stderr

@@ -1,5 +1,6 @@
 """tools/make_lists.py: class folders, mistakes, and the page on one's own videos."""
 
+import os
 import re
 import shlex
 import subprocess
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 
 from datasets.lists import read_frame_list, read_labels, read_video_list
+from tests.commands.world import REPO
 from tests.tools.list_inputs import (
     add_frames,
     add_video,
@@ -20,7 +22,6 @@ from tests.tools.list_inputs import (
     run,
     shipped_names,
 )
-from tests.tools.loading import REPO
 from utils.config import load_config
 
 # folders
@@ -183,14 +184,21 @@ def test_the_page_on_ones_own_videos_works_as_written(tmp_path):
     page = (REPO / "docs/data.md").read_text()
     section = page.split("## Your own videos")[1].split("\n## ")[0]
     commands = re.findall(r"^python -m tools.*$", section, re.MULTILINE)
-    assert [command.split()[1] for command in commands] == ["tools/extract_frames.py", *["tools/make_lists.py"] * 2]
+    assert [command.split()[2] for command in commands] == ["tools.extract_frames", *["tools.make_lists"] * 2]
     for class_name in ("riding_a_bike", "cooking"):
         for number in range(5):
             write_small_video(tmp_path / f"my_videos/{class_name}/{number}.mp4", 12)
     for command in commands:
         words = shlex.split(command)
-        words[:2] = [sys.executable, str(REPO / words[1])]
-        subprocess.run(words, cwd=tmp_path, check=True, capture_output=True, timeout=120)
+        words[0] = sys.executable
+        subprocess.run(
+            words,
+            cwd=tmp_path,
+            check=True,
+            capture_output=True,
+            timeout=120,
+            env={**os.environ, "PYTHONPATH": str(REPO)},
+        )
     for folder, reader in (("my_lists", read_frame_list), ("my_video_lists", read_video_list)):
         names = read_labels(tmp_path / folder / "labels.csv")
         assert names == ["cooking", "riding a bike"]

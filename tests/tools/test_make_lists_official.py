@@ -6,6 +6,7 @@ import json
 import pytest
 
 from datasets.lists import read_frame_list, read_labels
+from tests.commands.world import REPO
 from tests.tools.list_inputs import (
     add_frames,
     add_video,
@@ -16,7 +17,6 @@ from tests.tools.list_inputs import (
     run,
     shipped_names,
 )
-from tests.tools.loading import REPO
 
 list_sources = make_lists.list_sources
 

@@ -13,7 +13,8 @@ import pytest
 from PIL import Image
 
 from datasets.packed_clip import PackedClip
-from tests.tools.loading import REPO, load_tool, read_report
+from tests.commands.world import REPO
+from tests.tools.loading import load_tool, read_report
 
 extract_frames, pack_videos = load_tool("extract_frames"), load_tool("pack_videos")
 
@@ -125,8 +126,8 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
 def test_several_workers(tmp_path):
     for name in ("a", "b"):
         write_video(tmp_path / f"videos/{name}.mp4")
-    command = [sys.executable, REPO / "tools/pack_videos.py", tmp_path / "videos", tmp_path / "packed"]
-    assert subprocess.run([*command, "--workers", "2"], capture_output=True).returncode == 0
+    command = [sys.executable, "-m", "tools.pack_videos", tmp_path / "videos", tmp_path / "packed"]
+    assert subprocess.run([*command, "--workers", "2"], capture_output=True, cwd=REPO).returncode == 0
     assert len(jpegs_of(tmp_path / "packed/a.mkv")) == len(jpegs_of(tmp_path / "packed/b.mkv")) == 12
 
 

@@ -13,7 +13,7 @@ soak = load_tool("soak")
 def test_a_short_soak_of_frames(world, tmp_path):
     # So short a time is all warm-up: the counts matter here, not their growth.
     result = command(
-        sys.executable, "tools/soak.py", world.config, "--minutes", "0.25", "--out", tmp_path, "data.workers=1"
+        sys.executable, "-m", "tools.soak", world.config, "--minutes", "0.25", "--out", tmp_path, "data.workers=1"
     )
     assert result.returncode in (0, 1), result.stderr
     lines = re.findall(r"soak: .*: (\w+) (\d+), ([+-][\d.]+)% over", result.stdout)
@@ -34,5 +34,5 @@ def test_a_leak_is_seen_and_noise_is_not():
 
 
 def test_mistakes_are_one_line(tmp_path):
-    result = command(sys.executable, "tools/soak.py", tmp_path / "nowhere.yaml", "--minutes", "1", "--out", tmp_path)
+    result = command(sys.executable, "-m", "tools.soak", tmp_path / "nowhere.yaml", "--minutes", "1", "--out", tmp_path)
     assert result.returncode == 2 and "nowhere.yaml: no such config file" in result.stderr

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.commands.world import REPO
 from tests.datasets.helpers import write_video
 
 pytestmark = [
@@ -31,7 +32,9 @@ def videos(tmp_path_factory):
     (root.parent / "list.txt").write_text(lines)
     (root.parent / "labels.csv").write_text("id,name\n0,one\n1,two\n")
     data = "modality: video, num_classes: 2, num_segments: 2, decoder: pyav"
-    paths = "train_list: list.txt, val_list: list.txt, train_root: videos, val_root: videos, label_list: labels.csv"
+    files = {"list": root.parent / "list.txt", "root": root}
+    paths = ", ".join(f"{split}_{what}: {path}" for split in ("train", "val") for what, path in files.items())
+    paths += f", label_list: {root.parent / 'labels.csv'}"
     (root.parent / "config.yaml").write_text(f"data: {{{data}, {paths}}}\n")
     return root
 
@@ -44,7 +47,7 @@ def start(script, videos, out):
     """The command with two workers, once the sound videos are done and one waits at the pipe; and the workers."""
     words = [sys.executable, "-m", f"tools.{script}", *arguments_of(script, videos, out), "--workers", "2"]
     process = subprocess.Popen(
-        list(map(str, words)), cwd=videos.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        list(map(str, words)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     )
     started = time.monotonic()
     while num_done(script, out) < NUM_VIDEOS:
