@@ -42,7 +42,7 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def check_arguments(args) -> tuple[list[str], list[str]]:
     """Sources and config overrides among the positional arguments."""
-    from inference.timeline import check_times
+    from utils.interval import check_times
 
     # Whatever its section, so that a mistyped one is told as such and not as a video that is not there.
     # (Path's `exists` raises for a long text.)

@@ -29,7 +29,7 @@ from benchmarks.timing import (
     run_script,
 )
 from datasets import sampling
-from datasets.build import build_eval_loader
+from datasets.build import Views, build_eval_loader
 from datasets.transforms import make_views
 from utils.schema import Config
 
@@ -62,7 +62,7 @@ def our_loader(root: Path, folders: list[Path], num_clips: int, num_crops: int):
         "val_list": str(root / "list.txt"),
     }
     cfg = Config.model_validate({"data": data})
-    return build_eval_loader(cfg, testing=True, num_crops=num_crops, num_clips=num_clips)
+    return build_eval_loader(cfg, views=Views(num_clips, num_crops))
 
 
 def our_views(loader, num_crops: int, normalise: bool):

@@ -10,7 +10,6 @@ import argparse
 import sys
 import tempfile
 import time
-from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -20,14 +19,14 @@ import torch
 
 from benchmarks.timing import one_thread, print_header, print_table, run_script
 from datasets.build import build_eval_loader, build_train_loader
-from datasets.frame_cache import cached_loaders, nothing_to_cut
-from datasets.transforms import make_views
+from datasets.frame_cache import cached_loaders
 from modules.build import build_model, load_clip_model
 from modules.build_training import build_trainer
 from modules.frozen_tower import frame_encoder, tower_key
 from modules.training import Progress
 from modules.validation import validate
 from utils.config import load_config
+from utils.context import RunContext
 from utils.distributed import Process
 
 NUM_CLASSES = 4
@@ -45,23 +44,21 @@ def train(cfg, process: Process, cached: bool) -> tuple[list[float], list[float]
     """CPU seconds of each epoch, losses of its steps, its score, and the CPU seconds of filling the cache."""
     model = build_model(cfg, load_clip_model(cfg))
     text = torch.randn(NUM_CLASSES, model.embed_dim)
-    train_loader, val_loader = build_train_loader(cfg), build_eval_loader(cfg, testing=False)
-    crop, filled = partial(make_views, num_crops=1, size=cfg.data.input_size), 0.0
+    train_loader, val_loader = build_train_loader(cfg), build_eval_loader(cfg)
+    context, filled = RunContext(process), 0.0
     if cached:
         started = time.process_time()
-        encode, key = frame_encoder(model, process, "fp32"), tower_key(cfg, model, "fp32")
-        train_loader, val_loader = cached_loaders(
-            cfg, process, train_loader, val_loader, encode, key, lambda: False
-        )  # fmt: skip
-        crop, filled = nothing_to_cut, time.process_time() - started
-    trainer = build_trainer(cfg, model, text, process, "fp32", lambda: False)
+        encode, key = frame_encoder(model, context), tower_key(cfg, model, "fp32")
+        train_loader, val_loader = cached_loaders(cfg, context, train_loader, val_loader, encode, key)
+        filled = time.process_time() - started
+    trainer = build_trainer(cfg, model, text, context)
     progress, seconds, losses, scores = Progress(), [], [], []
     for epoch in range(cfg.solver.epochs):
         started = time.process_time()
         progress.epoch, progress.consumed_clips = epoch, 0
         train_loader.start_epoch(epoch)
         losses += [record.loss for record in trainer.run_epoch(train_loader, progress)]
-        scores.append(validate(model, text, val_loader, crop, cfg.data.batch_size, process, "fp32").top1)
+        scores.append(validate(model, text, val_loader, context, cfg.data.batch_size).top1)
         seconds.append(time.process_time() - started)
     return seconds, losses, scores, filled
 

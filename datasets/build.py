@@ -1,6 +1,7 @@
 """From a config to loaders: the one file of this room that reads `cfg`."""
 
 import os
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -20,10 +21,12 @@ from datasets.transforms import (
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
 from utils.files import check_writable
+from utils.schema import Config
 
 __all__ = [
     "TestLists",
     "TrainEntries",
+    "Views",
     "build_eval_loader",
     "build_train_loader",
     "plan_epoch",
@@ -47,7 +50,7 @@ class TrainEntries(NamedTuple):
     picks: list[ListEntry] | None
 
 
-def read_entries(cfg, list_path: str | Path) -> list[ListEntry]:
+def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
     """All entries of an annotation list, by `cfg.data.modality`. Raises UserError for any fault in it."""
     read = lists.read_frame_list if cfg.data.modality == "RGB" else lists.read_video_list
     return read(list_path, cfg.data.num_classes, allow_outside_root=cfg.data.allow_outside_root)
@@ -60,7 +63,7 @@ class TestLists(NamedTuple):
     by_list: dict[str, list[ListEntry]]
 
 
-def read_test_lists(cfg, list_paths: list[str]) -> TestLists:
+def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
     """Read test lists that may share videos, such as a data set's official splits.
 
     Raises:
@@ -76,7 +79,7 @@ def read_test_lists(cfg, list_paths: list[str]) -> TestLists:
     return TestLists(list(union.values()), by_list)
 
 
-def read_train_entries(cfg) -> TrainEntries:
+def read_train_entries(cfg: Config) -> TrainEntries:
     """The training list without its short entries, reduced to the few-shot picks where `cfg.data.shot` is set."""
     entries, num_short = _without_short(read_entries(cfg, cfg.data.train_list), cfg.data.train_list)
     if not cfg.data.shot:
@@ -86,7 +89,9 @@ def read_train_entries(cfg) -> TrainEntries:
     return TrainEntries(lists.repeat_to_length(picks, len(entries)), num_short, picks)
 
 
-def build_train_loader(cfg, world_size: int = 1, rank: int = 0, entries: list[ListEntry] | None = None) -> ClipLoader:
+def build_train_loader(
+    cfg: Config, world_size: int = 1, rank: int = 0, entries: list[ListEntry] | None = None
+) -> ClipLoader:
     """The training loader of one process; `loader.start_epoch(epoch, start_sample)` before each iteration.
 
     Args:
@@ -120,24 +125,31 @@ def build_train_loader(cfg, world_size: int = 1, rank: int = 0, entries: list[Li
     return ClipLoader(dataset, batches, workers=data.workers, stack=True)
 
 
+@dataclass(frozen=True)
+class Views:
+    """The views of a video in a test: `num_clips` clips, `num_crops` (1, 3, 5 or 10) crops of each.
+
+    `dense` samples clips from windows of 128 frames; None takes `data.dense`.
+    """
+
+    num_clips: int = 1
+    num_crops: int = 1
+    dense: bool | None = None
+
+
 def build_eval_loader(
-    cfg,
+    cfg: Config,
     world_size: int = 1,
     rank: int = 0,
-    *,
-    testing: bool,
-    num_crops: int = 1,
-    num_clips: int = 1,
-    dense: bool | None = None,
+    views: Views | None = None,
     entries: list[ListEntry] | None = None,
     allow_missing: bool = False,
 ) -> ClipLoader:
-    """The loader of one process over the validation list; `make_views` cuts the crops on the device.
+    """The loader of one process over the validation list; its `views` method cuts the crops on the device.
 
     Args:
-        testing: True: the test rules (`num_clips` clips of every video). False: validation during training (one clip,
-            entries with fewer than 8 frames left out).
-        dense: None takes `cfg.data.dense`.
+        views: the views of a test, of every video. None: validation during training, which takes one view and leaves
+            out entries with fewer than 8 frames.
         entries: of the validation list, none left out here; None reads the list.
         allow_missing: an unreadable video comes as None, and is not an error.
 
@@ -145,14 +157,14 @@ def build_eval_loader(
         UserError: for a fault in the list, or a decoder that is not installed.
     """
     data = cfg.data
-    assert testing or (num_clips == 1 and num_crops == 1)
     if entries is None:
         entries = read_entries(cfg, data.val_list)
-        if not testing:
+        if views is None:
             entries, _ = _without_short(entries, data.val_list)
-    dense = data.dense if dense is None else dense
-    choose = FrameChooser("test" if testing else "val", data.num_segments, data.seg_length, dense, num_clips=num_clips)
-    transform = EvalTransform(scale_size(cfg), data.input_size, num_crops)
+    mode, views = ("val", Views()) if views is None else ("test", views)
+    dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
+    choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips)
+    transform = EvalTransform(scale_size(cfg), data.input_size, views.num_crops)
     opener = _opener(cfg, data.val_root, data.val_list)
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
@@ -161,7 +173,7 @@ def build_eval_loader(
     return ClipLoader(dataset, batches, workers=data.workers, stack=False)
 
 
-def _opener(cfg, root: str, list_path: str) -> partial:
+def _opener(cfg: Config, root: str, list_path: str) -> partial:
     """Entry -> opened source, with the config's reader."""
     if not Path(root or ".").is_dir():
         raise UserError(f"{root}: no such folder, which the paths of {list_path} start from; set data.*_root")
@@ -185,9 +197,9 @@ def _without_short(entries: list[ListEntry], list_path: str) -> tuple[list[ListE
     return kept, num_short
 
 
-def _is_something(cfg) -> bool:
+def _is_something(cfg: Config) -> bool:
     return "something" in cfg.data.dataset.lower()
 
 
-def scale_size(cfg) -> int | tuple[int, int]:
+def scale_size(cfg: Config) -> int | tuple[int, int]:
     return something_scale_for(cfg.data.input_size) if _is_something(cfg) else scale_for(cfg.data.input_size)

@@ -28,11 +28,13 @@ import torch
 from datasets.loader import Batch, ClipLoader
 from datasets.samplers import EvalBatches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
+from utils.context import RunContext
 from utils.distributed import Process, any_process, gather_to_main, share_from_main
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
 from utils.runlog import progress_bar
+from utils.schema import Config, DataConfig
 from utils.stop import Stopped
 
 PART_CLIPS = 64
@@ -49,7 +51,7 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 
 def cached_loaders(
-    cfg, process: Process, train: ClipLoader, val: ClipLoader, encode: Encoder, tower_key: str, stop_requested
+    cfg: Config, context: RunContext, train: ClipLoader, val: ClipLoader, encode: Encoder, tower_key: str
 ) -> tuple["CachedLoader", "CachedLoader"]:
     """Loaders of the same batches as `train` and `val`, whose frames are embeddings from disk.
 
@@ -57,7 +59,6 @@ def cached_loaders(
 
     Args:
         tower_key: hash of all that `encode` depends on.
-        stop_requested: () -> bool.
 
     Raises:
         Stopped: some process was asked to stop; the parts that are finished stay.
@@ -72,15 +73,11 @@ def cached_loaders(
         key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
         paths = [os.path.join(root, entry.path) for entry in loader.dataset.entries]  # noqa: PTH118 - many
         cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", paths, num_draws)
-        cache.fill(loader.dataset, encode, cfg.data.batch_size, cfg.data.workers, process, stop_requested, name)
+        log.info("frame embeddings (%s), kept in %s", name, cache.folder)
+        cache.fill(loader.dataset, encode, cfg.data, context)
         loader.close()
         loaders.append(CachedLoader(loader.dataset, loader.batches, cache, stack=name == "train"))
     return loaders[0], loaders[1]
-
-
-def nothing_to_cut(frames: torch.Tensor) -> torch.Tensor:
-    """In `make_views`' place where frames are embeddings: (1,T,D) -> (1,T,D)."""
-    return frames
 
 
 class FrameCache:
@@ -137,29 +134,19 @@ class FrameCache:
         work = sorted((one for share in found for one in share), key=lambda one: one.place)
         return work[process.rank :: process.world_size], len(parts)
 
-    def fill(
-        self,
-        dataset: VideoDataset,
-        encode: Encoder,
-        batch_size: int,
-        workers: int,
-        process: Process,
-        stop_requested: Callable[[], bool],
-        name: str,
-    ) -> None:
+    def fill(self, dataset: VideoDataset, encode: Encoder, data: DataConfig, context: RunContext) -> None:
         """Compute what is missing; returns when all parts are there. The processes meet after every part of theirs."""
+        process = context.process
         work, num_parts = self._work(process)
-        log.info(
-            "frame embeddings (%s): %d of %d parts to compute here, kept in %s", name, len(work), num_parts, self.folder
-        )
-        keys = [batch for one in work for batch in one.batches(batch_size)]
-        loader = ClipLoader(dataset, keys, workers=min(workers, len(keys)), stack=True)
+        log.info("frame embeddings: %d of %d parts are computed by this process", len(work), num_parts)
+        keys = [batch for one in work for batch in one.batches(data.batch_size)]
+        loader = ClipLoader(dataset, keys, workers=min(data.workers, len(keys)), stack=True)
         todo, batches, is_stopped = iter(work), iter(loader), False
-        with progress_bar(len(keys) * process.world_size, "batch", f"embedding {name}", process) as bar:
+        with progress_bar(len(keys) * process.world_size, "batch", "frame embeddings", process) as bar:
             while any_process((one := next(todo, None)) is not None, process):
                 rows, facts = [], []
-                for _ in one.batches(batch_size) if one else ():
-                    if is_stopped := stop_requested():
+                for _ in one.batches(data.batch_size) if one else ():
+                    if is_stopped := context.stop_requested():
                         break
                     batch = next(batches)
                     # Validation's are (B,1,T,C,S,S): one view.
@@ -288,6 +275,10 @@ class CachedLoader:
 
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
         self.batches.start(epoch, start_sample)
+
+    def views(self, clip: torch.Tensor) -> torch.Tensor:
+        """The embeddings of a clip's frames (1,T,D), unchanged: there is nothing left to crop."""
+        return clip
 
     def __iter__(self) -> Iterator[Batch]:
         for keys in self.batches:

@@ -68,6 +68,10 @@ class ClipLoader:
         """Training: the next iteration goes through `epoch`, from its sample `start_sample` on."""
         self.batches.start(epoch, start_sample)
 
+    def views(self, clip: torch.Tensor) -> torch.Tensor:
+        """The views of an evaluation clip, cut on its device: uint8 (1,T,C,H,W) -> (V,T,C,S,S)."""
+        return self.dataset.transform.views(clip)
+
     def __iter__(self) -> Iterator[Batch]:
         self._keep_memory_shared()
         try:

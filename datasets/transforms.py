@@ -104,8 +104,12 @@ class EvalTransform:
         """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Draws nothing."""
         frames = resize(frames, self.scale_size)
         if self.num_crops == 1:
-            frames = make_views(frames, 1, self.input_size)
+            frames = self.views(frames)
         return frames, label
+
+    def views(self, frames: torch.Tensor) -> torch.Tensor:
+        """The crops of resized clips, as `make_views` cuts them: (clips,T,C,H,W) -> (clips * num_crops,T,C,S,S)."""
+        return make_views(frames, self.num_crops, self.input_size)
 
 
 def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:

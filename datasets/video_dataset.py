@@ -101,7 +101,7 @@ class VideoDataset(Dataset):
         self._on_error = on_error
         self._open_entry = open_entry
         self._choose_frames = choose_frames
-        self._transform = transform
+        self.transform = transform
         self._num_clips = num_clips
         self._seed = seed
 
@@ -124,8 +124,8 @@ class VideoDataset(Dataset):
 
     def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         with self._open_entry(entry) as source:
-            frames = source.read(self._choose_frames(source.num_frames, rng), self._transform.scale_size)
-        return self._transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
+            frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.scale_size)
+        return self.transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
 
     def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, int]:
         """The first readable one of its class's other entries, in an order drawn from the item's stream."""

@@ -14,9 +14,11 @@ import torch
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
+from datasets.build import TrainEntries
 from modules.video_clip import VideoCLIP
-from utils.distributed import Process
+from utils.context import RunContext
 from utils.precision import autocast
+from utils.schema import Config
 
 ADAM_STATES = 2  # float32 values that Adam keeps for each trainable one
 
@@ -82,15 +84,14 @@ def _activation_bytes(
 
 
 def describe_plan(
-    cfg, model: VideoCLIP, text: torch.Tensor | None, train, num_val: int, process: Process, precision: str
+    cfg: Config, model: VideoCLIP, text: torch.Tensor | None, train: TrainEntries, num_val: int, context: RunContext
 ) -> str:
     """The plan of a run as lines of text: what was called, sizes, steps, parameters, memory.
 
     Args:
-        train: `datasets.build.TrainEntries`.
-        num_val: videos of the validation list.
+        num_val: number of videos of the validation list.
     """
-    data, solver = cfg.data, cfg.solver
+    data, solver, process, precision = cfg.data, cfg.solver, context.process, context.precision
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)
     steps = math.ceil(num_clips / clips_per_step)
@@ -116,7 +117,7 @@ def describe_plan(
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 
 
-def _left_out(train) -> str:
+def _left_out(train: TrainEntries) -> str:
     notes = []
     if train.num_short:
         notes.append(f"{train.num_short} entries with fewer than 8 frames left out")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.build import build_eval_loader, read_test_lists
+from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
 from modules.testing import load_tested_model
 from reporting.attribution import drop_one_frame
@@ -40,7 +40,7 @@ def report(args: argparse.Namespace) -> None:
                 weights = find_weights(test, run)
                 entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
                 dense = test.scores["views"].get("dense")
-                loader = build_eval_loader(cfg, testing=True, dense=dense, entries=entries, allow_missing=True)
+                loader = build_eval_loader(cfg, views=Views(dense=dense), entries=entries, allow_missing=True)
                 process = distributed.start()
                 tested = load_tested_model(cfg, test.class_names, str(weights), process)
                 text = torch.from_numpy(test.text).to(process.device)

@@ -1,19 +1,19 @@
 """`test.py`: every video once to a table of embeddings, then the scores of that table."""
 
 import argparse
-from functools import partial
+import logging
 from pathlib import Path
 
 import numpy as np
 
-from datasets.build import build_eval_loader
+from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
-from datasets.transforms import make_views
-from modules.testing import load_tested_model
+from modules.testing import TestedModel, load_tested_model
 from modules.validation import embed_with, text_matrix
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside
-from utils.embed import save_table
+from utils.context import RunContext
+from utils.embed import VideoTable, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.runlog import RESULT, open_log
@@ -22,7 +22,6 @@ from utils.schema import Config
 
 def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
     """Test a checkpoint and write its table and scores."""
-    # ---- process and log
     process = distributed.start()
     log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
@@ -37,10 +36,7 @@ def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> N
         cfg,
         process.world_size,
         process.rank,
-        testing=True,
-        num_crops=args.test_crops,
-        num_clips=args.test_clips,
-        dense=dense,
+        Views(args.test_clips, args.test_crops, dense),
         allow_missing=args.allow_missing,
     )
 
@@ -58,14 +54,20 @@ def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> N
         args.test_crops,
         precision,
     )
-    crop = partial(make_views, num_crops=args.test_crops, size=cfg.data.input_size)
-    table = embed_with(tested.model, loader, crop, cfg.data.batch_size, process, precision, "test")
+    table = embed_with(tested.model, loader, RunContext(process, precision), cfg.data.batch_size, "test")
     distributed.stop()
     if table is None:
         return
     table = tested.signed(table, args.test_clips, args.test_crops)
+    write_scores(args, cfg, tested, table, out, log)
 
-    # ---- scores
+
+def write_scores(
+    args: argparse.Namespace, cfg: Config, tested: TestedModel, table: VideoTable, out: Path, log: logging.Logger
+) -> None:
+    """Score the table of a test; write the table, its predictions and a summary to the folder `out`."""
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    dense = args.dense or cfg.data.dense
     matrix = text_matrix(tested.model, tested.text)
     logits = metrics.class_logits(table.embeddings, matrix)
     scores = metrics.score(logits, table.labels)
@@ -87,7 +89,7 @@ def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> N
         num_classes=len(names),
         views={"clips": args.test_clips, "crops": args.test_crops, "dense": dense},
         prompt=cfg.network.prompt,
-        precision=precision,
+        precision=tested.precision,
         config=cfg.model_dump(),
     )
     log.log(RESULT, "%s", scores.describe())

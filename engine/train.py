@@ -1,30 +1,35 @@
 """`train.py`: a run, from a config to its scores."""
 
 import argparse
-from functools import partial
+import logging
+from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.build import build_eval_loader, build_train_loader, read_train_entries
+import torch
+
+from datasets.build import TrainEntries, build_eval_loader, build_train_loader, read_train_entries
 from datasets.check import check_clips
-from datasets.frame_cache import cached_loaders, nothing_to_cut
+from datasets.frame_cache import CachedLoader, cached_loaders
 from datasets.lists import read_labels
+from datasets.loader import ClipLoader
 from datasets.packed_clip import is_packed_clip
-from datasets.transforms import make_views
 from engine.plan import describe_plan
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer, parameter_groups
 from modules.checkpoint_layout import load_video_weights
 from modules.frozen_tower import frame_encoder, tower_key
 from modules.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
-from modules.training import Progress
+from modules.training import Progress, Trainer
 from modules.validation import validate
+from modules.video_clip import VideoCLIP
 from utils import distributed, rundir
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
+from utils.context import RunContext
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.keeper import CheckpointKeeper
-from utils.meter import TrainingMeter
+from utils.meter import EpochInfo, TrainingMeter
 from utils.metrics import Scores
 from utils.optim import describe_groups
 from utils.precision import resolve_precision
@@ -33,126 +38,161 @@ from utils.runlog import RESULT, MetricsWriter, log_to_file, open_log
 from utils.schema import Config
 from utils.stop import Stopped, StopRequest
 
+log = logging.getLogger(__name__)
 
-def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> int:
-    """Train as `cfg` says; returns the exit code."""
-    stop = StopRequest()
 
-    # ---- process, log, name of the run folder
-    process = distributed.start(cfg.solver.process_timeout_minutes)
-    log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.note_unread)
-    run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
-    run_dir = distributed.share_from_main(run_dir, process)
+@dataclass
+class TrainingRun:
+    """Everything that an epoch of training needs.
 
-    # ---- data
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-    train_entries = read_train_entries(cfg)
-    train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries)
-    val_loader = build_eval_loader(cfg, process.world_size, process.rank, testing=False)
+    Attributes:
+        text: frozen class embeddings (K,D); None: the model makes its own.
+        class_names: K names, which checkpoints hold.
+    """
 
-    # ---- model
-    precision = resolve_precision(cfg.solver.precision, process.device)
-    model, text = build_model_and_text(cfg, names, process.device)
-    if cfg.pretrain:
-        load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
+    cfg: Config
+    context: RunContext
+    class_names: list[str]
+    model: VideoCLIP
+    text: torch.Tensor | None
+    trainer: Trainer
+    progress: Progress
+    train_loader: ClipLoader | CachedLoader
+    val_loader: ClipLoader | CachedLoader
 
-    # ---- plan
-    log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), process, precision))
-    log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
-    if args.check:
-        checked = check_clips(cfg.data, train_loader.dataset, val_loader.dataset, process)
-
-    # ---- optimiser, resume
-    model.to(process.device)
-    trainer = build_trainer(cfg, model, text, process, precision, stop.is_asked)
-    progress = Progress(epoch=cfg.solver.start_epoch)
-    found = find_checkpoint(cfg.resume, run_dir)
-    check_same_checkpoint(found, process)
-    if found is not None:
-        progress = restore_run(*found, cfg, names, model, trainer, len(train_loader), len(train_loader.dataset))
-        log.info("resumed from %s: epoch %d, step %d", found[0], progress.epoch + 1, progress.step)
-    crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
-
-    def check_scores() -> Scores:
-        with trainer.kept_weights():
-            return validate(model, text, val_loader, crop, cfg.data.batch_size, process, precision, stop.is_asked)
-
-    if process.is_main and not cfg.solver.evaluate:
-        check_writable(run_dir, "logging.run_dir", is_folder=True)
-    if args.check:
-        log.info("check passed: config, lists, labels, weights and run folder fit; %s", checked)
-        return 0
-    if cfg.solver.evaluate:
-        log.log(RESULT, "validation: %s", check_scores().describe())
-        return 0
-
-    # ---- run folder, cache
-    if distributed.any_process(stop.is_asked(), process):
-        log.info("asked to stop before the first step: nothing was written; the same command begins again")
-        return stop.exit_code()
-    if process.is_main:
-        rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
-        log_to_file(run_dir / "log.txt")
-    metrics = MetricsWriter(run_dir, process, cfg, progress.step, progress.consumed_clips > 0)
-    keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every, found and found[0])
-    if cfg.data.cached_draws:
-        encode, key = frame_encoder(model, process, precision), tower_key(cfg, model, precision)
-        train_loader, val_loader = cached_loaders(cfg, process, train_loader, val_loader, encode, key, stop.is_asked)
-        crop = nothing_to_cut
-
-    def save(is_best: bool = False) -> bool:
-        if process.is_main:
-            with trainer.kept_weights():
-                keeper.save(run_state(model, trainer, progress, names, dump_config(cfg)), is_best)
-        return not keeper.has_failed
-
-    # ---- train
-    is_finished = fit(cfg, trainer, progress, train_loader, process, metrics, keeper.is_due, save, check_scores)
-
-    # ---- end
-    metrics.close()
-    distributed.stop()
-    if not is_finished:
-        log.info("asked to stop: saved after step %d; resume=auto goes on", progress.step)
-        return stop.exit_code()
-    stop.close()
-    if keeper.has_failed:
-        raise UserError(
-            f"{run_dir}: the last checkpoint could not be written; make room and run again with resume=auto"
+    def cache_frames(self) -> None:
+        """Replace pixels by the frame embeddings of the frozen image tower, kept on disk."""
+        encode, key = frame_encoder(self.model, self.context), tower_key(self.cfg, self.model, self.context.precision)
+        self.train_loader, self.val_loader = cached_loaders(
+            self.cfg, self.context, self.train_loader, self.val_loader, encode, key
         )
-    if process.is_main:
-        log.log(RESULT, "%s", describe_run(metrics.records()))
-    log.info("%s", rundir.describe_end(run_dir, progress.best_top1))
-    return 0
 
+    def validate(self) -> Scores:
+        """Scores of the weights that would be saved now, the same on every process."""
+        with self.trainer.kept_weights():
+            return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data.batch_size)
 
-def fit(cfg, trainer, progress, loader, process, metrics, is_save_due, save, check_scores) -> bool:
-    """All epochs from `progress` on; False where some process was asked to stop before the end. All is saved."""
+    def save(self, keeper: CheckpointKeeper, is_best: bool = False) -> None:
+        """Save a checkpoint; `keeper.has_failed` says whether that did not work."""
+        if self.context.process.is_main:
+            with self.trainer.kept_weights():
+                state = run_state(self.model, self.trainer, self.progress, self.class_names, dump_config(self.cfg))
+                keeper.save(state, is_best)
 
-    dataset = loader.dataset
-    is_packed = is_packed_clip(Path(cfg.data.train_root, dataset.entries[0].path))
-    while progress.epoch < cfg.solver.epochs:
-        loader.start_epoch(progress.epoch, progress.consumed_clips)
-        meter = TrainingMeter(cfg, process, metrics, len(loader), len(dataset), progress.epoch, is_packed)
-        for record in trainer.run_epoch(loader, progress, settle_after=is_save_due):
-            meter.show(record)
-            if record.step == progress.step and is_save_due(progress.step):
-                save()
-        meter.close()
+    def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:
+        """Train all epochs from `progress` on; False where some process was asked to stop. The end is saved."""
+        first = self.train_loader.dataset.entries[0]
+        is_packed = is_packed_clip(Path(self.cfg.data.train_root, first.path))
+        while self.progress.epoch < self.cfg.solver.epochs:
+            self.train_loader.start_epoch(self.progress.epoch, self.progress.consumed_clips)
+            num_clips = len(self.train_loader.dataset)
+            epoch = EpochInfo(self.progress.epoch, len(self.train_loader), num_clips, is_packed)
+            meter = TrainingMeter(self.cfg, self.context.process, metrics, epoch)
+            for record in self.trainer.run_epoch(self.train_loader, self.progress, settle_after=keeper.is_due):
+                meter.show(record)
+                if record.step == self.progress.step and keeper.is_due(self.progress.step):
+                    self.save(keeper)
+            meter.close()
+            if not self._end_epoch(meter, keeper):
+                return False
+        return True
+
+    def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper) -> bool:
+        """Validate where it is due, and save; False where some process was asked to stop."""
+        progress, logging_config = self.progress, self.cfg.logging
         is_stopped, is_best, num_epochs, best_before = meter.is_stopped, False, progress.epoch + 1, progress.best_top1
-        if not is_stopped and (num_epochs % cfg.logging.eval_freq == 0 or num_epochs == cfg.solver.epochs):
+        is_due = num_epochs % logging_config.eval_freq == 0 or num_epochs == self.cfg.solver.epochs
+        if not is_stopped and is_due:
             try:
-                scores = check_scores()
+                scores = self.validate()
             except Stopped:
-                is_stopped = True  # the epoch's steps are saved; going on begins with its validation
+                is_stopped = True  # the epoch's steps are saved, and resuming begins with its validation
             else:
                 is_best = scores.top1 > progress.best_top1
                 progress.best_top1 = max(scores.top1, progress.best_top1)
                 meter.show_validation(num_epochs, progress.step, scores)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
-        if not save(is_best):
-            progress.best_top1 = best_before  # a best score that has no file is none
-        if is_stopped:
-            return False
-    return True
+        self.save(keeper, is_best)
+        if keeper.has_failed:
+            progress.best_top1 = best_before  # the best score is that of a file
+        return not is_stopped
+
+
+def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> int:
+    """Train as `cfg` says; returns the exit code."""
+    stop = StopRequest()
+    process = distributed.start(cfg.solver.process_timeout_minutes)
+    open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.note_unread)
+    run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
+    run_dir = distributed.share_from_main(run_dir, process)
+    context = RunContext(process, resolve_precision(cfg.solver.precision, process.device), stop.is_asked)
+
+    train_entries = read_train_entries(cfg)
+    run = build_run(cfg, context, train_entries)
+    checked = ""
+    if args.check:
+        checked = check_clips(cfg.data, run.train_loader.dataset, run.val_loader.dataset, process)
+    resumed_from = restore(run, run_dir)
+    if process.is_main and not cfg.solver.evaluate:
+        check_writable(run_dir, "logging.run_dir", is_folder=True)
+    if args.check:
+        log.info("check passed: config, lists, labels, weights and run folder fit; %s", checked)
+        return 0
+    if cfg.solver.evaluate:
+        log.log(RESULT, "validation: %s", run.validate().describe())
+        return 0
+    if context.any_stop_requested():
+        log.info("asked to stop before the first step: nothing was written; the same command begins again")
+        return stop.exit_code()
+    if process.is_main:
+        rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
+        log_to_file(run_dir / "log.txt")
+    metrics = MetricsWriter(run_dir, process, cfg, run.progress.step, run.progress.consumed_clips > 0)
+    keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every, resumed_from)
+    if cfg.data.cached_draws:
+        run.cache_frames()
+
+    is_finished = run.fit(metrics, keeper)
+
+    metrics.close()
+    distributed.stop()
+    if not is_finished:
+        log.info("asked to stop: saved after step %d; resume=auto continues", run.progress.step)
+        return stop.exit_code()
+    stop.close()
+    if keeper.has_failed:
+        raise UserError(
+            f"{run_dir}: the last checkpoint could not be written; free disk space and run again with resume=auto"
+        )
+    if process.is_main:
+        log.log(RESULT, "%s", describe_run(metrics.records()))
+    log.info("%s", rundir.describe_end(run_dir, run.progress.best_top1))
+    return 0
+
+
+def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> TrainingRun:
+    """Loaders, model and trainer, with the plan of the run in the log."""
+    process = context.process
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries)
+    val_loader = build_eval_loader(cfg, process.world_size, process.rank)
+    model, text = build_model_and_text(cfg, names, context.device)
+    if cfg.pretrain:
+        load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
+    log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
+    log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
+    trainer = build_trainer(cfg, model.to(context.device), text, context)
+    progress = Progress(epoch=cfg.solver.start_epoch)
+    return TrainingRun(cfg, context, names, model, text, trainer, progress, train_loader, val_loader)
+
+
+def restore(run: TrainingRun, run_dir: Path) -> Path | None:
+    """Resume `run` from the checkpoint that the config asks for; returns its path, or None where it starts."""
+    found = find_checkpoint(run.cfg.resume, run_dir)
+    check_same_checkpoint(found, run.context.process)
+    if found is None:
+        return None
+    run.progress = restore_run(found, run.cfg, run.class_names, run.model, run.trainer, run.train_loader)
+    log.info("resumed from %s: epoch %d, step %d", found[0], run.progress.epoch + 1, run.progress.step)
+    return found[0]

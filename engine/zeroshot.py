@@ -1,17 +1,17 @@
 """`test_zeroshot.py`: full classes, half classes, several splits of data sets that were not trained on."""
 
 import argparse
-from functools import partial
+import logging
 from pathlib import Path
 
-from datasets.build import build_eval_loader, read_test_lists
+from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
-from datasets.transforms import make_views
 from modules.testing import load_tested_model, text_for_table
 from modules.validation import embed_with, text_matrix
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside
 from utils.config import Loaded
+from utils.context import RunContext
 from utils.embed import load_table, rows_of_entries, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
@@ -41,14 +41,10 @@ def test_zeroshot(args: argparse.Namespace, loaded: list[Loaded], lists: list[st
             matrix = text_for_table(cfg, names, table, args.reuse[number]).numpy()
         else:
             tested = load_tested_model(cfg, names, args.weights, process)
-            loader = build_eval_loader(
-                cfg, process.world_size, process.rank, testing=True,
-                num_crops=args.test_crops, num_clips=args.test_clips, entries=tests.entries,
-            )  # fmt: skip
-            crop = partial(make_views, num_crops=args.test_crops, size=cfg.data.input_size)
-            table = embed_with(
-                tested.model, loader, crop, cfg.data.batch_size, process, tested.precision, Path(config_path).stem
-            )
+            views = Views(args.test_clips, args.test_crops)
+            loader = build_eval_loader(cfg, process.world_size, process.rank, views, tests.entries)
+            context = RunContext(process, tested.precision)
+            table = embed_with(tested.model, loader, context, cfg.data.batch_size, Path(config_path).stem)
             if table is None:
                 continue
             table = tested.signed(table, args.test_clips, args.test_crops)
@@ -57,9 +53,7 @@ def test_zeroshot(args: argparse.Namespace, loaded: list[Loaded], lists: list[st
         # ---- a table to scores
         trained = read_labels(args.train_labels) if args.train_labels else list(table.trained_classes)
         shared = protocols.shared_classes(names, trained)
-        if shared:
-            some = ", ".join(shared[:8]) + (" ... (all are in summary.json)" if len(shared) > 8 else "")
-            log.warning("warning: %d of the %d test classes were trained on: %s", len(shared), len(names), some)
+        warn_of_trained_classes(shared, len(names), log)
         logits = metrics.class_logits(table.embeddings, matrix)
         rows, list_names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
         for list_path, entries in tests.by_list.items():
@@ -83,3 +77,10 @@ def test_zeroshot(args: argparse.Namespace, loaded: list[Loaded], lists: list[st
     results.write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
     log.info("results are in %s", out)
     return 0
+
+
+def warn_of_trained_classes(shared: list[str], num_classes: int, log: logging.Logger) -> None:
+    """Warn of test classes that the checkpoint was trained on: their scores are not zero-shot."""
+    if shared:
+        some = ", ".join(shared[:8]) + (" ... (all are in summary.json)" if len(shared) > 8 else "")
+        log.warning("warning: %d of the %d test classes were trained on: %s", len(shared), num_classes, some)

@@ -12,9 +12,8 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from clip import ClipModel
 from inference.timeline import VideoPrediction
-from modules.build import build_model, build_text, load_clip_model
+from modules.build import ClipModel, build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, warn_of_other_classifier
 from modules.prompts import class_prompts
 from modules.text_classifier import tokenize

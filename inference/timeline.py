@@ -3,13 +3,11 @@
 Legend: W windows, K classes.
 """
 
-import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
-from utils.errors import UserError
 from utils.results import format_table
 
 UNKNOWN = "unknown"
@@ -138,21 +136,3 @@ def clock(seconds: float) -> str:
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
     return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest / 10:04.1f}"
-
-
-def check_times(
-    window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
-) -> None:
-    """Whether these can be the lengths of windows, as `inference.windows.WindowReader.windows` explains them.
-
-    Args:
-        prefix: of their names in messages: of options, `--`.
-
-    Raises:
-        UserError: one is not finite, a negative window, or another one that is not above 0.
-    """
-    if window is not None and not 0 <= window < math.inf:
-        raise UserError(f"{prefix}window {window:g}: must be seconds, or 0 for one clip")
-    for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):
-        if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{prefix}{name} {value:g}: must be above 0{unit}, and finite")

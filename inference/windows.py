@@ -30,9 +30,9 @@ from datasets.readers import check_decoder, open_source
 from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
-from inference.timeline import check_times
 from inference.video_inputs import is_live, list_frames
 from utils.errors import UserError
+from utils.interval import check_times
 from utils.local_video import open_local
 
 WHOLE_SECONDS = 30

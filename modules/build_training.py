@@ -3,7 +3,6 @@
 import importlib.util
 import os
 import shutil
-from collections.abc import Callable
 
 import torch
 from torch import nn
@@ -13,33 +12,28 @@ from modules.losses import contrastive_loss, weighted_cross_entropy
 from modules.training import Objective, Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import WeightAverage
+from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.optim import ParameterGroup, build_optimizer, split_parameters
 from utils.schedule import milestones_of
+from utils.schema import Config
 
 
-def parameter_groups(cfg, model: VideoCLIP) -> list[ParameterGroup]:
+def parameter_groups(cfg: Config, model: VideoCLIP) -> list[ParameterGroup]:
     return split_parameters(model, model.is_pretrained, cfg.solver.clip_ratio)
 
 
-def build_trainer(
-    cfg,
-    model: VideoCLIP,
-    text: torch.Tensor | None,
-    process: Process,
-    precision: str,
-    stop_requested: Callable[[], bool],
-) -> Trainer:
+def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, context: RunContext) -> Trainer:
     """A trainer of `model` (on its device).
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
     """
-    text = text if text is None else text.to(process.device)
-    solver = cfg.solver
+    process, solver = context.process, cfg.solver
+    text = text if text is None else text.to(context.device)
     if solver.compile:
-        compile_model(model, process.device)
+        compile_model(model, context.device)
     optimizer = build_optimizer(
         parameter_groups(cfg, model), solver.optim, solver.lr, solver.weight_decay, solver.momentum
     )
@@ -47,7 +41,7 @@ def build_trainer(
         model=_distribute(model, process, solver.grad_accumulation_steps),
         objective=_objective(solver.loss_type, text, process.world_size),
         optimizer=optimizer,
-        scaler=torch.amp.GradScaler(process.device.type, enabled=precision == "fp16"),
+        scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
         schedule=Schedule(
             lr=solver.lr,
             kind=solver.type,
@@ -55,8 +49,7 @@ def build_trainer(
             warmup_epochs=solver.lr_warmup_step,
             milestones=milestones_of(solver.lr_decay_step, solver.epochs) if solver.type == "multistep" else [],
         ),
-        process=process,
-        precision=precision,
+        context=context,
         seed=cfg.seed,
         global_batch=cfg.data.batch_size * process.world_size,
         accumulation=solver.grad_accumulation_steps,
@@ -64,7 +57,6 @@ def build_trainer(
         max_nonfinite_steps=solver.max_nonfinite_steps,
         max_skipped_share=cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 1.0,
         average=None if solver.ema is None else WeightAverage(model, solver.ema),
-        stop_requested=stop_requested,
     )
 
 

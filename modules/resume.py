@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from modules.checkpoint_layout import load_video_weights, saved_config
-from modules.training import Progress, Trainer
+from modules.training import Progress, Trainer, TrainLoader
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
@@ -62,26 +62,26 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, 
 
 
 def restore_run(
-    path: Path,
-    state: dict[str, Any],
+    found: tuple[Path, dict[str, Any]],
     cfg: Config,
     class_names: list[str],
     model: VideoCLIP,
     trainer: Trainer,
-    steps_per_epoch: int,
-    num_clips: int,
+    loader: TrainLoader,
 ) -> Progress:
-    """Load a checkpoint's `state`, read from `path`, into model and trainer; returns where the run stands.
+    """Load a checkpoint into model and trainer; returns how far the run has come.
 
     A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly. With
     `cfg.solver.evaluate` nothing goes on: the weights may be validated as any config says.
 
     Args:
-        num_clips: of an epoch.
+        found: path and contents of the checkpoint, as `find_checkpoint` returns them.
+        loader: the training loader, for the lengths of an epoch.
 
     Raises:
         UserError: it is of another run than `cfg`, or does not fit the model, the optimiser or the list.
     """
+    (path, state), num_clips = found, len(loader.dataset)
     if not isinstance(state.get("epoch"), int):
         raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")
     if not cfg.solver.evaluate:
@@ -91,7 +91,7 @@ def restore_run(
         trainer.average.restart()
     progress = Progress(epoch=state["epoch"] + 1)
     if "progress" not in state:
-        progress.step = progress.epoch * steps_per_epoch
+        progress.step = progress.epoch * len(loader)
         log.warning("%s was not written by this project: weights and epoch are taken, the optimiser starts anew", path)
         return progress
     if not cfg.solver.evaluate:

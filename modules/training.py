@@ -11,23 +11,41 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 from torch import nn
 
 from modules.weight_average import WeightAverage
-from utils.distributed import Process, sum_over_processes
+from utils.context import RunContext
+from utils.distributed import sum_over_processes
 from utils.errors import UserError
 from utils.optim import set_lr
-from utils.precision import autocast
 from utils.schedule import fractional_epoch, lr_factor
 
 log = logging.getLogger(__name__)
 
 # (model, batch) -> a loss whose mean over processes is the sum over the clips of this batch on all processes.
 Objective = Callable[[nn.Module, dict], torch.Tensor]
+
+
+class TrainLoader(Protocol):
+    """What a training epoch reads clips from: batches of this process, and their plan over all processes.
+
+    `batches.plan` holds the clips of each batch over all processes; `dataset.entries` holds
+    the list entries. Batches are dictionaries of tensors: `frames` uint8 (B,T,C,S,S) or float32 (B,T,D), `label` and
+    `index` int64 (B,), `weight` float32 (B,), `is_faulty` bool (B,).
+    """
+
+    dataset: Any
+    batches: Any
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+    def __len__(self) -> int: ...
+
+    def start_epoch(self, epoch: int, start_sample: int = 0) -> None: ...
 
 
 @dataclass
@@ -84,8 +102,7 @@ class Trainer:
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
     schedule: Schedule
-    process: Process
-    precision: str
+    context: RunContext
     seed: int
     global_batch: int
     accumulation: int = 1
@@ -94,10 +111,9 @@ class Trainer:
     max_skipped_share: float = 0.0
     average: WeightAverage | None = None
     num_nonfinite_steps: int = 0  # so far
-    stop_requested: Callable[[], bool] = lambda: False
 
     def run_epoch(
-        self, loader, progress: Progress, settle_after: Callable[[int], bool] = lambda step: False
+        self, loader: TrainLoader, progress: Progress, settle_after: Callable[[int], bool] = lambda step: False
     ) -> Iterator[StepRecord]:
         """Train on what is left of the epoch in `progress`, which moves with every step.
 
@@ -157,7 +173,7 @@ class Trainer:
         The figures: loss, gradient norm, processes asked to stop, clips replaced.
         """
         wait, indices, num_skipped = 0.0, [], 0
-        step_loss = torch.zeros((), device=self.process.device)
+        step_loss = torch.zeros((), device=self.context.device)
         consumed = progress.consumed_clips
         for number, size in enumerate(sizes):
             asked = time.perf_counter()
@@ -165,18 +181,20 @@ class Trainer:
             wait += time.perf_counter() - asked
             indices += batch["index"].tolist()
             num_skipped += int((batch.pop("is_faulty") & (batch["weight"] > 0)).sum())
-            batch = {k: v.to(self.process.device, non_blocking=True) for k, v in batch.items()}
+            batch = {k: v.to(self.context.device, non_blocking=True) for k, v in batch.items()}
             self._seed_dropout(progress.epoch, consumed)
             consumed += size
             is_last = number == len(sizes) - 1
-            with nullcontext() if is_last or self.process.world_size == 1 else self.model.no_sync():
-                with autocast(self.precision, self.process.device):
+            with nullcontext() if is_last or self.context.process.world_size == 1 else self.model.no_sync():
+                with self.context.autocast():
                     loss = self.objective(self.model, batch) / sum(sizes)
                 self.scaler.scale(loss).backward()
             step_loss += loss.detach()
         # All figures travel in one message, so that all processes learn of a request to stop at the same step.
-        told = step_loss.new_tensor([self.stop_requested(), num_skipped])
-        figures = sum_over_processes(torch.cat([step_loss[None] / self.process.world_size, told]), self.process)
+        told = step_loss.new_tensor([self.context.stop_requested(), num_skipped])
+        figures = sum_over_processes(
+            torch.cat([step_loss[None] / self.context.process.world_size, told]), self.context.process
+        )
         norm = self._update(figures[0])
         if self.average is not None:
             self.average.update(progress.step)
@@ -202,11 +220,11 @@ class Trainer:
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.
-        entropy = [self.seed, epoch, consumed_clips, self.process.rank]
+        entropy = [self.seed, epoch, consumed_clips, self.context.process.rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
 
     def _read(
-        self, loader, progress: Progress, figures: torch.Tensor, indices: list[int], record: StepRecord
+        self, loader: TrainLoader, progress: Progress, figures: torch.Tensor, indices: list[int], record: StepRecord
     ) -> StepRecord:
         loss, norm, num_stopping, num_skipped = figures.tolist()
         if not np.isfinite(loss + norm):

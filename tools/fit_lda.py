@@ -31,16 +31,14 @@ def main(args) -> None:
         raise UserError(f"--videos {args.videos}: must be 2 or more; the spread within a class is part of the fit")
 
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
-    from functools import partial
-
     from datasets.build import build_eval_loader, read_train_entries
     from datasets.lists import pick_few_shot, read_labels
-    from datasets.transforms import make_views
     from modules.build import build_model, load_clip_model
     from modules.classifier_file import ClassifierFile, save_classifier
     from modules.lda import fit_lda
     from modules.validation import embed_with
     from utils import distributed
+    from utils.context import RunContext
     from utils.hashing import content_hash, file_hash
     from utils.precision import resolve_precision
     from utils.runlog import open_log
@@ -59,14 +57,13 @@ def main(args) -> None:
     absent = sorted(set(range(len(names))) - {e.label for e in picks})
     if absent:
         raise UserError(f"{cfg.data.train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
-    loader = build_eval_loader(cfg, testing=False, entries=picks)
+    loader = build_eval_loader(cfg, entries=picks)
 
     # ---- embeddings, fit
     precision = resolve_precision(cfg.solver.precision, process.device)
     clip_model = load_clip_model(cfg)
     model = build_model(cfg, clip_model).to(process.device)
-    crop = partial(make_views, num_crops=1, size=cfg.data.input_size)
-    table = embed_with(model, loader, crop, cfg.data.batch_size, process, precision, "videos")
+    table = embed_with(model, loader, RunContext(process, precision), cfg.data.batch_size, "videos")
     matrix = fit_lda(table.embeddings, table.labels)
     source = [table.paths, cfg.seed, file_hash(cfg.data.train_list), content_hash(model.visual.state_dict())]
     save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))

@@ -60,15 +60,15 @@ def main(args) -> None:
     # The heavy rooms come after the arguments, so that --help and a typo answer at once.
     from functools import partial
 
-    from datasets.build import build_eval_loader
+    from datasets.build import Views, build_eval_loader
     from datasets.lists import read_labels
-    from datasets.transforms import make_views
     from modules import weight_space
     from modules.build import build_model_and_text
     from modules.checkpoint_layout import load_video_weights
     from modules.validation import text_matrix
     from utils import distributed, metrics, results
     from utils.checkpoint import load_checkpoint, save_checkpoint
+    from utils.context import RunContext
     from utils.embed import embed_videos
     from utils.hashing import file_hash
     from utils.precision import resolve_precision
@@ -102,14 +102,12 @@ def main(args) -> None:
             return
 
         # ---- every video read once, embedded at each mixing weight
-        loader = build_eval_loader(cfg, testing=True)
+        loader = build_eval_loader(cfg, views=Views())
         table = embed_videos(
             partial(line.encode, alphas=alphas),
             loader,
-            partial(make_views, num_crops=1, size=cfg.data.input_size),
+            RunContext(process, resolve_precision(cfg.solver.precision, process.device)),
             cfg.data.batch_size,
-            process,
-            resolve_precision(cfg.solver.precision, process.device),
             Path(path).stem,
         )
         curves[path] = []

@@ -133,7 +133,7 @@ def _drop_failures(unraisable) -> None:
 def explain_failure(error: BaseException) -> str | None:
     """The line to show for a failure of the machine; None for anything else."""
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return f"{error.filename or 'the disk'}: {error.strerror}; make room and run again"
+        return f"{error.filename or 'the disk'}: {error.strerror}; free disk space and run again"
     if isinstance(error, BrokenExecutor):
         return str(error)
     if not isinstance(error, (RuntimeError, OSError)):

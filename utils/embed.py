@@ -6,15 +6,15 @@ Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedd
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
 
-from utils.distributed import Process, any_process, gather_to_main
+from utils.context import RunContext
+from utils.distributed import any_process, gather_to_main
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.precision import autocast
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
@@ -31,48 +31,71 @@ class VideoTable(NamedTuple):
     text_tower: str = ""  # hash of the text tower that the embeddings go with; empty where it trained
 
 
+class Entry(Protocol):
+    """A line of an annotation list."""
+
+    path: str
+    label: int
+
+
+class EvalDataset(Protocol):
+    """`entries`: one a video, in the order of the list."""
+
+    entries: Sequence[Entry]
+
+
+class EvalLoader(Protocol):
+    """What an evaluation reads videos from.
+
+    Its batches are dictionaries with `frames`, a list of one uint8 tensor (clips,T,C,H,W) a video, or None where it
+    could not be read; `index` int64 (B,), the video's position in the list; `is_faulty` bool (B,).
+    """
+
+    dataset: EvalDataset
+
+    def __iter__(self) -> Iterator[dict[str, Any]]: ...
+
+    def views(self, clip: torch.Tensor) -> torch.Tensor:
+        """(1,T,C,H,W) frames of one clip to its views (V,T,C,S,S), on the clip's device."""
+        ...
+
+
 @torch.inference_mode()
 def embed_videos(
     encode_video: Callable[[torch.Tensor], torch.Tensor],
-    loader: torch.utils.data.DataLoader,
-    make_views: Callable[[torch.Tensor], torch.Tensor],
+    loader: EvalLoader,
+    context: RunContext,
     clips_per_forward: int,
-    process: Process,
-    precision: str,
     description: str = "videos",
-    stop_requested: Callable[[], bool] = lambda: False,
 ) -> VideoTable | None:
     """Embed every video of `loader`'s data set exactly once, over all processes.
 
     Args:
         encode_video: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings (B,D).
-        loader: batches with `frames`, one uint8 tensor a video, or None and `is_faulty` where it cannot be read;
-            `index`, the video's place in its list. All processes together see each index once. Its data set has
-            `entries` with `path` and `label`.
-        make_views: a clip's frames, uint8 (1,T,C,H,W), to its views (V,T,C,S,S); runs on the device. As many views of
-            each clip, and clips of each video.
-        clips_per_forward: views that go through the model at a time, which bounds the memory whatever V is.
+        loader: the loaders of all processes together yield each video once.
+        clips_per_forward: number of views that go through the model at a time, which bounds the memory whatever V is.
+        description: label of the progress bar.
 
     Returns:
         The table on the main process, None on the others.
 
     Raises:
         UserError: no video can be read, or the model's embedding of one is not finite.
-        Stopped: on all processes, where `stop_requested` said so on one.
+        Stopped: on all processes, where one was asked to stop.
     """
-    started = time.perf_counter()
+    started, process = time.perf_counter(), context.process
     entries = loader.dataset.entries
     indices, embeddings, is_stopped = [], [], False
     with progress_bar(len(entries), "video", description, process) as bar:
         for batch in loader:
-            if is_stopped := stop_requested():
+            if is_stopped := context.stop_requested():
                 break
             readable = [frames for frames in batch["frames"] if frames is not None]
             bar.update(len(batch["index"]) * process.world_size)
             if not readable:
                 continue
-            with autocast(precision, process.device):
-                chunks = _chunks_of_views(readable, make_views, clips_per_forward, process.device)
+            with context.autocast():
+                chunks = _chunks_of_views(readable, loader.views, clips_per_forward, context.device)
                 per_view = torch.cat([encode_video(clips) for clips in chunks]).float()
             per_video = per_view.unflatten(0, (len(readable), -1)).mean(dim=1)
             if not per_video.isfinite().all():
@@ -112,14 +135,14 @@ def _table(entries, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float)
 
 def _chunks_of_views(
     videos: list[torch.Tensor],
-    make_views: Callable[[torch.Tensor], torch.Tensor],
+    cut: Callable[[torch.Tensor], torch.Tensor],
     clips_per_forward: int,
     device: torch.device,
 ) -> Iterator[torch.Tensor]:
     """All views of the videos, (clips,T,C,H,W) each, in order, cut as they are needed: (clips_per_forward,T,C,S,S)."""
     views: list[torch.Tensor] = []
     for clip in (clip for frames in videos for clip in frames.split(1)):
-        views.extend(make_views(clip.to(device, non_blocking=True)))
+        views.extend(cut(clip.to(device, non_blocking=True)))
         while len(views) >= clips_per_forward:
             yield _stack(views[:clips_per_forward])
             views = views[clips_per_forward:]

@@ -1,4 +1,8 @@
-"""How often something happens: in steps or in minutes."""
+"""Intervals that users give: of saves in steps or minutes, of windows in seconds."""
+
+import math
+
+from utils.errors import UserError
 
 
 def parse_interval(text: int | str | None) -> tuple[int | None, float | None]:
@@ -15,3 +19,21 @@ def parse_interval(text: int | str | None) -> tuple[int | None, float | None]:
     if not value > 0:
         raise ValueError(text)
     return (None, 60 * value) if isinstance(text, str) else (value, None)
+
+
+def check_times(
+    window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
+) -> None:
+    """Whether these can be the lengths of windows, as `inference.windows.WindowReader.windows` explains them.
+
+    Args:
+        prefix: of their names in messages: of options, `--`.
+
+    Raises:
+        UserError: one is not finite, a negative window, or another one that is not above 0.
+    """
+    if window is not None and not 0 <= window < math.inf:
+        raise UserError(f"{prefix}window {window:g}: must be seconds, or 0 for one clip")
+    for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):
+        if value is not None and not 0 < value < math.inf:
+            raise UserError(f"{prefix}{name} {value:g}: must be above 0{unit}, and finite")

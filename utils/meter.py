@@ -4,46 +4,51 @@ import logging
 import math
 import resource
 import time
+from typing import NamedTuple
 
 import torch
 
 from utils.distributed import Process
 from utils.metrics import Scores
 from utils.runlog import MetricsWriter, progress_bar
+from utils.schema import Config
 
 WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which the run says what to change
 WARM_UP_STEPS = 2  # of a process: start-up of loader processes and kernels, not counted in that share
 log = logging.getLogger(__name__)
 
 
-class TrainingMeter:
-    """Shows the step records of one epoch.
+class EpochInfo(NamedTuple):
+    """Number (0-based) of an epoch, the batches of this process in what is left of it, its clips in all.
 
-    Args:
-        num_batches: batches of this process in the rest of the epoch.
-        num_clips: of a whole epoch.
-        is_packed: the clips are packed files already.
+    `is_packed`: the clips are packed files already.
     """
+
+    number: int
+    num_batches: int
+    num_clips: int
+    is_packed: bool = False
+
+
+class TrainingMeter:
+    """Shows the step records of one epoch."""
 
     _has_advised = _has_told_first = False  # once a process each
     _num_warm_up = 0
 
     def __init__(
         self,
-        cfg,
+        cfg: Config,
         process: Process,
         metrics: MetricsWriter,
-        num_batches: int,
-        num_clips: int,
-        epoch: int,
-        is_packed: bool = False,
+        epoch: EpochInfo,
     ):
-        self._is_packed = is_packed
-        self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch
-        self._num_steps = math.ceil(num_batches / cfg.solver.grad_accumulation_steps)
-        epoch_batches = math.ceil(num_clips / (cfg.data.batch_size * process.world_size))
+        self._is_packed = epoch.is_packed
+        self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch.number
+        self._num_steps = math.ceil(epoch.num_batches / cfg.solver.grad_accumulation_steps)
+        epoch_batches = math.ceil(epoch.num_clips / (cfg.data.batch_size * process.world_size))
         self._epoch_steps = math.ceil(epoch_batches / cfg.solver.grad_accumulation_steps)
-        self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch + 1}/{cfg.solver.epochs}", process)
+        self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch.number + 1}/{cfg.solver.epochs}", process)
         self._seen = self._num_skipped = 0
         self.is_stopped = False  # some process was asked to stop
         self._seconds = self._wait = 0.0

@@ -129,7 +129,7 @@ def test_a_full_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, ca
     assert train(world, tmp_path) == 2
     output = capsys.readouterr()
     assert "WARNING: no checkpoint written" in output.out and "No space left" in output.out
-    assert "could not be written; make room" in output.err
+    assert "could not be written; free disk space" in output.err
 
 
 def test_a_finished_run_is_not_overwritten_but_can_be_resumed(world, run, capsys):

@@ -111,7 +111,7 @@ def test_epochs_differ_in_order_and_in_pixels(tmp_path):
 @pytest.mark.parametrize("workers", [0, 2])
 def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, num_crops, workers):
     cfg = frame_config(tmp_path, workers=workers, batch_size=4)
-    how = {"testing": True, "num_crops": num_crops, "num_clips": 2}
+    how = {"views": build.Views(2, num_crops)}
     alone = {tuple(b["index"].tolist()): b for b in build.build_eval_loader(cfg, **how)}
     assert [len(index) for index in alone] == [2, 2, 2, 1]
     for world_size in (2, 3, 5):
@@ -126,10 +126,10 @@ def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, n
 
 def test_evaluation_hands_over_one_resized_copy_of_each_frame(tmp_path):
     cfg = frame_config(tmp_path, workers=1, batch_size=4)
-    several = next(iter(build.build_eval_loader(cfg, testing=True, num_crops=10, num_clips=2)))
+    several = next(iter(build.build_eval_loader(cfg, views=build.Views(2, 10))))
     assert [frames.shape for frames in several["frames"]] == [(2, 4, 3, 32, 39)] * 2
     assert several["frames"][0].movedim(-3, -1).is_contiguous()
-    one = next(iter(build.build_eval_loader(cfg, testing=True, num_clips=2)))
+    one = next(iter(build.build_eval_loader(cfg, views=build.Views(2))))
     assert [frames.shape for frames in one["frames"]] == [(2, 4, 3, 32, 32)] * 2
     assert torch.equal(make_views(several["frames"][0], 1, 32), one["frames"][0])
 
@@ -137,7 +137,7 @@ def test_evaluation_hands_over_one_resized_copy_of_each_frame(tmp_path):
 def test_a_batch_holds_as_many_clips_whatever_the_clips_of_a_video(tmp_path):
     cfg = frame_config(tmp_path, batch_size=4)
     for num_clips, videos in ((1, [4, 3]), (2, [2, 2, 2, 1]), (9, [1] * 7)):
-        loader = build.build_eval_loader(cfg, testing=True, num_crops=3, num_clips=num_clips)
+        loader = build.build_eval_loader(cfg, views=build.Views(num_clips, 3))
         assert [len(batch["frames"]) for batch in loader] == videos
 
 
@@ -147,7 +147,7 @@ def test_videos_of_different_sizes_share_an_evaluation_batch(tmp_path):
     write_video(tmp_path / "v" / "b.mkv", 12, size=(64, 48))
     (tmp_path / "videos.txt").write_text("a.mp4 0\nb.mkv 1\n")
     cfg = frame_config(tmp_path, modality="video", val_root=str(tmp_path / "v"), val_list=str(tmp_path / "videos.txt"))
-    (batch,) = build.build_eval_loader(cfg, testing=True, num_crops=3)
+    (batch,) = build.build_eval_loader(cfg, views=build.Views(1, 3))
     assert [frames.shape for frames in batch["frames"]] == [(1, 4, 3, 32, 42), (1, 4, 3, 42, 32)]
     assert batch["label"].tolist() == [0, 1]
 
@@ -164,13 +164,13 @@ def test_training_from_videos(tmp_path):
 
 def test_validation_and_testing_choose_their_frames(tmp_path):
     cfg = frame_config(tmp_path, input_size=36)
-    (validation,) = list(build.build_eval_loader(cfg, testing=False))[:1]
-    (testing,) = list(build.build_eval_loader(cfg, testing=True))[:1]
+    (validation,) = list(build.build_eval_loader(cfg))[:1]
+    (testing,) = list(build.build_eval_loader(cfg, views=build.Views()))[:1]
     assert torch.equal(validation["frames"][0], testing["frames"][0])
     # Frames 0, 2, 5, 7 of ten, each a picture of its own seed, resized by nothing and cut in the middle.
     for frame, index in zip(validation["frames"][0][0], (0, 2, 5, 7)):
         assert (frame.int() - picture(index, 36, 44)[..., 4:40].int()).abs().float().mean() < 8
-    dense = next(iter(build.build_eval_loader(cfg, testing=True, dense=True)))
+    dense = next(iter(build.build_eval_loader(cfg, views=build.Views(dense=True))))
     assert not torch.equal(dense["frames"][0], testing["frames"][0])
 
 
@@ -181,8 +181,8 @@ def test_short_entries_are_left_out_of_training_and_validation_only(tmp_path):
     entries = build.read_train_entries(cfg)
     assert entries.num_short == 1 and entries.picks is None
     assert [entry.path for entry in entries.entries] == ["v0", "v2", "v3", "v4", "v5", "v6"]
-    assert len(build.build_eval_loader(cfg, testing=False).dataset) == 6
-    assert len(build.build_eval_loader(cfg, testing=True).dataset) == 7
+    assert len(build.build_eval_loader(cfg).dataset) == 6
+    assert len(build.build_eval_loader(cfg, views=build.Views()).dataset) == 7
     path.write_text("v0 3 0\n")
     with pytest.raises(UserError, match=r"list.txt: every entry has fewer than 8 frames"):
         build.read_train_entries(cfg)
@@ -209,7 +209,7 @@ def test_a_fault_in_a_worker_arrives_as_one_line(tmp_path, workers, train):
     cfg = frame_config(tmp_path, workers=workers)
     for frame in (tmp_path / "frames" / "v3").glob("*.jpg"):
         frame.unlink()
-    loader = build.build_train_loader(cfg) if train else build.build_eval_loader(cfg, testing=True)
+    loader = build.build_train_loader(cfg) if train else build.build_eval_loader(cfg, views=build.Views())
     with pytest.raises(UserError) as error:
         batches_of(loader)
     message = str(error.value)
@@ -228,18 +228,18 @@ def test_our_own_mistake_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
 
 def test_something_something_is_recognised_by_its_name(tmp_path):
     loader = build.build_train_loader(frame_config(tmp_path, dataset="something-v2"))
-    transform = loader.dataset._transform
+    transform = loader.dataset.transform
     assert transform.multi_scale and transform.flip_pairs[86] == 87 and transform.scale_size == (34, 46)
-    transform = build.build_train_loader(frame_config(tmp_path, dataset="kinetics400")).dataset._transform
+    transform = build.build_train_loader(frame_config(tmp_path, dataset="kinetics400")).dataset.transform
     assert not transform.multi_scale and not transform.flip_pairs and transform.scale_size == 32
 
 
 def test_config_reaches_the_transform(tmp_path):
     cfg = frame_config(tmp_path, flip=0.0, grayscale=1.0, area_range=[0.5, 0.6], randaug={"N": 2, "M": 7})
-    transform = build.build_train_loader(cfg).dataset._transform
+    transform = build.build_train_loader(cfg).dataset.transform
     assert transform.flip_prob == 0 and transform.grayscale_prob == 1
     assert transform.area_range == (0.5, 0.6) and transform.randaug == (2, 7)
-    assert build.build_train_loader(frame_config(tmp_path)).dataset._transform.randaug[0] == 0
+    assert build.build_train_loader(frame_config(tmp_path)).dataset.transform.randaug[0] == 0
 
 
 def test_random_shift_off_takes_the_validation_frames(tmp_path):

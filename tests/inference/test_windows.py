@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from datasets.build import build_eval_loader
+from datasets.build import Views, build_eval_loader
 from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
 from inference import windows as windows_module
@@ -47,7 +47,7 @@ def test_a_whole_video_is_what_test_py_sees(tmp_path, modality):
     cfg = Config.model_validate(
         {"data": {**data, "val_root": str(tmp_path), "val_list": str(tmp_path / "list.txt")}}, strict=False
     )
-    tested = next(iter(build_eval_loader(cfg, testing=True)))["frames"][0]
+    tested = next(iter(build_eval_loader(cfg, views=Views())))["frames"][0]
     source = tmp_path / ("a.mp4" if modality == "video" else "a")
     (window,) = build_window_reader(cfg).windows(source)
     assert torch.equal(window.clip[None], tested)

@@ -8,6 +8,7 @@ from modules import build_training
 from modules.build import build_model
 from modules.build_training import build_trainer
 from tests.modules.tiny import clip_of, make_clips, make_config
+from utils.context import RunContext
 from utils.distributed import Process
 
 CPU = torch.device("cpu")
@@ -51,6 +52,6 @@ def test_the_optimiser_is_one_kernel_and_ddp_sends_from_its_buckets(tmp_path, mo
     wrapped = []
     monkeypatch.setattr(build_training, "DistributedDataParallel", lambda m, **named: wrapped.append(named) or m)
     text = torch.randn(3, model.embed_dim)
-    trainer = build_trainer(cfg, model, text, Process(0, 2, 0, CPU), "fp32", lambda: False)
+    trainer = build_trainer(cfg, model, text, RunContext(Process(0, 2, 0, CPU)))
     assert all(group["fused"] for group in trainer.optimizer.param_groups)
     assert wrapped[0]["gradient_as_bucket_view"] and wrapped[0]["static_graph"]

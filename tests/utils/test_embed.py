@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from utils import distributed
+from utils.context import RunContext
 from utils.embed import embed_videos
 
 
@@ -23,15 +23,15 @@ def run(videos: list[torch.Tensor], clips_per_forward: int, seen: list[int]):
     class Loader(list):
         dataset = types.SimpleNamespace(entries=entries)
 
-    def views(clip: torch.Tensor) -> torch.Tensor:
-        assert clip.shape[0] == 1, "one clip at a time is cut"
-        return torch.cat([clip, clip + 1, clip + 2])
+        def views(self, clip: torch.Tensor) -> torch.Tensor:
+            assert clip.shape[0] == 1, "one clip at a time is cut"
+            return torch.cat([clip, clip + 1, clip + 2])
 
     def encode(clips: torch.Tensor) -> torch.Tensor:
         seen.append(len(clips))
         return clips.float().flatten(1).mean(dim=1, keepdim=True)
 
-    return embed_videos(encode, Loader(loader), views, clips_per_forward, distributed.start(), "fp32")
+    return embed_videos(encode, Loader(loader), RunContext(), clips_per_forward)
 
 
 @pytest.mark.parametrize("num_clips", [1, 4])

@@ -7,7 +7,7 @@ import torch
 
 from modules.training import StepRecord
 from utils.distributed import Process
-from utils.meter import TrainingMeter
+from utils.meter import EpochInfo, TrainingMeter
 from utils.runlog import MetricsWriter
 from utils.schema import Config
 
@@ -49,7 +49,7 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
     process = Process(0, 1, 0, torch.device("cpu"))
     metrics = MetricsWriter(tmp_path, process, cfg, 0)
     for epoch in range(2):
-        meter = TrainingMeter(cfg, process, metrics, num_steps, 8 * num_steps, epoch, **options)
+        meter = TrainingMeter(cfg, process, metrics, EpochInfo(epoch, num_steps, 8 * num_steps, **options))
         for step in range(num_steps):
             wait = 5.0 if step < 2 and epoch == 0 else share  # starting up does not count
             meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, max(1.0, wait), wait))
@@ -90,7 +90,7 @@ def test_a_line_tells_the_speed_of_all_steps_since_the_one_before(tmp_path, capl
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"logging": {"tensorboard": False, "print_freq": 2}})
     process = Process(0, 1, 0, torch.device("cpu"))
-    meter = TrainingMeter(cfg, process, MetricsWriter(tmp_path, process, cfg, 0), 4, 32, 0)
+    meter = TrainingMeter(cfg, process, MetricsWriter(tmp_path, process, cfg, 0), EpochInfo(0, 4, 32))
     for step, (seconds, wait) in enumerate([(1.0, 0.0), (1.0, 0.0), (3.0, 2.0), (1.0, 0.0)]):
         meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, seconds, wait))
     meter.close()

@@ -1,0 +1,41 @@
+"""What every part of a command needs to know about the run that it belongs to."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, field
+
+import torch
+
+from utils.distributed import Process, any_process
+from utils.precision import autocast
+
+
+def _never() -> bool:
+    return False
+
+
+@dataclass(frozen=True)
+class RunContext:
+    """One process of a run, the precision that it computes in, and whether it has been asked to stop.
+
+    Attributes:
+        process: this process among those of the run.
+        precision: fp32, bf16 or fp16.
+        stop_requested: whether this process has been asked to stop, by a signal for example.
+    """
+
+    process: Process = field(default_factory=lambda: Process(0, 1, 0, torch.device("cpu")))
+    precision: str = "fp32"
+    stop_requested: Callable[[], bool] = _never
+
+    @property
+    def device(self) -> torch.device:
+        return self.process.device
+
+    def autocast(self) -> AbstractContextManager:
+        """The context manager under which the model computes; its weights stay float32."""
+        return autocast(self.precision, self.device)
+
+    def any_stop_requested(self) -> bool:
+        """Whether any process has been asked to stop; all processes wait for each other here."""
+        return any_process(self.stop_requested(), self.process)
