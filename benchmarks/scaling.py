@@ -21,7 +21,7 @@ from benchmarks.timing import REPO, print_table
 from modules.build import build_model, load_clip_model
 from utils.config import load_config
 
-RECIPES = ("vitb32-f8", "vitb32-f16", "vitb16-f8", "vitb16-f16", "vitl14-f8", "vitl14-336-f8", "vitl14-336-f32")
+RECIPES = ("vitb-32-f8", "vitb-32-f16", "vitb-16-f8", "vitb-16-f16", "vitl-14-f8", "vitl-14-336-f8", "vitl-14-336-f32")
 # An A100's bf16 matrix units do 312 TFLOP/s (NVIDIA's data sheet); 45% of it.
 SUSTAINED = 0.45 * 312e12
 NUM_GPUS = 8
@@ -48,7 +48,7 @@ class Recipe(NamedTuple):
 
 
 def cost_of(name: str) -> Recipe:
-    cfg, _ = load_config(REPO / f"configs/kinetics400/{name}.yaml", ["network.weights=none"], "predict")
+    cfg, _ = load_config(REPO / f"configs/k400/k400_train_rgb_{name}.yaml", ["network.weights=none"], "predict")
     with torch.device("meta"):
         model = build_model(cfg, load_clip_model(cfg))
     num_frames, size = cfg.data.num_frames, cfg.data.input_size

@@ -25,4 +25,4 @@ def test_flops_by_hand():
     tower = layers * block + 49 * 32 * 32 * 3 * width + width * 512
     head = 6 * (8 * 12 * 512**2 + 2 * 8**2 * 512)
     by_hand = 3 * 2 * (8 * tower + head)
-    assert scaling.cost_of("vitb32-f8").flops == pytest.approx(by_hand, rel=0.02)
+    assert scaling.cost_of("vitb-32-f8").flops == pytest.approx(by_hand, rel=0.02)

@@ -1,6 +1,6 @@
 """Fit the LDA classifier of the paper: the class embeddings are the coefficients of a linear discriminant analysis.
 
-    python -m tools.fit_lda --config configs/kinetics400/X.yaml --out exp/lda.npz [--videos 60] [key=value ...]
+    python -m tools.fit_lda --config configs/k400/X.yaml --out exp/lda.npz [--videos 60] [key=value ...]
 
 A few training videos of each class are embedded by CLIP's image tower as it comes, mean over frames, and scikit-learn's
 LinearDiscriminantAnalysis separates them. Then train with network.classifier=lda network.classifier_file=exp/lda.npz.

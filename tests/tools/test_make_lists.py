@@ -72,7 +72,7 @@ def test_the_printed_lines_go_into_a_recipe_in_place_of_their_namesakes(tmp_path
         add_frames(tmp_path / "frames", f"cooking/{number}")
     assert run("folders", "--root", tmp_path / "frames", "--out", tmp_path / "lists") == 0
     printed = capsys.readouterr().out.split("data:\n")[1]
-    recipe = (REPO / "configs/kinetics400/vitb32-f8.yaml").read_text()
+    recipe = (REPO / "configs/k400/k400_train_rgb_vitb-32-f8.yaml").read_text()
     for name in re.findall(r"^  (\w+):", printed, re.MULTILINE):
         recipe = re.sub(rf"^  {name}:.*\n", "", recipe, flags=re.MULTILINE)
     (tmp_path / "my.yaml").write_text(recipe.replace("\ndata:\n", f"\ndata:\n{printed}"))

@@ -159,9 +159,9 @@ def test_kinetics_400_takes_the_shipped_order_and_zero_shot_splits_filter(tmp_pa
     assert run("kinetics", "--train-csv", tmp_path / "train.csv", *options) == 0
     assert lines(tmp_path / "out/train.txt") == ["id0_000000_000010.mp4 399"]
     assert "in the order of" in capsys.readouterr().out
-    new = shipped_names("k160_labels_split2.csv")
+    new = shipped_names("k600/k160_labels_split2.csv")
     write_kinetics(tmp_path / "test.csv", [(new[7], "id0", 0, 10), (names[0], "id1", 0, 10)])
-    labels = ("--labels", REPO / "lists/k160_labels_split2.csv")
+    labels = ("--labels", REPO / "lists/k600/k160_labels_split2.csv")
     assert run("kinetics", "--val-csv", tmp_path / "test.csv", *labels, *options) == 0
     assert lines(tmp_path / "out/val.txt") == ["id0_000000_000010.mp4 7"]
     output = capsys.readouterr().out
