@@ -2,7 +2,6 @@
 
 From Python, in three lines:
 
-    from predict import load
     predictor = load("CONFIG.yaml", "W.pt", classes=["riding a bike", "cooking"])
     print(predictor("video.mp4"))
 """
@@ -16,6 +15,7 @@ from pathlib import Path
 from utils.cli import add_output_options, run_story
 from utils.errors import UserError
 from utils.files import check_writable
+from utils.interval import check_times
 
 OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
@@ -42,7 +42,6 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def check_arguments(args) -> tuple[list[str], list[str]]:
     """Sources and config overrides among the positional arguments."""
-    from utils.interval import check_times
 
     # Whatever its section, so that a mistyped one is told as such and not as a video that is not there.
     # (Path's `exists` raises for a long text.)

@@ -7,6 +7,8 @@ import argparse
 import sys
 from pathlib import Path
 
+from modules.weight_space import average_checkpoints
+from utils.checkpoint import save_checkpoint
 from utils.cli import run_story
 from utils.errors import UserError
 from utils.files import check_writable
@@ -21,10 +23,6 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def main(args) -> None:
-    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
-    from modules.weight_space import average_checkpoints
-    from utils.checkpoint import save_checkpoint
-
     if Path(args.out).resolve() in [Path(path).resolve() for path in args.checkpoints]:
         raise UserError(f"--out {args.out}: is one of the checkpoints; give another name")
     check_writable(args.out, "--out")

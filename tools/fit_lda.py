@@ -8,9 +8,20 @@ LinearDiscriminantAnalysis separates them. Then train with network.classifier=ld
 
 import sys
 
+from datasets.build import build_eval_loader, read_train_entries
+from datasets.lists import pick_few_shot, read_labels
+from modules.build import build_model, load_clip_model
+from modules.classifier_file import ClassifierFile, save_classifier
+from modules.lda import fit_lda
+from modules.validation import embed_with
+from utils import distributed
 from utils.cli import config_parser, run_story
 from utils.config import load_config
+from utils.context import RunContext
 from utils.errors import UserError
+from utils.hashing import content_hash, file_hash
+from utils.precision import resolve_precision
+from utils.runlog import open_log
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -29,19 +40,6 @@ def main(args) -> None:
     cfg, config_warnings = load_config(args.config, overrides, "train")
     if args.videos < 2:
         raise UserError(f"--videos {args.videos}: must be 2 or more; the spread within a class is part of the fit")
-
-    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
-    from datasets.build import build_eval_loader, read_train_entries
-    from datasets.lists import pick_few_shot, read_labels
-    from modules.build import build_model, load_clip_model
-    from modules.classifier_file import ClassifierFile, save_classifier
-    from modules.lda import fit_lda
-    from modules.validation import embed_with
-    from utils import distributed
-    from utils.context import RunContext
-    from utils.hashing import content_hash, file_hash
-    from utils.precision import resolve_precision
-    from utils.runlog import open_log
 
     process = distributed.start()
     log = open_log(process, config_warnings)

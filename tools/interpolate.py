@@ -6,15 +6,34 @@
 The first prints a table and writes curve.json and curve.png; the second writes the checkpoint at one mixing weight.
 """
 
+import argparse
 import sys
+from functools import partial
+from logging import Logger
 from pathlib import Path
 
+import torch
 from matplotlib.figure import Figure
 
+from datasets.build import Views, build_eval_loader
+from datasets.lists import read_labels
+from modules import weight_space
+from modules.build import build_model_and_text
+from modules.checkpoint_layout import load_video_weights
+from modules.validation import text_matrix
+from modules.video_clip import VideoCLIP
+from utils import distributed, metrics, results
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.cli import config_parser, folder_beside, run_story
 from utils.config import load_config
+from utils.context import RunContext
+from utils.embed import embed_videos
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
+from utils.hashing import file_hash
+from utils.precision import resolve_precision
+from utils.runlog import open_log
+from utils.schema import Config
 
 ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
@@ -57,23 +76,6 @@ def main(args) -> None:
     configs = [args.config, *args.zeroshot]
     loaded = [load_config(path, args.overrides, "test") for path in configs]
 
-    # The heavy rooms come after the arguments, so that --help and a typo answer at once.
-    from functools import partial
-
-    from datasets.build import Views, build_eval_loader
-    from datasets.lists import read_labels
-    from modules import weight_space
-    from modules.build import build_model_and_text
-    from modules.checkpoint_layout import load_video_weights
-    from modules.validation import text_matrix
-    from utils import distributed, metrics, results
-    from utils.checkpoint import load_checkpoint, save_checkpoint
-    from utils.context import RunContext
-    from utils.embed import embed_videos
-    from utils.hashing import file_hash
-    from utils.precision import resolve_precision
-    from utils.runlog import open_log
-
     process = distributed.start()
     log = open_log(process, [w for _, warnings in loaded for w in warnings])
     if process.world_size > 1:
@@ -101,26 +103,36 @@ def main(args) -> None:
         if not alphas:
             return
 
-        # ---- every video read once, embedded at each mixing weight
-        loader = build_eval_loader(cfg, views=Views())
-        table = embed_videos(
-            partial(line.encode, alphas=alphas),
-            loader,
-            RunContext(process, resolve_precision(cfg.solver.precision, process.device)),
-            cfg.data.batch_size,
-            Path(path).stem,
-        )
-        curves[path] = []
-        for alpha, embeddings in zip(
-            alphas, table.embeddings.reshape(len(table.labels), len(alphas), -1).swapaxes(0, 1)
-        ):
-            line.apply(alpha)  # a text tower that trained is mixed, too
-            logits = metrics.class_logits(embeddings, text_matrix(model, text))
-            curves[path].append(metrics.score(logits, table.labels))
+        context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
+        curves[path] = scores_at(alphas, line, model, text, cfg, context)
+    write_curve(out, args, alphas, curves, log)
 
-    # ---- the curve
-    titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(configs)]
-    top1 = {title: [s.top1 for s in curves[path]] for title, path in zip(titles, configs)}
+
+def scores_at(
+    alphas: list[float],
+    line: weight_space.Interpolation,
+    model: VideoCLIP,
+    text: torch.Tensor | None,
+    cfg: Config,
+    context: RunContext,
+) -> list[metrics.Scores]:
+    """Scores at each mixing weight; every video is read once and embedded at all of them."""
+    loader = build_eval_loader(cfg, views=Views())
+    table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
+    scores = []
+    for alpha, embeddings in zip(alphas, table.embeddings.reshape(len(table.labels), len(alphas), -1).swapaxes(0, 1)):
+        line.apply(alpha)  # a text tower that trained is mixed, too
+        logits = metrics.class_logits(embeddings, text_matrix(model, text))
+        scores.append(metrics.score(logits, table.labels))
+    return scores
+
+
+def write_curve(
+    out: Path, args: argparse.Namespace, alphas: list[float], curves: dict[str, list[metrics.Scores]], log: Logger
+) -> None:
+    """The scores of each config as a table in the log, curve.json and curve.png."""
+    titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
+    top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
     log.info(
         "%s",
         results.format_table(
