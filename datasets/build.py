@@ -1,5 +1,6 @@
 """From a config to loaders: the one file of this room that reads `cfg`."""
 
+import logging
 import os
 from dataclasses import dataclass
 from functools import partial
@@ -7,6 +8,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from datasets import lists
+from datasets.frame_folder import count_frames
 from datasets.lists import ListEntry
 from datasets.loader import ClipLoader
 from datasets.readers import check_decoder, open_source
@@ -21,14 +23,16 @@ from datasets.transforms import (
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.schema import Config
+from utils.schema import Config, DataConfig
 
+log = logging.getLogger(__name__)
 __all__ = [
     "TestLists",
     "TrainEntries",
     "Views",
     "build_eval_loader",
     "build_train_loader",
+    "count_unknown_frames",
     "plan_epoch",
     "read_entries",
     "read_test_lists",
@@ -81,10 +85,12 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
 
 def read_train_entries(cfg: Config) -> TrainEntries:
     """The training list without its short entries, reduced to the few-shot picks where `cfg.data.shot` is set."""
-    entries, num_short = _without_short(read_entries(cfg, cfg.data.train_list), cfg.data.train_list)
-    if not cfg.data.shot:
+    data = cfg.data
+    entries = count_unknown_frames(data, read_entries(cfg, data.train_list), data.train_root, data.train_list)
+    entries, num_short = _without_short(entries, data.train_list)
+    if not data.shot:
         return TrainEntries(entries, num_short, None)
-    positions = lists.pick_few_shot([entry.label for entry in entries], cfg.data.shot, cfg.data.shot_seed)
+    positions = lists.pick_few_shot([entry.label for entry in entries], data.shot, data.shot_seed)
     picks = [entries[position] for position in positions]
     return TrainEntries(lists.repeat_to_length(picks, len(entries)), num_short, picks)
 
@@ -157,10 +163,10 @@ def build_eval_loader(
         UserError: for a fault in the list, or a decoder that is not installed.
     """
     data = cfg.data
-    if entries is None:
-        entries = read_entries(cfg, data.val_list)
-        if views is None:
-            entries, _ = _without_short(entries, data.val_list)
+    is_whole_list = entries is None
+    entries = count_unknown_frames(data, entries or read_entries(cfg, data.val_list), data.val_root, data.val_list)
+    if is_whole_list and views is None:
+        entries, _ = _without_short(entries, data.val_list)
     mode, views = ("val", Views()) if views is None else ("test", views)
     dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips)
@@ -188,6 +194,32 @@ def _opener(cfg: Config, root: str, list_path: str) -> partial:
         index_bias=cfg.data.index_bias,
         decoder=cfg.data.decoder,
     )
+
+
+def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, list_path: str) -> list[ListEntry]:
+    """The entries of a frame list, with the frames in its folder where a line gives 0; says how many such lines.
+
+    Published lists have such lines.
+
+    Raises:
+        UserError: a folder that is to be counted is missing or holds no frame.
+    """
+    num_counted = sum(entry.num_frames == 0 for entry in entries)
+    if not num_counted:
+        return entries
+    counted = []
+    for entry in entries:
+        if entry.num_frames == 0:
+            entry = entry._replace(num_frames=count_frames(Path(root, entry.path), data.image_tmpl))
+            if entry.num_frames == 0:
+                raise UserError(
+                    f"{list_path}:{entry.line}: num_frames is 0, so the frames of {Path(root, entry.path)} were "
+                    f"counted, and it holds no file named as {data.image_tmpl.format(data.index_bias)}; correct "
+                    "data.image_tmpl or the root folder, or remove the line"
+                )
+        counted.append(entry)
+    log.info("%s: num_frames is 0 in %d lines; the frames in their folders were counted", list_path, num_counted)
+    return counted
 
 
 def _without_short(entries: list[ListEntry], list_path: str) -> tuple[list[ListEntry], int]:

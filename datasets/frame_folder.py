@@ -1,5 +1,7 @@
 """Frame folders: one JPEG or PNG file a frame, decoded from bytes to uint8 tensors without PIL images."""
 
+import os
+import re
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -54,6 +56,16 @@ class FrameFolder(FrameSource):
             f"{describe(path, self._listed_at)}: no such frame, although the list promises {self.num_frames} frames; "
             "correct num_frames there, or data.image_tmpl or data.index_bias"
         )
+
+
+def count_frames(folder: str | Path, image_tmpl: str) -> int:
+    """Files in the folder that `image_tmpl` names with some number; 0 where there is no such folder."""
+    start, end = re.split(r"\{[^}]*\}", image_tmpl, maxsplit=1)
+    pattern = re.compile(rf"{re.escape(start)}\d+{re.escape(end)}")
+    try:
+        return sum(pattern.fullmatch(name) is not None for name in os.listdir(folder))  # noqa: PTH208 - names alone
+    except (FileNotFoundError, NotADirectoryError):
+        return 0
 
 
 def decode_image_file(

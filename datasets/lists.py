@@ -28,7 +28,8 @@ class ListEntry(NamedTuple):
 
     Attributes:
         path: of the frame folder or the video file, relative to the list's root.
-        num_frames: frames promised by the list; None in a video list, where the file itself says.
+        num_frames: frames promised by the list; 0: the folder is to be counted, as in published lists
+            (`datasets.build.read_entries` does); None in a video list, where the file itself says.
         label: class id in 0..K-1.
         line: 1-based line number in the list.
     """
@@ -58,8 +59,8 @@ def read_frame_list(path: str | Path, num_classes: int, *, allow_outside_root: b
             what = "the num_frames column is missing" if len(fields) == 2 else "one column where three are needed"
             raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
         num_frames = _integer(fields[1], where, "num_frames")
-        if num_frames < 1:
-            raise UserError(f"{where}: num_frames is {num_frames}; a clip needs at least one frame")
+        if num_frames < 0:
+            raise UserError(f"{where}: num_frames is {num_frames}; give the frames in the folder, or 0 to count them")
         _check_path(fields[0], where, allow_outside_root)
         entries.append(ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes), line))
     return _not_empty(entries, path)

@@ -45,8 +45,17 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     return state
 
 
+# Published names of the temporal additions, and ours: tsm wraps a bottleneck's conv1 or a whole block of a ViT.
+PUBLISHED_NAMES = (
+    (r"(\.conv1)\.net\.weight$", r"\1.weight"),
+    (r"(^visual\.transformer\.resblocks\.\d+)\.net\.", r"\1."),
+    (r"(^visual\.transformer\.resblocks\.\d+)\.control_point\.conv\.weight$", r"\1.over_time.weight"),
+)
+
+
 def _own_name(name: str) -> str:
-    name = re.sub(r"(\.conv1)\.net\.weight$", r"\1.weight", name)  # the published shift wrapped a bottleneck's conv1
+    for pattern, own in PUBLISHED_NAMES:
+        name = re.sub(pattern, own, name)
     return name if name.split(".")[0] in OWN_PARTS else f"text.{name}"
 
 

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
-from datasets.build import read_entries
+from datasets.build import count_unknown_frames, read_entries
 from datasets.lists import ListEntry
 from datasets.readers import check_decoder, open_source
 from tools.workers import run_jobs
@@ -135,7 +135,10 @@ def main(args: argparse.Namespace) -> int:
     if cfg.data.modality == "video":
         check_decoder(cfg.data.decoder)
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
-    jobs = [ListJob(name, path, root, read_entries(cfg, path)) for name, path, root in lists]
+    jobs = [
+        ListJob(name, path, root, count_unknown_frames(cfg.data, read_entries(cfg, path), root, path))
+        for name, path, root in lists
+    ]
     out = Path(args.out or Path(args.config).parent / "data_check")
     stamp = " ".join([*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, data.values())])
     try:

@@ -188,6 +188,26 @@ def test_short_entries_are_left_out_of_training_and_validation_only(tmp_path):
         build.read_train_entries(cfg)
 
 
+def test_lines_that_give_no_number_count_their_folder(tmp_path, caplog):
+    """As in published lists: `path 0 label`."""
+    cfg = frame_config(tmp_path)
+    path = tmp_path / "list.txt"
+    path.write_text(path.read_text().replace("v1 10", "v1 0").replace("v2 10", "v2 0"))
+    (tmp_path / "frames" / "v2" / "img_00010.jpg").unlink()
+    (tmp_path / "frames" / "v2" / "flow_00001.jpg").touch()
+    with caplog.at_level("INFO"):
+        entries = build.read_train_entries(cfg).entries
+    assert [entry.num_frames for entry in entries] == [10, 10, 9, 10, 10, 10, 10]
+    assert caplog.messages == [f"{path}: num_frames is 0 in 2 lines; the frames in their folders were counted"]
+    for views in (None, build.Views()):
+        dataset = build.build_eval_loader(cfg, views=views).dataset
+        assert [entry.num_frames for entry in dataset.entries] == [10, 10, 9, 10, 10, 10, 10]
+    for frame in (tmp_path / "frames" / "v1").iterdir():
+        frame.unlink()
+    with pytest.raises(UserError, match=r"list.txt:2: num_frames is 0, so the frames of .*v1 were counted"):
+        build.read_train_entries(cfg)
+
+
 def test_few_shot_training(tmp_path):
     cfg = frame_config(tmp_path, shot=1, shot_seed=3)
     read = build.read_train_entries(cfg)
