@@ -8,7 +8,7 @@
 # PYTHON        interpreter; default: the active environment's
 #
 # SIGTERM, SIGINT, SIGUSR1: the step is finished and saved, and the exit code is 75: run the same command again with
-# resume=auto (docs/errors.md).
+# resume=auto (docs/troubleshooting.md).
 usage="sh scripts/run_train.sh CONFIG [key=value ...] [--check]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh

@@ -10,7 +10,7 @@
 # NPROC        processes on each machine; default: its visible GPUs, or one on a CPU
 # PYTHON       interpreter; default: the active environment's
 #
-# SIGTERM, SIGINT and SIGUSR1 to any machine: all finish the step, save and leave with 75 (docs/errors.md). A machine that
+# SIGTERM, SIGINT and SIGUSR1 to any machine: all finish the step, save and leave with 75 (docs/troubleshooting.md). A machine that
 # is lost is noticed after solver.process_timeout_minutes; then run the same commands again with resume=auto.
 #
 # Where a machine has several networks, name the one to use: GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU).

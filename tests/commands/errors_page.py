@@ -1,13 +1,13 @@
-"""The tables of docs/errors.md, and the check that a command behaves as a row says."""
+"""The tables of error_messages.md, and the check that a command behaves as a row says."""
 
 import re
 from pathlib import Path
 
 import pytest
 
-from tests.commands.world import REPO, call
+from tests.commands.world import call
 
-PAGE = REPO / "docs" / "errors.md"
+PAGE = Path(__file__).with_name("error_messages.md")
 WORKS = "works"
 
 

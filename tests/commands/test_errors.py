@@ -1,4 +1,4 @@
-"""docs/errors.md: config, lists, labels. Each row is a case here, and each case a row there."""
+"""error_messages.md: config, lists, labels. Each row is a case here, and each case a row there."""
 
 import sys
 from collections.abc import Callable

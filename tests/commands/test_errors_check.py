@@ -1,4 +1,4 @@
-"""docs/errors.md: what `train.py --check` finds. Nothing is left behind."""
+"""error_messages.md: what `train.py --check` finds. Nothing is left behind."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""docs/errors.md: frames and videos. Each row is a validation list of sound clips and one that is as the row says."""
+"""error_messages.md: frames and videos. Each row is a validation list of sound clips and one that is as it says."""
 
 import io
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""docs/errors.md: weights, run folders and numbers."""
+"""error_messages.md: weights, run folders and numbers."""
 
 import errno
 import os

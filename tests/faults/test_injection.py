@@ -1,4 +1,4 @@
-"""A short form of the fault injection; the full one is `python -m tests.faults.injection` (docs/errors.md)."""
+"""A short form of the fault injection; the full one is `python -m tests.faults.injection` (docs/troubleshooting.md)."""
 
 import re
 import sys
