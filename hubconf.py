@@ -1,0 +1,41 @@
+"""Entry points of `torch.hub`: `torch.hub.load(REPOSITORY, "video_model", source="local", ...)`."""
+
+import sys
+from pathlib import Path
+
+dependencies = ["torch", "torchvision", "open_clip", "pydantic", "yaml", "av", "numpy", "safetensors", "matplotlib"]
+
+_REPOSITORY = Path(__file__).resolve().parent
+_PACKAGES = ("clip", "datasets", "engine", "inference", "modules", "utils")
+
+
+def video_model(weights=None, config=None, classes=None, overrides=(), device=None):
+    """A model that names what happens in videos; call it with a video file or a folder of frames.
+
+    Args:
+        weights: video checkpoint; None: plain CLIP, the mean of its frame embeddings.
+        config: YAML file; None: every key at its default (CLIP ViT-B/32, 8 frames).
+        classes: list of names, text with commas between, or a CSV `id,name`; None: the config's label_list, else the
+            checkpoint's own classes.
+        overrides: config keys, as ["data.num_segments=16"].
+        device: None: the first GPU, else the CPU.
+
+    Raises:
+        ImportError: another package named as one of this repository's is already imported.
+        utils.errors.UserError: config, weights or classes are missing, unreadable or do not fit together.
+    """
+    _check_packages()
+    from engine.predict import load  # after the check, which explains an import that would fail
+
+    return load(config, weights, classes, overrides, device)
+
+
+def _check_packages() -> None:
+    """Python keeps one module of a name: Hugging Face's `datasets` or OpenAI's `clip` would be taken for ours."""
+    for name in _PACKAGES:
+        file = getattr(sys.modules.get(name), "__file__", None)
+        if file is not None and _REPOSITORY not in Path(file).resolve().parents:
+            raise ImportError(
+                f"the package {name} of this repository cannot be imported: {file} has the same name and is already "
+                f"imported; load the model before it, or in a process of its own"
+            )
