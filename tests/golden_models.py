@@ -22,7 +22,8 @@ from modules.prompts import fill_templates
 from modules.text_classifier import encode_classes
 from utils.schema import Config
 
-GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[2] / "shared" / "golden"))
+GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
+assert GOLDEN_DIR.is_dir(), f"GOLDEN_DIR: no such folder: {GOLDEN_DIR}"
 MODEL_TOLERANCE = 1e-4  # of the largest magnitude in the figure, which is rounded to five or seven decimals
 TEXT_TOLERANCE = 1e-5
 CONTRASTIVE_TOLERANCE = 1e-4

@@ -1,15 +1,11 @@
 """The checks that tests/test_golden.py calls must themselves be able to fail."""
 
 import json
-import os
-from pathlib import Path
 
 import pytest
 
 from tests import golden_datasets
-
-GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parents[3] / "shared" / "golden"))
-pytestmark = pytest.mark.skipif(not GOLDEN_DIR.is_dir(), reason=f"no golden figures: {GOLDEN_DIR} is absent")
+from tests.golden_models import GOLDEN_DIR
 
 
 def test_sampling_check_passes_and_fails():
