@@ -59,6 +59,8 @@ def check_present(
         first = missing[0]
         kind = "file" if first.num_frames is None else "folder"
         message = f"{describe(Path(root) / first.path, f'{list_path}:{first.line}')}: no such {kind}"
+        if "\\" in first.path:
+            message += " (list paths are separated by /, not by backslashes)"
         if len(missing) > 1:
             message += f", as {len(missing)} of the list's {len(by_path)}"
         message += "; check data.train_root or data.val_root and the list"

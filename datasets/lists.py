@@ -223,6 +223,8 @@ def _integer(field: str, where: str, name: str) -> int:
 
 
 def _label(field: str, where: str, num_classes: int) -> int:
+    if "," in field:
+        raise UserError(f"{where}: label is {field!r}; a line has one label, an integer")
     label = _integer(field, where, "label")
     if not 0 <= label < num_classes:
         raise UserError(
@@ -238,7 +240,10 @@ def _count_source(num_classes: int | None, size: int) -> str:
 def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
     if allow_outside_root:
         return
-    remedy = "list paths are relative to, and stay under, data.train_root or data.val_root"
+    remedy = (
+        "list paths are relative to, and stay under, data.train_root or data.val_root, or set "
+        "data.allow_outside_root=true"
+    )
     if Path(entry_path).is_absolute():
         raise UserError(f"{where}: {entry_path!r} is absolute; {remedy}")
     if Path(os.path.normpath(entry_path)).parts[:1] == ("..",):

@@ -7,9 +7,10 @@ from pathlib import Path
 
 import torch
 
-from datasets.build import TrainEntries, build_eval_loader, build_train_loader, read_train_entries
+from datasets.build import TrainEntries, build_eval_loader, build_train_loader, read_entries, read_train_entries
 from datasets.check import check_clips
 from datasets.frame_cache import CachedLoader, cached_loaders
+from datasets.list_checks import list_warnings
 from datasets.lists import read_labels
 from datasets.loader import ClipLoader
 from datasets.packed_clip import is_packed_clip
@@ -132,6 +133,10 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     run = build_run(cfg, context, train_entries)
     checked = ""
     if args.check:
+        for warning in list_warnings(
+            cfg.data, read_entries(cfg, cfg.data.train_list), read_entries(cfg, cfg.data.val_list), run.class_names
+        ):
+            log.warning("WARNING: %s", warning)
         checked = check_clips(cfg.data, run.train_loader.dataset, run.val_loader.dataset, process)
     resumed_from = restore(run, run_dir)
     if process.is_main and not cfg.solver.evaluate:

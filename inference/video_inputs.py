@@ -16,6 +16,10 @@ VIDEO_SUFFIXES = frozenset((
 ))
 # fmt: on
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
+# Folders that storage devices and operating systems keep for themselves, with copies of what lies beside them.
+SYSTEM_FOLDERS = frozenset(
+    ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX")
+)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*/)")  # more than one letter, as Windows' drives have
 
 
@@ -58,10 +62,11 @@ def walk_visible(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]
     """As os.walk, from the top: each folder, the names of its folders, those of its files.
 
     Folders that links lead to are walked too, but not a link to a folder that it lies in. What is hidden (a name that
-    begins with a dot: what systems, and unfinished copies, leave) is left out.
+    begins with a dot: what systems, and unfinished copies, leave) is left out, and so are SYSTEM_FOLDERS.
     """
     for place, folders, files in os.walk(root, followlinks=True):
-        folders[:] = [name for name in folders if not name.startswith(".") and not _leads_back(Path(place), name)]
+        visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
+        folders[:] = [name for name in visible if not _leads_back(Path(place), name)]
         yield place, folders, [name for name in files if not name.startswith(".")]
 
 

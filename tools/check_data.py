@@ -3,7 +3,7 @@
 python -m tools.check_data CONFIG [--out DIR] [--workers N] [key=value ...]
 
 Of each video or frame folder: it opens, the number of frames is as promised (frame folders: no more, no less), and the
-first, middle and last frame decode to one size. DIR (default: data_check beside the config) receives
+first, middle and last frame decode to one size. DIR (default: data_check_CONFIG beside the config) receives
 
     report.csv         list, line, path, status (good | bad), number of frames found, what is wrong
     train_clean.txt    the lists without the bad lines; as they are where nothing is bad
@@ -25,7 +25,8 @@ import torch
 from tqdm import tqdm
 
 from datasets.build import count_unknown_frames, read_entries
-from datasets.lists import ListEntry
+from datasets.list_checks import list_warnings
+from datasets.lists import ListEntry, read_labels
 from datasets.readers import check_decoder, open_source
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, run_story
@@ -139,7 +140,10 @@ def main(args: argparse.Namespace) -> int:
         ListJob(name, path, root, count_unknown_frames(cfg.data, read_entries(cfg, path), root, path))
         for name, path, root in lists
     ]
-    out = Path(args.out or Path(args.config).parent / "data_check")
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    for warning in list_warnings(cfg.data, jobs[0].entries, jobs[1].entries, names):
+        print(f"warning: {warning}", file=sys.stderr)
+    out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
     stamp = " ".join([*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, data.values())])
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -148,6 +148,21 @@ def read_kinetics_csv(path: Path) -> list[Sample]:
     return samples
 
 
+def read_kinetics(path: Path) -> list[Sample]:
+    """Clips of an official CSV, or of the release's JSON, `{id: {"annotations": {"label", "segment"}, ...}}`."""
+    if path.suffix.lower() != ".json":
+        return read_kinetics_csv(path)
+    samples = []
+    for youtube_id, entry in read_json(path, dict).items():
+        try:
+            label = entry["annotations"]["label"]
+            start, end = (int(float(second)) for second in entry["annotations"]["segment"])
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: {youtube_id} has no annotation with label and segment") from error
+        samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), label))
+    return samples
+
+
 # ActivityNet 1.3: {"database": {id: {"subset", "duration", "annotations": [{"segment": [s, e], "label"}]}}}.
 def read_activitynet(path: Path) -> dict[str, list[UntrimmedVideo]]:
     """{"training", "validation"}; the test subset has no annotations."""
@@ -185,15 +200,22 @@ def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
 
 # Something-something v2: labels.json {"Doing something": "0"}; train.json, validation.json
 # [{"id": "78687", "template": "Doing [something]", ...}].
-def read_ssv2_classes(path: Path) -> list[str]:
+def _ssv2_file(folder: Path, name: str) -> Path:
+    """`name` (labels.json, train.json, validation.json) in `folder`, under its short or its official name."""
+    official = folder / f"something-something-v2-{name}"
+    return official if official.is_file() else folder / name
+
+
+def read_ssv2_classes(folder: Path) -> list[str]:
+    path = _ssv2_file(folder, "labels.json")
     by_id = {int(id): name for name, id in read_json(path, dict).items()}
     if sorted(by_id) != list(range(len(by_id))):
         raise UserError(f"{path}: ids are not 0 to {len(by_id) - 1}")
     return [by_id[id] for id in sorted(by_id)]
 
 
-def read_ssv2_split(path: Path) -> list[Sample]:
-    samples = []
+def read_ssv2_split(folder: Path, name: str) -> list[Sample]:
+    path, samples = _ssv2_file(folder, name), []
     for position, entry in enumerate(read_json(path, list), 1):
         if "id" not in entry or "template" not in entry:
             raise UserError(f'{path}: entry {position} has no "id" or no "template"; the test set has no labels')

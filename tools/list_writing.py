@@ -11,7 +11,7 @@ import yaml
 
 from datasets.lists import MIN_TRAIN_FRAMES, read_labels
 from tools.list_sources import Sample
-from tools.media_files import find_frame_folders, find_videos
+from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.errors import UserError
 
 LISTS_FOLDER = Path(__file__).resolve().parents[1] / "lists"
@@ -104,10 +104,13 @@ class Disk:
             for path in find_videos(self.root):
                 name = str(Path(path).with_suffix(""))
                 if name in self.by_name:
-                    raise UserError(
-                        f"{self.root / path}: differs only in its suffix from {self.by_name[name].path}; move one"
-                    )
-                self.by_name[name] = Found(path, None)
+                    self.faulty[path] = f"differs only in its suffix from {self.by_name[name].path}"
+                else:
+                    self.by_name[name] = Found(path, None)
+        for name, found in list(self.by_name.items()):
+            if fault := list_fault(found.path):
+                del self.by_name[name]
+                self.faulty[name] = fault
         if not self.by_name and not self.faulty:
             what = f"a folder with files as {self.template.format(1)}" if self.kind == "frames" else "a video file"
             raise UserError(f"{self.root}: nowhere in it is {what}; see --kind, --template and --root")
@@ -174,7 +177,7 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
     missing_path = out / f"{name}_missing.csv"
     missing_path.unlink(missing_ok=True)
     if missing:
-        with missing_path.open("w", newline="", encoding="utf-8") as file:
+        with missing_path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("name", "reason"))
             writer.writerows(missing)

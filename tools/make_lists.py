@@ -19,6 +19,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from inference.video_inputs import SYSTEM_FOLDERS, natural_key
 from tools import list_sources
 from tools.list_sources import Sample
 from tools.list_writing import (
@@ -39,6 +40,12 @@ from utils.errors import UserError
 from utils.files import check_writable
 
 PARTS = ("train", "val")
+# Names, in any case, of the folders of a data set that is already split.
+SPLIT_FOLDERS = {
+    "train": "train", "training": "train",
+    "val": "val", "valid": "val", "validation": "val",
+    "test": "test", "testing": "test",
+}  # fmt: skip
 
 
 def write_all(
@@ -105,14 +112,51 @@ def make_folders(args: argparse.Namespace) -> None:
     if not 0 < args.val_share < 1:
         raise UserError(f"--val-share {args.val_share:g}: must lie between 0 and 1")
     disk = Disk(args.root, args.kind, args.template)
-    if all((args.root / part).is_dir() for part in PARTS):
-        parts = {part: samples_in_folders(disk, part) for part in PARTS}
-        print(f"train and val as {args.root} has them")
+    folders = split_folders(args.root)
+    if folders:
+        parts = {part: samples_in_folders(disk, folder) for part, folder in folders.items()}
+        print(f"the splits are the folders of {args.root}: {', '.join(folders.values())}")
+        if "val" not in parts:
+            parts["val"] = parts.pop("test")
+            print(f"{folders['test']} is taken for validation")
     else:
         parts = split_by_seed(samples_in_folders(disk), args.val_share, args.seed)
         print(f"train and val by --seed {args.seed} and --val-share {args.val_share:g}, class by class")
-    class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
-    write_all(args, args.root.resolve().name, disk, choose_labels(class_names, args.labels), {"": parts})
+    class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
+    labels = choose_labels(class_names, args.labels)
+    if all(name.strip().isdecimal() for name in labels.names):
+        print(
+            "WARNING: the class names are numbers, which describe nothing to a text encoder; name the folders by what "
+            "they show, or write descriptions into labels.csv"
+        )
+    write_all(args, args.root.resolve().name, disk, labels, {"": parts})
+
+
+def split_folders(root: Path) -> dict[str, str]:
+    """train, val, test -> the name of the folder that holds that split; {} where `root` holds class folders.
+
+    Raises:
+        UserError: two folders for one split, or class folders beside those of splits.
+    """
+    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    by_part: dict[str, str] = {}
+    others = []
+    for name in names:
+        part = SPLIT_FOLDERS.get(name.lower())
+        if part is None:
+            others += [] if name in SYSTEM_FOLDERS else [name]
+        elif part in by_part:
+            raise UserError(f"{root}: {by_part[part]} and {name} both name the {part} split; keep one")
+        else:
+            by_part[part] = name
+    if "train" not in by_part or len(by_part) == 1:
+        return {}
+    if others:
+        raise UserError(
+            f"{root}: holds {' and '.join(by_part.values())} beside other folders, such as {others[0]}; "
+            "give a folder of class folders, or one of splits"
+        )
+    return by_part
 
 
 def make_ucf101(args: argparse.Namespace) -> None:
@@ -129,7 +173,7 @@ def make_hmdb51(args: argparse.Namespace) -> None:
 
 def make_kinetics(args: argparse.Namespace) -> None:
     paths = {"train": args.train_csv, "val": args.val_csv}
-    parts = {part: list_sources.read_kinetics_csv(path) for part, path in paths.items() if path is not None}
+    parts = {part: list_sources.read_kinetics(path) for part, path in paths.items() if path is not None}
     if not parts:
         raise UserError("give --train-csv, --val-csv or both")
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
@@ -142,9 +186,9 @@ def make_kinetics(args: argparse.Namespace) -> None:
 
 
 def make_ssv2(args: argparse.Namespace) -> None:
-    labels = Labels(list_sources.read_ssv2_classes(args.annotations / "labels.json"), "labels.json")
+    labels = Labels(list_sources.read_ssv2_classes(args.annotations), "labels.json")
     files = {"train": "train.json", "val": "validation.json"}
-    parts = {part: list_sources.read_ssv2_split(args.annotations / name) for part, name in files.items()}
+    parts = {part: list_sources.read_ssv2_split(args.annotations, name) for part, name in files.items()}
     for line in compare_names({sample.class_name for samples in parts.values() for sample in samples}, labels):
         print(f"names: {line}")
     write_all(args, "something-something-v2", Disk(args.root, args.kind, args.template), labels, {"": parts})
@@ -238,8 +282,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command = add("hmdb51", make_hmdb51, "HMDB51, three splits")
     command.add_argument("--splits", type=Path, required=True, help="testTrainMulti_7030_splits")
     command = add("kinetics", make_kinetics, "Kinetics-400, 600 or 700, or the classes of --labels only")
-    command.add_argument("--train-csv", type=Path, help="official CSV of the training clips")
-    command.add_argument("--val-csv", type=Path, help="official CSV of the validation (or test) clips")
+    command.add_argument("--train-csv", type=Path, help="official CSV or JSON of the training clips")
+    command.add_argument("--val-csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
     command = add(
         "activitynet", make_activitynet, "ActivityNet 1.3, from frames; training segments as folders of links"
     )
@@ -254,8 +298,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def make(args: argparse.Namespace) -> None:
-    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
-        raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.(jpg|jpeg|png)", args.template, re.IGNORECASE):
+        raise UserError(
+            f"--template {args.template}: must be the name of a JPEG or PNG file with one number in it, as "
+            "img_{:05d}.jpg"
+        )
     check_writable(args.out, "--out", is_folder=True)
     args.make(args)
 

@@ -25,12 +25,36 @@ class FrameFolders:
 
 
 def find_videos(root: Path) -> list[str]:
-    """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden ones are left out."""
-    found = []
+    """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden ones are left out.
+
+    Prints how many files of other suffixes were skipped.
+    """
+    found, skipped = [], Counter()
     for folder, _, files in walk(root):
         relative = Path(folder).relative_to(root)
-        found += [(relative / name).as_posix() for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+        for name in files:
+            suffix = Path(name).suffix.lower()
+            if suffix in VIDEO_SUFFIXES:
+                found.append((relative / name).as_posix())
+            else:
+                skipped[suffix or "no suffix"] += 1
+    if skipped:
+        counts = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common())
+        print(f"{root}: skipped files that are not videos by their suffix: {counts}")
     return sorted(found)
+
+
+def list_fault(name: str) -> str | None:
+    """Why a path cannot be a line of an annotation list; None where it can."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return "the name is not UTF-8; rename it"
+    if name.split() and (name[-1].isspace() or name[0].isspace()):
+        return "the name begins or ends with a blank, which a list does not keep; rename it"
+    if len(name.splitlines()) > 1 or "\0" in name:
+        return "the name contains a line break; rename it"
+    return None
 
 
 def find_frame_folders(root: Path, template: str) -> FrameFolders:

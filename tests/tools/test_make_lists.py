@@ -145,7 +145,8 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "nowhere"), "nowhere: no such folder"),
         (("--root", "empty"), "nowhere in it is a folder with files as img_00001.jpg"),
         (("--root", "flat", "--kind", "video"), "lies in no class folder"),
-        (("--root", "twice", "--kind", "video"), "differs only in its suffix"),
+        (("--root", "mixed", "--kind", "video"), "mixed: holds train and val beside other folders, such as b"),
+        (("--root", "good", "--template", "img_{:05d}.webp"), "must be the name of a JPEG or PNG file"),
         (("--root", "good", "--kind", "video", "--val-share", "1"), "--val-share 1"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
         (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
@@ -156,7 +157,14 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
 def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
-    for name in ("flat/1.mp4", "twice/a/1.mp4", "twice/a/1.mkv", "good/a/1.mp4", "good/a/2.mp4"):
+    for name in (
+        "flat/1.mp4",
+        "mixed/train/a/1.mp4",
+        "mixed/val/a/1.mp4",
+        "mixed/b/1.mp4",
+        "good/a/1.mp4",
+        "good/a/2.mp4",
+    ):
         add_video(tmp_path, name)
     Path("bad.csv").write_text("name,id\na,0\n")
     assert run("folders", *([] if "--out" in options else ["--out", "out"]), *options) == 2
@@ -164,6 +172,56 @@ def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
     assert error.startswith("error: ")
     assert message in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Train", "Val"), ("training", "Validation")])
+def test_folders_of_splits_are_the_splits_whatever_their_case(tmp_path, capsys, train, test):
+    for class_name in ("walk", "run"):
+        add_video(tmp_path / "data", f"{train}/{class_name}/1.mp4")
+        add_video(tmp_path / "data", f"{test}/{class_name}/2.mp4")
+    add_video(tmp_path / "data", f"@eaDir/{train}/run/1.mp4")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert lines(tmp_path / "out/train.txt") == [f"{train}/run/1.mp4 0", f"{train}/walk/1.mp4 1"]
+    assert lines(tmp_path / "out/val.txt") == [f"{test}/run/2.mp4 0", f"{test}/walk/2.mp4 1"]
+    assert ("test is taken for validation" in capsys.readouterr().out) == (test == "test")
+
+
+def test_numbered_folders_are_in_the_order_of_their_numbers_and_warned_of(tmp_path, capsys):
+    for number in (1, 2, 3, 10, 11):
+        add_video(tmp_path / "data", f"{number}/a.mp4")
+        add_video(tmp_path / "data", f"{number}/b.mp4")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert read_labels(tmp_path / "out/labels.csv") == ["1", "2", "3", "10", "11"]
+    assert "WARNING: the class names are numbers" in capsys.readouterr().out
+
+
+def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
+    names = ["a/1.mp4", "a/1.mkv", "a/2.mp4", "a/My video .mp4", "a/line\nbreak.mp4", "a/3.webp", "a/4.webp", "b/1.mp4"]
+    for name in [*names, "b/2.mp4", os.fsdecode(b"b/caf\xe9.mp4")]:
+        add_video(tmp_path / "data", name)
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert "skipped files that are not videos by their suffix: 2 .webp" in capsys.readouterr().out
+    reasons = {}
+    for part in ("train", "val"):
+        path = tmp_path / f"out/{part}_missing.csv"
+        reasons |= missing(path) if path.exists() else {}
+    assert len(reasons) == 3  # a list keeps the blank before a suffix
+    assert any("suffix" in reason for reason in reasons.values())
+    assert any("line break" in reason for reason in reasons.values())
+    assert any("UTF-8" in reason for reason in reasons.values())
+    for part in ("train", "val"):
+        assert read_video_list(tmp_path / f"out/{part}.txt", 2)
+
+
+def test_frame_folders_that_end_with_a_blank_are_left_out(tmp_path):
+    for name in ("a/My video ", "a/1", "a/2", "b/1", "b/2"):
+        add_frames(tmp_path / "data", name)
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out") == 0
+    for part in ("train", "val"):
+        for entry in read_frame_list(tmp_path / f"out/{part}.txt", 2):
+            assert (tmp_path / "data" / entry.path).is_dir()
+    found = [missing(path) for path in (tmp_path / "out").glob("*_missing.csv")]
+    assert found == [{"a/My video ": "the name begins or ends with a blank, which a list does not keep; rename it"}]
 
 
 # docs/data.md, "Your own videos": its commands, as they stand on the page

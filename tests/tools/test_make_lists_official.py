@@ -171,6 +171,19 @@ def test_kinetics_400_takes_the_shipped_order_and_zero_shot_splits_filter(tmp_pa
     assert "train_list" not in printed_yaml(output)
 
 
+def test_kinetics_json(tmp_path):
+    clips = {
+        "-aaa": {"annotations": {"label": "zumba", "segment": [3.0, 13.0]}, "subset": "training"},
+        "b_b": {"annotations": {"label": "yoga", "segment": [120, 130]}, "subset": "training"},
+    }
+    (tmp_path / "train.json").write_text(json.dumps(clips))
+    add_video(tmp_path / "root", "zumba/-aaa_000003_000013.mp4")
+    add_video(tmp_path / "root", "yoga/b_b.mp4")
+    options = ("--root", tmp_path / "root", "--out", tmp_path / "out", "--kind", "video")
+    assert run("kinetics", "--train-csv", tmp_path / "train.json", *options) == 0
+    assert lines(tmp_path / "out/train.txt") == ["zumba/-aaa_000003_000013.mp4 1", "yoga/b_b.mp4 0"]
+
+
 def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
     options = ("--root", tmp_path, "--out", tmp_path / "out")
     assert run("kinetics", *options) == 2
@@ -303,6 +316,10 @@ def test_ssv2(tmp_path, capsys):
     assert lines(tmp_path / "out/val.txt") == ["5.webm 1"]
     assert read_labels(tmp_path / "out/labels.csv")[1] == "Pushing something from left to right"
     assert "something" in printed_yaml(capsys.readouterr().out)["dataset"]
-    (tmp_path / "validation.json").write_text(json.dumps([{"id": "5"}]))
+    for name in ("labels.json", "train.json", "validation.json"):  # the names of the official download
+        (tmp_path / name).rename(tmp_path / f"something-something-v2-{name}")
+    assert run("ssv2", *paths, "--kind", "video") == 0
+    assert lines(tmp_path / "out/val.txt") == ["5.webm 1"]
+    (tmp_path / "something-something-v2-validation.json").write_text(json.dumps([{"id": "5"}]))
     assert run("ssv2", *paths, "--kind", "video") == 2
     assert 'validation.json: entry 1 has no "id" or no "template"' in capsys.readouterr().err
