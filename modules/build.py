@@ -1,14 +1,13 @@
 """The model that a config asks for, and its class embeddings."""
 
 import torch
-from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
 from clip import ClipError, ClipModel, load_clip
+from modules.additions.addition import RESNET, add_to, chosen_additions, kind_of
 from modules.classifier_file import cached_classifier, load_classifier, rows_of
 from modules.other_classifiers import LanguageModel, orthogonal_classifier, random_classifier
 from modules.prompts import class_prompts
-from modules.temporal import add_temporal
 from modules.temporal_head import FrameMean, TemporalTransformer, check_num_frames, num_heads_for
 from modules.text_classifier import class_embeddings, tokenize
 from modules.text_side import LearnedContext, TrainedMatrix, TrainedText, learned_context
@@ -99,18 +98,11 @@ def build_model(
         head = TemporalTransformer(clip_model.embed_dim, num_heads, network.head_layers)
     else:
         head = FrameMean()
-    visual = add_temporal(
-        clip_model.visual,
-        network.tm,
-        cfg.data.num_frames if network.joint_st else None,
-        network.drop_out,
-        network.emb_dropout,
-        network.patch_dropout,
-    )
+    visual = add_to(clip_model.visual, cfg)
     classifier = _build_text_side(network, clip_model, names, text)
     reads_text = isinstance(classifier, (TrainedText, LearnedContext))
     if cfg.solver.activation_checkpointing:
-        if isinstance(visual, ModifiedResNet):
+        if kind_of(visual) == RESNET:
             raise UserError(
                 "solver.activation_checkpointing: ResNet towers cannot; their batch statistics would count twice"
             )
@@ -126,6 +118,7 @@ def build_model(
         clip_model.std,
         text=clip_model.text if reads_text else None,
         classifier=classifier,
+        additions=chosen_additions(cfg),
         fix_video=network.fix_video,
         fix_text=network.fix_text,
     )

@@ -29,8 +29,16 @@ def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, cont
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
+
+    Raises:
+        UserError: frame embeddings are to be kept of an image tower that trains, or there is no compiler.
     """
     process, solver = context.process, cfg.solver
+    if cfg.data.cached_draws and model.tower_trains:
+        raise UserError(
+            "data.cached_draws: parameters that were added to the image tower train, so its frame embeddings change; "
+            "set it to 0"
+        )
     text = text if text is None else text.to(context.device)
     if solver.compile:
         compile_model(model, context.device)

@@ -15,15 +15,16 @@ import torch
 import yaml
 
 from clip import ClipError, check_fit, fit_positions
-from modules.temporal import PatchShift, ShiftedConv2d, TokenConv, TokenShift
+from modules.additions import ADDITIONS, TM
+from modules.additions.addition import owner_of
+from modules.components import component, components
 from modules.temporal_head import MAX_FRAMES
-from modules.video_clip import VideoCLIP, is_temporal_addition
+from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 
 OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
 POSITIONS = "fusion_model.frame_position_embeddings.weight"
-TM_OF_MODULE = {PatchShift: "tsm", ShiftedConv2d: "tsm", TokenShift: "tokenshift", TokenConv: "tokent1d"}
 log = logging.getLogger(__name__)
 
 
@@ -45,17 +46,10 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     return state
 
 
-# Published names of the temporal additions, and ours: tsm wraps a bottleneck's conv1 or a whole block of a ViT.
-PUBLISHED_NAMES = (
-    (r"(\.conv1)\.net\.weight$", r"\1.weight"),
-    (r"(^visual\.transformer\.resblocks\.\d+)\.net\.", r"\1."),
-    (r"(^visual\.transformer\.resblocks\.\d+)\.control_point\.conv\.weight$", r"\1.over_time.weight"),
-)
-
-
 def _own_name(name: str) -> str:
-    for pattern, own in PUBLISHED_NAMES:
-        name = re.sub(pattern, own, name)
+    for addition in components(ADDITIONS).values():
+        for pattern, own in addition.published_names:
+            name = re.sub(pattern, own, name)
     return name if name.split(".")[0] in OWN_PARTS else f"text.{name}"
 
 
@@ -79,7 +73,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         state = to_model_state(raw)
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
-    _check_shift(model, raw, source, new_classes)
+    _check_unmarked(model, raw, source, new_classes)
     expected = model.state_dict()
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
@@ -124,18 +118,27 @@ def warn_of_other_classifier(cfg, raw: dict[str, Any], source: str) -> None:
     log.warning("WARNING: %s: was trained with %s: other class embeddings", source, fault)
 
 
-def _check_shift(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
-    network = saved_network(raw)
-    own = next((TM_OF_MODULE[type(m)] for m in model.visual.modules() if type(m) in TM_OF_MODULE), False)
-    trained = network.get("tm", own)
+def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
+    """Faults of a `network.tm` without parameters: published names or the saved config tell of it."""
+    own = next((name for name in TM if name in model.additions), False)
+    trained = saved_network(raw).get("tm", _published_tm(raw) or own)
     if trained == own:
         return
     if may_differ:
         log.warning("%s: was trained with network.tm: %s; goes on with %s, as the config says", source, trained, own)
-    elif "tokent1d" not in (trained, own):  # whose weights tell, in `_check_tower`
+    elif not any(name and component(TM, name).new_parameters for name in (trained, own)):  # see `_check_tower`
         raise UserError(
             f"{source}: was trained with network.tm: {trained}, and the config says {own}; set network.tm={trained}"
         )
+
+
+def _published_tm(raw: dict[str, Any]) -> str | None:
+    """The `network.tm` that the tensors' published names show, if one does."""
+    names = [name.removeprefix("module.") for name in raw.get("model_state_dict", raw)]
+    for tm, addition in components(TM).items():
+        if any(re.search(pattern, name) for pattern, _ in addition.published_names for name in names):
+            return tm
+    return None
 
 
 def _fit_parts(
@@ -192,17 +195,13 @@ def _head_depth(state: dict[str, torch.Tensor]) -> int:
 
 def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
     """Faults of the image tower, in the config's terms."""
-    found_additions = {_addition(name) for name in state if is_temporal_addition(name)}
-    own_additions = {_addition(name) for name in expected if is_temporal_addition(name)}
-    for addition in found_additions ^ own_additions:
-        where, remedy = ("holds", "set") if addition in found_additions else ("lacks", "do not set")
-        raise UserError(f"{source}: {where} the weights of network.{addition}; {remedy} it")
-    time = "visual.time_embedding"
-    if time in state and state[time].shape[0] != expected[time].shape[0]:
-        raise UserError(
-            f"{source}: was trained with joint_st on {len(state[time])} frames; set data.num_segments to that, "
-            f"not {len(expected[time])}"
-        )
+    found, own = ({owner_of(name) for name in names} - {None} for names in (state, expected))
+    for addition in sorted(found ^ own, key=lambda addition: addition.setting):
+        where, remedy = ("holds", "set") if addition in found else ("lacks", "do not set")
+        raise UserError(f"{source}: {where} the weights of {addition.setting}; {remedy} it")
+    for fault in (addition.fault(state, expected) for addition in own):
+        if fault:
+            raise UserError(f"{source}: {fault}")
     found, own = _describe_tower(state), _describe_tower(expected)
     if found != own:
         raise UserError(
@@ -229,10 +228,6 @@ def _check_classifier(state: dict[str, torch.Tensor], expected: dict[str, torch.
             raise UserError(
                 f"{source}: what it learned of its {len(own)} classes cannot serve the {len(other)} of data.label_list"
             )
-
-
-def _addition(parameter_name: str) -> str:
-    return "joint_st: true" if parameter_name.endswith("time_embedding") else "tm: tokent1d"
 
 
 def _describe_tower(state: dict[str, torch.Tensor]) -> str:

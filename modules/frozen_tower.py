@@ -15,7 +15,7 @@ from utils.schema import Config
 
 def frame_encoder(model: VideoCLIP, context: RunContext) -> Callable[[torch.Tensor], torch.Tensor]:
     """uint8 clips (B,T,C,S,S) -> float32 frame embeddings (B,T,D), both on the CPU."""
-    assert model.fix_video
+    assert not model.tower_trains
 
     @torch.inference_mode()
     def encode(clips: torch.Tensor) -> torch.Tensor:
@@ -27,5 +27,5 @@ def frame_encoder(model: VideoCLIP, context: RunContext) -> Callable[[torch.Tens
 
 def tower_key(cfg: Config, model: VideoCLIP, precision: str) -> str:
     """Hash of all that `frame_encoder`'s output depends on: structure, weights, pixel scaling, arithmetic."""
-    structure = cfg.network.model_dump(include={"arch", "tm", "joint_st"})
+    structure = [cfg.network.arch, model.additions]
     return content_hash([structure, model.visual.state_dict(), model.pixel_scale, model.pixel_shift, precision])

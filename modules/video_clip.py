@@ -6,10 +6,13 @@ State-dict names, as in published checkpoints: `visual.*` (CLIP's own names), `f
 text trains too: `text.*` (open_clip's names) and `classifier.*`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
+from modules.additions.addition import owner_of
 from utils.metrics import EVAL_LOGIT_SCALE
 
 
@@ -25,8 +28,10 @@ class VideoCLIP(nn.Module):
         text: text tower, (N, tokens) -> (N, D), where it is needed after the start: trained, or read by a learned
             context. None: class embeddings come from outside.
         classifier: module that makes the class embeddings: `classifier(text, rows)` -> (K or len(rows), D).
-        fix_video: the image tower does not train: no gradient, and its normalisation statistics and dropout rest.
-        fix_text: the same of the text tower.
+        additions: names of what was added to the image tower (modules.additions).
+        fix_video: CLIP's own parameters of the image tower do not train, and its normalisation statistics and dropout
+            rest. Parameters that were added to it train all the same.
+        fix_text: the text tower does not train.
     """
 
     def __init__(
@@ -39,6 +44,7 @@ class VideoCLIP(nn.Module):
         std: tuple[float, ...],
         text: nn.Module | None = None,
         classifier: nn.Module | None = None,
+        additions: Sequence[str] = (),
         fix_video: bool = False,
         fix_text: bool = True,
     ):
@@ -54,11 +60,14 @@ class VideoCLIP(nn.Module):
         std = torch.tensor(std)
         self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(mean) / std).view(1, -1, 1, 1), persistent=False)
-        if fix_video:
-            visual.requires_grad_(False)
+        self.additions = tuple(additions)
+        for name, parameter in self.named_parameters():
+            if fix_video and name.startswith("visual.") and self.is_pretrained(name):
+                parameter.requires_grad_(False)
+        self.tower_trains = any(parameter.requires_grad for parameter in visual.parameters())
         if text is not None and fix_text:
             text.requires_grad_(False)
-        # The temporal additions (modules.temporal): they must know T to find a clip's frames in the images.
+        # Additions that mix frames must know T to find a clip's frames in the images.
         self._over_time = [module for module in visual.modules() if hasattr(module, "num_frames")]
 
     def train(self, mode: bool = True) -> "VideoCLIP":
@@ -80,7 +89,7 @@ class VideoCLIP(nn.Module):
             (B, T, D); (B, 1, D) from a joint space-time tower, which embeds the whole video at once.
         """
         if clips.ndim == 3:
-            assert self.fix_video, "frame embeddings of a tower that trains are out of date"
+            assert not self.tower_trains, "frame embeddings of a tower that trains are out of date"
             return clips
         batch_size, num_frames = clips.shape[:2]
         images = clips.flatten(0, 1)
@@ -88,7 +97,7 @@ class VideoCLIP(nn.Module):
             images = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
         for module in self._over_time:
             module.num_frames = num_frames
-        with torch.set_grad_enabled(torch.is_grad_enabled() and not self.fix_video):
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tower_trains):
             embeddings = self.visual(images)
         return embeddings.unflatten(0, (batch_size, -1))
 
@@ -123,7 +132,7 @@ class VideoCLIP(nn.Module):
         """Whether a parameter came with CLIP's image tower or is its temperature: these train at lr * clip_ratio."""
         if parameter_name == "logit_scale":
             return True
-        return parameter_name.startswith("visual.") and not is_temporal_addition(parameter_name)
+        return parameter_name.startswith("visual.") and owner_of(parameter_name) is None
 
 
 def scaled_cosine(
@@ -135,8 +144,3 @@ def scaled_cosine(
     """
     with torch.autocast(video.device.type, enabled=False):
         return scale * F.normalize(video.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T
-
-
-def is_temporal_addition(parameter_name: str) -> bool:
-    """Whether a parameter of the image tower was added over time (modules.temporal) and not by CLIP."""
-    return ".over_time." in parameter_name or parameter_name.endswith(".time_embedding")

@@ -1,6 +1,7 @@
 """Video checkpoints of every layout in users' hands: they fit, or the error says in the config's terms why not."""
 
 import logging
+import re
 
 import pytest
 import torch
@@ -70,16 +71,36 @@ def test_round_trip(tmp_path, layout, prefix, head):
         torch.testing.assert_close(fresh(clips, text), trained(clips, text))
 
 
-def test_a_resnet_with_wrapped_shifts(tmp_path):
-    """The published tsm wrapped a bottleneck's conv1, and its name shows it."""
-    trained, fresh = (make(tmp_path, RESNET, tm="tsm") for make in (other_model, model_of))
-    raw = published(trained)
+def published_tsm(model):
+    """The published tsm wraps a bottleneck's conv1, or a ViT's block, and its names show it."""
+    raw = published(model)
+    wrapped = r"^(visual\.layer\d\.\d\.conv1|visual\.transformer\.resblocks\.\d)\."
+    raw["model_state_dict"] = {re.sub(wrapped, r"\1.net.", name): v for name, v in raw["model_state_dict"].items()}
+    assert any(".net." in name for name in raw["model_state_dict"])
+    return raw
+
+
+@pytest.mark.parametrize("vision", [None, RESNET])
+def test_wrapped_shifts(tmp_path, vision):
+    trained, fresh = (make(tmp_path, vision, tm="tsm") for make in (other_model, model_of))
+    load_video_weights(fresh, published_tsm(trained), "w.pt")
+    for name, value in trained.state_dict().items():
+        assert torch.equal(fresh.state_dict()[name], value), name
+    message = refused(model_of(tmp_path, vision), published_tsm(trained))
+    assert "was trained with network.tm: tsm, and the config says False; set network.tm=tsm" in message
+
+
+@pytest.mark.parametrize("prefix", ["", "module."])
+def test_the_published_name_of_tokent1d(tmp_path, prefix):
+    trained, fresh = (make(tmp_path, tm="tokent1d") for make in (other_model, model_of))
+    raw = published(trained, prefix)
     state = raw["model_state_dict"]
-    for name in [n for n in state if ".layer" in n and n.endswith(".conv1.weight")]:
-        state[name.replace(".conv1.weight", ".conv1.net.weight")] = state.pop(name)
-    assert any(".net." in name for name in state)
+    for name in [n for n in state if n.endswith(".over_time.weight")]:
+        state[name.replace(".over_time.", ".control_point.conv.")] = state.pop(name)
     load_video_weights(fresh, raw, "w.pt")
-    assert torch.equal(fresh.visual.layer1[0].conv1.weight, trained.visual.layer1[0].conv1.weight)
+    name = "visual.transformer.resblocks.1.over_time.weight"
+    assert torch.equal(fresh.state_dict()[name], trained.state_dict()[name])
+    assert "holds the weights of network.tm: tokent1d; set it" in refused(model_of(tmp_path), raw)
 
 
 def test_a_text_tower_that_is_not_asked_for_is_left_out_and_said(tmp_path, caplog):

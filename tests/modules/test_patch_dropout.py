@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from modules.additions.patch_dropout import PatchDropout
 from modules.build import build_model
-from modules.temporal import PatchDropout
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
 from utils.errors import UserError

@@ -4,10 +4,19 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer
 
+from modules.additions import ADDITIONS
+from modules.additions.addition import chosen_additions, owner_of
+from modules.additions.drop_out import StochasticDepth
+from modules.additions.shift import shift_frames
+from modules.additions.tokenshift import TokenShift
+from modules.additions.tokent1d import TokenConv
+from modules.additions.tsm import PatchShift
 from modules.build import build_model
-from modules.temporal import TAKERS, PatchShift, TokenConv, TokenShift, VideoBlock, shift_frames
+from modules.build_training import build_trainer
+from modules.components import component
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
+from utils.context import RunContext
 from utils.errors import UserError
 
 
@@ -79,7 +88,10 @@ def test_clips_own_parameters_keep_names_and_values(tmp_path, vision, changes, n
     cfg = make_config(tmp_path, vision, **changes)
     clip_model = clip_of(cfg)
     before = {name: value.clone() for name, value in clip_model.visual.state_dict().items()}
-    after = build_model(cfg, clip_model).visual.state_dict()
+    model = build_model(cfg, clip_model)
+    after = model.visual.state_dict()
+    assert {name for name in after if owner_of(f"visual.{name}") is not None} == new
+    assert len(model.additions) == len(chosen_additions(cfg)) >= 1
     assert set(after) == set(before) | new
     assert all(torch.equal(after[name], value) for name, value in before.items())
 
@@ -122,7 +134,7 @@ def test_dropout_rates(tmp_path):
     blocks = model.visual.transformer.resblocks
     assert [block.attn.dropout for block in blocks] == pytest.approx([0, 0.2, 0.4])
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0, 0.2, 0.4])
-    assert model.visual.emb_dropout.p == 0.25
+    assert model.visual.patch_dropout[0].p == 0.25
     clips = make_clips()
     assert not torch.equal(embed(model, clips), embed(model, clips))
     model.eval()
@@ -132,10 +144,7 @@ def test_dropout_rates(tmp_path):
 
 def test_stochastic_depth_keeps_the_mean():
     torch.manual_seed(0)
-    block = torch.nn.Module()
-    block.ln_1, block.attn, block.ls_1 = torch.nn.Identity(), torch.nn.MultiheadAttention(4, 1), torch.nn.Identity()
-    block.ln_2, block.mlp, block.ls_2 = torch.nn.Identity(), torch.nn.Identity(), torch.nn.Identity()
-    drop_path = VideoBlock(block, None, before_mlp=False, rate=0.3).train().drop_path
+    drop_path = StochasticDepth(0.3).train()
     branch = drop_path(torch.ones(20_000, 2, 2))
     assert branch.mean().item() == pytest.approx(1, abs=0.02)
     assert (branch[:, :1, :1] == branch).all()  # a whole sample at a time
@@ -157,7 +166,7 @@ def test_a_tower_that_cannot_lists_those_that_can(tmp_path, addition):
     change = {"tm": addition} if addition.startswith("token") else {addition: 0.1 if "drop" in addition else True}
     with pytest.raises(UserError) as error:
         built(make_config(tmp_path, RESNET, sim_header="None", **change))
-    assert addition in str(error.value) and TAKERS[addition][0] in str(error.value)
+    assert addition in str(error.value) and component(ADDITIONS, addition).takers[0] in str(error.value)
     assert "this image tower, ResNet" in str(error.value)
 
 
@@ -168,6 +177,30 @@ def test_gradients_reach_all_parameters_also_with_checkpointing(tmp_path, change
         model(make_clips(), torch.randn(3, 32)).logsumexp(-1).sum().backward()
         assert [name for name, p in model.named_parameters() if p.grad is None] == []
         assert more == {} or model.visual.transformer.grad_checkpointing
+
+
+@pytest.mark.parametrize("changes", [{"tm": "tokent1d"}, {"joint_st": True, "sim_header": "None"}])
+def test_an_addition_trains_in_a_frozen_tower(tmp_path, changes):
+    """`fix_video` freezes CLIP's own parameters; gradients pass through them to what was added."""
+    model = built(make_config(tmp_path, fix_video=True, **changes), training=True)
+    assert model.tower_trains and not model.visual.training
+    model(make_clips(), torch.randn(3, 32)).logsumexp(-1).sum().backward()
+    with_gradient = {n for n, p in model.visual.named_parameters() if p.grad is not None and p.grad.any()}
+    added = {n for n, _ in model.visual.named_parameters() if owner_of(f"visual.{n}")}
+    assert with_gradient == added and added
+    assert {n for n, p in model.visual.named_parameters() if p.requires_grad} == added
+
+
+@pytest.mark.parametrize("changes", [{}, {"tm": "tsm"}, {"tm": "tokenshift"}])
+def test_nothing_passes_through_a_tower_in_which_nothing_trains(tmp_path, changes):
+    model = built(make_config(tmp_path, fix_video=True, **changes), training=True)
+    assert not model.tower_trains and not model.encode_frames(make_clips()).requires_grad
+
+
+def test_frame_embeddings_are_not_kept_of_a_tower_that_trains(tmp_path):
+    cfg = make_config(tmp_path, fix_video=True, tm="tokent1d", data_cached_draws=1)
+    with pytest.raises(UserError, match="data.cached_draws: parameters that were added to the image tower train"):
+        build_trainer(cfg, built(cfg), torch.randn(3, 32), RunContext())
 
 
 def test_nothing_asked_for_changes_nothing(tmp_path):

@@ -1,0 +1,21 @@
+"""What can be added inside the image tower, by its name in a config; docs/layout.md says how to add one.
+
+Applied in this order. `modules.components` imports a class's file when it is asked for.
+"""
+
+TM = {
+    "tsm": "modules.additions.tsm.TemporalShift",
+    "tokenshift": "modules.additions.tokenshift.ClassTokenShift",
+    "tokent1d": "modules.additions.tokent1d.ClassTokenConvolution",
+}
+"""Choices of `network.tm`."""
+
+OWN_KEYS = {
+    "drop_out": "modules.additions.drop_out.DropOut",
+    "patch_dropout": "modules.additions.patch_dropout.PatchDropOut",
+    "emb_dropout": "modules.additions.emb_dropout.EmbeddingDropOut",
+    "joint_st": "modules.additions.joint_st.JointSpaceTime",
+}
+"""Those that a key of their own in `network` switches on."""
+
+ADDITIONS = TM | OWN_KEYS

@@ -1,0 +1,90 @@
+"""What every addition to the image tower says of itself."""
+
+import re
+from typing import ClassVar
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from torch import nn
+
+from modules.additions import ADDITIONS, OWN_KEYS
+from modules.components import component, components
+from utils.errors import UserError
+from utils.schema import Config
+
+# The towers that can take an addition: open_clip's own, as in all of OpenAI's models; not its timm towers.
+VIT, RESNET = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)", "ResNet (RN50, RN101, RN50x4 ...)"
+
+
+class Addition:
+    """An addition to the image tower. The classes are used as they are; none is instantiated.
+
+    CLIP's own parameters keep their names and values. A module that mixes the frames of a clip has an attribute
+    `num_frames`, which the model sets before each pass; images come in order of clip and frame.
+
+    Attributes:
+        setting: the config's key and value that ask for it, for messages.
+        takers: the towers that can take it.
+        new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train at the full
+            learning rate, also where the tower is frozen. None: it adds none.
+        published_names: (pattern, replacement) from the names that published checkpoints have to ours.
+    """
+
+    setting: ClassVar[str]
+    takers: ClassVar[tuple[str, ...]] = (VIT,)
+    new_parameters: ClassVar[str | None] = None
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    @classmethod
+    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
+        """The image tower with the addition; its parameters are shared, not copied."""
+        raise NotImplementedError
+
+    @classmethod
+    def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
+        """Why a checkpoint's tensors `state` with this addition do not fit a model's `expected`; None: they do."""
+        return None
+
+
+def chosen_additions(cfg: Config) -> list[str]:
+    """The names of the additions that a config asks for, in the order of the table."""
+    network = cfg.network
+    return [name for name in ADDITIONS if (getattr(network, name) if name in OWN_KEYS else network.tm == name)]
+
+
+def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
+    """The image tower with all additions of a config.
+
+    Raises:
+        UserError: the tower cannot take one of them; the message lists those that can.
+    """
+    kind = kind_of(visual)
+    for name in chosen_additions(cfg):
+        addition = component(ADDITIONS, name)
+        if kind not in addition.takers:
+            raise UserError(
+                f"{addition.setting}: this image tower, {kind}, cannot take it; those that can: "
+                f"{'; '.join(addition.takers)}"
+            )
+        visual = addition.add(visual, cfg)
+    return visual
+
+
+def kind_of(visual: nn.Module) -> str:
+    """VIT, RESNET, or what else the tower is, in words."""
+    if isinstance(visual, ModifiedResNet):
+        return RESNET
+    if not isinstance(visual, VisionTransformer):
+        return f"{type(getattr(visual, 'trunk', visual)).__name__} (timm)"
+    is_plain = all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks)
+    takes_token = visual.attn_pool is None and visual.pool_type == "tok"
+    return VIT if is_plain and takes_token else "a ViT with other blocks or pooling"
+
+
+def owner_of(parameter_name: str) -> type[Addition] | None:
+    """The addition that a parameter of VideoCLIP belongs to; None: no addition."""
+    for addition in components(ADDITIONS).values():
+        if addition.new_parameters and re.search(addition.new_parameters, parameter_name):
+            return addition
+    return None

@@ -1,0 +1,43 @@
+"""`tm: tokent1d`: a depthwise convolution over time of the class token, one for each block, used twice in it."""
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from modules.additions.addition import Addition
+from modules.additions.video_block import video_blocks
+from utils.schema import Config
+
+
+class TokenConv(nn.Module):
+    """Kernel 3, without bias, over the class token (N, L, C) -> same; starts as the token shift."""
+
+    num_frames = 1
+
+    def __init__(self, width: int):
+        super().__init__()
+        # Taps on the previous, this and the next frame for each channel.
+        weight = torch.zeros(width, 1, 3)
+        weight[: width // 4, 0, 2] = 1
+        weight[width // 4 : 2 * (width // 4), 0, 0] = 1
+        weight[2 * (width // 4) :, 0, 1] = 1
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        token = x[:, 0].unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # (B, C, T)
+        token = F.conv1d(token, self.weight, padding=1, groups=token.shape[1])
+        return torch.cat([token.transpose(1, 2).reshape(-1, 1, x.shape[2]), x[:, 1:]], dim=1)
+
+
+class ClassTokenConvolution(Addition):
+    setting = "network.tm: tokent1d"
+    new_parameters = r"^visual\.transformer\.resblocks\.\d+\.over_time\.weight$"
+    published_names = (
+        (r"^(visual\.transformer\.resblocks\.\d+)\.control_point\.conv\.weight$", r"\1.over_time.weight"),
+    )
+
+    @classmethod
+    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
+        for block in video_blocks(visual):
+            block.over_time, block.before_mlp = TokenConv(visual.conv1.out_channels), True
+        return visual

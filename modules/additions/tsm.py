@@ -1,0 +1,57 @@
+"""`tm: tsm`, the temporal shift (TSM, arXiv 1811.08383): eighths of the channels move between frames."""
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from torch import nn
+
+from modules.additions.addition import RESNET, VIT, Addition
+from modules.additions.shift import shift_frames
+from modules.additions.video_block import video_blocks
+from utils.schema import Config
+
+EVERY_SECOND_FROM = 23  # blocks in layer3 from which every second bottleneck only is shifted (RN101, RN50x64)
+
+
+class PatchShift(nn.Module):
+    """In a ViT: the patch tokens shift; the class token stays. (N, L, C) -> same."""
+
+    num_frames = 1
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        patches = shift_frames(x[:, 1:].transpose(1, 2), self.num_frames, 8).transpose(1, 2)
+        return torch.cat([x[:, :1], patches], dim=1)
+
+
+class ShiftedConv2d(nn.Conv2d):
+    """In a ResNet: a bottleneck's conv1, its parameters taken over, on an input of which eighths shift."""
+
+    num_frames = 1
+
+    def __init__(self, conv: nn.Conv2d):
+        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, bias=False, device="meta")
+        self.weight = conv.weight
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(shift_frames(x, self.num_frames, 8))
+
+
+class TemporalShift(Addition):
+    setting = "network.tm: tsm"
+    takers = (VIT, RESNET)
+    # The published code wraps a block of a ViT, and a bottleneck's conv1.
+    published_names = (
+        (r"^(visual\.transformer\.resblocks\.\d+)\.net\.", r"\1."),
+        (r"^(visual\.layer\d\.\d+\.conv1)\.net\.", r"\1."),
+    )
+
+    @classmethod
+    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
+        if not isinstance(visual, ModifiedResNet):
+            for block in video_blocks(visual):
+                block.over_time = PatchShift()
+            return visual
+        step = 2 if len(visual.layer3) >= EVERY_SECOND_FROM else 1
+        for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
+            for block in layer[::step]:
+                block.conv1 = ShiftedConv2d(block.conv1)
+        return visual
