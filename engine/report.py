@@ -9,10 +9,11 @@ import torch
 from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
 from modules.testing import load_tested_model
+from reporting import comparison_page, run_page
 from reporting.attribution import drop_one_frame
-from reporting.comparison import comparison_page, pair_tests
+from reporting.pairing import pair_tests
 from reporting.run_folder import find_weights, read_run
-from reporting.sections import rows_to_show, run_page
+from reporting.sections.strips import rows_to_show
 from reporting.strips import Clip
 from utils import distributed
 from utils.errors import UserError

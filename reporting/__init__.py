@@ -1,1 +1,69 @@
-"""What report.py shows: figures of a table of embeddings, and the page that holds them."""
+"""What report.py shows: figures of a table of embeddings, and the pages that hold them.
+
+A section is a function of what its page is about (`RunReport` or `Comparison`), in a file of its own, and a line in
+one of the two tables here, which are in the order of the page. A function that returns None leaves its section out.
+"""
+
+from typing import Any
+
+from reporting.comparison.classes import classes as classes_of_two
+from reporting.comparison.difference import difference
+from reporting.comparison.opening import opening as opening_of_two
+from reporting.comparison.settings import settings
+from reporting.comparison.videos import only_first, only_second
+from reporting.html import Part, page
+from reporting.inputs import Comparison, Pair, RunReport, Section
+from reporting.run_folder import Run, TestResult
+from reporting.sections.calibration import calibration, calibration_of_two
+from reporting.sections.classes import classes
+from reporting.sections.confusions import confusions
+from reporting.sections.curves import curves, curves_of_two
+from reporting.sections.embedding_map import embedding_map
+from reporting.sections.opening import opening
+from reporting.sections.recipe import recipe
+from reporting.sections.scores import scores
+from reporting.sections.strips import frames, mistakes
+from reporting.strips import Clip
+
+RUN_SECTIONS: list[Section[RunReport]] = [
+    Section("scores", "Scores", scores),
+    Section("confusion", "Confusions", confusions),
+    Section("mistakes", "Most confident mistakes", mistakes),
+    Section("frames", "Which frames mattered", frames),
+    Section("calibration", "Calibration", calibration),
+    Section("classes", "Accuracy by class", classes),
+    Section("map", "Embedding map", embedding_map),
+    Section("curves", "Training curves", curves),
+    Section("recipe", "Recipe and commands", recipe),
+]
+COMPARISON_SECTIONS: list[Section[Comparison]] = [
+    Section("difference", "What differs, and is it chance?", difference),
+    Section("classes", "Accuracy by class", classes_of_two),
+    Section("only-b", "Videos that only B gets right", only_second),
+    Section("only-a", "Videos that only A gets right", only_first),
+    Section("calibration", "Calibration", calibration_of_two),
+    Section("curves", "Training curves", curves_of_two),
+    Section("settings", "Settings that differ", settings),
+]
+
+
+def run_page(run: Run, test: TestResult, clips: dict[int, Clip | str] | str) -> str:
+    """The page of a run, with the details of one of its tests.
+
+    Args:
+        clips: of `rows_to_show`, by row; a text for a video that cannot be shown, or one text for all of them.
+    """
+    report = RunReport(run, test, clips)
+    return page(f"Report: {run.name}", opening(report), _parts(RUN_SECTIONS, report))
+
+
+def comparison_page(run: Run, other: Run, pair: Pair) -> str:
+    """The page of two runs."""
+    comparison = Comparison(run, other, pair)
+    title = f"Comparison: {run.name} and {other.name}"
+    return page(title, opening_of_two(comparison), _parts(COMPARISON_SECTIONS, comparison))
+
+
+def _parts(sections: list[Section[Any]], subject: RunReport | Comparison) -> list[Part]:
+    made = [Part(section.id, section.title, section.content(subject)) for section in sections]
+    return [part for part in made if part.content is not None]

@@ -1,4 +1,4 @@
-"""Charts as inline SVG: lines and a reliability diagram. Colours are the page's (page.css)."""
+"""Charts as inline SVG, labelled where the data is instead of by legends. Colours are the page's (page/page.css)."""
 
 import math
 from collections.abc import Sequence
@@ -6,16 +6,21 @@ from typing import NamedTuple
 
 import numpy as np
 
-from reporting.html import Html, el
+from reporting.html import Html, el, number, table
 from reporting.outcomes import ReliabilityBin
 
-WIDTH, HEIGHT = 400, 250  # of a chart, in its own units; the type is sized to stay legible on a phone
-_LEFT, _RIGHT, _TOP, _BOTTOM = 54, 12, 12, 44
+WIDTH, HEIGHT = 420, 250  # of a chart, in its own units; the type is sized to stay legible on a phone
+_LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 44
+_CHARACTER = 7.6  # width of a bold letter, on average
+_LINE = 15.0  # height of a line of type
 MAX_POINTS = 400  # of a line; longer ones are drawn by the means of as many stretches
 
 
 class Line(NamedTuple):
-    """x and y (n,) of a line; NaN leaves a gap. `style`: class of the line in page.css: a, b, raw a ..."""
+    """x and y (n,) of a line; NaN leaves a gap. `style`: class of the line in page.css: a, b, raw, dashed a ...
+
+    An empty `name` leaves the line without a label.
+    """
 
     name: str
     x: np.ndarray
@@ -54,52 +59,32 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
     return [n * step for n in range(first, last + 1)]
 
 
-def line_chart(
-    lines: Sequence[Line], x_label: str, y_label: str, y_range: tuple[float | None, float | None] = (0, None)
-) -> Html:
-    """A chart with legend. x starts at 0; the range of y is that of the lines where an end of `y_range` is None."""
-    lines = [thinned(line) for line in lines]
-    x = np.concatenate([line.x for line in lines])
-    y = np.concatenate([line.y for line in lines])
-    y = y[np.isfinite(y)] if np.isfinite(y).any() else np.array([0.0])
-    low = float(y.min()) if y_range[0] is None else y_range[0]
-    high = 1.03 * float(y.max()) if y_range[1] is None else y_range[1]
-    frame = _Frame(0, max(float(x.max()), 1), low, high if high > low else low + 1)
-    parts = [frame.axes(x_label, y_label)]
-    for line in lines:
-        parts.append(el("path", d=frame.path(line.x, line.y), class_=f"line {line.style}"))
-        if line.has_dots:
-            parts += [
-                el(
-                    "circle",
-                    el("title", f"{line.name}, {x_label} {px:.0f}: {py:.4g}"),
-                    cx=cx,
-                    cy=cy,
-                    r=3.5,
-                    class_=line.style,
-                )
-                for px, py in zip(line.x, line.y)
-                if np.isfinite(py)
-                for cx, cy in [frame.place(px, py)]
-            ]
-    legend = [el("li", el("i", class_=f"key {line.style}"), line.name) for line in lines]
-    drawing = _svg(parts, f"{y_label} over {x_label}: {', '.join(line.name for line in lines)}")
-    return el("figure", drawing, el("ul", legend, class_="legend"))
+def tick_labels(values: Sequence[float]) -> list[str]:
+    """The ticks of an axis as text, no two the same; large and small ones share a power of ten."""
+    sizes = [abs(value) for value in values if value]
+    scale, suffix = 1.0, ""
+    if max(sizes, default=0) >= 10_000:
+        scale, suffix = 1000.0, "k"
+    elif max(sizes, default=1) < 0.01:
+        exponent = math.floor(math.log10(min(sizes)) + 1e-9)
+        scale, suffix = 10.0**exponent, f"e{exponent}"
+    return [f"{value / scale:.10g}{suffix}" if value else "0" for value in values]
 
 
-class _Frame(NamedTuple):
-    """The data's ranges, mapped to the chart's inside."""
+class Frame(NamedTuple):
+    """The data's ranges, mapped to the inside of a chart. `right`: the margin there, for labels."""
 
     x_low: float
     x_high: float
     y_low: float
     y_high: float
+    right: float = _RIGHT
 
     def place(self, x: float, y: float) -> tuple[float, float]:
         across = (x - self.x_low) / (self.x_high - self.x_low)
         up = (y - self.y_low) / (self.y_high - self.y_low)
         return (
-            round(_LEFT + across * (WIDTH - _LEFT - _RIGHT), 1),
+            round(_LEFT + across * (WIDTH - _LEFT - self.right), 1),
             round(HEIGHT - _BOTTOM - up * (HEIGHT - _TOP - _BOTTOM), 1),
         )
 
@@ -113,76 +98,116 @@ class _Frame(NamedTuple):
             pen = "L"
         return "".join(words)
 
-    def axes(self, x_label: str, y_label: str) -> list[Html]:
+    def axes(self, x_label: str) -> list[Html]:
         parts = []
-        for value in ticks(self.y_low, self.y_high):
+        up, across = ticks(self.y_low, self.y_high), ticks(self.x_low, self.x_high)
+        for value, said in zip(up, tick_labels(up)):
             _, y = self.place(self.x_low, value)
-            parts.append(el("line", x1=_LEFT, x2=WIDTH - _RIGHT, y1=y, y2=y, class_="grid"))
-            parts.append(el("text", _short(value), x=_LEFT - 6, y=y + 4, class_="end"))
-        for value in ticks(self.x_low, self.x_high):
+            parts.append(el("line", x1=_LEFT, x2=WIDTH - self.right, y1=y, y2=y, class_="grid"))
+            parts.append(el("text", said, x=_LEFT - 6, y=y + 4, class_="end"))
+        for value, said in zip(across, tick_labels(across)):
             x, y = self.place(value, self.y_low)
-            parts.append(el("text", _short(value), x=x, y=y + 18, class_="middle"))
-        middle = (HEIGHT - _BOTTOM + _TOP) / 2
-        parts.append(el("text", x_label, x=(WIDTH + _LEFT) / 2, y=HEIGHT - 6, class_="middle label"))
-        parts.append(el("text", y_label, transform=f"translate(12 {middle}) rotate(-90)", class_="middle label"))
-        return parts
+            parts.append(el("text", said, x=x, y=y + 18, class_="middle"))
+        middle = (WIDTH - self.right + _LEFT) / 2
+        return [*parts, el("text", x_label, x=middle, y=HEIGHT - 6, class_="middle")]
 
 
-def _svg(parts: Sequence[Html], label: str) -> Html:
-    return el("svg", el("title", label), parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
+def line_chart(
+    lines: Sequence[Line], x_label: str, title: str, y_range: tuple[float | None, float | None] = (0, None)
+) -> Html:
+    """Lines with their names at their ends. x starts at 0; an end of `y_range` that is None is that of the lines."""
+    lines = [thinned(line) for line in lines]
+    x = np.concatenate([line.x for line in lines])
+    y = np.concatenate([line.y for line in lines])
+    y = y[np.isfinite(y)] if np.isfinite(y).any() else np.array([0.0])
+    low = float(y.min()) if y_range[0] is None else y_range[0]
+    high = 1.03 * float(y.max()) if y_range[1] is None else y_range[1]
+    right = max(_RIGHT, 14 + _CHARACTER * max(len(line.name) for line in lines))
+    frame = Frame(0, max(float(x.max()), 1), low, high if high > low else low + 1, min(right, WIDTH * 0.4))
+    parts = frame.axes(x_label)
+    for line in lines:
+        parts.append(el("path", d=frame.path(line.x, line.y), class_=f"line {line.style}"))
+        if line.has_dots:
+            places = [frame.place(px, py) for px, py in zip(line.x, line.y) if np.isfinite(py)]
+            parts += [el("circle", cx=cx, cy=cy, r=3.5, class_=line.style) for cx, cy in places]
+    parts += _end_labels(lines, frame)
+    names = ", ".join(line.name for line in lines if line.name)
+    return _figure(title, parts, f"{title} over {x_label}: {names}")
 
 
-def _short(value: float) -> str:
-    if abs(value) >= 10_000:
-        return f"{value / 1000:g}k"
-    return f"{value:.0e}".replace("e-0", "e-") if 0 < abs(value) < 1e-3 else f"{value:.6g}"
-
-
-def reliability_diagram(bins: Sequence[ReliabilityBin]) -> Html:
-    """Share of right videos in each bin of confidence, against the diagonal; below it, how many videos a bin has."""
-    frame = _Frame(0, 1, 0, 1)
-    parts = [frame.axes("confidence", "accuracy")]
-    total = max(sum(b.count for b in bins), 1)
-    for place, found in enumerate(bins):
-        if not found.count:
-            continue
-        (x1, bottom), (x2, top) = (
-            frame.place(place / len(bins), 0),
-            frame.place((place + 1) / len(bins), found.accuracy),
-        )
-        _, expected = frame.place(0, found.confidence)
-        said = (
-            f"confidence {place / len(bins):.2f} to {(place + 1) / len(bins):.2f}: {found.count} videos "
-            f"({100 * found.count / total:.1f}%), mean confidence {found.confidence:.3f}, accuracy {found.accuracy:.3f}"
-        )
-        # A bin with few videos is drawn faint: its height means little.
-        strength = 0.35 + 0.65 * min(1.0, found.count / total * len(bins))
-        gap = {"x": x1 + 1, "width": round(x2 - x1 - 2, 1)}
-        parts.append(
-            el(
-                "g",
-                el("title", said),
-                el("rect", y=top, height=round(bottom - top, 1), class_="bar", opacity=round(strength, 2), **gap),
-                el("rect", y=min(top, expected), height=round(abs(expected - top), 1), class_="gap", **gap),
-            )
-        )
-    (x1, y1), (x2, y2) = frame.place(0, 0), frame.place(1, 1)
-    parts.append(el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="diagonal"))
-    legend = [
-        el("li", el("i", class_="key bar"), "accuracy (faint: few videos)"),
-        el("li", el("i", class_="key gap"), "distance to the mean confidence"),
+def _end_labels(lines: Sequence[Line], frame: Frame) -> list[Html]:
+    """Each line's name right of its last finite point; where two would overlap, the lower one is moved down."""
+    wanted = []
+    for line in lines:
+        finite = np.flatnonzero(np.isfinite(line.y))
+        if line.name and len(finite):
+            wanted.append((*frame.place(line.x[finite[-1]], line.y[finite[-1]]), line))
+    wanted.sort(key=lambda found: found[1])
+    heights: list[float] = []
+    for _, y, _ in wanted:
+        heights.append(max(y, heights[-1] + _LINE) if heights else max(y, _TOP))
+    for i in reversed(range(len(heights))):  # none below the axis
+        heights[i] = min(heights[i], HEIGHT - _BOTTOM - _LINE * (len(heights) - 1 - i))
+    return [
+        el("text", line.name, x=x + 7, y=round(height + 4, 1), class_=f"name {line.style}")
+        for (x, _, line), height in zip(wanted, heights)
     ]
-    return el("figure", _svg(parts, "Reliability diagram"), el("ul", legend, class_="legend"))
+
+
+def _figure(title: str, parts: Sequence[Html], said: str) -> Html:
+    drawing = el("svg", el("title", said), parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
+    return el("figure", el("figcaption", title), drawing)
+
+
+def reliability_diagram(bins: Sequence[ReliabilityBin], title: str) -> Html:
+    """Each bin of confidence as a dot, the larger the more videos; its stem is the distance to the diagonal."""
+    frame = Frame(0, 100, 0, 100)
+    parts = frame.axes("what the model says, %")
+    (x1, y1), (x2, y2) = frame.place(0, 0), frame.place(100, 100)
+    parts.append(el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="diagonal"))
+    for said, at, side in (("says too little", (4, 90), "start"), ("says too much", (97, 6), "end")):
+        x, y = frame.place(*at)
+        parts.append(el("text", said, x=x, y=y, class_=f"aside {side}"))
+    total = max(sum(b.count for b in bins), 1)
+    for found in bins:
+        if found.count:
+            x, y = frame.place(100 * found.confidence, 100 * found.accuracy)
+            _, expected = frame.place(0, 100 * found.confidence)
+            radius = round(3 + 9 * math.sqrt(found.count / total), 1)
+            parts.append(el("line", x1=x, x2=x, y1=expected, y2=y, class_="stem"))
+            parts.append(el("circle", cx=x, cy=y, r=radius, class_="bin"))
+    return _figure(title, parts, "Share of right videos by what the model says; the table has the figures")
 
 
 def confidence_histogram(bins: Sequence[ReliabilityBin]) -> Html:
     """Share of the videos in each bin of confidence, in percent."""
     total = max(sum(b.count for b in bins), 1)
     shares = [100 * b.count / total for b in bins]
-    frame = _Frame(0, 1, 0, max(max(shares), 1e-9))
-    parts = [frame.axes("confidence", "videos, %")]
+    frame = Frame(0, 100, 0, max(max(shares), 1e-9) * 1.12)
+    parts = frame.axes("what the model says, %")
     for place, (share, found) in enumerate(zip(shares, bins)):
-        (x1, bottom), (x2, top) = frame.place(place / len(bins), 0), frame.place((place + 1) / len(bins), share)
+        (x1, bottom), (x2, top) = (
+            frame.place(100 * place / len(bins), 0),
+            frame.place(100 * (place + 1) / len(bins), share),
+        )
         bar = {"x": x1 + 1, "width": round(x2 - x1 - 2, 1), "y": top, "height": round(bottom - top, 1)}
-        parts.append(el("rect", el("title", f"{found.count} videos ({share:.1f}%)"), class_="bar", **bar))
-    return el("figure", _svg(parts, "How many videos have which confidence"))
+        parts.append(el("rect", class_="bar", **bar))
+        if found.count:
+            parts.append(el("text", found.count, x=round((x1 + x2) / 2, 1), y=top - 4, class_="middle small"))
+    return _figure("How often it says so: % of the videos, and their number", parts, "How often it says so")
+
+
+def reliability_table(bins: Sequence[ReliabilityBin], caption: str) -> Html:
+    """The figures of both charts of calibration."""
+    rows = [
+        [
+            f"{100 * place / len(bins):.0f} to {100 * (place + 1) / len(bins):.0f}",
+            number(found.count, 0),
+            number(100 * found.confidence),
+            number(100 * found.accuracy),
+        ]
+        for place, found in enumerate(bins)
+        if found.count
+    ]
+    grid = table(["confidence, %", "videos", "mean confidence, %", "right, %"], rows, caption)
+    return el("details", el("summary", "The figures as a table"), grid)

@@ -3,6 +3,8 @@
 Legend: K classes; a confusion matrix C is int (K,K), C[i, j] videos of class i that were called j.
 """
 
+import re
+from collections import Counter
 from typing import NamedTuple
 
 import numpy as np
@@ -48,6 +50,50 @@ def group_classes(confusion: np.ndarray) -> ClassOrder:
     grouped = [c for group in groups for c in group]
     rest = by_accuracy[~np.isin(by_accuracy, grouped)]
     return ClassOrder(groups, np.concatenate([np.array(grouped, dtype=np.int64), rest]))
+
+
+def cluster_classes(confusion: np.ndarray, text: np.ndarray, limit: int) -> list[list[int]]:
+    """All K classes in at most `limit` clusters, neighbours beside each other: Ward's method (scipy).
+
+    Two classes are near where their texts are alike, or where they are taken for each other; the texts alone decide
+    between classes that are never confused.
+
+    Args:
+        text: float32 (K,D), the class embeddings.
+    """
+    if len(confusion) < 2:
+        return [[c] for c in range(len(confusion))]
+    shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    directions = text - text.mean(axis=0)
+    directions = directions / np.maximum(np.linalg.norm(directions, axis=1, keepdims=True), 1e-9)
+    tree = linkage(np.concatenate([shares + shares.T, directions], axis=1), "ward")
+    cluster_of = fcluster(tree, limit, "maxclust")
+    leaves = leaves_list(tree)
+    return [[int(c) for c in leaves if cluster_of[c] == cluster] for cluster in dict.fromkeys(cluster_of[leaves])]
+
+
+def group_name(members: list[str], all_names: list[str]) -> str:
+    """A short name of a group of classes: its `distinct_word`, else the first one's name; and how many they are."""
+    if len(members) == 1:
+        return members[0]
+    word = distinct_word(members, all_names)
+    return f"{word} ({len(members)})" if word else f"{members[0]} + {len(members) - 1}"
+
+
+def distinct_word(members: list[str], all_names: list[str]) -> str | None:
+    """The word that most names of a group of classes have and few others; None where there is none."""
+    inside, everywhere = (
+        Counter(word for name in names for word in set(re.findall(r"\w+", name.lower())))
+        for names in (members, all_names)
+    )
+    num_others = max(len(all_names) - len(members), 1)
+
+    def distinction(word: str) -> tuple[float, int, str]:
+        share, elsewhere = inside[word] / len(members), (everywhere[word] - inside[word]) / num_others
+        return (share - elsewhere if share >= 0.6 else 0.0, len(word), word)
+
+    best = max(inside, key=distinction, default="")
+    return best if best and distinction(best)[0] >= 0.4 else None
 
 
 def num_lost(confusion: np.ndarray, group: list[int]) -> int:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
+LONG = 12  # rows from which on a table has a height and scrolls in it
 _VOID = {"input", "meta", "br", "img", "link"}
-_HERE = Path(__file__).parent
+_ASSETS = Path(__file__).parent / "page"
 
 
 class Html(str):
@@ -55,6 +56,12 @@ def number(value: float | None, digits: int = 1) -> Cell:
     return Cell(f"{value:,.{digits}f}", value)
 
 
+def count_of(count: int, noun: str) -> str:
+    """As in 1 video, 2 classes, 1,000 videos."""
+    ending = "" if count == 1 else "es" if noun.endswith("s") else "s"
+    return f"{count:,} {noun}{ending}"
+
+
 def ranged(value: float, interval: tuple[float, float], digits: int = 1) -> Cell:
     """A number, and its interval in small type."""
     low, high = interval
@@ -68,53 +75,50 @@ def table(
     caption: str,
     id: str | None = None,
     filter_label: str | None = None,
-    is_tall: bool = False,
 ) -> Html:
-    """A table in a box that scrolls by itself; sorted by a click on a heading.
+    """A table that a click on a heading sorts. It scrolls in a box of its own; on a phone each row is a card.
 
     Args:
-        columns: headings, or pairs of a heading and its explanation.
+        columns: headings, or pairs of a heading and its explanation, which is printed below the table.
         rows: a `Cell` or text each; a column is set right where its first cell has a value.
         caption: what the table holds, for those who hear the page.
         filter_label: a field of this name filters the rows by their text; needs an id.
-        is_tall: the box has a height and scrolls in it.
     """
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
     is_number = [bool(cells) and cells[0][i].value is not None for i in range(len(columns))]
-    headings = []
-    for column, right in zip(columns, is_number):
-        title, hint = column if isinstance(column, tuple) else (column, None)
-        button = el("button", title, type="button", title=hint)
-        headings.append(el("th", button, scope="col", class_="number" if right else None))
-    body = [
-        el("tr", [_td(cell, right, place == 0) for place, (cell, right) in enumerate(zip(row, is_number))])
-        for row in cells
+    titles = [column[0] if isinstance(column, tuple) else column for column in columns]
+    headings = [
+        el("th", el("button", title, type="button"), scope="col", class_="number" if right else None)
+        for title, right in zip(titles, is_number)
     ]
+    body = [
+        el("tr", [_td(*parts, place == 0) for place, parts in enumerate(zip(row, titles, is_number))]) for row in cells
+    ]
+    is_long = len(rows) > LONG
     grid = el(
         "table",
         el("caption", caption, class_="unseen"),
         el("thead", el("tr", headings)),
         el("tbody", body),
-        class_="sortable",
+        class_="sortable long" if is_long else "sortable",
         id=id,
     )
-    box = el(
-        "div", grid, class_="box tall" if is_tall else "box", tabindex="0", role="region", aria_label=caption
-    )  # a box that scrolls must be reachable by the keyboard
+    # A box that scrolls must be reachable by the keyboard.
+    box = el("div", grid, class_="box tall" if is_long else "box", tabindex="0", role="region", aria_label=caption)
+    hints = [el("li", el("b", column[0]), " ", column[1]) for column in columns if isinstance(column, tuple)]
+    below = el("ul", hints, class_="hints") if hints else None
     if filter_label is None:
-        return box
+        return join([box, below])
     field = el("input", type="search", data_filters=id, autocomplete="off", spellcheck="false")
-    count = el("output", f"rows: {len(rows)}", data_counts=id)
-    return join([el("p", el("label", filter_label, " ", field), " ", count, class_="controls"), box])
+    count = el("output", f"{len(rows)} rows", data_counts=id)
+    return join([el("p", el("label", filter_label, " ", field), " ", count, class_="controls"), box, below])
 
 
-def _td(cell: Cell, is_number: bool, is_first: bool) -> Html:
+def _td(cell: Cell, title: str, is_number: bool, is_first: bool) -> Html:
     value = None if cell.value is None else f"{cell.value:.6g}".replace("inf", "Infinity")  # as JavaScript reads it
-    length = len(cell.shown) if isinstance(cell.shown, str) else 0
-    name = "number" if is_number else "long" if length > 24 else "text" if length > 10 else None
     if is_first and not is_number:
-        return el("th", cell.shown, scope="row", data_value=value, class_=name)
-    return el("td", cell.shown, data_value=value, class_=name)
+        return el("th", cell.shown, scope="row", data_value=value)
+    return el("td", cell.shown, data_value=value, data_label=title, class_="number" if is_number else None)
 
 
 def data_block(id: str, value: Any) -> Html:
@@ -128,33 +132,24 @@ def data_block(id: str, value: Any) -> Html:
     return el("script", Html(text), type="application/json", id=id)
 
 
-def tiles(pairs: Sequence[tuple[str, str, str]]) -> Html:
-    """Headline figures: name, figure, and a small line below it."""
-    return el(
-        "dl",
-        [el("div", el("dt", name), el("dd", el("b", figure), el("small", below))) for name, figure, below in pairs],
-        class_="tiles",
-    )
-
-
-class Section(NamedTuple):
-    """A part of a page: `id` for links to it, its title and content."""
+class Part(NamedTuple):
+    """A section as it is on a page: `id` for links to it, its title and content."""
 
     id: str
     title: str
     content: Any
 
 
-def page(title: str, subtitle: Any, sections: Sequence[Section]) -> str:
+def page(title: str, opening: Any, parts: Sequence[Part]) -> str:
     """The whole document; style and script are in it, and its policy lets the browser fetch nothing."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
-    contents = el(
-        "nav", el("ul", [el("li", el("a", s.title, href=f"#{s.id}")) for s in sections]), aria_label="Contents"
-    )
+    links = el("ul", [el("li", el("a", part.title, href=f"#{part.id}")) for part in parts])
+    scripts = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "matrix.js", "map.js"))
     body = [
-        el("header", el("h1", title), subtitle, contents),
-        el("main", [el("section", el("h2", s.title), s.content, id=s.id) for s in sections]),
-        el("script", Html((_HERE / "page.js").read_text(encoding="utf-8"))),
+        el("header", opening),
+        el("nav", links, aria_label="Contents"),
+        el("main", [el("section", el("h2", part.title), part.content, id=part.id) for part in parts]),
+        el("script", Html(scripts)),
     ]
     head = [
         el("meta", charset="utf-8"),
@@ -163,6 +158,6 @@ def page(title: str, subtitle: Any, sections: Sequence[Section]) -> str:
         el("meta", name="color-scheme", content="light dark"),
         el("link", rel="icon", href="data:,"),
         el("title", title),
-        el("style", Html((_HERE / "page.css").read_text(encoding="utf-8"))),
+        el("style", Html((_ASSETS / "page.css").read_text(encoding="utf-8"))),
     ]
     return f"<!doctype html>\n{el('html', el('head', head), el('body', body), lang='en')}\n"

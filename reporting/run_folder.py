@@ -133,7 +133,7 @@ def read_run(folder: str | Path) -> Run:
     """Args: folder: of a run, with folders of tests in it, or one of these.
 
     Raises:
-        UserError: there is no such folder, no test in it, or a file of it is damaged.
+        UserError: there is no such folder, no test in it, or a file of it is corrupted.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -146,7 +146,7 @@ def read_run(folder: str | Path) -> Run:
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
     if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
         raise UserError(
-            f"{folder}: is no run but the folder of {len(runs)}; give one of them, or two to compare: "
+            f"{folder}: holds {len(runs)} runs; give one of them, or two to compare: "
             + ", ".join(str(path) for path in runs[:8])
         )
     if not tables:
@@ -237,7 +237,7 @@ def commands(run: Run, test: TestResult) -> dict[str, str]:
     found = {}
     if run.config:
         found["Train again"] = _command("train.py", "--config", config, "logging.run_dir=NEW_FOLDER")
-    story = "test_zeroshot.py" if test.is_zero_shot else "test.py"
+    script = "test_zeroshot.py" if test.is_zero_shot else "test.py"
     views = test.scores["views"]
     words = ["--config", config, "--weights", test.weights or "WEIGHTS"]
     words += ["--test_clips", views["clips"], "--test_crops", views["crops"]]
@@ -253,9 +253,9 @@ def commands(run: Run, test: TestResult) -> dict[str, str]:
         for key, (value, _) in changed.items()
         if key.startswith(("data.", "network.")) and not key.startswith("data.train_")
     ]
-    found["Test again"] = _command(story, *words)
+    found["Test again"] = _command(script, *words)
     return found
 
 
-def _command(story: str, *words: Any) -> str:
-    return " ".join(["python", story, *(shlex.quote(str(word)) for word in words)])
+def _command(script: str, *words: Any) -> str:
+    return " ".join(["python", script, *(shlex.quote(str(word)) for word in words)])

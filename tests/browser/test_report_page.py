@@ -3,9 +3,10 @@
 import numpy as np
 import pytest
 
-from reporting.comparison import comparison_page, pair_tests
+from reporting import comparison_page, run_page
+from reporting.pairing import pair_tests
 from reporting.run_folder import read_run
-from reporting.sections import rows_to_show, run_page
+from reporting.sections.strips import rows_to_show
 from reporting.strips import Clip
 from tests.browser.browser import DESKTOP, PHONE, watched_page
 from tests.reporting.report_runs import NASTY, write_run
@@ -56,12 +57,45 @@ def test_it_opens_without_error_and_fits_the_window(browser, pages, name, size, 
         assert missing == 0
 
 
-@pytest.mark.parametrize("section", ["scores", "classes"])
-def test_scores_are_on_the_screen_of_a_phone(browser, pages, section):
+@pytest.mark.parametrize("name", ["run", "pair"])
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_it_meets_wcag_aa(browser, pages, name, size, dark):
+    """By axe-core's rules of WCAG 2.0 to 2.2, levels A and AA, with all details open."""
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    with watched_page(browser, pages / f"{name}.html", size, dark=dark) as watched:
+        watched.page.evaluate("document.querySelectorAll('details').forEach((d) => { d.open = true })")
+        rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"]
+        found = axe.Axe().run(watched.page, options={"runOnly": {"type": "tag", "values": rules}}).response
+        assert len(found["passes"]) > 20
+        faults = [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]]
+        assert faults == []
+
+
+def test_the_opening_is_on_the_first_screen(browser, pages):
+    """What came out, a right video and a wrong one."""
+    with watched_page(browser, pages / "run.html", DESKTOP) as watched:
+        assert "videos right" in watched.page.locator("h1").inner_text()
+        strips = watched.page.locator("header figure")
+        assert strips.count() == 2
+        for strip in strips.all():
+            box = strip.bounding_box()
+            assert box["y"] + box["height"] <= DESKTOP[1]
+
+
+def test_on_a_phone_a_row_is_a_card_with_its_columns_names(browser, pages):
     with watched_page(browser, pages / "run.html", PHONE) as watched:
-        cell = watched.page.locator(f"#{section} table.sortable tbody tr").first.locator(":nth-child(2)").first
-        box = cell.bounding_box()
-        assert float(cell.inner_text().split()[0]) <= 100 and box["x"] + box["width"] <= PHONE[0]
+        page = watched.page
+        for section in ("scores", "classes"):
+            row = page.locator(f"#{section} table.sortable tbody tr").first
+            for cell in row.locator("td").all():
+                box = cell.bounding_box()
+                assert box["x"] >= 0 and box["x"] + box["width"] <= PHONE[0]
+                label = cell.evaluate("(c) => getComputedStyle(c, '::before').content")
+                assert label == f'"{cell.get_attribute("data-label")}"' != '""'
+        page.locator("#classes-table th:nth-child(2) button").click()  # long tables can be sorted there too
+        shares = [float(text) for text in first_cells(page, "classes-table", 2)]
+        assert shares == sorted(shares, reverse=True)
 
 
 def test_a_click_on_a_heading_sorts(opened):
@@ -82,17 +116,17 @@ def test_a_click_on_a_heading_sorts(opened):
 
 def test_a_field_filters_rows(opened):
     page = opened.page
-    field = page.get_by_label("Filter by name").first
+    field = page.locator("#classes").get_by_label("Filter by name")
     field.fill("NUMBER 1")
     shown = first_cells(page, "classes-table")
     assert shown and all("number 1" in name or "number 1" in taken for name, taken in zip(
         shown, first_cells(page, "classes-table", 7)
     ))  # fmt: skip
-    assert page.locator("output[data-counts=classes-table]").inner_text() == f"rows: {len(shown)} of {NUM_CLASSES}"
+    assert page.locator("output[data-counts=classes-table]").inner_text() == f"{len(shown)} of {NUM_CLASSES} rows"
     field.fill(NASTY[0])
     assert NASTY[0] in first_cells(page, "classes-table")
     field.fill("")
-    assert page.locator("output[data-counts=classes-table]").inner_text() == f"rows: {NUM_CLASSES}"
+    assert page.locator("output[data-counts=classes-table]").inner_text() == f"{NUM_CLASSES} rows"
 
 
 def painted(page, canvas: str) -> int:
@@ -104,32 +138,55 @@ def painted(page, canvas: str) -> int:
     )
 
 
-def test_the_confusion_matrix_answers_zooms_and_filters(opened):
+def test_the_confusion_matrix_answers_pointer_keys_and_filter(opened):
     page, says = opened.page, opened.page.locator("#matrix-says")
     canvas = page.locator("#matrix-canvas")
     assert painted(page, "matrix-canvas") > 10
     canvas.scroll_into_view_if_needed()
     size = canvas.bounding_box()
-    canvas.hover(position={"x": size["width"] - 8, "y": size["height"] - 8})  # the last cell of the diagonal
+    assert size["width"] == pytest.approx(page.locator("#matrix").bounding_box()["width"], abs=2)  # it fills its box
+    corner = {"x": size["width"] - 8, "y": size["height"] - 8}  # the last cell of the diagonal
+    canvas.hover(position=corner)
     name, rest = says.inner_text().split(", called ")
     assert rest.startswith(f"{name}: ") and rest.endswith("%)")
-    page.locator("#matrix-in").click()
-    assert page.evaluate("document.getElementById('matrix-room').clientWidth") > size["width"]
-    page.evaluate("document.getElementById('matrix').scrollTo(1e6, 1e6)")
-    page.wait_for_timeout(100)
-    grown = canvas.bounding_box()
-    canvas.hover(position={"x": grown["width"] - 12, "y": grown["height"] - 12})
-    assert says.inner_text().startswith(f"{name}, called {name}: ")
+    canvas.press("ArrowLeft")
+    assert says.inner_text().startswith(f"{name}, called ") and f"called {name}:" not in says.inner_text()
+    canvas.press("ArrowRight")
+    assert says.inner_text() == f"{name}, called {rest}"
     page.locator("#matrix-filter").fill("action number 17")
-    assert 0 < page.evaluate("document.getElementById('matrix-room').clientWidth") < 900
+    assert painted(page, "matrix-canvas") > 2
     page.locator("#matrix-filter").fill("no such class")
-    assert painted(page, "matrix-canvas") <= 2
+    assert painted(page, "matrix-canvas") <= 3
     page.locator("#matrix-filter").fill("")
-    page.locator("#matrix-order").select_option("listed")
-    page.locator("#matrix-fit").click()
-    edge = size["width"] - 8
-    canvas.hover(position={"x": edge, "y": edge})
+    page.locator("#matrix-view").select_option("listed")
+    canvas.hover(position=corner)
     assert says.inner_text().startswith(f"action number {NUM_CLASSES - 1}, called action number {NUM_CLASSES - 1}: ")
+
+
+@pytest.mark.parametrize("has_touch", [False, True], ids=["keys", "touch"])
+def test_clusters_of_classes_open_by_keys_and_by_touch(browser, page_of_400, has_touch):
+    """400 classes are read by clusters: 16 cells of which each opens."""
+    context = browser.new_context(viewport=dict(zip(("width", "height"), PHONE)), has_touch=has_touch)
+    page = context.new_page()
+    page.goto(page_of_400.as_uri())
+    canvas, says, open_button = (page.locator(f"#matrix-{name}") for name in ("canvas", "says", "open"))
+    assert page.locator("#matrix-view").input_value() == "clusters" and open_button.is_hidden()
+    canvas.scroll_into_view_if_needed()
+    if has_touch:
+        size = canvas.bounding_box()
+        canvas.tap(position={"x": size["width"] - 5, "y": size["height"] - 5})
+        assert "called by their own class" in says.inner_text()
+        open_button.tap()
+    else:
+        canvas.press("ArrowDown")  # the first cell
+        assert "called by their own class" in says.inner_text()
+        canvas.press("Enter")
+    assert page.locator("#matrix-back").is_visible() and open_button.is_hidden()
+    canvas.press("ArrowDown")
+    assert says.inner_text().startswith("action number") and " + " not in says.inner_text()
+    canvas.press("Escape")
+    assert page.locator("#matrix-back").is_hidden()
+    context.close()
 
 
 def test_the_map_names_what_is_pointed_at(opened):
@@ -144,6 +201,12 @@ def test_the_map_names_what_is_pointed_at(opened):
         canvas.hover(position={"x": float(x), "y": size["height"] / 2})
         found.add(page.locator("#map-says").inner_text())
     assert any(".mp4: " in said for said in found), found
+    canvas.focus()
+    steps = set()
+    for key in ("ArrowLeft", "ArrowLeft", "ArrowUp", "ArrowRight"):
+        page.keyboard.press(key)
+        steps.add(page.locator("#map-says").inner_text())
+    assert len(steps) > 2 and all(".mp4: " in said or said.startswith("text of ") for said in steps)
     picture = canvas.screenshot()
     page.locator("#map-kind").select_option("PCA")
     assert canvas.screenshot() != picture
@@ -168,12 +231,11 @@ def test_a_page_of_400_classes_works(browser, page_of_400, size):
         page = watched.page
         watched.page.wait_for_load_state("networkidle")
         assert watched.overflow() == 0 and page.locator("#classes-table tbody tr").count() == 400
-        page.get_by_label("Filter by name").first.fill("number 39")
-        assert "rows: " in page.locator("output[data-counts=classes-table]").inner_text()
+        page.locator("#classes").get_by_label("Filter by name").fill("number 39")
+        assert "of 400 rows" in page.locator("output[data-counts=classes-table]").inner_text()
         assert "action number 399" in first_cells(page, "classes-table")
         assert painted(page, "matrix-canvas") > 10 and painted(page, "map-canvas") > 30
         page.locator("#matrix-filter").fill("number 39")
-        page.locator("#matrix-in").click()
         assert painted(page, "matrix-canvas") > 2
         assert (watched.errors, watched.outside, watched.overflow()) == ([], [], 0)
 

@@ -8,16 +8,17 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from reporting import charts, class_sections
-from reporting.comparison import comparison_page, pair_tests
+from reporting import charts, comparison_page, run_page
 from reporting.html import Html, data_block, el, number, table
 from reporting.outcomes import ReliabilityBin
+from reporting.pairing import pair_tests
 from reporting.run_folder import read_run
-from reporting.sections import rows_to_show, run_page
+from reporting.sections import embedding_map
+from reporting.sections.strips import rows_to_show
 from reporting.strips import Clip, jpeg_strip
 from tests.reporting.report_runs import NASTY, make_table, write_run, write_test
 
-SECTIONS = ["scores", "recipe", "curves", "classes", "confusion", "calibration", "mistakes", "frames", "map"]
+SECTIONS = ["scores", "confusion", "mistakes", "frames", "calibration", "classes", "map", "curves", "recipe"]
 
 
 class Read(HTMLParser):
@@ -67,8 +68,8 @@ def test_a_page_holds_its_sections(pages):
         page = Read(pages[name])
         assert [i for i in page.ids if i in SECTIONS] == SECTIONS
         assert {f"#{s}" for s in SECTIONS} <= set(page.loads)  # the contents link to each
-    assert [i for i in Read(pages["pair"]).ids if i in ("difference", "settings", "fixed", "broken")] == [
-        "difference", "settings", "fixed", "broken"
+    assert [i for i in Read(pages["pair"]).ids if i in ("difference", "only-b", "only-a", "settings")] == [
+        "difference", "only-b", "only-a", "settings"
     ]  # fmt: skip
 
 
@@ -83,7 +84,7 @@ def test_names_are_text_and_never_markup(pages):
     for page in pages.values():
         read = Read(page)
         assert '<i>&"run' in read.text and all(name in read.text for name in NASTY)
-        assert "<script>alert" not in page and "<b>&" not in page
+        assert not any(name in page for name in NASTY[:2])
         assert read.tags.count("i") == page.count("<i class=")  # only the page's own
     assert Read(pages["run"]).data["matrix-data"]["names"][:4] == list(NASTY)
 
@@ -92,7 +93,7 @@ def test_the_figures_on_the_page_are_the_tests(pages, run):
     text = Read(pages["run"]).text
     outcomes = run.main_test.outcomes
     assert f"{100 * outcomes.is_top1.mean():.1f}%" in text and "Details of test test_2x1" in text
-    assert "1 unreadable, counted as wrong" in text and "broken <file>" in text
+    assert "1 video could not be read." in text and "broken <file>" in text
     data = Read(pages["run"]).data
     cells = np.array(data["matrix-data"]["cells"]).reshape(-1, 3)
     assert cells[:, 2].sum() == 59 and cells[cells[:, 0] == cells[:, 1], 2].sum() == outcomes.is_top1.sum()
@@ -104,8 +105,8 @@ def test_the_figures_on_the_page_are_the_tests(pages, run):
 
 def test_protocols_show_scores_first_and_name_their_weights(pages):
     text = Read(pages["run"]).text
-    scores = text[text.index("Scores of each test") : text.index("Small type")]
-    assert scores.startswith("Scores of each testtesttop-1 %top-5 %") and "classesweights" in scores
+    scores = text[text.index("Scores of each test") : text.index("The range beside a score")]
+    assert scores.startswith("Scores of each testtesttop-1 %top-5 %")
     assert scores.count("last_model.pt") == 2
 
 
@@ -117,7 +118,7 @@ def test_the_comparison_counts_fixed_and_broken_videos(pages, run):
 
 
 def test_a_large_table_is_sampled_for_its_map_and_quick(tmp_path, monkeypatch):
-    monkeypatch.setattr(class_sections, "MAP_VIDEOS", 100)
+    monkeypatch.setattr(embedding_map, "MAP_VIDEOS", 100)
     run = read_run(write_run(tmp_path / "large", num_videos=4000, num_classes=100, spread=3.0))
     started = time.perf_counter()
     page = run_page(run, run.main_test, "left out")
@@ -150,7 +151,7 @@ def test_elements_escape_text_and_attributes():
 
 def test_columns_of_numbers_sort_by_value():
     grid = table(["name", "n"], [["a", number(1234.5)], ["b", number(None)]], "t", "id", "Filter")
-    assert 'data-value="1234.5" class="number">1,234.5<' in grid and 'data-value="-Infinity"' in grid
+    assert 'data-value="1234.5" data-label="n" class="number">1,234.5<' in grid and 'data-value="-Infinity"' in grid
 
 
 def test_smoothing_thinning_and_ticks():
@@ -167,6 +168,22 @@ def test_smoothing_thinning_and_ticks():
     assert charts.ticks(0, 1) == pytest.approx([0, 0.2, 0.4, 0.6, 0.8, 1])
     assert charts.ticks(3, 4700) == pytest.approx([1000, 2000, 3000, 4000])
     assert charts.ticks(0, 1e-4) == pytest.approx([0, 2e-5, 4e-5, 6e-5, 8e-5, 1e-4])
+
+
+@pytest.mark.parametrize("high", [1.23 * 10.0**power for power in range(-8, 8)] + [1.2e-4, 1.54e-4, 0.00999, 9999])
+def test_the_labels_of_an_axis_never_repeat(high):
+    values = charts.ticks(0, high)
+    labels = charts.tick_labels(values)
+    assert len(set(labels)) == len(labels) == len(values) and max(map(len, labels)) <= 6
+    assert [float(label.replace("k", "e3")) for label in labels] == pytest.approx(values)
+
+
+def test_names_at_the_ends_of_lines_do_not_cover_each_other():
+    x = np.arange(3.0)
+    lines = [charts.Line(name, x, np.array([1, 1, y]), "a") for name, y in (("p", 1), ("q", 1.001), ("r", 0), ("s", 0))]
+    chart = charts.line_chart(lines, "step", "loss")
+    heights = sorted(float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)" class="name', chart))
+    assert len(heights) == 4 and np.diff(heights).min() >= 14.9 and heights[-1] <= charts.HEIGHT
 
 
 def test_a_line_has_a_gap_where_it_is_not_finite():
@@ -186,11 +203,12 @@ def test_a_rate_that_a_run_does_not_have_is_not_drawn(tmp_path):
     assert "pretrained layers" in text and "new layers" not in text
 
 
-def test_the_reliability_diagram_says_each_bin():
+def test_the_reliability_diagram_and_its_table_have_each_bin_with_videos():
     bins = [ReliabilityBin(0, float("nan"), float("nan")), ReliabilityBin(4, 0.75, 0.5)]
-    diagram = charts.reliability_diagram(bins)
-    assert "confidence 0.50 to 1.00: 4 videos (100.0%), mean confidence 0.750, accuracy 0.500" in diagram
-    assert diagram.count("<rect") == 2 and "nan" not in diagram + charts.confidence_histogram(bins)
+    diagram, histogram = charts.reliability_diagram(bins, "right"), charts.confidence_histogram(bins)
+    assert diagram.count("<circle") == 1 and histogram.count(">4</text>") == 1 and "nan" not in diagram + histogram
+    said = Read(charts.reliability_table(bins, "t")).text
+    assert said.endswith("50 to 100475.050.0")
 
 
 def test_strips_are_small_jpegs():

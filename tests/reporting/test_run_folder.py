@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from reporting.comparison import align, pair_tests
+from reporting.pairing import align, pair_tests
 from reporting.run_folder import changed_keys, commands, find_weights, override, read_run
 from tests.reporting.report_runs import make_table, write_run, write_test
 from utils.config import load_config
@@ -56,7 +56,7 @@ def test_zero_shot_tests_of_one_and_of_several_configs(run_folder):
 def test_the_folder_of_several_runs_is_no_run(tmp_path):
     for name in ("one", "two"):
         write_run(tmp_path / name)
-    with pytest.raises(UserError, match="is no run but the folder of 2; .*/one, .*/two$"):
+    with pytest.raises(UserError, match="holds 2 runs; .*/one, .*/two$"):
         read_run(tmp_path)
 
 

@@ -1,0 +1,60 @@
+"""The scores of two runs and their differences, and whether chance explains them."""
+
+from reporting.html import Cell, Html, el, join, number, ranged, table
+from reporting.inputs import Comparison
+from reporting.outcomes import FIGURES, NUM_RESAMPLES, McNemar, figure_interval, figures, interval, mcnemar
+
+_NOTE = (
+    f"Ranges are 95% intervals, percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples, the same for A and B, "
+    "so that the difference is paired; of a score of 0 or 100%, where it has no width, Wilson's (1927). McNemar's "
+    "exact test asks whether the videos that only one of them gets right could be tosses of a fair coin. Both are "
+    "about these two checkpoints and other videos of the kind; another training of the same recipe varies by itself."
+)
+
+
+def difference(comparison: Comparison) -> Html:
+    tests = {
+        "top-1": comparison.top1_test,
+        "top-5": mcnemar(comparison.first.is_top5, comparison.second.is_top5),
+    }
+    counts = [
+        [
+            title,
+            *[number(n, 0) for n in (t.both, t.only_first, t.only_second, t.neither)],
+            Cell(p_value(t), t.p_value),
+        ]
+        for title, t in tests.items()
+    ]
+    columns = ["right", "both", "only A", "only B", "neither", ("p-value", "of McNemar's exact test, two-sided.")]
+    test = comparison.top1_test
+    said = f"Only A gets {test.only_first:,} videos right, only B {test.only_second:,} (top-1; p = {p_value(test)})."
+    return join(
+        [
+            el("p", said),
+            _scores(comparison),
+            el("h3", "The same videos, right or wrong"),
+            table(columns, counts, "Videos that both, one or none gets right"),
+            el("p", _NOTE, class_="note"),
+        ]
+    )
+
+
+def _scores(comparison: Comparison) -> Html:
+    outcomes, samples = (comparison.first, comparison.second), comparison.samples
+    estimates = [figures(o) for o in outcomes]
+    gaps = {key: interval(samples[1][key] - samples[0][key]) for key in FIGURES}
+    widest = max(1.0, *(abs(end) for gap in gaps.values() for end in gap))
+    rows = []
+    for key, title in FIGURES.items():
+        a, b = (float(e[key][0]) for e in estimates)
+        cells = [ranged(v, figure_interval(key, o, s)) for v, o, s in zip((a, b), outcomes, samples)]
+        low, at, high = (50 + 50 * value / widest for value in (gaps[key][0], b - a, gaps[key][1]))
+        track = el("i", class_="interval signed", style=f"--low:{low:.1f}%;--high:{high:.1f}%;--at:{at:.1f}%")
+        change = el("span", f"{b - a:+.1f}", class_="beside")
+        range_ = el("small", f" {gaps[key][0]:+.1f} to {gaps[key][1]:+.1f}", class_="range")
+        rows.append([f"{title} %", *cells, Cell([track, change, range_], b - a)])
+    return table(["figure", *comparison.names, ("B − A", "and its 95% interval.")], rows, "Differences")
+
+
+def p_value(test: McNemar) -> str:
+    return f"{test.p_value:.3f}" if test.p_value >= 0.001 else f"{test.p_value:.1e}"

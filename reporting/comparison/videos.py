@@ -1,0 +1,43 @@
+"""The videos that only one of two runs gets right; those first of which the other was most sure."""
+
+import numpy as np
+
+from reporting.html import Html, count_of, el, join, number, table
+from reporting.inputs import Comparison
+
+MAX_VIDEOS = 1000  # in a list
+
+
+def only_second(comparison: Comparison) -> Html:
+    return _videos(comparison, winner=1)
+
+
+def only_first(comparison: Comparison) -> Html:
+    return _videos(comparison, winner=0)
+
+
+def _videos(comparison: Comparison, winner: int) -> Html:
+    outcomes, tests = (comparison.first, comparison.second), comparison.pair[:2]
+    right, wrong = outcomes[winner], outcomes[1 - winner]
+    chosen = np.flatnonzero(right.is_top1 & ~wrong.is_top1)
+    if not len(chosen):
+        return el("p", "None.", class_="note")
+    chosen = chosen[np.argsort(-np.nan_to_num(wrong.confidence[chosen]), kind="stable")]
+    labels, wrong_names = tests[0].class_names, tests[1 - winner].class_names
+    rows = []
+    for row in chosen[:MAX_VIDEOS]:
+        called = wrong_names[wrong.predicted[row]] if wrong.predicted[row] >= 0 else "(unreadable)"
+        confidences = [number(100 * float(o.confidence[row])) for o in (wrong, right)]
+        rows.append([tests[0].table.paths[row], labels[wrong.labels[row]], called, *confidences])
+    name, other = "AB"[winner], "AB"[1 - winner]
+    columns = [
+        "video",
+        "class",
+        f"{comparison.names[1 - winner]} calls it",
+        (f"{other}'s confidence %", "in its wrong answer."),
+        (f"{name}'s confidence %", "in the right one."),
+    ]
+    some = f" The {MAX_VIDEOS:,} are shown where {other} is most sure." if len(chosen) > MAX_VIDEOS else ""
+    title = f"Videos that only {comparison.names[winner]} gets right"
+    grid = table(columns, rows, title, f"only-{name.lower()}-table", "Filter")
+    return join([el("p", f"{count_of(len(chosen), 'video')}.{some}"), grid])

@@ -1,0 +1,48 @@
+"""Two tests of the same videos, matched row by row."""
+
+import numpy as np
+
+from reporting.inputs import Pair
+from reporting.run_folder import Run, TestResult
+from utils.embed import VideoTable
+from utils.errors import UserError
+
+
+def align(first: VideoTable, second: VideoTable) -> np.ndarray:
+    """int64 (N,): for each row of the first table, the second's row of the same path and label.
+
+    Raises:
+        UserError: they do not hold the same videos.
+    """
+    keys, others = (list(zip(t.paths, t.labels.tolist())) for t in (first, second))
+    order, other_order = (sorted(range(len(k)), key=k.__getitem__) for k in (keys, others))
+    rows = np.empty(len(keys), dtype=np.int64)
+    if [keys[i] for i in order] == [others[i] for i in other_order]:
+        rows[order] = other_order
+        return rows
+    only = sorted(set(keys) ^ set(others))
+    example = f"; {only[0][0]} with label {only[0][1]} is in one of them" if only else ""
+    raise UserError(
+        f"the tests are not of the same videos ({len(keys)} and {len(others)}{example}), so they cannot be paired; "
+        "test both runs on one list"
+    )
+
+
+def pair_tests(run: Run, other: Run, name: str | None) -> Pair:
+    """The tests to compare: those of a name, else of the same videos, of the same views if there are, and most views.
+
+    Raises:
+        UserError: no such test, or none of the same videos.
+    """
+    if name is not None:
+        first, second = run.test_named(name), other.test_named(name)
+        return Pair(first, second, align(first.table, second.table))
+    pairs = [(a, b) for a in run.tests for b in other.tests if _videos(a) == _videos(b)]
+    if not pairs:
+        align(run.main_test.table, other.main_test.table)
+    first, second = min(pairs, key=lambda p: (p[0].scores["views"] != p[1].scores["views"], -p[0].num_views))
+    return Pair(first, second, align(first.table, second.table))
+
+
+def _videos(test: TestResult) -> list[tuple[str, int]]:
+    return sorted(zip(test.table.paths, test.table.labels.tolist()))

@@ -1,0 +1,66 @@
+"""Calibration: in words, then as a diagram."""
+
+import numpy as np
+
+from reporting import charts
+from reporting.html import Html, count_of, el, join
+from reporting.inputs import Comparison, RunReport
+from reporting.outcomes import NUM_BINS, Outcomes, figure_interval, figures, reliability
+
+_BANDS = ((0.9, 1.01), (0.6, 0.9), (0.0, 0.6))  # of confidence: sure, fairly sure, unsure
+
+
+def calibration(report: RunReport) -> Html:
+    outcomes = report.test.outcomes
+    ece = float(figures(outcomes)["ece"][0])
+    low, high = figure_interval("ece", outcomes, report.samples[report.test.name])
+    seen = outcomes.take(np.flatnonzero(outcomes.is_readable))
+    surplus = 100 * float(seen.confidence.mean() - seen.is_top1.mean()) if len(seen.labels) else 0.0
+    lean = "says too much" if surplus > 0 else "says too little"
+    note = (
+        f"On the whole the model {lean}, by {abs(surplus):.1f} points. Expected calibration error {ece:.1f}% "
+        f"({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. What the model says is its confidence: the "
+        "largest of the softmax of 100 × cosine."
+    )
+    bins = reliability(outcomes)
+    drawn = [charts.reliability_diagram(bins, "How often it is right, %"), charts.confidence_histogram(bins)]
+    return join(
+        [
+            el("ul", [el("li", said) for said in in_words(outcomes)], class_="words"),
+            el("p", note),
+            el("div", drawn, class_="charts"),
+            charts.reliability_table(bins, "Calibration by confidence"),
+        ]
+    )
+
+
+def in_words(outcomes: Outcomes) -> list[list]:
+    """A sentence for each band of confidence that has videos: what the model says there, and how often it is right."""
+    found = []
+    for low, high in _BANDS:
+        inside = np.nan_to_num(outcomes.confidence, nan=-1)
+        inside = (inside >= low) & (inside < high)
+        if inside.any():
+            says, right = 100 * outcomes.confidence[inside].mean(), 100 * outcomes.is_top1[inside].mean()
+            videos = count_of(int(inside.sum()), "video")
+            found.append(["When it says ", el("b", f"{says:.0f}%"), ", it is right ", el("b", f"{right:.0f}%"),
+                          " of the time", el("small", f" {videos}")])  # fmt: skip
+    return found
+
+
+def calibration_of_two(comparison: Comparison) -> Html:
+    drawn = []
+    for name, outcomes in zip(comparison.names, (comparison.first, comparison.second)):
+        bins, ece = reliability(outcomes), float(figures(outcomes)["ece"][0])
+        words = el("ul", [el("li", said) for said in in_words(outcomes)], class_="words")
+        chart = charts.reliability_diagram(bins, "How often it is right, %")
+        drawn.append(
+            el(
+                "div",
+                el("h3", f"{name}: ECE {ece:.1f}%"),
+                words,
+                chart,
+                charts.reliability_table(bins, f"Calibration of {name}"),
+            )
+        )
+    return el("div", drawn, class_="charts")

@@ -1,0 +1,47 @@
+"""Accuracy of each class."""
+
+import numpy as np
+
+from reporting.html import Cell, Html, el, join, number, table
+from reporting.inputs import RunReport
+from reporting.outcomes import wilson_interval
+
+_COLUMNS = [
+    "class",
+    ("top-1 %", "share of the class's videos that were called so (recall)."),
+    "videos",
+    ("95% interval", "of top-1, by Wilson's formula."),
+    "top-5 %",
+    ("precision %", "share of the videos called so that are of the class."),
+    ("most often taken for", "and how many of its videos were."),
+]
+
+
+def classes(report: RunReport) -> Html:
+    outcomes, names, confusion = report.test.outcomes, report.test.class_names, report.confusion
+    count = np.bincount(outcomes.labels, minlength=len(names))
+    right = np.bincount(outcomes.labels[outcomes.is_top1], minlength=len(names))
+    in_top5 = np.bincount(outcomes.labels[outcomes.is_top5], minlength=len(names))
+    called = confusion.sum(axis=0)
+    low, high = wilson_interval(right, np.maximum(count, 1))
+    wrong = confusion - np.diag(confusion.diagonal())
+    rows = []
+    for c in np.flatnonzero(count):
+        taken_for = int(wrong[c].argmax())
+        share = 100 * right[c] / count[c]
+        meter = el("i", class_="meter", style=f"--share:{share:.1f}%")
+        rows.append(
+            [
+                names[c],
+                Cell([meter, el("span", f"{share:.1f}", class_="beside")], share),
+                number(count[c], 0),
+                Cell(f"{100 * low[c]:.0f}–{100 * high[c]:.0f}", low[c]),
+                number(100 * in_top5[c] / count[c]),
+                number(100 * right[c] / called[c] if called[c] else None),
+                f"{names[taken_for]} ({wrong[c, taken_for]})" if wrong[c].any() else "",
+            ]
+        )
+    num_absent = int((count == 0).sum())
+    note = f"{num_absent} classes without a video in this test are left out." if num_absent else None
+    grid = table(_COLUMNS, rows, "Accuracy by class", "classes-table", "Filter by name")
+    return join([grid, note and el("p", note, class_="note")])

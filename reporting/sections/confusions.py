@@ -1,0 +1,82 @@
+"""Which classes are taken for which: a matrix, groups and pairs."""
+
+import numpy as np
+
+from reporting.confusion import cluster_classes, confused_pairs, group_classes, group_name, num_lost
+from reporting.html import Html, count_of, data_block, el, join, number, table
+from reporting.inputs import RunReport
+
+NUM_PAIRS, NUM_GROUPS, NUM_CLUSTERS = 100, 20, 16
+_SAID = (
+    "A row is a true class, a column what its videos were called. Blue is right, orange is wrong; the stronger, the "
+    "larger the share of the row. A frame joins classes that are taken for each other. Clusters are of classes that "
+    "are alike; the orange foot of a cluster's own cell is what is wrong inside it."
+)
+
+
+def confusions(report: RunReport) -> Html:
+    names, confusion = report.test.class_names, report.confusion
+    occurs = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
+    found, order = group_classes(confusion[np.ix_(occurs, occurs)])
+    groups = [[int(occurs[c]) for c in group] for group in found]
+    clusters = cluster_classes(confusion[np.ix_(occurs, occurs)], report.test.text[occurs], NUM_CLUSTERS)
+    clusters = [[int(occurs[c]) for c in cluster] for cluster in clusters]
+    rows, columns = np.nonzero(confusion)
+    data = {
+        "names": names,
+        "totals": confusion.sum(axis=1).tolist(),
+        "cells": np.stack([rows, columns, confusion[rows, columns]], axis=1).ravel().tolist(),
+        "orders": {"groups": occurs[order].tolist(), "listed": occurs.tolist()},
+        "groups": [len(group) for group in groups],
+        "clusters": [
+            {"name": group_name([names[c] for c in cluster], names), "classes": cluster} for cluster in clusters
+        ],
+    }
+    matrix = el("div", _controls(), _canvas(), data_block("matrix-data", data))
+    return join([el("p", _SAID), el("div", matrix, _groups(names, confusion, groups), class_="beside-it"),
+                 _pairs(names, confusion)])  # fmt: skip
+
+
+def _groups(names: list[str], confusion: np.ndarray, groups: list[list[int]]) -> Html:
+    items = [
+        el(
+            "li",
+            ", ".join(names[c] for c in group),
+            el("small", f" {count_of(num_lost(confusion, group), 'video')} lost"),
+        )
+        for group in groups[:NUM_GROUPS]
+    ]
+    title = el("h3", "Groups of classes that are taken for each other")
+    return el("div", title, el("ol", items, class_="groups") if items else el("p", "None.", class_="note"))
+
+
+def _pairs(names: list[str], confusion: np.ndarray) -> Html:
+    totals = confusion.sum(axis=1)
+    rows = [
+        [names[i], names[j], number(count, 0), number(100 * count / totals[i]), number(confusion[j, i], 0)]
+        for i, j, count in confused_pairs(confusion, NUM_PAIRS)
+    ]
+    if not rows:
+        return el("p", "No video was called by a wrong class.", class_="note")
+    columns = ["class", "called", "videos", "% of the class", ("reverse", "videos of the second called the first.")]
+    return join(
+        [el("h3", "Most confused pairs"), table(columns, rows, "Most confused pairs", "pairs-table", "Filter by name")]
+    )
+
+
+def _controls() -> Html:
+    views = {"groups": "classes, confused ones first", "listed": "classes as listed", "clusters": "clusters of classes"}
+    view = el("select", [el("option", said, value=name) for name, said in views.items()], id="matrix-view")
+    field = el("input", type="search", id="matrix-filter", autocomplete="off")
+    return el("p", el("label", "Show ", view), el("label", "Classes with ", field), class_="controls")
+
+
+def _canvas() -> Html:
+    label = "Confusion matrix. Arrow keys move from cell to cell; the tables below say the same in words."
+    canvas = el("canvas", id="matrix-canvas", tabindex="0", role="application", aria_label=label)
+    says = el("output", "Point at a cell, or move with the arrow keys.", id="matrix-says", class_="says")
+    buttons = [
+        el("button", "Show these classes", type="button", id="matrix-open", hidden=True),
+        el("button", "All clusters", type="button", id="matrix-back", hidden=True),
+    ]
+    return join([el("div", canvas, id="matrix"), el("p", says, buttons, class_="controls")])

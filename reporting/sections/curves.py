@@ -1,0 +1,66 @@
+"""Training curves: loss, validation scores and learning rates."""
+
+from typing import Any
+
+import numpy as np
+
+from reporting import charts
+from reporting.html import Html, count_of, el, join, number, table
+from reporting.inputs import Comparison, RunReport
+from reporting.run_folder import Run
+
+
+def curves(report: RunReport) -> Html:
+    return _charts({"": report.run})
+
+
+def curves_of_two(comparison: Comparison) -> Html:
+    return _charts(dict(zip(comparison.names, (comparison.run, comparison.other))))
+
+
+def _charts(runs: dict[str, Run]) -> Html:
+    """One run, or two in the same charts, by the names that their lines get."""
+    train, rates, val, rows, title = [], [], [], [], ""
+    for style, (name, run) in zip("ab", runs.items()):
+        steps = [r for r in run.records if r["kind"] == "train"]
+        tests = [r for r in run.records if r["kind"] == "val"]
+        if steps:
+            x, loss = _column(steps, "step"), _column(steps, "loss")
+            window = max(1, len(x) // 40)
+            if not name and window > 1:
+                train.append(charts.Line("", x, loss, f"raw {style}"))
+            title = f"Training loss, mean of {window} steps" if window > 1 else "Training loss"
+            train.append(charts.Line(name, x, charts.moving_mean(loss, window), style))
+            for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
+                rate = _column(steps, key)
+                if np.isfinite(rate).any():  # a model may have no new layers
+                    label = f"{name[:1]} {key.removeprefix('lr_')} layers".strip()
+                    rates.append(charts.Line(label, x, rate, dash + style))
+        if tests:
+            x = _column(tests, "step")
+            for key, label, dash in (("top1", "top-1", ""), ("top5", "top-5", "dashed ")):
+                val.append(charts.Line(f"{name[:1]} {label}".strip(), x, _column(tests, key), dash + style, True))
+            rows += [
+                [*([name] if name else []), number(r["step"], 0), number(r.get("top1")), number(r.get("top5"))]
+                for r in tests
+            ]
+    if not train and not val:
+        return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
+    drawn = [
+        charts.line_chart(lines, "step", title, y_range)
+        for lines, title, y_range in (
+            (train, title, (0, None)),
+            (val, "Validation, %", (None, 100)),
+            (rates, "Learning rate", (0, None)),
+        )
+        if lines
+    ]
+    columns = [*(["run"] if len(runs) > 1 else []), "step", "top-1 %", "top-5 %"]
+    figures = el("details", el("summary", f"{count_of(len(rows), 'validation')} as a table"),
+                 table(columns, rows, "Validation scores"))  # fmt: skip
+    return join([el("div", drawn, class_="charts"), figures if rows else None])
+
+
+def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:
+    """Values of a key, NaN where a record has none."""
+    return np.array([r.get(key, np.nan) for r in records], dtype=np.float64)

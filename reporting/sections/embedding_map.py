@@ -1,0 +1,78 @@
+"""The embedding map: videos and class texts on a plane, with names on its clusters."""
+
+import numpy as np
+from scipy.cluster.hierarchy import fcluster, linkage
+
+from reporting.confusion import group_classes, group_name
+from reporting.html import Html, data_block, el, join
+from reporting.inputs import RunReport
+from reporting.projection import project
+
+MAP_VIDEOS = 1500  # of more, so many are drawn by a seed
+NUM_LABELS = 16
+
+
+def embedding_map(report: RunReport) -> Html:
+    test = report.test
+    readable = np.flatnonzero(test.outcomes.is_readable)
+    if len(readable) + len(test.text) < 4:
+        return el("p", "Too few videos and classes for a map.", class_="note")
+    rows = readable
+    if len(rows) > MAP_VIDEOS:
+        rows = np.sort(np.random.default_rng(0).choice(readable, MAP_VIDEOS, replace=False))
+    maps = project(test.table.embeddings[rows], test.text)
+    hue_rank = np.argsort(group_classes(report.confusion).order)  # classes that are confused get colours alike
+    labels = test.outcomes.labels[rows]
+    data = {
+        "names": test.class_names,
+        "hues": np.round(360 * hue_rank / len(hue_rank)).astype(int).tolist(),
+        "paths": [test.table.paths[row] for row in rows],
+        "labels": labels.tolist(),
+        "predicted": test.outcomes.predicted[rows].tolist(),
+        "maps": {name: np.round(points, 4).astype(float).ravel().tolist() for name, points in maps.items()},
+        "clusters": {
+            name: cluster_names(points[: len(rows)], labels, test.class_names) for name, points in maps.items()
+        },
+    }
+    drawn = f"{len(rows):,} of the {len(readable):,} readable videos, drawn at random, and"
+    some = drawn if len(rows) < len(readable) else "Videos and"
+    said = (
+        f"{some} the class texts that they are compared with. Dots are videos, coloured by their true class, rings "
+        "those that were called wrong; diamonds are texts. Videos and texts are each centred at their own mean, for "
+        "CLIP keeps the two apart. Distances on such a map are a hint, not a measure."
+    )
+    kind = el("select", [el("option", name, value=name) for name in maps], id="map-kind")
+    field = el("input", type="search", id="map-filter", autocomplete="off")
+    label = "Embedding map of videos and class texts. Arrow keys move from point to point."
+    return join(
+        [
+            el("p", said),
+            el("p", el("label", "Map ", kind), el("label", "Classes with ", field), class_="controls"),
+            el("canvas", id="map-canvas", tabindex="0", role="application", aria_label=label),
+            el("output", "Point at a dot, or move with the arrow keys.", id="map-says", class_="says"),
+            data_block("map-data", data),
+        ]
+    )
+
+
+def cluster_names(points: np.ndarray, labels: np.ndarray, names: list[str]) -> list[list]:
+    """Clusters of the videos on a map by Ward's method: [x, y, name] each, the largest first.
+
+    A cluster is named after the classes that have more videos in it than in any other.
+
+    Args:
+        points: float32 (n,2). labels: int (n,), of the videos.
+    """
+    if len(points) < 2:
+        return []
+    limit = min(NUM_LABELS, len(np.unique(labels)))
+    cluster_of = fcluster(linkage(points, "ward"), limit, "maxclust") - 1
+    counts = np.zeros((len(names), limit), dtype=int)
+    np.add.at(counts, (labels, cluster_of), 1)
+    found = []
+    for cluster in np.argsort(-counts.sum(axis=0), kind="stable"):
+        members = [names[c] for c in np.flatnonzero(counts[:, cluster]) if counts[c].argmax() == cluster]
+        if members:
+            x, y = np.median(points[cluster_of == cluster], axis=0)
+            found.append([round(float(x), 4), round(float(y), 4), group_name(members, names)])
+    return found

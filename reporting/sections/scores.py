@@ -1,0 +1,77 @@
+"""The scores of a run's tests, with their intervals."""
+
+from pathlib import Path
+
+from reporting.html import Cell, Html, el, join, number, ranged, table
+from reporting.inputs import RunReport
+from reporting.outcomes import FIGURES, NUM_RESAMPLES, figure_interval, figures
+from reporting.run_folder import TestResult
+from utils.metrics import half_class_scores
+
+_NOTE = (
+    f"The range beside a score is its 95% interval by the percentile bootstrap over videos, {NUM_RESAMPLES:,} "
+    "resamples; at 0 and 100%, where that has no width, Wilson's over videos (1927). It tells how much a score would "
+    "move with other videos of the kind, not with another training. Mean class: the mean over the classes of each "
+    "one's top-1. ECE: expected calibration error."
+)
+
+
+def scores(report: RunReport) -> Html:
+    # The scores come first, for a phone's screen; half classes, mAP and unreadable where they say something.
+    columns = [
+        ("test", "and the checkpoint that was tested."),
+        *[f"{title} %" for title in FIGURES.values()],
+        ("half classes %", "of a zero-shot test: top-1, mean and deviation over 10 draws of half of the classes."),
+        "mAP %",
+        ("unreadable", "videos that could not be read; they count as wrong."),
+        ("views", "clips × crops."),
+        "videos",
+        "classes",
+    ]
+    rows = [row for test in report.run.tests for row in _rows_of(test, report)]
+    for column in (7, 6, 5):
+        if all(row[column].shown in ("–", "0") for row in rows):
+            for row in (columns, *rows):
+                del row[column]
+    return join([_tiles(report), table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note")])
+
+
+def _tiles(report: RunReport) -> Html:
+    """The figures of the test in large type, each with its interval on a line from 0 to 100%."""
+    found = []
+    for key, (value,) in figures(report.test.outcomes).items():
+        low, high = figure_interval(key, report.test.outcomes, report.samples[report.test.name])
+        track = el("i", class_="interval", style=f"--low:{low:.1f}%;--high:{high:.1f}%;--at:{value:.1f}%")
+        figure = el("dd", el("b", f"{value:.1f}%"), track, el("small", f"{low:.1f} to {high:.1f}"))
+        found.append(el("div", el("dt", FIGURES[key]), figure))
+    return el("dl", found, class_="tiles")
+
+
+def _rows_of(test: TestResult, report: RunReport) -> list[list]:
+    """A test's row, and one for each split of a zero-shot test, whose figures its summary has."""
+    found, samples = figures(test.outcomes), report.samples[test.name]
+    half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot and len(test.text) > 1 else None
+    views = test.scores["views"]
+    shown_views = f"{views['clips']} × {views['crops']}{' dense' if views.get('dense') else ''}"
+    weights = el("small", f" {Path(test.weights).name}") if test.weights else None
+    row = [
+        Cell([test.name, weights]),
+        *[ranged(float(found[key][0]), figure_interval(key, test.outcomes, samples)) for key in FIGURES],
+        _half(half.mean_top1, half.std_top1) if half else number(None),
+        number(test.scores.get("map")),
+        number(int((~test.outcomes.is_readable).sum()), 0),
+        shown_views,
+        number(len(test.table.paths), 0),
+        number(len(test.class_names), 0),
+    ]
+    rows = [row]
+    for name, s in test.by_list.items() if len(test.by_list) > 1 else ():
+        split = [number(s["full_top1"]), number(s["full_top5"]), number(None), number(None)]
+        half_cell = _half(s["half_top1_mean"], s["half_top1_std"])
+        counts = [number(s["num_videos"], 0), number(s["num_classes"], 0)]
+        rows.append([f"{test.name}: {name}", *split, half_cell, number(None), number(None), shown_views, *counts])
+    return rows
+
+
+def _half(mean: float, deviation: float) -> Cell:
+    return Cell(f"{mean:.1f} ± {deviation:.1f}", mean)
