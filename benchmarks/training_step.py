@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
 from modules.build import build_model, load_clip_model
 from modules.build_training import compile_model
-from modules.losses import weighted_cross_entropy
+from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
 from utils.optim import build_optimizer, split_parameters

@@ -6,9 +6,10 @@ from torch import nn
 from clip import ClipError, ClipModel, load_clip
 from modules.additions.addition import RESNET, add_to, chosen_additions, kind_of
 from modules.classifier_file import cached_classifier, load_classifier, rows_of
+from modules.components import component
+from modules.heads import HEADS
 from modules.other_classifiers import LanguageModel, orthogonal_classifier, random_classifier
 from modules.prompts import class_prompts
-from modules.temporal_head import FrameMean, TemporalTransformer, check_num_frames, num_heads_for
 from modules.text_classifier import class_embeddings, tokenize
 from modules.text_side import LearnedContext, TrainedMatrix, TrainedText, learned_context
 from modules.video_clip import VideoCLIP
@@ -92,12 +93,7 @@ def build_model(
         UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
     """
     network = cfg.network
-    if network.sim_header == "Transf":
-        check_num_frames(cfg.data.num_frames)
-        num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
-        head = TemporalTransformer(clip_model.embed_dim, num_heads, network.head_layers)
-    else:
-        head = FrameMean()
+    head = component(HEADS, network.sim_header).build(cfg, clip_model)
     visual = add_to(clip_model.visual, cfg)
     classifier = _build_text_side(network, clip_model, names, text)
     reads_text = isinstance(classifier, (TrainedText, LearnedContext))

@@ -3,13 +3,15 @@
 import importlib.util
 import os
 import shutil
+from functools import partial
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from modules.losses import contrastive_loss, weighted_cross_entropy
-from modules.training import Objective, Schedule, Trainer
+from modules.components import component
+from modules.losses import LOSSES
+from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import WeightAverage
 from utils.context import RunContext
@@ -47,7 +49,7 @@ def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, cont
     )
     return Trainer(
         model=_distribute(model, process, solver.grad_accumulation_steps),
-        objective=_objective(solver.loss_type, text, process.world_size),
+        objective=partial(component(LOSSES, solver.loss_type)(process.world_size), text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
         schedule=Schedule(
@@ -94,17 +96,3 @@ def compile_model(model: VideoCLIP, device: torch.device) -> None:
         raise UserError("solver.compile: a GPU needs Triton; pip install triton or set solver.compile=false")
     model.visual.compile()
     model.fusion_model.compile()
-
-
-def _objective(loss_type: str, text: torch.Tensor | None, world_size: int) -> Objective:
-    """The sum of the loss over all processes' clips, as a mean over processes."""
-
-    def cross_entropy(model: nn.Module, batch: dict) -> torch.Tensor:
-        logits = model(batch["frames"], text)
-        return weighted_cross_entropy(logits, batch["label"], batch["weight"]) * world_size
-
-    def contrastive(model: nn.Module, batch: dict) -> torch.Tensor:
-        video, rows, scale = model(batch["frames"], text, batch["label"])
-        return contrastive_loss(loss_type, video, rows, scale, batch["label"], batch["weight"])
-
-    return cross_entropy if loss_type == "CE" else contrastive

@@ -18,13 +18,13 @@ from clip import ClipError, check_fit, fit_positions
 from modules.additions import ADDITIONS, TM
 from modules.additions.addition import owner_of
 from modules.components import component, components
-from modules.temporal_head import MAX_FRAMES
+from modules.heads import HEADS
+from modules.heads.head import head_of
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 
 OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
-POSITIONS = "fusion_model.frame_position_embeddings.weight"
 log = logging.getLogger(__name__)
 
 
@@ -80,7 +80,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         state["logit_scale"] = state["logit_scale"].reshape(())
     for message in fit_positions(state, expected):
         log.warning("%s: %s", source, message)
-    _check_head(state, expected, source)
+    _check_head(state, model, source)
     _check_tower(state, expected, source)
     if not new_classes:
         _check_classifier(state, expected, source)
@@ -169,28 +169,17 @@ def _drop(state: dict[str, torch.Tensor], part: str) -> None:
         del state[name]
 
 
-def _check_head(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
+def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
     """Faults of the temporal head, in the config's terms."""
-    depth_found, depth_expected = _head_depth(state), _head_depth(expected)
-    if depth_expected and not depth_found:
-        raise UserError(f"{source}: holds no temporal head; set network.sim_header to None")
-    if depth_found and not depth_expected:
-        raise UserError(f"{source}: holds a temporal head; set network.sim_header to Transf")
-    if depth_found != depth_expected:
-        raise UserError(
-            f"{source}: its temporal head has {depth_found} layers and the config's {depth_expected}; "
-            f"set network.head_layers to {depth_found}"
-        )
-    if depth_found and POSITIONS in state and len(state[POSITIONS]) != MAX_FRAMES:
-        raise UserError(
-            f"{source}: its temporal head has positions for {len(state[POSITIONS])} frames, not {MAX_FRAMES} as in "
-            "every published one; it was made by another program"
-        )
-
-
-def _head_depth(state: dict[str, torch.Tensor]) -> int:
-    prefix = "fusion_model.transformer.resblocks."
-    return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
+    prefix = "fusion_model."
+    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    found, own = head_of(state), model.fusion_model
+    if found is type(own):
+        if fault := own.fault(state):
+            raise UserError(f"{source}: {fault}")
+    elif found is not None:
+        name = next(name for name, head in components(HEADS).items() if head is found)
+        raise UserError(f"{source}: holds {found.described}; set network.sim_header to {name}")
 
 
 def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:

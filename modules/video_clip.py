@@ -118,15 +118,19 @@ class VideoCLIP(nn.Module):
         Args:
             clips: as of `encode_frames`.
             text: (K, D) class embeddings; None: the model's own `class_embeddings()`.
-            labels: (B,) int64; given, each clip is paired with the text of its class.
+            labels: (B,) int64; given, each clip is paired with the text of its class. Or (B, K) shares of the classes:
+                with the mean of their normalised texts by these shares.
 
         Returns:
             (B, K) float32 logits; with `labels`: video (B, D), text (B, D), both not normalised, and scale ().
         """
         video = self.encode_video(clips)
-        if labels is not None:
+        if labels is not None and labels.ndim == 1:
             return video, self.class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
-        return scaled_cosine(video, self.class_embeddings() if text is None else text, self.logit_scale.exp())
+        text = self.class_embeddings() if text is None else text
+        if labels is not None:
+            return video, labels @ F.normalize(text.float(), dim=-1), self.logit_scale.exp()
+        return scaled_cosine(video, text, self.logit_scale.exp())
 
     def is_pretrained(self, parameter_name: str) -> bool:
         """Whether a parameter came with CLIP's image tower or is its temperature: these train at lr * clip_ratio."""

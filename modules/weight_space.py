@@ -19,31 +19,25 @@ State = dict[str, torch.Tensor]
 # What decides, beside the weights, what a model computes or which text its embeddings stand beside.
 _SAME_IN_CONFIG = ("arch", "weights", "tm", "joint_st", "sim_header", "prompt", "classifier")
 
-# What the temporal head adds to the frame embeddings x is linear in these. Where they are zero it gives mean(2 x), in
-# the direction of CLIP's mean of the frames, and a cosine takes only the direction.
-_HEAD_OUTPUTS = (
-    "frame_position_embeddings.weight",
-    *(f"{n}.{p}" for n in ("out_proj", "c_proj") for p in ("weight", "bias")),
-)
 
-
-def untuned_counterpart(fresh: State, tuned: State, head: str) -> State:
-    """Where the line starts, for every tensor of a tuned model.
+def untuned_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
+    """Where the line starts, for every tensor of a tuned model, as it is now.
 
     CLIP's own weights; additions inside the tower as a training starts them; and of the temporal head, which CLIP has
     not, with `head`:
-        fade: the tuned one with nothing coming out of its branches, so that the start is un-tuned CLIP, mean of frames;
+        fade: the tuned one with nothing coming out of its branches (`modules.heads.head.Head.fades`), so that the start
+            is un-tuned CLIP, mean of frames;
         keep: the tuned one, all along the line.
     What belongs to the classes of the training (classifier.*) is kept, too.
 
     Args:
-        fresh: of the model before the checkpoint was loaded. tuned: after it.
+        fresh: of the model before the checkpoint was loaded.
     """
     assert head in ("fade", "keep"), head
     start = {}
-    for name, value in tuned.items():
+    for name, value in copy_of(model).items():
         if name.startswith("fusion_model."):
-            fades = head == "fade" and name.endswith(_HEAD_OUTPUTS)
+            fades = head == "fade" and name.endswith(model.fusion_model.fades)
             start[name] = torch.zeros_like(value) if fades else value
         else:
             start[name] = value if name.startswith("classifier.") else fresh[name]

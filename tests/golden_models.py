@@ -17,7 +17,7 @@ import torch
 
 from clip import load_clip
 from modules.build import build_model, load_clip_model
-from modules.losses import ds_one_way, nce_one_way
+from modules.losses.contrastive import ds_one_way, nce_one_way
 from modules.prompts import fill_templates
 from modules.text_classifier import encode_classes
 from utils.schema import Config

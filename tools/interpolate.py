@@ -90,7 +90,7 @@ def main(args) -> None:
         load_video_weights(model, raw, args.weights)
         tuned = weight_space.copy_of(model)
         line = weight_space.Interpolation(
-            model.eval(), weight_space.untuned_counterpart(fresh, tuned, args.head), tuned
+            model.eval(), weight_space.untuned_counterpart(model, fresh, args.head), tuned
         )
         if args.save and number == 0:
             line.apply(save_alpha)

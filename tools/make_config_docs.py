@@ -9,6 +9,7 @@ import typing
 from pathlib import Path
 from typing import Any
 
+from utils.config_fields import OneOf
 from utils.files import write_text_atomic
 from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, dotted_keys
 
@@ -57,7 +58,9 @@ def section_table(prefix: str) -> list[str]:
     lines = ["| key | type | default | unit | meaning |", "| --- | --- | --- | --- | --- |"]
     for name, field in dotted_keys().items():
         if name.rpartition(".")[0] == prefix:
-            kind = type_text(field.annotation) + range_text(field)
+            table = next((m for m in field.metadata if isinstance(m, OneOf)), None)
+            kind = ", ".join(f"`{c}`" for c in table.choices()) if table else type_text(field.annotation)
+            kind += range_text(field)
             cells = (f"`{name}`", kind, default_text(field), field.json_schema_extra["unit"], field.description)
             lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
     return lines

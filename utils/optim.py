@@ -1,12 +1,21 @@
 """The optimiser and its parameter groups: every parameter in exactly one."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
 from torch import nn
 
 from utils.results import format_table
+
+ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
+# `solver.optim`: the momentum of `solver.momentum` -> what makes the optimiser.
+OPTIMIZERS: dict[str, Callable[[float], Callable[..., torch.optim.Optimizer]]] = {
+    "adamw": lambda momentum: partial(torch.optim.AdamW, **ADAM),
+    "adam": lambda momentum: partial(torch.optim.Adam, **ADAM),
+    "sgd": lambda momentum: partial(torch.optim.SGD, momentum=momentum),
+}
 
 
 class ParameterGroup(NamedTuple):
@@ -60,10 +69,7 @@ def build_optimizer(
     ]
     assert param_groups, "nothing to train"
     # fused: one kernel over all parameters, which also leaves them alone where told so on the device.
-    if kind == "sgd":
-        return torch.optim.SGD(param_groups, lr=lr, momentum=momentum, weight_decay=weight_decay, fused=True)
-    optimizer = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam}[kind]
-    return optimizer(param_groups, lr=lr, betas=(0.9, 0.999), eps=1e-8, weight_decay=weight_decay, fused=True)
+    return OPTIMIZERS[kind](momentum)(param_groups, lr=lr, weight_decay=weight_decay, fused=True)
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:

@@ -7,27 +7,13 @@ from collections.abc import Callable
 from importlib.util import find_spec
 from typing import Annotated, Any, Literal, NamedTuple
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, BeforeValidator
 
+from utils.config_fields import OneOf, Section, key, none_string
 from utils.interval import parse_interval
 
 # Keys that occur in users' files and never had an effect: accepted with a warning.
 MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
-
-
-def key(default: Any, description: str, unit: str = "", **limits: Any) -> Any:
-    """A schema field. `default` may be a callable that makes a fresh value."""
-    how = {"default_factory": default} if callable(default) else {"default": default}
-    return Field(description=description, json_schema_extra={"unit": unit}, **how, **limits)
-
-
-def _none_string(value: Any) -> Any:
-    # YAML reads the bare word None as text; users also write null.
-    return "None" if value is None else value
-
-
-class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
 
 
 class RandAugConfig(Section):
@@ -99,7 +85,9 @@ class NetworkConfig(Section):
         "weights tag, path of a weights file, or `none` (random); unused where arch is a path",
     )
     init: bool = key(True, "true: all of CLIP's weights; false: only the image tower's")
-    tm: Literal[False, "tsm", "tokenshift", "tokent1d"] = key(False, "temporal addition inside the image tower")
+    tm: Annotated[str | bool, OneOf("modules.additions.TM", (False,))] = key(
+        False, "temporal addition inside the image tower"
+    )
     drop_out: float = key(
         0.0,
         "attention dropout and stochastic depth of the image tower's last block, less before",
@@ -115,7 +103,7 @@ class NetworkConfig(Section):
         ge=0,
         lt=1,
     )
-    sim_header: Annotated[Literal["Transf", "None"], BeforeValidator(_none_string)] = key(
+    sim_header: Annotated[str | None, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
         "Transf", "temporal head. Transf: transformer blocks over the frame embeddings; None: their mean"
     )
     head_layers: int = key(6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1)
@@ -155,7 +143,7 @@ class SolverConfig(Section):
     lr_decay_step: int | list[int] = key(15, "multistep: x0.1 every so many epochs, or at each of a list", "epochs")
     momentum: float = key(0.9, "momentum of sgd", "", ge=0, lt=1)
     weight_decay: float = key(0.2, "weight decay, of every parameter", "", ge=0)
-    loss_type: Literal["CE", "NCE", "DS"] = key(
+    loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
         "CE", "CE: cross-entropy over the class texts; NCE, DS: video-text contrast"
     )
     evaluate: bool = key(False, "validate once and stop, without training")

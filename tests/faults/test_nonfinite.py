@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from modules import build_training
-from modules.losses import weighted_cross_entropy
+from modules.losses import cross_entropy
+from modules.losses.cross_entropy import weighted_cross_entropy
 from tests.commands.world import call, losses
 from utils.checkpoint import load_checkpoint
 from utils.hashing import content_hash
@@ -22,7 +22,7 @@ def spoil(monkeypatch, calls: set[int], how) -> None:
         value = weighted_cross_entropy(*arguments)
         return how(value) if next(count) in calls else value
 
-    monkeypatch.setattr(build_training, "weighted_cross_entropy", loss)
+    monkeypatch.setattr(cross_entropy, "weighted_cross_entropy", loss)
 
 
 class InfiniteGradient(torch.autograd.Function):

@@ -9,9 +9,13 @@ import torch.distributed as dist
 import torch.multiprocessing as mp
 from torch.nn import functional as F
 
-from modules.losses import contrastive_loss, ds_one_way, nce_one_way, weighted_cross_entropy
+from modules.components import component
+from modules.losses import LOSSES
+from modules.losses.contrastive import contrastive_loss, ds_one_way, nce_one_way
+from modules.losses.cross_entropy import weighted_cross_entropy
 
 DIM = 6
+ONE_WAY = {"NCE": nce_one_way, "DS": ds_one_way}
 LABELS = torch.tensor([0, 2, 0, 1, 2])
 
 
@@ -38,13 +42,41 @@ def test_nce_is_its_formula():
     torch.testing.assert_close(ds_one_way(logits, target), nce_one_way(logits * (logits / 1000).softmax(0) * 4, target))
 
 
+class Pairs(torch.nn.Module):
+    """Stands for the model: its logits, or with labels its two sides, are parameters."""
+
+    def __init__(self):
+        super().__init__()
+        self.video, self.text = torch.randn(4, DIM), torch.randn(3, DIM)
+
+    def forward(self, frames, text, labels=None):
+        if labels is None:
+            return self.video @ self.text.T
+        rows = self.text[labels] if labels.ndim == 1 else labels @ F.normalize(self.text, dim=-1)
+        return self.video, rows, torch.tensor(7.0)
+
+
+@pytest.mark.parametrize("kind", LOSSES)
+def test_shares_of_the_classes_as_labels(kind):
+    """(B, K) shares that are all of one class are that class; what lies between is another loss."""
+    model, loss = Pairs(), component(LOSSES, kind)(world_size=1)
+    labels = torch.tensor([0, 2, 0, 1])
+    of = lambda label: loss(model, {"frames": None, "label": label, "weight": torch.tensor([1.0, 1, 1, 0])})  # noqa: E731
+    shares = F.one_hot(labels, 3).float()
+    torch.testing.assert_close(of(shares), of(labels))
+    mixed = 0.7 * shares + 0.3 * shares.flip(0)
+    assert of(mixed).isfinite() and not torch.allclose(of(mixed), of(labels))
+    if kind == "CE":
+        torch.testing.assert_close(of(mixed), 0.7 * of(labels) + 0.3 * of(labels.flip(0)))
+
+
 @pytest.mark.parametrize("kind", ["NCE", "DS"])
 def test_clips_that_do_not_count_leave_no_trace(kind):
     video, text = sides()
     scale, ones = torch.tensor(9.0), torch.ones(len(LABELS))
-    loss = contrastive_loss(kind, video, text, scale, LABELS, ones)
+    loss = contrastive_loss(ONE_WAY[kind], video, text, scale, LABELS, ones)
     more = torch.cat([video, torch.full((1, DIM), 5.0)]), torch.cat([text, torch.full((1, DIM), -3.0)])
-    filled = contrastive_loss(kind, *more, scale, torch.tensor([*LABELS, 1]), torch.tensor([*ones, 0.0]))
+    filled = contrastive_loss(ONE_WAY[kind], *more, scale, torch.tensor([*LABELS, 1]), torch.tensor([*ones, 0.0]))
     torch.testing.assert_close(filled, loss)
 
 
@@ -55,7 +87,7 @@ def test_the_loss_falls_when_it_is_followed(kind):
     found = []
     for _ in range(20):
         optimizer.zero_grad()
-        loss = contrastive_loss(kind, video, text, torch.tensor(5.0), LABELS, torch.ones(len(LABELS)))
+        loss = contrastive_loss(ONE_WAY[kind], video, text, torch.tensor(5.0), LABELS, torch.ones(len(LABELS)))
         loss.backward()
         optimizer.step()
         found.append(loss.item())
@@ -79,7 +111,7 @@ def of_a_share(kind: str, start: int, end: int) -> list[torch.Tensor]:
     scale = torch.tensor(2.0, requires_grad=True)
     rows = slice(start, end) if end > start else slice(0, 1)
     weights = torch.full((len(LABELS[rows]),), float(end > start))
-    loss = contrastive_loss(kind, video[rows], text[rows], scale.exp(), LABELS[rows], weights)
+    loss = contrastive_loss(ONE_WAY[kind], video[rows], text[rows], scale.exp(), LABELS[rows], weights)
     loss.backward()
     gradients = [video.grad, text.grad, scale.grad]
     for gradient in gradients:  # as DDP does
@@ -103,7 +135,7 @@ def test_two_processes_equal_one(found_by_two, number):
     """Loss and gradients, of uneven shares and of a share with nothing in it."""
     video, text = sides()
     scale = torch.tensor(2.0, requires_grad=True)
-    loss = contrastive_loss(CASES[number][0], video, text, scale.exp(), LABELS, torch.ones(len(LABELS)))
+    loss = contrastive_loss(ONE_WAY[CASES[number][0]], video, text, scale.exp(), LABELS, torch.ones(len(LABELS)))
     loss.backward()
     for found in found_by_two:
         for value, expected in zip(found[number], [loss.detach(), video.grad, text.grad, scale.grad], strict=True):

@@ -5,7 +5,8 @@ import math
 import pytest
 import torch
 
-from modules.temporal_head import FrameMean, TemporalTransformer, num_heads_for
+from modules.heads.frame_mean import FrameMean
+from modules.heads.transf import TemporalTransformer, num_heads_for
 from utils.errors import UserError
 
 WIDTH, NUM_HEADS = 32, 4

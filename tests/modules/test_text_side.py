@@ -5,7 +5,8 @@ import torch
 
 from modules.build import build_model, build_text
 from modules.checkpoint_layout import load_video_weights
-from modules.losses import contrastive_loss
+from modules.components import component
+from modules.losses import LOSSES
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
 from utils.errors import UserError
 
@@ -27,11 +28,9 @@ def built(cfg, names=NAMES):
 def step(model, kind="CE"):
     """One backward pass of a training step."""
     model.train()
-    if kind == "CE":
-        loss = torch.nn.functional.cross_entropy(model(make_clips(), None), LABELS)
-    else:
-        video, rows, scale = model(make_clips(), None, LABELS)
-        loss = contrastive_loss(kind, video, rows, scale, LABELS, torch.ones(2))
+    loss = component(LOSSES, kind)(world_size=1)(
+        model, {"frames": make_clips(), "label": LABELS, "weight": torch.ones(2)}
+    )
     loss.backward()
     return loss.detach()
 

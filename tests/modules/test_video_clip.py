@@ -54,6 +54,10 @@ def test_with_labels_each_clip_meets_the_text_of_its_class(tmp_path):
         video, rows, scale = model(clips, text, torch.tensor([4, 0, 4]))
         assert torch.equal(rows, text[[4, 0, 4]]) and scale == model.logit_scale.exp()
         torch.testing.assert_close(video, model.encode_video(clips))
+        shares = torch.tensor([[0, 0, 0, 0, 1.0], [0.25, 0.75, 0, 0, 0], [0, 0, 1, 0, 0]])
+        _, rows, _ = model(clips, text, shares)
+        unit = F.normalize(text, dim=-1)
+        torch.testing.assert_close(rows, torch.stack([unit[4], 0.25 * unit[0] + 0.75 * unit[1], unit[2]]))
 
 
 def test_fix_video_keeps_the_tower_and_its_statistics(tmp_path):

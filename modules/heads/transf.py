@@ -1,4 +1,4 @@
-"""Temporal heads: T frame embeddings become one video embedding.
+"""`sim_header: Transf`, the published temporal head: transformer blocks over the frame embeddings.
 
 Shapes: B batch, T frames, D embedding.
 """
@@ -10,18 +10,14 @@ from open_clip.transformer import QuickGELU
 from torch import nn
 from torch.nn import functional as F
 
+from clip import ClipModel
+from modules.heads.head import Head
 from utils.errors import UserError
+from utils.schema import Config
 
 MAX_FRAMES = 77  # rows of the published position table, which took CLIP's context length over
 HEAD_WIDTH = 64  # channels of an attention head
 NORM_EPS = 1e-12  # as published
-
-
-class FrameMean(nn.Module):
-    """`sim_header: None`: (B, T, D) -> (B, D) float32, the mean over frames. No parameters, no order."""
-
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return frames.float().mean(dim=1)
 
 
 class SelfAttention(nn.Module):
@@ -68,18 +64,46 @@ class Transformer(nn.Module):
         return self.resblocks(x)
 
 
-class TemporalTransformer(nn.Module):
+class TemporalTransformer(Head):
     """`sim_header: Transf`: a transformer over frame embeddings, added to them, then the mean over frames.
 
     With x the (B, T, D) frame embeddings and z = x + position[:T]: mean over T of blocks(z) + x. No mask: a frame sees
     all frames. D must be a multiple of num_heads.
     """
 
+    described = "a temporal head"
+    mark = "transformer.resblocks.0.mlp.c_fc.weight"
+    # What the head adds to the frame embeddings x is linear in these. Where they are zero it gives mean(2 x), in the
+    # direction of CLIP's mean of the frames, and a cosine takes only the direction.
+    fades = (
+        "frame_position_embeddings.weight",
+        *(f"{n}.{p}" for n in ("out_proj", "c_proj") for p in ("weight", "bias")),
+    )
+
     def __init__(self, width: int, num_heads: int, num_layers: int = 6):
         super().__init__()
         self.frame_position_embeddings = nn.Embedding(MAX_FRAMES, width)
         self.transformer = Transformer(width, num_layers, num_heads)
         self.apply(self._initialize)
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalTransformer":
+        check_num_frames(cfg.data.num_frames)
+        num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
+        return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers)
+
+    def fault(self, state: dict[str, torch.Tensor]) -> str | None:
+        found = len({name.split(".")[2] for name in state if name.startswith("transformer.resblocks.")})
+        own = len(self.transformer.resblocks)
+        if found != own:
+            return f"its temporal head has {found} layers and the config's {own}; set network.head_layers to {found}"
+        positions = state.get("frame_position_embeddings.weight")
+        if positions is not None and len(positions) != MAX_FRAMES:
+            return (
+                f"its temporal head has positions for {len(positions)} frames, not {MAX_FRAMES} as in every published "
+                "one; it was made by another program"
+            )
+        return None
 
     @staticmethod
     def _initialize(module: nn.Module) -> None:

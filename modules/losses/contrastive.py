@@ -1,41 +1,52 @@
-"""Training losses. B clips of this process, N clips of all processes, K classes, D embedding."""
+"""`loss_type: NCE` and `DS`. B clips of this process, N clips of all processes, K classes, D embedding."""
+
+from collections.abc import Callable
 
 import torch
 import torch.distributed as dist
+from torch import nn
 from torch.nn import functional as F
+
+from modules.losses.loss import Loss
 
 TARGET_SHARPNESS = 10.0  # softmax(10 * target): the published target, whose rows are not quite one-hot
 PRIOR_TEMPERATURE = 1000.0  # of the dual softmax, as published
 
 
-def weighted_cross_entropy(logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-    """Sum of cross-entropies of (B, K) logits against (B,) int64 labels, each times its (B,) weight.
+class Contrastive(Loss):
+    """Every clip against the texts of all clips of all processes, both ways, and the texts against the clips.
 
-    A sum, so that the caller divides by the number of clips over all processes and accumulated batches: a mean of
-    unequal shares would be another loss.
+    `one_way`: the loss of (N, N) logits against the (N, N) target of one direction.
     """
-    losses = F.cross_entropy(logits.float(), labels, reduction="none")
-    return (losses * weights).sum()
+
+    one_way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+
+    def __call__(
+        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        video, rows, scale = model(batch["frames"], text, batch["label"])
+        return contrastive_loss(self.one_way, video, rows, scale, batch["label"], batch["weight"])
 
 
 def contrastive_loss(
-    kind: str,
+    one_way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     video: torch.Tensor,
     text: torch.Tensor,
     scale: torch.Tensor,
     labels: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
-    """NCE or DS loss of the clips of all processes, times N, the number of clips whose weight is not 0.
+    """Contrastive loss of the clips of all processes, times N, the number of clips whose weight is not 0.
 
     Every process gets the same value. The gradients are those of this value on each process, so the mean over
     processes, which DDP takes, is the gradient of one process with the whole batch.
 
     Args:
-        kind: NCE or DS.
+        one_way: `nce_one_way` or `ds_one_way`.
         video, text: (B, D) embeddings of clips and of their texts; any length, B may differ between processes.
         scale: () factor of the cosines.
-        labels: (B,) int64; clips of the same class are each other's positives.
+        labels: (B,) int64; clips of the same class are each other's positives. Or (B, K) shares of the classes; two
+            clips then are positives to the extent that their shares agree.
         weights: (B,) 1, or 0 for a clip that fills an empty share and does not count.
     """
     real = weights > 0
@@ -44,8 +55,7 @@ def contrastive_loss(
     labels = gather(labels)
     with torch.autocast(video.device.type, enabled=False):
         logits = scale * video @ text.T
-        one_way = nce_one_way if kind == "NCE" else ds_one_way
-        target = (labels[:, None] == labels[None]).float()
+        target = labels @ labels.T if labels.ndim == 2 else (labels[:, None] == labels[None]).float()
         return len(labels) * (one_way(logits, target) + one_way(logits.T, target)) / 2
 
 
@@ -59,6 +69,14 @@ def ds_one_way(logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
     """Dual softmax: `nce_one_way` of the logits times softmax(logits / 1000) over the other direction, times N."""
     prior = F.softmax(logits / PRIOR_TEMPERATURE, dim=0)
     return nce_one_way(logits * prior * len(logits), target)
+
+
+class NoiseContrastive(Contrastive):
+    one_way = staticmethod(nce_one_way)
+
+
+class DualSoftmax(Contrastive):
+    one_way = staticmethod(ds_one_way)
 
 
 def gather(rows: torch.Tensor) -> torch.Tensor:

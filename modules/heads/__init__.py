@@ -1,0 +1,9 @@
+"""Temporal heads by their name in a config (`network.sim_header`); docs/layout.md says how to add one.
+
+`modules.components` imports a class's file when it is asked for.
+"""
+
+HEADS = {
+    "Transf": "modules.heads.transf.TemporalTransformer",
+    "None": "modules.heads.frame_mean.FrameMean",
+}

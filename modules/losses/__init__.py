@@ -1,0 +1,10 @@
+"""Training losses by their name in a config (`solver.loss_type`); docs/layout.md says how to add one.
+
+`modules.components` imports a class's file when it is asked for.
+"""
+
+LOSSES = {
+    "CE": "modules.losses.cross_entropy.CrossEntropy",
+    "NCE": "modules.losses.contrastive.NoiseContrastive",
+    "DS": "modules.losses.contrastive.DualSoftmax",
+}

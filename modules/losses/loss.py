@@ -1,0 +1,28 @@
+"""What every training loss is."""
+
+import torch
+from torch import nn
+
+
+class Loss:
+    """A function of model and batch whose mean over processes is the sum over the clips of the batch on all of them.
+
+    Args:
+        world_size: number of processes.
+    """
+
+    def __init__(self, world_size: int):
+        self.world_size = world_size
+
+    def __call__(
+        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """() float32.
+
+        Args:
+            model: VideoCLIP, or its DDP wrapper.
+            batch: `frames` (B, T, C, H, W) uint8, `label` (B,) int64 or (B, K) shares of the classes, `weight` (B,) 1,
+                or 0 for a clip that fills an empty share and does not count.
+            text: frozen class embeddings (K, D); None: the model makes its own.
+        """
+        raise NotImplementedError

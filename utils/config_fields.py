@@ -1,0 +1,51 @@
+"""What the sections of a config (`utils.schema`) are made of."""
+
+from dataclasses import dataclass
+from importlib import import_module
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic_core import PydanticCustomError, core_schema
+
+
+def key(default: Any, description: str, unit: str = "", **limits: Any) -> Any:
+    """A schema field. `default` may be a callable that makes a fresh value."""
+    how = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(description=description, json_schema_extra={"unit": unit}, **how, **limits)
+
+
+def none_string(value: Any) -> Any:
+    # YAML reads the bare word None as text; users also write null.
+    return "None" if value is None else value
+
+
+@dataclass(frozen=True)
+class OneOf:
+    """Says of a field that its value is a name in a table of components.
+
+    The table is read when a config is validated, so that a component is added in its own place. Tables import nothing.
+
+    Attributes:
+        table: a dict by its dotted path, as modules.heads.HEADS.
+        others: further values, before the table's.
+    """
+
+    table: str
+    others: tuple[Any, ...] = ()
+
+    def choices(self) -> list[Any]:
+        module, _, name = self.table.rpartition(".")
+        return [*self.others, *getattr(import_module(module), name)]
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
+        return core_schema.no_info_plain_validator_function(self._check)
+
+    def _check(self, value: Any) -> Any:
+        choices = [repr(choice) for choice in self.choices()]
+        if repr(value) not in choices:
+            raise PydanticCustomError("one_of", f"must be {', '.join(choices[:-1])} or {choices[-1]}")
+        return value
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
