@@ -5,18 +5,18 @@ from torch import nn
 
 from clip import ClipError, ClipModel, load_clip
 from modules.additions.addition import RESNET, add_to, chosen_additions, kind_of
-from modules.classifier_file import cached_classifier, load_classifier, rows_of
+from modules.classifiers import CLASSIFIERS
 from modules.components import component
 from modules.heads import HEADS
-from modules.other_classifiers import LanguageModel, orthogonal_classifier, random_classifier
 from modules.prompts import class_prompts
-from modules.text_classifier import class_embeddings, tokenize
+from modules.text_classifier import tokenize
 from modules.text_side import LearnedContext, TrainedMatrix, TrainedText, learned_context
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
+from utils.schema import Config, NetworkConfig
 
 
-def build_model_and_text(cfg, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
+def build_model_and_text(cfg: Config, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
     """The video model, on the CPU, and its frozen class embeddings (K, D); None where the model makes its own.
 
     CLIP's text tower is gone afterwards, unless it trains.
@@ -33,7 +33,7 @@ def build_model_and_text(cfg, names: list[str], device: torch.device) -> tuple[V
     return model, text if model.classifier is None else None
 
 
-def load_clip_model(cfg) -> ClipModel:
+def load_clip_model(cfg: Config) -> ClipModel:
     """CLIP as `network.arch`, `network.weights`, `network.init` and `data.input_size` say.
 
     Sets torch's seed to `cfg.seed`, for all of the model that starts at random: a text tower without weights is not in
@@ -51,7 +51,9 @@ def load_clip_model(cfg) -> ClipModel:
         raise UserError(str(error)) from error
 
 
-def build_text(cfg, clip_model: ClipModel, names: list[str], device: torch.device | None = None) -> torch.Tensor:
+def build_text(
+    cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device | None = None
+) -> torch.Tensor:
     """(K, D) float32 class embeddings of `names`, on the CPU, as `network.classifier` says.
 
     Those that are computed are kept in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
@@ -59,25 +61,11 @@ def build_text(cfg, clip_model: ClipModel, names: list[str], device: torch.devic
     Raises:
         UserError: a fault in the prompts, the file or the language model, or more classes than can be orthogonal.
     """
-    network, cache_dir, width = cfg.network, cfg.logging.cache_dir, clip_model.embed_dim
-    kind = network.classifier
-    if kind in ("lda", "file"):
-        return rows_of(load_classifier(network.classifier_file), names, width, network.classifier_file)
-    if kind == "clip_text":
-        prompts = class_prompts(names, network.prompt, network.prompt_set)
-        return class_embeddings(clip_model, names, prompts, cache_dir, device)
-    if kind == "language_model":
-        # The names alone, as in the paper; `prompt` is CLIP's sentence.
-        prompts = class_prompts(names, "{}", network.prompt_set)
-        model = LanguageModel(network.language_model, network.language_pooling)
-        source = [model.source(), width]
-        return cached_classifier(cache_dir, kind, names, prompts, source, lambda: model.encode_classes(prompts, width))
-    make = random_classifier if kind == "random" else orthogonal_classifier
-    return cached_classifier(cache_dir, kind, names, [], [width, cfg.seed], lambda: make(len(names), width, cfg.seed))
+    return component(CLASSIFIERS, cfg.network.classifier).embed(cfg, clip_model, names, device)
 
 
 def build_model(
-    cfg, clip_model: ClipModel, names: list[str] | None = None, text: torch.Tensor | None = None
+    cfg: Config, clip_model: ClipModel, names: list[str] | None = None, text: torch.Tensor | None = None
 ) -> VideoCLIP:
     """The video model on the CPU, in float32. It takes over `clip_model.visual`, and `clip_model.text` where read.
 
@@ -121,7 +109,7 @@ def build_model(
 
 
 def _build_text_side(
-    network, clip_model: ClipModel, names: list[str] | None, text: torch.Tensor | None
+    network: NetworkConfig, clip_model: ClipModel, names: list[str] | None, text: torch.Tensor | None
 ) -> nn.Module | None:
     """What makes the class embeddings inside the model; None where they are frozen."""
     if network.train_classifier:

@@ -17,11 +17,13 @@ import yaml
 from clip import ClipError, check_fit, fit_positions
 from modules.additions import ADDITIONS, TM
 from modules.additions.addition import owner_of
+from modules.classifiers import CLASSIFIERS
 from modules.components import component, components
 from modules.heads import HEADS
 from modules.heads.head import head_of
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
+from utils.schema import Config
 
 OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
@@ -105,13 +107,13 @@ def saved_network(raw: dict[str, Any]) -> dict[str, Any]:
     return network if isinstance(network, dict) else {}
 
 
-def warn_of_other_classifier(cfg, raw: dict[str, Any], source: str) -> None:
+def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> None:
     """Say so where a checkpoint was trained towards other class embeddings than those that `cfg` tests it with."""
     trained = saved_network(raw).get("classifier", cfg.network.classifier)
     seed = saved_config(raw).get("seed", cfg.seed)
     if trained != cfg.network.classifier:
         fault = f"network.classifier={trained}, and is tested with {cfg.network.classifier}"
-    elif trained in ("random", "orthogonal") and seed != cfg.seed:
+    elif component(CLASSIFIERS, trained).is_drawn and seed != cfg.seed:
         fault = f"network.classifier={trained} drawn from seed={seed}, and is tested with seed={cfg.seed}"
     else:
         return

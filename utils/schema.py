@@ -116,7 +116,7 @@ class NetworkConfig(Section):
         "null: `prompt` alone; action16, action28: ensembles of templates; or a YAML: a list of templates, or "
         "descriptions by class name",
     )
-    classifier: Literal["clip_text", "random", "orthogonal", "lda", "language_model", "file"] = key(
+    classifier: Annotated[str, OneOf("modules.classifiers.CLASSIFIERS")] = key(
         "clip_text", "where the class embeddings come from; all but clip_text are studies of how much the text matters"
     )
     classifier_file: str | None = key(None, "classifier lda (from tools/fit_lda.py) or file: its .npz")

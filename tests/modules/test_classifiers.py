@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from modules.build import build_text
 from modules.classifier_file import ClassifierFile, load_classifier, save_classifier
-from modules.other_classifiers import LanguageModel, fit_width
+from modules.classifiers.language_model import LanguageModel, fit_width
 from modules.prompts import fill_templates
 from modules.text_classifier import encode_classes
 from tests.modules.tiny import NAMES, clip_of, make_config

@@ -14,6 +14,8 @@ from modules.additions.addition import Addition
 from modules.build import build_model
 from modules.build_training import build_trainer
 from modules.checkpoint_layout import load_video_weights
+from modules.classifiers import CLASSIFIERS
+from modules.classifiers.classifier import Classifier
 from modules.components import components
 from modules.heads import HEADS
 from modules.heads.head import Head
@@ -27,10 +29,17 @@ from utils.optim import OPTIMIZERS
 from utils.schema import Config, SolverConfig
 
 REPO = Path(__file__).parents[2]
-TABLES = {"network.tm": (TM, "tsm"), "network.sim_header": (HEADS, "None"), "solver.loss_type": (LOSSES, "NCE")}
+TABLES = {
+    "network.tm": (TM, "tsm"),
+    "network.sim_header": (HEADS, "None"),
+    "solver.loss_type": (LOSSES, "NCE"),
+    "network.classifier": (CLASSIFIERS, "random"),
+}
 
 
-@pytest.mark.parametrize(("table", "base"), [(ADDITIONS, Addition), (HEADS, Head), (LOSSES, Loss)])
+@pytest.mark.parametrize(
+    ("table", "base"), [(ADDITIONS, Addition), (HEADS, Head), (LOSSES, Loss), (CLASSIFIERS, Classifier)]
+)
 def test_every_line_leads_to_a_class_of_its_kind(table, base):
     assert all(issubclass(found, base) for found in components(table).values())
 

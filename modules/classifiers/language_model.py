@@ -1,47 +1,41 @@
-"""Class embeddings that are not CLIP's text: random ones, and those of another language model.
+"""`classifier: language_model`: the class names through another text encoder.
 
 K classes, D embedding of the image tower, E embedding of a language model.
 """
 
 import logging
 from collections.abc import Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 import torch
 
-from clip import first_line
+from clip import ClipModel, first_line
+from modules.classifier_file import cached_classifier
+from modules.classifiers.classifier import Classifier
+from modules.classifiers.orthogonal_rows import orthonormal_columns
+from modules.prompts import class_prompts
 from modules.text_classifier import BATCH_SIZE, merge_prompts
 from utils.errors import UserError
 from utils.hashing import content_hash
+from utils.schema import Config
 
 MAP_SEED = 0  # of the fixed map from a language model's width to the image tower's
 log = logging.getLogger(__name__)
 
 
-def random_classifier(num_classes: int, width: int, seed: int) -> torch.Tensor:
-    """float32 (K, D), every value normal with standard deviation 1."""
-    return torch.from_numpy(np.random.default_rng(seed).standard_normal((num_classes, width)).astype(np.float32))
-
-
-def orthogonal_classifier(num_classes: int, width: int, seed: int) -> torch.Tensor:
-    """float32 (K, D), orthonormal rows in random directions (QR of normal values).
-
-    Raises:
-        UserError: more classes than dimensions.
-    """
-    if num_classes > width:
-        raise UserError(
-            f"network.classifier orthogonal: {num_classes} classes cannot all be orthogonal in {width} dimensions; "
-            "take random"
-        )
-    return torch.from_numpy(_orthonormal(width, num_classes, seed).T.astype(np.float32).copy())
-
-
-def _orthonormal(rows: int, columns: int, seed: int) -> np.ndarray:
-    """(rows, columns) with orthonormal columns; each sign fixed, so that the draw is uniform over directions."""
-    q, r = np.linalg.qr(np.random.default_rng(seed).standard_normal((rows, columns)))
-    return q * np.sign(np.diag(r))
+class LanguageModelText(Classifier):
+    @classmethod
+    def embed(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
+    ) -> torch.Tensor:
+        network, width = cfg.network, clip_model.embed_dim
+        prompts = class_prompts(names, "{}", network.prompt_set)  # the names alone, as in the paper
+        model = LanguageModel(network.language_model, network.language_pooling)
+        source = [model.source(), width]
+        make = partial(model.encode_classes, prompts, width)
+        return cached_classifier(cfg.logging.cache_dir, "language_model", names, prompts, source, make)
 
 
 class LanguageModel:
@@ -113,7 +107,7 @@ def fit_width(embeddings: torch.Tensor, width: int) -> torch.Tensor:
         return embeddings
     if own > width:
         log.warning("language model: its %d values are projected to the image tower's %d", own, width)
-        projection = _orthonormal(own, width, MAP_SEED)
+        projection = orthonormal_columns(own, width, MAP_SEED)
     else:
-        projection = _orthonormal(width, own, MAP_SEED).T
+        projection = orthonormal_columns(width, own, MAP_SEED).T
     return embeddings @ torch.from_numpy(projection.astype(np.float32))

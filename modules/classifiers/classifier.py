@@ -1,0 +1,35 @@
+"""What every source of class embeddings is."""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import torch
+
+from clip import ClipModel
+from utils.schema import Config
+
+
+class Classifier:
+    """A source of class embeddings, K classes, D embedding. The classes are used as they are; none is instantiated.
+
+    Attributes:
+        takes_any_names: whether a trained model can be given other class names than those of its training.
+        is_drawn: whether the embeddings depend on the run's seed.
+    """
+
+    takes_any_names: ClassVar[bool] = False
+    is_drawn: ClassVar[bool] = False
+
+    @classmethod
+    def embed(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
+    ) -> torch.Tensor:
+        """(K, D) float32 class embeddings of K names, of any length, on the CPU.
+
+        Args:
+            device: where texts are encoded; None: the CPU.
+
+        Raises:
+            UserError: they cannot be made; the message says why.
+        """
+        raise NotImplementedError

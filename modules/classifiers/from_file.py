@@ -1,0 +1,19 @@
+"""`classifier: lda` (tools/fit_lda.py) and `file`: rows of a file, by class name."""
+
+from collections.abc import Sequence
+
+import torch
+
+from clip import ClipModel
+from modules.classifier_file import load_classifier, rows_of
+from modules.classifiers.classifier import Classifier
+from utils.schema import Config
+
+
+class FromFile(Classifier):
+    @classmethod
+    def embed(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
+    ) -> torch.Tensor:
+        path = cfg.network.classifier_file
+        return rows_of(load_classifier(path), names, clip_model.embed_dim, path)
