@@ -2,7 +2,7 @@
 
 import sys
 
-from utils.cli import config_parser, run_story
+from utils.cli import add_published_options, apply_published_options, config_parser, run_story
 from utils.config import load_config
 from utils.errors import UserError
 
@@ -18,10 +18,12 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: mean average precision as well")
     parser.add_argument("--allow_missing", action="store_true", help="count unreadable videos as wrong; else an error")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
+    add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
 def main(args) -> None:
+    warnings = apply_published_options(args)
     cfg, config_warnings = load_config(args.config, args.overrides, "test")
     if args.allow_missing and args.metric == "map":
         raise UserError("--allow_missing and --metric map: a video without a prediction has no rank; use one")
@@ -29,7 +31,7 @@ def main(args) -> None:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
     from engine.test import test  # after the checks: --help and a typo answer at once
 
-    test(args, cfg, config_warnings)
+    test(args, cfg, [*config_warnings, *warnings])
 
 
 if __name__ == "__main__":

@@ -4,14 +4,16 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import add_output_options, run_story
+from utils.cli import add_output_options, add_published_options, apply_published_options, run_story
 from utils.config import load_config
 from utils.errors import UserError
 
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--config", required=True, action="append", metavar="YAML", help="a data set; may be repeated")
+    parser.add_argument(
+        "--config", "-cfg", required=True, action="append", metavar="YAML", help="a data set; may be repeated"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
     parser.add_argument("--weights", metavar="FILE", help="a checkpoint of train.py or a published one")
     parser.add_argument(
@@ -24,6 +26,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a clip (default 1)")
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of a video (default 1)")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: beside the weights or table)")
+    add_published_options(parser)
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -55,10 +58,12 @@ def split_lists(text: str | None) -> list[str]:
 
 def main(args) -> int:
     check_arguments(args)
+    warnings = apply_published_options(args)
     loaded = [load_config(path, args.overrides, "test") for path in args.config]
+    warnings += [warning for _, of_config in loaded for warning in of_config]
     from engine.zeroshot import test_zeroshot  # after the checks: --help and a typo answer at once
 
-    return test_zeroshot(args, loaded, split_lists(args.lists))
+    return test_zeroshot(args, loaded, split_lists(args.lists), warnings)
 
 
 if __name__ == "__main__":

@@ -2,21 +2,24 @@
 
 import sys
 
-from utils.cli import config_parser, run_story
+from utils.cli import add_published_options, apply_published_options, config_parser, run_story
 from utils.config import load_config
 
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="check all that a run needs, print the plan and stop")
+    parser.add_argument("--log_time", metavar="NAME", help="run folder exp/<dataset>/<arch>/NAME")
+    add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
 def main(args) -> int:
+    warnings = apply_published_options(args)
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
     from engine.train import train  # after the checks: --help and a typo answer at once
 
-    return train(args, cfg, config_warnings)
+    return train(args, cfg, [*config_warnings, *warnings])
 
 
 if __name__ == "__main__":

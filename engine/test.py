@@ -11,7 +11,7 @@ from datasets.lists import read_labels
 from modules.testing import TestedModel, load_tested_model
 from modules.validation import embed_with, text_matrix
 from utils import distributed, metrics, protocols, results
-from utils.cli import folder_beside
+from utils.cli import folder_beside, next_report
 from utils.context import RunContext
 from utils.embed import VideoTable, save_table
 from utils.files import check_writable
@@ -103,3 +103,4 @@ def write_scores(
             average_precisions["map_published_ranking"],
         )
     log.info("%.1f videos/s; results are in %s", scores.num_videos / table.seconds, out)
+    log.info("%s", next_report(args.weights, out))

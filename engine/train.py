@@ -125,7 +125,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     stop = StopRequest()
     process = distributed.start(cfg.solver.process_timeout_minutes)
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.note_unread)
-    run_dir = rundir.choose_run_dir(cfg.logging.run_dir, cfg.resume, args.config) if process.is_main else None
+    run_dir = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
     run_dir = distributed.share_from_main(run_dir, process)
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device), stop.is_asked)
 
@@ -172,7 +172,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
         )
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
-    log.info("%s", rundir.describe_end(run_dir, run.progress.best_top1))
+    log.info("%s", rundir.describe_end(run_dir, run.progress.best_top1, args.config))
     return 0
 
 

@@ -9,7 +9,7 @@ from datasets.lists import read_labels
 from modules.testing import load_tested_model, text_for_table
 from modules.validation import embed_with, text_matrix
 from utils import distributed, metrics, protocols, results
-from utils.cli import folder_beside
+from utils.cli import folder_beside, next_report
 from utils.config import Loaded
 from utils.context import RunContext
 from utils.embed import load_table, rows_of_entries, save_table
@@ -18,10 +18,10 @@ from utils.hashing import file_hash
 from utils.runlog import RESULT, open_log
 
 
-def test_zeroshot(args: argparse.Namespace, loaded: list[Loaded], lists: list[str]) -> int:
-    """Embed each data set's videos once and score every list."""
+def test_zeroshot(args: argparse.Namespace, loaded: list[Loaded], lists: list[str], warnings: list[str]) -> int:
+    """Embed each data set's videos once and score every list; `warnings` come first in the log."""
     process = distributed.start()
-    log = open_log(process, [w for _, warnings in loaded for w in warnings], quiet=args.quiet, plain=args.plain)
+    log = open_log(process, warnings, quiet=args.quiet, plain=args.plain)
     of_prompts = "".join(f"_{Path(p).stem}" for p in sorted({c.network.prompt_set or "" for c, _ in loaded} - {""}))
     of_configs = "+".join(Path(path).stem for path in args.config)
     name = f"zeroshot_{of_configs}{of_prompts}"
@@ -75,7 +75,7 @@ def test_zeroshot(args: argparse.Namespace, loaded: list[Loaded], lists: list[st
         {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
     )
     results.write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
-    log.info("results are in %s", out)
+    log.info("results are in %s\n%s", out, next_report(args.weights, out))
     return 0
 
 

@@ -67,6 +67,11 @@ launch() {
     exec "$PYTHON" scripts/launch.py --standalone --nproc_per_node "$NPROC" --max_restarts "${MAX_RESTARTS:-0}" "$@"
 }
 
+# forward_options SCRIPT WORDS...: where the first word is an option, as --help, all of them go to SCRIPT as they are.
+forward_options() {
+    case ${2:-} in -*) launch "$@" ;; esac
+}
+
 # An environment to work in: the active one, or .venv made here. Installs once for each state of the requirements file.
 set_up_environment() { # set_up_environment REQUIREMENTS_FILE
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then

@@ -6,7 +6,7 @@
 # The config (or an override) sets data.shot; each seed is data.shot_seed of one run, in FOLDER/seed<seed>. Runs that are
 # there go on, or are done.
 #
-# FOLDER  where the runs go; default exp/<config's name>-shot<data.shot>
+# FOLDER  where the runs go; default exp_fewshot/<data.dataset>/<network.arch>/f<frames>_shot<data.shot>
 # NPROC   processes; default: the visible GPUs, or one on a CPU
 # PYTHON  interpreter; default: the active environment's
 set -eu
@@ -28,7 +28,7 @@ done
 find_python
 shot=$("$PYTHON" -m tools.show_config --key data.shot --config "$config" "$@")
 [ "$shot" != 0 ] || fail "data.shot is 0: each seed would train on all videos; set the videos of a class, as data.shot=4"
-folder=${FOLDER:-exp/$(basename "$config" .yaml)-shot$shot}
+folder=${FOLDER:-$(dirname "$("$PYTHON" -m tools.show_config --key run_dir --config "$config" "$@")")}
 for seed in $seeds; do
     sh scripts/run_train.sh "$config" "data.shot_seed=$seed" "logging.run_dir=$folder/seed$seed" resume=auto "$@"
 done

@@ -8,6 +8,7 @@
 usage="sh scripts/run_test.sh CONFIG WEIGHTS [options] [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
+forward_options test.py "$@"
 config=$(user_path "${1:-}") weights=$(user_path "${2:-}")
 need_file "$config" "config file"
 need_weights "$weights" "${3:-}"

@@ -10,6 +10,7 @@
 usage="sh scripts/run_test_zeroshot.sh CONFIG[,CONFIG ...] WEIGHTS [options] [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
+forward_options test_zeroshot.py "$@"
 configs=${1:-} weights=$(user_path "${2:-}")
 [ -n "$configs" ] || fail "no config file given; usage: $usage"
 need_weights "$weights" "${3:-}"

@@ -12,6 +12,7 @@
 usage="sh scripts/run_train.sh CONFIG [key=value ...] [--check]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
+forward_options train.py "$@"
 config=$(user_path "${1:-}")
 need_file "$config" "config file"
 shift

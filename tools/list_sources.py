@@ -93,7 +93,7 @@ def read_ucf101_split(folder: Path, split: int) -> dict[str, list[Sample]]:
 
 
 # HMDB51: testTrainMulti_7030_splits/brush_hair_test_split1.txt "video.avi 1": 0 unused, 1 training, 2 testing.
-HMDB51_PARTS = {"1": "train", "2": "val"}
+HMDB51_PARTS = {"0": "unused", "1": "train", "2": "val"}
 
 
 def read_hmdb51_classes(folder: Path) -> list[str]:
@@ -107,16 +107,15 @@ def read_hmdb51_classes(folder: Path) -> list[str]:
 
 
 def read_hmdb51_split(folder: Path, split: int) -> dict[str, list[Sample]]:
-    samples: dict[str, list[Sample]] = {"train": [], "val": []}
+    samples: dict[str, list[Sample]] = {"train": [], "val": [], "unused": []}
     for class_name in read_hmdb51_classes(folder):
         path = folder / f"{class_name}_test_split{split}.txt"
         for number, line in read_lines(path):
             fields = line.split()
-            if len(fields) != 2 or fields[1] not in ("0", "1", "2"):
+            if len(fields) != 2 or fields[1] not in HMDB51_PARTS:
                 raise UserError(f'{path}:{number}: "{line}" is not "video.avi 0", 1 or 2')
-            if fields[1] in HMDB51_PARTS:
-                video = fields[0].removesuffix(".avi")
-                samples[HMDB51_PARTS[fields[1]]].append(Sample((f"{class_name}/{video}",), class_name))
+            video = fields[0].removesuffix(".avi")
+            samples[HMDB51_PARTS[fields[1]]].append(Sample((f"{class_name}/{video}",), class_name))
     return samples
 
 

@@ -15,6 +15,7 @@ import re
 import shutil
 import sys
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from tqdm import tqdm
@@ -48,22 +49,39 @@ SPLIT_FOLDERS = {
 }  # fmt: skip
 
 
-def write_all(
-    args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels, splits: dict[str, dict[str, Sequence[Sample]]]
-) -> None:
-    """The label CSV, each split's lists, and the lines for the config. `splits`: suffix of the list names -> parts."""
+@dataclass(frozen=True)
+class ListNames:
+    """Names of lists without `.txt`: of all that are written, and by part of those that the printed config names."""
+
+    samples: dict[str, Sequence[Sample]]
+    in_config: dict[str, str]
+
+
+def write_all(args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels, lists: ListNames) -> None:
+    """The label CSV, the lists, and the lines for the config."""
     write_labels(args.out, labels)
-    for suffix, parts in splits.items():
-        for part, samples in parts.items():
-            lines, missing, num_other = locate(samples, disk, labels)
-            write_list(args.out, f"{part}{suffix}", lines, missing, labels)
-            if num_other:
-                print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
-    first_suffix, parts = next(iter(splits.items()))
-    names = {part: f"{part}{first_suffix}" for part in parts}
-    print_yaml(yaml_lines(dataset, disk, labels, args.out, names, dict.fromkeys(parts, args.root)))
-    if len(splits) > 1:
-        print("The other splits: change the names of both lists.")
+    for name, samples in lists.samples.items():
+        lines, missing, num_other = locate(samples, disk, labels)
+        write_list(args.out, name, lines, missing, labels)
+        if num_other:
+            print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
+    roots = dict.fromkeys(lists.in_config, args.root)
+    print_yaml(yaml_lines(dataset, disk, labels, args.out, lists.in_config, roots))
+
+
+def plain_names(parts: dict[str, Sequence[Sample]], name: str = "{part}") -> ListNames:
+    """Lists that are named by their parts."""
+    names = {part: name.replace("{part}", part) for part in parts}
+    return ListNames({names[part]: samples for part, samples in parts.items()}, names)
+
+
+def split_names(splits: Sequence[dict[str, Sequence[Sample]]], kind: str, dataset: str) -> ListNames:
+    """The published names of the splits' lists, and of the list of all clips for zero-shot tests."""
+    of_kind = "rgb" if kind == "frames" else "video"
+    names = [{part: f"{part}_{of_kind}_split_{number}" for part in PARTS} for number in range(1, len(splits) + 1)]
+    samples = {named[part]: parts[part] for named, parts in zip(names, splits) for part in PARTS}
+    clips = dict.fromkeys(sample for parts in splits for samples in parts.values() for sample in samples)
+    return ListNames({**samples, f"{dataset}_full_for_zeroshot": list(clips)}, names[0])
 
 
 def print_yaml(lines: str) -> None:
@@ -129,7 +147,7 @@ def make_folders(args: argparse.Namespace) -> None:
             "WARNING: the class names are numbers, which describe nothing to a text encoder; name the folders by what "
             "they show, or write descriptions into labels.csv"
         )
-    write_all(args, args.root.resolve().name, disk, labels, {"": parts})
+    write_all(args, args.root.resolve().name, disk, labels, plain_names(parts))
 
 
 def split_folders(root: Path) -> dict[str, str]:
@@ -161,14 +179,16 @@ def split_folders(root: Path) -> dict[str, str]:
 
 def make_ucf101(args: argparse.Namespace) -> None:
     labels = official_labels(list_sources.read_ucf101_classes(args.splits), args.labels, "ucf_labels.csv")
-    splits = {f"_split{split}": list_sources.read_ucf101_split(args.splits, split) for split in (1, 2, 3)}
-    write_all(args, "ucf101", Disk(args.root, args.kind, args.template), labels, splits)
+    splits = [list_sources.read_ucf101_split(args.splits, split) for split in (1, 2, 3)]
+    disk = Disk(args.root, args.kind, args.template)
+    write_all(args, "ucf101", disk, labels, split_names(splits, args.kind, "ucf"))
 
 
 def make_hmdb51(args: argparse.Namespace) -> None:
     labels = official_labels(list_sources.read_hmdb51_classes(args.splits), args.labels, "hmdb51_labels.csv")
-    splits = {f"_split{split}": list_sources.read_hmdb51_split(args.splits, split) for split in (1, 2, 3)}
-    write_all(args, "hmdb51", Disk(args.root, args.kind, args.template), labels, splits)
+    splits = [list_sources.read_hmdb51_split(args.splits, split) for split in (1, 2, 3)]
+    disk = Disk(args.root, args.kind, args.template)
+    write_all(args, "hmdb51", disk, labels, split_names(splits, args.kind, "hmdb"))
 
 
 def make_kinetics(args: argparse.Namespace) -> None:
@@ -176,13 +196,15 @@ def make_kinetics(args: argparse.Namespace) -> None:
     parts = {part: list_sources.read_kinetics(path) for part, path in paths.items() if path is not None}
     if not parts:
         raise UserError("give --train-csv, --val-csv or both")
+    if len(parts) == 2 and "{part}" not in args.name:
+        raise UserError(f"--name {args.name}: two lists would have this name; put {{part}} into it")
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
     labels = choose_labels(class_names, args.labels)
     if args.labels is not None:
         # Classes of the CSV beyond --labels are what the option is for; only the other direction is news.
         for line in compare_names([name for name in class_names if name in labels], labels):
             print(f"names: {line}")
-    write_all(args, "kinetics", Disk(args.root, args.kind, args.template), labels, {"": parts})
+    write_all(args, "kinetics", Disk(args.root, args.kind, args.template), labels, plain_names(parts, args.name))
 
 
 def make_ssv2(args: argparse.Namespace) -> None:
@@ -191,7 +213,7 @@ def make_ssv2(args: argparse.Namespace) -> None:
     parts = {part: list_sources.read_ssv2_split(args.annotations, name) for part, name in files.items()}
     for line in compare_names({sample.class_name for samples in parts.values() for sample in samples}, labels):
         print(f"names: {line}")
-    write_all(args, "something-something-v2", Disk(args.root, args.kind, args.template), labels, {"": parts})
+    write_all(args, "something-something-v2", Disk(args.root, args.kind, args.template), labels, plain_names(parts))
 
 
 def link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
@@ -242,15 +264,21 @@ def make_activitynet(args: argparse.Namespace) -> None:
         raise UserError(f"{args.instances}: --instances must be another folder than --root")
     disk = Disk(args.root, "frames", args.template)
     train_lines, train_missing = cut_instances(videos["training"], disk, labels, args.instances, args.fps)
-    val_samples = [Sample(video.candidates, list_sources.main_class(video)) for video in videos["validation"]]
+    whole = {
+        subset: [Sample(video.candidates, list_sources.main_class(video)) for video in members]
+        for subset, members in videos.items()
+    }
     num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
-    val_lines, val_missing, _ = locate(val_samples, disk, labels)
+    val_lines, val_missing, _ = locate(whole["validation"], disk, labels)
+    full_lines, full_missing, _ = locate(whole["training"] + whole["validation"], disk, labels)
+    names = {"train": "anet_train_instance_fps1", "val": "anet_val_video_fps1"}
     write_labels(args.out, labels)
-    write_list(args.out, "train", train_lines, train_missing, labels)
-    write_list(args.out, "val", val_lines, val_missing, labels)
+    write_list(args.out, names["train"], train_lines, train_missing, labels)
+    write_list(args.out, names["val"], val_lines, val_missing, labels)
+    write_list(args.out, "anet_full_for_zeroshot", full_lines, full_missing, labels)
     print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
     roots = {"train": args.instances, "val": args.root}
-    print_yaml(yaml_lines("anet", disk, labels, args.out, {part: part for part in PARTS}, roots))
+    print_yaml(yaml_lines("anet", disk, labels, args.out, names, roots))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -284,6 +312,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command = add("kinetics", make_kinetics, "Kinetics-400, 600 or 700, or the classes of --labels only")
     command.add_argument("--train-csv", type=Path, help="official CSV or JSON of the training clips")
     command.add_argument("--val-csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
+    command.add_argument(
+        "--name", default="{part}", help="file name of the lists; {part} becomes train or val (default: {part})"
+    )
     command = add(
         "activitynet", make_activitynet, "ActivityNet 1.3, from frames; training segments as folders of links"
     )

@@ -1,4 +1,4 @@
-"""Prints the value that a key has in a training config with its overrides.
+"""Prints the value that a key has in a training config with its overrides; `run_dir`: the default run folder.
 
 python -m tools.show_config --key KEY --config CONFIG [key=value ...]
 """
@@ -9,6 +9,7 @@ import sys
 from utils.cli import config_parser, run_story
 from utils.config import load_config
 from utils.errors import UserError
+from utils.rundir import default_run_dir
 from utils.schema import dotted_keys
 
 
@@ -19,9 +20,12 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.key not in dotted_keys():
+    if args.key not in (*dotted_keys(), "run_dir"):
         raise UserError(f"--key {args.key}: no such key; docs/config.md has all")
     value = load_config(args.config, args.overrides, "train").config
+    if args.key == "run_dir":
+        print(default_run_dir(value))
+        return
     for part in args.key.split("."):
         value = getattr(value, part)
     print(value)

@@ -5,6 +5,7 @@ import errno
 import os
 import re
 import select
+import shlex
 import sys
 from collections.abc import Callable
 from concurrent.futures import BrokenExecutor
@@ -58,7 +59,9 @@ _FAILURES = (
 def config_parser(description: str) -> argparse.ArgumentParser:
     """A parser with `--config`, `key=value` overrides, and how much to show."""
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--config", required=True, metavar="YAML", help="the recipe; docs/config.md explains its keys")
+    parser.add_argument(
+        "--config", "-cfg", required=True, metavar="YAML", help="the recipe; docs/config.md explains its keys"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")
     add_output_options(parser)
     return parser
@@ -71,10 +74,49 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+class _Ignored(argparse.Action):
+    """An option that is accepted for the sake of users' scripts and has no effect; `ignored` lists those given."""
+
+    def __call__(self, parser, namespace, values, option_string=None):
+        namespace.ignored = [*namespace.ignored, option_string]
+
+
+def add_published_options(parser: argparse.ArgumentParser) -> None:
+    """`--precision`, and the options of distributed training that the published scripts and launchers pass.
+
+    `apply_published_options` gives them their effect.
+    """
+    parser.set_defaults(ignored=[])
+    precisions = ("amp", "fp16", "fp32", "bf16", "auto")
+    parser.add_argument("--precision", choices=precisions, help="the same as solver.precision=...")
+    for names in (("--local_rank", "--local-rank"), ("--dist_url",), ("--dist_backend",), ("--world_size",)):
+        parser.add_argument(*names, action=_Ignored, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+
+
+def apply_published_options(args: argparse.Namespace) -> list[str]:
+    """Turn `--precision` into an override, which an explicit `solver.precision=...` overrides in turn.
+
+    Returns:
+        one warning that names the options without effect, or none.
+    """
+    if args.precision is not None:
+        args.overrides = [f"solver.precision={args.precision}", *args.overrides]
+    if not args.ignored:
+        return []
+    names = ", ".join(dict.fromkeys(args.ignored))
+    return [f"{names}: no effect; processes and their addresses come from the launcher's environment"]
+
+
 def folder_beside(weights: str, name: str) -> Path:
     """Where results go by default: `name` beside a checkpoint, with the checkpoint's own, since a run has several."""
     path = Path(weights)
     return path.parent / (name if path.stem == "last_model" else f"{name}_{path.stem}")
+
+
+def next_report(weights: str | None, out: Path) -> str:
+    """The command that makes a page of the results in `out`: of the whole run where they lie beside its checkpoint."""
+    is_beside = weights is not None and out.parent == Path(weights).parent
+    return f"next: {shlex.join(('python', 'report.py', str(out.parent if is_beside else out)))}"
 
 
 def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:

@@ -1,5 +1,6 @@
 """Arithmetic of a run: fp32, bf16, or fp16 with loss scaling."""
 
+import logging
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -7,10 +8,11 @@ import torch
 from utils.errors import UserError
 
 _DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+log = logging.getLogger(__name__)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """`auto` becomes bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU.
+    """`auto` becomes bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU; `amp` fp16 on a GPU, fp32 on a CPU.
 
     Raises:
         UserError: fp16 on a CPU, where its loss scaling has no kernels.
@@ -19,6 +21,10 @@ def resolve_precision(name: str, device: torch.device) -> str:
         if device.type == "cpu":
             return "fp32"
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    if name == "amp":
+        if device.type == "cpu":
+            log.warning("warning: solver.precision amp is fp16 on a GPU; on this CPU the run computes in fp32")
+        return "fp32" if device.type == "cpu" else "fp16"
     if name == "fp16" and device.type == "cpu":
         raise UserError("solver.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
     return name

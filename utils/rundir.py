@@ -1,47 +1,69 @@
 """A run's folder: where it is, what is in it, what it goes on from."""
 
-import datetime
+import shlex
 from pathlib import Path
 
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.keeper import BEST, LAST
+from utils.schema import Config
 from utils.stop import launch_folder
 
 PICKS = "few_shot.txt"
 
 
-def choose_run_dir(run_dir: str | None, resume: str | None, config_path: str) -> Path:
-    """The folder named in the config, else that of the checkpoint to resume, else a new one under exp/.
+def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
+    """The folder of a run whose config names none, as in the published system.
 
-    A launcher that starts its processes anew after a failure finds the folder that it had.
+    `exp/<data.dataset>/<network.arch>/f<frames>`; few-shot `exp_fewshot/<dataset>/<arch>/f<frames>_shot<shot>/seed<n>`.
+    Where `network.arch` is a weights file, its name without suffix.
+
+    Args:
+        log_time: the last part of the path, in place of the frames.
+    """
+    arch = cfg.network.arch
+    top, last = "exp", f"f{cfg.data.num_frames}"
+    if cfg.data.shot:
+        top, last = "exp_fewshot", f"{last}_shot{cfg.data.shot}/seed{cfg.data.shot_seed}"
+    return Path(top, cfg.data.dataset, Path(arch).stem if Path(arch).is_file() else arch, log_time or last)
+
+
+def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
+    """The folder that the config names, else that of the checkpoint to resume, else the default one.
+
+    A launcher that starts its processes again after a failure finds the folder that it had.
+
+    Args:
+        log_time: as of `default_run_dir`.
 
     Raises:
-        UserError: the folder already holds a run and this one does not resume it.
+        UserError: the folder already holds a run, and this one neither resumes it nor only validates; or the folder is
+            named twice.
     """
     note = launch_folder() and launch_folder() / "run_dir"
     if note and note.exists():
         return Path(note.read_text(encoding="utf-8"))
-    path = _named_or_new(run_dir, resume, config_path)
+    path = _named_or_default(cfg, log_time)
+    if cfg.resume is None and not cfg.solver.evaluate and (path / LAST).exists():
+        raise UserError(
+            f"logging.run_dir: {path} already holds a run; add resume=auto to go on with it, or name another folder: "
+            "logging.run_dir=..."
+        )
     if note:
         write_text_atomic(note, str(path))
     return path
 
 
-def _named_or_new(run_dir: str | None, resume: str | None, config_path: str) -> Path:
-    if run_dir is None and resume is not None and resume != "auto":
-        return Path(resume).parent
-    if run_dir is None:
-        if resume == "auto":
-            raise UserError("resume=auto looks for the run's own checkpoint; name the folder: logging.run_dir=...")
-        stamp = datetime.datetime.now().strftime("%Y%m%d-%H%M%S")
-        return Path("exp") / Path(config_path).stem / stamp
-    path = Path(run_dir)
-    if resume is None and (path / LAST).exists():
-        raise UserError(
-            f"logging.run_dir: {path} already holds a run; add resume=auto to go on with it, or name another folder"
-        )
-    return path
+def _named_or_default(cfg: Config, log_time: str | None) -> Path:
+    if cfg.logging.run_dir is not None:
+        if log_time is not None:
+            raise UserError(
+                f"--log_time {log_time}: logging.run_dir names the run folder already; leave one of them out"
+            )
+        return Path(cfg.logging.run_dir)
+    if cfg.resume not in (None, "auto"):
+        return Path(cfg.resume).parent
+    return default_run_dir(cfg, log_time)
 
 
 def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
@@ -64,8 +86,8 @@ def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
         raise UserError(f"logging.run_dir: {path} cannot be written ({error.strerror}); name another folder") from error
 
 
-def describe_end(run_dir: Path, best_top1: float) -> str:
-    """Where everything is, for the last lines of a run."""
+def describe_end(run_dir: Path, best_top1: float, config_path: str) -> str:
+    """Where everything is, and the commands that usually come next: the last lines of a run."""
     files = {
         LAST: "the last epoch's checkpoint",
         BEST: f"the best one: top-1 {best_top1:.2f}%",
@@ -76,4 +98,6 @@ def describe_end(run_dir: Path, best_top1: float) -> str:
         "tensorboard": f"event files: tensorboard --logdir {run_dir}",
     }
     found = [f"  {run_dir / name}  {what}" for name, what in files.items() if (run_dir / name).exists()]
-    return "\n".join(["done; the run is in", *found])
+    weights = run_dir / (BEST if (run_dir / BEST).exists() else LAST)
+    commands = (("sh", "scripts/run_test.sh", config_path, str(weights)), ("python", "report.py", str(run_dir)))
+    return "\n".join(["done; the run is in", *found, "next:", *(f"  {shlex.join(words)}" for words in commands)])

@@ -149,10 +149,10 @@ class SolverConfig(Section):
     evaluate: bool = key(False, "validate once and stop, without training")
     clip_ratio: float = key(0.1, "learning rate of the image tower and the logit scale", "share of lr", ge=0)
     grad_accumulation_steps: int = key(1, "batches summed into one optimiser step", "batches", ge=1)
-    precision: Literal["auto", "fp32", "bf16", "fp16"] = key(
+    precision: Literal["auto", "fp32", "bf16", "fp16", "amp"] = key(
         "auto",
         "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU (bf16 is about three times as fast on those with "
-        "AVX512-BF16 or AMX)",
+        "AVX512-BF16 or AMX); amp: fp16 on a GPU, fp32 on a CPU",
     )
     save_every: int | str | None = key(
         None, "save within an epoch too: every so many steps (500) or minutes (10min)", "steps or minutes"
@@ -179,7 +179,9 @@ class SolverConfig(Section):
 class LoggingConfig(Section):
     print_freq: int = key(10, "a console line every so many optimiser steps", "steps", ge=1)
     eval_freq: int = key(5, "validation every so many epochs, and after the last", "epochs", ge=1)
-    run_dir: str | None = key(None, "run folder; null: exp/<config's name>/<date-time>")
+    run_dir: str | None = key(
+        None, "run folder; null: exp/<data.dataset>/<network.arch>/f<frames>, few-shot below exp_fewshot/"
+    )
     cache_dir: str = key("exp/cache", "folder of what is computed once and shared by runs, as text embeddings")
     tensorboard: bool = key(True, "write TensorBoard event files into the run folder")
     wandb_project: str | None = key(
@@ -188,7 +190,7 @@ class LoggingConfig(Section):
 
 
 class Config(Section):
-    resume: str | None = key(None, "checkpoint to go on from; `auto`: the newest good one of run_dir, if any")
+    resume: str | None = key(None, "checkpoint to go on from; `auto`: the newest good one of the run folder, if any")
     pretrain: str | None = key(None, "video checkpoint to start from: its weights only")
     seed: int = key(1024, "seed of everything random", "", ge=0)
     data: DataConfig = key(DataConfig, "")

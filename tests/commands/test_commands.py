@@ -100,7 +100,7 @@ def test_a_run_of_one_process_goes_on_in_two(world, runs, tmp_path):
         (("run_test.sh", "configs/shapes/transf.yaml"), "no weights file given"),
         (("run_test.sh", "configs/shapes/transf.yaml", "nowhere.pt"), "nowhere.pt: no such weights file"),
         (("run_train_multinodes.sh", "configs/shapes/transf.yaml"), "NODE_RANK must be"),
-        (("run_train_multinodes.sh", "configs/shapes/transf.yaml", "0"), "MASTER_ADDR is not set"),
+        (("run_train_multinodes.sh", "configs/shapes/transf.yaml", "1"), "MASTER_ADDR is not set"),
     ],
 )
 def test_launchers_stop_with_a_clear_message(words, part):

@@ -217,7 +217,7 @@ def check_options(command: Command, name: str, words: list[str]) -> None:
 def check_configs(command: Command) -> None:
     for word in command.words:
         for path in word.split(","):
-            if path.startswith(("configs/", "lists/")):
+            if path.startswith(("configs/", "lists/")) and path.endswith((".yaml", ".csv")):
                 assert (REPO / path).is_file(), f"{command}\n  there is no {path}"
 
 

@@ -127,7 +127,7 @@ RUN_CASES = {
     "exists": lambda trained, tmp_path: (trained / "plain", ()),
     "not writable": lambda trained, tmp_path: (Path("/proc/run"), ()),
     "a file in its place": lambda trained, tmp_path: (trained / "plain" / "log.txt", ()),
-    "resume=auto without a folder": lambda trained, tmp_path: ("null", ("resume=auto",)),
+    "named twice": lambda trained, tmp_path: (trained.with_name("new"), ("--log_time", "001")),
     "nothing to resume": lambda trained, tmp_path: (tmp_path / "run", (f"resume={tmp_path / 'nowhere.pt'}",)),
     "another run": lambda trained, tmp_path: (trained / "plain", ("resume=auto", "data.shot=2")),
     "a run of other classes": other_classes,

@@ -61,6 +61,27 @@ def test_and_then_in_the_repository(folder):
         assert launch(place, "run_train.sh", shipped).stdout.strip() == f"train.py --config {shipped}"
 
 
+def test_options_alone_go_to_the_script(folder):
+    scripts = {"run_train.sh": "train.py", "run_test.sh": "test.py", "run_test_zeroshot.sh": "test_zeroshot.py"}
+    for launcher, script in {**scripts, "run_train_multinodes.sh": "train.py"}.items():
+        assert launch(folder, launcher, "--help", "--quiet").stdout.strip() == f"{script} --help --quiet"
+
+
+def test_machine_0_needs_no_address_and_tells_the_others_its_own(folder):
+    base = {k: v for k, v in os.environ.items() if k != "MASTER_ADDR"}
+    words = ["sh", f"{REPO}/scripts/run_train_multinodes.sh", "my.yaml"]
+    first, second = (
+        subprocess.run([*words, rank], cwd=folder, env={**base, "PYTHON": "echo"}, capture_output=True, text=True)
+        for rank in "01"
+    )
+    address = first.stdout.split("--master_addr ")[1].split()[0]
+    again = f"MASTER_ADDR={address} sh scripts/run_train_multinodes.sh {folder}/my.yaml NODE_RANK"
+    assert first.stderr.strip() == f"on the other machines: {again}"
+    assert second.returncode == 2 and second.stderr.startswith(
+        "error: MASTER_ADDR is not set; give machine 0's address"
+    )
+
+
 ROWS = rows_of("Launchers")
 CASES = [  # row, script, words, variables
     ("no such config", "run_train.sh", ["nowhere.yaml"], {}),

@@ -21,7 +21,7 @@ def note_taker(tmp_path):
     """In Python's place: writes down what it would run, but for the reading of the config."""
     path = tmp_path / "python"
     path.write_text(
-        f'#!/bin/sh\n[ "$1" != tools/show_config.py ] || exec {sys.executable} "$@"\necho "$@" >> {tmp_path}/calls\n'
+        f'#!/bin/sh\n[ "$2" != tools.show_config ] || exec {sys.executable} "$@"\necho "$@" >> {tmp_path}/calls\n'
     )
     path.chmod(0o755)
     return path
@@ -33,10 +33,10 @@ def test_the_folder_is_named_after_the_shot(note_taker, tmp_path):
         assert result.returncode == 0, result.stderr
     calls = (tmp_path / "calls").read_text().splitlines()
     for shot, (first, second, table) in ((2, calls[:3]), (4, calls[3:])):
-        folder = f"exp/transf-shot{shot}"
+        folder = f"exp_fewshot/shapes/shapes_clip/f8_shot{shot}"
         assert f"data.shot_seed=0 logging.run_dir={folder}/seed0 resume=auto" in first
         assert f"data.shot_seed=7 logging.run_dir={folder}/seed7 resume=auto" in second
-        assert table == f"tools/summarise_runs.py {folder}/seed0 {folder}/seed7"
+        assert table == f"-m tools.summarise_runs {folder}/seed0 {folder}/seed7"
 
 
 def test_a_config_beside_the_caller(note_taker, tmp_path):

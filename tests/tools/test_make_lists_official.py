@@ -42,14 +42,19 @@ def test_ucf101(tmp_path, capsys):
     (tmp_path / "videos/Archery/v_Archery_g02_c01.avi").unlink()
     options = ("--splits", tmp_path / "splits", "--root", tmp_path / "videos", "--out", tmp_path / "out")
     assert run("ucf101", *options, "--kind", "video") == 0
-    assert lines(tmp_path / "out/train_split1.txt") == [f"{n}/v_{n}_g09_c01.avi {i}" for i, n in enumerate(names[:3])]
-    assert lines(tmp_path / "out/val_split2.txt") == [f"{n}/v_{n}_g02_c01.avi {i}" for i, n in enumerate(names[:2])]
-    assert len(missing(tmp_path / "out/val_split2_missing.csv")) == 101 - 2
-    assert missing(tmp_path / "out/val_split2_missing.csv")["Archery/v_Archery_g02_c01"] == "not on disk"
+    assert lines(tmp_path / "out/train_video_split_1.txt") == [
+        f"{n}/v_{n}_g09_c01.avi {i}" for i, n in enumerate(names[:3])
+    ]
+    assert lines(tmp_path / "out/val_video_split_2.txt") == [
+        f"{n}/v_{n}_g02_c01.avi {i}" for i, n in enumerate(names[:2])
+    ]
+    assert len(missing(tmp_path / "out/val_video_split_2_missing.csv")) == 101 - 2
+    assert missing(tmp_path / "out/val_video_split_2_missing.csv")["Archery/v_Archery_g02_c01"] == "not on disk"
     assert read_labels(tmp_path / "out/labels.csv") == names
+    assert len(lines(tmp_path / "out/ucf_full_for_zeroshot.txt")) == 6 * 3 - 1  # each clip once
     output = capsys.readouterr().out
     assert "left out: 99 of 101 are missing or faulty" in output
-    assert printed_yaml(output)["val_list"] == str(tmp_path / "out/val_split1.txt")
+    assert printed_yaml(output)["val_list"] == str(tmp_path / "out/val_video_split_1.txt")
 
 
 def test_ucf101_frames_in_one_flat_folder(tmp_path):
@@ -59,7 +64,7 @@ def test_ucf101_frames_in_one_flat_folder(tmp_path):
         add_frames(tmp_path / "frames", f"v_Archery_g{group:02d}_c01", num_frames=10 + group)
     options = ("--splits", tmp_path / "splits", "--root", tmp_path / "frames", "--out", tmp_path / "out")
     assert run("ucf101", *options) == 0
-    assert lines(tmp_path / "out/train_split3.txt") == ["v_Archery_g11_c01 21 2"]
+    assert lines(tmp_path / "out/train_rgb_split_3.txt") == ["v_Archery_g11_c01 21 2"]
 
 
 def test_ucf101_class_names_that_differ_are_named(tmp_path, capsys):
@@ -106,16 +111,17 @@ def test_hmdb51(tmp_path, capsys):
     assert run("hmdb51", *options) == 0
     label = shipped_names("hmdb51_labels.csv").index("ride bike")
     name = "ride_bike/#{0}_ride_bike_f_cm_np1_ba_med_{0} 2{0} {1}"
-    assert lines(tmp_path / "out/train_split1.txt") == [name.format(0, label)]
-    assert lines(tmp_path / "out/val_split1.txt") == [name.format(1, label)]
-    assert lines(tmp_path / "out/train_split2.txt") == [name.format(1, label)]
-    assert lines(tmp_path / "out/val_split3.txt") == [name.format(2, label)]
+    assert lines(tmp_path / "out/train_rgb_split_1.txt") == [name.format(0, label)]
+    assert lines(tmp_path / "out/val_rgb_split_1.txt") == [name.format(1, label)]
+    assert lines(tmp_path / "out/train_rgb_split_2.txt") == [name.format(1, label)]
+    assert lines(tmp_path / "out/val_rgb_split_3.txt") == [name.format(2, label)]
+    assert sorted(lines(tmp_path / "out/hmdb_full_for_zeroshot.txt")) == [name.format(clip, label) for clip in range(3)]
     assert "no clip of 50 classes" in capsys.readouterr().out
     (tmp_path / "flat").mkdir()
     for path in (tmp_path / "frames/ride_bike").iterdir():
         path.rename(tmp_path / "flat" / path.name)
     assert run("hmdb51", "--splits", folder, "--root", tmp_path / "flat", "--out", tmp_path / "out") == 0
-    assert read_frame_list(tmp_path / "out/train_split1.txt", 51)[0].num_frames == 20  # "#" begins no list line
+    assert read_frame_list(tmp_path / "out/train_rgb_split_1.txt", 51)[0].num_frames == 20  # "#" begins no list line
 
 
 # Kinetics: CSVs whose columns come in either order
@@ -162,8 +168,9 @@ def test_kinetics_400_takes_the_shipped_order_and_zero_shot_splits_filter(tmp_pa
     new = shipped_names("k600/k160_labels_split2.csv")
     write_kinetics(tmp_path / "test.csv", [(new[7], "id0", 0, 10), (names[0], "id1", 0, 10)])
     labels = ("--labels", REPO / "lists/k600/k160_labels_split2.csv")
-    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *labels, *options) == 0
-    assert lines(tmp_path / "out/val.txt") == ["id0_000000_000010.mp4 7"]
+    name = ("--name", "test_split2_exist")
+    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *labels, *options, *name) == 0
+    assert lines(tmp_path / "out/test_split2_exist.txt") == ["id0_000000_000010.mp4 7"]
     output = capsys.readouterr().out
     assert "left out: 1 clips of classes that are not in" in output
     assert "159 classes of" in output
@@ -187,6 +194,10 @@ def test_kinetics_json(tmp_path):
 def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
     options = ("--root", tmp_path, "--out", tmp_path / "out")
     assert run("kinetics", *options) == 2
+    write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)])
+    both = ("--train-csv", tmp_path / "test.csv", "--val-csv", tmp_path / "test.csv")
+    assert run("kinetics", *both, *options, "--name", "k700") == 2
+    assert "--name k700: two lists would have this name" in capsys.readouterr().err
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)], "youtube_id,time_start,time_end,split")
     assert run("kinetics", "--val-csv", tmp_path / "test.csv", *options) == 2
     assert "test.csv:1: no column label" in capsys.readouterr().err
@@ -247,13 +258,14 @@ def test_activitynet(tmp_path, capsys):
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path / "frames", "--instances", tmp_path / "cut/train")
     for _ in range(2):  # giving the command again changes nothing
         assert run("activitynet", *paths, "--out", tmp_path / "out") == 0
-        assert lines(tmp_path / "out/train.txt") == ["tr_1_00 10 199", "tr_1_01 5 1"]
-        assert lines(tmp_path / "out/val.txt") == ["va_1 30 4"]
+        assert lines(tmp_path / "out/anet_train_instance_fps1.txt") == ["tr_1_00 10 199", "tr_1_01 5 1"]
+        assert lines(tmp_path / "out/anet_val_video_fps1.txt") == ["va_1 30 4"]
+        assert lines(tmp_path / "out/anet_full_for_zeroshot.txt") == ["v_tr_1 20 1", "va_1 30 4"]
         instance = tmp_path / "cut/train/tr_1_00"
         assert [(instance / f"img_{n:05d}.jpg").read_text() for n in range(1, 11)] == [str(n) for n in range(3, 13)]
         assert len(list(instance.iterdir())) == 10
     assert not (instance / "img_00001.jpg").readlink().is_absolute()
-    assert missing(tmp_path / "out/train_missing.csv") == {
+    assert missing(tmp_path / "out/anet_train_instance_fps1_missing.csv") == {
         "tr_1_02": "segment 50.0-60.0 s has none of 20 frames",
         "-gone_00": "not on disk",
     }
