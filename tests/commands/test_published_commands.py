@@ -1,7 +1,7 @@
 """Every command of the published README, as typed, on a small world under the published names.
 
 The launchers run as they are, with a `python` that notes its calls; these are then run in this process, where the names
-ViT-B/32 and ViT-L/14 mean a tiny CLIP. The config files under the published names are the shipped ones with small sizes,
+ViT-B/32 and ViT-L/14 mean a tiny CLIP. The config files under the published names are the shipped ones, made small,
 and the lists name the clips of tests/commands/world.py.
 """
 
