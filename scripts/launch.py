@@ -13,6 +13,7 @@ torchrun on its own would kill the processes 30 s after a signal, whatever they 
 import contextlib
 import logging
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -80,6 +81,7 @@ class Launch:
         (self._folder / STOP_FILE).touch()
         if self._num_interrupts > 1:
             kill_processes()
+            shutil.rmtree(self._folder, ignore_errors=True)  # torchrun's thread may still write into it
             os._exit(EXIT_INTERRUPTED)
 
     def is_running(self) -> bool:
@@ -114,7 +116,8 @@ def main(arguments: list[str]) -> int:
     logging.disable(logging.ERROR)  # torchrun's report of a failure is a page; the line printed here says the same
     with tempfile.TemporaryDirectory(prefix="launch-") as folder:
         os.environ[LAUNCH_FOLDER] = folder
-        launch = Launch(Path(folder), arguments)
+        # Without log_dir torchrun makes a folder of its own and leaves it.
+        launch = Launch(Path(folder), ["--log_dir", folder, *arguments])
         code = launch.wait()
     if launch.is_running():  # it waits for the other machines, and nothing but the end of this process ends that
         kill_processes()

@@ -7,6 +7,8 @@ import pytest
 from tests.commands.world import World, make_world
 from utils.stop import SIGNALS
 
+pytest_plugins = ["tests.strict_skips", "tests.temporary_folder"]
+
 
 @pytest.fixture(autouse=True)
 def signal_handlers():

@@ -24,9 +24,7 @@ REAL_VIDEOS = {
     "h264_10bits.mp4": 30,
 }
 
-needs_real_videos = pytest.mark.skipif(
-    not VIDEOS_DIR.is_dir(), reason=f"no real clips: {VIDEOS_DIR} is absent (set VIDEOS_DIR)"
-)
+needs_real_videos = pytest.mark.skipif(not VIDEOS_DIR.is_dir(), reason=f"no real clips at {VIDEOS_DIR}; set VIDEOS_DIR")
 
 
 def picture(seed: int, height: int = 48, width: int = 64) -> torch.Tensor:

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from tests.commands.world import REPO
-from tests.datasets.helpers import VIDEOS_DIR, picture, write_video
+from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos, picture, write_video
 from tests.fuzz.settings import NUM_CASES
 
 PROGRAM = """
@@ -115,7 +115,8 @@ def test_damaged_videos(tmp_path, name):
 
 @pytest.mark.timeout(3600)
 @pytest.mark.skipif("FUZZ_CASES" not in os.environ, reason="only in a long run: set FUZZ_CASES")
-@pytest.mark.parametrize("name", sorted(p.name for p in VIDEOS_DIR.glob("*.*") if p.suffix != ".md"))
+@needs_real_videos
+@pytest.mark.parametrize("name", [*REAL_VIDEOS, "corrupted.mp4"])
 def test_damaged_real_videos(tmp_path, name):
     (tmp_path / name).write_bytes((VIDEOS_DIR / name).read_bytes())
     counts = damage("video", tmp_path / name, max(1, NUM_CASES // 20))

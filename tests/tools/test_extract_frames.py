@@ -14,11 +14,11 @@ import pytest
 from PIL import Image
 
 from tests.commands.world import REPO
+from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos
 from tests.tools.loading import load_tool, read_report
 
 extract_frames = load_tool("extract_frames")
 
-REAL_VIDEOS = Path(__file__).resolve().parents[3] / "shared" / "videos"
 WIDTH, HEIGHT, FPS = 64, 48, 10
 
 
@@ -266,20 +266,10 @@ def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
     assert "extract_frames.json: cannot be read" in error and error.count("\n") == 1
 
 
-@pytest.mark.skipif(not REAL_VIDEOS.is_dir(), reason=f"no real clips at {REAL_VIDEOS}")
+@needs_real_videos
 def test_real_clips(tmp_path):
-    assert run(REAL_VIDEOS, tmp_path / "out", "--short-side", "32") == 1
+    assert run(VIDEOS_DIR, tmp_path / "out", "--short-side", "32") == 1
     rows = read_report(tmp_path / "out")
     counts = {path: int(row["num_frames"]) for path, row in rows.items() if row["status"] == "extracted"}
-    assert counts == {  # ../shared/videos/README.md
-        "arm_wrestling": 280,
-        "cleaning_pool": 300,
-        "shooting_basketball": 300,
-        "flipping_a_pancake": 310,
-        "mpeg4_part2": 164,
-        "two_streams_audio": 390,
-        "h265_video": 10,
-        "av1_video": 125,
-        "h264_10bits": 30,
-    }
+    assert counts == {Path(name).stem: num_frames for name, num_frames in REAL_VIDEOS.items()}
     assert [path for path, row in rows.items() if row["status"] == "failed"] == ["corrupted.mp4"]
