@@ -27,12 +27,12 @@ def drop_one_frame(
         where there is one class.
     """
     num_frames = len(clip)
-    if len(text) < 2:
+    if len(text) < 2 or num_frames < 2:
         return torch.zeros(num_frames)
     # Row 0 is the whole clip, row 1+t the clip without frame t.
     kept = torch.arange(num_frames, device=clip.device).repeat(num_frames + 1, 1)
     for t in range(num_frames):
-        kept[1 + t, t] = t - 1 if t else min(1, num_frames - 1)
+        kept[1 + t, t] = t - 1 if t else 1
     if any(hasattr(module, "num_frames") for module in model.visual.modules()):
         videos = torch.cat([model.encode_video(clip[rows]) for rows in kept.split(clips_per_forward)])
     else:  # frames are embedded apart: once is enough

@@ -1,6 +1,7 @@
 """data.cached_draws: a head trained from frame embeddings on disk is the head trained through the frozen tower."""
 
 import errno
+import io
 import os
 import re
 import shutil
@@ -157,7 +158,8 @@ def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
     capsys.readouterr()
     assert train(world, tmp_path / "two", *arguments) == 0
     assert f"{path} is damaged" in capsys.readouterr().out
-    assert path.read_bytes() == whole and losses(tmp_path / "two") == losses(tmp_path / "one")
+    np.testing.assert_allclose(np.load(path), np.load(io.BytesIO(whole)), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5, atol=1e-6)
 
 
 def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path, monkeypatch):
@@ -181,7 +183,9 @@ def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path, 
     bad.write_bytes(whole)
     assert train(world, tmp_path / "repaired", tmp_path / "cache", *skip) == 0
     assert train(world, tmp_path / "fresh", tmp_path / "other", *skip) == 0
-    assert losses(tmp_path / "repaired") == losses(tmp_path / "fresh") != losses(tmp_path / "cached")
+    # The repaired clip goes through the tower alone, the fresh one in a batch.
+    assert losses(tmp_path / "repaired") == pytest.approx(losses(tmp_path / "fresh"), rel=1e-5)
+    assert losses(tmp_path / "repaired") != pytest.approx(losses(tmp_path / "cached"), rel=1e-5)
 
 
 def test_changed_clips_are_computed_again(world, tmp_path, monkeypatch):

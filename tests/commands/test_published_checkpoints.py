@@ -6,7 +6,7 @@ import pytest
 import torch
 import yaml
 
-from tests.commands.world import call, losses, tiny_clip_state
+from tests.commands.world import assert_same_predictions, call, losses, tiny_clip_state
 from utils.checkpoint import load_checkpoint
 
 
@@ -38,8 +38,7 @@ def test_as_weights(world, trained, published, tmp_path):
     for name, weights in (("ours", trained / "last_model.pt"), ("theirs", published)):
         arguments = ("--config", world.config, "--weights", weights, "--out", tmp_path / name)
         assert call("test", *arguments) == 0
-    ours, theirs = ((tmp_path / n / "predictions.csv").read_bytes() for n in ("ours", "theirs"))
-    assert ours == theirs
+    assert_same_predictions(*((tmp_path / n / "predictions.csv").read_text().splitlines() for n in ("ours", "theirs")))
     assert json.loads((tmp_path / "theirs" / "summary.json").read_text())["num_videos"] == 9
 
 

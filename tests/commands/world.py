@@ -1,6 +1,7 @@
 """A world for the stories' tests: three classes, a few short clips, a CLIP of some thousand parameters; and the stories
 themselves, called with an argument list in this process, or as the commands that users type."""
 
+import csv
 import importlib.util
 import json
 import os
@@ -11,6 +12,7 @@ from types import ModuleType
 from typing import NamedTuple
 
 import open_clip
+import pytest
 import torch
 import yaml
 
@@ -111,6 +113,16 @@ def command(*words: object, timeout: float = 240, **environment: str) -> subproc
         text=True,
         timeout=timeout,
     )
+
+
+def assert_same_predictions(found: list[str], expected: list[str]) -> None:
+    """Two predictions.csv as lines: equal words and numbers, probabilities up to what other batch shapes change."""
+    for ours, theirs in zip(csv.DictReader(found), csv.DictReader(expected), strict=True):
+        for name, cell in theirs.items():
+            if name.startswith("prob") and cell:
+                assert float(ours[name]) == pytest.approx(float(cell), abs=1e-4), (ours, theirs)
+            else:
+                assert ours[name] == cell, (ours, theirs)
 
 
 def losses(run_dir: Path) -> list[float]:

@@ -8,7 +8,7 @@ import pytest
 
 from datasets.build import build_train_loader
 from datasets.video_dataset import SampleKey
-from tests.commands.world import NUM_TRAIN, NUM_VAL, call, losses, records
+from tests.commands.world import NUM_TRAIN, NUM_VAL, assert_same_predictions, call, losses, records
 from utils.config import load_config
 from utils.embed import load_table
 from utils.hashing import content_hash
@@ -98,7 +98,8 @@ def test_evaluation_raises_or_counts_as_wrong(world, broken_root, tmp_path, caps
     before = (tmp_path / "whole" / "predictions.csv").read_text().splitlines()
     row = next(i for i, line in enumerate(before) if line.startswith("val_1_0,"))
     assert predictions[row].startswith("val_1_0,1,playing guitar,0,") or predictions[row].endswith("guitar,0")
-    assert predictions[:row] + predictions[row + 1 :] == before[:row] + before[row + 1 :]
+    # The batch of the unreadable video has another shape.
+    assert_same_predictions(*([*lines[:row], *lines[row + 1 :]] for lines in (predictions, before)))
     was_right = before[row].split(",")[3] == "1"
     assert found["num_missing"] == 1 and found["num_videos"] == whole["num_videos"] == 3 * NUM_VAL
     assert found["top1"] == pytest.approx(whole["top1"] - was_right * 100 / (3 * NUM_VAL))
