@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ class LiveRun:
     def __init__(self, config: Path, run_dir: Path, *overrides: str, **environment: str):
         self.run_dir = run_dir
         self._stderr = (run_dir.parent / f"{run_dir.name}.stderr").open("w+")
+        # What a killed process leaves there goes with it.
+        self._temporary = tempfile.TemporaryDirectory(prefix="run-", ignore_cleanup_errors=True)
+        environment = {"TMPDIR": self._temporary.name, **environment}
         self.process = subprocess.Popen(
             ["sh", "scripts/run_train.sh", str(config), f"logging.run_dir={run_dir}", *overrides],
             cwd=REPO,
@@ -73,6 +77,7 @@ class LiveRun:
             self.process.kill()
             self.process.wait()
         self._stderr.close()
+        self._temporary.cleanup()
 
 
 @contextmanager
