@@ -60,15 +60,20 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """The ticks of an axis as text, no two the same; large and small ones share a power of ten."""
-    sizes = [abs(value) for value in values if value]
-    scale, suffix = 1.0, ""
-    if max(sizes, default=0) >= 10_000:
-        scale, suffix = 1000.0, "k"
-    elif max(sizes, default=1) < 0.01:
-        exponent = math.floor(math.log10(min(sizes)) + 1e-9)
-        scale, suffix = 10.0**exponent, f"e{exponent}"
-    return [f"{value / scale:.10g}{suffix}" if value else "0" for value in values]
+    """The ticks of an axis as text, no two the same: 2000, 10k, 0.05, 1.5e-4."""
+    largest = max(abs(value) for value in values)
+    return [_short(value, largest) for value in values]
+
+
+def _short(value: float, largest: float) -> str:
+    if value == 0:
+        return "0"
+    if largest >= 10_000:
+        return f"{value / 1000:.10g}k"
+    if largest >= 0.01:
+        return f"{value:.10g}"
+    exponent = math.floor(math.log10(abs(value)) + 1e-9)
+    return f"{value / 10.0**exponent:.10g}e{exponent}"
 
 
 class Frame(NamedTuple):

@@ -82,7 +82,7 @@ def table(
         columns: headings, or pairs of a heading and its explanation, which is printed below the table.
         rows: a `Cell` or text each; a column is set right where its first cell has a value.
         caption: what the table holds, for those who hear the page.
-        filter_label: a field of this name filters the rows by their text; needs an id.
+        filter_label: a field of this name filters the rows of a long table by their text; needs an id.
     """
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
     is_number = [bool(cells) and cells[0][i].value is not None for i in range(len(columns))]
@@ -107,7 +107,7 @@ def table(
     box = el("div", grid, class_="box tall" if is_long else "box", tabindex="0", role="region", aria_label=caption)
     hints = [el("li", el("b", column[0]), " ", column[1]) for column in columns if isinstance(column, tuple)]
     below = el("ul", hints, class_="hints") if hints else None
-    if filter_label is None:
+    if filter_label is None or not is_long:
         return join([box, below])
     field = el("input", type="search", data_filters=id, autocomplete="off", spellcheck="false")
     count = el("output", f"{len(rows)} rows", data_counts=id)

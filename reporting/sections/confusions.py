@@ -7,6 +7,7 @@ from reporting.html import Html, count_of, data_block, el, join, number, table
 from reporting.inputs import RunReport
 
 NUM_PAIRS, NUM_GROUPS, NUM_CLUSTERS = 100, 20, 16
+BESIDE = 7  # groups that have room beside the matrix
 _SAID = (
     "A row is a true class, a column what its videos were called. Blue is right, orange is wrong; the stronger, the "
     "larger the share of the row. A frame joins classes that are taken for each other. Clusters are of classes that "
@@ -47,7 +48,11 @@ def _groups(names: list[str], confusion: np.ndarray, groups: list[list[int]]) ->
         for group in groups[:NUM_GROUPS]
     ]
     title = el("h3", "Groups of classes that are taken for each other")
-    return el("div", title, el("ol", items, class_="groups") if items else el("p", "None.", class_="note"))
+    if not items:
+        return el("div", title, el("p", "None.", class_="note"))
+    lists = [el("ol", some, class_="groups") for some in (items[:BESIDE], items[BESIDE:]) if some]
+    more = el("details", el("summary", count_of(len(items) - BESIDE, "more group")), lists[1]) if lists[1:] else None
+    return el("div", title, lists[0], more)
 
 
 def _pairs(names: list[str], confusion: np.ndarray) -> Html:

@@ -20,7 +20,7 @@ def curves_of_two(comparison: Comparison) -> Html:
 
 def _charts(runs: dict[str, Run]) -> Html:
     """One run, or two in the same charts, by the names that their lines get."""
-    train, rates, val, rows, title = [], [], [], [], ""
+    train, rates, val, rows, windows = [], [], [], [], {}
     for style, (name, run) in zip("ab", runs.items()):
         steps = [r for r in run.records if r["kind"] == "train"]
         tests = [r for r in run.records if r["kind"] == "val"]
@@ -29,7 +29,7 @@ def _charts(runs: dict[str, Run]) -> Html:
             window = max(1, len(x) // 40)
             if not name and window > 1:
                 train.append(charts.Line("", x, loss, f"raw {style}"))
-            title = f"Training loss, mean of {window} steps" if window > 1 else "Training loss"
+            windows[f"{window:,}"] = window > 1
             train.append(charts.Line(name, x, charts.moving_mean(loss, window), style))
             for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
                 rate = _column(steps, key)
@@ -46,6 +46,7 @@ def _charts(runs: dict[str, Run]) -> Html:
             ]
     if not train and not val:
         return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
+    title = "Training loss" + (f", mean of {' and '.join(windows)} steps" if any(windows.values()) else "")
     drawn = [
         charts.line_chart(lines, "step", title, y_range)
         for lines, title, y_range in (

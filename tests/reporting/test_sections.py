@@ -7,16 +7,17 @@ import numpy as np
 import pytest
 
 import reporting
-from reporting import RunReport, Section, html, run_page
+from reporting import RunReport, Section, comparison_page, html, run_page
 from reporting.comparison.opening import verdict as verdict_of_two
 from reporting.confusion import cluster_classes, distinct_word, group_name
 from reporting.html import count_of, el
 from reporting.outcomes import McNemar, Outcomes, mcnemar
+from reporting.pairing import pair_tests
 from reporting.run_folder import read_run
 from reporting.sections.calibration import in_words
 from reporting.sections.embedding_map import cluster_names
 from reporting.sections.opening import verdict
-from tests.reporting.report_runs import make_table, write_run
+from tests.reporting.report_runs import make_table, write_run, write_test
 
 
 @pytest.fixture(scope="module")
@@ -33,6 +34,20 @@ def test_a_section_is_a_function_and_a_line(run, monkeypatch):
     page = run_page(run, run.main_test, "left out")
     assert '<section id="sizes"><h2>Sizes</h2><p>8 classes &amp; more</p></section>' in page
     assert '<a href="#sizes">Sizes</a>' in page and "Left out" not in page
+
+
+def test_one_of_a_thing_is_singular_and_hover_alone_tells_nothing(tmp_path):
+    """A run of a few steps, tested by one clip and several crops, with one mistake or none."""
+    folder = write_run(tmp_path / "run", 12, 4, spread=0.1, num_unreadable=1)
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    (folder / "metrics.jsonl").write_text("\n".join(lines[:3] + lines[-1:]) + "\n")
+    write_test(folder / "test_1x3", *make_table(12, 4, 0, 0.1, 1), views=(1, 3))
+    run = read_run(folder)
+    for page in (run_page(run, run.main_test, "left out"), comparison_page(run, run, pair_tests(run, run, None))):
+        text = re.sub("<[^>]*>", "", page)
+        assert "1 clip × 3 crops" in text and "Training loss" in text and "mean of" not in text
+        assert not re.search(r"\b1 (clips|crops|steps|videos|views|rows|classes|groups|validations)\b", text)
+        assert ' title="' not in page
 
 
 class Report:
