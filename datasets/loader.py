@@ -5,22 +5,33 @@ while it is in flight, and a copy of its bytes where its memory layout is change
 """
 
 import atexit
+import functools
 import gc
 import logging
 import math
 import multiprocessing
+import os
+import signal
 import sys
+import threading
 from collections.abc import Iterator
+from multiprocessing import connection
 
+import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
 from datasets.samplers import EvalBatches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
-from utils.errors import UserError
-from utils.stop import first_to_say
+from utils.cores import num_cores
+from utils.errors import MachineError, UserError
+from utils.stop import SIGNALS
 
 log = logging.getLogger(__name__)
+NO_SHARED_MEMORY = (
+    "no shared memory left for the loader processes; give the container more of it (docker run --shm-size=8g), enlarge "
+    "/dev/shm, lower data.workers, or set data.workers=0"
+)
 Batch = dict[str, torch.Tensor | list[torch.Tensor]]
 
 
@@ -34,12 +45,13 @@ class ClipLoader:
     Args:
         dataset: its items.
         batches: its batch sampler.
-        workers: loader processes; 0 loads in this process.
+        workers: loader processes, at most as many as this process may use cores; 0 loads in this process.
         stack: one tensor of frames (all of one shape), or a list.
 
     Raises (while iterating):
         UserError: of an item, as raised in its worker.
-        RuntimeError: a worker died; the message says "DataLoader worker".
+        MachineError: a worker was killed, or found no shared memory.
+        Exception: any other of a worker, of the same type, with its traceback in the message.
     """
 
     def __init__(self, dataset: VideoDataset, batches: TrainBatches | EvalBatches, *, workers: int, stack: bool):
@@ -48,6 +60,8 @@ class ClipLoader:
         self._stack = stack
         self._told: set[int] = set()
         self._has_frozen = False
+        self._workers: set = set()  # processes
+        workers = _usable(workers)
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader = DataLoader(
@@ -57,6 +71,7 @@ class ClipLoader:
             collate_fn=_pack,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
+            worker_init_fn=_leave_signals_to_parent,
             multiprocessing_context="fork" if workers > 0 and fork else None,
         )
 
@@ -75,13 +90,31 @@ class ClipLoader:
     def __iter__(self) -> Iterator[Batch]:
         self._keep_memory_shared()
         try:
-            for packed in self._loader:
-                if isinstance(packed, _Fault):
+            for packed in self._start():
+                if isinstance(packed, Exception):
                     self.close()
-                    raise UserError(packed.message)
+                    raise packed
                 yield self._unpack(packed)
-        except (ConnectionError, EOFError) as error:  # a worker that dies may be noticed by the pipe first
-            raise RuntimeError(f"DataLoader worker died ({error})") from error
+        except (ConnectionError, EOFError, RuntimeError) as error:  # PyTorch or the pipe may notice a worker's end
+            ended = connection.wait([worker.sentinel for worker in self._workers], timeout=1)
+            for worker in self._workers:
+                if worker.sentinel in ended:
+                    worker.join()
+                    raise MachineError(_explain_end(worker.exitcode)) from error
+            raise
+
+    def _start(self) -> Iterator:
+        if self._loader.num_workers == 0:
+            return iter(self._loader)
+        # A worker inherits the mask: a signal to the whole process group must not end it before its first line.
+        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        others, on_child = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
+        try:
+            return iter(self._loader)
+        finally:
+            self._workers |= set(multiprocessing.active_children()) - others
+            signal.signal(signal.SIGCHLD, on_child)  # PyTorch's would raise wherever this process is at the moment
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _keep_memory_shared(self) -> None:
         """Before workers are forked: take what they inherit out of the garbage collection of all of them.
@@ -104,7 +137,7 @@ class ClipLoader:
 
     def _unpack(self, packed: dict) -> Batch:
         for index, fault in packed["faults"].items():
-            if index not in self._told and first_to_say(fault):
+            if index not in self._told:
                 # An error, so that it reaches the console from every process.
                 log.error("unreadable, %s: %s", "replaced by a clip of its class" if self._stack else "left out", fault)
             self._told.add(index)
@@ -116,7 +149,7 @@ class ClipLoader:
         elif packed["faults"]:
             readable = iter(frames)
             frames = [None if i in packed["faults"] else next(readable) for i in packed["numbers"][1].tolist()]
-        numbers = packed["numbers"]
+        numbers = torch.from_numpy(packed["numbers"])
         return {
             "frames": frames,
             "label": numbers[0],
@@ -126,29 +159,61 @@ class ClipLoader:
         }
 
 
-class _Fault:
-    """A UserError on its way out of a worker, as a value: raised there, it would arrive as a traceback in a string."""
+@functools.cache
+def _usable(workers: int) -> int:
+    """`workers`, or as many as there are cores; says so once."""
+    if workers > num_cores():
+        log.info("data.workers is %d: %d loader processes start, one for each usable core", workers, num_cores())
+    return min(workers, num_cores())
 
-    def __init__(self, message: str):
-        self.message = message
+
+def _leave_signals_to_parent(worker_id: int) -> None:
+    """In a worker: a request to stop is the parent's to answer, even where it reaches the whole process group.
+
+    SIGNALS are blocked, so a thread waits for the one that counts: the parent's SIGTERM, which ends this process.
+    """
+    if sys.platform == "linux":  # elsewhere the sender of a signal is unknown
+        parent = os.getppid()
+        signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+        threading.Thread(target=_end_on_signal_of, args=(parent,), daemon=True).start()
+
+
+def _end_on_signal_of(parent: int) -> None:
+    while signal.sigwaitinfo({signal.SIGTERM}).si_pid != parent:
+        pass
+    os._exit(0)
+
+
+def _explain_end(exit_code: int) -> str:
+    """The line for a worker that ended by itself."""
+    if -exit_code == signal.SIGBUS:  # no memory behind a page of /dev/shm
+        return NO_SHARED_MEMORY
+    how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    return f"a loader process {how}; if memory ran out, lower data.workers or data.batch_size; go on with resume=auto"
 
 
 class _Fetch(torch.utils.data.Dataset):
-    """Fetches a whole batch; the first UserError takes the batch's place."""
+    """Fetches a whole batch; the first UserError takes the batch's place.
+
+    As a value: raised in a worker, it would arrive as a traceback in a string.
+    """
 
     def __init__(self, dataset: VideoDataset):
         self._dataset = dataset
 
-    def __getitems__(self, keys: list[SampleKey]) -> list[dict] | _Fault:
+    def __getitems__(self, keys: list[SampleKey]) -> list[dict] | UserError:
         try:
             return [self._dataset[key] for key in keys]
         except UserError as error:
-            return _Fault(str(error))
+            return UserError(str(error))  # without the frames that the traceback holds
 
 
-def _pack(items: list[dict] | _Fault) -> dict | _Fault:
-    """All frames in one flat uint8 buffer (in a worker: shared memory), channels last; all numbers in one tensor."""
-    if isinstance(items, _Fault):
+def _pack(items: list[dict] | UserError) -> dict | UserError | MachineError:
+    """All frames in one flat uint8 buffer (in a worker: shared memory), channels last; all numbers in one array.
+
+    The array travels through the pipe: for a tensor's shared memory there may be no space.
+    """
+    if isinstance(items, UserError):
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
     frames = [item["frames"].movedim(-3, -1) for item in items if item["frames"] is not None]
@@ -156,13 +221,18 @@ def _pack(items: list[dict] | _Fault) -> dict | _Fault:
     if get_worker_info() is None:
         flat = torch.empty(size, dtype=torch.uint8)
     else:
-        flat = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))
+        try:
+            flat = torch.empty(0, dtype=torch.uint8).set_(torch.UntypedStorage._new_shared(size))
+        except RuntimeError as error:
+            if "shared memory" not in str(error):
+                raise
+            return MachineError(NO_SHARED_MEMORY)
     for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
         part.view(clip.shape).copy_(clip)
     columns = [(x["label"], x["index"], int(x["weight"]), x["fault"] is not None) for x in items]
     return {
         "flat": flat,
         "shapes": [tuple(clip.shape) for clip in frames],
-        "numbers": torch.tensor(columns, dtype=torch.int64).T.contiguous(),
+        "numbers": np.array(columns, dtype=np.int64).T.copy(),
         "faults": {item["index"]: item["fault"] for item in items if item["fault"] is not None},
     }

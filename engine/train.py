@@ -37,7 +37,7 @@ from utils.precision import resolve_precision
 from utils.run_summary import describe_run
 from utils.runlog import RESULT, MetricsWriter, log_to_file, open_log
 from utils.schema import Config
-from utils.stop import Stopped, StopRequest
+from utils.stop import Stopped, StopRequest, requeue_code
 
 log = logging.getLogger(__name__)
 
@@ -124,7 +124,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     """Train as `cfg` says; returns the exit code."""
     stop = StopRequest()
     process = distributed.start(cfg.solver.process_timeout_minutes)
-    open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.note_unread)
+    open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.ask)
     run_dir = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
     run_dir = distributed.share_from_main(run_dir, process)
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device), stop.is_asked)
@@ -149,7 +149,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
         return 0
     if context.any_stop_requested():
         log.info("asked to stop before the first step: nothing was written; the same command begins again")
-        return stop.exit_code()
+        return requeue_code()
     if process.is_main:
         rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
         log_to_file(run_dir / "log.txt")
@@ -164,7 +164,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     distributed.stop()
     if not is_finished:
         log.info("asked to stop: saved after step %d; resume=auto continues", run.progress.step)
-        return stop.exit_code()
+        return requeue_code()
     stop.close()
     if keeper.has_failed:
         raise UserError(

@@ -4,8 +4,8 @@ python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
 
 SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and leave; the exit code is then 75, on which a
 scheduler runs the job again. Where other machines have yet to join, it leaves with 75 at once. A second SIGINT ends
-the processes at once (130). Otherwise the exit code is 0, 2 (a user's mistake, told by the process that found it) or 1
-(a process failed or was killed: one line names it).
+the processes at once (130). Otherwise the exit code is 0, 2 (a user's mistake, printed by the process that found it)
+or 1 (a process failed or was killed: one line names it).
 
 torchrun on its own would kill the processes 30 s after a signal, whatever they are saving, and leave with 1.
 """
@@ -26,8 +26,8 @@ sys.path.insert(0, str(REPO))
 from torch.distributed import run as torchrun  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
 
-from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_USER_ERROR  # noqa: E402
-from utils.stop import ASKED, EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE  # noqa: E402
+from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED  # noqa: E402
+from utils.stop import ASKED, EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE, InterruptCounter  # noqa: E402
 
 NOTHING_STARTED = (
     "asked to stop before the processes were started (all machines must join first); nothing is lost, and the same "
@@ -51,8 +51,8 @@ def kill_processes() -> None:
 
 
 def describe(error: ChildFailedError) -> str:
-    """One line about the process that failed first."""
-    rank, failure = error.get_first_failure()
+    """One line about the process that failed first: one that was killed, rather than those that noticed it."""
+    rank, failure = min(error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp))
     how = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else (
         f"failed with exit code {failure.exitcode}"
     )  # fmt: skip
@@ -65,7 +65,7 @@ class Launch:
 
     def __init__(self, folder: Path, arguments: list[str]):
         self._folder, self._arguments = folder, arguments
-        self._num_interrupts = 0
+        self._interrupts = InterruptCounter()
         self._has_processes = sys.platform != "linux"  # where nobody tells, they are taken to be there
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -73,13 +73,12 @@ class Launch:
     def _run(self) -> None:
         try:
             torchrun.run(torchrun.parse_args(self._arguments))
-        except BaseException as error:  # handed to the main thread, where it is raised again or told
+        except BaseException as error:  # handed to the main thread, where it is raised again or printed
             self.error = error
 
     def _handle(self, number: int, frame: object) -> None:
-        self._num_interrupts += number == signal.SIGINT
         (self._folder / STOP_FILE).touch()
-        if self._num_interrupts > 1:
+        if self._interrupts.is_second(number):
             kill_processes()
             shutil.rmtree(self._folder, ignore_errors=True)  # torchrun's thread may still write into it
             os._exit(EXIT_INTERRUPTED)
@@ -103,13 +102,22 @@ class Launch:
                     return EXIT_REQUEUE
         is_asked = (self._folder / STOP_FILE).exists() or (self._folder / REQUEUE_FILE).exists()
         if isinstance(self.error, ChildFailedError):
-            code = self.error.get_first_failure()[1].exitcode
-            if code != EXIT_USER_ERROR:
-                print(f"error: {describe(self.error)}", file=sys.stderr, flush=True)
-            return EXIT_USER_ERROR if code == EXIT_USER_ERROR else EXIT_FAILURE
+            return self._failure(self.error, is_asked)
         if self.error is not None:
             raise self.error
         return EXIT_REQUEUE if is_asked and (self._folder / REQUEUE_FILE).exists() else 0
+
+    def _failure(self, error: ChildFailedError, is_asked: bool) -> int:
+        """The exit code after processes failed; prints why, unless the first of them has done so."""
+        if is_asked and all(-failure.exitcode in SIGNALS for failure in error.failures.values()):
+            return EXIT_REQUEUE  # the signal reached processes that had not come to their first line
+        is_killed = any(failure.exitcode < 0 for failure in error.failures.values())
+        attempt = max((int(path.name.rpartition("-")[2]) for path in self._folder.glob("*-*")), default=0)
+        failed, lost = (self._folder / f"{name}-{attempt}" for name in ("failed", "lost"))
+        if failed.exists() and not is_killed:
+            return int(failed.read_text())
+        print(lost.read_text() if lost.exists() and not is_killed else f"error: {describe(error)}", file=sys.stderr)
+        return EXIT_FAILURE
 
 
 def main(arguments: list[str]) -> int:

@@ -7,10 +7,11 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Sequence
-from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from typing import Any
 
+from utils.errors import MachineError
 from utils.stop import end_with_parent
 
 MAX_NAMES = 8  # jobs that an error names
@@ -30,7 +31,7 @@ def run_jobs(
         done: called in this process, in the order in which the results come.
 
     Raises:
-        BrokenExecutor: a worker died (`utils.cli.run_story`: one line and exit code 1).
+        MachineError: a worker died.
         KeyboardInterrupt: on Ctrl-C, and on SIGTERM too; the workers are killed.
     """
     old = signal.signal(signal.SIGTERM, _interrupt)
@@ -64,7 +65,7 @@ def _run_in_workers(function: Callable, jobs: Sequence[tuple[str, tuple]], num_w
         names = list(in_hand.values())
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         where = f"; in hand: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
-        raise BrokenExecutor(
+        raise MachineError(
             "a worker process was killed, for lack of memory or by a file that crashes the decoder; the same command "
             f"goes on where it stopped, with fewer --workers in less memory{where}"
         ) from error

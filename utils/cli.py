@@ -1,4 +1,4 @@
-"""What every command line shares: config arguments, and the one place where a mistake or a loss becomes one line."""
+"""What every command line shares: config arguments, and the one place where a mistake or a failure becomes one line."""
 
 import argparse
 import errno
@@ -8,52 +8,35 @@ import select
 import shlex
 import sys
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor
 from pathlib import Path
 
-from utils.errors import UserError
-from utils.stop import (
-    EXIT_CLOSED_OUTPUT,
-    Stopped,
-    first_to_say,
-    has_error,
-    launch_folder,
-    note_error,
-    requeue_code,
-)
+from utils.errors import MachineError, UserError
+from utils.stop import Stopped, is_first_failure, launch_note, requeue_code
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
-
-LOST_CONNECTION = "lost the connection to another process"
+EXIT_CLOSED_OUTPUT = 141  # 128 + SIGPIPE
 ASKED_TO_STOP = "asked to stop; the same command, with resume=auto where it trains, goes on"
 
-# What PyTorch says, in a RuntimeError or a subclass, when the machine fails and not the code: the line to show instead.
-# `{}` takes the first group.
-_FAILURES = (
-    (
-        r"(DataLoader worker)",
-        "a loader process died, most likely killed for lack of memory; lower data.workers or data.batch_size, "
-        "and go on with resume=auto",
-    ),
-    (
-        r"unable to (?:open|write|mmap|allocate) .*?shared memory|(Bus error)",
-        "no shared memory left for the loader processes; enlarge /dev/shm or set data.workers=0",
-    ),
-    (
-        r"CUDA out of memory",
-        "the GPU has too little memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
-        "solver.activation_checkpointing=true",
-    ),
-    (
-        r"(Timed out waiting \d+ ?ms|[Cc]onnection closed by peer|[Cc]onnection reset by peer|Broken pipe"
-        r"|Connection was likely closed|NCCL error|Watchdog caught collective|Application timeout caused pair closure"
-        r"|failed to recv|recvValue failed|Socket Timeout|Read error|wait timeout)",
-        LOST_CONNECTION + " ({}): it ended, or its machine cannot be reached; "
-        "add resume=auto to go on from the last checkpoint",
-    ),
+OUT_OF_MEMORY = (
+    "the GPU has too little memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
+    "solver.activation_checkpointing=true"
 )
+LOST_CONNECTION = (
+    "lost the connection to another process ({}): it ended, or its machine cannot be reached; "
+    "add resume=auto to go on from the last checkpoint"
+)
+# What gloo, NCCL and PyTorch's store say of a connection.
+_CONNECTION = re.compile(
+    r"Connection closed by peer|Connection reset by peer|Connection was likely closed|Connection refused|Broken pipe"
+    r"|Timed out waiting \d+ ?ms|[Tt]imed out after \d+|wait timeout|Application timeout caused pair closure|Read error"
+    r"|Watchdog caught collective|ncclRemoteError|Socket Timeout|failed to recv|recvValue failed",
+)
+DISK_REMEDIES = {
+    **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "free disk space"),
+    **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk or the network mount"),
+}
 
 
 def config_parser(description: str) -> argparse.ArgumentParser:
@@ -120,20 +103,20 @@ def next_report(weights: str | None, out: Path) -> str:
 
 
 def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
-    """Run an entry script's story; a `UserError` is printed as `error: ...` and gives exit code 2.
+    """Run the main function of a command: a `UserError` is printed as `error: ...` and gives exit code 2.
 
-    A loss that is no fault of the code (a killed loader, a lost machine, a full disk) is one line too, and exit code 1.
-    With `--debug` the traceback comes instead. Anything else is a fault of ours and keeps its traceback. Where nobody
-    reads the output any more (`| head -1`), the end is silent, as of other programs.
+    A failure of the machine (a killed process, a lost connection, a full disk) is one line too, with exit code 1. With
+    `--debug` the traceback comes instead. Anything else is a bug and keeps its traceback. Where nobody reads the output
+    any more (`| head -1`), the end is silent, as of other programs.
     """
-    sys.unraisablehook = _drop_failures
-    code = None
+    sys.unraisablehook = _report_unraisable
+    code = 0
     try:
         code = story(args) or 0
         sys.stdout.flush()
         return code
     except Stopped:
-        if first_to_say(ASKED_TO_STOP):
+        if os.environ.get("LOCAL_RANK", "0") == "0":
             print(ASKED_TO_STOP, file=sys.stderr, flush=True)
         return requeue_code()
     except KeyboardInterrupt:
@@ -141,17 +124,16 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
         return EXIT_INTERRUPTED
     except Exception as error:
         if isinstance(error, BrokenPipeError) and _drop_closed_output():
-            if code is not None and (code or launch_folder()):
-                return code  # the story's own; torchrun would take another than 0 for a failure
-            note_error()
-            return EXIT_CLOSED_OUTPUT
-        is_mistake = isinstance(error, UserError)
-        line = str(error) if is_mistake else explain_failure(error)
+            is_first_failure(code := code or EXIT_CLOSED_OUTPUT)
+            return code
+        code = EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILURE
+        lost = _lost_connection(error)
+        line = lost or explain_failure(error)
         if line is None or args.debug:
-            note_error()
+            is_first_failure(code)  # what other processes meet because of this is not printed
             raise
-        _tell(line)
-        return EXIT_USER_ERROR if is_mistake else EXIT_FAILURE
+        _print_failure(line, code, is_lost=lost is not None)
+        return code
 
 
 def _drop_closed_output() -> bool:
@@ -166,35 +148,39 @@ def _drop_closed_output() -> bool:
     return is_closed
 
 
-def _drop_failures(unraisable) -> None:
-    """Python's own report of an exception in a destructor, but for failures that are told in one line."""
+def _report_unraisable(unraisable) -> None:
+    """Python's own report of an exception in a destructor, but for failures that are reported in one line."""
     if unraisable.exc_value is None or explain_failure(unraisable.exc_value) is None:
         sys.__unraisablehook__(unraisable)
 
 
 def explain_failure(error: BaseException) -> str | None:
-    """The line to show for a failure of the machine; None for anything else."""
-    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return f"{error.filename or 'the disk'}: {error.strerror}; free disk space and run again"
-    if isinstance(error, BrokenExecutor):
+    """The line to show for a mistake of the user or a failure of the machine; None for anything else: a bug."""
+    if isinstance(error, (UserError, MachineError)):
         return str(error)
-    if not isinstance(error, (RuntimeError, OSError)):
-        return None
-    for pattern, line in _FAILURES:
-        found = re.search(pattern, str(error))
-        if found:
-            return line.format(*found.groups())
+    if isinstance(error, OSError) and error.errno in DISK_REMEDIES:
+        return f"{error.filename or 'the disk'}: {error.strerror}; {DISK_REMEDIES[error.errno]} and run again"
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, by name: without importing it, `--help` is fast
+        return OUT_OF_MEMORY
     return None
 
 
-def _tell(message: str) -> None:
-    """Print an error; of the processes of one launch, the first to meet it speaks for all.
+def _lost_connection(error: BaseException) -> str | None:
+    """The line for a connection to another process that is lost; None for any other error."""
+    is_network = type(error).__name__.startswith("Dist") or "gloo/transport" in str(error)
+    found = _CONNECTION.search(str(error)) if isinstance(error, RuntimeError) and is_network else None
+    return found and LOST_CONNECTION.format(found[0])
 
-    A connection that is lost because another process has ended with an error of its own is no news.
+
+def _print_failure(line: str, code: int, is_lost: bool) -> None:
+    """Print an error. Of the processes of one launch only the first to fail does: what the others meet follows from it.
+
+    A lost connection, too, follows from something else: it is left to the launcher, which may know the cause.
     """
-    if message.startswith(LOST_CONNECTION) and has_error():
-        return
-    note_error()  # before the others can notice
     rank = os.environ.get("RANK", "0")
-    if first_to_say(message):
-        print(f"error{'' if rank == '0' else f' (process {rank})'}: {message}", file=sys.stderr, flush=True)
+    line = f"error{'' if rank == '0' else f' (process {rank})'}: {line}"
+    lost = launch_note("lost")
+    if is_lost and lost is not None:
+        lost.write_text(line, encoding="utf-8")
+    elif is_first_failure(code):
+        print(line, file=sys.stderr, flush=True)

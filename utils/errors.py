@@ -1,4 +1,4 @@
-"""The one exception for mistakes that a user can mend."""
+"""The exceptions whose message is all that a user needs to see."""
 
 
 class UserError(Exception):
@@ -7,3 +7,13 @@ class UserError(Exception):
     The message is one line: it names the file, line or key, says what is wrong and what to do. Entry scripts print it
     without a traceback and exit with code 2.
     """
+
+
+class MachineError(Exception):
+    """A failure of the machine: a process was killed, memory ran out. One line and exit code 1, no traceback."""
+
+
+def first_line(error: BaseException) -> str:
+    """The text of another library's error in one line of at most 200 characters; its type's name where it has none."""
+    text = str(error).strip()
+    return text.splitlines()[0][:200] if text else type(error).__name__

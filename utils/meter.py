@@ -2,12 +2,14 @@
 
 import logging
 import math
+import os
 import resource
 import time
 from typing import NamedTuple
 
 import torch
 
+from utils.cores import num_cores
 from utils.distributed import Process
 from utils.metrics import Scores
 from utils.runlog import MetricsWriter, progress_bar
@@ -133,7 +135,11 @@ class TrainingMeter:
         data = self._cfg.data
         if data.cached_draws:
             return "put logging.cache_dir, which holds the frame embeddings, on a faster disk of this machine"
-        remedies = [f"raise data.workers (now {data.workers} a process) up to the cores of the machine"]
+        cores = num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's; for one process
+        if data.workers < cores:
+            remedies = [f"raise data.workers (now {data.workers} a process), up to {cores}"]
+        else:
+            remedies = [f"run on more processor cores (data.workers={data.workers} uses all of them)"]
         if data.modality == "video":
             if not self._is_packed:
                 remedies.append("pack the videos (tools/pack_videos.py), which makes them many times cheaper to sample")

@@ -1,8 +1,12 @@
 """Asked to stop by a signal: finish the step, save, leave with a code that says "run me again".
 
-Several processes are started by scripts/launch.py. It owns the signals, and hands a request on through a folder that it
-names in the environment: a file there asks all to stop, another says that they stopped with the run to be gone on with.
-They then leave with 0, because torchrun takes any other code for a failure; the launcher itself leaves with 75.
+Several processes are started by scripts/launch.py. It owns the signals, and shares a folder with the processes, named
+in the environment. Files there: `stop` asks all to stop; `requeue` says that they stopped and the run can go on;
+`failed-N` holds the exit code of the process that failed first in attempt N and printed why; `lost-N` holds a message
+about a lost connection, which the launcher prints only where it knows no cause.
+
+After a request to stop the processes leave with 0, because torchrun takes any other code for a failure; the launcher
+itself leaves with 75.
 """
 
 import contextlib
@@ -10,13 +14,13 @@ import ctypes
 import os
 import signal
 import sys
-import zlib
+import time
 from pathlib import Path
 from types import FrameType
 
 EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, the caller is invited to try again
-EXIT_CLOSED_OUTPUT = 141  # 128 + SIGPIPE, as shells count
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+REPEAT_SECONDS = 1.0  # `timeout` sends a signal to its child and then to the group: twice the same within moments
 LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: a folder of the launcher on this machine
 STOP_FILE, REQUEUE_FILE = "stop", "requeue"
 ASKED = "asked to stop: finishing the step and saving it; a second Ctrl-C ends at once"
@@ -28,32 +32,22 @@ def launch_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def first_to_say(message: str) -> bool:
-    """Whether no other process of this launch on this machine has asked for the same message before."""
+def launch_note(name: str) -> Path | None:
+    """The file `name` of this attempt (torchrun counts restarts) in the launch folder; None for a process alone."""
     folder = launch_folder()
+    return folder and folder / f"{name}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
+
+
+def is_first_failure(code: int) -> bool:
+    """Whether this process, about to leave with `code`, is the first of its launch on this machine that fails."""
+    path = launch_note("failed")
     try:
-        if folder is not None:
-            (folder / f"said-{zlib.crc32(message.encode())}").touch(exist_ok=False)
+        if path is not None:
+            with path.open("x") as file:
+                file.write(str(code))
     except FileExistsError:
         return False
     return True
-
-
-def note_error() -> None:
-    """Tell the other processes of this launch on this machine that an error of this one ends them, too."""
-    if (path := _error_file()) is not None:
-        path.touch()
-
-
-def has_error() -> bool:
-    """Whether a process of this launch on this machine has called `note_error`, since the last restart."""
-    path = _error_file()
-    return path is not None and path.exists()
-
-
-def _error_file() -> Path | None:
-    folder = launch_folder()
-    return folder and folder / f"error-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
 
 
 def end_with_parent(number: int) -> None:
@@ -72,14 +66,23 @@ def requeue_code() -> int:
     return 0
 
 
-def _say_at_once(line: str) -> None:
-    """Print to stderr from a signal handler, which may have interrupted a print to it; on a terminal below a bar."""
-    with contextlib.suppress(OSError):  # nobody is left to read it, and that must not end the step
-        os.write(2, f"{os.linesep if os.isatty(2) else ''}{line}\n".encode())
-
-
 class Stopped(Exception):
     """Some process was asked to stop, and all leave what they were doing; there is nothing of it to save."""
+
+
+class InterruptCounter:
+    """Tells a second Ctrl-C from the first."""
+
+    _first_at: float | None = None
+
+    def is_second(self, number: int) -> bool:
+        """Whether signal `number`, just received, is a SIGINT that came well after another one."""
+        if number != signal.SIGINT:
+            return False
+        if self._first_at is None:
+            self._first_at = time.monotonic()
+            return False
+        return time.monotonic() - self._first_at > REPEAT_SECONDS
 
 
 class StopRequest:
@@ -89,34 +92,27 @@ class StopRequest:
     """
 
     def __init__(self) -> None:
-        self._is_asked = self._is_unread = False
-        self._num_interrupts = 0
+        self._is_asked = False
+        self._interrupts = InterruptCounter()
         self._folder = launch_folder()
-        self._pid = os.getpid()
         self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
-        self._num_interrupts += number == signal.SIGINT
-        if number == signal.SIGINT and self._num_interrupts > 1:
+        if self._interrupts.is_second(number):
             raise KeyboardInterrupt
-        is_first = os.getpid() == self._pid and os.environ.get("LOCAL_RANK", "0") == "0"  # no loader process
-        if not self._is_asked and self._folder is None and is_first:
-            _say_at_once(ASKED)
+        if not self._is_asked and self._folder is None and os.environ.get("LOCAL_RANK", "0") == "0":
+            # Not print: the signal may have interrupted one. On a terminal the line goes below a progress bar.
+            with contextlib.suppress(OSError):  # a closed stderr must not end the step
+                os.write(2, f"{os.linesep if os.isatty(2) else ''}{ASKED}\n".encode())
         self._is_asked = True
 
-    def note_unread(self) -> None:
-        """Nobody reads the output any more: this process is asked to stop, as by a signal but silently."""
-        self._is_unread = True
+    def ask(self) -> None:
+        """Ask this process to stop, as by a signal but silently."""
+        self._is_asked = True
 
     def is_asked(self) -> bool:
         """Whether this process or its launcher was asked to stop."""
-        is_launcher_asked = self._folder is not None and (self._folder / STOP_FILE).exists()
-        return self._is_asked or self._is_unread or is_launcher_asked
-
-    def exit_code(self) -> int:
-        """What to leave with when asked and all is saved: `requeue_code`, or 141 where it was by a closed output."""
-        is_output_alone = self._is_unread and not self._is_asked and self._folder is None
-        return EXIT_CLOSED_OUTPUT if is_output_alone else requeue_code()
+        return self._is_asked or (self._folder is not None and (self._folder / STOP_FILE).exists())
 
     def close(self) -> None:
         for number, handler in self._old.items():

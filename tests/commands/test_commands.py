@@ -14,8 +14,9 @@ import torch
 
 from tests.commands.world import REPO, assert_same_predictions, command, losses, records
 from utils.checkpoint import load_checkpoint
+from utils.cli import EXIT_CLOSED_OUTPUT
 from utils.embed import load_table
-from utils.stop import EXIT_CLOSED_OUTPUT
+from utils.stop import EXIT_REQUEUE
 
 
 def test_help_answers_at_once():
@@ -167,7 +168,7 @@ def test_training_into_a_closed_output_saves_and_says_nothing(world, tmp_path, p
         sys.executable, "train.py", "--config", world.config, f"logging.run_dir={run_dir}", "solver.epochs=2000"
     ) as process:
         read_until(process, part)
-        assert (process.stderr.read(), process.wait(120)) == ("", EXIT_CLOSED_OUTPUT)
+        assert (process.stderr.read(), process.wait(120)) == ("", EXIT_REQUEUE)
     if run_dir.exists():  # whether a step was done depends on how soon it was noticed
         assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] == len(losses(run_dir)) < 20
     assert part == "command " or run_dir.exists()

@@ -1,5 +1,8 @@
 import gc
+import logging
 import multiprocessing
+import os
+import signal
 import traceback
 
 import numpy as np
@@ -7,14 +10,16 @@ import pytest
 import torch
 
 from datasets import build, lists
+from datasets.loader import _usable
 from datasets.transforms import make_views
 from tests.datasets.helpers import frame_config, picture, write_video
-from utils.errors import UserError
+from utils.errors import MachineError, UserError
 from utils.schema import Config
 
 
 @pytest.fixture(autouse=True)
 def no_workers_left():
+    _usable.cache_clear()
     yield
     gc.collect()
     assert not multiprocessing.active_children()
@@ -244,6 +249,53 @@ def test_our_own_mistake_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
         batches_of(loader)
     traceback.clear_frames(error.tb)  # they hold the workers
     loader.close()
+
+
+@pytest.mark.parametrize(
+    ("message", "kind"),
+    [
+        ("stack expects each tensor to be equal size", RuntimeError),
+        ("DataLoader worker (pid 1) is killed by signal: Killed.", RuntimeError),
+        ("unable to allocate shared memory(shm) for file </torch_1>: No space left on device (28)", MachineError),
+    ],
+)
+def test_a_runtime_error_in_a_worker_is_reported_by_its_cause(tmp_path, monkeypatch, message, kind):
+    def fail(*_):
+        raise RuntimeError(message)
+
+    loader = build.build_train_loader(frame_config(tmp_path, workers=1))
+    if kind is MachineError:
+        monkeypatch.setattr(torch.UntypedStorage, "_new_shared", fail)
+    else:
+        monkeypatch.setattr(loader.dataset, "_choose_frames", fail)
+    with pytest.raises(
+        kind, match="(?s)--shm-size.*data.workers" if kind is MachineError else "(?s)Traceback"
+    ) as error:
+        batches_of(loader)
+    traceback.clear_frames(error.tb)
+    loader.close()
+
+
+@pytest.mark.parametrize(
+    ("number", "how"), [(signal.SIGKILL, "killed by SIGKILL"), (signal.SIGBUS, "--shm-size")], ids=str
+)
+def test_a_worker_that_is_killed_is_called_killed(tmp_path, number, how):
+    loader = build.build_train_loader(frame_config(tmp_path, workers=1))
+    with pytest.raises(MachineError) as error:
+        for _ in loader:
+            os.kill(multiprocessing.active_children()[0].pid, number)
+    assert how in str(error.value)
+    traceback.clear_frames(error.tb)
+    loader.close()
+
+
+def test_no_more_workers_than_cores(tmp_path, monkeypatch, caplog):
+    caplog.set_level(logging.INFO)
+    monkeypatch.setattr("datasets.loader.num_cores", lambda: 1)
+    cfg = frame_config(tmp_path, workers=7)
+    loaders = [build.build_train_loader(cfg), build.build_eval_loader(cfg)]
+    assert [loader._loader.num_workers for loader in loaders] == [1, 1]
+    assert caplog.messages == ["data.workers is 7: 1 loader processes start, one for each usable core"]
 
 
 def test_something_something_is_recognised_by_its_name(tmp_path):

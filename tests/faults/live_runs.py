@@ -51,6 +51,13 @@ class LiveRun:
             found += [int(pid) for pid in path.read_text().split()]
         return sorted(found)
 
+    def descendants(self) -> list[int]:
+        """Processes that the command started, and those that they started."""
+        found = self.children()
+        for pid in found:  # grows on the way
+            found += self.children(pid)
+        return found
+
     def catches(self, number: int) -> bool:
         """Whether the command has a handler for this signal (Python has one for SIGINT from its start)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

@@ -18,7 +18,8 @@ from utils.schema import Config
         (0.05, {}, ()),
         (0.30, {"cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not short side")),
         (0.30, {"modality": "video", "cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not pack")),
-        (0.30, {}, ("30% of the time", "raise data.workers (now 4", "short side")),
+        (0.30, {}, ("30% of the time", "raise data.workers (now 4 a process), up to 8", "short side")),
+        (0.30, {"workers": 8}, ("run on more processor cores", "not raise")),
         (0.30, {"modality": "video", "workers": 2}, ("now 2", "tools/pack_videos.py")),
         (0.30, {"modality": "video", "decoder": "decord"}, ("tools/pack_videos.py", "data.decoder=pyav")),
     ],
@@ -44,6 +45,7 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
     """The advice of two epochs of a process that has shown none before."""
     monkeypatch.setattr(TrainingMeter, "_has_advised", False)
     monkeypatch.setattr(TrainingMeter, "_num_warm_up", 0)
+    monkeypatch.setattr("utils.meter.num_cores", lambda: 8)
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"data": data, "logging": {"tensorboard": False}})
     process = Process(0, 1, 0, torch.device("cpu"))
