@@ -2,6 +2,7 @@
 
 import argparse
 import logging
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from utils import distributed, rundir
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
 from utils.context import RunContext
+from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.keeper import CheckpointKeeper
@@ -34,6 +36,7 @@ from utils.meter import EpochInfo, TrainingMeter
 from utils.metrics import Scores
 from utils.optim import describe_groups
 from utils.precision import resolve_precision
+from utils.run_lock import run_lock
 from utils.run_summary import describe_run
 from utils.runlog import RESULT, MetricsWriter, log_to_file, open_log
 from utils.schema import Config
@@ -126,9 +129,13 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     process = distributed.start(cfg.solver.process_timeout_minutes)
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.ask)
     run_dir = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
-    run_dir = distributed.share_from_main(run_dir, process)
-    context = RunContext(process, resolve_precision(cfg.solver.precision, process.device), stop.is_asked)
+    with run_lock(run_dir) if process.is_main and not (args.check or cfg.solver.evaluate) else nullcontext():
+        return _train_in(distributed.share_from_main(run_dir, process), args, cfg, process, stop)
 
+
+def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Process, stop: StopRequest) -> int:
+    """Check, evaluate or train as `args` and `cfg` say, in the run folder `run_dir`; returns the exit code."""
+    context = RunContext(process, resolve_precision(cfg.solver.precision, process.device), stop.is_asked)
     train_entries = read_train_entries(cfg)
     run = build_run(cfg, context, train_entries)
     checked = ""
@@ -139,9 +146,9 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
             log.warning("WARNING: %s", warning)
         checked = check_clips(cfg.data, run.train_loader.dataset, run.val_loader.dataset, process)
     resumed_from = restore(run, run_dir)
-    if process.is_main and not cfg.solver.evaluate:
-        check_writable(run_dir, "logging.run_dir", is_folder=True)
     if args.check:
+        if process.is_main and not cfg.solver.evaluate:
+            check_writable(run_dir, "logging.run_dir", is_folder=True)
         log.info("check passed: config, lists, labels, weights and run folder fit; %s", checked)
         return 0
     if cfg.solver.evaluate:

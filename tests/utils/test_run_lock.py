@@ -1,0 +1,74 @@
+"""One run at a time in a run folder."""
+
+import errno
+import fcntl
+import logging
+import os
+import signal
+import socket
+import time
+
+import pytest
+
+from tests.commands.world import call, records
+from tests.faults.live_runs import live_run
+from utils.errors import UserError
+from utils.run_lock import LOCK, run_lock
+
+
+def test_a_second_process_is_refused_and_told_who(tmp_path):
+    with run_lock(tmp_path / "run"):
+        child = os.fork()
+        if child == 0:  # POSIX locks are between processes
+            try:
+                with run_lock(tmp_path / "run"):
+                    os._exit(1)
+            except UserError as error:
+                os._exit(0 if f"in use by process {os.getppid()} on {socket.gethostname()};" in str(error) else 2)
+        assert os.waitpid(child, 0)[1] == 0
+        (tmp_path / "run" / "log.txt").write_text("kept")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.txt"]
+
+
+def test_what_is_left_empty_is_removed(tmp_path):
+    with pytest.raises(UserError, match="no such clip"), run_lock(tmp_path / "a" / "b"):
+        raise UserError("no such clip")
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_lock_dies_with_its_owner(tmp_path):
+    child = os.fork()
+    if child == 0:
+        with run_lock(tmp_path):
+            if os.fork() == 0:  # a loader process: it has no part in the lock
+                time.sleep(60)
+            os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    assert (tmp_path / LOCK).exists()
+    with run_lock(tmp_path):
+        pass
+    assert not (tmp_path / LOCK).exists()
+
+
+def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog):
+    def refuse(*_):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "lockf", refuse)
+    caplog.set_level(logging.WARNING)
+    with run_lock(tmp_path):
+        pass
+    assert "cannot be locked (No locks available): start no second run in this folder" in caplog.text
+
+
+def test_two_runs_in_one_folder(world, tmp_path, capsys):
+    run_dir = tmp_path / "run"
+    with live_run(world.config, run_dir, "solver.epochs=2000", NPROC="1") as run:
+        run.wait_for_steps(2)
+        before = (run_dir / "config.yaml").read_text()
+        assert call("train", "--config", world.config, f"logging.run_dir={run_dir}", "resume=auto", "seed=7") == 2
+        assert f"{run_dir} is in use by process {run.process.pid} on " in capsys.readouterr().err
+        os.kill(run.process.pid, signal.SIGKILL)
+        run.end()
+    assert (run_dir / "config.yaml").read_text() == before and records(run_dir)
+    assert call("train", "--config", world.config, f"logging.run_dir={run_dir}", "resume=auto", "solver.epochs=1") == 0

@@ -1,0 +1,70 @@
+"""One run at a time in a run folder."""
+
+import contextlib
+import fcntl
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from utils.errors import UserError
+from utils.files import check_writable
+
+LOCK = ".lock"
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def run_lock(run_dir: Path) -> Iterator[None]:
+    """Hold `run_dir`, which is made where it does not exist, for this process until the block ends.
+
+    A POSIX record lock: the kernel drops it when the process ends, in whatever way, and forked loader processes do not
+    have it. On NFS and Lustre it holds between machines where the mount supports locks. What the block left empty is
+    removed.
+
+    Raises:
+        UserError: another process holds it, which the message names, or the folder cannot be written.
+    """
+    check_writable(run_dir, "logging.run_dir", is_folder=True)
+    made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
+    run_dir.mkdir(parents=True, exist_ok=True)
+    file = _lock(run_dir / LOCK)
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # what is in use, or already gone, stays as it is
+            (run_dir / LOCK).unlink()  # while it is held: nobody else has locked this file
+            for folder in made:
+                folder.rmdir()
+        os.close(file)
+
+
+def _lock(path: Path) -> int:
+    """Lock the file at `path`; returns its descriptor."""
+    while True:
+        file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by the file system
+            _refuse(path, file)
+        except OSError as error:
+            log.warning(
+                "WARNING: %s cannot be locked (%s): start no second run in this folder", path.parent, error.strerror
+            )
+        # A run that ended meanwhile has removed the file that was opened here.
+        if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
+            break
+        os.close(file)
+    os.truncate(file, 0)
+    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    return file
+
+
+def _refuse(path: Path, file: int) -> None:
+    owner = os.read(file, 500).decode(errors="replace") or "another process"
+    os.close(file)
+    raise UserError(
+        f"logging.run_dir: {path.parent} is in use by {owner}; wait until that run ends, or name another folder"
+    )
