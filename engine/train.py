@@ -76,9 +76,10 @@ class TrainingRun:
         with self.trainer.kept_weights():
             return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data.batch_size)
 
-    def save(self, keeper: CheckpointKeeper, is_best: bool = False) -> None:
+    def save(self, keeper: CheckpointKeeper, metrics: MetricsWriter, is_best: bool = False) -> None:
         """Save a checkpoint; `keeper.has_failed` says whether that did not work."""
         if self.context.process.is_main:
+            metrics.sync()
             with self.trainer.kept_weights():
                 state = run_state(self.model, self.trainer, self.progress, self.class_names, dump_config(self.cfg))
                 keeper.save(state, is_best)
@@ -95,13 +96,13 @@ class TrainingRun:
             for record in self.trainer.run_epoch(self.train_loader, self.progress, settle_after=keeper.is_due):
                 meter.show(record)
                 if record.step == self.progress.step and keeper.is_due(self.progress.step):
-                    self.save(keeper)
+                    self.save(keeper, metrics)
             meter.close()
-            if not self._end_epoch(meter, keeper):
+            if not self._end_epoch(meter, keeper, metrics):
                 return False
         return True
 
-    def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper) -> bool:
+    def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper, metrics: MetricsWriter) -> bool:
         """Validate where it is due, and save; False where some process was asked to stop."""
         progress, logging_config = self.progress, self.cfg.logging
         is_stopped, is_best, num_epochs, best_before = meter.is_stopped, False, progress.epoch + 1, progress.best_top1
@@ -117,7 +118,7 @@ class TrainingRun:
                 meter.show_validation(num_epochs, progress.step, scores)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
-        self.save(keeper, is_best)
+        self.save(keeper, metrics, is_best)
         if keeper.has_failed:
             progress.best_top1 = best_before  # the best score is that of a file
         return not is_stopped

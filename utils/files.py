@@ -1,5 +1,7 @@
 """Files that are either whole or absent."""
 
+import contextlib
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -12,8 +14,11 @@ from utils.errors import UserError
 def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the name `path` when the block ends well.
 
-    The bytes reach the disk before the rename, so a crash leaves the old file or the new one, never a part. A block
-    that raises leaves nothing behind. A pipe or a device is written to, not replaced.
+    The bytes reach the disk before the rename, and the folder after it, so a crash leaves the old file or the new one,
+    never a part. A block that raises leaves nothing behind. A pipe or a device is written to, not replaced.
+
+    Raises:
+        OSError: of what the block or the rename met; it names `path`.
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
@@ -28,8 +33,29 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+        sync_folder(path.parent)
+    except OSError as error:
+        if error.errno is None or error.filename not in (None, str(temporary), temporary):
+            raise
+        raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the disk that failed; what is left has a name that nothing reads
+            temporary.unlink(missing_ok=True)
+
+
+def sync_folder(folder: Path) -> None:
+    """Have the names in `folder` on the disk: without it a power cut may undo a rename."""
+    try:
+        descriptor = os.open(folder, os.O_RDONLY)
+    except PermissionError:  # a folder that may be written and not read
+        return
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # file systems that have no such call
+            raise
+    finally:
+        os.close(descriptor)
 
 
 def write_text_atomic(path: str | Path, text: str) -> None:

@@ -1,5 +1,6 @@
 """The checkpoints of a run folder: the last ones, the best one, and when the next is due."""
 
+import contextlib
 import errno
 import logging
 import os
@@ -10,6 +11,7 @@ from typing import Any
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
+from utils.files import sync_folder
 from utils.interval import parse_interval
 
 LAST = "last_model.pt"
@@ -68,10 +70,12 @@ class CheckpointKeeper:
             if self._may_age:
                 self._age()
             new.replace(self._run_dir / LAST)
+            sync_folder(self._run_dir)
             self._may_age = True
         except OSError as error:
             self.has_failed = True
-            new.unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # the same disk
+                new.unlink(missing_ok=True)
             log.warning(
                 "WARNING: no checkpoint written in %s (%s); the older ones are whole, the next save tries again",
                 self._run_dir,

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import check_writable
+from utils.files import check_writable, sync_folder
 
 LOCK = ".lock"
 log = logging.getLogger(__name__)
@@ -30,6 +30,8 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     check_writable(run_dir, "logging.run_dir", is_folder=True)
     made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
+    for folder in made:
+        sync_folder(folder.parent)
     file = _lock(run_dir / LOCK)
     try:
         yield

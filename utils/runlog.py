@@ -1,6 +1,5 @@
 """What a run tells: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
 
-import errno
 import json
 import logging
 import os
@@ -18,6 +17,7 @@ from tqdm import tqdm
 from utils.distributed import Process
 from utils.files import write_text_atomic
 from utils.hashing import content_hash
+from utils.keeper import LAST
 from utils.records import read_records
 
 RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
@@ -144,8 +144,16 @@ class MetricsWriter:
         self._path = run_dir / "metrics.jsonl"
         self._unwritten: list[str] = []
         last = {"train": from_step, "val": from_step - in_epoch}
-        lines = [json.dumps(r) + "\n" for r in self.records() if r["step"] <= last[r["kind"]]]
-        write_text_atomic(self._path, "".join(lines))
+        had_file = self._path.exists() or (run_dir / LAST).exists()
+        records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
+        missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
+        if missing and had_file:  # a run that goes on from another folder's checkpoint begins a file of its own
+            log.warning(
+                "WARNING: %s lacks %d of the %d steps up to the checkpoint, the first of them step %d: they were lost, "
+                "as in a power cut or on a full disk; the weights are not affected",
+                *(self._path, len(missing), from_step, missing[0]),
+            )
+        write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)
         if cfg.logging.tensorboard:
             # Imported here: it takes a second, and only the main process of a run that wants it pays.
@@ -196,21 +204,37 @@ class MetricsWriter:
             self._board = None
 
     def _write_lines(self) -> None:
-        """Write what waits to be written; on a full disk it goes on waiting, with one warning."""
+        """Write the lines that wait; on a full disk they go on waiting, with one warning."""
         try:
             while self._unwritten:
-                # Unbuffered, so that what fails is known; a line of which a part got through is cut off again.
+                # Unbuffered, so that what fails is known; a line of which a part was written is cut off again.
                 end = self._file.seek(0, os.SEEK_END)
-                line = self._unwritten[0].encode()
-                if self._file.write(line) != len(line):
+                left = self._unwritten[0].encode()
+                try:
+                    while left:
+                        left = left[self._file.write(left) :]
+                except OSError:
                     self._file.truncate(end)
-                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                    raise
                 self._unwritten.pop(0)
         except OSError as error:
             if len(self._unwritten) == 1:
                 log.warning(
                     "WARNING: %s cannot be written (%s); its lines are kept and tried again", self._path, error.strerror
                 )
+
+    def sync(self) -> None:
+        """Have metrics.jsonl and log.txt on the disk, before a checkpoint is saved that counts on them."""
+        if self._file is None:
+            return
+        self._write_lines()
+        logs = [handler.stream for handler in logging.getLogger().handlers if isinstance(handler, _LogFile)]
+        for file in (self._file, *logs):
+            try:
+                file.flush()
+                os.fsync(file.fileno())
+            except OSError as error:
+                log.warning("WARNING: %s may miss lines after a power cut (%s)", file.name, error.strerror)
 
     def close(self) -> None:
         if self._file is not None:
