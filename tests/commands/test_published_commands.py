@@ -148,10 +148,10 @@ def test_several_machines_few_shot_and_zero_shot(repository, type_in):
 
 
 def test_the_launcher_of_older_scripts(world, tmp_path):
-    """torch.distributed.launch passes --local-rank; each process is one of the run."""
+    """torch.distributed.launch passes --local-rank; each process is one of the run. It leaves its temporary folder."""
     result = command(
         "sh", "-c", '"$PYTHON" -m torch.distributed.launch --nproc_per_node=2 --master_port 12355 train.py -cfg "$@"',
-        "sh", world.config, f"logging.run_dir={tmp_path}", "solver.epochs=1",
+        "sh", world.config, f"logging.run_dir={tmp_path}", "solver.epochs=1", TMPDIR=str(tmp_path),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     assert result.stdout.count("--local-rank: no effect") == 1 and "2 x cpu" in result.stdout
