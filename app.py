@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 
 from utils.cli import run_story
+from utils.config import check_config
 from utils.errors import UserError
+from utils.files import check_is_file
 
 DEFAULT_CONFIG, DEFAULT_WEIGHTS = "configs/shapes/transf.yaml", "exp/demo/transf/last_model.pt"
 LOCAL = "127.0.0.1"
@@ -14,11 +16,11 @@ LOCAL = "127.0.0.1"
 def parse_arguments(arguments: list[str] | None = None):
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
-    parser.add_argument("--config", metavar="YAML", help=f"the model's recipe (default: {DEFAULT_CONFIG})")
+    parser.add_argument("--config", metavar="YAML", help="default: the checkpoint's recipe")
     parser.add_argument(
         "--weights", metavar="FILE", help="a video checkpoint (default: the demo's; with --config: plain CLIP)"
     )
-    parser.add_argument("--classes", metavar="NAMES", help="'riding a bike, cooking' or a CSV (default: the config's)")
+    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL}: this machine only)")
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
     parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="of an upload (default 200)")
@@ -28,13 +30,14 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def check_arguments(args) -> None:
-    """Puts the embedded default in where neither config nor weights are given."""
-    if args.weights and not args.config:
-        raise UserError("--weights: give the model's --config, too")
-    if not args.config:
+    """Check the arguments; where neither config nor weights are given, the embedded demo is served."""
+    args.is_demo = not args.config and not args.weights
+    if args.is_demo and (Path(__file__).parent / DEFAULT_WEIGHTS).is_file():
+        args.weights = str(Path(__file__).parent / DEFAULT_WEIGHTS)
+    elif args.is_demo:
         args.config = str(Path(__file__).parent / DEFAULT_CONFIG)
-        demo = Path(__file__).parent / DEFAULT_WEIGHTS
-        args.weights = str(demo) if demo.is_file() else None
+    if args.weights:
+        check_is_file(args.weights, "checkpoint file")
     for option in ("max_megabytes", "max_seconds"):
         if not getattr(args, option) > 0:
             raise UserError(f"--{option} {getattr(args, option):g}: must be above 0")
@@ -44,6 +47,7 @@ def check_arguments(args) -> None:
 
 def main(args) -> None:
     check_arguments(args)
+    check_config(args.config, args.overrides, () if args.is_demo or args.classes else ("data.label_list",))
     from engine.app import serve  # after the checks: --help and a typo answer at once
 
     serve(args)

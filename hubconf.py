@@ -10,13 +10,14 @@ _PACKAGES = ("clip", "datasets", "engine", "inference", "modules", "utils")
 
 
 def video_model(weights=None, config=None, classes=None, overrides=(), device=None):
-    """A model that names what happens in videos; call it with a video file or a folder of frames.
+    """A model that names what happens in videos: `inference.load_model`.
 
     Args:
-        weights: video checkpoint; None: plain CLIP, the mean of its frame embeddings.
-        config: YAML file; None: every key at its default (CLIP ViT-B/32, 8 frames).
+        weights: a checkpoint of train.py, which knows its recipe, or of another program, which needs `config`; None:
+            plain CLIP, the mean of its frame embeddings.
+        config: YAML file; None: the checkpoint's recipe; without weights every key at its default.
         classes: list of names, text with commas between, or a CSV `id,name`; None: the config's label_list, else the
-            checkpoint's own classes.
+            checkpoint's own classes, else those of Kinetics-400.
         overrides: config keys, as ["data.num_segments=16"].
         device: None: the first GPU, else the CPU.
 
@@ -25,9 +26,9 @@ def video_model(weights=None, config=None, classes=None, overrides=(), device=No
         utils.errors.UserError: config, weights or classes are missing, unreadable or do not fit together.
     """
     _check_packages()
-    from engine.predict import load  # after the check, which explains an import that would fail
+    from engine.predict import load_model  # after the check, which explains an import that would fail
 
-    return load(config, weights, classes, overrides, device)
+    return load_model(weights, config, classes, overrides, device)
 
 
 def _check_packages() -> None:

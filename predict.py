@@ -1,10 +1,4 @@
-"""Names what happens in videos: files, folders, cameras or streams; by a video checkpoint or by plain CLIP.
-
-From Python, in three lines:
-
-    predictor = load("CONFIG.yaml", "W.pt", classes=["riding a bike", "cooking"])
-    print(predictor("video.mp4"))
-"""
+"""Names what happens in videos: files, folders, cameras or streams; by a video checkpoint or by plain CLIP."""
 
 import argparse
 import os
@@ -12,6 +6,7 @@ import re
 import sys
 from pathlib import Path
 
+from engine.predict_inputs import check_inputs
 from utils.cli import add_output_options, run_story
 from utils.errors import UserError
 from utils.files import check_writable
@@ -21,11 +16,11 @@ OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; key=value too")
-    parser.add_argument("--config", metavar="YAML", help="the model's recipe (default: every key at its default)")
+    parser.add_argument("--config", metavar="YAML", help="default: the checkpoint's recipe")
     parser.add_argument("--weights", metavar="FILE", help="a video checkpoint (default: plain CLIP, mean of frames)")
-    parser.add_argument("--classes", metavar="NAMES", help="'riding a bike, cooking' or a CSV (default: the config's)")
+    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
     parser.add_argument("--threshold", type=float, default=0, metavar="P", help="below this probability: unknown")
     parser.add_argument("--window", type=float, metavar="S", help="seconds of a window; 0: one clip a video")
@@ -69,6 +64,7 @@ def check_arguments(args) -> tuple[list[str], list[str]]:
 
 def main(args) -> int:
     sources, overrides = check_arguments(args)
+    sources = check_inputs(args, sources, overrides)
     from engine.predict import predict  # after the checks: --help and a typo answer at once
 
     return predict(args, sources, overrides)

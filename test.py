@@ -3,12 +3,13 @@
 import sys
 
 from utils.cli import add_published_options, apply_published_options, config_parser, run_story
-from utils.config import load_config
+from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
+from utils.files import check_is_file, check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(__doc__)
+    parser = config_parser(__doc__, required=False)
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of train.py or a published one")
     parser.add_argument(
         "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip (default 1)"
@@ -24,14 +25,17 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def main(args) -> None:
     warnings = apply_published_options(args)
-    cfg, config_warnings = load_config(args.config, args.overrides, "test")
+    check_config(args.config, args.overrides, TEST_FILES)
     if args.allow_missing and args.metric == "map":
         raise UserError("--allow_missing and --metric map: a video without a prediction has no rank; use one")
     if args.test_clips < 1:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
+    if args.out:
+        check_writable(args.out, "--out", is_folder=True)
+    check_is_file(args.weights, "checkpoint file")
     from engine.test import test  # after the checks: --help and a typo answer at once
 
-    test(args, cfg, [*config_warnings, *warnings])
+    test(args, warnings)
 
 
 if __name__ == "__main__":

@@ -5,8 +5,9 @@ import sys
 from pathlib import Path
 
 from utils.cli import add_output_options, add_published_options, apply_published_options, run_story
-from utils.config import load_config
+from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
+from utils.files import check_is_file, check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -59,11 +60,17 @@ def split_lists(text: str | None) -> list[str]:
 def main(args) -> int:
     check_arguments(args)
     warnings = apply_published_options(args)
-    loaded = [load_config(path, args.overrides, "test") for path in args.config]
-    warnings += [warning for _, of_config in loaded for warning in of_config]
+    for path in args.config:
+        check_config(path, args.overrides, TEST_FILES[1:] if args.lists else TEST_FILES)
+    for path in split_lists(args.lists):
+        check_is_file(path, "file")
+    if args.out:
+        check_writable(args.out, "--out", is_folder=True)
+    if args.weights:
+        check_is_file(args.weights, "checkpoint file")
     from engine.zeroshot import test_zeroshot  # after the checks: --help and a typo answer at once
 
-    return test_zeroshot(args, loaded, split_lists(args.lists), warnings)
+    return test_zeroshot(args, split_lists(args.lists), warnings)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import huggingface_hub
 import open_clip
 import torch
 from open_clip.coca_model import CoCa
@@ -16,6 +17,7 @@ from open_clip.tokenizer import SimpleTokenizer
 from torch import nn
 
 from clip import names
+from clip.download import announce_download, announce_hub_download, cached_weights, weights_url
 from clip.errors import ClipError, first_line
 from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
@@ -158,13 +160,19 @@ def _looks_like_path(text: str) -> bool:
 
 
 def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
+    """The weights of a tag: from the local cache, else downloaded."""
+    cached = cached_weights(config)
+    if cached is not None and config.get("hf_hub"):  # the hub would ask the network first
+        return read_weights(cached)
+    remedy = "download them on a machine with a network and give the file's path as network.weights"
+    if cached is None and not huggingface_hub.constants.HF_HUB_OFFLINE:
+        announce_download(f"weights {tag} of {name}", weights_url(config), remedy)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # many lines about one missing network
     try:
         path = open_clip.download_pretrained(config)
     except Exception as error:  # whatever went wrong on the way, the remedy is the same
         raise ClipError(
-            f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); download them on a machine "
-            "with a network and give the file's path as network.weights"
+            f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); {remedy}"
         ) from error
     return read_weights(path)
 
@@ -192,6 +200,9 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
         config["vision_cfg"]["timm_model_pretrained"] = False
     if config["text_cfg"].get("hf_model_name"):
         config["text_cfg"]["hf_model_pretrained"] = False
+    hub_text = config["text_cfg"].get("hf_model_name")
+    if hub_text:
+        announce_hub_download(f"the text tower's config of {source}", hub_text, "config.json", "it is needed once")
     try:
         return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
     except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
@@ -235,9 +246,12 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
     context_length = text_config.get("context_length", open_clip.tokenizer.DEFAULT_CONTEXT_LENGTH)
     if not names.is_model_name(arch):
         return SimpleTokenizer(context_length=context_length)
+    hub_tokenizer = text_config.get("hf_tokenizer_name")
+    if hub_tokenizer:
+        announce_hub_download(f"the tokenizer of {arch}", hub_tokenizer, "tokenizer_config.json", "it is needed once")
     try:
         return open_clip.get_tokenizer(names.open_clip_name(arch))
     except Exception as error:  # tokenizers of Hugging Face are downloaded
         raise ClipError(
-            f"the tokenizer of {arch} could not be had ({first_line(error)}); it is downloaded at first use"
+            f"the tokenizer of {arch} could not be loaded ({first_line(error)}); it is downloaded at first use"
         ) from error

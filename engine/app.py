@@ -10,14 +10,10 @@ import threading
 import time
 from pathlib import Path
 
-from datasets.lists import read_labels
 from demo.shapes_samples import CLASS_NAMES, sample_videos
+from inference.model import load_model
 from inference.page import build_page, look
-from inference.predictor import load_predictor
 from inference.upload import Limits, check_upload
-from inference.video_inputs import read_class_names
-from inference.windows import build_window_reader
-from utils.config import load_config
 from utils.errors import UserError
 
 DEMO_WORLD = "exp/demo/world"
@@ -42,12 +38,11 @@ class Service:
     """Predictions for many users by one model, one at a time.
 
     Args:
-        predictor: inference.predictor.Predictor. reader: inference.windows.WindowReader.
-        limits: inference.upload.Limits.
+        model: inference.VideoModel. limits: inference.upload.Limits.
     """
 
-    def __init__(self, predictor, reader, limits):
-        self.predictor, self.reader, self.limits = predictor, reader, limits
+    def __init__(self, model, limits):
+        self.model, self.limits = model, limits
         self._turn = threading.Lock()
 
     def predict(self, video: str, names: list[str] | None, seconds: float | None):
@@ -57,20 +52,20 @@ class Service:
             UserError: file, names or window are over a limit, or the file is damaged.
         """
         check_upload(video, self.limits)
-        check_names(names or [], len(self.predictor.class_names))
-        num_windows = self.reader.num_windows(video, seconds, None) or 1
+        check_names(names or [], len(self.model.class_names))
+        num_windows = self.model.num_windows(video, seconds) or 1
         if num_windows > MAX_WINDOWS:
             raise UserError(
                 f"{num_windows} windows of {seconds:g} s: at most {MAX_WINDOWS} are taken; make them longer"
             )
         with self._turn:
-            predictor = self.predictor.with_classes(names) if names else self.predictor
-            return predictor.predict(self._windows(video, seconds), Path(video).name, batch_size=4)
+            model = self.model.with_classes(names) if names else self.model
+            return model.predict_windows(self._windows(video, seconds), Path(video).name, batch_size=4)
 
     def _windows(self, video: str, seconds: float | None):
         """The video's windows, to the limits that its header may have lied about."""
         given_up = time.monotonic() + MAX_COMPUTING_SECONDS
-        for window in itertools.islice(self.reader.windows(video, seconds), MAX_WINDOWS + 1):
+        for window in itertools.islice(self.model.windows(video, seconds), MAX_WINDOWS + 1):
             if window.end > self.limits.max_seconds + 1:
                 raise UserError(f"{Path(video).name}: is longer than its header says, and than is taken here; cut it")
             if time.monotonic() > given_up:
@@ -93,19 +88,12 @@ def check_names(names: list[str], num_own: int) -> None:
 def load_service(args, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
     """The model as the arguments say, and sample videos for it."""
     # What users type is encoded anew: their class names are not kept after the program's end.
-    cfg = load_config(args.config, [*args.overrides, f"logging.cache_dir={cache}"], "predict").config
-
-    is_embedded = cfg.data.dataset == "shapes"
-    names = read_class_names(args.classes)
-    if names is None and is_embedded:
-        names = CLASS_NAMES
-    elif names is None and cfg.data.label_list:
-        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-    limits = Limits(args.max_megabytes, args.max_seconds)
-    service = Service(load_predictor(cfg, args.weights, names), build_window_reader(cfg), limits)
-    return service, sample_videos(
-        Path(__file__).parents[1] / DEMO_WORLD, Path(cache) / "samples"
-    ) if is_embedded else []
+    overrides = [*args.overrides, f"logging.cache_dir={cache}"]
+    classes = CLASS_NAMES if args.is_demo and args.classes is None else args.classes
+    model = load_model(args.weights, args.config, classes, overrides)
+    is_embedded = model.cfg.data.dataset == "shapes"
+    samples = sample_videos(Path(__file__).parents[1] / DEMO_WORLD, Path(cache) / "samples") if is_embedded else []
+    return Service(model, Limits(args.max_megabytes, args.max_seconds)), samples
 
 
 def describe(description: str, weights: str | None) -> str:
@@ -122,12 +110,12 @@ def serve(args: argparse.Namespace) -> None:
         page = build_page(
             gradio,
             service.predict,
-            description=describe(service.predictor.description, args.weights),
+            description=describe(service.model.description, args.weights),
             limits=service.limits.describe(),
-            class_names=service.predictor.class_names,
+            class_names=service.model.class_names,
             samples=samples,
         )
-        print(f"{service.predictor.description}; {len(service.predictor.class_names)} classes")
+        print(f"{service.model.description}; {len(service.model.class_names)} classes")
         try:
             _, address, _ = page.launch(
                 server_name=args.host, server_port=args.port or None, share=False, inbrowser=False, quiet=True,

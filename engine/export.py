@@ -7,29 +7,33 @@ import torch
 
 from datasets.lists import read_labels
 from inference import export_formats
+from inference.model import VideoModel, read_checkpoint
 from inference.windows import build_window_reader
-from modules.testing import load_tested_model
-from modules.validation import text_matrix
 from utils.distributed import Process
+from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.hashing import content_hash, file_hash
 from utils.results import format_table
 from utils.runlog import open_log
-from utils.schema import Config
 
 
-def export(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
+def export(args: argparse.Namespace, overrides: list[str]) -> None:
     """Write the file and measure how far its answers are from the model's."""
     process = Process(0, 1, 0, torch.device("cpu"))
-    log = open_log(process, config_warnings)
+    checkpoint = read_checkpoint(args.weights)
+    # The exported graph computes in float32 whatever the training did.
+    cfg, warnings, names = checkpoint.config(args.config, [*overrides, "solver.precision=fp32"], "predict")
+    if not names and not cfg.data.label_list:
+        raise UserError(f"{args.weights}: does not name its classes; give data.label_list, a CSV of class descriptions")
+    log = open_log(process, warnings)
     out = Path(args.out or Path(args.weights).with_suffix(export_formats.FORMATS[args.format].suffix))
     check_writable(out, "--out")
 
     # ---- the model, and the classes as a matrix
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-    tested = load_tested_model(cfg, names, args.weights, process)
-    text = torch.from_numpy(text_matrix(tested.model, tested.text))
-    model = export_formats.VideoClassifier(tested.model, text).eval()
+    names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
+    loaded = VideoModel(cfg, names, checkpoint, process.device)
+    text = torch.from_numpy(loaded.class_matrix)
+    model = export_formats.VideoClassifier(loaded.network, text).eval()
 
     # ---- what goes with them
     num_frames, input_size = cfg.data.num_frames, cfg.data.input_size
@@ -42,7 +46,7 @@ def export(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) ->
         "config": cfg.model_dump(),
         "hashes": {
             "weights_file": file_hash(args.weights),
-            "state_dict": content_hash(tested.model.state_dict()),
+            "state_dict": content_hash(loaded.network.state_dict()),
             "text_matrix": content_hash(text),
         },
     }

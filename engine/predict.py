@@ -13,92 +13,33 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from datasets.lists import read_labels
+from inference.model import VideoModel, collect, load_model
 from inference.pictures import draw_strips, draw_timeline
-from inference.predictor import collect, load_predictor
 from inference.timeline import UNKNOWN, clock, csv_header
-from inference.video_inputs import expand_inputs, is_live, read_class_names
-from inference.windows import build_window_reader
+from inference.video_inputs import is_live
 from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
-from utils.config import load_config
 from utils.errors import UserError
 from utils.files import write_text_atomic
-
-
-class VideoPredictor:
-    """What `load` returns: call it with a video.
-
-    Attributes:
-        predictor: the model and its classes (inference.predictor).
-        reader: what cuts videos into clips (inference.windows).
-    """
-
-    def __init__(self, predictor, reader):
-        self.predictor, self.reader = predictor, reader
-
-    def __call__(
-        self, video, window: float | None = None, stride: float | None = None, threshold: float = 0.0, fps: float = 25
-    ):
-        """The `inference.timeline.VideoPrediction` of a file, a folder of frames, or a stream that ends.
-
-        Args:
-            window, stride: seconds; as `inference.windows.WindowReader.windows` explains.
-            threshold: below it the best class is `unknown`.
-            fps: frames a second of a folder of frames.
-
-        Raises:
-            UserError: the video is missing or damaged.
-        """
-        windows = self.reader.windows(video, window, stride, fps=fps)
-        return self.predictor.predict(windows, str(video), threshold)
-
-    def with_classes(self, classes) -> "VideoPredictor":
-        """The same model for other classes: names, text with commas, or a CSV."""
-        return VideoPredictor(self.predictor.with_classes(read_class_names(classes)), self.reader)
-
-
-def load(config=None, weights=None, classes=None, overrides=(), device=None) -> VideoPredictor:
-    """A model ready to name what happens in videos.
-
-    Args:
-        config: YAML file; None: every key at its default (CLIP ViT-B/32, 8 frames).
-        weights: video checkpoint; None: plain CLIP, the mean of its frame embeddings.
-        classes: list of names, text with commas between, or a CSV `id,name`; None: the config's label_list, else the
-            checkpoint's own classes.
-        overrides: config keys, as ["data.num_segments=16"].
-        device: None: the first GPU, else the CPU.
-
-    Raises:
-        UserError: whatever is wrong with config, weights or classes.
-    """
-    cfg = load_config(config, list(overrides), "predict").config
-    names = read_class_names(classes)
-    if names is None and cfg.data.label_list:
-        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-    reader = build_window_reader(cfg)
-    return VideoPredictor(load_predictor(cfg, weights, names, device=device), reader)
 
 
 def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> int:
     """Name what happens in `sources`; returns the exit code."""
 
     # ---- inputs and model; what is said of them goes to stderr, results to stdout
-    sources = expand_inputs(sources)
     logging.basicConfig(
         level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )
     log = logging.getLogger()
-    loaded = load(args.config, args.weights, args.classes, overrides)
-    predictor = loaded.predictor
-    if len(predictor.class_names) == 1:
+    model = load_model(args.weights, args.config, args.classes, overrides)
+    if len(model.class_names) == 1:
         log.warning("warning: one class alone always has probability 1; give others to tell it from")
-    log.info("%s; %d classes, %s", predictor.description, len(predictor.class_names), predictor.precision)
+    log.info("%s; %d classes, %s", model.description, len(model.class_names), model.precision)
 
     # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
     predictions, errors, taken, is_interrupted = [], {}, set(), False
     try:
         for source in sources:
-            prediction = predict_source(source, loaded, args, errors)
+            prediction = predict_source(source, model, args, errors)
             if prediction is None:
                 continue
             predictions.append(dataclasses.replace(prediction, clips=()))  # they are what fills the memory
@@ -112,7 +53,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
         print(f"interrupted: {len(predictions)} of {len(sources)} videos are done", file=sys.stderr, flush=True)
 
     # ---- files
-    write_results(args, predictor, predictions, errors)
+    write_results(args, model, predictions, errors)
     if errors and len(sources) > 1:
         print(f"{len(errors)} of {len(sources)} could not be read", file=sys.stderr)
     if is_interrupted:
@@ -120,19 +61,18 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     return EXIT_USER_ERROR if errors else 0
 
 
-def predict_source(source: str, loaded: VideoPredictor, args, errors: dict[str, str]):
+def predict_source(source: str, model: VideoModel, args, errors: dict[str, str]):
     """The `VideoPrediction` of a source; None where it cannot be read, which is told and noted in `errors`."""
-    predictor, reader = loaded.predictor, loaded.reader
     try:
         if is_live(source):
-            windows = reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
-            stream = follow(predictor.stream(windows), source, predictor.class_names, args, errors)
-            return collect(stream, source, predictor.class_names, args.threshold)
-        total = reader.num_windows(source, args.window, args.stride, fps=args.fps)
-        windows = reader.windows(source, args.window, args.stride, fps=args.fps)
+            windows = model.windows(source, args.window, args.stride, max_seconds=args.seconds)
+            stream = follow(model.stream(windows, source), source, model.class_names, args, errors)
+            return collect(stream, source, model.class_names, args.threshold)
+        total = model.num_windows(source, args.window, args.stride, fps=args.fps)
+        windows = model.windows(source, args.window, args.stride, fps=args.fps)
         hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
         with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
-            return predictor.predict(bar, source, args.threshold)
+            return model.predict_windows(bar, source, args.threshold)
     except UserError as error:
         if args.debug:
             raise
@@ -167,7 +107,7 @@ def follow(stream, source: str, names: list[str], args, errors: dict[str, str]):
         tell(error, source, errors)
 
 
-def write_results(args, predictor, predictions: list, errors: dict) -> None:
+def write_results(args, model, predictions: list, errors: dict) -> None:
     """JSON and CSV, to files or to the standard output.
 
     Raises:
@@ -176,8 +116,8 @@ def write_results(args, predictor, predictions: list, errors: dict) -> None:
     texts = {}
     if args.json:
         content = {
-            "model": predictor.description,
-            "classes": predictor.class_names,
+            "model": model.description,
+            "classes": model.class_names,
             "threshold": args.threshold,
             "videos": [prediction.to_dict(args.top) for prediction in predictions],
             "errors": [{"video": video, "error": error} for video, error in errors.items()],
@@ -186,7 +126,7 @@ def write_results(args, predictor, predictions: list, errors: dict) -> None:
     if args.csv:
         text = io.StringIO()
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(csv_header(len(predictor.class_names), args.top))
+        writer.writerow(csv_header(len(model.class_names), args.top))
         for prediction in predictions:
             writer.writerows(prediction.rows(args.top))
         texts[args.csv] = text.getvalue()

@@ -8,7 +8,7 @@ import torch
 
 from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
-from modules.testing import load_tested_model
+from inference.model import VideoModel, read_checkpoint
 from reporting import comparison_page, run_page
 from reporting.attribution import drop_one_frame
 from reporting.pairing import pair_tests
@@ -43,7 +43,7 @@ def report(args: argparse.Namespace) -> None:
                 dense = test.scores["views"].get("dense")
                 loader = build_eval_loader(cfg, views=Views(dense=dense), entries=entries, allow_missing=True)
                 process = distributed.start()
-                tested = load_tested_model(cfg, test.class_names, str(weights), process)
+                model = VideoModel(cfg, test.class_names, read_checkpoint(weights), process.device)
                 text = torch.from_numpy(test.text).to(process.device)
                 for place, row in enumerate(rows):
                     item = loader.dataset[SampleKey(0, place)]
@@ -51,9 +51,9 @@ def report(args: argparse.Namespace) -> None:
                         clips[row] = item["fault"]
                         continue
                     (frames,) = item["frames"].to(process.device)
-                    with autocast(tested.precision, process.device):
+                    with autocast(model.precision, process.device):
                         predicted = int(test.outcomes.predicted[row])
-                        added = drop_one_frame(tested.model, frames, text, predicted, cfg.data.batch_size)
+                        added = drop_one_frame(model.network, frames, text, predicted, cfg.data.batch_size)
                     clips[row] = Clip(frames.permute(0, 2, 3, 1).cpu().numpy(), added.numpy())
         except UserError as error:
             clips = str(error)  # the page says so too; all the rest needs the table alone

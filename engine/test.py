@@ -8,8 +8,8 @@ import numpy as np
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
-from modules.testing import TestedModel, load_tested_model
-from modules.validation import embed_with, text_matrix
+from inference.model import VideoModel, read_checkpoint
+from modules.validation import embed_with
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside, next_report
 from utils.context import RunContext
@@ -17,21 +17,22 @@ from utils.embed import VideoTable, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.runlog import RESULT, open_log
-from utils.schema import Config
 
 
-def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
-    """Test a checkpoint and write its table and scores."""
+def test(args: argparse.Namespace, warnings: list[str]) -> None:
+    """Test a checkpoint and write its table and scores; `warnings` come first in the log."""
     process = distributed.start()
-    log = open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
+    checkpoint = read_checkpoint(args.weights)
+    cfg, config_warnings, names = checkpoint.config(args.config, args.overrides, "test")
+    log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
-    out = Path(args.out or folder_beside(args.weights, f"test_{Path(args.config).stem}_{views}"))
-
+    stem = f"{Path(args.config).stem}_" if args.config else ""
+    out = Path(args.out or folder_beside(args.weights, f"test_{stem}{views}"))
     check_writable(out, "--out", is_folder=True)
 
     # ---- data
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
     loader = build_eval_loader(
         cfg,
         process.world_size,
@@ -41,8 +42,7 @@ def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> N
     )
 
     # ---- model
-    tested = load_tested_model(cfg, names, args.weights, process)
-    precision = tested.precision
+    model = VideoModel(cfg, names, checkpoint, process.device)
 
     # ---- videos to a table
     log.info(
@@ -52,28 +52,26 @@ def test(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> N
         len(names),
         args.test_clips,
         args.test_crops,
-        precision,
+        model.precision,
     )
-    table = embed_with(tested.model, loader, RunContext(process, precision), cfg.data.batch_size, "test")
+    table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
     distributed.stop()
     if table is None:
         return
-    table = tested.signed(table, args.test_clips, args.test_crops)
-    write_scores(args, cfg, tested, table, out, log)
+    write_scores(args, model, model.signed(table, args.test_clips, args.test_crops), out, log)
 
 
 def write_scores(
-    args: argparse.Namespace, cfg: Config, tested: TestedModel, table: VideoTable, out: Path, log: logging.Logger
+    args: argparse.Namespace, model: VideoModel, table: VideoTable, out: Path, log: logging.Logger
 ) -> None:
     """Score the table of a test; write the table, its predictions and a summary to the folder `out`."""
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    cfg, names = model.cfg, model.class_names
     dense = args.dense or cfg.data.dense
-    matrix = text_matrix(tested.model, tested.text)
-    logits = metrics.class_logits(table.embeddings, matrix)
+    logits = metrics.class_logits(table.embeddings, model.class_matrix)
     scores = metrics.score(logits, table.labels)
     num_missing = int(np.isnan(table.embeddings[:, 0]).sum())
     average_precisions = protocols.map_summary(logits, table.labels) if args.metric == "map" else {}
-    save_table(out / "embeddings.npz", table, matrix, names)
+    save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
     results.write_summary(
         out / "summary.json",
@@ -89,7 +87,7 @@ def write_scores(
         num_classes=len(names),
         views={"clips": args.test_clips, "crops": args.test_crops, "dense": dense},
         prompt=cfg.network.prompt,
-        precision=tested.precision,
+        precision=model.precision,
         config=cfg.model_dump(),
     )
     log.log(RESULT, "%s", scores.describe())

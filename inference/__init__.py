@@ -1,0 +1,19 @@
+"""A loaded model, videos in, names out. `load_model` is the Python API of the project.
+
+from inference import load_model
+
+model = load_model("exp/my/best_model.pt")
+print(model.predict("video.mp4"))
+"""
+
+import importlib
+from typing import Any
+
+__all__ = ["VideoModel", "load_model"]
+
+
+def __getattr__(name: str) -> Any:
+    """`load_model` and `VideoModel`, imported when they are asked for: commands check files without PyTorch first."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module("inference.model"), name)

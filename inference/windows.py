@@ -23,13 +23,13 @@ import torch
 
 from datasets.build import scale_size
 from datasets.container_check import missing_bytes
-from datasets.frame_folder import decode_image_file
 from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
 from datasets.readers import check_decoder, open_source
 from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
+from inference.frames import FrameArray, FrameFolder, Video, as_source
 from inference.video_inputs import is_live, list_frames
 from utils.errors import UserError
 from utils.interval import check_times
@@ -76,7 +76,7 @@ class WindowReader:
 
     def windows(
         self,
-        source: str | Path | int,
+        source: Video,
         window: float | None = None,
         stride: float | None = None,
         *,
@@ -86,11 +86,11 @@ class WindowReader:
         """The clips of `source`, in order of time, each as soon as it is complete.
 
         Args:
-            source: a video file, a folder of frames, the number of a camera, or a URL.
+            source: a video file, a folder of frames, the number of a camera, a URL, or an array of frames.
             window: seconds; a file that is not longer is one clip, sampled as test.py does it. 0: any file is one
                 clip. None: windows of 10 s for what is longer than 30 s, and for cameras and URLs.
             stride: seconds from one window's start to the next one's; None: half a window.
-            fps: frames a second of a folder of frames.
+            fps: frames a second of a folder or an array of frames.
             max_seconds: of a camera or URL, after which it ends.
 
         Raises:
@@ -98,7 +98,8 @@ class WindowReader:
                 before the damage has been given.
         """
         check_times(window, stride, fps, max_seconds)
-        if is_live(source):
+        source = as_source(source)
+        if not isinstance(source, FrameArray) and is_live(source):
             length, step = self._plan(window, stride, None)
             if not length:
                 raise UserError(f"window 0: {source} has no end to wait for; give the window's seconds")
@@ -109,15 +110,14 @@ class WindowReader:
         if not length:
             yield self._whole(source, seconds)
         else:
-            frames = _folder_frames(Path(source), fps) if Path(source).is_dir() else _file_frames(Path(source))
-            yield from self._slide(frames, length, step, seconds)
+            yield from self._slide(_frames_of(source, fps), length, step, seconds)
 
     def num_windows(
-        self, source: str | Path | int, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
+        self, source: Video, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
     ) -> int | None:
         """How many clips `windows` will give; None where the length is not known. Raises as `windows`."""
         check_times(window, stride, fps)
-        seconds = measure_seconds(source, fps)
+        seconds = measure_seconds(as_source(source), fps)
         if seconds is None:
             return None
         length, step = self._plan(window, stride, seconds)
@@ -132,8 +132,8 @@ class WindowReader:
             length = Fraction(0)
         return length, length / 2 if stride is None else Fraction(str(stride))
 
-    def _whole(self, source: str | Path, seconds: Fraction | None) -> Window:
-        with _open_whole(Path(source), self.decoder) as opened:
+    def _whole(self, source: str | Path | FrameArray, seconds: Fraction | None) -> Window:
+        with _open_whole(source, self.decoder) as opened:
             frames = opened.read(self.choose_frames(opened.num_frames, np.random.default_rng(0)))
             seconds = Fraction(opened.num_frames, FOLDER_FPS) if seconds is None else seconds
         return Window(0.0, float(seconds), self._fit(frames))
@@ -214,12 +214,14 @@ def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Ite
         yield start
 
 
-def measure_seconds(source: str | Path | int, fps: float = FOLDER_FPS) -> Fraction | None:
-    """Length of a folder of frames or a video file, as its header says it, else from its packets; None: live.
+def measure_seconds(source: str | Path | int | FrameArray, fps: float = FOLDER_FPS) -> Fraction | None:
+    """Length of frames or a video file, as its header says it, else from its packets; None: live.
 
     Raises:
         UserError: it is missing, truncated or no video.
     """
+    if isinstance(source, FrameArray):
+        return source.num_frames / Fraction(str(fps))
     if is_live(source):
         return None
     path = Path(source)
@@ -235,28 +237,21 @@ def measure_seconds(source: str | Path | int, fps: float = FOLDER_FPS) -> Fracti
         return (max(ends) - (stream.start_time or 0)) * stream.time_base if ends else None
 
 
-def _open_whole(path: Path, decoder: str) -> FrameSource:
+def _open_whole(source: str | Path | FrameArray, decoder: str) -> FrameSource:
+    if isinstance(source, FrameArray):
+        return source
+    path = Path(source)
     if path.is_dir():
-        return _Images(path)
+        return FrameFolder(path)
     return open_source(path.parent, ListEntry(path.name, None, 0, 0), modality="video", decoder=decoder)
 
 
-class _Images(FrameSource):
-    """The images of a folder, in the order of their numbers, whatever their names."""
-
-    def __init__(self, folder: Path):
-        self.name = str(folder)
-        self._paths = list_frames(folder)
-        self.num_frames = len(self._paths)
-
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        for index in wanted.tolist():
-            decode_image_file(self._paths[index], room=lambda height, width, i=index: room(i, height, width))
-            yield index
-
-
-def _folder_frames(folder: Path, fps: float) -> Iterator[_Frame]:
-    images, step = _Images(folder), 1 / Fraction(str(fps))
+def _frames_of(source: str | Path | FrameArray, fps: float) -> Iterator[_Frame]:
+    """Every frame of an array, a folder or a file in order; `fps` is of the first two."""
+    if not isinstance(source, FrameArray) and not Path(source).is_dir():
+        yield from _file_frames(Path(source))
+        return
+    images, step = source if isinstance(source, FrameArray) else FrameFolder(Path(source)), 1 / Fraction(str(fps))
     for index in range(images.num_frames):
         yield _Frame(index * step, (index + 1) * step, lambda i=index: images.read(np.array([i]))[0])
 

@@ -1,16 +1,29 @@
 #!/bin/sh
-# Tests a checkpoint.
+# Tests a checkpoint. One of ours knows its config, which may then be left out.
 #
-#   sh scripts/run_test.sh CONFIG WEIGHTS [--test_crops 3 --test_clips 4 ...] [key=value ...]
+#   sh scripts/run_test.sh [CONFIG] WEIGHTS [--test_crops 3 --test_clips 4 ...] [key=value ...]
 #
 # NPROC   processes; default: the visible GPUs, or one on a CPU
 # PYTHON  interpreter; default: the active environment's
-usage="sh scripts/run_test.sh CONFIG WEIGHTS [options] [key=value ...]"
+usage="sh scripts/run_test.sh [CONFIG] WEIGHTS [options] [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
 forward_options test.py "$@"
-config=$(user_path "${1:-}") weights=$(user_path "${2:-}")
-need_file "$config" "config file"
-need_weights "$weights" "${3:-}"
-shift 2
-launch test.py --config "$config" --weights "$weights" "$@"
+is_config() { # is_config FIRST SECOND: whether the first of the arguments is a config file
+    case $1 in
+        *.yaml | *.yml) return 0 ;;
+        *.pt | *.pth) return 1 ;;
+        *) [ -f "$(user_path "$2")" ] ;;
+    esac
+}
+
+config=
+if is_config "${1:-}" "${2:-}"; then
+    config=$(user_path "$1")
+    need_file "$config" "config file"
+    shift
+fi
+weights=$(user_path "${1:-}")
+need_weights "$weights" "${2:-}"
+shift
+launch test.py ${config:+--config "$config"} --weights "$weights" "$@"

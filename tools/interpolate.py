@@ -1,7 +1,7 @@
 """Walks from un-tuned CLIP to a tuned checkpoint in weight space (WiSE-FT): seen and zero-shot scores along the way.
 
-    python -m tools.interpolate --config SEEN --zeroshot CONFIG --weights FILE [--alphas 0,0.5,1] [key=value ...]
-    python -m tools.interpolate --config SEEN --weights FILE --save 0.6 mixed.pt
+    python -m tools.interpolate --weights FILE [--config SEEN] [--zeroshot CONFIG] [--alphas 0,0.5,1] [key=value ...]
+    python -m tools.interpolate --weights FILE --save 0.6 mixed.pt
 
 The first prints a table and writes curve.json and curve.png; the second writes the checkpoint at one mixing weight.
 """
@@ -12,34 +12,30 @@ from functools import partial
 from logging import Logger
 from pathlib import Path
 
-import torch
 from matplotlib.figure import Figure
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
+from inference.model import VideoModel, read_checkpoint
 from modules import weight_space
-from modules.build import build_model_and_text
-from modules.checkpoint_layout import load_video_weights
 from modules.validation import text_matrix
-from modules.video_clip import VideoCLIP
 from utils import distributed, metrics, results
-from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.checkpoint import save_checkpoint
 from utils.cli import config_parser, folder_beside, run_story
-from utils.config import load_config
+from utils.config import TEST_FILES, check_config
 from utils.context import RunContext
+from utils.distributed import Process
 from utils.embed import embed_videos
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.hashing import file_hash
-from utils.precision import resolve_precision
 from utils.runlog import open_log
-from utils.schema import Config
 
 ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(__doc__.split("\n", 1)[0])
+    parser = config_parser(__doc__.split("\n", 1)[0], required=False)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the tuned checkpoint")
     parser.add_argument("--zeroshot", action="append", default=[], metavar="YAML", help="may be repeated")
     parser.add_argument(
@@ -74,55 +70,52 @@ def main(args) -> None:
     if alphas:
         check_writable(out, "--out", is_folder=True)
     configs = [args.config, *args.zeroshot]
-    loaded = [load_config(path, args.overrides, "test") for path in configs]
-
+    for path in configs:
+        check_config(path, args.overrides, TEST_FILES)
     process = distributed.start()
-    log = open_log(process, [w for _, warnings in loaded for w in warnings])
     if process.world_size > 1:
         raise UserError("interpolate.py runs in one process; start it without torchrun")
-    raw = load_checkpoint(args.weights)
+    checkpoint = read_checkpoint(args.weights)
+    resolved = [checkpoint.config(path, args.overrides, "test") for path in configs]
+    log = open_log(process, [warning for one in resolved for warning in one.warnings])
     curves: dict[str, list[metrics.Scores]] = {}
-    for number, (path, (cfg, _)) in enumerate(zip(configs, loaded)):
+    for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
         # ---- both ends of the line
-        names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-        model, text = build_model_and_text(cfg, names, process.device)
-        fresh = weight_space.copy_of(model.to(process.device))
-        load_video_weights(model, raw, args.weights)
-        tuned = weight_space.copy_of(model)
+        names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
+        model = VideoModel(cfg, names, None, process.device)
+        fresh = weight_space.copy_of(model.network)
+        model.load(checkpoint)
+        tuned = weight_space.copy_of(model.network)
         line = weight_space.Interpolation(
-            model.eval(), weight_space.untuned_counterpart(model, fresh, args.head), tuned
+            model.network, weight_space.untuned_counterpart(model.network, fresh, args.head), tuned
         )
         if args.save and number == 0:
             line.apply(save_alpha)
             mixed = weight_space.mixed_checkpoint(
-                raw, model.state_dict(), weights=args.weights, weights_hash=file_hash(args.weights),
-                alpha=save_alpha, head=args.head,
+                checkpoint.state, model.network.state_dict(), weights=args.weights,
+                weights_hash=file_hash(args.weights), alpha=save_alpha, head=args.head,
             )  # fmt: skip
             save_checkpoint(args.save[1], mixed)
             log.info("%s: the checkpoint at %g", args.save[1], save_alpha)
         if not alphas:
             return
 
-        context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
-        curves[path] = scores_at(alphas, line, model, text, cfg, context)
+        curves[str(path or args.weights)] = scores_at(alphas, line, model, process)
     write_curve(out, args, alphas, curves, log)
 
 
 def scores_at(
-    alphas: list[float],
-    line: weight_space.Interpolation,
-    model: VideoCLIP,
-    text: torch.Tensor | None,
-    cfg: Config,
-    context: RunContext,
+    alphas: list[float], line: weight_space.Interpolation, model: VideoModel, process: Process
 ) -> list[metrics.Scores]:
     """Scores at each mixing weight; every video is read once and embedded at all of them."""
+    cfg, context = model.cfg, RunContext(process, model.precision)
     loader = build_eval_loader(cfg, views=Views())
     table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
     scores = []
     for alpha, embeddings in zip(alphas, table.embeddings.reshape(len(table.labels), len(alphas), -1).swapaxes(0, 1)):
         line.apply(alpha)  # a text tower that trained is mixed, too
-        logits = metrics.class_logits(embeddings, text_matrix(model, text))
+        matrix = model.class_matrix if model.network.classifier is None else text_matrix(model.network, None)
+        logits = metrics.class_logits(embeddings, matrix)
         scores.append(metrics.score(logits, table.labels))
     return scores
 

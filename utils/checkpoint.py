@@ -25,7 +25,7 @@ from typing import Any
 import torch
 
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, check_is_file
 from utils.hashing import content_hash
 
 ROOM = 1 << 20  # bytes: with less left after a failed write, the disk was full
@@ -57,8 +57,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         UserError: the file is missing, torn, altered, or holds anything but tensors and plain values.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"{path}: no such checkpoint file")
+    check_is_file(path, "checkpoint file")
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:

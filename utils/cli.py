@@ -39,12 +39,15 @@ DISK_REMEDIES = {
 }
 
 
-def config_parser(description: str) -> argparse.ArgumentParser:
-    """A parser with `--config`, `key=value` overrides, and how much to show."""
+def config_parser(description: str, required: bool = True) -> argparse.ArgumentParser:
+    """A parser with `--config`, `key=value` overrides, and how much to show.
+
+    Args:
+        required: False: the config may be left out, since a checkpoint knows its recipe.
+    """
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument(
-        "--config", "-cfg", required=True, metavar="YAML", help="the recipe; docs/config.md explains its keys"
-    )
+    text = "the recipe; docs/config.md explains its keys" + ("" if required else " (default: the checkpoint's)")
+    parser.add_argument("--config", "-cfg", required=required, metavar="YAML", help=text)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")
     add_output_options(parser)
     return parser

@@ -6,6 +6,7 @@ The only way in is `load_config`. A user's file is read with PyYAML's safe loade
 
 import difflib
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -13,8 +14,10 @@ import yaml
 from pydantic import ValidationError
 
 from utils.errors import UserError
+from utils.recipe import COMMAND_LINE, Given, Recipe, combine
 from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, Config, Purpose, Rule, dotted_keys
 
+TEST_FILES = ("data.val_list", "data.label_list", "data.val_root")
 SECTIONS = ("data", "network", "solver", "logging")
 
 
@@ -65,7 +68,16 @@ class Loaded(NamedTuple):
     warnings: list[str]
 
 
-def load_config(path: str | Path | None, overrides: list[str] = (), purpose: Purpose = "train") -> Loaded:
+class Resolved(NamedTuple):
+    """`Loaded` for a checkpoint, with the classes to use: the checkpoint's where the user names no others; None: those
+    of `data.label_list`, which may be None, too."""
+
+    config: Config
+    warnings: list[str]
+    class_names: list[str] | None
+
+
+def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose: Purpose = "train") -> Loaded:
     """Read, override and check a config.
 
     Args:
@@ -77,6 +89,79 @@ def load_config(path: str | Path | None, overrides: list[str] = (), purpose: Pur
     Raises:
         UserError: with every fault of file and overrides, one a line.
     """
+    given, faults, warnings, bad_keys = _read_given(path, overrides)
+    return _apply_rules(given, bad_keys, purpose, faults, warnings)
+
+
+def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose, recipe: Recipe) -> Resolved:
+    """`load_config` for a command on a checkpoint, which knows its model: see `utils.recipe`.
+
+    Args:
+        path: YAML file; None: the recipe alone.
+
+    Raises:
+        UserError: with every fault of file, overrides and recipe, one a line.
+    """
+    given, faults, warnings, _ = _read_given(path, overrides)
+    _raise_faults(faults)
+    combined = combine(given, recipe)
+    faults += combined.faults
+    of_recipe = {key: f"{recipe.source}: " for key in dotted_keys() if key not in given.places}
+    config, bad_keys = _validate(combined.tree, faults, {**of_recipe, **given.places})
+    combined_given = given._replace(config=config)
+    config, warnings = _apply_rules(combined_given, bad_keys, purpose, faults, warnings + combined.warnings)
+    names = recipe.class_names if recipe.class_names and not given.is_given("data.label_list") else None
+    return Resolved(config, warnings, names)
+
+
+def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: list[str], warnings: list[str]) -> Loaded:
+    """Check the rules between keys, but those with one in `bad_keys`; raises all `faults` with those of the rules."""
+    config, places, path = given
+
+    def broken(rules: tuple[Rule, ...]) -> list[str]:
+        found = []
+        for rule in rules:
+            is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
+            if purpose in rule.purposes and is_sound and rule.broken(config):
+                place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
+                found.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
+        return found
+
+    _raise_faults(faults + broken(RULES))
+    return Loaded(config, warnings + broken(ADVICE))
+
+
+def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: Sequence[str]) -> None:
+    """Check what can be checked of a config before the checkpoint that completes it is read: keys, values, files.
+
+    Args:
+        file_keys: keys whose lists and folders must exist, where they are given.
+
+    Raises:
+        UserError: with every fault, one a line.
+    """
+    given, faults, _, _ = _read_given(path, overrides)
+    _raise_faults(faults)
+    check_data_files(given.config, [key for key in file_keys if given.is_given(key)])
+
+
+def check_data_files(config: Config, keys: Sequence[str]) -> None:
+    """Check that the lists and folders exist that the `data.*` keys `keys` name.
+
+    Raises:
+        UserError: one is missing.
+    """
+    for key in keys:
+        value = getattr(config.data, key.removeprefix("data."))
+        if value and key.endswith("_root") and not Path(value).is_dir():
+            raise UserError(f"{value}: no such folder; set {key} to the folder that the list's paths start from")
+        if value and not Path(value).exists():
+            remedy = "sh scripts/run_demo.sh makes it" if Path(value).parts[:2] == ("exp", "demo") else f"set {key}"
+            raise UserError(f"{value}: no such file; {remedy}")
+
+
+def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Given, list[str], list[str], set[str]]:
+    """What a user gave, its faults, warnings, and the keys that are at fault."""
     tree, lines = ({}, {}) if path is None else _read_yaml(Path(path))
     faults: list[str] = []
     places = {name: f"{path}:{line}: " for name, line in lines.items()}
@@ -88,22 +173,13 @@ def load_config(path: str | Path | None, overrides: list[str] = (), purpose: Pur
         if _pop(tree, name.split("."))
     ]
     config, bad_keys = _validate(tree, faults, places)
+    return Given(config, places, None if path is None else str(path)), faults, warnings, bad_keys
 
-    def broken(rules: tuple[Rule, ...]) -> list[str]:
-        found = []
-        for rule in rules:
-            is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
-            if purpose in rule.purposes and is_sound and rule.broken(config):
-                place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
-                found.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
-        return found
 
-    faults += broken(RULES)
-    warnings += broken(ADVICE)
+def _raise_faults(faults: list[str]) -> None:
     if faults:
         count = f"{len(faults)} faults in the config:\n  " if len(faults) > 1 else ""
         raise UserError(count + "\n  ".join(faults))
-    return Loaded(config, warnings)
 
 
 def dump_config(config: Config) -> str:
@@ -170,9 +246,9 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
             return
         tree = below
     tree[last] = value
-    places[name] = "command line: "
+    places[name] = COMMAND_LINE
     if sections:
-        places.setdefault(sections[0], "command line: ")
+        places.setdefault(sections[0], COMMAND_LINE)
 
 
 def _pop(tree: dict, path: list[str]) -> bool:

@@ -29,6 +29,7 @@ class VideoTable(NamedTuple):
     views: tuple[int, int] = (1, 1)  # clips, and crops of each clip
     trained_classes: tuple[str, ...] = ()  # of the checkpoint
     text_tower: str = ""  # hash of the text tower that the embeddings go with; empty where it trained
+    recipe: str = ""  # the config of the test, as YAML
 
 
 class Entry(Protocol):
@@ -114,10 +115,14 @@ def embed_videos(
 
 def _nonfinite_message(batch, per_video: torch.Tensor, entries) -> str:
     row = int((~per_video.isfinite().all(dim=1)).nonzero()[0])
-    index = int(batch["index"][~batch["is_faulty"]][row])
+    return nonfinite_message(entries[int(batch["index"][~batch["is_faulty"]][row])].path)
+
+
+def nonfinite_message(name: str) -> str:
+    """What to say where a model's embedding of the video `name` is not finite."""
     return (
-        f"{entries[index].path}: the model's embedding of it is not finite: the weights hold such values, or the "
-        "precision is too small for them; use another checkpoint or solver.precision=fp32"
+        f"{name}: the model's embedding of it is not finite: the weights hold such values, or the precision is too "
+        "small for them; use another checkpoint or solver.precision=fp32"
     )
 
 
@@ -173,6 +178,7 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
             views=np.array(table.views),
             trained_classes=np.array(table.trained_classes, dtype=np.str_),
             text_tower=np.array(table.text_tower),
+            recipe=np.array(table.recipe),
             text=text,
             class_names=np.array(class_names),
         )
@@ -187,6 +193,7 @@ _ARRAYS = {
     "views": (np.int64, "V"),
     "trained_classes": (np.str_, "C"),
     "text_tower": (np.str_, ""),
+    "recipe": (np.str_, ""),
     "text": (np.float32, "KD"),
     "class_names": (np.str_, "K"),
 }
@@ -221,6 +228,7 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
         tuple(arrays["views"].tolist()),
         tuple(arrays["trained_classes"].tolist()),
         str(arrays["text_tower"]),
+        str(arrays["recipe"]),
     )
     return table, arrays["text"], arrays["class_names"].tolist()
 

@@ -91,3 +91,9 @@ def check_writable(path: str | Path, option: str, is_folder: bool = False) -> No
         probe.unlink()
     except OSError as error:
         raise UserError(f"{option} {path}: cannot be written ({error.strerror}); give another place") from error
+
+
+def check_is_file(path: str | Path, what: str) -> None:
+    """Raise a UserError where there is no file at `path`. `what` it should be, for the message."""
+    if not Path(path).is_file():
+        raise UserError(f"{path}: no such {what}")

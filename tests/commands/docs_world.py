@@ -13,7 +13,7 @@ from modules.build import build_model_and_text
 from tests.commands.world import REPO
 from tests.datasets.helpers import write_frames, write_video
 from utils.checkpoint import save_checkpoint
-from utils.config import load_config
+from utils.config import dump_config, load_config
 
 SIZE = {"height": 64, "width": 80}
 OWN_CLASSES = ("riding_a_bike", "cooking")
@@ -92,7 +92,7 @@ def _make_runs(root: Path) -> None:
         cfg = load_config(REPO / "configs/shapes" / f"{run}.yaml", overrides, "predict").config
         torch.manual_seed(0)
         model, _ = build_model_and_text(cfg, names, torch.device("cpu"))
-        state = {"model_state_dict": model.state_dict(), "class_names": names}
+        state = {"model_state_dict": model.state_dict(), "class_names": names, "config": dump_config(cfg)}
         save_checkpoint(root / "exp/demo" / run / "last_model.pt", state)
     (root / "WEIGHTS").symlink_to("exp/demo/transf/last_model.pt")
     (root / "CONFIG").symlink_to(REPO / "configs/shapes/transf.yaml")

@@ -35,7 +35,7 @@ def test_the_default_is_embedded_and_local(app, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "DEFAULT_WEIGHTS", "exp/nowhere.pt")
     monkeypatch.setattr("engine.app.DEMO_WORLD", "exp/nowhere")
     service, samples = load(app, tmp_path)
-    assert "no video checkpoint" in service.predictor.description and len(service.predictor.class_names) == 40
+    assert "no checkpoint" in service.model.description and len(service.model.class_names) == 40
     assert app.parse_arguments([]).host == "127.0.0.1" and len(samples) == 6
     prediction = service.predict(str(samples[0][1]), None, None)
     assert prediction.probabilities.shape == (1, 40) and prediction.source == samples[0][1].name
@@ -45,7 +45,7 @@ def test_typed_classes(service, world):
     video = str(world.root / "videos" / "val_0_0.mp4")
     assert service.predict(video, None, None).class_names == list(CLASSES)
     assert service.predict(video, ["cooking", "dancing"], 0.2).class_names == ["cooking", "dancing"]
-    assert service.predictor.class_names == list(CLASSES)
+    assert service.model.class_names == list(CLASSES)
 
 
 def test_two_users_at_once_get_each_their_own(service, world):
@@ -105,7 +105,7 @@ def test_mistakes(world, tmp_path, capsys, monkeypatch):
         error = capsys.readouterr().err
         assert part in error and error.count("\n") == 1, error
 
-    fails_with("--weights: give the model's --config", "--weights", "x.pt")
+    fails_with("x.pt: no such checkpoint file", "--weights", "x.pt")
     fails_with("--max_seconds 0", "--max_seconds", 0)
     fails_with("--port 70000", "--port", 70000)
     monkeypatch.setitem(sys.modules, "gradio", None)

@@ -11,7 +11,7 @@ import threading
 import pytest
 from PIL import Image
 
-from engine.predict import load
+from inference import load_model
 from inference.windows import WindowReader
 from tests.commands.world import CLASSES, World, call
 from tests.datasets.helpers import write_video
@@ -108,7 +108,7 @@ def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
 @pytest.mark.parametrize("option", ["--json", "--csv", "--pictures"])
 def test_places_that_cannot_be_written_are_said_before_the_model_loads(world, tmp_path, option, capsys, monkeypatch):
     (tmp_path / "afile").write_text("")
-    monkeypatch.setattr("engine.predict.load_predictor", None)
+    monkeypatch.setattr("engine.predict.load_model", None)
     wrong = {"/proc/nope/x": "cannot be written"}
     wrong |= {tmp_path / "afile": "is a file"} if option == "--pictures" else {tmp_path: "is a folder"}
     for path, said in wrong.items():
@@ -222,7 +222,7 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
     ],
 )
 def test_mistakes_are_one_line_before_the_model_loads(world, arguments, message, capsys, monkeypatch):
-    monkeypatch.setattr("engine.predict.load_predictor", None)
+    monkeypatch.setattr("engine.predict.load_model", None)
     assert call("predict", *arguments, "--config", world.config) == 2
     assert message in capsys.readouterr().err
 
@@ -243,7 +243,7 @@ def test_a_text_file_is_no_class_name(world, tmp_path, capsys):
 
 
 def test_three_lines_of_python(world, trained):
-    predictor = load(world.config, trained, classes=["juggling", "cooking"])
-    result = predictor(world.root / "videos" / "val_0_0.mp4")
+    model = load_model(trained, classes=["juggling", "cooking"])
+    result = model.predict(world.root / "videos" / "val_0_0.mp4")
     assert "juggling" in str(result) and len(result.top(5)) == 2 and len(result.segments) == 1
-    assert predictor.with_classes("a, b, c")(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]
+    assert model.with_classes("a, b, c").predict(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]

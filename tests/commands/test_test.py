@@ -130,7 +130,7 @@ def test_an_unreadable_video_is_an_error_that_names_it(world, weights, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("network.sim_header=None",), "holds a temporal head; set network.sim_header to Transf"),
+        (("network.sim_header=None",), "last_model.pt was trained with Transf; leave network.sim_header out"),
         (("--test_clips", 0), "--test_clips 0"),
         (("data.val_list=/nowhere/v.txt",), "/nowhere/v.txt"),
     ],

@@ -145,7 +145,7 @@ def test_a_reused_table_takes_its_labels_from_the_list_and_knows_what_it_is(worl
     assert first["trained_classes"] == list(reversed(CLASSES))
     torch.save(tiny_clip_state(seed=5), tmp_path / "other_clip.pt")
     for override, part in (
-        ("network.train_classifier=true", "where the text side trained"),
+        ("network.train_classifier=true", "was trained with False; leave network.train_classifier out"),
         ("network.fix_text=false", "where the text side trained"),
         (f"network.arch={tmp_path / 'other_clip.pt'}", "another text tower"),
     ):

@@ -1,4 +1,4 @@
-"""The predictor: the same figures as an evaluation, plain CLIP, other classes without loading again."""
+"""The loaded model: the same figures as an evaluation, plain CLIP, other classes without loading again."""
 
 from typing import NamedTuple
 
@@ -6,14 +6,16 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from PIL import Image
 
-from inference import predictor as predictor_module
-from inference.predictor import MAX_KEPT_CLIPS, collect, load_predictor
-from modules.testing import load_tested_model
+from inference import load_model
+from inference import model as model_module
+from inference.model import MAX_KEPT_CLIPS, collect
+from modules.build import build_model_and_text
+from modules.checkpoint_layout import load_video_weights
 from tests.commands.world import CLASSES
-from utils.checkpoint import save_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import load_config
-from utils.distributed import Process
 from utils.errors import UserError
 from utils.metrics import class_logits, softmax
 
@@ -39,8 +41,6 @@ def checkpoint(tmp_path, world, *overrides: str):
         config["network"][name] = yaml.safe_load(value)
     (tmp_path / "c.yaml").write_text(yaml.safe_dump(config))
     cfg = load_config(tmp_path / "c.yaml", purpose="predict").config
-    from modules.build import build_model_and_text
-
     torch.manual_seed(3)
     model, _ = build_model_and_text(cfg, list(CLASSES), CPU)
     with torch.no_grad():
@@ -54,22 +54,23 @@ def checkpoint(tmp_path, world, *overrides: str):
 def test_probabilities_are_those_of_an_evaluation(tmp_path, world, overrides):
     config, weights = checkpoint(tmp_path, world, *overrides)
     cfg = load_config(config, purpose="predict").config
-    model, text, *_ = load_tested_model(cfg, list(CLASSES), str(weights), Process(0, 1, 0, CPU))
+    model, text = build_model_and_text(cfg, list(CLASSES), CPU)
+    load_video_weights(model.eval(), load_checkpoint(weights), str(weights))
     with torch.inference_mode():
         embeddings = model.encode_video(clips()).numpy()
         matrix = (model.class_embeddings() if text is None else text).numpy()
-    predictor = load_predictor(config, weights, device=CPU)
-    assert predictor.class_names == list(CLASSES)
-    found = predictor.classify(predictor.embed(clips()))
+    model = load_model(weights, config, device=CPU)
+    assert model.class_names == list(CLASSES)
+    found = model.classify(model.embed(clips()))
     np.testing.assert_allclose(found, softmax(class_logits(embeddings, matrix)), atol=1e-6)
 
 
 @pytest.mark.parametrize("overrides", [[], ["fix_text=false"], ["context_tokens=2"]])
 def test_other_classes_need_no_loading(tmp_path, world, overrides, monkeypatch):
     config, weights = checkpoint(tmp_path, world, *overrides)
-    fresh = load_predictor(config, weights, NEW, device=CPU)
-    first = load_predictor(config, weights, device=CPU)
-    monkeypatch.setattr(predictor_module, "load_clip_model", None)
+    fresh = load_model(weights, config, NEW, device=CPU)
+    first = load_model(weights, config, device=CPU)
+    monkeypatch.setattr(model_module, "load_clip_model", None)
     second = first.with_classes(NEW)
     embeddings = first.embed(clips())
     assert second.class_names == NEW and first.class_names == list(CLASSES)
@@ -79,11 +80,11 @@ def test_other_classes_need_no_loading(tmp_path, world, overrides, monkeypatch):
 
 
 def test_without_weights_it_is_clip_and_the_mean_of_frames(world):
-    predictor = load_predictor(world.config, classes=NEW, device=CPU)  # its config says Transf
-    assert "plain CLIP" in predictor.description and "no video checkpoint" in predictor.description
+    model = load_model(None, world.config, classes=NEW, device=CPU)  # its config says Transf
+    assert "plain CLIP" in model.description and "no checkpoint" in model.description
     clip = clips(1)
-    frames = np.stack([predictor.embed(clip[:, [i] * 4])[0] for i in range(4)])
-    np.testing.assert_allclose(predictor.embed(clip)[0], frames.mean(axis=0), atol=1e-5)
+    frames = np.stack([model.embed(clip[:, [i] * 4])[0] for i in range(4)])
+    np.testing.assert_allclose(model.embed(clip)[0], frames.mean(axis=0), atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +92,12 @@ def test_without_weights_it_is_clip_and_the_mean_of_frames(world):
     [(["tm=tokenshift"], "head Transf, tm tokenshift"), (["joint_st=true", "sim_header=None"], "(joint_st), 4 frames")],
 )
 def test_the_description_names_what_is_inside_the_tower(tmp_path, world, overrides, said):
-    assert said in load_predictor(*checkpoint(tmp_path, world, *overrides), device=CPU).description
+    assert said in load_model(*checkpoint(tmp_path, world, *overrides)[::-1], device=CPU).description
 
 
 def test_without_config_every_key_has_its_default(world):
-    predictor = load_predictor(
-        None, classes=NEW, overrides=[f"network.arch={world.arch}", "data.input_size=32"], device=CPU
-    )
-    assert predictor.cfg.data.num_segments == 8
+    model = load_model(classes=NEW, overrides=[f"network.arch={world.arch}", "data.input_size=32"], device=CPU)
+    assert model.cfg.data.num_segments == 8
 
 
 @pytest.mark.parametrize(
@@ -112,21 +111,46 @@ def test_without_config_every_key_has_its_default(world):
 def test_classes_that_belong_to_the_checkpoint_cannot_be_typed(tmp_path, world, overrides, named):
     config, weights = checkpoint(tmp_path, world, *overrides)
     with pytest.raises(UserError, match=named):
-        load_predictor(config, weights, NEW, device=CPU)
+        load_model(weights, config, NEW, device=CPU)
     with pytest.raises(UserError, match=named):
-        load_predictor(config, weights, device=CPU).with_classes(NEW)
+        load_model(weights, config, device=CPU).with_classes(NEW)
 
 
-def test_no_classes_at_all_is_said(world):
-    with pytest.raises(UserError, match="no classes"):
-        load_predictor(world.config, device=CPU)
+def test_without_classes_those_of_kinetics_are_taken_and_said(world, caplog):
+    model = load_model(None, world.config, overrides=["data.label_list=null"], device=CPU)
+    assert len(model.class_names) == 400 and "the 400 of Kinetics-400 are used" in caplog.text
+
+
+def test_frames_in_memory_are_as_good_as_files(world):
+    model = load_model(None, world.config, classes=NEW, device=CPU)
+    folder = world.root / "frames" / "val_0_0"
+    frames = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
+    expected = model.predict(folder, window=0.2, stride=0.1)
+    assert len(expected.spans) > 1
+    for array in (frames, torch.from_numpy(frames), torch.from_numpy(frames).permute(0, 3, 1, 2)):
+        found = model.predict(array, window=0.2, stride=0.1)
+        np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-3)  # two JPEG decoders
+        np.testing.assert_allclose(found.spans, expected.spans)
+        assert model.clips(array).shape == (1, 4, 3, 32, 32) and model.num_windows(array, 0.2, 0.1) == len(found.spans)
+    assert model.embed_frames(model.clips(frames)).shape == (1, 4, 32)
+    for wrong in (frames[0], frames.astype(np.float32), frames[..., :2], frames[:0]):
+        with pytest.raises(UserError, match="frames: "):
+            model.predict(wrong)
+
+
+def test_an_embedding_that_is_not_finite_is_an_error(tmp_path, world):
+    model = load_model(*checkpoint(tmp_path, world)[::-1], device=CPU)
+    with torch.no_grad():
+        model.network.fusion_model.transformer.resblocks[0].mlp.c_fc.weight[0] = torch.nan
+    with pytest.raises(UserError, match="val_0_0: the model's embedding of it is not finite"):
+        model.predict(world.root / "frames" / "val_0_0")
 
 
 def test_batches_change_nothing_and_few_clips_are_kept(world):
-    predictor = load_predictor(world.config, classes=NEW, device=CPU)
+    model = load_model(None, world.config, classes=NEW, device=CPU)
     windows = [Window(i, i + 1, clip) for i, clip in enumerate(clips(30))]
-    one = predictor.predict(iter(windows), "a", 0.4, batch_size=1)
-    many = predictor.predict(iter(windows), "a", 0.4, batch_size=7)
+    one = model.predict_windows(iter(windows), "a", 0.4, batch_size=1)
+    many = model.predict_windows(iter(windows), "a", 0.4, batch_size=7)
     np.testing.assert_allclose(one.probabilities, many.probabilities, atol=1e-5)
     assert one.threshold == 0.4 and len(one.spans) == 30
     assert len(one.clips) <= MAX_KEPT_CLIPS

@@ -1,0 +1,25 @@
+"""`predict.py`: what can be checked before PyTorch is imported."""
+
+import argparse
+from pathlib import Path
+
+from inference.video_inputs import expand_inputs, is_live, read_class_names
+from utils.config import check_config
+from utils.errors import UserError
+from utils.files import check_is_file
+
+
+def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> list[str]:
+    """The videos of `sources`, as of `inference.video_inputs.expand_inputs`.
+
+    Raises:
+        UserError: a folder without videos, no video at all, a fault in the config or the classes, no such weights.
+    """
+    check_config(args.config, overrides, () if args.classes else ("data.label_list",))
+    found = expand_inputs(sources)
+    if not any(is_live(source) or Path(source).exists() for source in found):
+        raise UserError(f"{found[0]}: no such video file or folder of frames")
+    read_class_names(args.classes)
+    if args.weights:
+        check_is_file(args.weights, "checkpoint file")
+    return found

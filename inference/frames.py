@@ -1,0 +1,64 @@
+"""Frames that are no video file: a folder of images, or an array in memory.
+
+Legend: N frames, H,W image.
+"""
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from datasets.frame_folder import decode_image_file
+from datasets.frame_source import FrameSource
+from inference.video_inputs import list_frames
+from utils.errors import UserError
+
+Video = str | Path | int | np.ndarray | torch.Tensor
+"""A file, a folder of frames, a camera's number or a URL; or frames, uint8 (N,H,W,3) or (N,3,H,W), RGB."""
+
+
+class FrameFolder(FrameSource):
+    """The images of a folder, in the order of the numbers in their names."""
+
+    def __init__(self, folder: Path):
+        self.name = str(folder)
+        self._paths = list_frames(folder)
+        self.num_frames = len(self._paths)
+
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        for index in wanted.tolist():
+            decode_image_file(self._paths[index], room=lambda height, width, i=index: room(i, height, width))
+            yield index
+
+
+class FrameArray(FrameSource):
+    """Frames in memory.
+
+    Args:
+        frames: uint8 (N,H,W,3), or (N,3,H,W), RGB.
+
+    Raises:
+        UserError: another type or shape.
+    """
+
+    def __init__(self, frames: np.ndarray | torch.Tensor):
+        pixels = torch.as_tensor(frames).cpu()
+        if pixels.dtype != torch.uint8 or pixels.ndim != 4 or 3 not in (pixels.shape[1], pixels.shape[3]):
+            found = f"{pixels.dtype} {tuple(pixels.shape)}".removeprefix("torch.")
+            raise UserError(f"frames: expected uint8 RGB of shape (N,H,W,3) or (N,3,H,W), got {found}")
+        if not pixels.numel():
+            raise UserError("frames: the array is empty; give at least one frame")
+        self._pixels = pixels if pixels.shape[3] == 3 else pixels.permute(0, 2, 3, 1)
+        self.name, self.num_frames = "frames", len(pixels)
+
+    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        for index in wanted.tolist():
+            frame = self._pixels[index]
+            room(index, *frame.shape[:2]).copy_(frame)
+            yield index
+
+
+def as_source(video: Video) -> str | Path | int | FrameArray:
+    """The frames of an array as a source to read from; anything else unchanged."""
+    return FrameArray(video) if isinstance(video, (np.ndarray, torch.Tensor)) else video

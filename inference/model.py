@@ -1,0 +1,361 @@
+"""A loaded video model: the one way from weights to embeddings, class names and probabilities.
+
+    from inference import load_model
+
+    model = load_model("exp/my/best_model.pt", classes=["riding a bike", "cooking"])
+    print(model.predict("video.mp4"))
+
+Legend: B clips, T frames, C=3 channels, H,W image, S input size, D embedding, K classes, W windows.
+"""
+
+import copy
+import itertools
+import logging
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+
+from datasets.lists import read_labels
+from inference.frames import Video
+from inference.timeline import VideoPrediction
+from inference.video_inputs import read_class_names
+from inference.windows import Window, build_window_reader
+from modules.build import build_model, build_text, load_clip_model
+from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
+from modules.prompts import class_prompts
+from modules.text_classifier import text_weights_hash, tokenize
+from modules.text_side import LearnedContext, TrainedText, learned_context
+from modules.validation import text_matrix
+from utils.checkpoint import load_checkpoint
+from utils.config import Resolved, dump_config, load_config, resolve_config
+from utils.embed import VideoTable, nonfinite_message
+from utils.errors import UserError
+from utils.metrics import class_logits, softmax
+from utils.precision import autocast, resolve_precision
+from utils.recipe import REPOSITORY, Recipe
+from utils.schema import Config, NetworkConfig, Purpose
+
+DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
+MAX_KEPT_CLIPS = 12
+"""Clips of a prediction that are kept for pictures, evenly over its windows."""
+log = logging.getLogger(__name__)
+
+
+class Checkpoint(NamedTuple):
+    """A checkpoint file that has been read: `state` as of `utils.checkpoint.load_checkpoint`."""
+
+    path: str
+    state: dict[str, Any]
+
+    @property
+    def class_names(self) -> list[str]:
+        """The classes that it was trained on; empty where it does not say."""
+        return list(self.state.get("class_names", []))
+
+    @property
+    def recipe(self) -> Recipe:
+        return Recipe(self.path, saved_config(self.state), self.class_names)
+
+    def config(self, path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
+        """The config of a command on this checkpoint: its recipe, and what the user gives (`utils.recipe`)."""
+        return resolve_config(path, overrides, purpose, self.recipe)
+
+
+def read_checkpoint(path: str | Path) -> Checkpoint:
+    """Read a checkpoint file. Raises UserError where it is missing or damaged."""
+    return Checkpoint(str(path), load_checkpoint(path))
+
+
+class VideoModel:
+    """A video model in evaluation mode on its device, and its classes. `load_model` makes one.
+
+    Attributes:
+        cfg: the config that it was built from.
+        network: the PyTorch module.
+        class_names: K names. `with_classes` gives the same model with others.
+        class_matrix: float32 (K,D), the embedding of each class; not normalised.
+        trained_classes: names of the classes that the checkpoint was trained on; empty where it does not say.
+        text_tower: hash of CLIP's frozen text tower; empty where the text side trained.
+        device, precision: where and how the model computes; precision is fp32, bf16 or fp16.
+        description: what is loaded, in one line.
+    """
+
+    def __init__(self, cfg: Config, class_names: Sequence[str], checkpoint: Checkpoint | None, device: torch.device):
+        """Build the model of `cfg` on `device`, with the weights of a checkpoint or, for None, CLIP's own.
+
+        Raises:
+            UserError: the weights are missing, damaged or of another model, or a class name cannot be encoded.
+        """
+        self.cfg, self.class_names, self.device = cfg, list(class_names), device
+        self.precision = resolve_precision(cfg.solver.precision, device)
+        self.trained_classes = checkpoint.class_names if checkpoint else []
+        self._clip_model = load_clip_model(cfg)
+        self.text_tower = "" if trains_text(cfg.network) else text_weights_hash(self._clip_model)
+        text = build_text(cfg, self._clip_model, self.class_names, device)
+        self.network = build_model(cfg, self._clip_model, self.class_names, text)
+        if checkpoint:
+            self.load(checkpoint)
+            warn_of_other_classifier(cfg, checkpoint.state, checkpoint.path)
+            self.description = (
+                f"{checkpoint.path}: {cfg.network.arch}, {_structure(cfg.network)}, {cfg.data.num_frames} frames"
+            )
+        else:
+            self.description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_frames} frames, no checkpoint"
+        self.network.to(device).eval()
+        self.class_matrix = text_matrix(self.network, None if self.network.classifier else text)
+        self._reader = build_window_reader(cfg)
+
+    def load(self, checkpoint: Checkpoint) -> None:
+        """Load the weights of a checkpoint. Raises UserError where they are of another model."""
+        load_video_weights(self.network, checkpoint.state, checkpoint.path)
+
+    def with_classes(self, classes: str | Sequence[str]) -> "VideoModel":
+        """The same model with other classes. Its network is shared; this object stays as it is.
+
+        Args:
+            classes: list of names, text with commas between them, or a CSV file `id,name`.
+
+        Raises:
+            UserError: a fault in the names, or the class embeddings belong to the classes of the training.
+        """
+        names = read_class_names(classes)
+        if names == self.class_names:
+            return self
+        check_other_classes(self.cfg.network)
+        other = copy.copy(self)
+        other.class_names, other.class_matrix = names, self._encode(names)
+        return other
+
+    @torch.no_grad()
+    def _encode(self, names: list[str]) -> np.ndarray:
+        """float32 (K,D) class embeddings of new names."""
+        network, classifier = self.cfg.network, self.network.classifier
+        if isinstance(classifier, LearnedContext):
+            new = learned_context(
+                self._clip_model, names, network.context_tokens, None, network.context_position, per_class=False
+            )
+            other = LearnedContext(new.tokens, new.places, classifier.context)
+        elif isinstance(classifier, TrainedText):
+            prompts = [prompt for (prompt,) in class_prompts(names, network.prompt)]
+            other = TrainedText(tokenize(self._clip_model, prompts))
+        else:
+            return build_text(self.cfg, self._clip_model, names, self.device).numpy()
+        return other.to(self.device)(self.network.text).float().cpu().numpy()
+
+    @torch.inference_mode()
+    def embed(self, clips: torch.Tensor | np.ndarray, name: str = "a clip") -> np.ndarray:
+        """float32 (B,D) embeddings, not normalised, of uint8 clips (B,T,C,S,S), as `clips` gives them.
+
+        Args:
+            name: of the clips, for messages.
+
+        Raises:
+            UserError: an embedding is not finite.
+        """
+        with autocast(self.precision, self.device):
+            embeddings = self.network.encode_video(torch.as_tensor(clips).to(self.device)).float().cpu()
+        if not embeddings.isfinite().all():
+            raise UserError(nonfinite_message(name))
+        return embeddings.numpy()
+
+    @torch.inference_mode()
+    def embed_frames(self, clips: torch.Tensor | np.ndarray) -> np.ndarray:
+        """float32 (B,T,D) embeddings of each frame, before the temporal head; (B,1,D) with `network.joint_st`."""
+        with autocast(self.precision, self.device):
+            return self.network.encode_frames(torch.as_tensor(clips).to(self.device)).float().cpu().numpy()
+
+    def classify(self, embeddings: np.ndarray) -> np.ndarray:
+        """float32 (B,K) probabilities of the classes for (B,D) embeddings: softmax of 100 x cosine, as in test.py."""
+        return softmax(class_logits(embeddings, self.class_matrix))
+
+    def windows(
+        self, video: Video, window: float | None = None, stride: float | None = None, **options: Any
+    ) -> Iterator[Window]:
+        """The clips of a video, in order of time; see `inference.windows.WindowReader.windows`."""
+        return self._reader.windows(video, window, stride, **options)
+
+    def num_windows(
+        self, video: Video, window: float | None = None, stride: float | None = None, **options: Any
+    ) -> int | None:
+        """How many clips `windows` will give; None where the video's length is not known."""
+        return self._reader.num_windows(video, window, stride, **options)
+
+    def clips(
+        self, video: Video, window: float | None = 0, stride: float | None = None, **options: Any
+    ) -> torch.Tensor:
+        """uint8 (W,T,C,S,S), the clips of a video, by default one for all of it: what `embed` takes."""
+        return torch.stack([one.clip for one in self.windows(video, window, stride, **options)])
+
+    def predict(
+        self,
+        video: Video,
+        window: float | None = None,
+        stride: float | None = None,
+        threshold: float = 0.0,
+        fps: float = 25,
+    ) -> VideoPrediction:
+        """The classes of a video over time.
+
+        Args:
+            video: a file, a folder of frames, a stream that ends, or frames: uint8 (N,H,W,3) or (N,3,H,W), RGB.
+            window, stride: seconds; see `inference.windows.WindowReader.windows`.
+            threshold: below it the best class is `unknown`.
+            fps: frames a second of a folder of frames or an array.
+
+        Raises:
+            UserError: the video is missing or damaged, or its embedding is not finite.
+        """
+        name = str(video) if isinstance(video, (str, Path, int)) else "frames"
+        return self.predict_windows(self.windows(video, window, stride, fps=fps), name, threshold)
+
+    __call__ = predict
+
+    def predict_windows(
+        self, windows: Iterable[Window], name: str = "video", threshold: float = 0.0, batch_size: int | None = None
+    ) -> VideoPrediction:
+        """`predict` for windows that were read before.
+
+        Args:
+            name: of the video, in the result and in messages.
+            batch_size: windows through the model at a time; None: data.batch_size.
+        """
+        stream = self.stream(windows, name, batch_size or self.cfg.data.batch_size)
+        return collect(stream, name, self.class_names, threshold)
+
+    def stream(
+        self, windows: Iterable[Window], name: str = "video", batch_size: int = 1
+    ) -> Iterator[tuple[Window, np.ndarray]]:
+        """Each window and its probabilities (K,), `batch_size` windows through the model at a time."""
+        windows = iter(windows)
+        while batch := list(itertools.islice(windows, batch_size)):
+            yield from zip(batch, self.classify(self.embed(torch.stack([window.clip for window in batch]), name)))
+
+    def signed(self, table: VideoTable, num_clips: int, num_crops: int) -> VideoTable:
+        """A table of this model's embeddings, with all that `text_for_table` must know of it."""
+        return table._replace(
+            views=(num_clips, num_crops),
+            trained_classes=tuple(self.trained_classes),
+            text_tower=self.text_tower,
+            recipe=dump_config(self.cfg),
+        )
+
+
+def load_model(
+    weights: str | Path | None = None,
+    config: str | Path | None = None,
+    classes: str | Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    device: torch.device | str | None = None,
+) -> VideoModel:
+    """Load a model that names what happens in videos.
+
+    Args:
+        weights: a checkpoint of train.py, which knows its model, frames, pixels and classes, or of another program,
+            which needs `config`; None: plain CLIP, the mean of its frame embeddings.
+        config: YAML file; None: the checkpoint's recipe; without weights every key at its default.
+        classes: list of names, text with commas between them, or a CSV file `id,name`; None: the config's
+            data.label_list, else the checkpoint's classes, else those of Kinetics-400.
+        overrides: config keys, as ["data.num_segments=16"].
+        device: None: the first GPU, else the CPU.
+
+    Raises:
+        UserError: whatever is wrong with config, weights or classes.
+    """
+    names = read_class_names(classes)
+    checkpoint = read_checkpoint(weights) if weights else None
+    if checkpoint:
+        cfg, warnings, own_names = checkpoint.config(config, overrides, "predict")
+    else:
+        cfg, warnings = load_config(config, overrides, "predict")
+        cfg, own_names = _plain_clip(cfg), None
+    for warning in warnings:
+        log.warning("%s", warning)
+    names = names or own_names or _names_of(cfg)
+    if checkpoint and names != (checkpoint.class_names or names):
+        check_other_classes(cfg.network)
+    device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+    return VideoModel(cfg, names, checkpoint, device)
+
+
+def _names_of(cfg: Config) -> list[str]:
+    if cfg.data.label_list:
+        return read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names = read_labels(DEFAULT_CLASSES)
+    log.warning("no classes were given: the %d of Kinetics-400 are used (%s)", len(names), DEFAULT_CLASSES.name)
+    return names
+
+
+def collect(
+    stream: Iterable[tuple[Window, np.ndarray]], name: str, class_names: list[str], threshold: float = 0.0
+) -> VideoPrediction:
+    """The result of what `VideoModel.stream` gives. Of the clips, few are kept, however many windows there are."""
+    spans, rows, clips, every = [], [], [], 1
+    for number, (window, probabilities) in enumerate(stream):
+        spans.append((window.start, window.end))
+        rows.append(probabilities)
+        if number % every == 0:
+            clips.append((number, window.clip))
+        if len(clips) > MAX_KEPT_CLIPS:
+            clips, every = clips[::2], 2 * every
+    if not rows:
+        raise UserError(f"{name}: no frames came out of it")
+    return VideoPrediction(name, np.array(spans), np.stack(rows), class_names, threshold, tuple(clips))
+
+
+def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) -> np.ndarray:
+    """float32 (K,D) class embeddings of `cfg` for a table of video embeddings that was made before.
+
+    Args:
+        path: of the table, for messages.
+
+    Raises:
+        UserError: the text side trained, or the table was made with another CLIP.
+    """
+    if trains_text(cfg.network) or not table.text_tower:
+        raise UserError(f"{path}: a table cannot be scored again where the text side trained; give --weights")
+    clip_model = load_clip_model(cfg)
+    if text_weights_hash(clip_model) != table.text_tower:
+        raise UserError(
+            f"{path}: was made with another text tower than that of {cfg.network.arch} ({cfg.network.weights}); "
+            "set network.arch and network.weights to those of the test that made it"
+        )
+    return build_text(cfg, clip_model, names).numpy()
+
+
+def trains_text(network: NetworkConfig) -> bool:
+    """Whether the text side trains, so that class embeddings come from the checkpoint."""
+    return not network.fix_text or network.train_classifier or bool(network.context_tokens)
+
+
+def check_other_classes(network: NetworkConfig) -> None:
+    """Raise a UserError where the class embeddings are not made from the names by CLIP's text tower."""
+    if network.classifier != "clip_text":
+        what = f"network.classifier {network.classifier}"
+    elif network.train_classifier:
+        what = "network.train_classifier"
+    elif network.context_tokens and network.context_per_class:
+        what = "network.context_per_class"
+    else:
+        return
+    raise UserError(
+        f"{what}: its class embeddings belong to the classes of the training and cannot be made for others; leave the "
+        "classes out, or use a model with classifier clip_text"
+    )
+
+
+def _plain_clip(cfg: Config) -> Config:
+    """The config without what only a video checkpoint could fill."""
+    plain = {"sim_header": "None", "tm": False, "joint_st": False}
+    frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
+    return cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
+
+
+def _structure(network: NetworkConfig) -> str:
+    """What is over time in the model, in words: a head, an addition inside the tower."""
+    if network.joint_st:
+        return "joint space-time attention (joint_st)"
+    head = "mean of frames" if network.sim_header == "None" else f"head {network.sim_header}"
+    return f"{head}, tm {network.tm}" if network.tm else head
