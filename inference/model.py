@@ -25,9 +25,10 @@ from inference.video_inputs import read_class_names
 from inference.windows import Window, build_window_reader
 from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
-from modules.prompts import class_prompts
-from modules.text_classifier import text_weights_hash, tokenize
-from modules.text_side import LearnedContext, TrainedText, learned_context
+from modules.classifiers import CLASSIFIERS
+from modules.classifiers.trained import trained_classifier
+from modules.components import component
+from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
 from utils.config import Resolved, dump_config, load_config, resolve_config
@@ -93,7 +94,7 @@ class VideoModel:
         self.precision = resolve_precision(cfg.solver.precision, device)
         self.trained_classes = checkpoint.class_names if checkpoint else []
         self._clip_model = load_clip_model(cfg)
-        self.text_tower = "" if trains_text(cfg.network) else text_weights_hash(self._clip_model)
+        self.text_tower = "" if trained_classifier(cfg.network) else text_weights_hash(self._clip_model)
         text = build_text(cfg, self._clip_model, self.class_names, device)
         self.network = build_model(cfg, self._clip_model, self.class_names, text)
         if checkpoint:
@@ -132,17 +133,10 @@ class VideoModel:
     @torch.no_grad()
     def _encode(self, names: list[str]) -> np.ndarray:
         """float32 (K,D) class embeddings of new names."""
-        network, classifier = self.cfg.network, self.network.classifier
-        if isinstance(classifier, LearnedContext):
-            new = learned_context(
-                self._clip_model, names, network.context_tokens, None, network.context_position, per_class=False
-            )
-            other = LearnedContext(new.tokens, new.places, classifier.context)
-        elif isinstance(classifier, TrainedText):
-            prompts = [prompt for (prompt,) in class_prompts(names, network.prompt)]
-            other = TrainedText(tokenize(self._clip_model, prompts))
-        else:
+        classifier = self.network.classifier
+        if classifier is None:
             return build_text(self.cfg, self._clip_model, names, self.device).numpy()
+        other = classifier.of_classes(self.cfg, self._clip_model, names)
         return other.to(self.device)(self.network.text).float().cpu().numpy()
 
     @torch.inference_mode()
@@ -314,7 +308,7 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
     Raises:
         UserError: the text side trained, or the table was made with another CLIP.
     """
-    if trains_text(cfg.network) or not table.text_tower:
+    if trained_classifier(cfg.network) or not table.text_tower:
         raise UserError(f"{path}: a table cannot be scored again where the text side trained; give --weights")
     clip_model = load_clip_model(cfg)
     if text_weights_hash(clip_model) != table.text_tower:
@@ -325,20 +319,12 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
     return build_text(cfg, clip_model, names).numpy()
 
 
-def trains_text(network: NetworkConfig) -> bool:
-    """Whether the text side trains, so that class embeddings come from the checkpoint."""
-    return not network.fix_text or network.train_classifier or bool(network.context_tokens)
-
-
 def check_other_classes(network: NetworkConfig) -> None:
     """Raise a UserError where the class embeddings are not made from the names by CLIP's text tower."""
-    if network.classifier != "clip_text":
+    trained = trained_classifier(network)
+    if not component(CLASSIFIERS, network.classifier).takes_any_names:
         what = f"network.classifier {network.classifier}"
-    elif network.train_classifier:
-        what = "network.train_classifier"
-    elif network.context_tokens and network.context_per_class:
-        what = "network.context_per_class"
-    else:
+    elif trained is None or (what := trained.own_classes(network)) is None:
         return
     raise UserError(
         f"{what}: its class embeddings belong to the classes of the training and cannot be made for others; leave the "

@@ -1,19 +1,16 @@
 """The model that a config asks for, and its class embeddings."""
 
 import torch
-from torch import nn
 
 from clip import ClipError, ClipModel, load_clip
-from modules.additions.addition import RESNET, add_to, chosen_additions, kind_of
+from modules.additions.addition import RESNET, add_to, kind_of
 from modules.classifiers import CLASSIFIERS
+from modules.classifiers.trained import trained_classifier
 from modules.components import component
 from modules.heads import HEADS
-from modules.prompts import class_prompts
-from modules.text_classifier import tokenize
-from modules.text_side import LearnedContext, TrainedMatrix, TrainedText, learned_context
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
-from utils.schema import Config, NetworkConfig
+from utils.schema import Config
 
 
 def build_model_and_text(cfg: Config, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
@@ -80,52 +77,16 @@ def build_model(
     Raises:
         UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
     """
-    network = cfg.network
-    head = component(HEADS, network.sim_header).build(cfg, clip_model)
+    head = component(HEADS, cfg.network.sim_header).build(cfg, clip_model)
     visual = add_to(clip_model.visual, cfg)
-    classifier = _build_text_side(network, clip_model, names, text)
-    reads_text = isinstance(classifier, (TrainedText, LearnedContext))
+    kind = trained_classifier(cfg.network)
+    classifier = None if kind is None else kind.build(cfg, clip_model, names, text)
     if cfg.solver.activation_checkpointing:
         if kind_of(visual) == RESNET:
             raise UserError(
                 "solver.activation_checkpointing: ResNet towers cannot; their batch statistics would count twice"
             )
         visual.set_grad_checkpointing(True)
-        if reads_text:
+        if classifier is not None and classifier.reads_text:
             clip_model.text.set_grad_checkpointing(True)
-    return VideoCLIP(
-        visual,
-        head,
-        clip_model.logit_scale,
-        clip_model.embed_dim,
-        clip_model.mean,
-        clip_model.std,
-        text=clip_model.text if reads_text else None,
-        classifier=classifier,
-        additions=chosen_additions(cfg),
-        fix_video=network.fix_video,
-        fix_text=network.fix_text,
-    )
-
-
-def _build_text_side(
-    network: NetworkConfig, clip_model: ClipModel, names: list[str] | None, text: torch.Tensor | None
-) -> nn.Module | None:
-    """What makes the class embeddings inside the model; None where they are frozen."""
-    if network.train_classifier:
-        assert text is not None
-        return TrainedMatrix(text)
-    if network.context_tokens:
-        assert names
-        return learned_context(
-            clip_model,
-            names,
-            network.context_tokens,
-            network.context_init,
-            network.context_position,
-            network.context_per_class,
-        )
-    if not network.fix_text:
-        assert names
-        return TrainedText(tokenize(clip_model, [prompt for (prompt,) in class_prompts(names, network.prompt)]))
-    return None
+    return VideoCLIP(cfg, clip_model, visual, head, classifier)

@@ -17,7 +17,7 @@ import yaml
 from clip import ClipError, check_fit, fit_positions
 from modules.additions import ADDITIONS, TM
 from modules.additions.addition import owner_of
-from modules.classifiers import CLASSIFIERS
+from modules.classifiers import CLASSIFIERS, TRAINED
 from modules.components import component, components
 from modules.heads import HEADS
 from modules.heads.head import head_of
@@ -85,7 +85,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     _check_head(state, model, source)
     _check_tower(state, expected, source)
     if not new_classes:
-        _check_classifier(state, expected, source)
+        _check_classifier(state, model, source)
     wanted = {name: value for name, value in expected.items() if name.split(".")[0] not in kept_parts}
     try:
         check_fit(state, wanted, source)
@@ -173,8 +173,7 @@ def _drop(state: dict[str, torch.Tensor], part: str) -> None:
 
 def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
     """Faults of the temporal head, in the config's terms."""
-    prefix = "fusion_model."
-    state = {name.removeprefix(prefix): value for name, value in state.items() if name.startswith(prefix)}
+    state = _part(state, "fusion_model")
     found, own = head_of(state), model.fusion_model
     if found is type(own):
         if fault := own.fault(state):
@@ -200,25 +199,21 @@ def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         )
 
 
-def _check_classifier(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
-    """Faults of a text side that trained, in the config's terms."""
-    context, own_context = state.get("classifier.context"), expected.get("classifier.context")
-    matrix, own_matrix = state.get("classifier.weight"), expected.get("classifier.weight")
-    tokens, own_tokens = (0 if c is None else c.shape[-2] for c in (context, own_context))
-    if tokens != own_tokens:
-        found = f"a learned context of {tokens} tokens" if tokens else "no learned context"
-        raise UserError(f"{source}: holds {found}; set network.context_tokens={tokens}")
-    if (matrix is None) != (own_matrix is None):
-        found, right = ("no class embeddings", "false") if matrix is None else ("class embeddings that trained", "true")
-        raise UserError(f"{source}: holds {found}; set network.train_classifier={right}")
-    if tokens and context.ndim != own_context.ndim:
-        right = "true" if context.ndim == 3 else "false"
-        raise UserError(f"{source}: its learned context is of another shape; set network.context_per_class={right}")
-    for own, other in ((context, own_context), (matrix, own_matrix)):
-        if own is not None and (own is matrix or own.ndim == 3) and len(own) != len(other):
-            raise UserError(
-                f"{source}: what it learned of its {len(own)} classes cannot serve the {len(other)} of data.label_list"
-            )
+def _check_classifier(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
+    """Faults of a classifier that trained, in the config's terms."""
+    state = _part(state, "classifier")
+    found = next((kind for kind in components(TRAINED).values() if kind.mark in state), None)
+    own = model.classifier if model.classifier is not None and model.classifier.mark else None
+    if found is not None and found is type(own):
+        if fault := own.fault(state):
+            raise UserError(f"{source}: {fault}")
+    elif found is not None or own is not None:
+        raise UserError(f"{source}: holds {own.absent if found is None else found.describe(state)}")
+
+
+def _part(state: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
+    """The tensors of one part of VideoCLIP, under the names that they have in it."""
+    return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
 def _describe_tower(state: dict[str, torch.Tensor]) -> str:

@@ -6,67 +6,63 @@ State-dict names, as in published checkpoints: `visual.*` (CLIP's own names), `f
 text trains too: `text.*` (open_clip's names) and `classifier.*`.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
-from modules.additions.addition import owner_of
+from clip import ClipModel
+from modules.additions.addition import chosen_additions, owner_of
+from modules.classifiers.trained import TrainedClassifier
+from modules.heads.head import Head
 from utils.metrics import EVAL_LOGIT_SCALE
+from utils.schema import Config
 
 
 class VideoCLIP(nn.Module):
     """A video model on top of CLIP.
 
     Args:
+        cfg: `network.fix_video`: CLIP's own parameters of the image tower do not train, and its normalisation
+            statistics and dropout rest; parameters that were added to it train all the same. `network.fix_text`: the
+            text tower does not train.
+        clip_model: what the towers were; its text tower is taken over where `classifier` reads it.
         visual: (N, C, H, W) -> (N, D), one image each; with joint space-time attention (B*T, C, H, W) -> (B, D).
         fusion_model: (B, T, D) -> (B, D), the temporal head.
-        logit_scale: () the logarithm of the temperature's inverse.
+        classifier: makes the class embeddings where they train. None: they come from outside.
+
+    Attributes:
         embed_dim: D.
-        mean, std: of each channel, of pixels in 0..1.
-        text: text tower, (N, tokens) -> (N, D), where it is needed after the start: trained, or read by a learned
-            context. None: class embeddings come from outside.
-        classifier: module that makes the class embeddings: `classifier(text, rows)` -> (K or len(rows), D).
         additions: names of what was added to the image tower (modules.additions).
-        fix_video: CLIP's own parameters of the image tower do not train, and its normalisation statistics and dropout
-            rest. Parameters that were added to it train all the same.
-        fix_text: the text tower does not train.
+        tower_trains: whether a parameter of the image tower trains, so that gradients pass through it.
     """
 
     def __init__(
         self,
+        cfg: Config,
+        clip_model: ClipModel,
         visual: nn.Module,
-        fusion_model: nn.Module,
-        logit_scale: torch.Tensor,
-        embed_dim: int,
-        mean: tuple[float, ...],
-        std: tuple[float, ...],
-        text: nn.Module | None = None,
-        classifier: nn.Module | None = None,
-        additions: Sequence[str] = (),
-        fix_video: bool = False,
-        fix_text: bool = True,
+        fusion_model: Head,
+        classifier: TrainedClassifier | None = None,
     ):
         super().__init__()
         self.visual = visual
         self.fusion_model = fusion_model
-        self.logit_scale = nn.Parameter(logit_scale.detach().float().clone())
-        self.text = text
+        self.logit_scale = nn.Parameter(clip_model.logit_scale.detach().float().clone())
+        self.text = clip_model.text if classifier is not None and classifier.reads_text else None
         self.classifier = classifier
-        self.embed_dim = embed_dim
-        self.fix_video, self.fix_text = fix_video, fix_text
+        self.embed_dim = clip_model.embed_dim
+        self.additions = chosen_additions(cfg)
+        self.fix_video, self.fix_text = cfg.network.fix_video, cfg.network.fix_text
         # Levels 0..255 to normalised pixels in one multiplication and addition.
-        std = torch.tensor(std)
+        std = torch.tensor(clip_model.std)
         self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
-        self.register_buffer("pixel_shift", (-torch.tensor(mean) / std).view(1, -1, 1, 1), persistent=False)
-        self.additions = tuple(additions)
+        self.register_buffer("pixel_shift", (-torch.tensor(clip_model.mean) / std).view(1, -1, 1, 1), persistent=False)
         for name, parameter in self.named_parameters():
-            if fix_video and name.startswith("visual.") and self.is_pretrained(name):
+            if self.fix_video and name.startswith("visual.") and self.is_pretrained(name):
                 parameter.requires_grad_(False)
         self.tower_trains = any(parameter.requires_grad for parameter in visual.parameters())
-        if text is not None and fix_text:
-            text.requires_grad_(False)
+        if self.text is not None and self.fix_text:
+            self.text.requires_grad_(False)
         # Additions that mix frames must know T to find a clip's frames in the images.
         self._over_time = [module for module in visual.modules() if hasattr(module, "num_frames")]
 

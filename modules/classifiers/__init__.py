@@ -1,4 +1,4 @@
-"""Where class embeddings come from, by its name in a config (`network.classifier`); docs/layout.md says how to add one.
+"""Where class embeddings come from, by its name in a config; docs/layout.md says how to add one.
 
 `modules.components` imports a class's file when it is asked for.
 """
@@ -11,3 +11,11 @@ CLASSIFIERS = {
     "language_model": "modules.classifiers.language_model.LanguageModelText",
     "file": "modules.classifiers.from_file.FromFile",
 }
+"""Frozen ones: choices of `network.classifier`."""
+
+TRAINED = {
+    "train_classifier": "modules.classifiers.trained_matrix.TrainedMatrix",
+    "context_tokens": "modules.classifiers.learned_context.LearnedContext",
+    "fix_text": "modules.classifiers.trained_text.TrainedText",
+}
+"""Those that train with the model, by the key in `network` that asks for them; the first one asked for is taken."""

@@ -14,8 +14,9 @@ from modules.additions.addition import Addition
 from modules.build import build_model
 from modules.build_training import build_trainer
 from modules.checkpoint_layout import load_video_weights
-from modules.classifiers import CLASSIFIERS
+from modules.classifiers import CLASSIFIERS, TRAINED
 from modules.classifiers.classifier import Classifier
+from modules.classifiers.trained import TrainedClassifier
 from modules.components import components
 from modules.heads import HEADS
 from modules.heads.head import Head
@@ -38,7 +39,14 @@ TABLES = {
 
 
 @pytest.mark.parametrize(
-    ("table", "base"), [(ADDITIONS, Addition), (HEADS, Head), (LOSSES, Loss), (CLASSIFIERS, Classifier)]
+    ("table", "base"),
+    [
+        (ADDITIONS, Addition),
+        (HEADS, Head),
+        (LOSSES, Loss),
+        (CLASSIFIERS, Classifier),
+        (TRAINED, TrainedClassifier),
+    ],
 )
 def test_every_line_leads_to_a_class_of_its_kind(table, base):
     assert all(issubclass(found, base) for found in components(table).values())

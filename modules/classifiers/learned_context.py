@@ -1,6 +1,5 @@
-"""Class embeddings made inside the model, where the text side trains: `VideoCLIP.classifier`.
+"""`context_tokens`: learned vectors in the text in place of words, beside the class name (CoOp, arXiv 2109.01134).
 
-Each is a module that gives (K, D) class embeddings as they stand now, not normalised, or those of `rows` (n,) int64.
 K classes, n rows, D embedding, M context tokens, L tokens of a text, W width of the text tower.
 """
 
@@ -10,41 +9,18 @@ import torch
 from torch import nn
 
 from clip import ClipModel
+from modules.classifiers.trained import TrainedClassifier
+from modules.classifiers.trained_matrix import other_number_of_classes
 from modules.text_classifier import tokenize
 from utils.errors import UserError
+from utils.schema import Config, NetworkConfig
 
 PLACEHOLDER = "x"  # a word of one token, where a learned vector will stand
-CONTEXT_STD = 0.02  # of a random context (CoOp, arXiv 2109.01134)
+CONTEXT_STD = 0.02  # of a random context
 
 
-class TrainedMatrix(nn.Module):
-    """The matrix itself is the parameter."""
-
-    def __init__(self, matrix: torch.Tensor):
-        super().__init__()
-        self.weight = nn.Parameter(matrix.detach().float().clone())
-
-    def forward(self, text: None, rows: torch.Tensor | None = None) -> torch.Tensor:
-        return self.weight if rows is None else self.weight[rows]
-
-
-class TrainedText(nn.Module):
-    """One prompt a class, through a text tower that trains. It has no parameters of its own.
-
-    Args:
-        tokens: (K, L) int64.
-    """
-
-    def __init__(self, tokens: torch.Tensor):
-        super().__init__()
-        self.register_buffer("tokens", tokens, persistent=False)
-
-    def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
-        return text(self.tokens if rows is None else self.tokens[rows])
-
-
-class LearnedContext(nn.Module):
-    """CoOp: M learned vectors stand in the text in place of words, beside the class name.
+class LearnedContext(TrainedClassifier):
+    """M learned vectors, shared by the classes or each class its own.
 
     Args:
         tokens: (K, L) int64, with a placeholder wherever the context goes.
@@ -52,11 +28,50 @@ class LearnedContext(nn.Module):
         context: (M, W) shared, or (K, M, W) for each class: where it starts from.
     """
 
+    mark = "context"
+    absent = "no learned context; set network.context_tokens=0"
+
     def __init__(self, tokens: torch.Tensor, places: torch.Tensor, context: torch.Tensor):
         super().__init__()
         self.register_buffer("tokens", tokens, persistent=False)
         self.register_buffer("places", places, persistent=False)
         self.context = nn.Parameter(context.detach().float().clone())
+
+    @classmethod
+    def is_asked_for(cls, network: NetworkConfig) -> bool:
+        return network.context_tokens > 0
+
+    @classmethod
+    def build(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
+    ) -> "LearnedContext":
+        network = cfg.network
+        tokens, places = _places(clip_model, names, network.context_tokens, network.context_position)
+        context = _start(clip_model, network.context_tokens, network.context_init)
+        return cls(tokens, places, context.expand(len(names), -1, -1) if network.context_per_class else context)
+
+    @classmethod
+    def own_classes(cls, network: NetworkConfig) -> str | None:
+        return "network.context_per_class" if network.context_per_class else None
+
+    def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "LearnedContext":
+        return LearnedContext(
+            *_places(clip_model, names, len(self.context), cfg.network.context_position), self.context
+        )
+
+    @staticmethod
+    def describe(state: dict[str, torch.Tensor]) -> str:
+        num_tokens = state["context"].shape[-2]
+        return f"a learned context of {num_tokens} tokens; set network.context_tokens={num_tokens}"
+
+    def fault(self, state: dict[str, torch.Tensor]) -> str | None:
+        found, own = state["context"], self.context
+        if found.shape[-2] != own.shape[-2]:
+            return f"holds {self.describe(state)}"
+        if found.ndim != own.ndim:
+            is_per_class = "true" if found.ndim == 3 else "false"
+            return f"its learned context is of another shape; set network.context_per_class={is_per_class}"
+        return other_number_of_classes(found, own) if own.ndim == 3 else None
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
         tokens, places, context = self.tokens, self.places, self.context
@@ -76,19 +91,16 @@ class LearnedContext(nn.Module):
             hook.remove()
 
 
-def learned_context(
-    clip_model: ClipModel, names: Sequence[str], num_tokens: int, init: str | None, position: str, per_class: bool
-) -> LearnedContext:
-    """A context of `num_tokens` for the classes `names`: "context name.", or as `position` says.
+def _places(
+    clip_model: ClipModel, names: Sequence[str], num_tokens: int, position: str
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) places.
 
-    Args:
-        init: words that the context starts from; None: normal values of standard deviation 0.02.
-        position: where the class name stands: end, front, or middle (after the first half of the context).
-        per_class: a context for each class.
+    The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
+    half of the context).
 
     Raises:
-        UserError: a name too long beside the context, `init` of another length, a text tower or tokenizer of another
-            kind than CLIP's.
+        UserError: a name too long beside the context, a text tower or tokenizer of another kind than CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
         raise UserError("network.context_tokens: this text tower cannot take a learned context; CLIP's own can")
@@ -108,15 +120,17 @@ def learned_context(
     places = 1 + number[None] + (number[None] >= before) * lengths[:, None]
     if not (tokens.gather(1, places) == tokenize(clip_model, [PLACEHOLDER])[0, 1]).all():
         raise UserError("network.context_tokens: this model's tokenizer cannot take a learned context; CLIP's own can")
-    width = clip_model.text.token_embedding.embedding_dim
-    start = _start(clip_model, num_tokens, init, width)
-    return LearnedContext(tokens, places, start.expand(len(names), -1, -1) if per_class else start)
+    return tokens, places
 
 
-def _start(clip_model: ClipModel, num_tokens: int, init: str | None, width: int) -> torch.Tensor:
-    """(M, W) values that the context starts from."""
+def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Tensor:
+    """(M, W) values that the context starts from: those of the words `init`, or for None normal ones.
+
+    Raises:
+        UserError: `init` is of another length.
+    """
     if init is None:
-        return CONTEXT_STD * torch.randn(num_tokens, width)
+        return CONTEXT_STD * torch.randn(num_tokens, clip_model.text.token_embedding.embedding_dim)
     length = _length(clip_model, init)
     if length != num_tokens:
         raise UserError(

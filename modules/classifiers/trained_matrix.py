@@ -1,0 +1,51 @@
+"""`train_classifier`: the matrix of class embeddings itself is the parameter."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from clip import ClipModel
+from modules.classifiers.trained import TrainedClassifier
+from utils.schema import Config, NetworkConfig
+
+
+class TrainedMatrix(TrainedClassifier):
+    mark = "weight"
+    absent = "no class embeddings; set network.train_classifier=false"
+    reads_text = False
+
+    def __init__(self, matrix: torch.Tensor):
+        super().__init__()
+        self.weight = nn.Parameter(matrix.detach().float().clone())
+
+    @classmethod
+    def is_asked_for(cls, network: NetworkConfig) -> bool:
+        return network.train_classifier
+
+    @classmethod
+    def build(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
+    ) -> "TrainedMatrix":
+        return cls(text)
+
+    @classmethod
+    def own_classes(cls, network: NetworkConfig) -> str:
+        return "network.train_classifier"
+
+    @staticmethod
+    def describe(state: dict[str, torch.Tensor]) -> str:
+        return "class embeddings that trained; set network.train_classifier=true"
+
+    def fault(self, state: dict[str, torch.Tensor]) -> str | None:
+        return other_number_of_classes(state["weight"], self.weight)
+
+    def forward(self, text: None, rows: torch.Tensor | None = None) -> torch.Tensor:
+        return self.weight if rows is None else self.weight[rows]
+
+
+def other_number_of_classes(found: torch.Tensor, own: torch.Tensor) -> str | None:
+    """The fault of a parameter (K, ...) of other classes, if it is one."""
+    if len(found) == len(own):
+        return None
+    return f"what it learned of its {len(found)} classes cannot serve the {len(own)} of data.label_list"

@@ -1,0 +1,40 @@
+"""`fix_text: false`: one prompt a class, through a text tower that trains."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+
+from clip import ClipModel
+from modules.classifiers.trained import TrainedClassifier
+from modules.prompts import class_prompts
+from modules.text_classifier import tokenize
+from utils.schema import Config, NetworkConfig
+
+
+class TrainedText(TrainedClassifier):
+    """It has no parameters of its own.
+
+    Args:
+        tokens: (K, L) int64.
+    """
+
+    def __init__(self, tokens: torch.Tensor):
+        super().__init__()
+        self.register_buffer("tokens", tokens, persistent=False)
+
+    @classmethod
+    def is_asked_for(cls, network: NetworkConfig) -> bool:
+        return not network.fix_text
+
+    @classmethod
+    def build(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
+    ) -> "TrainedText":
+        return cls(tokenize(clip_model, [prompt for (prompt,) in class_prompts(names, cfg.network.prompt)]))
+
+    def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "TrainedText":
+        return self.build(cfg, clip_model, names, None)
+
+    def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
+        return text(self.tokens if rows is None else self.tokens[rows])
