@@ -27,10 +27,10 @@ from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
 from modules.classifiers import CLASSIFIERS
 from modules.classifiers.trained import trained_classifier
-from modules.components import component
 from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
+from utils.components import component
 from utils.config import Resolved, dump_config, load_config, resolve_config
 from utils.embed import VideoTable, nonfinite_message
 from utils.errors import UserError

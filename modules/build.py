@@ -6,9 +6,9 @@ from clip import ClipError, ClipModel, load_clip
 from modules.additions.addition import RESNET, add_to, kind_of
 from modules.classifiers import CLASSIFIERS
 from modules.classifiers.trained import trained_classifier
-from modules.components import component
 from modules.heads import HEADS
 from modules.video_clip import VideoCLIP
+from utils.components import component
 from utils.errors import UserError
 from utils.schema import Config
 

@@ -18,10 +18,10 @@ from clip import ClipError, check_fit, fit_positions
 from modules.additions import ADDITIONS, TM
 from modules.additions.addition import owner_of
 from modules.classifiers import CLASSIFIERS, TRAINED
-from modules.components import component, components
 from modules.heads import HEADS
 from modules.heads.head import head_of
 from modules.video_clip import VideoCLIP
+from utils.components import component, components
 from utils.errors import UserError
 from utils.schema import Config
 

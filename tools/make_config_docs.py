@@ -33,6 +33,8 @@ def type_text(annotation: Any) -> str:
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return ", ".join(f"`{a}`" for a in arguments)
+    if origin is dict:
+        return "sections by name"
     if origin is list:
         return f"list of {type_text(arguments[0])}"
     if origin in (typing.Union, types.UnionType):
@@ -51,7 +53,7 @@ def default_text(field: Any) -> str:
     value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
-    return "empty" if value == "" else str(value)
+    return "empty" if value in ("", {}) else str(value)
 
 
 def section_table(prefix: str) -> list[str]:

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
+from utils.components import component
+from utils.config_fields import OneOf
 from utils.errors import UserError
 from utils.recipe import COMMAND_LINE, Given, Recipe, combine
 from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, Config, Purpose, Rule, dotted_keys
 
 TEST_FILES = ("data.val_list", "data.label_list", "data.val_root")
-SECTIONS = ("data", "network", "solver", "logging")
+SECTIONS = ("data", "network", "solver", "logging", "components")
 
 
 class _Loader(yaml.SafeLoader):
@@ -173,6 +175,7 @@ def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Give
         if _pop(tree, name.split("."))
     ]
     config, bad_keys = _validate(tree, faults, places)
+    _check_components(config, faults, places)
     return Given(config, places, None if path is None else str(path)), faults, warnings, bad_keys
 
 
@@ -282,6 +285,24 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
                     place = next((places[key] for key in above if key in places), "")
                     faults.append(f"{place}{name}: {_explain(name, item)}")
                 _pop(tree, path)
+
+
+def _check_components(config: Config, faults: list[str], places: dict[str, str]) -> None:
+    """Add the faults of the components' own settings; only where there are such is a component's file imported."""
+    tables = [m.paths() for field in dotted_keys().values() for m in field.metadata if isinstance(m, OneOf)]
+    for name, values in config.components.items():
+        table = next((table for table in tables if name in table), None)
+        place = places.get(f"components.{name}", places.get("components", ""))
+        if table is None:
+            faults.append(f"{place}components.{name}: no component has this name")
+            continue
+        try:
+            component(table, name).Settings.model_validate(values)
+        except ValidationError as error:
+            for item in error.errors():
+                path = f"components.{name}.{'.'.join(map(str, item['loc']))}"
+                what = f"unknown key of {name}" if item["type"] == "extra_forbidden" else _explain(path, item)
+                faults.append(f"{places.get(path, place)}{path}: {what}")
 
 
 def _fault_path(loc: tuple) -> list[str]:

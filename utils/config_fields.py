@@ -33,9 +33,13 @@ class OneOf:
     table: str
     others: tuple[Any, ...] = ()
 
-    def choices(self) -> list[Any]:
+    def paths(self) -> dict[str, str]:
+        """The table: the path of each name's class."""
         module, _, name = self.table.rpartition(".")
-        return [*self.others, *getattr(import_module(module), name)]
+        return getattr(import_module(module), name)
+
+    def choices(self) -> list[Any]:
+        return [*self.others, *self.paths()]
 
     def __get_pydantic_core_schema__(self, source: Any, handler: Any) -> core_schema.CoreSchema:
         return core_schema.no_info_plain_validator_function(self._check)

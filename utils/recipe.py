@@ -34,6 +34,7 @@ RECIPE_KEYS = (
     "data.num_segments",
     "data.seg_length",
     "data.input_size",
+    "components",
 )
 # Of the recipe, what the names and shapes of the weights follow from.
 WEIGHT_KEYS = (

@@ -193,6 +193,9 @@ class Config(Section):
     resume: str | None = key(None, "checkpoint to go on from; `auto`: the newest good one of the run folder, if any")
     pretrain: str | None = key(None, "video checkpoint to start from: its weights only")
     seed: int = key(1024, "seed of everything random", "", ge=0)
+    components: dict[str, dict[str, Any]] = key(
+        dict, "settings of components that have their own, below the name of the component (docs/layout.md)"
+    )
     data: DataConfig = key(DataConfig, "")
     network: NetworkConfig = key(NetworkConfig, "")
     solver: SolverConfig = key(SolverConfig, "")

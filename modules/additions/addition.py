@@ -9,7 +9,7 @@ from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
 from modules.additions import ADDITIONS, OWN_KEYS
-from modules.components import component, components
+from utils.components import Component, component, components
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -17,7 +17,7 @@ from utils.schema import Config
 VIT, RESNET = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)", "ResNet (RN50, RN101, RN50x4 ...)"
 
 
-class Addition:
+class Addition(Component):
     """An addition to the image tower. The classes are used as they are; none is instantiated.
 
     CLIP's own parameters keep their names and values. A module that mixes the frames of a clip has an attribute
@@ -31,6 +31,7 @@ class Addition:
         published_names: (pattern, replacement) from the names that published checkpoints have to ours.
     """
 
+    table = ADDITIONS
     setting: ClassVar[str]
     takers: ClassVar[tuple[str, ...]] = (VIT,)
     new_parameters: ClassVar[str | None] = None

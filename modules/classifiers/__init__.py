@@ -1,6 +1,6 @@
 """Where class embeddings come from, by its name in a config; docs/layout.md says how to add one.
 
-`modules.components` imports a class's file when it is asked for.
+`utils.components` imports a class's file when it is asked for.
 """
 
 CLASSIFIERS = {

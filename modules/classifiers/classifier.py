@@ -6,10 +6,12 @@ from typing import ClassVar
 import torch
 
 from clip import ClipModel
+from modules.classifiers import CLASSIFIERS
+from utils.components import Component
 from utils.schema import Config
 
 
-class Classifier:
+class Classifier(Component):
     """A source of class embeddings, K classes, D embedding. The classes are used as they are; none is instantiated.
 
     Attributes:
@@ -17,6 +19,7 @@ class Classifier:
         is_drawn: whether the embeddings depend on the run's seed.
     """
 
+    table = CLASSIFIERS
     takes_any_names: ClassVar[bool] = False
     is_drawn: ClassVar[bool] = False
 

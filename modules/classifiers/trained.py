@@ -8,7 +8,7 @@ from torch import nn
 
 from clip import ClipModel
 from modules.classifiers import TRAINED
-from modules.components import components
+from utils.components import components
 from utils.schema import Config, NetworkConfig
 
 

@@ -1,6 +1,6 @@
 """Temporal heads by their name in a config (`network.sim_header`); docs/layout.md says how to add one.
 
-`modules.components` imports a class's file when it is asked for.
+`utils.components` imports a class's file when it is asked for.
 """
 
 HEADS = {

@@ -6,12 +6,12 @@ import torch
 from torch import nn
 
 from clip import ClipModel
-from modules.components import components
 from modules.heads import HEADS
+from utils.components import Component, components
 from utils.schema import Config
 
 
-class Head(nn.Module):
+class Head(Component, nn.Module):
     """(B, T, D) frame embeddings -> (B, D) float32 video embeddings. All its parameters train at the full rate.
 
     Attributes:
@@ -21,6 +21,7 @@ class Head(nn.Module):
             the video embedding has the direction of the mean of the frames (modules.weight_space).
     """
 
+    table = HEADS
     described: ClassVar[str]
     mark: ClassVar[str | None] = None
     fades: ClassVar[tuple[str, ...]] = ()

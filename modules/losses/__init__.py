@@ -1,6 +1,6 @@
 """Training losses by their name in a config (`solver.loss_type`); docs/layout.md says how to add one.
 
-`modules.components` imports a class's file when it is asked for.
+`utils.components` imports a class's file when it is asked for.
 """
 
 LOSSES = {

@@ -3,15 +3,22 @@
 import torch
 from torch import nn
 
+from modules.losses import LOSSES
+from utils.components import Component
+from utils.schema import Config
 
-class Loss:
+
+class Loss(Component):
     """A function of model and batch whose mean over processes is the sum over the clips of the batch on all of them.
 
     Args:
+        cfg: the run's config.
         world_size: number of processes.
     """
 
-    def __init__(self, world_size: int):
+    table = LOSSES
+
+    def __init__(self, cfg: Config, world_size: int):
         self.world_size = world_size
 
     def __call__(

@@ -17,13 +17,14 @@ from modules.checkpoint_layout import load_video_weights
 from modules.classifiers import CLASSIFIERS, TRAINED
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import TrainedClassifier
-from modules.components import components
 from modules.heads import HEADS
 from modules.heads.head import Head
 from modules.losses import LOSSES
 from modules.losses.loss import Loss
 from tests.modules.tiny import clip_of, make_clips, make_config
-from utils.config import load_config
+from utils.components import components
+from utils.config import dump_config, load_config
+from utils.config_fields import Section, key
 from utils.context import RunContext
 from utils.errors import UserError
 from utils.optim import OPTIMIZERS
@@ -81,20 +82,24 @@ def test_a_config_is_checked_without_pytorch():
 class LastFrame(Head):
     """A head as docs/layout.md says to add one: the last frame's embedding through a matrix."""
 
+    class Settings(Section):
+        scale: float = key(1.0, "factor of the embedding", "", gt=0)
+
     described = "the head of this test"
     mark = "last.weight"
     fades = ("last.weight",)
 
-    def __init__(self, width: int):
+    def __init__(self, width: int, scale: float):
         super().__init__()
+        self.scale = scale
         self.last = nn.Linear(width, width, bias=False)
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "LastFrame":
-        return cls(clip_model.embed_dim)
+        return cls(clip_model.embed_dim, cls.settings(cfg).scale)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.last(frames[:, -1].float())
+        return self.scale * self.last(frames[:, -1].float())
 
 
 def test_a_new_head_is_a_class_and_a_line(tmp_path, monkeypatch):
@@ -113,3 +118,24 @@ def test_a_new_head_is_a_class_and_a_line(tmp_path, monkeypatch):
         other_cfg = make_config(tmp_path, sim_header=other)
         with pytest.raises(UserError, match="w.pt: holds the head of this test; set network.sim_header to LastFrame"):
             load_video_weights(build_model(other_cfg, clip_of(other_cfg)), raw, "w.pt")
+
+
+def test_a_component_has_settings_of_its_own(tmp_path, monkeypatch):
+    monkeypatch.setitem(HEADS, "LastFrame", f"{__name__}.LastFrame")
+    path = tmp_path / "config.yaml"
+    path.write_text("network:\n  sim_header: LastFrame\ncomponents:\n  LastFrame:\n    scale: 3.0\n")
+    cfg = load_config(path, [], "predict").config
+    assert LastFrame.settings(cfg).scale == 3.0
+    assert LastFrame.settings(load_config(path, ["components.LastFrame.scale=4.0"], "predict").config).scale == 4.0
+    assert LastFrame.settings(load_config(None, ["network.sim_header=LastFrame"], "predict").config).scale == 1.0
+    (tmp_path / "saved.yaml").write_text(dump_config(cfg))
+    assert load_config(tmp_path / "saved.yaml", [], "predict").config == cfg
+    path.write_text(path.read_text().replace("3.0", "-1") + "    scales: 2\n  Absent: {x: 1}\n  Transf: {x: 1}\n")
+    with pytest.raises(UserError) as error:
+        load_config(path, ["solver.lr=-1"], "predict")
+    faults = str(error.value)
+    assert faults.startswith("5 faults")
+    assert f"{path}:5: components.LastFrame.scale: must be greater than 0, not -1" in faults
+    assert f"{path}:6: components.LastFrame.scales: unknown key of LastFrame" in faults
+    assert f"{path}:7: components.Absent: no component has this name" in faults
+    assert f"{path}:8: components.Transf.x: unknown key of Transf" in faults

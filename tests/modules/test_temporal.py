@@ -13,9 +13,9 @@ from modules.additions.tokent1d import TokenConv
 from modules.additions.tsm import PatchShift
 from modules.build import build_model
 from modules.build_training import build_trainer
-from modules.components import component
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
+from utils.components import component
 from utils.context import RunContext
 from utils.errors import UserError
 

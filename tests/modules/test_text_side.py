@@ -5,10 +5,11 @@ import torch
 
 from modules.build import build_model, build_text
 from modules.checkpoint_layout import load_video_weights
-from modules.components import component
 from modules.losses import LOSSES
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
+from utils.components import component
 from utils.errors import UserError
+from utils.schema import Config
 
 LABELS = torch.tensor([2, 0])
 KINDS = {
@@ -28,7 +29,7 @@ def built(cfg, names=NAMES):
 def step(model, kind="CE"):
     """One backward pass of a training step."""
     model.train()
-    loss = component(LOSSES, kind)(world_size=1)(
+    loss = component(LOSSES, kind)(Config(), world_size=1)(
         model, {"frames": make_clips(), "label": LABELS, "weight": torch.ones(2)}
     )
     loss.backward()
