@@ -25,7 +25,7 @@ from benchmarks.timing import (
     print_table,
     ratio,
     read_arguments,
-    run_script,
+    run_tool,
 )
 from datasets.image_decoding import decode_image
 from datasets.transforms import random_resized_box
@@ -44,7 +44,7 @@ def main() -> None:
     one_thread()
     print_header(f"Decoding a crop of a frame ({WIDTH}x{HEIGHT} JPEG, quality 90)")
     with tempfile.TemporaryDirectory() as folder:
-        run_script("extract_frames.py", args.videos, folder, "--workers", 1)
+        run_tool("extract_frames", args.videos, folder, "--workers", 1)
         library = build(Path(folder))
         paths = [path for path in sorted(Path(folder).glob("*/img_*1.jpg")) if Image.open(path).size == (WIDTH, HEIGHT)]
         files = [path.read_bytes() for path in paths]

@@ -26,7 +26,7 @@ from benchmarks.timing import (
     print_table,
     ratio,
     read_arguments,
-    run_script,
+    run_tool,
 )
 from datasets import sampling
 from datasets.build import Views, build_eval_loader
@@ -107,7 +107,7 @@ def main() -> None:
     print_header("4 clips x 3 crops a video, through the loader (JPEG frames, 8 a clip)")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        run_script("extract_frames.py", args.videos, root, "--short-side", 256, "--workers", 1)
+        run_tool("extract_frames", args.videos, root, "--short-side", 256, "--workers", 1)
         lengths = {place: len(list(place.iterdir())) for place in sorted(root.iterdir()) if place.is_dir()}
         folders = [place for place, count in lengths.items() if count >= 280]
         theirs = DataLoader(PublishedDataset(folders), batch_size=VIDEOS_PER_BATCH)

@@ -24,7 +24,7 @@ from benchmarks.timing import (
     print_table,
     ratio,
     read_arguments,
-    run_script,
+    run_tool,
 )
 from datasets import sampling
 from datasets.image_decoding import decode_image
@@ -39,6 +39,7 @@ TARGETS = {"training": 4, "validation": 3, "3 crops x 4 clips": 10}
 def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
     """Frames, box, flip and grey as our loader draws them, so that both ways do the same work."""
     rng = np.random.default_rng([0, key.epoch, key.index])
+    assert entry.num_frames is not None
     indices = sampling.train_uniform(entry.num_frames, 8, rng)
     box = random_resized_box(256, 340, (0.08, 1.0), rng)
     return indices, box, rng.random() < 0.5, rng.random() < 0.2
@@ -59,7 +60,7 @@ def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
         return root / entries[key(number).index].path
 
     def length(number):
-        return entries[key(number).index].num_frames
+        return int(entries[key(number).index].num_frames or 0)
 
     def published_training(number):
         entry = entries[key(number).index]
@@ -96,7 +97,7 @@ def main() -> None:
     one_thread()
     print_header("Frames to clips (340x256 JPEG, quality 90, 8 frames)")
     with tempfile.TemporaryDirectory() as folder:
-        run_script("extract_frames.py", args.videos, folder, "--workers", 1)
+        run_tool("extract_frames", args.videos, folder, "--workers", 1)
         entries = []
         for place in sorted(Path(folder).iterdir()):
             if place.is_dir() and Image.open(place / "img_00001.jpg").size == (340, 256):

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from benchmarks.timing import one_thread, print_header, print_table, run_script
+from benchmarks.timing import one_thread, print_header, print_table, run_tool
 from datasets.build import build_eval_loader, build_train_loader
 from datasets.frame_cache import cached_loaders
 from modules.build import build_model, load_clip_model
@@ -75,7 +75,7 @@ def main() -> None:
     process = Process(0, 1, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run_script("extract_frames.py", args.videos, folder / "frames", "--short-side", 256, "--workers", 1)
+        run_tool("extract_frames", args.videos, folder / "frames", "--short-side", 256, "--workers", 1)
         write_list(folder / "frames", folder / "train.txt", args.clips)
         write_list(folder / "frames", folder / "val.txt", args.clips // 3)
         overrides = [

@@ -9,6 +9,7 @@ tools/pack_videos.py and cut by tools/extract_frames.py, both with a short side 
 import shutil
 import sys
 import tempfile
+from functools import partial
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
@@ -25,7 +26,7 @@ from benchmarks.timing import (
     print_table,
     ratio,
     read_arguments,
-    run_script,
+    run_tool,
 )
 from datasets.lists import ListEntry
 from datasets.readers import open_source
@@ -62,17 +63,17 @@ def main() -> None:
         for path in h264_videos(args.videos):
             if path.name != "corrupted.mp4":
                 shutil.copy(path, videos / path.name)
-        run_script("extract_frames.py", videos, frames, "--short-side", 256, "--workers", 1)
-        run_script("pack_videos.py", videos, packed, "--short-side", 256, "--workers", 1)
+        run_tool("extract_frames", videos, frames, "--short-side", 256, "--workers", 1)
+        run_tool("pack_videos", videos, packed, "--short-side", 256, "--workers", 1)
         for path in sorted(videos.iterdir()):
             num_frames = len(list((frames / path.stem).iterdir()))
-            places = {
+            places: dict[str, tuple[Path, str, int, str]] = {
                 "ours": (videos, path.name, num_frames, "pyav"),
                 "decord": (videos, path.name, num_frames, "decord"),
                 "packed": (packed, f"{path.stem}.mkv", num_frames, "pyav"),
                 "loose": (frames, path.stem, num_frames, "RGB"),
             }
-            functions = {name: lambda number, place=place: read(*place, number) for name, place in places.items()}
+            functions = {name: partial(read, *place) for name, place in places.items()}
             for number in range(5):
                 assert torch.equal(functions["packed"](number), functions["loose"](number)), path
             seconds = interleaved(functions, args.rounds, 2)

@@ -7,7 +7,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import av
@@ -18,7 +18,7 @@ import torchvision
 REPO = Path(__file__).resolve().parents[1]
 
 
-def read_arguments(description: str, rounds: int) -> argparse.Namespace:
+def read_arguments(description: str | None, rounds: int) -> argparse.Namespace:
     """`videos`, the folder of clips, and `rounds`, by default so many."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", type=Path)
@@ -31,7 +31,7 @@ def one_thread() -> None:
     torch.set_num_threads(1)
 
 
-def interleaved(functions: dict[str, Callable[[int], object]], rounds: int, calls: int = 1) -> dict[str, np.ndarray]:
+def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, calls: int = 1) -> dict[str, np.ndarray]:
     """CPU seconds a call of each function, (rounds,) each; the functions take turns, so that all see the same machine.
 
     CPU time, not wall time: other programs on the machine do not count.
@@ -62,7 +62,7 @@ def print_header(question: str, how: str = "one thread, CPU time") -> None:
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, PyAV {av.__version__}\n")
 
 
-def print_table(columns: list[str], rows: list[list[object]]) -> None:
+def print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
     """A Markdown table."""
     print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
     for row in rows:
@@ -81,10 +81,14 @@ def ratio(slow: np.ndarray, fast: np.ndarray) -> float:
     return float(np.median(slow) / np.median(fast))
 
 
-def run_script(name: str, *arguments: object) -> None:
-    """One of scripts/, as its user runs it; some of the videos may be damaged (exit status 1)."""
-    command = [sys.executable, str(REPO / "scripts" / name), *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True)
+def run_tool(name: str, *arguments: object) -> None:
+    """One of tools/, as its user runs it; some of the videos may be damaged (exit status 1).
+
+    Args:
+        arguments: with absolute paths, since it runs in the repository.
+    """
+    command = [sys.executable, "-m", f"tools.{name}", *map(str, arguments)]
+    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
     if done.returncode > 1:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 

@@ -50,7 +50,7 @@ def usable(path: Path, decoder: str, reference: torch.Tensor) -> bool:
     except UserError as error:
         print(f"left out: {error}  ")
         return False
-    return (frames.int() - reference.int()).abs().float().mean() < 4
+    return bool((frames.int() - reference.int()).abs().float().mean() < 4)
 
 
 def main() -> None:

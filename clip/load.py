@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import huggingface_hub
 import open_clip
@@ -67,6 +67,7 @@ class ClipModel:
         if self._tokenizer is None:
             self._tokenizer = self.make_tokenizer()
         if isinstance(self._tokenizer, SimpleTokenizer):
+            assert self._tokenizer.context_length is not None
             for text in texts:
                 if len(self._tokenizer.encode(text)) + 2 > self._tokenizer.context_length:  # start and end tokens
                     log.warning("text longer than %d tokens is cut: %s", self._tokenizer.context_length, text)
@@ -99,12 +100,13 @@ def load_clip(
     if file is None:
         log.warning("%s: RANDOM weights: nothing is loaded (weights: none)", arch)
     weights_size = _fit_image_size(config["vision_cfg"], image_size, arch)
-    model = _build(config, source)
+    model: Any = _build(config, source)  # the towers are of many classes
     if file is not None:
         _load_strictly(model, file.tensors, source, visual_only)
     if isinstance(model.visual, TimmModel) and weights_size != config["vision_cfg"]["image_size"]:
         _resize_timm(model.visual, config["vision_cfg"]["image_size"], source)
-    for tower in (model.visual, model.text):
+    towers: tuple[Any, ...] = (model.visual, model.text)
+    for tower in towers:
         if getattr(tower, "output_tokens", False):
             tower.output_tokens = False  # CoCa's towers hand out their tokens too
     text_config = config["text_cfg"]
@@ -209,9 +211,11 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
         raise ClipError(f"{source}: the model cannot be built: {first_line(error)}") from error
 
 
-def _load_strictly(model: nn.Module, state: dict[str, torch.Tensor], source: str, visual_only: bool) -> None:
+def _load_strictly(
+    model: CustomTextCLIP | CoCa, state: dict[str, torch.Tensor], source: str, visual_only: bool
+) -> None:
     """Load OpenAI- or open_clip-named tensors: all of them, into all of the model, or a ClipError that names which."""
-    state = convert_state_dict(model, dict(state))
+    state = convert_state_dict(cast(Any, model), dict(state))
     state = {_own_name(name): value for name, value in state.items()}
     state.pop("text.transformer.embeddings.position_ids", None)  # a constant that older transformers stored
     expected = model.state_dict()

@@ -54,7 +54,9 @@ def open_clip_name(arch: str) -> str:
 
 def model_config(name: str) -> dict[str, Any]:
     """A copy of open_clip's config of a model: embed_dim, vision_cfg, text_cfg, ..."""
-    return open_clip.get_model_config(name)
+    config = open_clip.get_model_config(name)
+    assert config is not None, f"{name} is not one of open_clip.list_models()"
+    return config
 
 
 def tags_of(name: str) -> list[str]:
@@ -73,6 +75,8 @@ def normalization(name: str | None, tag: str | None = None) -> Normalization:
     open_clip records them for each tag. Without a tag (a local file, random weights) they are the model's own if all
     its tags agree on them, and CLIP's otherwise.
     """
-    tags = [] if name is None else [tag] if tag else tags_of(name)
-    found = {Normalization(tuple(c["mean"]), tuple(c["std"])) for c in (tag_config(name, t) for t in tags)}
+    if name is None:
+        return Normalization(CLIP_MEAN, CLIP_STD)
+    configs = [tag_config(name, t) for t in ([tag] if tag else tags_of(name))]
+    found = {Normalization(tuple(c["mean"]), tuple(c["std"])) for c in configs if c is not None}
     return found.pop() if len(found) == 1 else Normalization(CLIP_MEAN, CLIP_STD)

@@ -36,7 +36,7 @@ from torchvision.io import encode_jpeg
 from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
-from utils.cli import run_story
+from utils.cli import first_line, run_story
 from utils.errors import UserError
 
 JPEG_QUALITY = 90
@@ -67,7 +67,7 @@ class ClipTask(NamedTuple):
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
     parser.add_argument("--train-per-class", type=int, default=25, help="training clips a seen class (default 25)")
     parser.add_argument("--val-per-class", type=int, default=8, help="validation clips a seen class (default 8)")
@@ -154,6 +154,7 @@ def write_frames(folder: Path, frames) -> None:
     unfinished.mkdir(parents=True)
     for number, frame in enumerate(torch.from_numpy(frames).permute(0, 3, 1, 2), start=1):
         jpeg = encode_jpeg(frame.contiguous(), quality=JPEG_QUALITY)
+        assert isinstance(jpeg, torch.Tensor)  # a list only for a list
         (unfinished / IMAGE_TEMPLATE.format(number)).write_bytes(jpeg.numpy().tobytes())
     unfinished.replace(folder)
 

@@ -138,7 +138,7 @@ def _choose_mentioned(attributes: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def write_caption(attributes: np.ndarray, mentioned: np.ndarray, template: str) -> str:
     """Say in words those of the attributes (8,) that are mentioned (8,)."""
-    said = dict(zip(ATTRIBUTES, np.where(mentioned, attributes, _UNKNOWN)))
+    said: dict[str, np.integer] = dict(zip(ATTRIBUTES, np.where(mentioned, attributes, _UNKNOWN)))
     words = ["a"]
     for attribute, names in (("size", SIZES), ("faintness", FAINTNESS), ("colour", tuple(COLOURS)), ("shape", SHAPES)):
         if said[attribute] != _UNKNOWN:

@@ -292,7 +292,7 @@ def background_with_blobs(rng: np.random.Generator, avoid: np.ndarray, height: i
 def render_track(shape: str, track: Track, rng: np.random.Generator) -> np.ndarray:
     """Film a shape along a track: uint8 (T, 64, 80, 3), with random colours, scenery, camera shake and noise."""
     num_frames = len(track.x)
-    body_colour = paint_colour(rng, rng.integers(len(COLOURS)))
+    body_colour = paint_colour(rng, int(rng.integers(len(COLOURS))))
     shake = _camera_shake(rng, num_frames)
     scene = _background(rng, body_colour, HEIGHT + 2 * _SHAKE_MARGIN, WIDTH + 2 * _SHAKE_MARGIN)
     frames = _shifted(scene, shake, HEIGHT, WIDTH)

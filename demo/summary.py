@@ -8,6 +8,7 @@ import csv
 import json
 import sys
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -87,8 +88,9 @@ def pick_strips(rows: list[dict[str, str]]) -> list[dict[str, str]]:
 def draw(demo: Path, rows: list[dict[str, str]], by_motion: dict[str, dict[str, float]]) -> Path:
     """demo.png: film strips with true and predicted class, training curves, accuracy by motion."""
     figure = plt.figure(figsize=(13, 9), layout="constrained")
-    left, right = figure.subfigures(1, 2, width_ratios=(1.35, 1))
-    for axis, row in zip(left.subplots(NUM_STRIPS, 1), pick_strips(rows)):
+    panels: Any = figure.subfigures(1, 2, width_ratios=(1.35, 1))
+    left, right = panels
+    for axis, row in zip(np.ravel(left.subplots(NUM_STRIPS, 1)), pick_strips(rows)):
         axis.imshow(film_strip(demo / "world" / "frames" / row["path"]))
         axis.set_axis_off()
         verdict = "right" if row["correct"] == "1" else f"wrong: it is {row['class']}"

@@ -31,7 +31,9 @@ from torch.nn import functional
 from tqdm import tqdm
 
 from demo.shapes_stills import NUM_VALUES, caption_is_true, render_stills
+from utils.cli import first_line
 
+IMAGE_SIZE = 64  # pixels
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 SHARD = 500  # stills rendered from one random stream
@@ -40,7 +42,7 @@ FRAME_NORM = 3.0  # of a frame embedding; no cosine depends on it, but the tempo
 
 
 def parse_arguments(argv=None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
     parser.add_argument("--steps", type=int, default=4000, help="optimiser steps (default 4000)")
@@ -55,12 +57,12 @@ def parse_arguments(argv=None) -> argparse.Namespace:
 
 def build_towers():
     """open_clip's CLIP with the towers of the embedded world, freshly initialised."""
-    vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=64)
+    vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=IMAGE_SIZE)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
     model = CLIP(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
     with torch.no_grad():
-        model.visual.positional_embedding[1:] = 0.5 * sine_positions(
-            vision.image_size // vision.patch_size, vision.width
+        model.visual.get_parameter("positional_embedding")[1:] = 0.5 * sine_positions(
+            IMAGE_SIZE // vision.patch_size, vision.width
         )
     return model
 

@@ -85,6 +85,9 @@ def write_export(
     FORMATS[file_format].write(path, model.eval(), text, clips, json.dumps(about))
 
 
+MAX_BATCH = 1 << 20  # clips; torch 2.7 exports no batch without a limit
+
+
 @contextmanager
 def _exporter() -> Iterator[None]:
     """Where PyTorch's exporters run: a model that they cannot take becomes a UserError."""
@@ -101,7 +104,7 @@ def _exporter() -> Iterator[None]:
 
 def _trace(model: VideoClassifier, clips: torch.Tensor) -> torch.export.ExportedProgram:
     """The model's graph, for any batch size."""
-    shapes = {INPUT_NAME: {0: torch.export.Dim("batch", min=1)}}
+    shapes = {INPUT_NAME: {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
     return torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=True)
 
 

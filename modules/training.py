@@ -221,7 +221,7 @@ class Trainer:
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.
         entropy = [self.seed, epoch, consumed_clips, self.context.process.rank]
-        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0] >> 1))
+        torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1)
 
     def _read(
         self, loader: TrainLoader, progress: Progress, figures: torch.Tensor, indices: list[int], record: StepRecord

@@ -133,7 +133,7 @@ def line_chart(
     for line in lines:
         parts.append(el("path", d=frame.path(line.x, line.y), class_=f"line {line.style}"))
         if line.has_dots:
-            places = [frame.place(px, py) for px, py in zip(line.x, line.y) if np.isfinite(py)]
+            places = [frame.place(px, py) for px, py in zip(line.x.tolist(), line.y.tolist()) if np.isfinite(py)]
             parts += [el("circle", cx=cx, cy=cy, r=3.5, class_=line.style) for cx, cy in places]
     parts += _end_labels(lines, frame)
     names = ", ".join(line.name for line in lines if line.name)
@@ -146,7 +146,7 @@ def _end_labels(lines: Sequence[Line], frame: Frame) -> list[Html]:
     for line in lines:
         finite = np.flatnonzero(np.isfinite(line.y))
         if line.name and len(finite):
-            wanted.append((*frame.place(line.x[finite[-1]], line.y[finite[-1]]), line))
+            wanted.append((*frame.place(float(line.x[finite[-1]]), float(line.y[finite[-1]])), line))
     wanted.sort(key=lambda found: found[1])
     heights: list[float] = []
     for _, y, _ in wanted:

@@ -9,13 +9,13 @@ from pathlib import Path
 
 from modules.weight_space import average_checkpoints
 from utils.checkpoint import save_checkpoint
-from utils.cli import run_story
+from utils.cli import first_line, run_story
 from utils.errors import UserError
 from utils.files import check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__.split("\n", 1)[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more, of the same model")
     parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

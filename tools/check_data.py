@@ -29,7 +29,7 @@ from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
 from datasets.readers import check_decoder, open_source
 from tools.workers import run_jobs
-from utils.cli import EXIT_INTERRUPTED, run_story
+from utils.cli import EXIT_INTERRUPTED, first_line, run_story
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -49,7 +49,7 @@ class ListJob(NamedTuple):
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("config", help="the recipe whose lists are checked")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
@@ -67,6 +67,7 @@ def check_entry(data: dict, name: str, list_path: str, root: str, entry: ListEnt
             indices = np.unique([0, source.num_frames // 2, source.num_frames - 1])
             source.read(indices)
         if data["modality"] == "RGB":
+            assert entry.num_frames is not None
             after = data["image_tmpl"].format(entry.num_frames + data["index_bias"])
             if (Path(root) / entry.path / after).exists():
                 raise UserError(f"{Path(root) / entry.path}: holds {after}, and the list {entry.num_frames} frames")
@@ -135,6 +136,7 @@ def main(args: argparse.Namespace) -> int:
     data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
     if cfg.data.modality == "video":
         check_decoder(cfg.data.decoder)
+    assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
     jobs = [
         ListJob(name, path, root, count_unknown_frames(cfg.data, read_entries(cfg, path), root, path))

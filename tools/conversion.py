@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TextIO
+from typing import IO, Literal
 
 import av
 from tqdm import tqdm
@@ -116,7 +116,7 @@ def run_all(
     return results
 
 
-def _open_report(path: Path, mode: str) -> TextIO:
+def _open_report(path: Path, mode: Literal["r", "w", "a"]) -> IO[str]:
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
 
 

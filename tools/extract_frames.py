@@ -19,6 +19,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import av
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from tools.conversion import (
     FILE_ERRORS,
@@ -58,22 +60,24 @@ class Settings:
 class Decoder:
     """Every frame of the best video stream in order of showing, and the proof that the file was whole."""
 
-    def __init__(self, container: av.container.InputContainer):
+    def __init__(self, container: InputContainer):
         self.container = container
-        self.stream = container.streams.best("video")
-        if self.stream is None:
+        stream = container.streams.best("video")
+        if not isinstance(stream, VideoStream):
             raise DamagedVideoError("the file has no video stream")
+        self.stream = stream
         self.num_frames = 0
         self.data_end_s = 0.0
 
     def frames(self) -> Iterator[av.VideoFrame]:
         # Packets of all streams are walked, as sound may outlast the picture: the data end where the last of them does.
         for packet in self.container.demux():
-            if packet.pts is not None:
+            if packet.pts is not None and packet.time_base is not None:
                 self.data_end_s = max(self.data_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
             if packet.stream.index != self.stream.index:
                 continue
             for frame in packet.decode():
+                assert isinstance(frame, av.VideoFrame)
                 if frame.is_corrupt:
                     raise DamagedVideoError(f"frame {self.num_frames + 1} is damaged")
                 self.num_frames += 1

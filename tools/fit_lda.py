@@ -15,7 +15,7 @@ from modules.classifier_file import ClassifierFile, save_classifier
 from modules.lda import fit_lda
 from modules.validation import embed_with
 from utils import distributed
-from utils.cli import config_parser, run_story
+from utils.cli import config_parser, first_line, run_story
 from utils.config import load_config
 from utils.context import RunContext
 from utils.errors import UserError
@@ -25,7 +25,7 @@ from utils.runlog import open_log
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(__doc__.split("\n", 1)[0])
+    parser = config_parser(first_line(__doc__))
     parser.add_argument("--out", required=True, metavar="NPZ", help="the classifier file to write")
     parser.add_argument("--videos", type=int, default=60, metavar="N", help="training videos a class (default 60)")
     return parser.parse_intermixed_args(arguments)
@@ -49,6 +49,7 @@ def main(args) -> None:
     # ---- the training videos, read by the rules of validation: one clip, centre crop
     data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
     cfg = cfg.model_copy(update={"data": data})
+    assert cfg.data.label_list is not None and cfg.data.train_list is not None
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     entries = read_train_entries(cfg).entries
     picks = [entries[i] for i in pick_few_shot([e.label for e in entries], args.videos, cfg.seed)]
@@ -62,6 +63,7 @@ def main(args) -> None:
     clip_model = load_clip_model(cfg)
     model = build_model(cfg, clip_model).to(process.device)
     table = embed_with(model, loader, RunContext(process, precision), cfg.data.batch_size, "videos")
+    assert table is not None  # this is the only process
     matrix = fit_lda(table.embeddings, table.labels)
     source = [table.paths, cfg.seed, file_hash(cfg.data.train_list), content_hash(model.visual.state_dict())]
     save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))

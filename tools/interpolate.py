@@ -21,7 +21,7 @@ from modules import weight_space
 from modules.validation import text_matrix
 from utils import distributed, metrics, results
 from utils.checkpoint import save_checkpoint
-from utils.cli import config_parser, folder_beside, run_story
+from utils.cli import config_parser, first_line, folder_beside, run_story
 from utils.config import TEST_FILES, check_config
 from utils.context import RunContext
 from utils.distributed import Process
@@ -35,7 +35,7 @@ ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(__doc__.split("\n", 1)[0], required=False)
+    parser = config_parser(first_line(__doc__), required=False)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the tuned checkpoint")
     parser.add_argument("--zeroshot", action="append", default=[], metavar="YAML", help="may be repeated")
     parser.add_argument(
@@ -63,7 +63,7 @@ def main(args) -> None:
     alphas = sorted({read_alpha(text, "--alphas") for text in (args.alphas or ALPHAS).split(",")})
     if args.save and args.alphas is None and not args.zeroshot:
         alphas = []
-    save_alpha = read_alpha(args.save[0], "--save") if args.save else None
+    save_alpha = read_alpha(args.save[0], "--save") if args.save else 0.0
     if args.save:
         check_writable(args.save[1], "--save")
     out = Path(args.out or folder_beside(args.weights, f"interpolate_{args.head}"))
@@ -111,6 +111,7 @@ def scores_at(
     cfg, context = model.cfg, RunContext(process, model.precision)
     loader = build_eval_loader(cfg, views=Views())
     table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
+    assert table is not None  # this is the only process
     scores = []
     for alpha, embeddings in zip(alphas, table.embeddings.reshape(len(table.labels), len(alphas), -1).swapaxes(0, 1)):
         line.apply(alpha)  # a text tower that trained is mixed, too

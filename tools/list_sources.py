@@ -173,7 +173,8 @@ def read_activitynet(path: Path) -> dict[str, list[UntrimmedVideo]]:
         try:
             if entry["subset"] not in videos:
                 continue
-            segments = tuple(Segment(*map(float, part["segment"]), part["label"]) for part in entry["annotations"])
+            parts = [(part, part["segment"]) for part in entry["annotations"]]
+            segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: video {id} has no subset, or an annotation without segment or label") from error
         if not segments:

@@ -3,7 +3,7 @@
 import csv
 import difflib
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -208,7 +208,7 @@ def config_path(path: Path) -> str:
 
 
 def yaml_lines(
-    dataset: str, disk: Disk, labels: Labels, out: Path, lists: dict[str, str], roots: dict[str, Path]
+    dataset: str, disk: Disk, labels: Labels, out: Path, lists: Mapping[str, str], roots: Mapping[str, Path]
 ) -> str:
     """The `data` block for a config. `lists`, `roots`: by "train" and "val", where there is one."""
     data = {

@@ -20,6 +20,11 @@ HEAD = """# Config
 A config is a YAML file with the sections `data`, `network`, `solver` and `logging`, and three keys above them. Every
 key has a default; unknown keys, wrong types and contradictions are all reported at once, before data or GPU is touched.
 Any key can be overridden on a command line: `solver.lr=1e-4 data.batch_size=16 "network.prompt=a clip of {}."`.
+
+Relative paths in a config, in a file as well as in `key=value`, start from the repository, wherever the file is and the
+command is called. Paths in other options (`--config`, `--weights`, `--out`, the videos of `predict.py`) start from the
+folder where `python` is called. A saved config holds paths inside the repository as relative ones.
+
 The resolved config is saved as `config.yaml` in the run folder and inside each checkpoint.
 
 `python train.py --config CONFIG --check` checks everything that a run would need, prints the plan and stops.

@@ -14,7 +14,7 @@ import random
 import re
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,13 +47,14 @@ SPLIT_FOLDERS = {
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
+Parts = Mapping[str, Sequence[Sample]]  # by "train" and "val", where there is one
 
 
 @dataclass(frozen=True)
 class ListNames:
     """Names of lists without `.txt`: of all that are written, and by part of those that the printed config names."""
 
-    samples: dict[str, Sequence[Sample]]
+    samples: Mapping[str, Sequence[Sample]]
     in_config: dict[str, str]
 
 
@@ -65,17 +66,17 @@ def write_all(args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels
         write_list(args.out, name, lines, missing, labels)
         if num_other:
             print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
-    roots = dict.fromkeys(lists.in_config, args.root)
+    roots = dict.fromkeys(lists.in_config, Path(args.root))
     print_yaml(yaml_lines(dataset, disk, labels, args.out, lists.in_config, roots))
 
 
-def plain_names(parts: dict[str, Sequence[Sample]], name: str = "{part}") -> ListNames:
+def plain_names(parts: Parts, name: str = "{part}") -> ListNames:
     """Lists that are named by their parts."""
     names = {part: name.replace("{part}", part) for part in parts}
     return ListNames({names[part]: samples for part, samples in parts.items()}, names)
 
 
-def split_names(splits: Sequence[dict[str, Sequence[Sample]]], kind: str, dataset: str) -> ListNames:
+def split_names(splits: Sequence[Parts], kind: str, dataset: str) -> ListNames:
     """The published names of the splits' lists, and of the list of all clips for zero-shot tests."""
     of_kind = "rgb" if kind == "frames" else "video"
     names = [{part: f"{part}_{of_kind}_split_{number}" for part in PARTS} for number in range(1, len(splits) + 1)]
@@ -241,6 +242,7 @@ def cut_instances(
             if found is None:
                 missing.append((name, reason))
                 continue
+            assert found.num_frames is not None  # a frame folder
             frames = list_sources.segment_frames(segment, fps, found.num_frames)
             if not frames:
                 missing.append(

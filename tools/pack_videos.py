@@ -98,6 +98,8 @@ def video_frames(decoder: Decoder, encoder: Encoder) -> Iterator[tuple[bytes, in
 
 def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, int]]:
     """(JPEG, time in ms) of each frame file. A JPEG that needs no scaling is checked and taken over as it is."""
+    fps = encoder.settings.fps
+    assert fps is not None  # of frame folders, always given
     for number, path in enumerate(paths):
         data = path.read_bytes()
         pixels = decode_image(data, str(path))
@@ -105,9 +107,9 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
         if data[:2] == b"\xff\xd8" and encoder.scaled(*size) == size:
             encoder.check(size, path.name)
         else:
-            image = Image.fromarray(pixels.numpy()).resize(encoder.scaled(*size), Image.BICUBIC)
+            image = Image.fromarray(pixels.numpy()).resize(encoder.scaled(*size), Image.Resampling.BICUBIC)
             data = encoder.jpeg(image, path.name)
-        yield data, round(number * 1000 / encoder.settings.fps)
+        yield data, round(number * 1000 / fps)
 
 
 def pack(source: Path, first_number: int, num_frames: int, target: Path, settings: Settings) -> tuple[int, str]:
@@ -115,6 +117,7 @@ def pack(source: Path, first_number: int, num_frames: int, target: Path, setting
     encoder = Encoder(settings)
     with atomic_path(target) as temporary:
         if settings.frames:
+            assert settings.template is not None
             paths = [source / settings.template.format(first_number + i) for i in range(num_frames)]
             return write_stream(temporary, folder_frames(paths, encoder), encoder), ""
         with open_local(source) as container:
@@ -133,6 +136,7 @@ def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encod
         yield first
         yield from frames
 
+    assert encoder.size is not None  # the first frame set it
     return write_packed_clip(path, all_frames(), *encoder.size)
 
 
@@ -155,6 +159,7 @@ def packed_name(root: Path, name: str, settings: Settings) -> str:
 def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]], list[Result]]:
     """(relative path, number of the first frame, number of frames) of what there is to pack, and what cannot be."""
     if settings.frames:
+        assert settings.template is not None
         folders = find_frame_folders(root, settings.template)
         faults = [Result(name, "failed", 0, reason) for name, reason in folders.faulty.items()]
         jobs = [(name, folders.first_number, count) for name, count in folders.num_frames.items()]

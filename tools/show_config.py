@@ -6,7 +6,7 @@ python -m tools.show_config --key KEY --config CONFIG [key=value ...]
 import argparse
 import sys
 
-from utils.cli import config_parser, run_story
+from utils.cli import config_parser, first_line, run_story
 from utils.config import load_config
 from utils.errors import UserError
 from utils.rundir import default_run_dir
@@ -14,7 +14,7 @@ from utils.schema import dotted_keys
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(__doc__.split("\n", 1)[0])
+    parser = config_parser(first_line(__doc__))
     parser.add_argument("--key", required=True, help="as data.shot; docs/config.md has all")
     return parser.parse_intermixed_args(arguments)
 

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.cli import run_story
+from utils.cli import first_line, run_story
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.stop import EXIT_REQUEUE
@@ -40,7 +40,7 @@ class Sample(NamedTuple):
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("words", nargs="+", metavar="CONFIG|key=value", help="configs, and keys to override in all")
     parser.add_argument("--minutes", type=float, default=30, help="in all (default 30)")
     parser.add_argument("--out", metavar="DIR", default="exp/soak", help="folder of the counts (default exp/soak)")

@@ -39,7 +39,7 @@ DISK_REMEDIES = {
 }
 
 
-def config_parser(description: str, required: bool = True) -> argparse.ArgumentParser:
+def config_parser(description: str | None, required: bool = True) -> argparse.ArgumentParser:
     """A parser with `--config`, `key=value` overrides, and how much to show.
 
     Args:
@@ -51,6 +51,11 @@ def config_parser(description: str, required: bool = True) -> argparse.ArgumentP
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")
     add_output_options(parser)
     return parser
+
+
+def first_line(docstring: str | None) -> str:
+    """The first line of a module's docstring, as a parser's description."""
+    return (docstring or "").partition("\n")[0]
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:

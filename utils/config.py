@@ -6,7 +6,7 @@ The only way in is `load_config`. A user's file is read with PyYAML's safe loade
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -59,7 +59,7 @@ _Loader.yaml_implicit_resolvers = {
 }
 _Loader.add_implicit_resolver("tag:yaml.org,2002:int", _INT, list("-+0123456789"))
 _Loader.add_implicit_resolver("tag:yaml.org,2002:float", _FLOAT, list("-+0123456789."))
-_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(loader.construct_scalar(node)))
+_Loader.add_constructor("tag:yaml.org,2002:int", lambda loader, node: int(node.value))
 _NULL = re.compile(r"\s*(~|null|Null|NULL)?\s*")
 
 
@@ -254,13 +254,14 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
         places.setdefault(sections[0], COMMAND_LINE)
 
 
-def _pop(tree: dict, path: list[str]) -> bool:
+def _pop(tree: dict, path: Sequence[str]) -> bool:
     """Remove a key; whether it was there."""
     *sections, last = path
     for section in sections:
-        tree = tree.get(section)
-        if not isinstance(tree, dict):
+        below = tree.get(section)
+        if not isinstance(below, dict):
             return False
+        tree = below
     return tree.pop(last, tree) is not tree
 
 
@@ -312,7 +313,7 @@ def _fault_path(loc: tuple) -> list[str]:
     return next((parts[:end] for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in known), parts)
 
 
-def _explain(name: str, item: dict) -> str:
+def _explain(name: str, item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden" and name in dotted_keys():  # `solver.lr: 1`, as on a command line
         section, _, last = name.rpartition(".")
         return f"in a file {last} stands in its section; write {last}: below {section}:"

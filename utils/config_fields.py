@@ -47,9 +47,10 @@ class OneOf:
     def _check(self, value: Any) -> Any:
         choices = [repr(choice) for choice in self.choices()]
         if repr(value) not in choices:
-            raise PydanticCustomError("one_of", f"must be {', '.join(choices[:-1])} or {choices[-1]}")
+            listed = f"{', '.join(choices[:-1])} or {choices[-1]}"
+            raise PydanticCustomError("one_of", "must be {listed}", {"listed": listed})
         return value
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False)
+    model_config = ConfigDict(extra="forbid", strict=True, frozen=True, allow_inf_nan=False, validate_default=True)

@@ -35,14 +35,18 @@ class VideoTable(NamedTuple):
 class Entry(Protocol):
     """A line of an annotation list."""
 
-    path: str
-    label: int
+    @property
+    def path(self) -> str: ...
+
+    @property
+    def label(self) -> int: ...
 
 
 class EvalDataset(Protocol):
-    """`entries`: one a video, in the order of the list."""
-
-    entries: Sequence[Entry]
+    @property
+    def entries(self) -> Sequence[Entry]:
+        """One a video, in the order of the list."""
+        ...
 
 
 class EvalLoader(Protocol):
@@ -52,7 +56,8 @@ class EvalLoader(Protocol):
     could not be read; `index` int64 (B,), the video's position in the list; `is_faulty` bool (B,).
     """
 
-    dataset: EvalDataset
+    @property
+    def dataset(self) -> EvalDataset: ...
 
     def __iter__(self) -> Iterator[dict[str, Any]]: ...
 

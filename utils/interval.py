@@ -5,7 +5,7 @@ import math
 from utils.errors import UserError
 
 
-def parse_interval(text: int | str | None) -> tuple[int | None, float | None]:
+def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
     """(steps, seconds) between two times: `500` is steps, `10min` minutes; the other one is None, both for None.
 
     Raises:

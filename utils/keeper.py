@@ -43,7 +43,7 @@ class CheckpointKeeper:
         self._steps, self._seconds = parse_interval(save_every)
         self._saved_at = time.monotonic()
         # Gone on from an older one: those after it are damaged, and must not take its place.
-        self._may_age = resumed_from not in run_dir.glob(OLDER)
+        self._may_age = resumed_from is None or resumed_from not in run_dir.glob(OLDER)
         for torn in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while it saved
             torn.unlink(missing_ok=True)
 

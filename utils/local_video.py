@@ -3,9 +3,10 @@
 from pathlib import Path
 
 import av
+from av.container import InputContainer
 
 
-def open_local(path: str | Path) -> av.container.InputContainer:
+def open_local(path: str | Path) -> InputContainer:
     """The container of a local file, opened so that no name or content is taken for a network address or another of
     FFmpeg's protocols. Titles and the like need not be UTF-8: nothing reads them.
 

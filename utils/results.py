@@ -59,7 +59,9 @@ def over_tests(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     """Rows for `format_table`: a test each, and their mean where there are several."""
-    rows = [("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")]
+    rows: list[tuple[str, ...]] = [
+        ("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")
+    ]
     for name, s in summaries.items():
         half = [f"{s[f'half_top{k}_mean']:.2f} +- {s[f'half_top{k}_std']:.2f}" for k in (1, 5)]
         cells = (name, str(s["num_videos"]), str(s["num_classes"]), f"{s['full_top1']:.2f}", f"{s['full_top5']:.2f}")

@@ -6,6 +6,7 @@ from pathlib import Path
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.keeper import BEST, LAST
+from utils.project_paths import from_working_folder
 from utils.schema import Config
 from utils.stop import launch_folder
 
@@ -25,7 +26,8 @@ def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     top, last = "exp", f"f{cfg.data.num_frames}"
     if cfg.data.shot:
         top, last = "exp_fewshot", f"{last}_shot{cfg.data.shot}/seed{cfg.data.shot_seed}"
-    return Path(top, cfg.data.dataset, Path(arch).stem if Path(arch).is_file() else arch, log_time or last)
+    name = Path(arch).stem if Path(arch).is_file() else arch
+    return Path(from_working_folder(top), cfg.data.dataset, name, log_time or last)
 
 
 def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
@@ -40,7 +42,8 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
         UserError: the folder already holds a run, and this one neither resumes it nor only validates; or the folder is
             named twice.
     """
-    note = launch_folder() and launch_folder() / "run_dir"
+    launch = launch_folder()
+    note = launch / "run_dir" if launch else None
     if note and note.exists():
         return Path(note.read_text(encoding="utf-8"))
     path = _named_or_default(cfg, log_time)

@@ -205,6 +205,7 @@ class MetricsWriter:
 
     def _write_lines(self) -> None:
         """Write the lines that wait; on a full disk they go on waiting, with one warning."""
+        assert self._file is not None
         try:
             while self._unwritten:
                 # Unbuffered, so that what fails is known; a line of which a part was written is cut off again.

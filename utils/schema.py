@@ -11,6 +11,7 @@ from pydantic import BaseModel, BeforeValidator
 
 from utils.config_fields import OneOf, Section, key, none_string
 from utils.interval import parse_interval
+from utils.project_paths import NameOrPath, OptionalNameOrPath, OptionalPath, ProjectPath
 
 # Keys that occur in users' files and never had an effect: accepted with a warning.
 MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
@@ -30,11 +31,11 @@ class DataConfig(Section):
     workers: int = key(4, "loader processes of each process; 0 loads in the process itself", "processes", ge=0)
     num_classes: int = key(400, "K, classes in label_list", "classes", ge=1)
     image_tmpl: str = key("img_{:05d}.jpg", "file name of a frame, with its number in braces")
-    train_root: str = key("", "folder that the paths of train_list start from; empty: the current folder")
-    train_list: str | None = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
-    val_root: str = key("", "folder that the paths of val_list start from; empty: the current folder")
-    val_list: str | None = key(None, "validation videos, like train_list")
-    label_list: str | None = key(None, "class descriptions: CSV `id,name`")
+    train_root: ProjectPath = key("", "folder that the paths of train_list start from; empty: the repository")
+    train_list: OptionalPath = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
+    val_root: ProjectPath = key("", "folder that the paths of val_list start from; empty: the repository")
+    val_list: OptionalPath = key(None, "validation videos, like train_list")
+    label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
     index_bias: int = key(1, "number of a video's first frame in its file name", "", ge=0)
     input_size: int = key(224, "side of the square that the image tower sees", "pixels", ge=8)
     randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision's)")
@@ -76,11 +77,11 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    arch: str = key(
+    arch: NameOrPath = key(
         "ViT-B/32",
         "CLIP's or open_clip's model name (ViT-B/32, RN50 ...), or the path of an OpenAI-format file",
     )
-    weights: str = key(
+    weights: NameOrPath = key(
         "openai",
         "weights tag, path of a weights file, or `none` (random); unused where arch is a path",
     )
@@ -111,7 +112,7 @@ class NetworkConfig(Section):
     fix_text: bool = key(True, "the text tower is frozen")
     fix_video: bool = key(False, "the image tower is frozen")
     prompt: str = key("a video of a person {}.", "sentence around a class name; `{}` is the name")
-    prompt_set: str | None = key(
+    prompt_set: OptionalNameOrPath = key(
         None,
         "null: `prompt` alone; action16, action28: ensembles of templates; or a YAML: a list of templates, or "
         "descriptions by class name",
@@ -119,9 +120,9 @@ class NetworkConfig(Section):
     classifier: Annotated[str, OneOf("modules.classifiers.CLASSIFIERS")] = key(
         "clip_text", "where the class embeddings come from; all but clip_text are studies of how much the text matters"
     )
-    classifier_file: str | None = key(None, "classifier lda (from tools/fit_lda.py) or file: its .npz")
+    classifier_file: OptionalPath = key(None, "classifier lda (from tools/fit_lda.py) or file: its .npz")
     train_classifier: bool = key(False, "train the class embeddings too, starting from the classifier's")
-    language_model: str = key(
+    language_model: NameOrPath = key(
         "distilbert-base-uncased", "classifier language_model: transformers' name or folder of an encoder"
     )
     language_pooling: Literal["mean", "cls"] = key(
@@ -179,10 +180,10 @@ class SolverConfig(Section):
 class LoggingConfig(Section):
     print_freq: int = key(10, "a console line every so many optimiser steps", "steps", ge=1)
     eval_freq: int = key(5, "validation every so many epochs, and after the last", "epochs", ge=1)
-    run_dir: str | None = key(
+    run_dir: OptionalPath = key(
         None, "run folder; null: exp/<data.dataset>/<network.arch>/f<frames>, few-shot below exp_fewshot/"
     )
-    cache_dir: str = key("exp/cache", "folder of what is computed once and shared by runs, as text embeddings")
+    cache_dir: ProjectPath = key("exp/cache", "folder of what is computed once and shared by runs, as text embeddings")
     tensorboard: bool = key(True, "write TensorBoard event files into the run folder")
     wandb_project: str | None = key(
         None, "project of Weights & Biases (pip install wandb) that the run is shown in too; null: none"
@@ -190,8 +191,8 @@ class LoggingConfig(Section):
 
 
 class Config(Section):
-    resume: str | None = key(None, "checkpoint to go on from; `auto`: the newest good one of the run folder, if any")
-    pretrain: str | None = key(None, "video checkpoint to start from: its weights only")
+    resume: OptionalNameOrPath = key(None, "checkpoint to go on from; `auto`: the newest good one of the run folder")
+    pretrain: OptionalPath = key(None, "video checkpoint to start from: its weights only")
     seed: int = key(1024, "seed of everything random", "", ge=0)
     components: dict[str, dict[str, Any]] = key(
         dict, "settings of components that have their own, below the name of the component (docs/layout.md)"

@@ -83,11 +83,12 @@ class LanguageModel:
             tokens = self._tokenizer(
                 list(texts[start : start + BATCH_SIZE]), padding=True, truncation=True, return_tensors="pt"
             )
-            hidden = self._model(**tokens).last_hidden_state
+            ids, mask = tokens["input_ids"], tokens["attention_mask"]
+            hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
             if self._pooling == "cls":
                 parts.append(hidden[:, 0])
             else:
-                mask = tokens["attention_mask"][..., None]
+                mask = mask[..., None]
                 parts.append((hidden * mask).sum(1) / mask.sum(1))
         return torch.cat(parts)
 

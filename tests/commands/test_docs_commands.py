@@ -122,6 +122,7 @@ def test_the_commands_of_a_page(page, template, tmp_path, monkeypatch, capsys):
     if any(not command.needs for command in commands):
         shutil.copytree(template, folder, symlinks=True)
         monkeypatch.chdir(folder)
+        monkeypatch.setattr("utils.project_paths.REPOSITORY", folder)
     for command in commands:
         if command.needs:
             check_configs(command)

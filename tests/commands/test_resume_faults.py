@@ -169,12 +169,14 @@ def test_a_record_that_is_none_is_one_line(world, run_dir, capsys):
 
 
 def test_machines_with_run_folders_of_their_own_are_told(world, run_dir, tmp_path):
-    """Two processes, each in a folder of its own, whose relative run folder is not the same one."""
+    """Two processes, each with a repository of its own, whose relative run folder is not the same one."""
     script = tmp_path / "each_in_its_folder.py"
     script.write_text(
         "import os, runpy, sys\n"
         f"sys.path.insert(0, {str(REPO)!r})\n"
         f"os.chdir({str(tmp_path)!r} + '/' + os.environ['RANK'])\n"
+        "import pathlib, utils.project_paths\n"
+        "utils.project_paths.REPOSITORY = pathlib.Path.cwd()\n"
         f"runpy.run_path({str(REPO / 'train.py')!r}, run_name='__main__')\n"
     )
     (tmp_path / "1").mkdir()

@@ -151,7 +151,7 @@ def test_a_language_model_of_the_names(tmp_path, language_model):
     model = transformers.AutoModel.from_pretrained(language_model).eval()
     with torch.no_grad():
         by_hand = torch.stack(
-            [model(**tokenizer(name, return_tensors="pt")).last_hidden_state[0].mean(0) for name in NAMES]
+            [model(tokenizer(name, return_tensors="pt")["input_ids"]).last_hidden_state[0].mean(0) for name in NAMES]
         )
     assert text.shape == (3, WIDTH)  # of 24 values each, brought to 32 with the same cosines
     torch.testing.assert_close(
@@ -183,7 +183,8 @@ def test_an_encoder_decoder_and_a_model_without_padding(tmp_path, language_model
     for name, encoder in (("t5", t5.encoder), ("gpt", gpt)):
         text = LanguageModel(str(tmp_path / name), "mean").encode(NAMES)
         with torch.no_grad():
-            alone = [encoder(**tokenizer(n, return_tensors="pt")).last_hidden_state[0].mean(0) for n in NAMES]
+            tokens = [tokenizer(name, return_tensors="pt")["input_ids"] for name in NAMES]
+            alone = [encoder(ids).last_hidden_state[0].mean(0) for ids in tokens]
         torch.testing.assert_close(text, torch.stack(alone), rtol=1e-4, atol=1e-5)
     with pytest.raises(UserError, match="vision: could not be had, or encodes no text"):
         LanguageModel(str(tmp_path / "vision"), "mean")

@@ -1,0 +1,38 @@
+"""Where the relative paths of a config start: the repository, wherever the config is and the command was typed."""
+
+from pathlib import Path
+from typing import Annotated
+
+from pydantic import AfterValidator, PlainSerializer
+
+REPOSITORY = Path(__file__).resolve().parents[1]
+
+
+def from_working_folder(path: str) -> str:
+    """A relative path of a config as the working folder needs it: unchanged in the repository, absolute elsewhere."""
+    if Path(path).is_absolute() or Path.cwd() == REPOSITORY:
+        return path
+    return str(REPOSITORY / path)
+
+
+def _if_given(path: str | None) -> str | None:
+    return from_working_folder(path) if path else path
+
+
+def _if_in_repository(name: str | None) -> str | None:
+    return from_working_folder(name) if name and (REPOSITORY / name).exists() else name
+
+
+def _from_repository(path: str | None) -> str | None:
+    """The path as it is saved: one in the repository is relative, so that a run can move with it to another machine."""
+    if path is None or not Path(path).is_absolute() or not Path(path).is_relative_to(REPOSITORY):
+        return path
+    relative = Path(path).relative_to(REPOSITORY)
+    return str(relative) if relative.parts else ""
+
+
+# Types of the schema. A NameOrPath is a path where the repository has a file or folder of this name.
+ProjectPath = Annotated[str, AfterValidator(from_working_folder), PlainSerializer(_from_repository)]
+OptionalPath = Annotated[str | None, AfterValidator(_if_given), PlainSerializer(_from_repository)]
+NameOrPath = Annotated[str, AfterValidator(_if_in_repository), PlainSerializer(_from_repository)]
+OptionalNameOrPath = Annotated[str | None, AfterValidator(_if_in_repository), PlainSerializer(_from_repository)]
