@@ -6,27 +6,18 @@ from pathlib import Path
 dependencies = ["torch", "torchvision", "open_clip", "pydantic", "yaml", "av", "numpy", "safetensors", "matplotlib"]
 
 _REPOSITORY = Path(__file__).resolve().parent
-_PACKAGES = ("clip", "datasets", "engine", "inference", "modules", "utils")
+_PACKAGES = ("clip", "datasets", "inference", "modules", "utils")
 
 
 def video_model(weights=None, config=None, classes=None, overrides=(), device=None):
-    """A model that names what happens in videos: `inference.load_model`.
-
-    Args:
-        weights: a checkpoint of train.py, which knows its recipe, or of another program, which needs `config`; None:
-            plain CLIP, the mean of its frame embeddings.
-        config: YAML file; None: the checkpoint's recipe; without weights every key at its default.
-        classes: list of names, text with commas between, or a CSV `id,name`; None: the config's label_list, else the
-            checkpoint's own classes, else those of Kinetics-400.
-        overrides: config keys, as ["data.num_segments=16"].
-        device: None: the first GPU, else the CPU.
+    """A model that names what happens in videos: `inference.load_model`, which explains the arguments.
 
     Raises:
         ImportError: another package named as one of this repository's is already imported.
         utils.errors.UserError: config, weights or classes are missing, unreadable or do not fit together.
     """
     _check_packages()
-    from engine.predict import load_model  # after the check, which explains an import that would fail
+    from inference import load_model  # after the check, which explains an import that would fail
 
     return load_model(weights, config, classes, overrides, device)
 

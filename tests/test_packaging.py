@@ -91,7 +91,7 @@ def test_the_hub_names_what_happens_in_a_video(world, tmp_path):
 import torch
 model = torch.hub.load({str(REPO)!r}, "video_model", source="local", config={str(world.video_config)!r},
                        classes=["riding a bike", "swimming"])
-print(sum(probability for _, probability in model({str(video)!r}).top(2)))
+print(sum(probability for _, probability in model.predict({str(video)!r}).top(2)))
 """
     result = python(code, tmp_path)
     assert result.returncode == 0, result.stderr

@@ -81,7 +81,8 @@ def main(args) -> None:
     curves: dict[str, list[metrics.Scores]] = {}
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
         # ---- both ends of the line
-        names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
+        assert names or cfg.data.label_list
+        names = names or read_labels(cfg.data.label_list or "", cfg.data.num_classes)
         model = VideoModel(cfg, names, None, process.device)
         fresh = weight_space.copy_of(model.network)
         model.load(checkpoint)

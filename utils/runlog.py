@@ -230,7 +230,7 @@ class MetricsWriter:
             return
         self._write_lines()
         logs = [handler.stream for handler in logging.getLogger().handlers if isinstance(handler, _LogFile)]
-        for file in (self._file, *logs):
+        for file in filter(None, (self._file, *logs)):
             try:
                 file.flush()
                 os.fsync(file.fileno())
