@@ -3,7 +3,7 @@
 import sys
 
 from utils.cli import add_published_options, apply_published_options, config_parser, run_story
-from utils.config import load_config
+from utils.config import TEST_FILES, check_data_files, load_config
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -17,6 +17,7 @@ def parse_arguments(arguments: list[str] | None = None):
 def main(args) -> int:
     warnings = apply_published_options(args)
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
+    check_data_files(cfg, ("data.train_list", *TEST_FILES, "data.train_root"))
     from engine.train import train  # after the checks: --help and a typo answer at once
 
     return train(args, cfg, [*config_warnings, *warnings])

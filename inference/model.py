@@ -107,6 +107,8 @@ class VideoModel:
             self.description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_frames} frames, no checkpoint"
         self.network.to(device).eval()
         self.class_matrix = text_matrix(self.network, None if self.network.classifier else text)
+        if not np.isfinite(self.class_matrix).all():
+            raise UserError(f"{self.description}: a class embedding is not finite; use another checkpoint")
         self._reader = build_window_reader(cfg)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -151,7 +153,7 @@ class VideoModel:
         """
         with autocast(self.precision, self.device):
             embeddings = self.network.encode_video(torch.as_tensor(clips).to(self.device)).float().cpu()
-        if not embeddings.isfinite().all():
+        if not torch.linalg.vector_norm(embeddings, dim=-1).isfinite().all():
             raise UserError(nonfinite_message(name))
         return embeddings.numpy()
 

@@ -104,7 +104,7 @@ def embed_videos(
                 chunks = _chunks_of_views(readable, loader.views, clips_per_forward, context.device)
                 per_view = torch.cat([encode_video(clips) for clips in chunks]).float()
             per_video = per_view.unflatten(0, (len(readable), -1)).mean(dim=1)
-            if not per_video.isfinite().all():
+            if not torch.linalg.vector_norm(per_video, dim=1).isfinite().all():
                 raise UserError(_nonfinite_message(batch, per_video, entries))
             indices.append(batch["index"][~batch["is_faulty"]].numpy())
             embeddings.append(per_video.cpu().numpy())
@@ -119,7 +119,7 @@ def embed_videos(
 
 
 def _nonfinite_message(batch, per_video: torch.Tensor, entries) -> str:
-    row = int((~per_video.isfinite().all(dim=1)).nonzero()[0])
+    row = int((~torch.linalg.vector_norm(per_video, dim=1).isfinite()).nonzero()[0])
     return nonfinite_message(entries[int(batch["index"][~batch["is_faulty"]][row])].path)
 
 

@@ -6,12 +6,14 @@ K classes, D embedding of the image tower, E embedding of a language model.
 import logging
 from collections.abc import Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from clip import ClipModel, first_line
+from clip.download import announce_hub_download
 from modules.classifier_file import cached_classifier
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.orthogonal_rows import orthonormal_columns
@@ -46,7 +48,7 @@ class LanguageModel:
         pooling: `mean` over the tokens, or `cls`, the first token.
 
     Raises:
-        UserError: transformers is not installed, or the model cannot be had.
+        UserError: transformers is not installed, or the model cannot be loaded.
     """
 
     def __init__(self, name: str, pooling: str):
@@ -58,6 +60,8 @@ class LanguageModel:
             ) from error
         self._pooling = pooling
         try:
+            if not Path(name).exists():
+                announce_hub_download(f"language model {name}", name, "config.json", "give the folder of one")
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             if self._tokenizer.pad_token is None:  # as in GPT-2's; padding is masked, so any token will do
                 self._tokenizer.pad_token = self._tokenizer.eos_token
@@ -66,7 +70,7 @@ class LanguageModel:
             self.encode(["a sentence", "and one of another length"])
         except Exception as error:  # of any kind: models of all makes, some of which take no text at all
             raise UserError(
-                f"network.language_model {name}: could not be had, or encodes no text ({first_line(error)}); "
+                f"network.language_model {name}: could not be loaded, or encodes no text ({first_line(error)}); "
                 "give transformers' name of an encoder, or the folder of one"
             ) from error
 

@@ -1,6 +1,7 @@
 """A checkpoint knows its recipe: each command on one that was trained with overrides, with its config and without."""
 
 import json
+import sys
 
 import pytest
 import torch
@@ -129,3 +130,25 @@ def test_weights_that_are_not_finite_are_the_same_line_everywhere(world, weights
     video = world.root / "videos" / "val_0_0.mp4"
     assert call("predict", video, "--weights", tmp_path / "nan.pt", "--csv", tmp_path / "r.csv") == 2
     assert f"error: {video}: {said}" in capsys.readouterr().err and "nan" not in (tmp_path / "r.csv").read_text()
+
+
+@pytest.mark.parametrize(
+    ("words", "part"),
+    [
+        ("train.py --config CONFIG data.train_list=no.txt", "no.txt: no such file; set data.train_list"),
+        ("train.py --config CONFIG data.train_root=no", "no: no such folder; set data.train_root"),
+        ("test.py --weights WEIGHTS data.val_list=no.txt", "no.txt: no such file; set data.val_list"),
+        ("test.py --weights no.pt", "no.pt: no such checkpoint file"),
+        ("test_zeroshot.py --config CONFIG --weights WEIGHTS --lists no.txt", "no.txt: no such file"),
+        ("export.py WEIGHTS --format onnx data.label_list=no.csv", "no.csv: no such file; set data.label_list"),
+        ("predict.py no.mp4 --weights WEIGHTS", "no.mp4: no such video file or folder of frames"),
+        ("predict.py configs --weights WEIGHTS", "configs: neither videos nor images in it"),
+        ("app.py --weights no.pt", "no.pt: no such checkpoint file"),
+    ],
+)
+def test_files_are_checked_before_torch_is_imported(world, weights, tmp_path, words, part):
+    (tmp_path / "torch.py").write_text("raise SystemExit('torch was imported')")
+    known = {"CONFIG": world.config, "WEIGHTS": weights}
+    result = command(sys.executable, *(known.get(word, word) for word in words.split()), PYTHONPATH=str(tmp_path))
+    assert result.returncode == 2 and result.stderr.startswith(f"error: {part}"), result.stderr
+    assert result.stderr.count("\n") == 1

@@ -138,12 +138,22 @@ def test_frames_in_memory_are_as_good_as_files(world):
             model.predict(wrong)
 
 
-def test_an_embedding_that_is_not_finite_is_an_error(tmp_path, world):
+@pytest.mark.parametrize("value", [torch.nan, 1e30])
+def test_an_embedding_that_is_not_finite_or_has_no_length_is_an_error(tmp_path, world, value):
     model = load_model(*checkpoint(tmp_path, world)[::-1], device=CPU)
     with torch.no_grad():
-        model.network.fusion_model.transformer.resblocks[0].mlp.c_fc.weight[0] = torch.nan
+        model.network.fusion_model.transformer.resblocks[-1].mlp.c_proj.bias[0] = value
     with pytest.raises(UserError, match="val_0_0: the model's embedding of it is not finite"):
         model.predict(world.root / "frames" / "val_0_0")
+
+
+def test_class_embeddings_that_are_not_finite_are_an_error(tmp_path, world):
+    config, weights = checkpoint(tmp_path, world, "train_classifier=true")
+    state = load_checkpoint(weights)
+    state["model_state_dict"]["classifier.weight"][0] = torch.nan
+    save_checkpoint(weights, state)
+    with pytest.raises(UserError, match="w.pt: .* a class embedding is not finite"):
+        load_model(weights, config, device=CPU)
 
 
 def test_batches_change_nothing_and_few_clips_are_kept(world):

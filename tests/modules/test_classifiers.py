@@ -186,7 +186,7 @@ def test_an_encoder_decoder_and_a_model_without_padding(tmp_path, language_model
             tokens = [tokenizer(name, return_tensors="pt")["input_ids"] for name in NAMES]
             alone = [encoder(ids).last_hidden_state[0].mean(0) for ids in tokens]
         torch.testing.assert_close(text, torch.stack(alone), rtol=1e-4, atol=1e-5)
-    with pytest.raises(UserError, match="vision: could not be had, or encodes no text"):
+    with pytest.raises(UserError, match="vision: could not be loaded, or encodes no text"):
         LanguageModel(str(tmp_path / "vision"), "mean")
 
 
@@ -213,5 +213,14 @@ def test_a_language_model_that_cannot_be_had(tmp_path, monkeypatch):
             build_text(cfg, clip_model, NAMES)
     pytest.importorskip("transformers")
     (tmp_path / "config.json").write_text(json.dumps({"model_type": "no such"}))
-    with pytest.raises(UserError, match=f"network.language_model {tmp_path}: could not be had"):
+    with pytest.raises(UserError, match=f"network.language_model {tmp_path}: could not be loaded"):
         build_text(cfg, clip_model, NAMES)
+
+
+def test_a_language_model_to_download_is_announced_and_given_up_without_network(monkeypatch, caplog):
+    pytest.importorskip("transformers")
+    monkeypatch.setattr("clip.download.is_reachable", lambda url: False)
+    monkeypatch.setattr("clip.download.cached_file", lambda repo, filename: None)
+    with pytest.raises(UserError, match="network.language_model no/such: could not be loaded, .* cannot be reached"):
+        LanguageModel("no/such", "mean")
+    assert "downloading language model no/such from https://" in caplog.text
