@@ -30,7 +30,7 @@ from datasets.samplers import EvalBatches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.context import RunContext
 from utils.distributed import Process, any_process, gather_to_main, share_from_main
-from utils.errors import UserError
+from utils.errors import MachineError, UserError, first_line
 from utils.files import atomic_path
 from utils.hashing import content_hash
 from utils.runlog import progress_bar
@@ -38,6 +38,7 @@ from utils.schema import Config, DataConfig
 from utils.stop import Stopped
 
 PART_CLIPS = 64
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what NumPy raises for a damaged part
 
 # Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share"}
@@ -104,7 +105,14 @@ class FrameCache:
         if draw != self._open_draw:  # a process may hold some ten thousand mapped files
             self._open_draw, self._open = draw, {}
         if part not in self._open:
-            self._open[part] = _read(self.path(draw, part))
+            path = self.path(draw, part)
+            try:
+                self._open[part] = _read(path)
+            except UNREADABLE as error:
+                raise MachineError(
+                    f"{path}: could not be read ({first_line(error)}); the same command with resume=auto goes on, and "
+                    "computes again what is damaged"
+                ) from error
         return self._open[part]
 
     def _missing(self, draw: int, part: int, stamps: np.ndarray) -> list[int]:
@@ -114,7 +122,7 @@ class FrameCache:
             return list(range(len(stamps)))
         try:
             found = _read(path, check=True)
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        except UNREADABLE as error:
             log.warning("WARNING: %s is damaged (%s); it is computed again", path, error)
             return list(range(len(stamps)))
         return np.flatnonzero(found.is_faulty | (found.stamps != stamps).any(axis=1)).tolist()

@@ -43,6 +43,11 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     for name, value in raw.get("fusion_model_state_dict", {}).items():
         state["fusion_model." + name.removeprefix("module.").removeprefix("fusion_model.")] = value
     state = {name: value for name, value in state.items() if name.removeprefix("text.") not in NOT_WEIGHTS}
+    if any(name.startswith(("text.vision_model.", "text.text_model.")) for name in state):
+        raise UserError(
+            "has the names of Hugging Face's transformers (vision_model.*), which are not read; give the model under "
+            "OpenAI's or open_clip's names"
+        )
     if not any(name.startswith("visual.") for name in state):
         raise UserError(f"no image tower (visual.*) in it; its names start {', '.join(list(model_state)[:3])}")
     return state

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
+from utils.archives import check_archive_sizes
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
@@ -142,6 +143,8 @@ def cached_classifier(
 
 
 def _load(path: str | Path) -> ClassifierFile:
+    if Path(path).is_file():
+        check_archive_sizes(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             matrix = file["matrix"]

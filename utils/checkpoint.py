@@ -14,21 +14,25 @@ Layout (the first three as the published system writes them):
 Random numbers need no state: every stream is seeded by run seed, epoch and position (`datasets`, `modules.training`).
 """
 
+import argparse
 import errno
 import os
+import pathlib
 import pickle
 import re
 import shutil
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
-from utils.errors import UserError
+from utils.archives import check_archive_sizes
+from utils.errors import UserError, first_line
 from utils.files import atomic_path, check_is_file
 from utils.hashing import content_hash
 
-ROOM = 1 << 20  # bytes: with less left after a failed write, the disk was full
+FULL_BELOW = 1 << 20  # bytes: with less left after a failed write, the disk was full
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -43,44 +47,71 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
         try:
             torch.save(state, temporary)
         except RuntimeError as error:  # torch reports a failed write of its zip archive so
-            if shutil.disk_usage(temporary.parent).free < ROOM:
+            if shutil.disk_usage(temporary.parent).free < FULL_BELOW:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
             raise OSError(f"{path}: could not be written: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU: ours, or one of the published layouts.
+    """Read a checkpoint on the CPU: ours, or as another program saves the same weights.
 
-    Only tensors and plain values are read (`weights_only`). A `content_hash`, where there is one, is checked.
+    The weights come under `model_state_dict`, by names without the prefixes of wrappers. Only tensors, plain values and
+    the types in `_harmless_types` are read (`weights_only`). A `content_hash`, where there is one, is checked.
 
     Raises:
-        UserError: the file is missing, torn, altered, or holds anything but tensors and plain values.
+        UserError: the file is missing, damaged, altered, unpacks to more than it holds, or holds another type.
     """
     path = Path(path)
     check_is_file(path, "checkpoint file")
+    check_archive_sizes(path)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(_harmless_types()):
+            state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        found = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
+        if found is None:
+            raise UserError(f"{path}: is damaged, or no checkpoint; use another copy") from error
         raise UserError(
-            f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; "
-            f"use another copy{_named_global(error)}"
+            f"{path}: holds {found[1]} beside tensors and plain values, which is not loaded because it could run code; "
+            "load it where it was made, and save the weights alone: torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # of any kind: the unpickler trips over arbitrary bytes wherever they lead it
-        raise UserError(f"{path}: is no whole checkpoint; use another copy ({_first_line(error)})") from error
+        raise UserError(f"{path}: is no whole checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
     expected = state.pop("content_hash", None)
     if expected is not None and content_hash(state) != expected:
         raise UserError(f"{path}: was altered after it was written (its content hash differs); use another copy")
+    return state if expected is not None else _in_our_layout(state)
+
+
+def _harmless_types() -> list[Any]:
+    """Types that others keep beside weights (a best score, the arguments), whose making runs no code of the file."""
+    scalars = [type(np.dtype(kind)) for kind in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")]
+    makers = [np.dtype, np.ndarray, np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
+    # Older NumPy has the same functions in numpy.core; a file names the place that its writer knew.
+    places = [
+        (maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in makers[2:] for core in ("core", "_core")
+    ]
+    return [argparse.Namespace, pathlib.PosixPath, *makers[:2], *places, *scalars]
+
+
+def _in_our_layout(state: dict[str, Any]) -> dict[str, Any]:
+    """Weights under `model_state_dict`, wherever another program put them, by the names that the model itself has.
+
+    Prefixes: `module.` of DistributedDataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning modules.
+    """
+    state = dict(state)
+    for name in ("state_dict", "model"):
+        if "model_state_dict" not in state and isinstance(state.get(name), dict):
+            state["model_state_dict"] = state.pop(name)
+    if "model_state_dict" not in state and state and all(torch.is_tensor(value) for value in state.values()):
+        state = {"model_state_dict": state}
+    for name in ("model_state_dict", "fusion_model_state_dict"):
+        if isinstance(state.get(name), dict):
+            state[name] = {_without_wrappers(str(key)): value for key, value in state[name].items()}
     return state
 
 
-def _first_line(error: Exception) -> str:
-    text = str(error).strip()
-    return text.splitlines()[0].split(". ")[0][:200] if text else type(error).__name__
-
-
-def _named_global(error: Exception) -> str:
-    """What the file would have called; PyTorch's own text advises to run it."""
-    found = re.search(r"GLOBAL ([\w.]+)", str(error))
-    return f" (it names {found[1]})" if found else ""
+def _without_wrappers(name: str) -> str:
+    return re.sub(r"^(?:(?:module|model)\.)+", "", name.replace("_orig_mod.", ""))

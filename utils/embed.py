@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
+from utils.archives import check_archive_sizes
 from utils.context import RunContext
 from utils.distributed import any_process, gather_to_main
 from utils.errors import UserError
@@ -212,6 +213,7 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
+    check_archive_sizes(path)
     try:
         with np.load(path, allow_pickle=False) as file:
             # NumPy reads no further than an array's header says, and so may miss that a checksum is wrong.

@@ -71,7 +71,7 @@ def activities(world: World, weights: Path) -> dict[str, Activity]:
 
     def cache(out: Path) -> dict[str, str]:
         parts = [path for path in out.glob("cache/frames-*/*.npy") if path.with_suffix(".npz").exists()]
-        return {path.name: content_hash([_read(path, check=True).rows.tobytes()]) for path in parts}
+        return {str(path.relative_to(out)): content_hash([_read(path, check=True).rows.tobytes()]) for path in parts}
 
     def table(out: Path) -> dict[str, str]:
         found = {path.name: load_table(path) for path in out.glob("test/*.npz")}

@@ -1,12 +1,17 @@
 """Checkpoints: whole, altered, torn, hostile."""
 
+import argparse
 import os
 import pickle
+import zipfile
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
+from utils.embed import load_table
 from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
 from utils.hashing import content_hash, file_hash
@@ -58,8 +63,8 @@ def test_altered_torn_missing_and_hostile_files_are_named(tmp_path):
         "torn": "use another copy",
         "empty": "use another copy",
         "text": "use another copy",
-        "bomb": "never loaded",
-        "plain": "never loaded",
+        "bomb": "mkdir.*could run code",
+        "plain": "use another copy",
         "list": "holds a list",
         "absent": "no such checkpoint",
     }
@@ -68,6 +73,63 @@ def test_altered_torn_missing_and_hostile_files_are_named(tmp_path):
             load_checkpoint(tmp_path / f"{name}.pt")
         assert f"{name}.pt" in str(error.value) and "\n" not in str(error.value)
     assert not (tmp_path / "exploded").exists()
+
+
+def weights():
+    return {"visual.proj": torch.randn(4, 5), "logit_scale": torch.tensor(4.6)}
+
+
+def renamed(prefix):
+    return {prefix + name: value for name, value in weights().items()}
+
+
+OTHERS = {
+    "numpy scalars": {
+        "model_state_dict": weights(),
+        "best_acc": np.float64(71.2),
+        "hits": [np.int64(3), np.float32(1)],
+    },
+    "a numpy array": {"model_state_dict": weights(), "curve": np.arange(3.0)},
+    "arguments": {"model_state_dict": weights(), "args": argparse.Namespace(lr=1, out=Path("exp"))},
+    "state_dict": {"epoch": 3, "state_dict": weights()},
+    "model": {"epoch": 3, "model": weights()},
+    "bare": weights(),
+    "Lightning": {"state_dict": renamed("model."), "pytorch-lightning_version": "2.4"},
+    "torch.compile": {"model_state_dict": renamed("_orig_mod.")},
+    "torch.compile in DDP": {"model_state_dict": renamed("module._orig_mod.")},
+    "a compiled part": {"model_state_dict": {"visual._orig_mod.proj": torch.ones(1), "logit_scale": torch.ones(1)}},
+}
+
+
+@pytest.mark.parametrize("layout", list(OTHERS))
+def test_other_programs_layouts(tmp_path, layout):
+    torch.save(OTHERS[layout], tmp_path / "w.pt")
+    found = load_checkpoint(tmp_path / "w.pt")["model_state_dict"]
+    assert found.keys() == weights().keys() and all(map(torch.is_tensor, found.values()))
+
+
+def test_older_numpys_place_of_its_scalars(tmp_path):
+    """A file of NumPy 1 names numpy.core."""
+    torch.save({"model_state_dict": weights(), "best": np.float64(2)}, tmp_path / "new.pt")
+    with zipfile.ZipFile(tmp_path / "new.pt") as source, zipfile.ZipFile(tmp_path / "old.pt", "w") as target:
+        for name in source.namelist():
+            target.writestr(name, source.read(name).replace(b"numpy._core", b"numpy.core"))
+    assert load_checkpoint(tmp_path / "old.pt")["best"] == 2
+
+
+@pytest.mark.parametrize("kind", ["compressed", "shape"])
+def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path, kind):
+    path = tmp_path / "bomb.npz"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive, archive.open("a.npy", "w") as file:
+        shape = (100 << 20,) if kind == "compressed" else (1 << 40,)
+        np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
+        for _ in range(100 if kind == "compressed" else 0):
+            file.write(bytes(1 << 20))
+    with pytest.raises(UserError, match=r"bomb.npz: unpacks to \d+ MiB from a file of \d+ bytes"):
+        load_table(path)
+    path.rename(tmp_path / "bomb.pt")
+    with pytest.raises(UserError, match="bomb.pt: unpacks to"):
+        load_checkpoint(tmp_path / "bomb.pt")
 
 
 def test_any_bytes_are_no_checkpoint(tmp_path):

@@ -1,0 +1,42 @@
+"""Zip archives (.pt, .npz) that declare more than they can hold are refused before anything is allocated."""
+
+import math
+import zipfile
+from pathlib import Path
+
+import numpy as np
+
+from utils.errors import UserError
+
+MAX_RATIO = 16  # declared bytes to bytes of the file: weights and embeddings hardly compress at all
+ALWAYS_READ = 64 << 20  # bytes: up to here the ratio does not matter
+
+
+def check_archive_sizes(path: str | Path) -> None:
+    """Compare the sizes that a zip archive declares, and the shapes of arrays in it, with the size of the file.
+
+    A file that is no whole zip archive passes: its reader says what is wrong with it.
+
+    Raises:
+        UserError: it declares more than a file of this size can hold.
+    """
+    size, declared = Path(path).stat().st_size, 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for member in archive.infolist():
+                declared += max(member.file_size, _array_bytes(archive, member))
+    except Exception:  # noqa: BLE001 - of any kind: zipfile and NumPy's parser meet arbitrary bytes; see above
+        return
+    if declared > max(ALWAYS_READ, MAX_RATIO * size):
+        raise UserError(f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes; it is not loaded")
+
+
+def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
+    """Bytes of the array that an .npy member declares; 0 for any other member. NumPy allocates them before it reads."""
+    if not member.filename.endswith(".npy"):
+        return 0
+    with archive.open(member) as file:
+        version = np.lib.format.read_magic(file)
+        read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, _, dtype = read(file)
+    return math.prod(shape) * dtype.itemsize
