@@ -11,8 +11,9 @@ from datasets.video_dataset import SampleKey
 from inference.model import VideoModel, read_checkpoint
 from reporting import comparison_page, run_page
 from reporting.attribution import drop_one_frame
+from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.pairing import pair_tests
-from reporting.run_folder import find_weights, read_run
+from reporting.run_folder import Run, TestResult, find_weights, read_run
 from reporting.sections.strips import rows_to_show
 from reporting.strips import Clip
 from utils import distributed
@@ -24,45 +25,50 @@ from utils.precision import autocast
 def report(args: argparse.Namespace) -> None:
     """Write the page."""
     run = read_run(args.run)
+    other = read_run(args.other) if args.other is not None else None
+    pair = pair_tests(run, other, args.test) if other else None
+    test = pair.first if pair else run.test_named(args.test)
+    rows = rows_of_two(pair) if pair else rows_to_show(test)
 
-    # ---- two runs: tables alone
-    if args.other is not None:
-        other = read_run(args.other)
-        page = comparison_page(run, other, pair_tests(run, other, args.test))
-        out = Path(args.out or run.folder / f"compare_{other.name}.html")
-
-    # ---- one run: the frames of a few videos, and the model once more, where both are still there
-    else:
-        test = run.test_named(args.test)
-        clips: dict[int, Clip | str] | str = "left out by --no_frames."
+    clips: dict[int, Clip | str] | str = "left out by --no_frames."
+    if not args.no_frames:
         try:
-            if not args.no_frames:
-                rows, clips, cfg = rows_to_show(test), {}, test.config
-                weights = find_weights(test, run)
-                entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
-                dense = test.scores["views"].get("dense")
-                loader = build_eval_loader(cfg, views=Views(dense=dense), entries=entries, allow_missing=True)
-                process = distributed.start()
-                model = VideoModel(cfg, test.class_names, read_checkpoint(weights), process.device)
-                text = torch.from_numpy(test.text).to(process.device)
-                for place, row in enumerate(rows):
-                    item = loader.dataset[SampleKey(0, place)]
-                    if item["fault"]:
-                        clips[row] = item["fault"]
-                        continue
-                    (frames,) = item["frames"].to(process.device)
-                    with autocast(model.precision, process.device):
-                        predicted = int(test.outcomes.predicted[row])
-                        added = drop_one_frame(model.network, frames, text, predicted, cfg.data.batch_size)
-                    clips[row] = Clip(frames.permute(0, 2, 3, 1).cpu().numpy(), added.numpy())
+            clips = read_clips(run, test, rows) if rows else {}
         except UserError as error:
             clips = str(error)  # the page says so too; all the rest needs the table alone
             print(f"warning: no film strips: {error}", file=sys.stderr)
-        page = run_page(run, test, clips)
-        out = Path(args.out or run.folder / "report.html")
 
+    page = comparison_page(run, other, pair, clips) if pair else run_page(run, test, clips)
+    out = Path(args.out or run.folder / (f"compare_{other.name}.html" if other else "report.html"))
     try:
         write_text_atomic(out, page)
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); name another file: --out FILE") from error
     print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")
+
+
+def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | str]:
+    """The frames of some rows of a test's table, and what each frame adds to the prediction; a text says what is wrong.
+
+    Raises:
+        UserError: the videos' list or the checkpoint is gone or has changed.
+    """
+    clips: dict[int, Clip | str] = {}
+    cfg, weights = test.config, find_weights(test, run)
+    entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
+    views = Views(dense=test.scores["views"].get("dense"))
+    loader = build_eval_loader(cfg, views=views, entries=entries, allow_missing=True)
+    process = distributed.start()
+    model = VideoModel(cfg, test.class_names, read_checkpoint(weights), process.device)
+    text = torch.from_numpy(test.text).to(process.device)
+    for place, row in enumerate(rows):
+        item = loader.dataset[SampleKey(0, place)]
+        if item["fault"]:
+            clips[row] = item["fault"]
+            continue
+        (frames,) = item["frames"].to(process.device)
+        with autocast(model.precision, process.device):
+            predicted = int(test.outcomes.predicted[row])
+            added = drop_one_frame(model.network, frames, text, predicted, cfg.data.batch_size)
+        clips[row] = Clip(frames.permute(0, 2, 3, 1).cpu().numpy(), added.numpy())
+    return clips

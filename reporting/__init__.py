@@ -57,9 +57,13 @@ def run_page(run: Run, test: TestResult, clips: dict[int, Clip | str] | str) -> 
     return page(f"Report: {run.name}", opening(report), _parts(RUN_SECTIONS, report))
 
 
-def comparison_page(run: Run, other: Run, pair: Pair) -> str:
-    """The page of two runs."""
-    comparison = Comparison(run, other, pair)
+def comparison_page(run: Run, other: Run, pair: Pair, clips: dict[int, Clip | str] | str) -> str:
+    """The page of two runs.
+
+    Args:
+        clips: of `reporting.comparison.opening.rows_to_show`, as of `run_page`.
+    """
+    comparison = Comparison(run, other, pair, clips)
     title = f"Comparison: {run.name} and {other.name}"
     return page(title, opening_of_two(comparison), _parts(COMPARISON_SECTIONS, comparison))
 

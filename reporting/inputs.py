@@ -46,11 +46,16 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, and a test of each; "A" is the first, "B" the second."""
+    """Two runs, and a test of each; "A" is the first, "B" the second.
+
+    Attributes:
+        clips: of some rows of the first's table, as A saw them; a text says why they cannot be shown.
+    """
 
     run: Run
     other: Run
     pair: Pair
+    clips: dict[int, Clip | str] | str
 
     @property
     def names(self) -> tuple[str, str]:

@@ -1,11 +1,18 @@
 """The top of the page of two runs: which is better, in one sentence, and what was compared."""
 
+import numpy as np
+
 from reporting.html import Html, el, join
 from reporting.inputs import Comparison, Pair
 from reporting.outcomes import McNemar
 from reporting.sections.opening import describe_test, describe_views
+from reporting.sections.strips import call_of, figure
 
 SIGNIFICANT = 0.05
+_BARS = (
+    "Frames as A sees them. The bars say what each adds to the log-odds of A's answer, in nats, up for it and down "
+    "against it."
+)
 
 
 def opening(comparison: Comparison) -> Html:
@@ -17,14 +24,40 @@ def opening(comparison: Comparison) -> Html:
         el("p", el("b", f"{name}: "), f"test {test.name} in {run.folder}; {describe_test(test)}.", class_="note")
         for name, test, run in zip(comparison.names, pair[:2], (comparison.run, comparison.other))
     ]
+    strips = [] if isinstance(comparison.clips, str) else [_strip(row, comparison) for row in comparison.clips]
     return join(
         [
             el("p", f"Comparison: {comparison.run.name} and {comparison.other.name}", class_="eyebrow"),
             el("h1", el("strong", said), " ", verdict(comparison.top1_test)),
+            el("div", strips, class_="strips") if strips else None,
+            el("p", _BARS, class_="note") if strips else None,
             *tests,
             *[el("p", fault, class_="warning") for fault in _unlike(pair)],
         ]
     )
+
+
+def rows_to_show(pair: Pair) -> list[int]:
+    """Rows of the first table: the video that only A gets right of which A is most sure, then B's; 0 to 2."""
+    first, second = pair.first.outcomes, pair.second.outcomes.take(pair.rows)
+    found = []
+    for right, wrong in ((first, second), (second, first)):
+        rows = np.flatnonzero(right.is_top1 & ~wrong.is_top1 & first.is_readable)
+        found += rows[np.argsort(-right.confidence[rows], kind="stable")][:1].tolist()
+    return found
+
+
+def _strip(row: int, comparison: Comparison) -> Html:
+    """A video as A saw it, and what both call it."""
+    first, second, _ = comparison.pair
+    winner = comparison.names[0] if comparison.first.is_top1[row] else comparison.names[1]
+    calls = [
+        el("div", f"{name}: ", call_of(outcomes, test.class_names, row))
+        for name, outcomes, test in zip("AB", (comparison.first, comparison.second), (first, second))
+    ]
+    path, is_mistake = first.table.paths[row], not comparison.first.is_top1[row]
+    strip = figure(calls, comparison.clips[row], path, is_mistake)
+    return el("div", el("h2", f"Only {winner} is right"), strip, class_="shown")
 
 
 def verdict(test: McNemar) -> str:

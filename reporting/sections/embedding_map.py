@@ -9,7 +9,7 @@ from reporting.inputs import RunReport
 from reporting.projection import project
 
 MAP_VIDEOS = 1500  # of more, so many are drawn by a seed
-NUM_LABELS = 16
+NUM_LABELS = 12
 
 
 def embedding_map(report: RunReport) -> Html:

@@ -1,10 +1,12 @@
 """Videos as film strips: the most confident mistakes, and which frames the right predictions rest on."""
 
+from typing import Any
+
 import numpy as np
 
 from reporting.html import Html, el, join
 from reporting.inputs import RunReport
-from reporting.outcomes import confident_hits, confident_mistakes
+from reporting.outcomes import Outcomes, confident_hits, confident_mistakes
 from reporting.run_folder import TestResult
 from reporting.strips import Clip, strip_box
 
@@ -26,17 +28,26 @@ def opening_rows(report: RunReport) -> tuple[int | None, int | None]:
 
 def film_strip(row: int, report: RunReport) -> Html:
     """A figure of a video: what it was called, what it is, and its frames, or why they cannot be shown."""
-    clip, outcomes, names = report.clips[row], report.test.outcomes, report.test.class_names
-    predicted, path = names[outcomes.predicted[row]], report.test.table.paths[row]
-    said = [el("b", predicted), f", {outcomes.confidence[row]:.0%} sure."]
-    if outcomes.is_top1[row]:
-        verdict, kind = [el("i", "✓", class_="right"), *said], None
-    else:
-        truth = [" It is ", el("b", names[outcomes.labels[row]]), f" ({outcomes.label_probability[row]:.1%})."]
-        verdict, kind = [el("i", "✗", class_="wrong"), *said, el("span", truth)], "mistake"
-    caption = el("figcaption", verdict, el("small", path))
+    outcomes, names = report.test.outcomes, report.test.class_names
+    said = [call_of(outcomes, names, row)]
+    if not outcomes.is_top1[row]:
+        said += [" It is ", el("b", names[outcomes.labels[row]]), f" ({outcomes.label_probability[row]:.1%})."]
+    return figure(said, report.clips[row], report.test.table.paths[row], is_mistake=not outcomes.is_top1[row])
+
+
+def call_of(outcomes: Outcomes, names: list[str], row: int) -> Html:
+    """In words: whether a video is right, what it was called, and how sure the model was."""
+    is_right, called = outcomes.is_top1[row], outcomes.predicted[row]
+    mark = el("i", "✓" if is_right else "✗", class_="right" if is_right else "wrong")
+    if called < 0:
+        return join([mark, "could not be read."])
+    return join([mark, el("b", names[called]), f", {outcomes.confidence[row]:.0%} sure."])
+
+
+def figure(said: Any, clip: Clip | str, path: str, is_mistake: bool) -> Html:
+    """The frames of a video below what is said of it. In a mistake, orange is what speaks for the wrong class."""
     body = strip_box(clip, path) if isinstance(clip, Clip) else el("p", clip, class_="note")
-    return el("figure", caption, body, class_=kind)
+    return el("figure", el("figcaption", said, el("small", path)), body, class_="mistake" if is_mistake else None)
 
 
 def mistakes(report: RunReport) -> Html:

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from reporting import comparison_page, run_page
+from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.pairing import pair_tests
 from reporting.run_folder import read_run
 from reporting.sections.strips import rows_to_show
@@ -28,7 +29,9 @@ def pages(tmp_path_factory):
         for row in rows_to_show(run.main_test)
     }
     write_text_atomic(root / "run.html", run_page(run, run.main_test, clips))
-    write_text_atomic(root / "pair.html", comparison_page(run, other, pair_tests(run, other, None)))
+    pair = pair_tests(run, other, None)
+    clips = dict.fromkeys(rows_of_two(pair), next(iter(clips.values())))
+    write_text_atomic(root / "pair.html", comparison_page(run, other, pair, clips))
     return root
 
 

@@ -93,6 +93,18 @@ def test_two_runs_are_compared(run, other, capsys):
     assert call("report", other, run) == 0 and (other / "compare_transf.html").exists()
 
 
+def test_the_comparison_shows_a_video_that_only_one_gets_right(run, other):
+    """B's embeddings are the texts of the right classes: all its videos are right."""
+    path = other / "test_2x3" / "embeddings.npz"
+    table, text, names = load_table(path)
+    save_table(path, table._replace(embeddings=text[table.labels]), text, names)
+    assert call("report", run, other, "--test", "test_2x3", "--out", other / "pair.html") == 0
+    page = (other / "pair.html").read_text(encoding="utf-8")
+    assert page.count(STRIP) == 1 and "Only B other is right" in page
+    assert call("report", run, other, "--test", "test_2x3", "--out", other / "pair.html", "--no_frames") == 0
+    assert STRIP not in (other / "pair.html").read_text(encoding="utf-8")
+
+
 def test_mistakes_are_one_line_and_write_nothing(run, other, tmp_path, capsys):
     def line(*arguments):
         before = set(tmp_path.rglob("*"))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from reporting import charts, comparison_page, run_page
+from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.html import Html, data_block, el, number, table
 from reporting.outcomes import ReliabilityBin
 from reporting.pairing import pair_tests
@@ -56,10 +57,11 @@ def pages(run, tmp_path_factory):
     rows = rows_to_show(run.main_test)
     clips = dict.fromkeys(rows, clip) | {rows[0]: "broken <file>"}
     other = read_run(write_run(tmp_path_factory.mktemp("report") / "other", seed=1))
+    pair = pair_tests(run, other, "test_1x1")
     return {
         "run": run_page(run, run.main_test, clips),
         "no frames": run_page(run, run.main_test, "left out"),
-        "pair": comparison_page(run, other, pair_tests(run, other, "test_1x1")),
+        "pair": comparison_page(run, other, pair, dict.fromkeys(rows_of_two(pair), clip)),
     }
 
 
@@ -113,8 +115,16 @@ def test_protocols_show_scores_first_and_name_their_weights(pages):
 def test_the_comparison_counts_fixed_and_broken_videos(pages, run):
     text = Read(pages["pair"]).text
     assert "only B" in text and "Config keys that differ" not in text  # the same recipe
-    other = comparison_page(run, run, pair_tests(run, run, "test_1x1"))
+    other = comparison_page(run, run, pair_tests(run, run, "test_1x1"), "left out")
     assert "Both get the same videos right." in Read(other).text
+
+
+def test_the_comparison_opens_with_a_video_that_only_one_gets_right(pages, run):
+    page = pages["pair"]
+    opening = page[page.index("<header") : page.index("</header")]
+    assert opening.count("data:image/jpeg") == 2 and page.count("data:image/jpeg") == 2
+    assert opening.index("Only A ") < opening.index("Only B other is right") and "A: <i class=" in opening
+    assert rows_of_two(pair_tests(run, run, "test_1x1")) == []
 
 
 def test_a_large_table_is_sampled_for_its_map_and_quick(tmp_path, monkeypatch):

@@ -43,7 +43,8 @@ def test_one_of_a_thing_is_singular_and_hover_alone_tells_nothing(tmp_path):
     (folder / "metrics.jsonl").write_text("\n".join(lines[:3] + lines[-1:]) + "\n")
     write_test(folder / "test_1x3", *make_table(12, 4, 0, 0.1, 1), views=(1, 3))
     run = read_run(folder)
-    for page in (run_page(run, run.main_test, "left out"), comparison_page(run, run, pair_tests(run, run, None))):
+    pair = pair_tests(run, run, None)
+    for page in (run_page(run, run.main_test, "left out"), comparison_page(run, run, pair, "left out")):
         text = re.sub("<[^>]*>", "", page)
         assert "1 clip × 3 crops" in text and "Training loss" in text and "mean of" not in text
         assert not re.search(r"\b1 (clips|crops|steps|videos|views|rows|classes|groups|validations)\b", text)
