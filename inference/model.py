@@ -36,7 +36,8 @@ from utils.embed import VideoTable, nonfinite_message
 from utils.errors import UserError
 from utils.metrics import class_logits, softmax
 from utils.precision import autocast, resolve_precision
-from utils.recipe import REPOSITORY, Recipe
+from utils.project_paths import REPOSITORY
+from utils.recipe import Recipe
 from utils.schema import Config, NetworkConfig, Purpose
 
 DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from utils.errors import UserError
+from utils.project_paths import REPOSITORY
 from utils.schema import Config, dotted_keys
 
 CHOICE_KEYS = (
@@ -49,7 +50,6 @@ WEIGHT_KEYS = (
 FILE_KEYS = ("network.arch", "network.weights")
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 COMMAND_LINE = "command line: "
-REPOSITORY = Path(__file__).parents[1]
 
 
 class Recipe(NamedTuple):
