@@ -13,6 +13,7 @@ from datasets.lists import MIN_TRAIN_FRAMES, read_labels
 from tools.list_sources import Sample
 from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.errors import UserError
+from utils.files import atomic_path, write_text_atomic
 
 LISTS_FOLDER = Path(__file__).resolve().parents[1] / "lists"
 
@@ -172,12 +173,15 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
         example = f' (as "{missing[0][0]}": {missing[0][1]})' if missing else ""
         raise UserError(f"{name}: not one of its {len(missing)} clips is there{example}; is --root right?")
     out.mkdir(parents=True, exist_ok=True)
-    (out / f"{name}.txt").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_text_atomic(out / f"{name}.txt", "".join(f"{line}\n" for line in lines))
     print(f"{out / f'{name}.txt'}: {len(lines)} clips")
     missing_path = out / f"{name}_missing.csv"
     missing_path.unlink(missing_ok=True)
     if missing:
-        with missing_path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
+        with (
+            atomic_path(missing_path) as temporary,
+            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
+        ):
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("name", "reason"))
             writer.writerows(missing)
@@ -194,7 +198,7 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
 def write_labels(out: Path, labels: Labels) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "labels.csv"
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(("id", "name"))
         writer.writerows(enumerate(labels.names))

@@ -22,11 +22,18 @@ class RandAugConfig(Section):
     M: int = key(9, "strength of each operation", "0 to 30", ge=0, le=30)
 
 
+# Far above what anyone can mean: a slip of the keyboard is reported before memory runs out.
+MAX_SEED = 2**63 - 1  # of PyTorch's generators
+MAX_FRAMES = 4096  # for each factor of a clip's length
+MAX_LAYERS = 256
+MAX_SIDE = 8192
+
+
 class DataConfig(Section):
     dataset: str = key("dataset", "its name; with 'something' in it: something-something's scale, crop and flip")
     modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files, decoded on the fly")
-    num_segments: int = key(8, "parts of a video that a clip has frames from", "segments", ge=1)
-    seg_length: int = key(1, "consecutive frames taken in each segment", "frames", ge=1)
+    num_segments: int = key(8, "parts of a video that a clip has frames from", "segments", ge=1, le=MAX_FRAMES)
+    seg_length: int = key(1, "consecutive frames taken in each segment", "frames", ge=1, le=MAX_FRAMES)
     batch_size: int = key(8, "clips a process takes at a time", "clips per process", ge=1)
     workers: int = key(4, "loader processes of each process; 0 loads in the process itself", "processes", ge=0)
     num_classes: int = key(400, "K, classes in label_list", "classes", ge=1)
@@ -37,11 +44,11 @@ class DataConfig(Section):
     val_list: OptionalPath = key(None, "validation videos, like train_list")
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
     index_bias: int = key(1, "number of a video's first frame in its file name", "", ge=0)
-    input_size: int = key(224, "side of the square that the image tower sees", "pixels", ge=8)
+    input_size: int = key(224, "side of the square that the image tower sees", "pixels", ge=8, le=MAX_SIDE)
     randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision's)")
     random_shift: bool = key(True, "training: a random frame inside each segment; false: the validation frames")
     shot: int = key(0, "few-shot training: videos a class; 0 takes all", "videos per class", ge=0)
-    shot_seed: int = key(0, "seed of the few-shot picks", "", ge=0)
+    shot_seed: int = key(0, "seed of the few-shot picks", "", ge=0, le=MAX_SEED)
     dense: bool = key(False, "dense sampling from a window of 128 frames instead of uniform sampling over the video")
     decoder: Literal["pyav", "decord", "torchcodec"] = key(
         "pyav", "reader of video files; the last two are installed apart"
@@ -107,7 +114,9 @@ class NetworkConfig(Section):
     sim_header: Annotated[str | None, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
         "Transf", "temporal head. Transf: transformer blocks over the frame embeddings; None: their mean"
     )
-    head_layers: int = key(6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1)
+    head_layers: int = key(
+        6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1, le=MAX_LAYERS
+    )
     joint_st: bool = key(False, "one sequence of all frames' patches (joint space-time attention); no head")
     fix_text: bool = key(True, "the text tower is frozen")
     fix_video: bool = key(False, "the image tower is frozen")
@@ -193,7 +202,7 @@ class LoggingConfig(Section):
 class Config(Section):
     resume: OptionalNameOrPath = key(None, "checkpoint to go on from; `auto`: the newest good one of the run folder")
     pretrain: OptionalPath = key(None, "video checkpoint to start from: its weights only")
-    seed: int = key(1024, "seed of everything random", "", ge=0)
+    seed: int = key(1024, "seed of everything random", "", ge=0, le=MAX_SEED)
     components: dict[str, dict[str, Any]] = key(
         dict, "settings of components that have their own, below the name of the component (docs/layout.md)"
     )

@@ -224,3 +224,13 @@ def test_every_key_is_described():
     for name, field in dotted_keys().items():
         assert field.description, name
     assert yaml.safe_load(dump_config(Config())).keys() == Config.model_fields.keys()
+
+
+@pytest.mark.parametrize(
+    "override",
+    ["seed=9223372036854775808", "data.shot_seed=1e30", "data.num_segments=100000", "data.input_size=224224",
+     "network.head_layers=6000"],
+)  # fmt: skip
+def test_numbers_that_nobody_can_mean_are_refused(tmp_path, override):
+    with pytest.raises(UserError, match=f"{override.split('=')[0]}: must be "):
+        load_config(str(write(tmp_path, MINIMAL)), [override], "train")
