@@ -72,12 +72,18 @@ def cluster_classes(confusion: np.ndarray, text: np.ndarray, limit: int) -> list
     return [[int(c) for c in leaves if cluster_of[c] == cluster] for cluster in dict.fromkeys(cluster_of[leaves])]
 
 
-def group_name(members: list[str], all_names: list[str]) -> str:
-    """A short name of a group of classes: its `distinct_word`, else the first one's name; and how many they are."""
-    if len(members) == 1:
-        return members[0]
-    word = distinct_word(members, all_names)
-    return f"{word} ({len(members)})" if word else f"{members[0]} + {len(members) - 1}"
+def group_names(groups: list[list[str]], all_names: list[str]) -> list[str]:
+    """A short name for each group of classes: its `distinct_word` where no other group has the same, else its first
+    class; and how many they are."""
+    words = [distinct_word(members, all_names) if len(members) > 1 else None for members in groups]
+    return [
+        f"{word} ({len(members)})"
+        if word and words.count(word) == 1
+        else f"{members[0]} + {len(members) - 1}"
+        if len(members) > 1
+        else members[0]
+        for word, members in zip(words, groups)
+    ]
 
 
 def distinct_word(members: list[str], all_names: list[str]) -> str | None:

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from reporting.confusion import cluster_classes, confused_pairs, group_classes, group_name, num_lost
+from reporting.confusion import cluster_classes, confused_pairs, group_classes, group_names, num_lost
 from reporting.html import Html, count_of, data_block, el, join, number, table
 from reporting.inputs import RunReport
 
@@ -22,6 +22,7 @@ def confusions(report: RunReport) -> Html:
     groups = [[int(occurs[c]) for c in group] for group in found]
     clusters = cluster_classes(confusion[np.ix_(occurs, occurs)], report.test.text[occurs], NUM_CLUSTERS)
     clusters = [[int(occurs[c]) for c in cluster] for cluster in clusters]
+    cluster_names = group_names([[names[c] for c in cluster] for cluster in clusters], names)
     rows, columns = np.nonzero(confusion)
     data = {
         "names": names,
@@ -29,9 +30,7 @@ def confusions(report: RunReport) -> Html:
         "cells": np.stack([rows, columns, confusion[rows, columns]], axis=1).ravel().tolist(),
         "orders": {"groups": occurs[order].tolist(), "listed": occurs.tolist()},
         "groups": [len(group) for group in groups],
-        "clusters": [
-            {"name": group_name([names[c] for c in cluster], names), "classes": cluster} for cluster in clusters
-        ],
+        "clusters": [{"name": name, "classes": cluster} for name, cluster in zip(cluster_names, clusters)],
     }
     matrix = el("div", _controls(), _canvas(), data_block("matrix-data", data))
     return join([el("p", _SAID), el("div", matrix, _groups(names, confusion, groups), class_="beside-it"),

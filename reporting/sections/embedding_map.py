@@ -3,7 +3,7 @@
 import numpy as np
 from scipy.cluster.hierarchy import fcluster, linkage
 
-from reporting.confusion import group_classes, group_name
+from reporting.confusion import group_classes, group_names
 from reporting.html import Html, data_block, el, join
 from reporting.inputs import RunReport
 from reporting.projection import project
@@ -69,10 +69,10 @@ def cluster_names(points: np.ndarray, labels: np.ndarray, names: list[str]) -> l
     cluster_of = fcluster(linkage(points, "ward"), limit, "maxclust") - 1
     counts = np.zeros((len(names), limit), dtype=int)
     np.add.at(counts, (labels, cluster_of), 1)
-    found = []
+    places, members = [], []
     for cluster in np.argsort(-counts.sum(axis=0), kind="stable"):
-        members = [names[c] for c in np.flatnonzero(counts[:, cluster]) if counts[c].argmax() == cluster]
-        if members:
-            x, y = np.median(points[cluster_of == cluster], axis=0)
-            found.append([round(float(x), 4), round(float(y), 4), group_name(members, names)])
-    return found
+        inside = [names[c] for c in np.flatnonzero(counts[:, cluster]) if counts[c].argmax() == cluster]
+        if inside:
+            members.append(inside)
+            places.append(np.median(points[cluster_of == cluster], axis=0).astype(float).round(4).tolist())
+    return [[x, y, name] for (x, y), name in zip(places, group_names(members, names))]

@@ -9,7 +9,7 @@ import pytest
 import reporting
 from reporting import RunReport, Section, comparison_page, html, run_page
 from reporting.comparison.opening import verdict as verdict_of_two
-from reporting.confusion import cluster_classes, distinct_word, group_name
+from reporting.confusion import cluster_classes, distinct_word, group_names
 from reporting.html import count_of, el
 from reporting.outcomes import McNemar, Outcomes, mcnemar
 from reporting.pairing import pair_tests
@@ -81,9 +81,11 @@ def test_the_opening_says_how_many_are_right_and_what_is_confused():
 
 def test_groups_are_named_after_the_word_that_sets_them_apart():
     names = ["a star spinning", "a circle spinning", "a star growing", "a cross", "naïve", "日本語"]
-    assert group_name(names[:2], names) == "spinning (2)"
-    assert group_name(names[3:], names) == "a cross + 2" and group_name(names[:1], names) == names[0]
-    assert distinct_word(["?", "!"], ["?", "!"]) is None and group_name(["?", "!"], names) == "? + 1"
+    assert group_names([names[:2], names[3:], names[2:3]], names) == ["spinning (2)", "a cross + 2", "a star growing"]
+    assert (
+        group_names([names[:2], names[:2]], names) == ["a star spinning + 1"] * 2
+    )  # the word would not set them apart
+    assert distinct_word(["?", "!"], ["?", "!"]) is None and group_names([["?", "!"]], names) == ["? + 1"]
 
 
 def test_clusters_hold_each_class_once_and_classes_that_are_alike():
