@@ -10,7 +10,7 @@ from typing import Any
 import huggingface_hub
 from open_clip.constants import HF_SAFE_WEIGHTS_NAME, HF_WEIGHTS_NAME
 
-from clip.errors import ClipError
+from utils.errors import UserError
 
 NETWORK_SECONDS = 8.0
 log = logging.getLogger(__name__)
@@ -23,11 +23,11 @@ def announce_download(what: str, url: str, remedy: str) -> None:
         remedy: what to do without a network, for the message.
 
     Raises:
-        ClipError: the server does not answer within NETWORK_SECONDS.
+        UserError: the server does not answer within NETWORK_SECONDS.
     """
     log.warning("downloading %s from %s", what, url)
     if not is_reachable(url):
-        raise ClipError(f"{what} could not be downloaded: {url} cannot be reached; {remedy}")
+        raise UserError(f"{what} could not be downloaded: {url} cannot be reached; {remedy}")
 
 
 def announce_hub_download(what: str, repo: str, filename: str, remedy: str) -> None:

@@ -3,7 +3,7 @@
 import torch
 from torch.nn import functional as F
 
-from clip.errors import ClipError
+from utils.errors import UserError
 
 MAX_NAMED = 4  # keys named in an error
 POSITION_KEYS = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
@@ -38,7 +38,7 @@ def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tens
 
 
 def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
-    """Raise a ClipError unless names and shapes are the same; it counts the faults and names the first few of each."""
+    """Raise a UserError unless names and shapes are the same; it counts the faults and names the first few of each."""
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     misfits = [
@@ -52,6 +52,6 @@ def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor],
         if items
     ]
     if faults:
-        raise ClipError(
+        raise UserError(
             f"{source}: the weights do not fit the model; {'; '.join(faults)}; arch must be the weights' own"
         )

@@ -18,10 +18,10 @@ from torch import nn
 
 from clip import names
 from clip.download import announce_download, announce_hub_download, cached_weights, weights_url
-from clip.errors import ClipError, first_line
 from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
 from clip.weights import WeightsFile, read_weights
+from utils.errors import UserError, first_line
 
 RESNET_STRIDE = 32  # pixels of the image for each position of a ModifiedResNet's last feature map
 WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
@@ -62,7 +62,7 @@ class ClipModel:
         """(N, context_length) int64 tokens of N texts. Too long a text is cut, and named in the log.
 
         Raises:
-            ClipError: the model's tokenizer has to be downloaded and cannot be.
+            UserError: the model's tokenizer has to be downloaded and cannot be.
         """
         if self._tokenizer is None:
             self._tokenizer = self.make_tokenizer()
@@ -93,7 +93,7 @@ def load_clip(
     open_clip's name (ViT-B-32).
 
     Raises:
-        ClipError: an unknown name or tag, a file that is missing, torn or does not fit, a failed download, an image
+        UserError: an unknown name or tag, a file that is missing, torn or does not fit, a failed download, an image
             size that the tower cannot take.
     """
     config, source, file, normalization = _resolve(arch, weights)
@@ -149,7 +149,7 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
         return config, f"{arch} ({weights})", _download(name, weights, tag), names.normalization(name, weights)
     if not Path(weights).exists() and not _looks_like_path(weights):
         tags = ", ".join(names.tags_of(name)) or "none"
-        raise ClipError(
+        raise UserError(
             f"weights {weights}: no tag of {arch} and no file; its tags: {tags}; or give a file's path, or `none`"
         )
     file = read_weights(weights)
@@ -173,7 +173,7 @@ def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
     try:
         path = open_clip.download_pretrained(config)
     except Exception as error:  # whatever went wrong on the way, the remedy is the same
-        raise ClipError(
+        raise UserError(
             f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); {remedy}"
         ) from error
     return read_weights(path)
@@ -188,7 +188,7 @@ def _fit_image_size(vision: dict[str, Any], image_size: int | None, arch: str) -
     step = RESNET_STRIDE if isinstance(vision.get("layers"), (list, tuple)) else vision.get("patch_size", 1)
     if not is_timm and wanted % step:
         near = max(step, round(wanted / step) * step)
-        raise ClipError(f"input_size {wanted}: {arch} takes multiples of {step} pixels, as {near}")
+        raise UserError(f"input_size {wanted}: {arch} takes multiples of {step} pixels, as {near}")
     vision["image_size"] = wanted
     return own
 
@@ -208,13 +208,13 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
     try:
         return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
     except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
-        raise ClipError(f"{source}: the model cannot be built: {first_line(error)}") from error
+        raise UserError(f"{source}: the model cannot be built: {first_line(error)}") from error
 
 
 def _load_strictly(
     model: CustomTextCLIP | CoCa, state: dict[str, torch.Tensor], source: str, visual_only: bool
 ) -> None:
-    """Load OpenAI- or open_clip-named tensors: all of them, into all of the model, or a ClipError that names which."""
+    """Load OpenAI- or open_clip-named tensors: all of them, into all of the model, or a UserError that names which."""
     state = convert_state_dict(cast(Any, model), dict(state))
     state = {_own_name(name): value for name, value in state.items()}
     state.pop("text.transformer.embeddings.position_ids", None)  # a constant that older transformers stored
@@ -242,7 +242,7 @@ def _resize_timm(visual: TimmModel, image_size: int, source: str) -> None:
     try:
         visual.set_input_size(image_size)
     except Exception as error:  # timm's towers refuse sizes in many ways
-        raise ClipError(f"input_size {image_size}: {source} cannot take it: {first_line(error)}") from error
+        raise UserError(f"input_size {image_size}: {source} cannot take it: {first_line(error)}") from error
     log.warning("%s: input size set to %d", source, image_size)
 
 
@@ -256,6 +256,6 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
     try:
         return open_clip.get_tokenizer(names.open_clip_name(arch))
     except Exception as error:  # tokenizers of Hugging Face are downloaded
-        raise ClipError(
+        raise UserError(
             f"the tokenizer of {arch} could not be loaded ({first_line(error)}); it is downloaded at first use"
         ) from error

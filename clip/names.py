@@ -5,7 +5,7 @@ from typing import Any, NamedTuple
 
 import open_clip
 
-from clip.errors import ClipError
+from utils.errors import UserError
 
 # OpenAI's names (github.com/openai/CLIP, clip.available_models) -> open_clip's configs.
 OPENAI_NAMES = {
@@ -38,7 +38,7 @@ def open_clip_name(arch: str) -> str:
     """open_clip's name of a model.
 
     Raises:
-        ClipError: neither OpenAI nor open_clip has a model of this name; the nearest names are given.
+        UserError: neither OpenAI nor open_clip has a model of this name; the nearest names are given.
     """
     if arch in OPENAI_NAMES:
         return OPENAI_NAMES[arch]
@@ -46,7 +46,7 @@ def open_clip_name(arch: str) -> str:
         return arch
     known = [*OPENAI_NAMES, *open_clip.list_models()]
     near = difflib.get_close_matches(arch, known, n=3, cutoff=0.5) or list(OPENAI_NAMES)
-    raise ClipError(
+    raise UserError(
         f"arch {arch}: no CLIP model of this name and no file at this path; did you mean {' or '.join(near)}? "
         "(any name of open_clip.list_models() works)"
     )

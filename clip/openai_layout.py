@@ -4,7 +4,7 @@ from typing import Any
 
 import torch
 
-from clip.errors import ClipError
+from utils.errors import UserError
 
 HEAD_WIDTH = 64  # channels of an attention head in every OpenAI model
 
@@ -21,11 +21,11 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
         source: the file, for messages.
 
     Raises:
-        ClipError: the names are not OpenAI's, or the shapes contradict each other.
+        UserError: the names are not OpenAI's, or the shapes contradict each other.
     """
     if not is_openai_layout(state):
         some = ", ".join(list(state)[:3])
-        raise ClipError(
+        raise UserError(
             f"{source}: not in OpenAI's layout (no visual.conv1.weight or token_embedding.weight; it starts {some}); "
             "give the model's name as arch and this file as weights"
         )
@@ -47,7 +47,7 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
             "quick_gelu": True,  # every OpenAI model was trained with it
         }
     except KeyError as error:
-        raise ClipError(f"{source}: incomplete OpenAI weights: {error.args[0]} is missing") from error
+        raise UserError(f"{source}: incomplete OpenAI weights: {error.args[0]} is missing") from error
 
 
 def _vit(state: dict[str, torch.Tensor], source: str) -> dict[str, Any]:
@@ -83,11 +83,11 @@ def _grid(state: dict[str, torch.Tensor], name: str, source: str) -> int:
     positions = state[name].shape[0] - 1
     side = round(positions**0.5)
     if side**2 != positions:
-        raise ClipError(f"{source}: {name} has {positions} image positions, which is no square")
+        raise UserError(f"{source}: {name} has {positions} image positions, which is no square")
     return side
 
 
 def _num_heads(width: int, tower: str, source: str) -> int:
     if width % HEAD_WIDTH:
-        raise ClipError(f"{source}: the {tower} tower is {width} wide, no multiple of {HEAD_WIDTH}, a head's width")
+        raise UserError(f"{source}: the {tower} tower is {width} wide, no multiple of {HEAD_WIDTH}, a head's width")
     return width // HEAD_WIDTH

@@ -17,8 +17,8 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from clip.errors import ClipError, first_line
 from utils.archives import check_archive_sizes
+from utils.errors import UserError, first_line
 
 # Attributes of OpenAI's TorchScript modules that are not weights.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
@@ -52,11 +52,11 @@ def read_weights(path: str | Path) -> WeightsFile:
     A `module.` prefix and the `state_dict` level of open_clip's checkpoints are taken off.
 
     Raises:
-        ClipError: the file is missing, torn, of no known kind, or holds anything but tensors.
+        UserError: the file is missing, torn, of no known kind, or holds anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
-        raise ClipError(f"{path}: no such weights file")
+        raise UserError(f"{path}: no such weights file")
     is_script = False
     if _is_safetensors(path):
         tensors = _read_safetensors(path)
@@ -65,7 +65,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     else:
         tensors = _read_torch(path)
     if not tensors:
-        raise ClipError(f"{path}: holds no weights")
+        raise UserError(f"{path}: holds no weights")
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     is_openai = is_script or any(name in tensors for name in NOT_WEIGHTS[:3])
@@ -75,7 +75,7 @@ def read_weights(path: str | Path) -> WeightsFile:
             continue
         # A few bytes can claim any shape through zero strides; nothing released does.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise ClipError(f"{path}: tensor {name} claims shape {tuple(value.shape)}, more than the file holds of it")
+            raise UserError(f"{path}: tensor {name} claims shape {tuple(value.shape)}, more than the file holds of it")
         kept[name] = value.float() if value.is_floating_point() else value
     return WeightsFile(kept, is_openai)
 
@@ -103,7 +103,7 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise ClipError(f"{path}: is no whole safetensors file ({first_line(error)}); use another copy") from error
+        raise UserError(f"{path}: is no whole safetensors file ({first_line(error)}); use another copy") from error
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
@@ -111,19 +111,19 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise ClipError(
+        raise UserError(
             f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; use another copy"
         ) from error
     except Exception as error:  # a damaged file makes torch.load raise any of a dozen types
-        raise ClipError(f"{path}: is no whole weights file ({first_line(error)}); use another copy") from error
+        raise UserError(f"{path}: is no whole weights file ({first_line(error)}); use another copy") from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if isinstance(state, dict) and "model_state_dict" in state:
-        raise ClipError(f"{path}: is a video checkpoint, not CLIP weights; give it as `pretrain` or --weights")
+        raise UserError(f"{path}: is a video checkpoint, not CLIP weights; give it as `pretrain` or --weights")
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise ClipError(f"{path}: is no state dict: it must map names to tensors")
+        raise UserError(f"{path}: is no state dict: it must map names to tensors")
     return dict(state)
 
 
@@ -132,20 +132,20 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
         with zipfile.ZipFile(path) as archive:
             # torch compresses the sources alone; an archive that unpacks to far more than its size was crafted.
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size + MAX_SOURCE_BYTES:
-                raise ClipError(f"{path}: unpacks to far more than any released archive does; it is not loaded")
+                raise UserError(f"{path}: unpacks to far more than any released archive does; it is not loaded")
             root = next(n for n in archive.namelist() if n.endswith(("/constants.pkl", "/data.pkl"))).split("/")[0]
             unpickler, Module = _module_unpickler(archive, root)
             top = unpickler.load()
             if not isinstance(top, Module):
-                raise ClipError(f"{path}: a TorchScript archive without a module in it")
+                raise UserError(f"{path}: a TorchScript archive without a module in it")
             declared = _declared_tensors(archive, root)
             tensors, budget = {}, [MAX_MODULES]
             _collect(top, Module, "", declared, tensors, budget, 0)
             return tensors
-    except ClipError as error:
-        raise ClipError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
+    except UserError as error:
+        raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
-        raise ClipError(f"{path}: is no whole TorchScript archive ({first_line(error)}); use another copy") from error
+        raise UserError(f"{path}: is no whole TorchScript archive ({first_line(error)}); use another copy") from error
 
 
 def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpickler, type]:
@@ -166,7 +166,7 @@ def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpic
         last = offset + sum((n - 1) * s for n, s in zip(size, stride))
         is_empty = 0 in size
         if min((offset, *size, *stride)) < 0 or (not is_empty and last >= storage.numel()):
-            raise ClipError(f"a tensor of shape {tuple(size)} reaches outside its storage")
+            raise UserError(f"a tensor of shape {tuple(size)} reaches outside its storage")
         return storage.as_strided(size, stride, offset)
 
     storages: dict[str, torch.Tensor] = {}
@@ -185,7 +185,7 @@ def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpic
                 qualified = f"{module}.{name}"
                 return type(name, (Module,), {"kind": qualified})
             if (module, name) not in known:
-                raise ClipError(f"holds {module}.{name}, which is no tensor; it is not loaded")
+                raise UserError(f"holds {module}.{name}, which is no tensor; it is not loaded")
             return known[module, name]
 
         def persistent_load(self, item: tuple) -> torch.Tensor:
@@ -228,7 +228,7 @@ def _collect(
     """Walk a record of script modules and put its parameters and buffers into `tensors` under their dotted names."""
     budget[0] -= 1
     if budget[0] < 0 or depth > MAX_DEPTH:
-        raise ClipError("its modules nest without end; use another copy")
+        raise UserError("its modules nest without end; use another copy")
     for name, value in module.attributes.items():
         if isinstance(value, Module):
             _collect(value, Module, f"{prefix}{name}.", declared, tensors, budget, depth + 1)

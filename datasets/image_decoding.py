@@ -14,7 +14,7 @@ import torch
 import torchvision.io
 from PIL import Image
 
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 try:
     import simplejpeg  # the same pixels by the same libjpeg-turbo, but into the clip's memory: 1.4 times as fast
@@ -66,7 +66,7 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
             return pixels
         return pixels.copy_(decode(data, is_jpeg))
     except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else "unknown fault"
+        reason = first_line(error)
         raise UserError(f"{name}: cannot be decoded ({reason}); the file is damaged, extract the frame again") from None
 
 

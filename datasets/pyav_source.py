@@ -23,7 +23,7 @@ from av.video.reformatter import VideoReformatter
 from datasets.container_check import missing_bytes
 from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import MAX_PIXELS
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.local_video import open_local
 
 # Faults reach the user as exceptions with FFmpeg's own words; its log on stderr would only repeat them.
@@ -222,7 +222,7 @@ class PyAVVideo(FrameSource):
             return UserError(f"{self.name}: no such file; check data.train_root or data.val_root and the list")
         if isinstance(error, IsADirectoryError):
             return UserError(f"{self.name}: is a folder; for folders of frames set data.modality to RGB")
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         return UserError(f"{self.name}: cannot be decoded ({reason}); the file is damaged or not a video")
 
     def close(self) -> None:

@@ -13,7 +13,7 @@ from datasets.frame_source import FrameSource, describe
 from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip, is_packed_clip
 from datasets.pyav_source import PyAVVideo
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 
 def open_source(
@@ -132,7 +132,7 @@ def _optional(package: str, module: str | None = None) -> ModuleType:
             f"data.decoder: {package} is not installed; run 'pip install {package}', or set data.decoder=pyav"
         ) from None
     except (ImportError, OSError, RuntimeError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        reason = first_line(error)
         raise UserError(
             f"data.decoder: {package} is installed but does not load ({reason}); set data.decoder=pyav"
         ) from None

@@ -20,7 +20,7 @@ from torch.nn import functional as F
 
 from modules.build import build_model, load_clip_model
 from modules.video_clip import VideoCLIP
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
@@ -96,7 +96,7 @@ def _exporter() -> Iterator[None]:
             warnings.simplefilter("ignore")  # they warn of what they guess; parity is measured afterwards
             yield
     except RuntimeError as error:  # all errors of torch.export and torch.onnx are of this kind
-        reason = str(error).strip().splitlines()[0][:200]
+        reason = first_line(error)
         raise UserError(
             f"PyTorch's exporter cannot take this model ({reason}); take --format safetensors, which holds every model"
         ) from error

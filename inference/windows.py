@@ -31,7 +31,7 @@ from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
 from inference.frames import FrameArray, FrameFolder, Video, as_source
 from inference.video_inputs import is_live, list_frames
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.interval import check_times
 from utils.local_video import open_local
 
@@ -360,7 +360,7 @@ def _as_frame(frame: av.VideoFrame, begin: Fraction, end: Fraction) -> _Frame:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return getattr(error, "strerror", None) or first_line(error)
 
 
 def build_window_reader(cfg) -> WindowReader:

@@ -2,7 +2,7 @@
 
 import torch
 
-from clip import ClipError, ClipModel, load_clip
+from clip import ClipModel, load_clip
 from modules.additions.addition import RESNET, add_to, kind_of
 from modules.classifiers import CLASSIFIERS
 from modules.classifiers.trained import trained_classifier
@@ -40,12 +40,9 @@ def load_clip_model(cfg: Config) -> ClipModel:
         UserError: whatever is wrong with the name, the weights or the size.
     """
     torch.manual_seed(cfg.seed)
-    try:
-        return load_clip(
-            cfg.network.arch, cfg.network.weights, image_size=cfg.data.input_size, visual_only=not cfg.network.init
-        )
-    except ClipError as error:
-        raise UserError(str(error)) from error
+    return load_clip(
+        cfg.network.arch, cfg.network.weights, image_size=cfg.data.input_size, visual_only=not cfg.network.init
+    )
 
 
 def build_text(

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 import yaml
 
-from clip import ClipError, check_fit, fit_positions
+from clip import check_fit, fit_positions
 from modules.additions import ADDITIONS, TM
 from modules.additions.addition import owner_of
 from modules.classifiers import CLASSIFIERS, TRAINED
@@ -92,10 +92,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     if not new_classes:
         _check_classifier(state, model, source)
     wanted = {name: value for name, value in expected.items() if name.split(".")[0] not in kept_parts}
-    try:
-        check_fit(state, wanted, source)
-    except ClipError as error:
-        raise UserError(str(error)) from error
+    check_fit(state, wanted, source)
     model.load_state_dict(state, strict=not kept_parts)
 
 

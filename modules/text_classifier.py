@@ -10,9 +10,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional as F
 
-from clip import ClipError, ClipModel
+from clip import ClipModel
 from modules.classifier_file import cached_classifier
-from utils.errors import UserError
 from utils.hashing import content_hash
 
 BATCH_SIZE = 64  # prompts through the text tower at a time
@@ -29,10 +28,7 @@ def tokenize(clip_model: ClipModel, texts: Sequence[str]) -> torch.Tensor:
     Raises:
         UserError: the model's tokenizer has to be downloaded and cannot be.
     """
-    try:
-        return clip_model.tokenize(list(texts))
-    except ClipError as error:
-        raise UserError(str(error)) from error
+    return clip_model.tokenize(list(texts))
 
 
 def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.device | None = None) -> torch.Tensor:

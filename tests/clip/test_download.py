@@ -9,8 +9,9 @@ import huggingface_hub
 import open_clip
 import pytest
 
-from clip import ClipError, download, load_clip
+from clip import download, load_clip
 from tests.clip.tiny import save_state
+from utils.errors import UserError
 
 
 @pytest.fixture
@@ -40,7 +41,7 @@ def test_without_network_a_download_ends_within_ten_seconds(monkeypatch, caplog,
     monkeypatch.setattr(download, "cached_file", lambda repo, filename: None)
     monkeypatch.setattr(open_clip, "download_pretrained", None)
     started = time.monotonic()
-    with pytest.raises(ClipError, match=r"weights openai of ViT-B-32 could not be downloaded: .* cannot be reached"):
+    with pytest.raises(UserError, match=r"weights openai of ViT-B-32 could not be downloaded: .* cannot be reached"):
         load_clip("ViT-B/32")
     assert time.monotonic() - started < 5
     assert f"downloading weights openai of ViT-B-32 from {silent_server}/timm/" in caplog.text
@@ -63,7 +64,7 @@ def test_what_is_in_the_cache_needs_no_network(monkeypatch, tmp_path, caplog):
 
     monkeypatch.setattr(download, "cached_file", cached)
     monkeypatch.setattr(download, "is_reachable", None)
-    with pytest.raises(ClipError, match="73 of another shape"):  # it is read, and is of a smaller model
+    with pytest.raises(UserError, match="73 of another shape"):  # it is read, and is of a smaller model
         load_clip("ViT-B/32")
     assert asked == [("timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors")]
     download.announce_hub_download("a tokenizer", "a/b", "tokenizer.json", "")

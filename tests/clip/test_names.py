@@ -3,7 +3,8 @@
 import open_clip
 import pytest
 
-from clip import ClipError, load_clip, names
+from clip import load_clip, names
+from utils.errors import UserError
 
 
 def test_openais_names_are_open_clips_models():
@@ -15,20 +16,20 @@ def test_openais_names_are_open_clips_models():
 
 
 def test_a_wrong_name_gets_the_nearest_one():
-    with pytest.raises(ClipError, match="arch ViT-B/23: .*did you mean ViT-B/32"):
+    with pytest.raises(UserError, match="arch ViT-B/23: .*did you mean ViT-B/32"):
         load_clip("ViT-B/23")
 
 
 def test_a_wrong_tag_gets_the_models_tags():
-    with pytest.raises(ClipError, match="weights laion9b: no tag of ViT-B/32 and no file; its tags: openai, laion"):
+    with pytest.raises(UserError, match="weights laion9b: no tag of ViT-B/32 and no file; its tags: openai, laion"):
         load_clip("ViT-B/32", "laion9b")
 
 
 @pytest.mark.parametrize("weights", ["nowhere.pt", "/nowhere/weights", "./nowhere.safetensors"])
 def test_a_path_is_taken_for_a_file(weights):
-    with pytest.raises(ClipError, match="no such weights file"):
+    with pytest.raises(UserError, match="no such weights file"):
         load_clip("ViT-B/32", weights)
-    with pytest.raises(ClipError, match="no such weights file"):
+    with pytest.raises(UserError, match="no such weights file"):
         load_clip(weights)
 
 

@@ -8,9 +8,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from clip import ClipError
 from clip.weights import read_weights
 from tests.clip.tiny import make_clip, save_archive
+from utils.errors import UserError
 
 
 class Bomb:
@@ -29,13 +29,13 @@ def archive(tmp_path_factory) -> Path:
 
 
 def test_missing_and_empty(tmp_path):
-    with pytest.raises(ClipError, match="absent.pt: no such weights file"):
+    with pytest.raises(UserError, match="absent.pt: no such weights file"):
         read_weights(tmp_path / "absent.pt")
     (tmp_path / "empty.pt").touch()
-    with pytest.raises(ClipError, match=r"empty.pt: is (torn|no whole)"):
+    with pytest.raises(UserError, match=r"empty.pt: is (torn|no whole)"):
         read_weights(tmp_path / "empty.pt")
     torch.save({}, tmp_path / "none.pt")
-    with pytest.raises(ClipError, match="holds no weights"):
+    with pytest.raises(UserError, match="holds no weights"):
         read_weights(tmp_path / "none.pt")
 
 
@@ -47,7 +47,7 @@ def test_truncated(tmp_path, archive, share):
         whole = path.read_bytes()
         torn = tmp_path / f"torn{path.suffix}"
         torn.write_bytes(whole[: int(len(whole) * share)])
-        with pytest.raises(ClipError) as error:
+        with pytest.raises(UserError) as error:
             read_weights(torn)
         assert str(torn) in str(error.value) and "\n" not in str(error.value)
 
@@ -57,10 +57,10 @@ def test_a_pickle_bomb_is_refused_unexploded(tmp_path, legacy):
     mark = tmp_path / "exploded"
     path = tmp_path / "bomb.pt"
     torch.save({"w": torch.zeros(1), "b": Bomb(mark)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(ClipError, match="more than tensors"):
+    with pytest.raises(UserError, match="more than tensors"):
         read_weights(path)
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(mark)))
-    with pytest.raises(ClipError):
+    with pytest.raises(UserError):
         read_weights(tmp_path / "plain.pt")
     assert not mark.exists()
 
@@ -73,7 +73,7 @@ def test_a_bomb_in_a_torchscript_archive(tmp_path, archive):
             if member.filename.endswith("/data.pkl"):
                 content = pickle.dumps(Bomb(mark), protocol=2)
             new.writestr(member.filename, content)
-    with pytest.raises(ClipError, match=r"bomb.pt: holds \S+, which is no tensor; it is not loaded"):
+    with pytest.raises(UserError, match=r"bomb.pt: holds \S+, which is no tensor; it is not loaded"):
         read_weights(path)
     assert not mark.exists()
 
@@ -83,13 +83,13 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size(tmp_path):
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/constants.pkl", b"")
         archive.writestr("a/data.pkl", bytes(80 << 20))
-    with pytest.raises(ClipError, match="unpacks to far more"):
+    with pytest.raises(UserError, match="unpacks to far more"):
         read_weights(path)
 
 
 def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
     torch.save({"w": torch.zeros(1).expand(1 << 40)}, tmp_path / "w.pt")
-    with pytest.raises(ClipError, match="tensor w claims shape"):
+    with pytest.raises(UserError, match="tensor w claims shape"):
         read_weights(tmp_path / "w.pt")
 
 
@@ -103,7 +103,7 @@ def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
 )
 def test_files_of_something_else(tmp_path, content, part):
     torch.save(content, tmp_path / "w.pt")
-    with pytest.raises(ClipError, match=part):
+    with pytest.raises(UserError, match=part):
         read_weights(tmp_path / "w.pt")
 
 
@@ -116,5 +116,5 @@ def test_only_tensors_of_an_archive_come_out(archive):
 def test_text_for_weights(tmp_path):
     for content in (b"<html>not found</html>", b"{}" * 40):
         (tmp_path / "w.pt").write_bytes(content)
-        with pytest.raises(ClipError, match="w.pt: is "):
+        with pytest.raises(UserError, match="w.pt: is "):
             read_weights(tmp_path / "w.pt")
