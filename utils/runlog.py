@@ -1,5 +1,6 @@
 """What a run tells: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
 
+import errno
 import json
 import logging
 import os
@@ -213,7 +214,10 @@ class MetricsWriter:
                 left = self._unwritten[0].encode()
                 try:
                     while left:
-                        left = left[self._file.write(left) :]
+                        num_written = self._file.write(left)
+                        if not num_written:  # nothing fits, and no error says so
+                            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                        left = left[num_written:]
                 except OSError:
                     self._file.truncate(end)
                     raise

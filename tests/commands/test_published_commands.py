@@ -68,6 +68,7 @@ def type_in(repository, monkeypatch, tmp_path, capsys):
     for name in ("ViT-B/32", "ViT-L/14"):
         monkeypatch.setitem(clip.names.OPENAI_NAMES, name, "tiny-published")
     monkeypatch.chdir(repository)
+    monkeypatch.setattr("utils.project_paths.REPOSITORY", repository)
     calls = tmp_path / "calls"
     environment = {k: v for k, v in os.environ.items() if k not in ("NPROC", "MASTER_ADDR", "NNODES")}
     environment |= {"PATH": f"{repository / 'bin'}{os.pathsep}{os.environ['PATH']}", "CALLS": str(calls)}

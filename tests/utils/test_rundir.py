@@ -30,6 +30,7 @@ def test_default_folders_are_those_of_the_published_system(tmp_path):
 
 def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("utils.project_paths.REPOSITORY", tmp_path)
     folder = Path("exp/k400/ViT-B/32/f8")
     b32 = "k400/k400_train_rgb_vitb-32-f8.yaml"
     assert choose_run_dir(load(b32)) == folder
