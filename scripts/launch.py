@@ -112,7 +112,8 @@ class Launch:
         if is_asked and all(-failure.exitcode in SIGNALS for failure in error.failures.values()):
             return EXIT_REQUEUE  # the signal reached processes that had not come to their first line
         is_killed = any(failure.exitcode < 0 for failure in error.failures.values())
-        attempt = max((int(path.name.rpartition("-")[2]) for path in self._folder.glob("*-*")), default=0)
+        notes = [path for name in ("failed", "lost") for path in self._folder.glob(f"{name}-*")]
+        attempt = max((int(path.name.rpartition("-")[2]) for path in notes), default=0)
         failed, lost = (self._folder / f"{name}-{attempt}" for name in ("failed", "lost"))
         if failed.exists() and not is_killed:
             return int(failed.read_text())
