@@ -111,7 +111,8 @@ class Launch:
         """The exit code after processes failed; prints why, unless the first of them has done so."""
         if is_asked and all(-failure.exitcode in SIGNALS for failure in error.failures.values()):
             return EXIT_REQUEUE  # the signal reached processes that had not come to their first line
-        is_killed = any(failure.exitcode < 0 for failure in error.failures.values())
+        # SIGTERM is what torchrun ends the others with.
+        is_killed = any(failure.exitcode not in (-signal.SIGTERM, *range(256)) for failure in error.failures.values())
         notes = [path for name in ("failed", "lost") for path in self._folder.glob(f"{name}-*")]
         attempt = max((int(path.name.rpartition("-")[2]) for path in notes), default=0)
         failed, lost = (self._folder / f"{name}-{attempt}" for name in ("failed", "lost"))
