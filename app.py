@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file
@@ -54,4 +54,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -7,7 +7,7 @@ import sys
 from pathlib import Path
 
 from engine.predict_inputs import check_inputs
-from utils.cli import add_output_options, run_story
+from utils.cli import add_output_options, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
@@ -71,4 +71,4 @@ def main(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

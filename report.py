@@ -3,7 +3,7 @@
 import argparse
 import sys
 
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.files import check_writable
 
 
@@ -27,4 +27,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -2,7 +2,7 @@
 
 import sys
 
-from utils.cli import add_published_options, apply_published_options, config_parser, run_story
+from utils.cli import add_published_options, apply_published_options, config_parser, run_command
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -39,4 +39,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -4,7 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import add_output_options, add_published_options, apply_published_options, run_story
+from utils.cli import add_output_options, add_published_options, apply_published_options, run_command
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -74,4 +74,4 @@ def main(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -1,8 +1,8 @@
-"""Trains a video model: the story of a run, from a config to its scores."""
+"""Trains a video model from a config and validates it."""
 
 import sys
 
-from utils.cli import add_published_options, apply_published_options, config_parser, run_story
+from utils.cli import add_published_options, apply_published_options, config_parser, run_command
 from utils.config import TEST_FILES, check_data_files, load_config
 
 
@@ -24,4 +24,4 @@ def main(args) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

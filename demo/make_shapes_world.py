@@ -36,7 +36,7 @@ from torchvision.io import encode_jpeg
 from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
-from utils.cli import first_line, run_story
+from utils.cli import first_line, run_command
 from utils.errors import UserError
 
 JPEG_QUALITY = 90
@@ -228,7 +228,7 @@ def render_world(args: argparse.Namespace) -> None:
 
 
 def main(argv=None) -> int:
-    return run_story(render_world, parse_arguments(argv))
+    return run_command(render_world, parse_arguments(argv))
 
 
 if __name__ == "__main__":

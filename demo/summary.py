@@ -17,7 +17,7 @@ from PIL import Image
 matplotlib.use("Agg")
 import matplotlib.pyplot as plt
 
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.results import format_table
@@ -169,4 +169,4 @@ if __name__ == "__main__":
     parser.add_argument("folder", help="exp/demo")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     arguments = parser.parse_args()
-    sys.exit(run_story(main, arguments))
+    sys.exit(run_command(main, arguments))

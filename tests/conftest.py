@@ -1,4 +1,4 @@
-"""Fixtures that several rooms' tests share."""
+"""Fixtures shared by the tests of several folders."""
 
 import signal
 
@@ -12,7 +12,7 @@ pytest_plugins = ["tests.strict_skips", "tests.temporary_folder"]
 
 @pytest.fixture(autouse=True)
 def signal_handlers():
-    """Stories that are called in this process catch signals; the next test must not inherit that."""
+    """Entry scripts that run in this process install signal handlers; the next test must not inherit them."""
     before = {number: signal.getsignal(number) for number in SIGNALS}
     yield
     for number, handler in before.items():

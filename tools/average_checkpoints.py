@@ -9,7 +9,7 @@ from pathlib import Path
 
 from modules.weight_space import average_checkpoints
 from utils.checkpoint import save_checkpoint
-from utils.cli import first_line, run_story
+from utils.cli import first_line, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 
@@ -33,4 +33,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

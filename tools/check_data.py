@@ -29,7 +29,7 @@ from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
 from datasets.readers import check_decoder, open_source
 from tools.workers import run_jobs
-from utils.cli import EXIT_INTERRUPTED, first_line, run_story
+from utils.cli import EXIT_INTERRUPTED, first_line, run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -176,4 +176,4 @@ def main(args: argparse.Namespace) -> int:
 
 if __name__ == "__main__":
     torch.set_num_threads(1)  # the workers, one a core, inherit it
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.records import read_records
@@ -125,4 +125,4 @@ if __name__ == "__main__":
     parser.add_argument("--page", metavar="FILE", help=f"the table; default {PAGE}, once no variant lacks results")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(VARIANTS)}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    sys.exit(run_story(main, parser.parse_args()))
+    sys.exit(run_command(main, parser.parse_args()))

@@ -33,7 +33,7 @@ from tools.conversion import (
     summarise,
 )
 from tools.media_files import find_videos
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.local_video import open_local
@@ -259,7 +259,7 @@ def extract(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_story(extract, parse_arguments(argv))
+    return run_command(extract, parse_arguments(argv))
 
 
 if __name__ == "__main__":

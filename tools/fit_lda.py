@@ -15,7 +15,7 @@ from modules.classifier_file import ClassifierFile, save_classifier
 from modules.lda import fit_lda
 from modules.validation import embed_with
 from utils import distributed
-from utils.cli import config_parser, first_line, run_story
+from utils.cli import config_parser, first_line, run_command
 from utils.config import load_config
 from utils.context import RunContext
 from utils.errors import UserError
@@ -71,4 +71,4 @@ def main(args) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -21,7 +21,7 @@ from modules import weight_space
 from modules.validation import text_matrix
 from utils import distributed, metrics, results
 from utils.checkpoint import save_checkpoint
-from utils.cli import config_parser, first_line, folder_beside, run_story
+from utils.cli import config_parser, first_line, folder_beside, run_command
 from utils.config import TEST_FILES, check_config
 from utils.context import RunContext
 from utils.distributed import Process
@@ -161,4 +161,4 @@ def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: s
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -36,7 +36,7 @@ from tools.list_writing import (
     write_list,
     yaml_lines,
 )
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import check_writable
 
@@ -341,7 +341,7 @@ def make(args: argparse.Namespace) -> None:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_story(make, parse_arguments(argv))
+    return run_command(make, parse_arguments(argv))
 
 
 if __name__ == "__main__":

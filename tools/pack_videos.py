@@ -38,7 +38,7 @@ from tools.conversion import (
 )
 from tools.extract_frames import Decoder
 from tools.media_files import find_frame_folders, find_videos
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.local_video import open_local
@@ -242,7 +242,7 @@ def pack_all(args: argparse.Namespace) -> int:
 
 
 def main(argv: list[str] | None = None) -> int:
-    return run_story(pack_all, parse_arguments(argv))
+    return run_command(pack_all, parse_arguments(argv))
 
 
 if __name__ == "__main__":

@@ -6,7 +6,7 @@ python -m tools.show_config --key KEY --config CONFIG [key=value ...]
 import argparse
 import sys
 
-from utils.cli import config_parser, first_line, run_story
+from utils.cli import config_parser, first_line, run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.rundir import default_run_dir
@@ -32,4 +32,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.cli import first_line, run_story
+from utils.cli import first_line, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.stop import EXIT_REQUEUE
@@ -136,4 +136,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_story(main, parse_arguments()))
+    sys.exit(run_command(main, parse_arguments()))

@@ -7,7 +7,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.protocols import mean_and_deviation
@@ -62,4 +62,4 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    sys.exit(run_story(main, parser.parse_args()))
+    sys.exit(run_command(main, parser.parse_args()))

@@ -59,7 +59,7 @@ def first_line(docstring: str | None) -> str:
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """`--quiet`, `--plain` and `--debug`: how much a story shows."""
+    """`--quiet`, `--plain` and `--debug`: how much a command shows."""
     parser.add_argument("--quiet", action="store_true", help="show only results, warnings and errors")
     parser.add_argument("--plain", action="store_true", help="no progress bars, as where the output is a file")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -110,7 +110,7 @@ def next_report(weights: str | None, out: Path) -> str:
     return f"next: {shlex.join(('python', 'report.py', str(out.parent if is_beside else out)))}"
 
 
-def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
+def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     """Run the main function of a command: a `UserError` is printed as `error: ...` and gives exit code 2.
 
     A failure of the machine (a killed process, a lost connection, a full disk) is one line too, with exit code 1. With
@@ -120,7 +120,7 @@ def run_story(story: Callable[[argparse.Namespace], int | None], args: argparse.
     sys.unraisablehook = _report_unraisable
     code = 0
     try:
-        code = story(args) or 0
+        code = main(args) or 0
         sys.stdout.flush()
         return code
     except Stopped:

@@ -1,4 +1,4 @@
-"""One process or many: set-up from torchrun's environment, and the few collectives that the stories need."""
+"""Set-up of one or many processes from torchrun's environment, and the collective operations in use."""
 
 import datetime
 import os

@@ -27,11 +27,11 @@ def tree(folder: Path) -> set[Path]:
     return set(folder.rglob("*")) if folder.exists() else set()
 
 
-def expect(outcome: str, capsys: pytest.CaptureFixture, folder: Path, story: str, *arguments: object) -> None:
-    """Run a story; a fault is exit code 2, one line, and not a file left in `folder`."""
+def expect(outcome: str, capsys: pytest.CaptureFixture, folder: Path, script: str, *arguments: object) -> None:
+    """Run an entry script; a mistake gives exit code 2 and one line, and leaves no file in `folder`."""
     before = tree(folder)
     capsys.readouterr()
-    code = call(story, *arguments)
+    code = call(script, *arguments)
     error = capsys.readouterr().err
     if outcome.startswith(WORKS):
         assert code == 0, error

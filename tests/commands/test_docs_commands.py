@@ -20,7 +20,7 @@ import pytest
 from tests.commands import world
 from tests.commands.docs_world import do_what_a_reader_does, make_docs_world, make_python
 from tests.tools.loading import load_tool
-from utils.cli import run_story
+from utils.cli import run_command
 
 REPO = world.REPO
 PAGES = ["README.md", *sorted(str(path.relative_to(REPO)) for path in (REPO / "docs").glob("*.md"))]
@@ -183,8 +183,8 @@ def run_python(name: str, words: list[str]) -> int:
         if hasattr(module, "parse_arguments"):
             return module.main(words) or 0
         return 0  # summarise_runs.py: its parser is part of its command line
-    module = world._story(Path(name).stem)
-    return run_story(module.main, module.parse_arguments(words))
+    module = world.entry_script(Path(name).stem)
+    return run_command(module.main, module.parse_arguments(words))
 
 
 def python_calls(command: Command) -> list[tuple[str, list[str]]]:
@@ -207,7 +207,7 @@ def python_calls(command: Command) -> list[tuple[str, list[str]]]:
 def check_options(command: Command, name: str, words: list[str]) -> None:
     """The program's own parser takes the words."""
     is_module = name.startswith(("tools/", "demo/"))
-    module = importlib.import_module(name[:-3].replace("/", ".")) if is_module else world._story(name[:-3])
+    module = importlib.import_module(name[:-3].replace("/", ".")) if is_module else world.entry_script(name[:-3])
     try:
         if hasattr(module, "parse_arguments"):
             module.parse_arguments(words)

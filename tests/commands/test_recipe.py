@@ -8,7 +8,7 @@ import torch
 import yaml
 
 import engine.app
-from tests.commands.world import CLASSES, _story, call, command
+from tests.commands.world import CLASSES, call, command, entry_script
 from utils.checkpoint import load_checkpoint
 from utils.embed import load_table
 
@@ -96,7 +96,7 @@ def test_predict_and_app_take_the_weights_alone(world, config, weights, tmp_path
         assert call("predict", video, "--weights", weights, *options, "--json", tmp_path / "r.json", "--quiet") == 0
         found.append(json.loads((tmp_path / "r.json").read_text()))
     assert found[0] == found[1] and found[0]["classes"] == list(CLASSES)
-    app = _story("app")
+    app = entry_script("app")
     args = app.parse_arguments(["--weights", str(weights)])
     app.check_arguments(args)
     service, samples = engine.app.load_service(args, str(tmp_path))

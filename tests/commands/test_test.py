@@ -104,9 +104,9 @@ def test_each_checkpoint_of_a_run_has_its_own_default_folder(world, weights):
     assert (weights.parent / "zeroshot_frames_mixed" / "summary.json").is_file()
 
 
-@pytest.mark.parametrize("story", ["test", "test_zeroshot"])
-def test_a_folder_that_cannot_be_made_is_said_before_the_work(world, story, capsys):
-    assert call(story, "--config", world.config, "--weights", "no.pt", "--out", "/proc/x") == 2
+@pytest.mark.parametrize("script", ["test", "test_zeroshot"])
+def test_a_folder_that_cannot_be_made_is_reported_before_the_work(world, script, capsys):
+    assert call(script, "--config", world.config, "--weights", "no.pt", "--out", "/proc/x") == 2
     assert "error: --out /proc/x: cannot be written" in capsys.readouterr().err
 
 

@@ -1,5 +1,5 @@
-"""A world for the stories' tests: three classes, a few short clips, a CLIP of some thousand parameters; and the stories
-themselves, called with an argument list in this process, or as the commands that users type."""
+"""A small data set for the tests of the commands (three classes, short clips, a CLIP of some thousand parameters), and
+functions that run the entry scripts, in this process or as the commands that users type."""
 
 import csv
 import importlib.util
@@ -17,7 +17,7 @@ import torch
 import yaml
 
 from tests.datasets.helpers import write_frames, write_video
-from utils.cli import run_story
+from utils.cli import run_command
 
 REPO = Path(__file__).parents[2]
 CLASSES = ("riding a bike", "playing guitar", "swimming")
@@ -89,18 +89,18 @@ def _write_config(root: Path, kind: str, arch: Path) -> Path:
     return path
 
 
-def _story(name: str) -> ModuleType:
+def entry_script(name: str) -> ModuleType:
     # By path: `import test` would find the standard library's.
-    spec = importlib.util.spec_from_file_location(f"story_{name}", REPO / f"{name}.py")
+    spec = importlib.util.spec_from_file_location(f"entry_{name}", REPO / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def call(name: str, *arguments: object) -> int:
-    """Run a story in this process; its exit code."""
-    module = _story(name)
-    return run_story(module.main, module.parse_arguments([str(a) for a in arguments]))
+    """Run an entry script in this process; its exit code."""
+    module = entry_script(name)
+    return run_command(module.main, module.parse_arguments([str(a) for a in arguments]))
 
 
 def command(*words: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:

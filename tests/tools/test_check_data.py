@@ -30,7 +30,7 @@ def broken(world, tmp_path):
 
 
 def run(*arguments):
-    return check_data.run_story(check_data.main, check_data.parse_arguments([str(a) for a in arguments]))
+    return check_data.run_command(check_data.main, check_data.parse_arguments([str(a) for a in arguments]))
 
 
 def report(out):

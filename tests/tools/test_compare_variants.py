@@ -7,7 +7,7 @@ import pytest
 
 from tests.commands.world import REPO
 from tests.tools.loading import load_tool
-from utils.cli import run_story
+from utils.cli import run_command
 
 compare_variants = load_tool("compare_variants")
 
@@ -31,7 +31,7 @@ def measured(tmp_path, monkeypatch):
 
 def run(out, *only, page=None):
     args = argparse.Namespace(epochs=5, out=str(out), page=page, only=list(only) or None, debug=False)
-    return run_story(compare_variants.main, args)
+    return run_command(compare_variants.main, args)
 
 
 def test_the_table_has_a_row_for_each_variant_with_results(measured):

@@ -14,7 +14,7 @@ from modules.build import build_model_and_text
 from tests.commands.world import CLASSES, call
 from tests.tools.loading import load_tool
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.cli import run_story
+from utils.cli import run_command
 from utils.config import load_config
 from utils.embed import load_table
 
@@ -43,7 +43,7 @@ def run_script(name, *words):
     """A script called in this process, as the command that users type."""
     script = load_tool(name)
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
-        code = run_story(script.main, script.parse_arguments([str(word) for word in words]))
+        code = run_command(script.main, script.parse_arguments([str(word) for word in words]))
     return Result(code, out.getvalue(), error.getvalue())
 
 

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from tests.tools.loading import load_tool
-from utils.cli import run_story
+from utils.cli import run_command
 
 
 def write_run(folder, top1, epoch=4, epochs=4):
@@ -25,7 +25,7 @@ def runs(tmp_path):
 
 def summarise(*runs):
     args = argparse.Namespace(runs=[str(run) for run in runs], debug=False)
-    return run_story(load_tool("summarise_runs").main, args)
+    return run_command(load_tool("summarise_runs").main, args)
 
 
 def test_mean_and_deviation(runs, capsys):

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.world import REPO
-from utils.cli import EXIT_FAILURE, EXIT_USER_ERROR, run_story
+from utils.cli import EXIT_FAILURE, EXIT_USER_ERROR, run_command
 from utils.errors import MachineError, UserError
 from utils.stop import ASKED, EXIT_REQUEUE, LAUNCH_FOLDER, Stopped, StopRequest, requeue_code
 
@@ -73,10 +73,10 @@ class Arguments:
 
 
 def end_with(error: Exception) -> int:
-    def story(args):
+    def main(args):
         raise error
 
-    return run_story(story, Arguments())
+    return run_command(main, Arguments())
 
 
 LOST = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer [127.0.0.1]:4242")
@@ -124,13 +124,13 @@ def test_of_one_launch_one_process_says_that_it_was_asked_to_stop(tmp_path, monk
 
 CLOSED = """
 import sys
-from utils.cli import run_story
-def story(args):
+from utils.cli import run_command
+def main(args):
     while {condition}:
         print("a line", flush={flush})
     return {code}
 args = type("Arguments", (), {{"debug": False}})
-sys.exit(run_story(story, args))
+sys.exit(run_command(main, args))
 """
 
 
