@@ -38,7 +38,8 @@ from utils.metrics import class_logits, softmax
 from utils.precision import autocast, resolve_precision
 from utils.project_paths import REPOSITORY
 from utils.recipe import Recipe
-from utils.schema import Config, NetworkConfig, Purpose
+from utils.schema import Config, NetworkConfig
+from utils.schema_rules import Purpose
 
 DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
 MAX_KEPT_CLIPS = 12

@@ -11,7 +11,8 @@ from typing import Any
 
 from utils.config_fields import OneOf
 from utils.files import write_text_atomic
-from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, dotted_keys
+from utils.schema import MEANINGLESS_KEYS, dotted_keys
+from utils.schema_rules import ADVICE, RULES
 
 REPO = Path(__file__).resolve().parents[1]
 

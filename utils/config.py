@@ -17,7 +17,8 @@ from utils.components import component
 from utils.config_fields import OneOf
 from utils.errors import UserError
 from utils.recipe import COMMAND_LINE, Given, Recipe, combine
-from utils.schema import ADVICE, MEANINGLESS_KEYS, RULES, Config, Purpose, Rule, dotted_keys
+from utils.schema import MEANINGLESS_KEYS, Config, dotted_keys
+from utils.schema_rules import ADVICE, RULES, Purpose, Rule
 
 TEST_FILES = ("data.val_list", "data.label_list", "data.val_root")
 SECTIONS = ("data", "network", "solver", "logging", "components")

@@ -1,0 +1,177 @@
+"""What keys of a config (`utils.schema`) must fit together, and how."""
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from typing import Literal, NamedTuple
+
+from utils.interval import parse_interval
+from utils.schema import Config
+
+Purpose = Literal["train", "test", "predict"]
+
+
+class Rule(NamedTuple):
+    """A rule over several keys. `broken(config)` means a fault, in ADVICE a warning; skipped where one of its keys
+    or their sections is itself at fault.
+    """
+
+    keys: tuple[str, ...]
+    broken: Callable[[Config], bool]
+    message: str
+    purposes: tuple[Purpose, ...] = ("train", "test", "predict")
+
+
+def _is_bad_template(template: str) -> bool:
+    try:
+        return template.format(1) == template.format(2)
+    except (ValueError, LookupError, AttributeError, TypeError, MemoryError):  # each a kind of braces, as {.foo}, {[0]}
+        return True
+
+
+def _has_one_prompt(config: Config) -> bool:
+    """Whether each class is one prompt through CLIP's text tower."""
+    return config.network.classifier == "clip_text" and config.network.prompt_set is None
+
+
+def _is_bad_interval(value: int | str | None) -> bool:
+    try:
+        parse_interval(value)
+    except ValueError:
+        return True
+    return False
+
+
+RULES = (
+    Rule(
+        ("data.train_list",),
+        lambda c: not c.data.train_list,
+        "is required; give the list of training videos",
+        ("train",),
+    ),
+    Rule(
+        ("data.val_list",),
+        lambda c: not c.data.val_list,
+        "is required; give the list of validation videos",
+        ("train", "test"),
+    ),
+    Rule(
+        ("data.label_list",),
+        lambda c: not c.data.label_list,
+        "is required; give the CSV of class descriptions",
+        ("train", "test"),
+    ),
+    Rule(
+        ("data.image_tmpl", "data.modality"),
+        lambda c: c.data.modality == "RGB" and _is_bad_template(c.data.image_tmpl),
+        "must be a file name with the frame's number in braces, as img_{:05d}.jpg",
+    ),
+    Rule(
+        ("data.area_range",),
+        lambda c: not 0 < c.data.area_range[0] <= c.data.area_range[1] <= 1,
+        "must be two shares with 0 < smallest <= largest <= 1, as [0.08, 1.0]",
+    ),
+    Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must hold {} where the class name goes"),
+    Rule(
+        ("network.classifier", "network.classifier_file"),
+        lambda c: c.network.classifier in ("lda", "file") and not c.network.classifier_file,
+        "this classifier is read from a file; give its .npz as classifier_file",
+    ),
+    Rule(
+        ("network.fix_text", "network.classifier", "network.prompt_set"),
+        lambda c: not c.network.fix_text and not _has_one_prompt(c),
+        "a text tower that trains takes one prompt a class; set classifier to clip_text and prompt_set to null",
+    ),
+    Rule(
+        ("network.context_tokens", "network.classifier", "network.prompt_set"),
+        lambda c: c.network.context_tokens > 0 and not _has_one_prompt(c),
+        "a learned context replaces the prompt; set classifier to clip_text and prompt_set to null",
+    ),
+    Rule(
+        ("network.context_tokens", "network.context_init", "network.context_per_class"),
+        lambda c: c.network.context_tokens == 0 and (bool(c.network.context_init) or c.network.context_per_class),
+        "describe a learned context, and there is none; set context_tokens to its length",
+    ),
+    Rule(
+        ("network.train_classifier", "network.fix_text", "network.context_tokens", "solver.loss_type"),
+        lambda c: (
+            c.network.train_classifier
+            and (not c.network.fix_text or c.network.context_tokens > 0 or c.solver.loss_type != "CE")
+        ),
+        "class embeddings that train themselves leave no text to train and need loss_type CE; "
+        "set fix_text to true and context_tokens to 0",
+    ),
+    Rule(
+        ("network.joint_st", "network.sim_header"),
+        lambda c: c.network.joint_st and c.network.sim_header != "None",
+        "joint_st gives one embedding a video and leaves a head nothing to do; set sim_header to None",
+    ),
+    Rule(
+        ("network.joint_st", "network.tm"),
+        lambda c: c.network.joint_st and bool(c.network.tm),
+        "joint_st has no frames of its own to shift; set tm to False",
+    ),
+    Rule(
+        ("network.patch_dropout", "network.tm"),
+        lambda c: c.network.patch_dropout > 0 and c.network.tm == "tsm",
+        "tsm shifts a patch's channels between frames, and patch_dropout leaves out other patches in each; keep one",
+    ),
+    Rule(
+        ("data.cached_draws", "network.fix_video"),
+        lambda c: c.data.cached_draws > 0 and not c.network.fix_video,
+        "frame embeddings can be kept only where the image tower does not change; set network.fix_video to true",
+        ("train",),
+    ),
+    Rule(
+        ("solver.start_epoch", "solver.epochs"),
+        lambda c: c.solver.start_epoch >= c.solver.epochs,
+        "start_epoch must be below epochs",
+        ("train",),
+    ),
+    Rule(
+        ("solver.lr_decay_step", "solver.type"),
+        lambda c: (
+            c.solver.type == "multistep"
+            and (
+                c.solver.lr_decay_step <= 0
+                if isinstance(c.solver.lr_decay_step, int)
+                else not c.solver.lr_decay_step
+                or min(c.solver.lr_decay_step) <= 0
+                or sorted(set(c.solver.lr_decay_step)) != c.solver.lr_decay_step
+            )
+        ),
+        "must be a positive number of epochs or a rising list of epochs",
+    ),
+    Rule(
+        ("solver.save_every",),
+        lambda c: _is_bad_interval(c.solver.save_every),
+        "must be a number of steps, as 500, or of minutes, as 10min",
+    ),
+    Rule(
+        ("logging.wandb_project",),
+        lambda c: bool(c.logging.wandb_project) and find_spec("wandb") is None,
+        "Weights & Biases is not installed; pip install wandb, or set it to null",
+        ("train",),
+    ),
+    Rule(
+        ("resume", "pretrain"),
+        lambda c: bool(c.resume) and bool(c.pretrain),
+        "are both given; resume goes on with a run, pretrain starts a new one: keep one",
+        ("train",),
+    ),
+)
+
+ADVICE = (
+    Rule(
+        ("solver.lr_warmup_step", "solver.epochs"),
+        lambda c: not c.solver.evaluate and c.solver.lr_warmup_step >= c.solver.epochs,
+        "the warm-up takes the whole training, in which the learning rate never reaches lr; set lr_warmup_step below "
+        "epochs",
+        ("train",),
+    ),
+    Rule(
+        ("network.patch_dropout", "network.fix_video"),
+        lambda c: not c.solver.evaluate and c.network.patch_dropout > 0 and c.network.fix_video,
+        "a frozen image tower sees all patches, so patch_dropout has no effect; set it to 0",
+        ("train",),
+    ),
+)
