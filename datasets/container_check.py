@@ -1,46 +1,176 @@
-"""Is a video file cut off? Its container says how many bytes it should have.
+"""What a video file's container declares, looked at before FFmpeg opens it.
 
-FFmpeg reads a truncated file to where it ends and may report nothing, so half a video would pass for a whole one.
+FFmpeg reads a truncated file to where it ends and may report nothing, so half a video would pass for a whole one. And
+it builds the index that an MP4's sample tables declare, however large: 700 bytes can ask for gigabytes.
 """
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO, NamedTuple
+
+import numpy as np
+
+from utils.errors import UserError
+
+MAX_INDEX_ENTRIES = 2**22
+"""Samples of all tracks of an MP4 file together, for which FFmpeg's index takes some 100 MB: a film of 12 hours with
+sound has 3 million."""
+MAX_INDEX_BYTES = 2**28
+"""Of the box that holds an MP4 file's tables."""
 
 _EBML_HEADER, _MATROSKA_SEGMENT = 0x1A45DFA3, 0x18538067
 # Some AVI writers leave the size a few bytes off.
 _RIFF_SLACK_BYTES = 64
+# Types of the first box by which FFmpeg takes a file for an MP4 (libavformat/mov.c, mov_probe).
+_FIRST_BOXES = frozenset(
+    (b"ftyp", b"moov", b"mdat", b"moof", b"pnot", b"udta", b"wide", b"free", b"skip", b"junk", b"pict", b"uuid")
+    + (b"prfl", b"styp", b"sidx", b"ednx", b"thum", b"emsg", b"ssix")
+)
+# Boxes in which FFmpeg looks for others (the same file, mov_default_parse_table).
+_PARENTS = frozenset(
+    (b"moov", b"trak", b"mdia", b"minf", b"stbl", b"edts", b"udta", b"mvex", b"moof", b"traf", b"dinf", b"wave")
+    + (b"gmhd", b"ilst", b"sinf", b"schi", b"iprp", b"ipro", b"tapt", b"meta")
+)
+_MAX_DEPTH = 12
+_PCM_SAMPLES_AN_ENTRY = 1024
+
+
+class _Box(NamedTuple):
+    """A box of an MP4 file: its content lies from `begin` to `end` of what it was found in."""
+
+    kind: bytes
+    begin: int
+    end: int
+
+
+def is_mp4(path: Path) -> bool:
+    """Does the file begin like an MP4 file or one of its kin (QuickTime, 3GP)?"""
+    with path.open("rb", buffering=0) as file:
+        return file.read(8)[4:] in _FIRST_BOXES
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that the container promises beyond the file's end; 0 where it promises none or is of another kind."""
+    """Bytes that the container declares beyond the file's end; 0 where it declares none or is of another kind."""
     file_size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4096)
-    if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
-        riff_size = int.from_bytes(head[4:8], "little")
-        return max(0, riff_size + 8 - file_size - _RIFF_SLACK_BYTES)
-    if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
-        return max(0, _matroska_end(head) - file_size)
-    if head[4:8] == b"ftyp":
-        return max(0, _mp4_end(path, file_size) - file_size)
+        if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
+            riff_size = int.from_bytes(head[4:8], "little")
+            return max(0, riff_size + 8 - file_size - _RIFF_SLACK_BYTES)
+        if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
+            return max(0, _matroska_end(head) - file_size)
+        if head[4:8] in _FIRST_BOXES:
+            # Boxes of other kinds than media and index do not matter.
+            ends = [box.end for box in _top_boxes(file, file_size) if box.kind in (b"moov", b"moof", b"mdat")]
+            return max(0, max(ends, default=0) - file_size)
     return 0
 
 
-def _mp4_end(path: Path, file_size: int) -> int:
-    """Offset at which the last box of media or index ends (ISO/IEC 14496-12); boxes of other kinds do not matter."""
-    end = position = 0
+def check_sample_tables(path: Path, name: str) -> None:
+    """Raise UserError where the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples.
+
+    Args:
+        name: of the file, for the message.
+    """
+    file_size = path.stat().st_size
+    declared = 0
     with path.open("rb") as file:
-        while position < file_size:
-            file.seek(position)
-            header = file.read(16)
-            box_size, header_size = int.from_bytes(header[:4], "big"), 8
-            if box_size == 1:
-                box_size, header_size = int.from_bytes(header[8:16], "big"), 16
-            if box_size < header_size:  # 0: to the end of the file; anything else: not a box
-                break
-            position += box_size
-            if header[4:8] in (b"moov", b"moof", b"mdat"):
-                end = position
-    return end
+        for box in _top_boxes(file, file_size):
+            if box.kind in _PARENTS:
+                size = min(box.end, file_size) - box.begin
+                if size > MAX_INDEX_BYTES:
+                    raise UserError(
+                        f"{name}: its index has {size} bytes, more than the {MAX_INDEX_BYTES} that a file may have; "
+                        "the file is damaged, or must be cut into parts"
+                    )
+                file.seek(box.begin)
+                declared += _declared_samples(file.read(size))
+    if declared > MAX_INDEX_ENTRIES:
+        raise UserError(
+            f"{name}: its index declares {declared} samples, more than the {MAX_INDEX_ENTRIES} that a file may have; "
+            "the file is damaged, or must be cut into parts"
+        )
+
+
+def _top_boxes(file: BinaryIO, file_size: int) -> Iterator[_Box]:
+    """The boxes of the file itself (ISO/IEC 14496-12, 4.2), up to the first that is none."""
+    position = 0
+    while position + 8 <= file_size:
+        file.seek(position)
+        box = _box(file.read(16), position, file_size)
+        if box is None:
+            return
+        yield box
+        position = box.end
+
+
+def _box(header: bytes, position: int, end: int) -> _Box | None:
+    """The box whose header these 16 bytes are, at `position` of something that ends at `end`."""
+    size, header_size = int.from_bytes(header[:4], "big"), 8
+    if size == 1:
+        size, header_size = int.from_bytes(header[8:16], "big"), 16
+    elif size == 0:  # to the end
+        size = end - position
+    return None if size < header_size else _Box(header[4:8], position + header_size, position + size)
+
+
+def _declared_samples(data: bytes) -> int:
+    """Samples that the tables in a box's content declare."""
+    tracks: list[list[_Box]] = [[]]
+    for box in _all_boxes(data, 0, len(data), 0):
+        if box.kind == b"cmov":  # tables compressed to any ratio; no camera or program has written them since 2001
+            return MAX_INDEX_ENTRIES + 1
+        if box.kind == b"trak":
+            tracks.append([])
+        tracks[-1].append(box)
+    return sum(_track_samples(data, boxes) for boxes in tracks)
+
+
+def _all_boxes(data: bytes, begin: int, end: int, depth: int) -> Iterator[_Box]:
+    """The boxes in a part of the data, and those in them, in the order of the file."""
+    while begin + 8 <= end and (box := _box(data[begin : begin + 16], begin, end)) is not None:
+        yield box
+        if box.kind in _PARENTS and depth < _MAX_DEPTH:
+            inner = box.begin + (4 if box.kind == b"meta" else 0)
+            yield from _all_boxes(data, inner, min(box.end, end), depth + 1)
+        begin = box.end
+
+
+def _track_samples(data: bytes, boxes: list[_Box]) -> int:
+    """Entries of FFmpeg's index for the boxes of one track, or of one fragment."""
+    handlers = {data[box.begin + 8 : box.begin + 12] for box in boxes if box.kind == b"hdlr"}
+    sizes, times, offsets, chunks = 0, 0, 0, []
+    counts_one = 0
+    for box in boxes:
+        if box.kind == b"trun":
+            sizes += _number(data, box.begin + 4)
+        elif box.kind in (b"stsz", b"stz2"):
+            sizes += _number(data, box.begin + 8)
+        elif box.kind in (b"stts", b"ctts"):
+            table = _table(data, box, 2)
+            times += int(table[:, 0].sum())
+            counts_one += box.kind == b"stts" and len(table) == 1 and table[0, 1] == 1
+        elif box.kind == b"stsc":
+            chunks.append(_table(data, box, 3))
+        elif box.kind in (b"stco", b"co64"):
+            offsets += _number(data, box.begin + 4)
+    if b"soun" in handlers and b"vide" not in handlers and counts_one and len(chunks) == 1 and len(chunks[0]):
+        # Sound without compression has a "sample" for each of its 48000 a second; it is indexed by chunks of them.
+        first = np.append(np.minimum(chunks[0][:, 0], offsets + 1), offsets + 1)
+        entries = chunks[0][:, 1] // _PCM_SAMPLES_AN_ENTRY + 1
+        return int((np.maximum(np.diff(first), 0) * entries).sum())
+    return max(sizes, times)
+
+
+def _number(data: bytes, position: int) -> int:
+    return int.from_bytes(data[position : position + 4], "big")
+
+
+def _table(data: bytes, box: _Box, columns: int) -> np.ndarray:
+    """(n, columns) int64: the rows of a table that are there, of those that it declares."""
+    begin = box.begin + 8
+    rows = min(_number(data, box.begin + 4), max(0, min(box.end, len(data)) - begin) // (4 * columns))
+    return np.frombuffer(data, ">u4", rows * columns, begin).reshape(rows, columns).astype(np.int64)
 
 
 def _matroska_end(head: bytes) -> int:

@@ -52,7 +52,7 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
     height, width = _jpeg_size(data) if is_jpeg else _png_size(data)
     if height * width == 0:
-        raise UserError(f"{name}: cannot be decoded (no frame header); the file is damaged, extract the frame again")
+        raise UserError(f"{name}: could not be decoded (no frame header); the file is damaged, extract the frame again")
     if height * width > MAX_PIXELS:
         raise UserError(
             f"{name}: its header declares {width}x{height} pixels, more than the {MAX_PIXELS} that a frame may have; "
@@ -66,8 +66,9 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
             return pixels
         return pixels.copy_(decode(data, is_jpeg))
     except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        reason = first_line(error)
-        raise UserError(f"{name}: cannot be decoded ({reason}); the file is damaged, extract the frame again") from None
+        raise UserError(
+            f"{name}: could not be decoded ({first_line(error)}); the file is damaged, extract the frame again"
+        ) from None
 
 
 def _png_size(data: bytes) -> tuple[int, int]:

@@ -36,7 +36,7 @@ def open_source(
         decoder: "pyav", "decord" or "torchcodec" ("video" only); packed clips are recognised and need none.
 
     Raises:
-        UserError: when it cannot be opened, or the decoder is not installed.
+        UserError: when it could not be opened, or the decoder is not installed.
     """
     path = Path(root) / entry.path
     listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""

@@ -5,8 +5,8 @@ from typing import NamedTuple
 
 import av
 
+from datasets.video_file import open_container
 from utils.errors import UserError
-from utils.local_video import open_local
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
 # What FFmpeg calls the containers behind these suffixes. A playlist that names other files is none of them.
@@ -44,7 +44,7 @@ def check_upload(path: str | Path, limits: Limits) -> None:
     if megabytes > limits.max_megabytes:
         raise UserError(f"{name}: has {megabytes:.0f} MB, more than {limits.max_megabytes:g}; cut or compress it")
     try:
-        with open_local(path) as container:
+        with open_container(path, name) as container:
             _check_container(container, name, limits)
     except (av.FFmpegError, OSError):
         raise UserError(f"{name}: is damaged or not a video; upload another file") from None

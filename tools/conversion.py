@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Literal
 
-import av
 from tqdm import tqdm
 
 from tools.workers import run_jobs
@@ -24,11 +23,7 @@ REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
 # No file's own fault: the next one would end the same way.
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a single odd file may raise; the others go on.
-FILE_ERRORS = (OSError, ValueError, av.FFmpegError)
-
-
-class DamagedVideoError(ValueError):
-    """A video that cannot be decoded whole; the message is the reason in the report."""
+FILE_ERRORS = (OSError, ValueError, UserError)
 
 
 @dataclass(frozen=True)
@@ -41,16 +36,17 @@ class Result:
     reason: str = ""
 
 
-def failed(name: str, error: Exception) -> Result:
-    """The line of the video `name` that raised `error`, which is raised again where it would stop any video."""
+def failed(name: str, error: Exception, source: Path) -> Result:
+    """The line of the video `name`, the file `source`, that raised `error`.
+
+    Where any other file would do so, the error is raised again.
+    """
     if isinstance(error, OSError) and error.errno in _FATAL:
         raise error
-    if isinstance(error, av.FFmpegError):
-        reason = f"cannot be decoded: {error.strerror}"
-    elif isinstance(error, OSError):
+    if isinstance(error, OSError):
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)
     else:
-        reason = str(error)
+        reason = str(error).removeprefix(f"{source}: ")
     return Result(name, "failed", 0, " ".join(reason.split()))
 
 

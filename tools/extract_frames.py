@@ -19,12 +19,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import av
-from av.container import InputContainer
-from av.video.stream import VideoStream
+import numpy as np
+from PIL import Image
 
+from datasets.video_decoder import TimedFrame, VideoDecoder
 from tools.conversion import (
     FILE_ERRORS,
-    DamagedVideoError,
     Result,
     failed,
     only_run_in,
@@ -36,13 +36,9 @@ from tools.media_files import find_videos
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.local_video import open_local
 
 SETTINGS_FILE = "extract_frames.json"
 PARTIAL_FOLDER = ".partial"
-# Share of the promised frames (or seconds) that may be lost at the cut ends of a intact file, such as leading pictures
-# without their key frame. More than that missing means a damaged or truncated file.
-MAX_SHARE_LOST = 0.02
 # Matroska rounds time stamps to a millisecond; a frame that begins this late still counts as on show.
 TIME_TOLERANCE_S = 1e-3
 
@@ -57,118 +53,46 @@ class Settings:
     template: str  # file name, as data.image_tmpl
 
 
-class Decoder:
-    """Every frame of the best video stream in order of showing, and the proof that the file was whole."""
-
-    def __init__(self, container: InputContainer):
-        self.container = container
-        stream = container.streams.best("video")
-        if not isinstance(stream, VideoStream):
-            raise DamagedVideoError("the file has no video stream")
-        self.stream = stream
-        self.num_frames = 0
-        self.data_end_s = 0.0
-
-    def frames(self) -> Iterator[av.VideoFrame]:
-        # Packets of all streams are walked, as sound may outlast the picture: the data end where the last of them does.
-        for packet in self.container.demux():
-            if packet.pts is not None and packet.time_base is not None:
-                self.data_end_s = max(self.data_end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-            if packet.stream.index != self.stream.index:
-                continue
-            for frame in packet.decode():
-                assert isinstance(frame, av.VideoFrame)
-                if frame.is_corrupt:
-                    raise DamagedVideoError(f"frame {self.num_frames + 1} is damaged")
-                self.num_frames += 1
-                yield frame
-
-    def timed_frames(self) -> Iterator[tuple[av.VideoFrame, float]]:
-        """(frame, seconds since the first one). A frame without a time stamp follows the last at the mean rate."""
-        rate = self.stream.average_rate or self.stream.guessed_rate
-        first_s, last_s = None, 0.0
-        for frame in self.frames():
-            if first_s is None:
-                first_s = frame.time or 0.0
-                time_s = 0.0
-            elif frame.time is not None:
-                time_s = max(frame.time - first_s, last_s)
-            elif rate:
-                time_s = last_s + float(1 / rate)
-            else:
-                raise DamagedVideoError("frames have no time stamps and the file names no rate: leave --fps out")
-            yield frame, time_s
-            last_s = time_s
-
-    def shortfall(self) -> str:
-        """After the last frame: "" if all that the header promises came, else how much less it was.
-
-        Raises DamagedVideoError if nothing came, or more than MAX_SHARE_LOST is missing.
-        """
-        if self.num_frames == 0:
-            raise DamagedVideoError("no frame could be decoded")
-        promised_frames = self.stream.frames
-        promised_s = (self.container.duration or 0) / av.time_base
-        end_s = self.data_end_s - (self.container.start_time or 0) / av.time_base
-        if promised_frames:
-            lost = promised_frames - self.num_frames
-            reason = f"the header promises {promised_frames} frames, {self.num_frames} could be decoded"
-            too_much = lost > max(1, MAX_SHARE_LOST * promised_frames)
-        else:  # Matroska and its kin state no number of frames, but a duration
-            lost = promised_s - end_s
-            reason = f"the header promises {promised_s:.2f} s, the data end at {end_s:.2f} s"
-            too_much = lost > max(0.5, MAX_SHARE_LOST * promised_s)
-            lost = lost if too_much else 0
-        if too_much:
-            raise DamagedVideoError(reason)
-        return reason if lost > 0 else ""
-
-
-def frames_at_rate(timed_frames: Iterator[tuple[av.VideoFrame, float]], fps: float) -> Iterator[av.VideoFrame]:
-    """The frame on show at 0, 1/fps, 2/fps, ... seconds. The last one is taken to last as long as the one before it."""
+def frames_at_rate(timed_frames: Iterator[TimedFrame], fps: float) -> Iterator[av.VideoFrame]:
+    """The frame on show at 0, 1/fps, 2/fps, ... seconds."""
     num_out = 0
-    current, current_s, gap_s = None, 0.0, 0.0
-    for frame, time_s in timed_frames:
-        while current is not None and num_out / fps < time_s - TIME_TOLERANCE_S:
-            yield current
+    for frame in timed_frames:
+        while num_out / fps < frame.end - TIME_TOLERANCE_S:
+            yield frame.image
             num_out += 1
-        gap_s = time_s - current_s
-        current, current_s = frame, time_s
-    while current is not None and (num_out == 0 or num_out / fps < current_s + gap_s - TIME_TOLERANCE_S):
-        yield current
-        num_out += 1
+    if num_out == 0:
+        yield frame.image
 
 
-def save_frame(frame: av.VideoFrame, path: Path, settings: Settings) -> None:
-    """Writes RGB JPEG, upright, its short side at most `short_side` (a smaller frame is not enlarged)."""
-    width, height = frame.width, frame.height
-    short_side = min(width, height)
-    if settings.short_side is not None and short_side > settings.short_side:
-        width = round(width * settings.short_side / short_side)
-        height = round(height * settings.short_side / short_side)
-    image = frame.to_image(width=width, height=height, interpolation="BICUBIC")
-    if frame.rotation:  # phones store sideways and say by how much to turn, counter-clockwise
-        image = image.rotate(frame.rotation, expand=True)
-    image.save(path, quality=settings.quality)
+def scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
+    """(width, height) with the short side at most `short_side`; a smaller picture is not enlarged."""
+    ratio = 1 if short_side is None else short_side / min(width, height)
+    return (width, height) if ratio >= 1 else (round(width * ratio), round(height * ratio))
 
 
 def extract_video(video: Path, folder: Path, settings: Settings) -> tuple[int, str]:
     """Writes the frames of `video` into `folder`; returns their number and what the report should note, if anything.
 
-    Raises DamagedVideoError or av.FFmpegError for a video that does not decode whole.
+    Raises UserError for a video that does not decode whole.
     """
     folder.mkdir(parents=True)
     num_frames = 0
-    with open_local(video) as container:
-        decoder = Decoder(container)
-        if settings.fps is None:
-            frames = decoder.frames()
+    with VideoDecoder(video) as decoder:
+        frames = decoder.timed_frames()
+        if settings.fps is not None:
+            images = frames_at_rate(frames, settings.fps)
         else:
-            frames = frames_at_rate(decoder.timed_frames(), settings.fps)
-        for frame in frames:
+            images = (frame.image for frame in frames)
+        for image in images:
             num_frames += 1
-            save_frame(frame, folder / settings.template.format(num_frames), settings)
-        return num_frames, decoder.shortfall()
+            pixels = decoder.picture(image, scaled(*decoder.size, settings.short_side))
+            save_frame(pixels, folder / settings.template.format(num_frames), settings)
+        return num_frames, decoder.notes()
+
+
+def save_frame(pixels: np.ndarray, path: Path, settings: Settings) -> None:
+    """Writes (H,W,3) RGB as a JPEG file."""
+    Image.fromarray(pixels).save(path, quality=settings.quality)
 
 
 def run_job(video_root: Path, video: str, out: Path, settings: Settings) -> Result:
@@ -181,7 +105,7 @@ def run_job(video_root: Path, video: str, out: Path, settings: Settings) -> Resu
         partial.rename(final)
     except FILE_ERRORS as error:
         shutil.rmtree(partial, ignore_errors=True)
-        return failed(video, error)
+        return failed(video, error, video_root / video)
     return Result(name, "short" if note else "extracted", num_frames, note)
 
 

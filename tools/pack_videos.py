@@ -26,9 +26,9 @@ from PIL import Image
 
 from datasets.image_decoding import decode_image
 from datasets.packed_clip import PackedClip, write_packed_clip
+from datasets.video_decoder import VideoDecoder
 from tools.conversion import (
     FILE_ERRORS,
-    DamagedVideoError,
     Result,
     failed,
     only_run_in,
@@ -36,12 +36,11 @@ from tools.conversion import (
     run_all,
     summarise,
 )
-from tools.extract_frames import Decoder
+from tools.extract_frames import scaled
 from tools.media_files import find_frame_folders, find_videos
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
-from utils.local_video import open_local
 
 SETTINGS_FILE = "pack_videos.json"
 
@@ -67,17 +66,10 @@ class Encoder:
         self.settings = settings
         self.size: tuple[int, int] | None = None  # (width, height)
 
-    def scaled(self, width: int, height: int) -> tuple[int, int]:
-        """(width, height) with the short side at most as asked for; a smaller image is not enlarged."""
-        short_side, wanted = min(width, height), self.settings.short_side
-        if wanted is None or short_side <= wanted:
-            return width, height
-        return round(width * wanted / short_side), round(height * wanted / short_side)
-
     def check(self, size: tuple[int, int], which: str) -> None:
         self.size = self.size or size
         if size != self.size:
-            raise DamagedVideoError(f"{which} is {size[0]}x{size[1]}, those before it {self.size[0]}x{self.size[1]}")
+            raise UserError(f"{which} is {size[0]}x{size[1]}, those before it {self.size[0]}x{self.size[1]}")
 
     def jpeg(self, image: Image.Image, which: str) -> bytes:
         self.check(image.size, which)
@@ -86,14 +78,11 @@ class Encoder:
         return buffer.getvalue()
 
 
-def video_frames(decoder: Decoder, encoder: Encoder) -> Iterator[tuple[bytes, int]]:
+def video_frames(decoder: VideoDecoder, encoder: Encoder) -> Iterator[tuple[bytes, int]]:
     """(JPEG, time in ms) of each frame, upright; the same bytes as `extract_frames.py` would write."""
-    for frame, time_s in decoder.timed_frames():
-        width, height = encoder.scaled(frame.width, frame.height)
-        image = frame.to_image(width=width, height=height, interpolation="BICUBIC")
-        if frame.rotation:
-            image = image.rotate(frame.rotation, expand=True)
-        yield encoder.jpeg(image, f"frame {decoder.num_frames}"), round(time_s * 1000)
+    for number, frame in enumerate(decoder.timed_frames()):
+        pixels = decoder.picture(frame.image, scaled(*decoder.size, encoder.settings.short_side))
+        yield encoder.jpeg(Image.fromarray(pixels), f"frame {number}"), round(frame.begin * 1000)
 
 
 def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, int]]:
@@ -104,10 +93,11 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
         data = path.read_bytes()
         pixels = decode_image(data, str(path))
         size = (pixels.shape[1], pixels.shape[0])
-        if data[:2] == b"\xff\xd8" and encoder.scaled(*size) == size:
+        if data[:2] == b"\xff\xd8" and scaled(*size, encoder.settings.short_side) == size:
             encoder.check(size, path.name)
         else:
-            image = Image.fromarray(pixels.numpy()).resize(encoder.scaled(*size), Image.Resampling.BICUBIC)
+            wanted = scaled(*size, encoder.settings.short_side)
+            image = Image.fromarray(pixels.numpy()).resize(wanted, Image.Resampling.BICUBIC)
             data = encoder.jpeg(image, path.name)
         yield data, round(number * 1000 / fps)
 
@@ -120,17 +110,15 @@ def pack(source: Path, first_number: int, num_frames: int, target: Path, setting
             assert settings.template is not None
             paths = [source / settings.template.format(first_number + i) for i in range(num_frames)]
             return write_stream(temporary, folder_frames(paths, encoder), encoder), ""
-        with open_local(source) as container:
-            decoder = Decoder(container)
-            written = write_stream(temporary, video_frames(decoder, encoder), encoder)
-            return written, decoder.shortfall()
+        with VideoDecoder(source) as decoder:
+            return write_stream(temporary, video_frames(decoder, encoder), encoder), decoder.notes()
 
 
 def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encoder) -> int:
     """The first frame is drawn before the file is begun: it says the size."""
     first = next(frames, None)
     if first is None:
-        raise DamagedVideoError("no frame could be decoded")
+        raise UserError("no frame could be decoded")
 
     def all_frames() -> Iterator[tuple[bytes, int]]:
         yield first
@@ -145,8 +133,8 @@ def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path
     target = packed_name(root, name, settings)
     try:
         written, note = pack(root / name, first_number, num_frames, out / target, settings)
-    except (UserError, *FILE_ERRORS) as error:
-        return failed(name, error)
+    except FILE_ERRORS as error:
+        return failed(name, error, root / name)
     return Result(target, "short" if note else "packed", written, note)
 
 

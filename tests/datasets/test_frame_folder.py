@@ -144,7 +144,7 @@ def test_a_hole_in_the_pixels_is_no_picture(tmp_path, size):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + size] = bytes(size)
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"img_00001.jpg: cannot be decoded \(.*\); the file is damaged"):
+    with pytest.raises(UserError, match=r"img_00001.jpg: could not be decoded \(.*\); the file is damaged"):
         decode_image_file(path)
 
 
@@ -204,7 +204,7 @@ def test_every_decoder_gives_the_same_pixels(tmp_path, monkeypatch, case, subsam
         assert other.dtype == torch.uint8 and other.shape == (48, 64, 3)
         assert (other.int() - pixels[0].int()).abs().max() <= (2 if case == "CMYK.jpg" else 0)
     path.write_bytes(path.read_bytes()[:400])
-    with pytest.raises(UserError, match=f"{case}: cannot be decoded"):
+    with pytest.raises(UserError, match=f"{case}: could not be decoded"):
         decode_image_file(path)
 
 

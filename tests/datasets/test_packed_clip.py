@@ -121,7 +121,7 @@ def test_a_damaged_frame_names_itself(tmp_path):
     path = packed(tmp_path / "a.mkv", [*jpegs(3), b"\xff\xd8 not a JPEG"])
     with PackedClip(path) as source:
         source.read(np.array([0, 2]))
-        with pytest.raises(UserError, match=r"a\.mkv: frame 3: cannot be decoded"):
+        with pytest.raises(UserError, match=r"a\.mkv: frame 3: could not be decoded"):
             source.read(np.array([0, 3]))
 
 

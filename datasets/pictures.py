@@ -1,0 +1,70 @@
+"""Decoded frames of a video to pictures: upright, in RGB, all at one size.
+
+Legend: H,W image.
+"""
+
+from typing import NamedTuple
+
+import av
+import numpy as np
+from av.sidedata.sidedata import Type as SideDataType
+from av.video.reformatter import VideoReformatter
+
+# PyAV converts colours in one thread up to version 16, and in as many as there are cores from 17 on.
+_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
+
+
+class Orientation(NamedTuple):
+    """How stored frames become upright ones: rows and columns change places first, then each axis may be mirrored."""
+
+    is_transposed: bool = False
+    flips_rows: bool = False
+    flips_columns: bool = False
+
+    @classmethod
+    def of(cls, frame: av.VideoFrame) -> "Orientation":
+        """By the display matrix of ISO/IEC 14496-12, 6.2.2, to the nearest quarter turn: x' = ax + cy, y' = bx + dy."""
+        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
+        if matrix is None:
+            return cls()
+        a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
+        if abs(b) + abs(c) > abs(a) + abs(d):
+            return cls(True, b < 0, c < 0)
+        return cls(False, d < 0, a < 0)
+
+    def apply(self, pixels: np.ndarray) -> np.ndarray:
+        """(H,W,3) stored -> (H,W,3) upright, a view."""
+        if self.is_transposed:
+            pixels = pixels.swapaxes(0, 1)
+        return pixels[:: -1 if self.flips_rows else 1, :: -1 if self.flips_columns else 1]
+
+
+class PictureMaker:
+    """Makes the pictures of one video. One reformatter serves it: setting one up costs more than many conversions.
+
+    Attributes:
+        size: (width, height) of the first frame, upright; None until `begin` was given it.
+    """
+
+    def __init__(self):
+        self._reformatter = VideoReformatter()
+        self.size: tuple[int, int] | None = None
+
+    def begin(self, frame: av.VideoFrame) -> None:
+        """Take the size of the video's first frame; of later calls, none has an effect."""
+        if self.size is None:
+            size = (frame.width, frame.height)
+            self.size = size[::-1] if Orientation.of(frame).is_transposed else size
+
+    def picture(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+        """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame.
+
+        Scaling is bicubic, as ffmpeg's, and one step with the conversion of colours.
+        """
+        width, height = size or self.size
+        orientation = Orientation.of(frame)
+        if orientation.is_transposed:
+            width, height = height, width
+        how = {} if (width, height) == (frame.width, frame.height) else {"interpolation": "BICUBIC"}
+        rgb = self._reformatter.reformat(frame, width, height, format="rgb24", **how, **_ONE_THREAD)
+        return orientation.apply(rgb.to_ndarray())

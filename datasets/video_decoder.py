@@ -1,0 +1,301 @@
+"""Which frames a video has, and their pixels: the one decoder of the list reader, the tools and predict's windows.
+
+The frames of a video are those that ffmpeg shows, in the order of showing: without those that an edit list hides, and
+without what cannot be decoded before the first keyframe of a recording that begins in the middle. They come upright, as
+the display matrix says (turned and mirrored), and all at the size of the first one. Pixels that are not square stay as
+they are stored, and so do the two fields of an interlaced frame. Damage is an error: ffmpeg would make up pixels.
+
+Legend: H,W image. Frame i is the i-th frame of that order.
+
+`frames` decodes all in sequence. `frames_at` decodes as little as gives the wanted ones: where the container stores
+times of showing, those of the packets say which frame comes out of which, so it starts at the last keyframe before a
+wanted frame, passes over the frames that no other refers to, and ends at the packet of the last wanted frame. If a
+wanted frame does not come out (in open groups of pictures a frame may refer to what a jump left out), it decodes in
+sequence after all, and errors are raised from there.
+"""
+
+from collections.abc import Iterator
+from fractions import Fraction
+from itertools import chain, islice
+from pathlib import Path
+
+import av
+import numpy as np
+
+from datasets.frame_clock import FrameClock, TimedFrame, timed
+from datasets.image_decoding import MAX_PIXELS
+from datasets.pictures import PictureMaker
+from datasets.video_file import NO_TIME, VideoFile
+from utils.errors import UserError
+
+# In these containers a packet has its true time of showing, and with these codecs a packet is a frame. Elsewhere (an
+# AVI has no times of showing, VP8 has packets that show nothing) the frames are counted by decoding.
+_TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
+_FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg"}
+_EMPTY_MPEG4_BYTES = 16
+"""A packet of MPEG-4 part 2 that is smaller says that nothing changed, and gives no frame."""
+
+_MAX_KEPT_BYTES = 64 * 2**20
+"""Frames kept from counting: some 500 of 340x256 pixels."""
+
+
+class VideoDecoder:
+    """One video file, one single-threaded FFmpeg decoder. A context manager: leaving it closes the file.
+
+    Args:
+        path: the video file.
+        listed_at: "list:line" for messages.
+        max_pixels: of a frame; a larger one is an error wherever it comes.
+
+    Attributes:
+        name: how messages name the file.
+
+    Raises:
+        UserError: as `VideoFile`. Damage inside a stream is found when the part that holds it is decoded.
+    """
+
+    def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
+        self.file = VideoFile(path, listed_at)
+        self.name = self.file.name
+        self._decoder = self.file.stream.codec_context
+        self._pictures = PictureMaker()
+        self._kept: list[av.VideoFrame] | None = None
+        self._count: int | None = None
+        self.num_left_out = 0  # packets before the first keyframe from which nothing came
+        self.num_jumps = 0
+        try:
+            self._open_decoder(max_pixels)
+            self._order_frames()
+        except av.FFmpegError as error:
+            self.close()
+            raise self.file.unreadable(error) from None
+        except UserError:
+            self.close()
+            raise
+
+    def _open_decoder(self, max_pixels: int) -> None:
+        decoder = self._decoder
+        if decoder.width * decoder.height > max_pixels:
+            raise UserError(
+                f"{self.name}: its frames have {decoder.width}x{decoder.height} pixels, more than the {max_pixels} "
+                "that a frame may have; the file is damaged, or must be made smaller"
+            )
+        # FFmpeg's own threads can wait for ever on a decoder that is closed before the file's end (seen with PyAV 17).
+        decoder.thread_count = 1
+        # Stop at damage where FFmpeg would guess pixels from the neighbourhood.
+        decoder.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
+        # Now, and not at the first packet: libdav1d reads skip_frame when it is opened, and never again.
+        decoder.open(strict=False)
+
+    def _order_frames(self) -> None:
+        """Sets `_times`, the time stamp of each frame, where those of the packets tell the order of the frames."""
+        file = self.file
+        shown = np.flatnonzero(~file.is_hidden)
+        stamps = file.pts[shown]
+        order = np.argsort(stamps, kind="stable")
+        self._times: np.ndarray | None = None
+        if (
+            file.stream.container.format.name in _TIMED_CONTAINERS
+            and self._decoder.name in _FRAME_PER_PACKET_CODECS
+            and not (self._decoder.name == "mpeg4" and file.smallest < _EMPTY_MPEG4_BYTES)
+            and len(shown) > 0
+            and NO_TIME not in (stamps[order[0]], file.pts[0])
+            and (np.diff(stamps[order]) > 0).all()
+            # Else frames before the first keyframe may or may not come out.
+            and file.is_key[0]
+            and stamps[order[0]] >= file.pts[0]
+        ):
+            self._times = stamps[order]
+            self._position_of = shown[order]
+            self._keyframes = np.flatnonzero(file.is_key & ~file.is_hidden)
+            self._keyframe_indices = np.searchsorted(self._times, file.pts[self._keyframes])
+            self._count = len(self._times)
+
+    @property
+    def num_frames(self) -> int:
+        """The number of frames. Where only a decode can tell, it is counted by one, which may raise UserError."""
+        if self._count is None:
+            kept, kept_bytes, count = [], 0, 0
+            for frame in self.frames():
+                count += 1
+                kept_bytes += sum(plane.buffer_size for plane in frame.planes)
+                if kept_bytes > _MAX_KEPT_BYTES:
+                    kept.clear()
+                else:
+                    kept.append(frame)
+            self._kept = kept if len(kept) == count else None
+            self._count = count
+        return self._count
+
+    @property
+    def seconds(self) -> Fraction:
+        """Length, by the packets' times: exact where they tell the order of the frames, else near."""
+        clock, file = self._clock(), self.file
+        stamps = self._times
+        if stamps is None:
+            begin = int(file.is_key.argmax())  # what comes before the first keyframe may not be shown
+            stamps = np.where(file.dts == NO_TIME, file.pts, file.dts)[begin:]
+        for stamp in stamps.tolist():
+            clock.time_of(None if stamp == NO_TIME else stamp)
+        return clock.end()
+
+    def frames(self) -> Iterator[av.VideoFrame]:
+        """All frames in order, decoded in sequence.
+
+        Raises:
+            UserError: for damage, for fewer frames than there are packets with a frame, and for none at all.
+        """
+        count = 0
+        try:
+            for frame in self._decode_all():
+                if self._times is not None and (count >= len(self._times) or frame.pts != self._times[count]):
+                    break
+                self._pictures.begin(frame)
+                yield frame
+                count += 1
+        except av.FFmpegError as error:
+            raise self.file.unreadable(error) from None
+        if self._times is not None and count < len(self._times):
+            raise UserError(
+                f"{self.name}: is damaged: {count} of {len(self._times)} frames could be decoded; encode the video "
+                "again or take it off the list"
+            )
+        if count == 0:
+            raise UserError(f"{self.name}: no frame could be decoded; the file is damaged, or holds none")
+
+    def timed_frames(self) -> Iterator[TimedFrame]:
+        """All frames in order with the times of their showing. Raises as `frames`."""
+        clock = self._clock()
+        # AVI has times of decoding alone; FFmpeg takes them for those of showing, in the order of decoding.
+        is_avi = self.file.stream.container.format.name == "avi"
+        yield from timed(self.frames(), clock, by_dts=is_avi)
+        self.num_jumps = clock.num_jumps
+
+    def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Index and frame of all at `wanted`; of some a second time, where jumps do not give all.
+
+        Args:
+            wanted: indices, distinct and ascending.
+        """
+        if self._count is None:
+            self._count = self.num_frames
+        if self._kept is not None:
+            yield from ((index, self._kept[index]) for index in wanted.tolist())
+            return
+        if self._times is not None:
+            missing = set(wanted.tolist())
+            try:
+                for index, frame in self._decode_by_jumps(wanted):
+                    if index in missing:
+                        missing.remove(index)
+                        yield index, frame
+                if not missing:
+                    return
+            except (av.FFmpegError, UserError):
+                pass  # damage, or the jump's own fault: the decode in sequence tells them apart
+        targets = set(wanted.tolist())
+        for index, frame in enumerate(self.frames()):
+            if index in targets:
+                yield index, frame
+            if index == wanted[-1]:
+                return
+
+    def _decode_by_jumps(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
+        """Index and frame, by as little decoding as gives them; some may not come out."""
+        if self._pictures.size is None and wanted[0] != 0:
+            wanted = np.append(0, wanted)  # the first frame decides the size
+        index_at = dict(zip(self._times[wanted].tolist(), wanted.tolist()))
+        for first_packet, last_packet, times in self._stretches(wanted):
+            self._decoder.flush_buffers()
+            skips = None
+            for packet in chain(islice(self.file.packets(first_packet), last_packet + 1 - first_packet), (None,)):
+                if skips != (skips := packet is not None and packet.pts not in times):
+                    self._decoder.skip_frame = "NONREF" if skips else "DEFAULT"
+                for frame in self._decoder.decode(packet):
+                    self._check(frame)
+                    if frame.pts in times:
+                        index = index_at[frame.pts]
+                        if index == 0:
+                            self._pictures.begin(frame)
+                        yield index, frame
+
+    def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
+        """Parts to decode: positions of the first (a keyframe) and last packet, and times of the wanted frames."""
+        before = np.searchsorted(self._keyframe_indices, wanted, side="right") - 1
+        keyframes = np.where(before < 0, 0, self._keyframes[before])
+        stretches: list[tuple[int, int, set[int]]] = []
+        for time, position, keyframe in zip(
+            self._times[wanted].tolist(), self._position_of[wanted].tolist(), keyframes.tolist()
+        ):
+            if stretches and keyframe <= stretches[-1][1] + 1:  # a jump would skip nothing
+                first, last, times = stretches.pop()
+                stretches.append((first, max(last, position), times | {time}))
+            else:
+                stretches.append((keyframe, position, {time}))
+        return stretches
+
+    def _decode_all(self) -> Iterator[av.VideoFrame]:
+        """All frames in the order of output, from the first packet on.
+
+        A recording may begin before its first keyframe, and frames after that may refer to what came before: of both,
+        what does not decode is left out and counted, as ffmpeg does.
+        """
+        self._decoder.flush_buffers()
+        self._decoder.skip_frame = "DEFAULT"
+        self.num_left_out, has_begun = 0, False
+        leads_to = None  # time of the first keyframe, until a packet that is shown after it
+        for packet in chain(self.file.packets(), (None,)):
+            if packet is not None and packet.is_keyframe and not has_begun:
+                has_begun, leads_to = True, packet.pts
+            elif packet is None or (leads_to is not None and packet.pts is not None and packet.pts > leads_to):
+                leads_to = None
+            try:
+                frames = self._decoder.decode(packet)
+            except av.FFmpegError:
+                if has_begun and (leads_to is None or packet.is_keyframe):
+                    raise
+                self.num_left_out += 1
+                continue
+            for frame in frames:
+                if has_begun or not frame.is_corrupt:
+                    self._check(frame)
+                    has_begun = True
+                    yield frame
+
+    def picture(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+        """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame."""
+        return self._pictures.picture(frame, size)
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """(width, height) of the first frame, upright; known once it was decoded."""
+        assert self._pictures.size is not None, f"{self.name}: the first frame was not decoded yet"
+        return self._pictures.size
+
+    def notes(self) -> str:
+        """After `frames` or `timed_frames` ended: what a report should say of a video that gave its frames."""
+        notes = []
+        if self.num_left_out:
+            notes.append(f"{self.num_left_out} packets before the first keyframe could not be decoded")
+        if self.num_jumps:
+            notes.append(f"the time stamps jump {self.num_jumps} times; the frames follow each other by the frame rate")
+        return "; ".join(notes)
+
+    def _clock(self) -> FrameClock:
+        stream = self.file.stream
+        return FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
+
+    def _check(self, frame: av.VideoFrame) -> None:
+        if frame.is_corrupt:
+            raise UserError(f"{self.name}: is damaged: the decoder marks a frame as corrupt; encode the video again")
+
+    def close(self) -> None:
+        """Free the decoder and the file."""
+        self._kept, self._decoder = None, None
+        self.file.close()
+
+    def __enter__(self) -> "VideoDecoder":
+        return self
+
+    def __exit__(self, *exc_info) -> None:
+        self.close()

@@ -1,0 +1,143 @@
+"""The frames of a video file, folder, camera or address, one after the other, with the times of their showing.
+
+Times are exact fractions of a second from the first frame on.
+
+Legend: C=3 channels, H,W image.
+"""
+
+import re
+import sys
+from collections.abc import Callable, Iterator
+from fractions import Fraction
+from pathlib import Path
+from typing import NamedTuple
+
+import av
+import numpy as np
+import torch
+
+from datasets.frame_clock import FrameClock, timed
+from datasets.frame_source import FrameSource
+from datasets.lists import ListEntry
+from datasets.pictures import PictureMaker
+from datasets.readers import open_source
+from datasets.video_decoder import VideoDecoder
+from datasets.video_file import CONTAINERS
+from inference.frames import FrameArray, FrameFolder
+from inference.video_inputs import is_live, list_frames
+from utils.errors import UserError
+
+FOLDER_FPS = 25
+"""Frames a second of a folder of frames, whose files do not say."""
+_NETWORK_TIMEOUT_SECONDS = 10.0
+_NETWORK_PROTOCOLS = "http,https,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,rtmpt,srt,crypto,httpproxy"
+_STREAM_CONTAINERS = (*CONTAINERS, "hls", "rtsp", "sdp", "rtp", "mpjpeg", "live_flv")
+
+
+class ShownFrame(NamedTuple):
+    """A frame shown from `begin` to `end` (seconds); `pixels` gives it as uint8 (C,H,W)."""
+
+    begin: Fraction
+    end: Fraction
+    pixels: Callable[[], torch.Tensor]
+
+
+def measure_seconds(source: str | Path | int | FrameArray, fps: float = FOLDER_FPS) -> Fraction | None:
+    """Length of frames or of a video file, by its packets; None: live.
+
+    Raises:
+        UserError: it is missing, truncated or no video.
+    """
+    if isinstance(source, FrameArray):
+        return source.num_frames / Fraction(str(fps))
+    if is_live(source):
+        return None
+    path = Path(source)
+    if path.is_dir():
+        return len(list_frames(path)) / Fraction(str(fps))
+    with _open_file(path) as video:
+        return video.seconds
+
+
+def open_whole(source: str | Path | FrameArray, decoder: str) -> FrameSource:
+    """A video file, a folder of frames or an array, to read any frames of it.
+
+    Args:
+        decoder: of video files, as `data.decoder`.
+    """
+    if isinstance(source, FrameArray):
+        return source
+    path = Path(source)
+    if path.is_dir():
+        return FrameFolder(path)
+    return open_source(path.parent, ListEntry(path.name, None, 0, 0), modality="video", decoder=decoder)
+
+
+def frames_of(source: str | Path | FrameArray, fps: float) -> Iterator[ShownFrame]:
+    """Every frame of an array, a folder or a file in order; `fps` is of the first two. Raises as `VideoDecoder`."""
+    if not isinstance(source, FrameArray) and not Path(source).is_dir():
+        with _open_file(Path(source)) as video:
+            for image, begin, end in video.timed_frames():
+                yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.picture(image)))
+        return
+    images, step = source if isinstance(source, FrameArray) else FrameFolder(Path(source)), 1 / Fraction(str(fps))
+    for index in range(images.num_frames):
+        yield ShownFrame(index * step, (index + 1) * step, lambda i=index: images.read(np.array([i]))[0])
+
+
+def live_frames(source: str | int, max_seconds: float | None) -> Iterator[ShownFrame]:
+    """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are no fault here."""
+    is_camera = re.fullmatch(r"\d+", str(source)) is not None
+    name = f"camera {source}" if is_camera else str(source)
+    try:
+        container = _open_camera(int(source)) if is_camera else _open_url(name)
+    except (av.FFmpegError, OSError) as error:
+        raise UserError(f"{name}: could not be opened ({_reason(error)}); check the camera or the address") from None
+    with container:
+        stream = container.streams.best("video")
+        if stream is None or stream.codec_context is None:
+            raise UserError(f"{name}: no video stream that can be decoded")
+        stream.codec_context.thread_count = 1
+        clock = FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
+        pictures = PictureMaker()
+        try:
+            for image, begin, end in timed((f for f in container.decode(stream) if not f.is_corrupt), clock):
+                if max_seconds is not None and begin >= max_seconds:
+                    return
+                pictures.begin(image)
+                yield ShownFrame(begin, end, lambda image=image: _as_tensor(pictures.picture(image)))
+        except av.FFmpegError as error:
+            raise UserError(f"{name}: the stream ended with an error ({_reason(error)})") from None
+
+
+def _open_file(path: Path) -> VideoDecoder:
+    if not path.is_file():
+        raise UserError(f"{path}: no such video file or folder of frames")
+    return VideoDecoder(path)
+
+
+def _open_camera(number: int) -> av.container.InputContainer:
+    if sys.platform == "darwin":
+        return av.open(str(number), format="avfoundation", options={"framerate": "30"})
+    if sys.platform == "linux":
+        return av.open(f"/dev/video{number}", format="v4l2")
+    raise UserError(f"camera {number}: cameras are opened by number on Linux and macOS; give a stream's URL instead")
+
+
+def _open_url(url: str) -> av.container.InputContainer:
+    is_file = url.lower().startswith("file:")
+    options = {
+        "protocol_whitelist": "file" if is_file else _NETWORK_PROTOCOLS,
+        "format_whitelist": ",".join(CONTAINERS if is_file else _STREAM_CONTAINERS),
+    }
+    if url.startswith("rtsp"):
+        options["rtsp_transport"] = "tcp"
+    return av.open(url, options=options, timeout=_NETWORK_TIMEOUT_SECONDS, metadata_errors="replace")
+
+
+def _as_tensor(picture: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(np.ascontiguousarray(picture)).permute(2, 0, 1)
+
+
+def _reason(error: Exception) -> str:
+    return getattr(error, "strerror", None) or str(error).splitlines()[0]
