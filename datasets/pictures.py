@@ -24,9 +24,9 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
         """By the display matrix of ISO/IEC 14496-12, 6.2.2, to the nearest quarter turn: x' = ax + cy, y' = bx + dy."""
-        matrix = frame.side_data.get(SideDataType.DISPLAYMATRIX)
-        if matrix is None:
+        if SideDataType.DISPLAYMATRIX not in frame.side_data:
             return cls()
+        matrix = frame.side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub names no keys)
         a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(True, b < 0, c < 0)
@@ -53,15 +53,17 @@ class PictureMaker:
     def begin(self, frame: av.VideoFrame) -> None:
         """Take the size of the video's first frame; of later calls, none has an effect."""
         if self.size is None:
-            size = (frame.width, frame.height)
-            self.size = size[::-1] if Orientation.of(frame).is_transposed else size
+            is_transposed = Orientation.of(frame).is_transposed
+            self.size = (frame.height, frame.width) if is_transposed else (frame.width, frame.height)
 
     def picture(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
         """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame.
 
         Scaling is bicubic, as ffmpeg's, and one step with the conversion of colours.
         """
-        width, height = size or self.size
+        size = size or self.size
+        assert size is not None, "the first frame was not decoded yet"
+        width, height = size
         orientation = Orientation.of(frame)
         if orientation.is_transposed:
             width, height = height, width

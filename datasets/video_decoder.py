@@ -57,7 +57,9 @@ class VideoDecoder:
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
         self.file = VideoFile(path, listed_at)
         self.name = self.file.name
-        self._decoder = self.file.stream.codec_context
+        decoder = self.file.stream.codec_context
+        assert decoder is not None
+        self._decoder = decoder
         self._pictures = PictureMaker()
         self._kept: list[av.VideoFrame] | None = None
         self._count: int | None = None
@@ -204,6 +206,7 @@ class VideoDecoder:
         """Index and frame, by as little decoding as gives them; some may not come out."""
         if self._pictures.size is None and wanted[0] != 0:
             wanted = np.append(0, wanted)  # the first frame decides the size
+        assert self._times is not None
         index_at = dict(zip(self._times[wanted].tolist(), wanted.tolist()))
         for first_packet, last_packet, times in self._stretches(wanted):
             self._decoder.flush_buffers()
@@ -221,6 +224,7 @@ class VideoDecoder:
 
     def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
         """Parts to decode: positions of the first (a keyframe) and last packet, and times of the wanted frames."""
+        assert self._times is not None
         before = np.searchsorted(self._keyframe_indices, wanted, side="right") - 1
         keyframes = np.where(before < 0, 0, self._keyframes[before])
         stretches: list[tuple[int, int, set[int]]] = []
@@ -252,7 +256,7 @@ class VideoDecoder:
             try:
                 frames = self._decoder.decode(packet)
             except av.FFmpegError:
-                if has_begun and (leads_to is None or packet.is_keyframe):
+                if has_begun and (packet is None or leads_to is None or packet.is_keyframe):
                     raise
                 self.num_left_out += 1
                 continue
@@ -283,6 +287,7 @@ class VideoDecoder:
 
     def _clock(self) -> FrameClock:
         stream = self.file.stream
+        assert stream.time_base is not None
         return FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
 
     def _check(self, frame: av.VideoFrame) -> None:
@@ -291,7 +296,7 @@ class VideoDecoder:
 
     def close(self) -> None:
         """Free the decoder and the file."""
-        self._kept, self._decoder = None, None
+        self._kept = None
         self.file.close()
 
     def __enter__(self) -> "VideoDecoder":

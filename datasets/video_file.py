@@ -12,6 +12,9 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.container import InputContainer
+from av.error import ArgumentError
+from av.video.stream import VideoStream
 
 from datasets.container_check import check_sample_tables, is_mp4, missing_bytes
 from datasets.frame_source import describe
@@ -53,7 +56,7 @@ _BYTES_A_PACKET = 1024  # that a kept packet takes beside its content
 _SEEK_SLACK = 10_000  # packets walked from where a seek lands before the file is read from its start instead
 
 
-def open_container(path: str | Path, name: str) -> av.container.InputContainer:
+def open_container(path: str | Path, name: str) -> InputContainer:
     """The container of a local file: the one way in which this project opens a video.
 
     No name or content is taken for a network address, for another of FFmpeg's protocols or for a list of other files.
@@ -75,7 +78,7 @@ def open_container(path: str | Path, name: str) -> av.container.InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(names)}
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
-    except av.error.ArgumentError:
+    except ArgumentError:
         raise UserError(
             f"{name}: could not be decoded (its container is none of those that are read); the file is damaged or not "
             "a video"
@@ -105,7 +108,7 @@ class VideoFile:
         self.name = describe(path, listed_at)
         self._path = Path(path)
         self._listed = bool(listed_at)
-        self._containers: list[av.container.InputContainer] = []
+        self._containers: list[InputContainer] = []
         self._kept: list[av.Packet] | None = []
         try:
             self.stream = self._open()
@@ -126,10 +129,10 @@ class VideoFile:
             self.close()
             raise
 
-    def _open(self) -> av.VideoStream:
+    def _open(self) -> VideoStream:
         self._containers.append(open_container(self._path, self.name))
         stream = self._containers[-1].streams.best("video")
-        if stream is None:
+        if not isinstance(stream, VideoStream):
             raise UserError(f"{self.name}: no video stream in the file")
         return stream
 
@@ -157,7 +160,7 @@ class VideoFile:
         self.is_key, self.is_hidden = (kinds & 1).astype(bool), (kinds & 2).astype(bool)
         return packet is not None and packet.is_corrupt
 
-    def _packets_of(self, container: av.container.InputContainer, stream: av.VideoStream) -> Iterator[av.Packet]:
+    def _packets_of(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
         """All packets of the stream that hold something."""
         for packet in container.demux(stream):
             if packet.size > 0:

@@ -15,6 +15,8 @@ from typing import NamedTuple
 import av
 import numpy as np
 import torch
+from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from datasets.frame_clock import FrameClock, timed
 from datasets.frame_source import FrameSource
@@ -52,14 +54,14 @@ def measure_seconds(source: str | Path | int | FrameArray, fps: float = FOLDER_F
         return source.num_frames / Fraction(str(fps))
     if is_live(source):
         return None
-    path = Path(source)
+    path = Path(str(source))
     if path.is_dir():
         return len(list_frames(path)) / Fraction(str(fps))
     with _open_file(path) as video:
         return video.seconds
 
 
-def open_whole(source: str | Path | FrameArray, decoder: str) -> FrameSource:
+def open_whole(source: str | Path | int | FrameArray, decoder: str) -> FrameSource:
     """A video file, a folder of frames or an array, to read any frames of it.
 
     Args:
@@ -67,37 +69,38 @@ def open_whole(source: str | Path | FrameArray, decoder: str) -> FrameSource:
     """
     if isinstance(source, FrameArray):
         return source
-    path = Path(source)
+    path = Path(str(source))
     if path.is_dir():
         return FrameFolder(path)
     return open_source(path.parent, ListEntry(path.name, None, 0, 0), modality="video", decoder=decoder)
 
 
-def frames_of(source: str | Path | FrameArray, fps: float) -> Iterator[ShownFrame]:
+def frames_of(source: str | Path | int | FrameArray, fps: float) -> Iterator[ShownFrame]:
     """Every frame of an array, a folder or a file in order; `fps` is of the first two. Raises as `VideoDecoder`."""
-    if not isinstance(source, FrameArray) and not Path(source).is_dir():
-        with _open_file(Path(source)) as video:
+    if not isinstance(source, FrameArray) and not Path(str(source)).is_dir():
+        with _open_file(Path(str(source))) as video:
             for image, begin, end in video.timed_frames():
                 yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.picture(image)))
         return
-    images, step = source if isinstance(source, FrameArray) else FrameFolder(Path(source)), 1 / Fraction(str(fps))
+    images, step = source if isinstance(source, FrameArray) else FrameFolder(Path(str(source))), 1 / Fraction(str(fps))
     for index in range(images.num_frames):
         yield ShownFrame(index * step, (index + 1) * step, lambda i=index: images.read(np.array([i]))[0])
 
 
-def live_frames(source: str | int, max_seconds: float | None) -> Iterator[ShownFrame]:
+def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator[ShownFrame]:
     """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are no fault here."""
     is_camera = re.fullmatch(r"\d+", str(source)) is not None
     name = f"camera {source}" if is_camera else str(source)
     try:
-        container = _open_camera(int(source)) if is_camera else _open_url(name)
+        container = _open_camera(int(str(source))) if is_camera else _open_url(name)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{name}: could not be opened ({_reason(error)}); check the camera or the address") from None
     with container:
         stream = container.streams.best("video")
-        if stream is None or stream.codec_context is None:
+        if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise UserError(f"{name}: no video stream that can be decoded")
         stream.codec_context.thread_count = 1
+        assert stream.time_base is not None
         clock = FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
         pictures = PictureMaker()
         try:
@@ -116,7 +119,7 @@ def _open_file(path: Path) -> VideoDecoder:
     return VideoDecoder(path)
 
 
-def _open_camera(number: int) -> av.container.InputContainer:
+def _open_camera(number: int) -> InputContainer:
     if sys.platform == "darwin":
         return av.open(str(number), format="avfoundation", options={"framerate": "30"})
     if sys.platform == "linux":
@@ -124,7 +127,7 @@ def _open_camera(number: int) -> av.container.InputContainer:
     raise UserError(f"camera {number}: cameras are opened by number on Linux and macOS; give a stream's URL instead")
 
 
-def _open_url(url: str) -> av.container.InputContainer:
+def _open_url(url: str) -> InputContainer:
     is_file = url.lower().startswith("file:")
     options = {
         "protocol_whitelist": "file" if is_file else _NETWORK_PROTOCOLS,

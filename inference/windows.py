@@ -88,19 +88,19 @@ class WindowReader:
                 before the damage has been given.
         """
         check_times(window, stride, fps, max_seconds)
-        source = as_source(source)
-        if not isinstance(source, FrameArray) and is_live(source):
+        opened = as_source(source)
+        if not isinstance(opened, FrameArray) and is_live(opened):
             length, step = self._plan(window, stride, None)
             if not length:
                 raise UserError(f"window 0: {source} has no end to wait for; give the window's seconds")
-            yield from self._slide(live_frames(source, max_seconds), length, step, None)
+            yield from self._slide(live_frames(opened, max_seconds), length, step, None)
             return
-        seconds = measure_seconds(source, fps)
+        seconds = measure_seconds(opened, fps)
         length, step = self._plan(window, stride, seconds)
         if not length:
-            yield self._whole(source, seconds)
+            yield self._whole(opened, seconds)
         else:
-            yield from self._slide(frames_of(source, fps), length, step, seconds)
+            yield from self._slide(frames_of(opened, fps), length, step, seconds)
 
     def num_windows(
         self, source: Video, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
@@ -122,7 +122,7 @@ class WindowReader:
             length = Fraction(0)
         return length, length / 2 if stride is None else Fraction(str(stride))
 
-    def _whole(self, source: str | Path | FrameArray, seconds: Fraction | None) -> Window:
+    def _whole(self, source: str | Path | int | FrameArray, seconds: Fraction | None) -> Window:
         with open_whole(source, self.decoder) as opened:
             frames = opened.read(self.choose_frames(opened.num_frames, np.random.default_rng(0)))
             seconds = Fraction(opened.num_frames, FOLDER_FPS) if seconds is None else seconds
