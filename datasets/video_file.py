@@ -18,7 +18,7 @@ from av.video.stream import VideoStream
 
 from datasets.container_check import check_sample_tables, is_mp4, missing_bytes
 from datasets.frame_source import describe
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 # Faults reach the user as exceptions with FFmpeg's own words; its log on stderr would only repeat them.
 av.logging.set_level(av.logging.PANIC)
@@ -226,7 +226,7 @@ class VideoFile:
             return UserError(f"{self.name}: no such file{advice}")
         if isinstance(error, IsADirectoryError):
             return UserError(f"{self.name}: is a folder; for folders of frames set data.modality to RGB")
-        reason = getattr(error, "strerror", None) or str(error).splitlines()[0]
+        reason = getattr(error, "strerror", None) or first_line(error)
         return UserError(f"{self.name}: could not be decoded ({reason}); the file is damaged or not a video")
 
     def close(self) -> None:

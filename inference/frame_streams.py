@@ -27,7 +27,7 @@ from datasets.video_decoder import VideoDecoder
 from datasets.video_file import CONTAINERS
 from inference.frames import FrameArray, FrameFolder
 from inference.video_inputs import is_live, list_frames
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 
 FOLDER_FPS = 25
 """Frames a second of a folder of frames, whose files do not say."""
@@ -143,4 +143,4 @@ def _as_tensor(picture: np.ndarray) -> torch.Tensor:
 
 
 def _reason(error: Exception) -> str:
-    return getattr(error, "strerror", None) or str(error).splitlines()[0]
+    return getattr(error, "strerror", None) or first_line(error)
