@@ -3,10 +3,11 @@
 import torch
 
 from clip import ClipModel, load_clip
-from modules.additions.addition import RESNET, add_to, kind_of
+from modules.additions.addition import add_to
 from modules.classifiers import CLASSIFIERS
 from modules.classifiers.trained import trained_classifier
 from modules.heads import HEADS
+from modules.tower_blocks import RESNET, kind_of
 from modules.video_clip import VideoCLIP
 from utils.components import component
 from utils.errors import UserError

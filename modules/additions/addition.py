@@ -4,17 +4,13 @@ import re
 from typing import ClassVar
 
 import torch
-from open_clip.modified_resnet import ModifiedResNet
-from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
 from torch import nn
 
 from modules.additions import ADDITIONS, OWN_KEYS
+from modules.tower_blocks import VIT, ImageTower
 from utils.components import Component, component, components
 from utils.errors import UserError
 from utils.schema import Config
-
-# The towers that can take an addition: open_clip's own, as in all of OpenAI's models; not its timm towers.
-VIT, RESNET = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)", "ResNet (RN50, RN101, RN50x4 ...)"
 
 
 class Addition(Component):
@@ -25,7 +21,7 @@ class Addition(Component):
 
     Attributes:
         setting: the config's key and value that ask for it, for messages.
-        takers: the towers that can take it.
+        takers: the kinds of towers that can take it (modules.tower_blocks).
         new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train at the full
             learning rate, also where the tower is frozen. None: it adds none.
         published_names: (pattern, replacement) from the names that published checkpoints have to ours.
@@ -38,8 +34,8 @@ class Addition(Component):
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        """The image tower with the addition; its parameters are shared, not copied."""
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        """Add it to the tower, whose parameters are shared, not copied."""
         raise NotImplementedError
 
     @classmethod
@@ -60,27 +56,16 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
     Raises:
         UserError: the tower cannot take one of them; the message lists those that can.
     """
-    kind = kind_of(visual)
+    tower = ImageTower(visual)
     for name in chosen_additions(cfg):
         addition = component(ADDITIONS, name)
-        if kind not in addition.takers:
+        if tower.kind not in addition.takers:
             raise UserError(
-                f"{addition.setting}: this image tower, {kind}, cannot take it; those that can: "
+                f"{addition.setting}: this image tower, {tower.kind}, cannot take it; those that can: "
                 f"{'; '.join(addition.takers)}"
             )
-        visual = addition.add(visual, cfg)
-    return visual
-
-
-def kind_of(visual: nn.Module) -> str:
-    """VIT, RESNET, or what else the tower is, in words."""
-    if isinstance(visual, ModifiedResNet):
-        return RESNET
-    if not isinstance(visual, VisionTransformer):
-        return f"{type(getattr(visual, 'trunk', visual)).__name__} (timm)"
-    is_plain = all(type(block) is ResidualAttentionBlock for block in visual.transformer.resblocks)
-    takes_token = visual.attn_pool is None and visual.pool_type == "tok"
-    return VIT if is_plain and takes_token else "a ViT with other blocks or pooling"
+        addition.add(tower, cfg)
+    return tower.visual
 
 
 def owner_of(parameter_name: str) -> type[Addition] | None:

@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from modules.additions.addition import Addition
-from modules.additions.video_block import video_blocks
+from modules.tower_blocks import ImageTower
 from utils.schema import Config
 
 
@@ -28,9 +28,8 @@ class DropOut(Addition):
     setting = "network.drop_out"
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        blocks = video_blocks(visual)
-        for i, block in enumerate(blocks):
-            rate = cfg.network.drop_out * i / max(1, len(blocks) - 1)
-            block.attn.dropout, block.drop_path = rate, StochasticDepth(rate)
-        return visual
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        for i, block in enumerate(tower.blocks):
+            rate = cfg.network.drop_out * i / max(1, len(tower.blocks) - 1)
+            block.set_attention_dropout(rate)
+            block.drop_path = StochasticDepth(rate)

@@ -3,6 +3,7 @@
 from torch import nn
 
 from modules.additions.addition import Addition
+from modules.tower_blocks import ImageTower
 from utils.schema import Config
 
 
@@ -10,7 +11,6 @@ class EmbeddingDropOut(Addition):
     setting = "network.emb_dropout"
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        # What open_clip has between the embeddings and ln_pre; it has no parameters.
-        visual.patch_dropout = nn.Sequential(nn.Dropout(cfg.network.emb_dropout), visual.patch_dropout)
-        return visual
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        tower.visual.emb_dropout = nn.Dropout(cfg.network.emb_dropout)
+        tower.before_norm_pre(tower.visual.emb_dropout)

@@ -5,6 +5,7 @@ from open_clip.transformer import VisionTransformer
 from torch import nn
 
 from modules.additions.addition import Addition
+from modules.tower_blocks import ImageTower
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -20,9 +21,10 @@ class JointViT(nn.Module):
 
     def __init__(self, visual: VisionTransformer, num_frames: int):
         super().__init__()
-        self.conv1, self.patch_dropout, self.ln_pre = visual.conv1, visual.patch_dropout, visual.ln_pre
-        self.class_embedding, self.positional_embedding = visual.class_embedding, visual.positional_embedding
-        self.transformer, self.ln_post, self.proj = visual.transformer, visual.ln_post, visual.proj
+        for name, child in visual.named_children():
+            self.add_module(name, child)
+        for name, parameter in visual.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
         self.time_embedding = nn.Parameter(torch.zeros(num_frames, visual.conv1.out_channels))
         self.num_frames = num_frames
 
@@ -53,8 +55,8 @@ class JointSpaceTime(Addition):
     new_parameters = rf"^{NAME}$"
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        return JointViT(visual, cfg.data.num_frames)
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        tower.visual = JointViT(tower.visual, cfg.data.num_frames)
 
     @classmethod
     def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:

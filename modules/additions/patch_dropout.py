@@ -4,6 +4,7 @@ import torch
 from torch import nn
 
 from modules.additions.addition import Addition
+from modules.tower_blocks import ImageTower
 from utils.schema import Config
 
 
@@ -30,6 +31,5 @@ class PatchDropOut(Addition):
     setting = "network.patch_dropout"
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        visual.patch_dropout = PatchDropout(cfg.network.patch_dropout)  # after the positions are added
-        return visual
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        tower.visual.patch_dropout = PatchDropout(cfg.network.patch_dropout)  # after the positions are added

@@ -5,7 +5,7 @@ from torch import nn
 
 from modules.additions.addition import Addition
 from modules.additions.shift import shift_frames
-from modules.additions.video_block import video_blocks
+from modules.tower_blocks import ImageTower
 from utils.schema import Config
 
 
@@ -22,7 +22,8 @@ class ClassTokenShift(Addition):
     setting = "network.tm: tokenshift"
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        for block in video_blocks(visual):
-            block.over_time, block.before_mlp = TokenShift(), True
-        return visual
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        for block in tower.blocks:
+            block.over_time = TokenShift()
+            block.before_attention.append(block.over_time)
+            block.before_mlp.append(block.over_time)

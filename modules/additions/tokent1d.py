@@ -5,7 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.additions.addition import Addition
-from modules.additions.video_block import video_blocks
+from modules.tower_blocks import ImageTower
 from utils.schema import Config
 
 
@@ -37,7 +37,8 @@ class ClassTokenConvolution(Addition):
     )
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
-        for block in video_blocks(visual):
-            block.over_time, block.before_mlp = TokenConv(visual.conv1.out_channels), True
-        return visual
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        for block in tower.blocks:
+            block.over_time = TokenConv(tower.width)
+            block.before_attention.append(block.over_time)
+            block.before_mlp.append(block.over_time)

@@ -4,22 +4,27 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from torch import nn
 
-from modules.additions.addition import RESNET, VIT, Addition
+from modules.additions.addition import Addition
 from modules.additions.shift import shift_frames
-from modules.additions.video_block import video_blocks
+from modules.tower_blocks import RESNET, VIT, ImageTower
 from utils.schema import Config
 
 EVERY_SECOND_FROM = 23  # blocks in layer3 from which every second bottleneck only is shifted (RN101, RN50x64)
 
 
 class PatchShift(nn.Module):
-    """In a ViT: the patch tokens shift; the class token stays. (N, L, C) -> same."""
+    """In a ViT: the tokens at the places `patches` shift; the others stay. (N, L, C) -> same."""
 
     num_frames = 1
 
+    def __init__(self, patches: slice):
+        super().__init__()
+        self.patches = patches
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        patches = shift_frames(x[:, 1:].transpose(1, 2), self.num_frames, 8).transpose(1, 2)
-        return torch.cat([x[:, :1], patches], dim=1)
+        before, after = x[:, : self.patches.start], x[:, self.patches.stop :]
+        patches = shift_frames(x[:, self.patches].transpose(1, 2), self.num_frames, 8).transpose(1, 2)
+        return torch.cat([before, patches, after], dim=1)
 
 
 class ShiftedConv2d(nn.Conv2d):
@@ -45,13 +50,14 @@ class TemporalShift(Addition):
     )
 
     @classmethod
-    def add(cls, visual: nn.Module, cfg: Config) -> nn.Module:
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        visual = tower.visual
         if not isinstance(visual, ModifiedResNet):
-            for block in video_blocks(visual):
-                block.over_time = PatchShift()
-            return visual
+            for block in tower.blocks:
+                block.over_time = PatchShift(tower.patches)
+                block.before_attention.append(block.over_time)
+            return
         step = 2 if len(visual.layer3) >= EVERY_SECOND_FROM else 1
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             for block in layer[::step]:
                 block.conv1 = ShiftedConv2d(block.conv1)
-        return visual

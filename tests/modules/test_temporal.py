@@ -51,7 +51,7 @@ def test_which_tokens_shift():
     shift.num_frames = 3
     expected = torch.cat([shifted_by_hand(clip, 4) for clip in tokens[:, 0].split(3)])
     assert torch.equal(shift(tokens)[:, 0], expected) and torch.equal(shift(tokens)[:, 1:], tokens[:, 1:])
-    shift = PatchShift()
+    shift = PatchShift(slice(1, 5))
     shift.num_frames = 3
     patches = tokens[:, 1:].transpose(1, 2)
     expected = torch.cat([shifted_by_hand(clip, 8) for clip in patches.split(3)]).transpose(1, 2)
@@ -134,7 +134,7 @@ def test_dropout_rates(tmp_path):
     blocks = model.visual.transformer.resblocks
     assert [block.attn.dropout for block in blocks] == pytest.approx([0, 0.2, 0.4])
     assert [block.drop_path.rate for block in blocks] == pytest.approx([0, 0.2, 0.4])
-    assert model.visual.patch_dropout[0].p == 0.25
+    assert model.visual.emb_dropout.p == 0.25
     clips = make_clips()
     assert not torch.equal(embed(model, clips), embed(model, clips))
     model.eval()

@@ -1,0 +1,306 @@
+"""An image tower as a list of residual blocks, whichever library it is from, and the places where code can be added.
+
+Shapes: N images, L tokens, C width. The tokens of an image: prefix tokens (class token, registers), the P patches, then
+what an adapter put behind them.
+"""
+
+from collections.abc import Callable
+from functools import cached_property
+from typing import Any
+
+import torch
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.timm_model import TimmModel
+from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
+from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
+from timm.models.vision_transformer import Block
+from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
+from torch import nn
+from torch.func import functional_call
+
+# Kinds of image towers, in words.
+VIT = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)"
+POOLED_VIT = "ViT with averaged or attention-pooled patches (CLIPA, CoCa)"
+TIMM_VIT = "timm's ViT (SigLIP, SigLIP 2 ...)"
+EVA = "timm's EVA (PE-Core, EVA-02)"
+RESNET = "ResNet (RN50, RN101, RN50x4 ...)"
+VITS = (VIT, POOLED_VIT, TIMM_VIT, EVA)
+
+Change = Callable[[torch.Tensor], torch.Tensor]
+
+
+class TowerBlock(nn.Module):
+    """A residual block with places for other code. Submodules and parameters are taken over by name, not copied.
+
+    Each place is a list of functions, called in order; all map (N, L, C) to (N, L, C). A function's parameters belong
+    to a module that is registered under a name of its own, in the block or elsewhere.
+
+    Attributes:
+        before_attention: change the residual stream before attention.
+        after_attention: change what attention gives, before it is scaled and added to the stream.
+        before_mlp: change the stream before the MLP.
+        beside_mlp: added to what the MLP gives, from the same input.
+        after_mlp: change the stream at the block's end.
+        drop_path: applied to what each branch adds to the stream, after the block's own stochastic depth.
+        changed_weights: from `attn` or `mlp` to weights of that submodule, by name, that are used in place of its own.
+    """
+
+    def __init__(self, block: nn.Module):
+        super().__init__()
+        for name, child in block.named_children():
+            self.add_module(name, child)
+        for name, parameter in block.named_parameters(recurse=False):
+            self.register_parameter(name, parameter)
+        self.before_attention: list[Change] = []
+        self.after_attention: list[Change] = []
+        self.before_mlp: list[Change] = []
+        self.beside_mlp: list[Change] = []
+        self.after_mlp: list[Change] = []
+        self.drop_path: nn.Module = nn.Identity()
+        self.changed_weights: Callable[[str], dict[str, torch.Tensor]] | None = None
+
+    def run(self, x: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
+        """(N, L, C) -> (N, L, C).
+
+        Args:
+            context: what the tower hands to its blocks' attention: mask, rotary positions.
+        """
+        for change in self.before_attention:
+            x = change(x)
+        branch = self.attend(self.attention_input(x), context)
+        for change in self.after_attention:
+            branch = change(branch)
+        x = x + self.drop_path(self.scale_attention(branch))
+        for change in self.before_mlp:
+            x = change(x)
+        z = self.mlp_input(x)
+        branch = self.scale_mlp(self.mlp_output(z))
+        for beside in self.beside_mlp:
+            branch = branch + beside(z)
+        x = x + self.drop_path(branch)
+        for change in self.after_mlp:
+            x = change(x)
+        return x
+
+    def attention_input(self, x: torch.Tensor) -> torch.Tensor:
+        """The stream, normalised where the block does so before attention."""
+        raise NotImplementedError
+
+    def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
+        """Self-attention of `attention_input`; with an empty `context` without a mask and without positions."""
+        raise NotImplementedError
+
+    def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
+        """Layer scale and the block's own stochastic depth."""
+        raise NotImplementedError
+
+    def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
+        raise NotImplementedError
+
+    def set_attention_dropout(self, rate: float) -> None:
+        raise NotImplementedError
+
+    def _call(self, name: str, *inputs: Any, **options: Any) -> Any:
+        """A submodule's output, by `changed_weights` where there are some."""
+        weights = self.changed_weights(name) if self.changed_weights is not None else {}
+        module = getattr(self, name)
+        return functional_call(module, weights, inputs, options) if weights else module(*inputs, **options)
+
+
+class ClipBlock(TowerBlock):
+    """open_clip's ResidualAttentionBlock, of an image or a text tower."""
+
+    def forward(
+        self, x: torch.Tensor, k_x: None = None, v_x: None = None, attn_mask: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """(N, L, C) -> (N, L, C). The arguments are those that open_clip's transformer passes."""
+        return self.run(x, {} if attn_mask is None else {"attn_mask": attn_mask.to(x.dtype)})
+
+    def get_weight_dtype(self) -> torch.dtype:
+        """What open_clip asks of its text towers' blocks."""
+        return self.mlp.c_fc.weight.dtype
+
+    def attention_input(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ln_1(x)
+
+    def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
+        return self._call("attn", z, z, z, need_weights=False, **context)[0]
+
+    def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.ls_1(branch)
+
+    def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
+        return self.ln_2(x)
+
+    def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
+        return self._call("mlp", z)
+
+    def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.ls_2(branch)
+
+    def set_attention_dropout(self, rate: float) -> None:
+        self.attn.dropout = rate
+
+
+class TimmBlock(TowerBlock):
+    """timm's Block. Tokens behind the patches have no rotary position."""
+
+    def forward(self, x: torch.Tensor, **context: Any) -> torch.Tensor:
+        """(N, L, C) -> (N, L, C)."""
+        return self.run(x, context)
+
+    def attention_input(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm1(x)
+
+    def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
+        rope = context.get("rope")
+        if rope is not None:
+            context = context | {"rope": _lengthened(rope, z.shape[1] - self.attn.num_prefix_tokens)}
+        return self._call("attn", z, **context)
+
+    def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.drop_path1(self.ls1(branch))
+
+    def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
+        return self.norm2(x)
+
+    def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
+        return self._call("mlp", z)
+
+    def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.drop_path2(self.ls2(branch))
+
+    def set_attention_dropout(self, rate: float) -> None:
+        self.attn.attn_drop.p = rate
+
+
+class EvaTowerBlock(TimmBlock):
+    """timm's EvaBlock: layer scale by plain parameters, None where it has none."""
+
+    def __init__(self, block: EvaBlock):
+        super().__init__(block)
+        self.gamma_1, self.gamma_2 = block.gamma_1, block.gamma_2
+
+    def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.drop_path1(branch if self.gamma_1 is None else self.gamma_1 * branch)
+
+    def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.drop_path2(branch if self.gamma_2 is None else self.gamma_2 * branch)
+
+
+class EvaPostNormTowerBlock(TimmBlock):
+    """timm's EvaBlockPostNorm: each branch is normalised after its attention or MLP."""
+
+    def attention_input(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
+        return self.norm1(super().attend(z, context))
+
+    def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.drop_path1(branch)
+
+    def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
+        return x
+
+    def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
+        return self.norm2(super().mlp_output(z))
+
+    def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
+        return self.drop_path2(branch)
+
+
+def _lengthened(rope: torch.Tensor, num_tokens: int) -> torch.Tensor:
+    """Rotary positions (..., P, 2 E), sines then cosines, for `num_tokens` tokens: those behind P are not turned."""
+    missing = num_tokens - rope.shape[-2]
+    if missing == 0:
+        return rope
+    half = torch.zeros_like(rope[..., :1, : rope.shape[-1] // 2])
+    still = torch.cat([half, half + 1], dim=-1)
+    return torch.cat([rope, still.expand(*rope.shape[:-2], missing, -1)], dim=-2)
+
+
+BLOCKS: dict[type[nn.Module], type[TowerBlock]] = {
+    ResidualAttentionBlock: ClipBlock,
+    Block: TimmBlock,
+    EvaBlock: EvaTowerBlock,
+    EvaBlockPostNorm: EvaPostNormTowerBlock,
+}
+"""The blocks that can be taken over."""
+
+
+def tower_blocks(blocks: nn.Sequential | nn.ModuleList) -> list[TowerBlock]:
+    """The blocks of a tower, each made a TowerBlock in place where it is not one yet."""
+    for i, block in enumerate(blocks):
+        if not isinstance(block, TowerBlock):
+            blocks[i] = BLOCKS[type(block)](block)
+    return list(blocks)  # pyright: ignore[reportReturnType]
+
+
+class ImageTower:
+    """What additions and adapters see of an image tower.
+
+    Attributes:
+        visual: open_clip's module. An addition may put another in its place.
+        kind: VIT, POOLED_VIT, TIMM_VIT, EVA, RESNET, or what else it is, in words. What follows is of VITS alone:
+        width: C.
+        num_prefix_tokens: tokens before the patches: class token, then registers.
+        has_class_token: whether the first of them is a class token.
+        grid: rows and columns of patches.
+    """
+
+    def __init__(self, visual: nn.Module):
+        self.visual = visual
+        self.kind = kind_of(visual)
+        if self.kind not in VITS:
+            return
+        if isinstance(visual, VisionTransformer):
+            self._blocks, self._norm_pre = visual.transformer.resblocks, visual.ln_pre
+            self.width, self.grid = visual.conv1.out_channels, visual.grid_size
+            self.num_prefix_tokens, self.has_class_token = 1, True
+        else:
+            trunk: Any = visual.trunk
+            self._blocks, self._norm_pre = trunk.blocks, trunk.norm_pre
+            self.width, self.grid = trunk.embed_dim, trunk.patch_embed.grid_size
+            self.num_prefix_tokens, self.has_class_token = trunk.num_prefix_tokens, trunk.cls_token is not None
+
+    @cached_property
+    def blocks(self) -> list[TowerBlock]:
+        """All blocks, in order; they are taken over when this is first read."""
+        return tower_blocks(self._blocks)
+
+    @property
+    def patches(self) -> slice:
+        """The places of the patches among an image's tokens, where none is left out (`network.patch_dropout`)."""
+        return slice(self.num_prefix_tokens, self.num_prefix_tokens + self.grid[0] * self.grid[1])
+
+    def before_norm_pre(self, change: Change) -> None:
+        """Have `change` called on the embeddings (N, L, C) with their positions, before the normalisation that some
+        towers have ahead of the first block."""
+        self._norm_pre.register_forward_pre_hook(lambda module, inputs: (change(inputs[0]),))
+
+
+def kind_of(visual: nn.Module) -> str:
+    """`ImageTower.kind`."""
+    if isinstance(visual, ModifiedResNet):
+        return RESNET
+    if isinstance(visual, VisionTransformer):
+        if not _are_known(visual.transformer.resblocks):
+            return "a ViT with other blocks"
+        return VIT if visual.attn_pool is None and visual.pool_type == "tok" else POOLED_VIT
+    trunk = visual.trunk if isinstance(visual, TimmModel) else visual
+    # Subclasses have a forward pass of their own.
+    for known, kind in ((TimmVisionTransformer, TIMM_VIT), (Eva, EVA)):
+        if type(trunk) is known and _are_known(trunk.blocks):
+            return kind
+    return f"{type(trunk).__name__} (timm)"
+
+
+def _are_known(blocks: Any) -> bool:
+    return all(type(block) in BLOCKS or isinstance(block, TowerBlock) for block in blocks)
