@@ -31,6 +31,7 @@ from benchmarks.timing import (
 from datasets import sampling
 from datasets.build import Views, build_eval_loader
 from datasets.transforms import make_views
+from modules.pixels import with_own_pixels
 from utils.schema import Config
 
 NUM_CLIPS, NUM_CROPS, VIDEOS_PER_BATCH, VIEWS_PER_FORWARD = 4, 3, 2, 8
@@ -61,7 +62,7 @@ def our_loader(root: Path, folders: list[Path], num_clips: int, num_crops: int):
         "val_root": str(root),
         "val_list": str(root / "list.txt"),
     }
-    cfg = Config.model_validate({"data": data})
+    cfg = with_own_pixels(Config.model_validate({"data": data}))
     return build_eval_loader(cfg, views=Views(num_clips, num_crops))
 
 

@@ -30,7 +30,7 @@ from datasets import sampling
 from datasets.image_decoding import decode_image
 from datasets.lists import ListEntry
 from datasets.readers import open_source
-from datasets.transforms import EvalTransform, TrainTransform, make_views, random_resized_box
+from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views, random_resized_box
 from datasets.video_dataset import FrameChooser, SampleKey, VideoDataset
 
 TARGETS = {"training": 4, "validation": 3, "3 crops x 4 clips": 10}
@@ -66,8 +66,11 @@ def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
         entry = entries[key(number).index]
         return published.training_clip(root / entry.path, *draws_of(entry, key(number)))
 
-    training = dataset("train", TrainTransform(256, 224))
-    validation, testing = dataset("val", EvalTransform(256, 224)), dataset("test", EvalTransform(256, 224, 3), 4)
+    training = dataset("train", TrainTransform(Resize(256), 224))
+    validation, testing = (
+        dataset("val", EvalTransform(Resize(256), 224)),
+        dataset("test", EvalTransform(Resize(256), 224, 3), 4),
+    )
     return {
         "training": (published_training, lambda n: training[key(n)]["frames"], 8),
         "validation": (

@@ -2,5 +2,6 @@
 
 from clip.fit import check_fit, fit_positions
 from clip.load import ClipModel, load_clip
+from clip.pixels import pixels_of
 
-__all__ = ["ClipModel", "check_fit", "fit_positions", "load_clip"]
+__all__ = ["ClipModel", "check_fit", "fit_positions", "load_clip", "pixels_of"]

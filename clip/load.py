@@ -20,11 +20,12 @@ from clip import names
 from clip.download import announce_download, announce_hub_download, cached_weights, weights_url
 from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
+from clip.pixels import pixels_of
 from clip.weights import WeightsFile, read_weights
 from utils.errors import UserError, first_line
+from utils.recipe import looks_like_file
 
 RESNET_STRIDE = 32  # pixels of the image for each position of a ModifiedResNet's last feature map
-WEIGHTS_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")
 log = logging.getLogger(__name__)
 
 
@@ -96,7 +97,7 @@ def load_clip(
         UserError: an unknown name or tag, a file that is missing, torn or does not fit, a failed download, an image
             size that the tower cannot take.
     """
-    config, source, file, normalization = _resolve(arch, weights)
+    config, source, file = _resolve(arch, weights)
     if file is None:
         log.warning("%s: RANDOM weights: nothing is loaded (weights: none)", arch)
     weights_size = _fit_image_size(config["vision_cfg"], image_size, arch)
@@ -110,6 +111,7 @@ def load_clip(
         if getattr(tower, "output_tokens", False):
             tower.output_tokens = False  # CoCa's towers hand out their tokens too
     text_config = config["text_cfg"]
+    pixels = pixels_of(arch, weights, config["vision_cfg"]["image_size"])
     return ClipModel(
         name=source,
         visual=model.visual.eval(),
@@ -119,16 +121,16 @@ def load_clip(
         text_width=text_config.get("width", config["embed_dim"]),
         text_config={**text_config, "quick_gelu": config.get("quick_gelu", False)},
         image_size=config["vision_cfg"]["image_size"],
-        mean=normalization.mean,
-        std=normalization.std,
+        mean=pixels.mean,
+        std=pixels.std,
         quick_gelu=config.get("quick_gelu", False),
         make_tokenizer=lambda: _make_tokenizer(arch, text_config),
     )
 
 
-def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile | None, names.Normalization]:
-    """Config, description, tensors (None: random) and normalisation of what `arch` and `weights` ask for."""
-    if not names.is_model_name(arch) and (Path(arch).exists() or _looks_like_path(arch)):
+def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile | None]:
+    """Config, description and tensors (None: random) of what `arch` and `weights` ask for."""
+    if names.is_file(arch):
         shapes_file = read_weights(arch)
         config = config_from_shapes(shapes_file.tensors, arch)
         if weights == "none":
@@ -136,29 +138,25 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
         else:
             file = shapes_file if weights == "openai" else read_weights(weights)
         source = arch if weights in ("openai", "none") else f"{weights} for {arch}"
-        return config, source, file, names.normalization(None)
+        return config, source, file
 
     name = names.open_clip_name(arch)
     config = names.model_config(name)
     if weights == "none":
         config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES
-        return config, arch, None, names.normalization(name)
+        return config, arch, None
     tag = names.tag_config(name, weights)
     if tag is not None:
         config["quick_gelu"] = bool(tag.get("quick_gelu", False))
-        return config, f"{arch} ({weights})", _download(name, weights, tag), names.normalization(name, weights)
-    if not Path(weights).exists() and not _looks_like_path(weights):
+        return config, f"{arch} ({weights})", _download(name, weights, tag)
+    if not Path(weights).exists() and not looks_like_file(weights):
         tags = ", ".join(names.tags_of(name)) or "none"
         raise UserError(
             f"weights {weights}: no tag of {arch} and no file; its tags: {tags}; or give a file's path, or `none`"
         )
     file = read_weights(weights)
     config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES or file.is_openai
-    return config, f"{weights} for {arch}", file, names.normalization(name)
-
-
-def _looks_like_path(text: str) -> bool:
-    return Path(text).suffix in WEIGHTS_SUFFIXES or text.startswith(("/", "./", "../", "~"))
+    return config, f"{weights} for {arch}", file
 
 
 def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:

@@ -1,11 +1,13 @@
 """Names of CLIP models: the ones users know, open_clip's, and open_clip's weights tags."""
 
 import difflib
+from pathlib import Path
 from typing import Any, NamedTuple
 
 import open_clip
 
 from utils.errors import UserError
+from utils.recipe import looks_like_file
 
 # OpenAI's names (github.com/openai/CLIP, clip.available_models) -> open_clip's configs.
 OPENAI_NAMES = {
@@ -23,15 +25,27 @@ CLIP_MEAN = open_clip.OPENAI_DATASET_MEAN
 CLIP_STD = open_clip.OPENAI_DATASET_STD
 
 
-class Normalization(NamedTuple):
-    """Mean and standard deviation of each channel, of pixels in 0..1."""
+class Preprocessing(NamedTuple):
+    """What open_clip records of the pixels that weights were trained with, beside their size.
 
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    Attributes:
+        mean, std: of each channel, of pixels in 0..1.
+        interpolation: bicubic or bilinear. resize_mode: shortest, squash or longest.
+    """
+
+    mean: tuple[float, float, float] = CLIP_MEAN
+    std: tuple[float, float, float] = CLIP_STD
+    interpolation: str = "bicubic"
+    resize_mode: str = "shortest"
 
 
 def is_model_name(arch: str) -> bool:
     return arch in OPENAI_NAMES or arch in open_clip.list_models()
+
+
+def is_file(arch: str) -> bool:
+    """Whether `arch` is the path of weights in OpenAI's format, and not the name of a model."""
+    return not is_model_name(arch) and (Path(arch).exists() or looks_like_file(arch))
 
 
 def open_clip_name(arch: str) -> str:
@@ -69,14 +83,20 @@ def tag_config(name: str, tag: str) -> dict[str, Any] | None:
     return open_clip.get_pretrained_cfg(name, tag) or None
 
 
-def normalization(name: str | None, tag: str | None = None) -> Normalization:
-    """Mean and std that a backbone's weights were trained with.
+def preprocessing(name: str | None, tag: str | None = None) -> Preprocessing | None:
+    """The pixels that a model's weights were trained with.
 
-    open_clip records them for each tag. Without a tag (a local file, random weights) they are the model's own if all
-    its tags agree on them, and CLIP's otherwise.
+    Args:
+        name: open_clip's; None: weights in OpenAI's own format.
+        tag: None: a local file, or random weights; they are then what all tags of the model agree on.
+
+    Returns:
+        None where the tags of the model do not agree.
     """
     if name is None:
-        return Normalization(CLIP_MEAN, CLIP_STD)
+        return Preprocessing()
     configs = [tag_config(name, t) for t in ([tag] if tag else tags_of(name))]
-    found = {Normalization(tuple(c["mean"]), tuple(c["std"])) for c in configs if c is not None}
-    return found.pop() if len(found) == 1 else Normalization(CLIP_MEAN, CLIP_STD)
+    found = {
+        Preprocessing(tuple(c["mean"]), tuple(c["std"]), c["interpolation"], c["resize_mode"]) for c in configs if c
+    }
+    return found.pop() if len(found) == 1 else None if found else Preprocessing()

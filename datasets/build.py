@@ -16,8 +16,8 @@ from datasets.samplers import EvalBatches, TrainBatches, plan_epoch
 from datasets.transforms import (
     SOMETHING_FLIP_PAIRS,
     EvalTransform,
+    Resize,
     TrainTransform,
-    scale_for,
     something_scale_for,
 )
 from datasets.video_dataset import FrameChooser, VideoDataset
@@ -114,8 +114,8 @@ def build_train_loader(
         entries = read_train_entries(cfg).entries
     something = _is_something(cfg)
     transform = TrainTransform(
-        scale_size=scale_size(cfg),
-        input_size=data.input_size,
+        resize=first_resize(cfg),
+        input_size=input_size(cfg),
         multi_scale=something,
         area_range=tuple(data.area_range),
         flip_prob=data.flip,
@@ -123,7 +123,9 @@ def build_train_loader(
         flip_pairs=SOMETHING_FLIP_PAIRS if something else {},
         randaug=(data.randaug.N, data.randaug.M),
     )
-    choose = FrameChooser("train", data.num_segments, data.seg_length, data.dense, data.random_shift)
+    choose = FrameChooser(
+        "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
+    )
     opener = _opener(cfg, data.train_root, data.train_list)
     on_error = "replace" if data.on_error == "skip" else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed, on_error=on_error)
@@ -160,7 +162,7 @@ def build_eval_loader(
         allow_missing: an unreadable video comes as None, and is not an error.
 
     Raises:
-        UserError: for a fault in the list, or a decoder that is not installed.
+        UserError: for a fault in the list, a decoder that is not installed, or several clips with frame_rule linspace.
     """
     data = cfg.data
     is_whole_list = entries is None
@@ -169,8 +171,13 @@ def build_eval_loader(
         entries, _ = _without_short(entries, data.val_list)
     mode, views = ("val", Views()) if views is None else ("test", views)
     dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
-    choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips)
-    transform = EvalTransform(scale_size(cfg), data.input_size, views.num_crops)
+    if data.frame_rule == "linspace" and num_clips > 1 and not dense:
+        raise UserError(
+            f"data.frame_rule: linspace takes the same frames in each of {num_clips} clips; test one clip, or set "
+            "it to segments"
+        )
+    choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
+    transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
     opener = _opener(cfg, data.val_root, data.val_list)
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
@@ -233,5 +240,16 @@ def _is_something(cfg: Config) -> bool:
     return "something" in cfg.data.dataset.lower()
 
 
-def scale_size(cfg: Config) -> int | tuple[int, int]:
-    return something_scale_for(cfg.data.input_size) if _is_something(cfg) else scale_for(cfg.data.input_size)
+def first_resize(cfg: Config) -> Resize:
+    """The first step of every transform. something-something has a size of its own, unless the tower squashes."""
+    data = cfg.data
+    assert data.resize_size and data.resize_mode and data.interpolation and data.resizer, "see modules.pixels"
+    if _is_something(cfg) and data.resize_mode == "shortest":
+        return Resize(something_scale_for(input_size(cfg)), "squash", data.interpolation, data.resizer)
+    return Resize(data.resize_size, data.resize_mode, data.interpolation, data.resizer)
+
+
+def input_size(cfg: Config) -> int:
+    """S, the side of the pixels that leave a transform."""
+    assert cfg.data.input_size is not None, "modules.pixels.with_own_pixels comes first"
+    return cfg.data.input_size

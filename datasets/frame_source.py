@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
-from datasets.transforms import resize, resized_size
+from datasets.transforms import Resize
 from utils.errors import UserError
 
 
@@ -24,14 +24,14 @@ class FrameSource(ABC):
     name: str
     num_frames: int
 
-    def read(self, indices: np.ndarray, scale_size: int | tuple[int, int] | None = None) -> torch.Tensor:
+    def read(self, indices: np.ndarray, resize: Resize | None = None) -> torch.Tensor:
         """(N,3,H,W) uint8 RGB, channels-last memory: the frames at `indices`, in that order, repeats allowed.
 
         Each distinct frame is decoded once.
 
         Args:
-            scale_size: as of `transforms.resize`, which each frame goes through as it comes: memory then holds one
-                frame of the stored size, however large it is. None: the stored size.
+            resize: what each frame goes through as it comes: memory then holds one frame of the stored size, however
+                large it is. None: the stored size.
 
         Raises:
             UserError: for a frame that is missing or cannot be decoded, or whose size differs from the clip's first.
@@ -45,7 +45,7 @@ class FrameSource(ABC):
             nonlocal stored, frames, one_frame
             if stored is None:
                 stored = (height, width)
-                size = stored if scale_size is None else resized_size(height, width, scale_size)
+                size = stored if resize is None else resize.size_of(height, width)
                 frames = torch.empty((len(indices), *size, 3), dtype=torch.uint8)
                 one_frame = None if size == stored else torch.empty((1, height, width, 3), dtype=torch.uint8)
             if stored != (height, width):
@@ -55,8 +55,8 @@ class FrameSource(ABC):
         missing = set(wanted.tolist())
         for index in self._decode(wanted, room):
             missing.discard(index)
-            if one_frame is not None:
-                resized = resize(one_frame.permute(0, 3, 1, 2), scale_size)
+            if one_frame is not None and resize is not None:
+                resized = resize(one_frame.permute(0, 3, 1, 2))
                 frames[place_of[index]] = resized[0].permute(1, 2, 0)
         assert not missing, f"{self.name}: {missing}"
         for position, place in enumerate(first[order].tolist()):

@@ -1,7 +1,8 @@
 """Which frames of a video make a clip: pure functions, 0-based int64 indices.
 
 Legend: N frames in the video, T segments (`num_segments`), L consecutive frames a segment (`seg_length`).
-The rules are those of the published system (spec, "Which frames"); those that draw take a numpy Generator.
+The rules are those of the published system (spec, "Which frames"), and `linspace`; those that draw take a numpy
+Generator.
 With L > 1 each index of a rule is followed by the L-1 next frames, stopping at the last frame of the video.
 """
 
@@ -42,6 +43,14 @@ def test_uniform(num_frames: int, num_segments: int, num_clips: int, seg_length:
     # Cut towards zero, as the published int().
     indices = (starts[:, None] + step * np.arange(num_segments)).astype(np.int64) % num_frames
     return _follow(indices.reshape(-1), num_frames, seg_length)
+
+
+def linspace(num_frames: int, num_segments: int, seg_length: int = 1) -> np.ndarray:
+    """(T*L,): `int(i (N-1) / (T-1))` for i in 0..T-1, from the first frame to the last (PE-Core, arXiv 2504.13181); the
+    first frame where T is 1."""
+    _check(num_frames, num_segments, seg_length)
+    starts = np.arange(num_segments) * (num_frames - 1) // max(1, num_segments - 1)
+    return _follow(starts, num_frames, seg_length)
 
 
 def dense_random(num_frames: int, num_segments: int, rng: np.random.Generator, seg_length: int = 1) -> np.ndarray:

@@ -5,7 +5,7 @@ normalisation happen in the model, on the device. Sizes and probabilities are th
 """
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -21,13 +21,9 @@ SOMETHING_FLIP_PAIRS = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
 """something-something classes that a mirror turns into each other (left/right)."""
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
+_PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _CROP_TRIES = 10
 _MULTI_SCALES = (1, 0.875, 0.75, 0.66)
-
-
-def scale_for(input_size: int) -> int:
-    """Short side after the first resize: 256 for 224, else the input size."""
-    return 256 if input_size == 224 else input_size
 
 
 def something_scale_for(input_size: int) -> tuple[int, int]:
@@ -36,11 +32,49 @@ def something_scale_for(input_size: int) -> tuple[int, int]:
 
 
 @dataclass(frozen=True)
+class Resize:
+    """The first resize of a frame, antialiased. (...,C,H,W) uint8 -> the same with another H and W.
+
+    Attributes:
+        size: pixels of a side, or with `squash` (H, W) too.
+        mode: what becomes `size`: the side that is the `shortest`, or the `longest`, the other in proportion; or with
+            `squash` both, whatever the shape was. open_clip's names.
+        interpolation: bicubic or bilinear.
+        resizer: torch, or pillow, whose pixels are open_clip's to the bit; torch's are up to 2 levels off, in half the
+            time.
+    """
+
+    size: int | tuple[int, int]
+    mode: str = "shortest"
+    interpolation: str = "bicubic"
+    resizer: str = "torch"
+
+    def __call__(self, frames: torch.Tensor) -> torch.Tensor:
+        """No copy where the frames have the size already."""
+        size = self.size_of(*frames.shape[-2:])
+        if self.resizer == "pillow" and frames.shape[-2:] != size:
+            return _by_pillow(frames, lambda image: image.resize(size[::-1], _PILLOW[self.interpolation]), size)
+        return _resize_to(frames, size, self.interpolation)
+
+    def size_of(self, height: int, width: int) -> tuple[int, int]:
+        """(H, W) of a resized image."""
+        if not isinstance(self.size, int):
+            assert self.mode == "squash", self.mode
+            return self.size
+        if self.mode == "squash":
+            return self.size, self.size
+        if self.mode == "longest":
+            ratio = max(height, width) / self.size
+            return max(1, round(height / ratio)), max(1, round(width / ratio))
+        return _short_side_to(self.size, height, width)
+
+
+@dataclass(frozen=True)
 class TrainTransform:
     """Resize, random crop to S x S, flip, optional RandAugment, greyscale: drawn once per clip.
 
     Attributes:
-        scale_size: of the first resize (bicubic, antialiased): the short side, or (H, W).
+        resize: the first step.
         input_size: S.
         multi_scale: TSN's multi-scale crop at fixed positions, in place of the random-resized crop.
         area_range: of the random-resized crop, as shares of the image.
@@ -49,7 +83,7 @@ class TrainTransform:
         randaug: (N, M): N operations of magnitude M in 0..30 by torchvision's RandAugment; N = 0 is off.
     """
 
-    scale_size: int | tuple[int, int]
+    resize: Resize
     input_size: int
     multi_scale: bool = False
     area_range: tuple[float, float] = (0.08, 1.0)
@@ -61,7 +95,7 @@ class TrainTransform:
     def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
         assert frames.shape[0] == 1, "training takes one clip of a video"
-        frames = resize(frames[0], self.scale_size)
+        frames = _pad_to(self.resize(frames[0]), self.input_size)
         frames = self._crop(frames, rng)
         if rng.random() < self.flip_prob:
             frames = F.horizontal_flip(frames)
@@ -96,13 +130,13 @@ class EvalTransform:
     Attributes: as `TrainTransform`; num_crops: 1, 3, 5 or 10.
     """
 
-    scale_size: int | tuple[int, int]
+    resize: Resize
     input_size: int
     num_crops: int = 1
 
     def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Draws nothing."""
-        frames = resize(frames, self.scale_size)
+        frames = _pad_to(self.resize(frames), self.input_size)
         if self.num_crops == 1:
             frames = self.views(frames)
         return frames, label
@@ -146,14 +180,16 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
     return views.movedim(-1, -3)
 
 
-def resize(frames: torch.Tensor, scale_size: int | tuple[int, int]) -> torch.Tensor:
-    """(...,C,H,W) uint8 to a short side of `scale_size`, or to (H, W): bicubic, antialiased. No copy when it fits."""
-    return _resize_to(frames, resized_size(*frames.shape[-2:], scale_size), "bicubic")
-
-
-def resized_size(height: int, width: int, scale_size: int | tuple[int, int]) -> tuple[int, int]:
-    """(H, W) of an image after `resize`."""
-    return _short_side_to(scale_size, height, width) if isinstance(scale_size, int) else scale_size
+def _pad_to(frames: torch.Tensor, size: int) -> torch.Tensor:
+    """(...,C,H,W) with black around what is smaller than `size`, the same on both sides, one more at right and bottom
+    where it is odd, as open_clip pads. No copy when nothing is."""
+    height, width = frames.shape[-2:]
+    down, across = max(0, size - height), max(0, size - width)
+    if down == across == 0:
+        return frames
+    # Padded with the channels last, as the frames lie in memory.
+    border = (0, 0, across // 2, across - across // 2, down // 2, down - down // 2)
+    return torch.nn.functional.pad(frames.movedim(-3, -1), border).movedim(-1, -3)
 
 
 def _short_side_to(short_side: int, height: int, width: int) -> tuple[int, int]:
@@ -177,12 +213,19 @@ def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.
 
 def grayscale(frames: torch.Tensor) -> torch.Tensor:
     """(...,3,H,W) uint8 on the CPU with the three channels set to the luma of ITU-R 601-2: Pillow's mode "L"."""
+    # By Pillow: twice as fast as tensor arithmetic over the clip, and its rounding is the reference.
+    return _by_pillow(frames, lambda image: image.convert("L").convert("RGB"), tuple(frames.shape[-2:]))
+
+
+def _by_pillow(
+    frames: torch.Tensor, change: Callable[[Image.Image], Image.Image], size: tuple[int, int]
+) -> torch.Tensor:
+    """(...,3,H,W) uint8 on the CPU, each frame changed as an image, which then has the size (H, W) `size`."""
     pixels = frames.movedim(-3, -1).contiguous()
-    gray = torch.empty_like(pixels)
-    # By Pillow, frame by frame: twice as fast as tensor arithmetic over the clip, and its rounding is the reference.
-    for target, frame in zip(gray.flatten(0, -4), pixels.flatten(0, -4)):
-        target.copy_(torch.from_numpy(np.array(Image.fromarray(frame.numpy()).convert("L").convert("RGB"))))
-    return gray.movedim(-1, -3)
+    changed = torch.empty((*pixels.shape[:-3], *size, 3), dtype=torch.uint8)
+    for target, frame in zip(changed.flatten(0, -4), pixels.flatten(0, -4)):
+        target.copy_(torch.from_numpy(np.array(change(Image.fromarray(frame.numpy())))))
+    return changed.movedim(-1, -3)
 
 
 def random_resized_box(

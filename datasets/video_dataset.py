@@ -40,6 +40,7 @@ class FrameChooser:
         num_segments, seg_length: a clip has T = num_segments * seg_length frames.
         dense: windows of 128 frames instead of the whole video.
         random_shift: "train" only: a random frame inside each segment; False: the frames of "val".
+        rule: of "val" and "test": "segments", the published one, or "linspace", from the first frame to the last.
     """
 
     mode: str
@@ -48,18 +49,24 @@ class FrameChooser:
     dense: bool = False
     random_shift: bool = True
     num_clips: int = 1
+    rule: str = "segments"
+
+    @property
+    def is_linspace(self) -> bool:
+        return self.rule == "linspace" and not self.dense
 
     def __call__(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
         """(clips*T,) int64 indices below `num_frames`."""
-        if self.mode == "test":
+        if self.mode == "test" and not self.is_linspace:
             rule = sampling.dense_test if self.dense else sampling.test_uniform
             return rule(num_frames, self.num_segments, self.num_clips, self.seg_length)
-        assert self.mode in ("train", "val") and self.num_clips == 1
+        assert self.num_clips == 1, "the clips of a video would all be the same"
         if self.dense:
             return sampling.dense_random(num_frames, self.num_segments, rng, self.seg_length)
         if self.mode == "train" and self.random_shift:
             return sampling.train_uniform(num_frames, self.num_segments, rng, self.seg_length)
-        return sampling.val_uniform(num_frames, self.num_segments, self.seg_length)
+        rule = sampling.linspace if self.is_linspace else sampling.val_uniform
+        return rule(num_frames, self.num_segments, self.seg_length)
 
 
 class VideoDataset(Dataset):
@@ -73,8 +80,8 @@ class VideoDataset(Dataset):
         entries: of the list.
         open_entry: entry -> opened FrameSource.
         choose_frames: number of frames, generator -> (clips*T,) indices.
-        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its `scale_size` is what comes
-            first, and is done frame by frame as they are read.
+        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its `resize` is what comes first,
+            and is done frame by frame as they are read.
         num_clips: clips of an item.
         seed: of the run; an item's stream is seeded by (seed, epoch, index), whichever process draws from it.
         on_error: what becomes of an item whose files are missing or damaged. "raise"; "replace": another entry of its
@@ -124,7 +131,7 @@ class VideoDataset(Dataset):
 
     def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         with self._open_entry(entry) as source:
-            frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.scale_size)
+            frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.resize)
         return self.transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
 
     def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, int]:

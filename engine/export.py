@@ -36,11 +36,14 @@ def export(args: argparse.Namespace, overrides: list[str]) -> None:
     model = export_formats.VideoClassifier(loaded.network, text).eval()
 
     # ---- what goes with them
-    num_frames, input_size = cfg.data.num_frames, cfg.data.input_size
+    num_frames, transform = cfg.data.num_frames, build_window_reader(cfg).transform
+    resize, input_size = transform.resize, transform.input_size
     about = {
         "class_names": names,
         "num_frames": num_frames,
-        "resize_to": build_window_reader(cfg).transform.scale_size,
+        "resize_to": resize.size,
+        "resize_mode": resize.mode,
+        "interpolation": resize.interpolation,
         "input_size": input_size,
         "embedding_size": text.shape[1],
         "config": cfg.model_dump(),

@@ -95,6 +95,7 @@ def describe_plan(
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)
     steps = math.ceil(num_clips / clips_per_step)
+    assert data.input_size is not None, "modules.pixels.with_own_pixels comes first"
     memory = estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, precision)
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)

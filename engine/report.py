@@ -9,6 +9,7 @@ import torch
 from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
 from inference.model import VideoModel, read_checkpoint
+from modules.pixels import with_own_pixels
 from reporting import comparison_page, run_page
 from reporting.attribution import drop_one_frame
 from reporting.comparison.opening import rows_to_show as rows_of_two
@@ -54,7 +55,7 @@ def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | 
         UserError: the videos' list or the checkpoint is gone or has changed.
     """
     clips: dict[int, Clip | str] = {}
-    cfg, weights = test.config, find_weights(test, run)
+    cfg, weights = with_own_pixels(test.config), find_weights(test, run)
     entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
     views = Views(dense=test.scores["views"].get("dense"))
     loader = build_eval_loader(cfg, views=views, entries=entries, allow_missing=True)

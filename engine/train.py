@@ -20,6 +20,7 @@ from modules.build import build_model_and_text
 from modules.build_training import build_trainer, parameter_groups
 from modules.checkpoint_layout import load_video_weights
 from modules.frozen_tower import frame_encoder, tower_key
+from modules.pixels import with_own_pixels
 from modules.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
 from modules.training import Progress, Trainer
 from modules.validation import validate
@@ -129,6 +130,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     stop = StopRequest()
     process = distributed.start(cfg.solver.process_timeout_minutes)
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.ask)
+    cfg = with_own_pixels(cfg)
     run_dir = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
     with run_lock(run_dir) if process.is_main and not (args.check or cfg.solver.evaluate) else nullcontext():
         return _train_in(distributed.share_from_main(run_dir, process), args, cfg, process, stop)

@@ -11,6 +11,7 @@ import yaml
 from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint, text_for_table
+from modules.pixels import with_own_pixels
 from modules.validation import embed_with
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside, next_report
@@ -37,6 +38,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     check_writable(out, "--out", is_folder=True)
     summaries = {}
     for number, (config_path, (cfg, _, names)) in enumerate(zip(args.config, resolved)):
+        cfg = with_own_pixels(cfg)
         names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
         tests = read_test_lists(cfg, lists or [cfg.data.val_list])
         folder = out / Path(config_path).stem if len(resolved) > 1 else out

@@ -27,6 +27,7 @@ from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
 from modules.classifiers import CLASSIFIERS
 from modules.classifiers.trained import trained_classifier
+from modules.pixels import with_own_pixels
 from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
@@ -64,7 +65,8 @@ class Checkpoint(NamedTuple):
 
     def config(self, path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
         """The config of a command on this checkpoint: its recipe, and what the user gives (`utils.recipe`)."""
-        return resolve_config(path, overrides, purpose, self.recipe)
+        resolved = resolve_config(path, overrides, purpose, self.recipe)
+        return resolved._replace(config=with_own_pixels(resolved.config))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
@@ -92,7 +94,8 @@ class VideoModel:
         Raises:
             UserError: the weights are missing, damaged or of another model, or a class name cannot be encoded.
         """
-        self.cfg, self.class_names, self.device = cfg, list(class_names), device
+        self.cfg = cfg = with_own_pixels(cfg)
+        self.class_names, self.device = list(class_names), device
         self.precision = resolve_precision(cfg.solver.precision, device)
         self.trained_classes = checkpoint.class_names if checkpoint else []
         self._clip_model = load_clip_model(cfg)

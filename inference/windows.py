@@ -18,7 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from datasets.build import scale_size
+from datasets.build import first_resize, input_size
 from datasets.readers import check_decoder
 from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
@@ -33,8 +33,10 @@ from inference.frame_streams import (
 )
 from inference.frames import FrameArray, Video, as_source
 from inference.video_inputs import is_live
+from modules.pixels import with_own_pixels
 from utils.errors import UserError
 from utils.interval import check_times
+from utils.schema import Config
 
 WHOLE_SECONDS = 30
 """A video up to this long is one clip where no window is asked for."""
@@ -136,14 +138,14 @@ class WindowReader:
         self, frames: Iterator[ShownFrame], length: Fraction, stride: Fraction, seconds: Fraction | None
     ) -> Iterator[Window]:
         """The windows that begin at `_starts`; at the end of the video, a shorter one over what is left."""
-        num_segments, seg_length = self.choose_frames.num_segments, self.choose_frames.seg_length
         starts = _starts(length, stride, seconds)
         start = next(starts)
         open_windows: deque[_OpenWindow] = deque()
         covered_to = end = Fraction(0)
         for index, frame in enumerate(frames):
             while start < frame.end:
-                open_windows.append(_OpenWindow(start, length, num_segments, seg_length))
+                targets = self._targets(start, length, frame)
+                open_windows.append(_OpenWindow(start, length, targets, self.choose_frames.seg_length))
                 start = next(starts)
             wanting = [slots for w in open_windows if (slots := w.slots_of(index, frame))]
             if wanting:
@@ -156,19 +158,31 @@ class WindowReader:
                 covered_to = done.end
                 yield done.finish(done.end)
         # Less than a sampling step is not worth a window, unless it is all there is.
-        if open_windows and (covered_to == 0 or end - covered_to > length / num_segments):
+        if open_windows and (covered_to == 0 or end - covered_to > length / self.choose_frames.num_segments):
             yield open_windows[0].finish(end)
+
+    def _targets(self, start: Fraction, length: Fraction, frame: ShownFrame) -> list[Fraction]:
+        """The times of a window's T segments; `frame` is its first one."""
+        num_segments = self.choose_frames.num_segments
+        if not self.choose_frames.is_linspace:
+            return [start + length * i / num_segments for i in range(num_segments)]
+        # The last frame taken is the window's last, which is shown until the window ends.
+        span = max(Fraction(0), length - (frame.end - frame.begin))
+        return [start + span * i / max(1, num_segments - 1) for i in range(num_segments)]
 
 
 class _OpenWindow:
-    """A window whose frames are arriving. Segment i shows the frame that is on screen at start + i/T of the length,
-    which at a constant frame rate is the frame that test.py's rule takes; then the L-1 frames after it."""
+    """A window whose frames are arriving: of each target, the frame that is on screen at that time, and the L-1 frames
+    after it. At a constant frame rate they are the frames that test.py's rule takes of a video as long as the window.
 
-    def __init__(self, start: Fraction, length: Fraction, num_segments: int, seg_length: int):
+    Args:
+        targets: rising times of the T segments.
+    """
+
+    def __init__(self, start: Fraction, length: Fraction, targets: list[Fraction], seg_length: int):
         self.start, self.end = start, start + length
-        self._targets = [start + length * i / num_segments for i in range(num_segments)]
-        self._seg_length = seg_length
-        self._clip: list[torch.Tensor | None] = [None] * (num_segments * seg_length)
+        self._targets, self._seg_length = targets, seg_length
+        self._clip: list[torch.Tensor | None] = [None] * (len(targets) * seg_length)
         self._next = 0
         self._slots_at: dict[int, list[int]] = defaultdict(list)
 
@@ -204,9 +218,10 @@ def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Ite
         yield start
 
 
-def build_window_reader(cfg) -> WindowReader:
+def build_window_reader(cfg: Config) -> WindowReader:
     """What reads videos for a prediction: the test's frames and pixels, one view. Raises UserError without decoder."""
+    cfg = with_own_pixels(cfg)
     data = cfg.data
     check_decoder(data.decoder)
-    choose = FrameChooser("test", data.num_segments, data.seg_length, data.dense)
-    return WindowReader(choose, EvalTransform(scale_size(cfg), data.input_size), data.decoder)
+    choose = FrameChooser("test", data.num_segments, data.seg_length, data.dense, rule=data.frame_rule)
+    return WindowReader(choose, EvalTransform(first_resize(cfg), input_size(cfg)), data.decoder)

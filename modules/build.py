@@ -32,7 +32,7 @@ def build_model_and_text(cfg: Config, names: list[str], device: torch.device) ->
 
 
 def load_clip_model(cfg: Config) -> ClipModel:
-    """CLIP as `network.arch`, `network.weights`, `network.init` and `data.input_size` say.
+    """CLIP as `network.arch`, `network.weights`, `network.init`, `data.input_size`, `mean` and `std` say.
 
     Sets torch's seed to `cfg.seed`, for all of the model that starts at random: a text tower without weights is not in
     the checkpoint, and must be the same in the training and in every test.
@@ -41,9 +41,13 @@ def load_clip_model(cfg: Config) -> ClipModel:
         UserError: whatever is wrong with the name, the weights or the size.
     """
     torch.manual_seed(cfg.seed)
-    return load_clip(
+    clip_model = load_clip(
         cfg.network.arch, cfg.network.weights, image_size=cfg.data.input_size, visual_only=not cfg.network.init
     )
+    for name in ("mean", "std"):
+        if (value := getattr(cfg.data, name)) is not None:
+            setattr(clip_model, name, tuple(value))
+    return clip_model
 
 
 def build_text(

@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from PIL import Image
 
+from clip import pixels_of
 from datasets import sampling, transforms
 
 _SAMPLING_KEYS = {"video_frames", "num_segments", "mode", "clips", "indices"}
@@ -36,9 +37,9 @@ def check_views(case: dict, recipe: str) -> None:
     assert recipe == _RECIPE, "the recipe of views.json changed: this check must follow it"
     assert set(case) == _VIEW_KEYS, f"unknown keys in a views case: {sorted(case)}"
     size, scale, crops = case["input_size"], case["scale_size"], case["crops"]
-    assert transforms.scale_for(size) == scale
+    assert pixels_of("ViT-B/32", "openai", size)[:4] == (size, scale, "shortest", "bicubic")
     frames = _picture(case["picture_seed"], case["height"], case["width"])
-    evaluation = transforms.EvalTransform(scale_size=scale, input_size=size, num_crops=crops)
+    evaluation = transforms.EvalTransform(transforms.Resize(scale), input_size=size, num_crops=crops)
     clips, _ = evaluation(frames, 0, np.random.default_rng(0))
     views = transforms.make_views(clips, crops, size)
     assert views.shape == (crops, 1, 3, size, size)

@@ -13,6 +13,7 @@ from datasets.lists import pick_few_shot, read_labels
 from modules.build import build_model, load_clip_model
 from modules.classifier_file import ClassifierFile, save_classifier
 from modules.lda import fit_lda
+from modules.pixels import with_own_pixels
 from modules.validation import embed_with
 from utils import distributed
 from utils.cli import config_parser, first_line, run_command
@@ -48,7 +49,7 @@ def main(args) -> None:
 
     # ---- the training videos, read by the rules of validation: one clip, centre crop
     data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
-    cfg = cfg.model_copy(update={"data": data})
+    cfg = with_own_pixels(cfg.model_copy(update={"data": data}))
     assert cfg.data.label_list is not None and cfg.data.train_list is not None
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     entries = read_train_entries(cfg).entries

@@ -22,6 +22,7 @@ CHOICE_KEYS = (
     "seed",
     "data.dataset",
     "data.dense",
+    "data.frame_rule",
     "network.prompt",
     "network.prompt_set",
     "network.classifier",
@@ -30,11 +31,13 @@ CHOICE_KEYS = (
     "network.language_pooling",
 )
 TRAINING_KEYS = ("network.drop_out", "network.emb_dropout", "network.patch_dropout", "network.fix_video")
+PIXEL_KEYS = ("resize_mode", "resize_size", "interpolation", "resizer", "mean", "std")
 RECIPE_KEYS = (
     *(key for key in dotted_keys() if key.startswith("network.") and key not in (*CHOICE_KEYS, *TRAINING_KEYS)),
     "data.num_segments",
     "data.seg_length",
     "data.input_size",
+    *(f"data.{key}" for key in PIXEL_KEYS),
     "components",
 )
 # Of the recipe, what the names and shapes of the weights follow from.
@@ -113,6 +116,11 @@ def combine(given: Given, recipe: Recipe) -> Combined:
             "network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size as in its training, "
             "and the data.* keys of a test"
         )
+    if "data.resize_mode" not in saved and "data.input_size" in saved:
+        # Written before these keys: the pixels of CLIP's own models, whatever the tower was.
+        size = saved["data.input_size"]
+        saved |= {"data.resize_mode": "shortest", "data.interpolation": "bicubic", "data.resizer": "torch"}
+        saved["data.resize_size"] = 256 if size == 224 else size
     faults, other = [], []
     has_data = given.has_section("data")
     values = dict(own)
@@ -128,6 +136,8 @@ def combine(given: Given, recipe: Recipe) -> Combined:
             other.append(f"{key} {value} ({given.path}: {own[key]})")
         elif key in WEIGHT_KEYS or _is_another_model(key, own[key], value):
             faults.append(f"{place}{key}={own[key]}: {recipe.source} was trained with {value}; leave {key} out")
+    if values["data.input_size"] != saved.get("data.input_size") and not given.is_given("data.resize_size"):
+        values["data.resize_size"] = None  # of another input size
     for key in FILE_KEYS:
         if key in saved and values[key] == saved[key]:
             values[key] = _find_file(key, given, own, recipe.source, saved[key], faults)

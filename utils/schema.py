@@ -41,12 +41,43 @@ class DataConfig(Section):
     val_list: OptionalPath = key(None, "validation videos, like train_list")
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
     index_bias: int = key(1, "number of a video's first frame in its file name", "", ge=0)
-    input_size: int = key(224, "side of the square that the image tower sees", "pixels", ge=8, le=MAX_SIDE)
+    input_size: int | None = key(
+        None, "side of the square that the image tower sees; null: the tower's own", "pixels", ge=8, le=MAX_SIDE
+    )
+    resize_mode: Literal["shortest", "squash", "longest"] | None = key(
+        None,
+        "first resize. shortest: the short side becomes resize_size, and the rest is cropped; squash: both sides do; "
+        "longest: the long side does, and the rest is black; null: the weights' own",
+    )
+    resize_size: int | None = key(
+        None,
+        "side that the first resize makes; null: input_size, and 256 for CLIP's own models at 224 pixels, as published",
+        "pixels",
+        ge=8,
+        le=MAX_SIDE,
+    )
+    interpolation: Literal["bilinear", "bicubic"] | None = key(None, "of the first resize; null: the weights' own")
+    resizer: Literal["torch", "pillow"] | None = key(
+        None,
+        "what computes the first resize. pillow: open_clip's pixels to the bit; torch: to 2 levels, in half the time; "
+        "null: pillow, and torch for CLIP's own models",
+    )
+    mean: list[float] | None = key(
+        None, "red, green and blue that become 0; null: the weights' own", "0 to 1", min_length=3, max_length=3
+    )
+    std: list[float] | None = key(
+        None, "what red, green and blue are divided by; null: the weights' own", "0 to 1", min_length=3, max_length=3
+    )
     randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision's)")
     random_shift: bool = key(True, "training: a random frame inside each segment; false: the validation frames")
     shot: int = key(0, "few-shot training: videos a class; 0 takes all", "videos per class", ge=0)
     shot_seed: int = key(0, "seed of the few-shot picks", "", ge=0, le=MAX_SEED)
     dense: bool = key(False, "dense sampling from a window of 128 frames instead of uniform sampling over the video")
+    frame_rule: Literal["segments", "linspace"] = key(
+        "segments",
+        "frames of validation, test and prediction. segments: the first of each segment; linspace: at equal distances "
+        "from the first frame of the video to its last (PE-Core)",
+    )
     decoder: Literal["pyav", "decord", "torchcodec"] = key(
         "pyav", "reader of video files; the last two are installed apart"
     )

@@ -70,6 +70,21 @@ RULES = (
         lambda c: not 0 < c.data.area_range[0] <= c.data.area_range[1] <= 1,
         "must be two shares with 0 < smallest <= largest <= 1, as [0.08, 1.0]",
     ),
+    Rule(
+        ("data.resize_size", "data.input_size"),
+        lambda c: None not in (c.data.resize_size, c.data.input_size) and c.data.resize_size < c.data.input_size,
+        "the frames would be smaller than what the image tower sees; set resize_size to input_size or more",
+    ),
+    Rule(
+        ("data.std",),
+        lambda c: c.data.std is not None and min(c.data.std) <= 0,
+        "pixels are divided by it; give three numbers above 0",
+    ),
+    Rule(
+        ("data.frame_rule", "data.dense"),
+        lambda c: c.data.frame_rule == "linspace" and c.data.dense,
+        "linspace takes frames of the whole video, and dense of a window; keep one",
+    ),
     Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must hold {} where the class name goes"),
     Rule(
         ("network.classifier", "network.classifier_file"),

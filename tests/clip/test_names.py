@@ -33,9 +33,9 @@ def test_a_path_is_taken_for_a_file(weights):
         load_clip(weights)
 
 
-def test_each_backbone_has_its_own_normalisation():
-    assert names.normalization("ViT-B-32", "openai") == (names.CLIP_MEAN, names.CLIP_STD)
-    assert names.normalization("ViT-B-16-SigLIP", "webli") == ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-    # Without a tag: what all tags of the model agree on, or CLIP's.
-    assert names.normalization("ViT-B-16-SigLIP").mean == (0.5, 0.5, 0.5)
-    assert names.normalization(None).mean == names.CLIP_MEAN
+def test_without_a_tag_the_pixels_are_what_all_tags_agree_on():
+    grey = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", "squash")
+    assert names.preprocessing("ViT-B-16-SigLIP", "webli") == names.preprocessing("ViT-B-16-SigLIP") == grey
+    assert names.preprocessing("ViT-H-14", "dfn5b").resize_mode == "squash"
+    assert names.preprocessing("ViT-H-14") is None
+    assert names.preprocessing(None) == (names.CLIP_MEAN, names.CLIP_STD, "bicubic", "shortest")

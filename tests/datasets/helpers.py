@@ -9,6 +9,7 @@ import pytest
 import torch
 from torchvision.io import write_jpeg, write_png
 
+from modules.pixels import with_own_pixels
 from utils.schema import Config
 
 VIDEOS_DIR = Path(os.environ.get("VIDEOS_DIR", Path(__file__).parents[3] / "shared" / "videos"))
@@ -105,4 +106,4 @@ def frame_config(tmp_path: Path, *, num_videos: int = 7, num_frames: int = 10, *
         "val_list": path,
         **data,
     }
-    return Config.model_validate({"seed": 5, "data": settings})
+    return with_own_pixels(Config.model_validate({"seed": 5, "data": settings}))

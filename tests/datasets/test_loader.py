@@ -11,7 +11,7 @@ import torch
 
 from datasets import build, lists
 from datasets.loader import _usable
-from datasets.transforms import make_views
+from datasets.transforms import Resize, make_views
 from tests.datasets.helpers import frame_config, picture, write_video
 from utils.errors import MachineError, UserError
 from utils.schema import Config
@@ -301,9 +301,9 @@ def test_no_more_workers_than_cores(tmp_path, monkeypatch, caplog):
 def test_something_something_is_recognised_by_its_name(tmp_path):
     loader = build.build_train_loader(frame_config(tmp_path, dataset="something-v2"))
     transform = loader.dataset.transform
-    assert transform.multi_scale and transform.flip_pairs[86] == 87 and transform.scale_size == (34, 46)
+    assert transform.multi_scale and transform.flip_pairs[86] == 87 and transform.resize == Resize((34, 46), "squash")
     transform = build.build_train_loader(frame_config(tmp_path, dataset="kinetics400")).dataset.transform
-    assert not transform.multi_scale and not transform.flip_pairs and transform.scale_size == 32
+    assert not transform.multi_scale and not transform.flip_pairs and transform.resize == Resize(32)
 
 
 def test_config_reaches_the_transform(tmp_path):

@@ -87,3 +87,25 @@ def test_segments_of_consecutive_frames():
 def test_an_empty_video_is_our_mistake():
     with pytest.raises(AssertionError):
         sampling.val_uniform(0, 8)
+
+
+@pytest.mark.parametrize(
+    "num_frames, num_segments, expected",
+    [
+        (300, 8, [0, 42, 85, 128, 170, 213, 256, 299]),
+        (9, 4, [0, 2, 5, 8]),
+        (3, 8, [0, 0, 0, 0, 1, 1, 1, 2]),
+        (8, 8, [0, 1, 2, 3, 4, 5, 6, 7]),
+        (10, 1, [0]),
+        (1, 4, [0, 0, 0, 0]),
+    ],
+)
+def test_linspace_is_pe_cores_rule(num_frames, num_segments, expected):
+    indices = sampling.linspace(num_frames, num_segments)
+    assert indices.dtype == np.int64 and indices.tolist() == expected
+    if num_segments > 1:
+        assert expected == [int(i * (num_frames - 1) / (num_segments - 1)) for i in range(num_segments)]
+
+
+def test_linspace_with_following_frames():
+    assert sampling.linspace(10, 3, 2).tolist() == [0, 1, 4, 5, 9, 9]

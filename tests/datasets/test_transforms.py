@@ -5,7 +5,7 @@ from PIL import Image
 from torchvision.transforms import v2
 
 from datasets import transforms
-from datasets.transforms import EvalTransform, TrainTransform, make_views
+from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views
 from tests.datasets.helpers import picture
 
 
@@ -24,11 +24,10 @@ def largest_difference(frames: torch.Tensor, images: list[Image.Image]) -> int:
 
 
 def plain(**how) -> TrainTransform:
-    return TrainTransform(**{"scale_size": 40, "input_size": 32, "flip_prob": 0, "grayscale_prob": 0, **how})
+    return TrainTransform(**{"resize": Resize(40), "input_size": 32, "flip_prob": 0, "grayscale_prob": 0, **how})
 
 
 def test_scales():
-    assert [transforms.scale_for(size) for size in (224, 336, 64)] == [256, 336, 64]
     assert transforms.something_scale_for(224) == (240, 320)
 
 
@@ -39,10 +38,10 @@ def test_resize_is_the_antialiased_bicubic_of_pil(size):
     expected = [
         image.resize((size[1] * 30 // short, size[0] * 30 // short), Image.BICUBIC) for image in as_images(frames)
     ]
-    assert largest_difference(transforms.resize(frames, 30), expected) <= 2
+    assert largest_difference(Resize(30)(frames), expected) <= 2
     expected = [image.resize((50, 20), Image.BICUBIC) for image in as_images(frames)]
-    assert largest_difference(transforms.resize(frames, (20, 50)), expected) <= 2
-    assert transforms.resize(frames, short).data_ptr() == frames.data_ptr()
+    assert largest_difference(Resize((20, 50), "squash")(frames), expected) <= 2
+    assert Resize(short)(frames).data_ptr() == frames.data_ptr()
 
 
 def test_training_crop_is_the_antialiased_bilinear_of_pil_on_the_resized_frame():
@@ -90,10 +89,10 @@ def test_ten_tries_then_a_plain_random_crop():
     assert transforms.random_resized_box(8, 400, (0.9, 1.0), np.random.default_rng(0)) is None
     frames = clip(2, 32, 400)
     rng = np.random.default_rng(0)
-    whole = transforms.resize(frames[0], 32)
+    whole = Resize(32)(frames[0])
     seen = set()
     for _ in range(30):
-        crop, _ = plain(scale_size=32, area_range=(0.9, 1.0))(frames, 0, rng)
+        crop, _ = plain(resize=Resize(32), area_range=(0.9, 1.0))(frames, 0, rng)
         matches = [left for left in range(whole.shape[-1] - 31) if torch.equal(crop, whole[..., left : left + 32])]
         assert matches
         seen.add(matches[0])
@@ -104,12 +103,12 @@ def test_one_set_of_draws_for_the_whole_clip():
     frames = clip(1)[:, [0, 0, 0]]
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        done, _ = TrainTransform(40, 32, flip_prob=0.5, grayscale_prob=0.5, randaug=(2, 9))(frames, 0, rng)
+        done, _ = TrainTransform(Resize(40), 32, flip_prob=0.5, grayscale_prob=0.5, randaug=(2, 9))(frames, 0, rng)
         assert torch.equal(done[0], done[1]) and torch.equal(done[0], done[2])
 
 
 def test_the_generator_alone_decides():
-    transform = TrainTransform(40, 32, randaug=(2, 15))
+    transform = TrainTransform(Resize(40), 32, randaug=(2, 15))
     torch.manual_seed(0)
     first, _ = transform(clip(), 0, np.random.default_rng(1))
     state = torch.random.get_rng_state()
@@ -157,7 +156,7 @@ def test_grayscale_is_mode_l_of_pil():
 
 
 def test_randaug_is_torchvisions_and_off_by_default(monkeypatch):
-    assert TrainTransform(40, 32).randaug == (0, 0)
+    assert TrainTransform(Resize(40), 32).randaug == (0, 0)
     calls = []
     real = v2.RandAugment
     monkeypatch.setattr(transforms.v2, "RandAugment", lambda *a, **k: calls.append((a, k)) or real(*a, **k))
@@ -189,16 +188,16 @@ def test_multi_scale_boxes():
 
 
 def test_something_something_crop():
-    transform = plain(scale_size=(36, 48), multi_scale=True)
+    transform = plain(resize=Resize((36, 48), "squash"), multi_scale=True)
     done, _ = transform(clip(2, 60, 60), 0, np.random.default_rng(0))
     assert done.shape == (2, 3, 32, 32)
 
 
 def test_evaluation_of_one_crop_and_of_several():
     frames = torch.stack([clip()[0], clip()[0].flip(0)])
-    one, label = EvalTransform(40, 32)(frames, 7, np.random.default_rng(0))
+    one, label = EvalTransform(Resize(40), 32)(frames, 7, np.random.default_rng(0))
     assert one.shape == (2, 3, 3, 32, 32) and label == 7
-    several, _ = EvalTransform(40, 32, num_crops=3)(frames, 7, np.random.default_rng(0))
+    several, _ = EvalTransform(Resize(40), 32, num_crops=3)(frames, 7, np.random.default_rng(0))
     assert several.shape == (2, 3, 3, 40, 53)
     assert torch.equal(make_views(several, 1, 32), one)
     assert torch.equal(make_views(one, 1, 32), one)

@@ -10,8 +10,9 @@ import numpy as np
 import pytest
 import torch
 
+from datasets import sampling
 from datasets.build import Views, build_eval_loader
-from datasets.transforms import EvalTransform
+from datasets.transforms import EvalTransform, Resize
 from datasets.video_dataset import FrameChooser
 from inference import windows as windows_module
 from inference.frame_streams import measure_seconds
@@ -23,12 +24,12 @@ from utils.schema import Config
 
 
 def reader(num_segments: int = 4, seg_length: int = 1, size: int = 32, **rule) -> WindowReader:
-    return WindowReader(FrameChooser("test", num_segments, seg_length, **rule), EvalTransform(size, size))
+    return WindowReader(FrameChooser("test", num_segments, seg_length, **rule), EvalTransform(Resize(size), size))
 
 
 def fitted(frames: np.ndarray, size: int = 32) -> torch.Tensor:
     """(N,H,W,3) frames as the reader gives them: (N,3,S,S)."""
-    return EvalTransform(size, size)(torch.from_numpy(frames).permute(0, 3, 1, 2)[None], 0, None)[0][0]
+    return EvalTransform(Resize(size), size)(torch.from_numpy(frames).permute(0, 3, 1, 2)[None], 0, None)[0][0]
 
 
 @pytest.fixture(scope="module")
@@ -237,3 +238,17 @@ def test_typed_classes(tmp_path):
         read_class_names("a, b, a")
     with pytest.raises(UserError, match="none is given"):
         read_class_names(" , ")
+
+
+def test_windows_of_linspace_end_with_their_last_frame(video):
+    """A window's frames are those that the rule takes of a video as long as the window."""
+    path, frames = video
+    rule = reader(5, rule="linspace")
+    (whole,) = rule.windows(path, window=0)
+    assert torch.equal(whole.clip, fitted(frames[sampling.linspace(len(frames), 5)]))
+    windows = list(rule.windows(path, window=2, stride=1))
+    for second, window in enumerate(windows):
+        assert torch.equal(window.clip, fitted(frames[25 * second + sampling.linspace(50, 5)]))
+    assert len(windows) == 9
+    (first, *_) = reader(1, rule="linspace").windows(path, window=2)
+    assert torch.equal(first.clip, fitted(frames[:1]))

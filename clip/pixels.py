@@ -1,0 +1,70 @@
+"""How the pixels of a CLIP model's images are made: open_clip's record of the weights, or the published recipe."""
+
+from typing import NamedTuple
+
+from clip import names
+from clip.openai_layout import config_from_shapes
+from clip.weights import read_weights
+
+PUBLISHED_SIZES = {224: 256}
+"""Input size -> short side before the crop, in the published recipe of OpenAI's models; else they are the same."""
+
+
+class Pixels(NamedTuple):
+    """Of the images that go into an image tower.
+
+    Attributes:
+        input_size: side of the square that the tower sees.
+        resize_size, resize_mode, interpolation, resizer: the first resize (`datasets.transforms.Resize`).
+        mean, std: of each channel, of pixels in 0..1.
+        is_certain: whether they are on record. Else the tags of the model differ, the weights are a file or random, and
+            CLIP's are taken.
+    """
+
+    input_size: int
+    resize_size: int
+    resize_mode: str
+    interpolation: str
+    resizer: str
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+    is_certain: bool
+
+
+def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
+    """The pixels of a model, by the arguments of `clip.load_clip`; open_clip's own for each of its tags.
+
+    OpenAI's names (ViT-B/32 ...) and files have those of the published video recipe, whose resize leaves a border for
+    the crops. With a tag that is not OpenAI's they have the tag's.
+
+    Args:
+        input_size: None: the model's own.
+
+    Raises:
+        UserError: an unknown name, or a file that is missing or damaged.
+    """
+    if names.is_file(arch):
+        if input_size is None:
+            input_size = config_from_shapes(read_weights(arch).tensors, arch)["vision_cfg"]["image_size"]
+        found, is_published = names.preprocessing(None), True
+    else:
+        name = names.open_clip_name(arch)
+        tag = weights if names.tag_config(name, weights) is not None else None
+        found = names.preprocessing(name, tag)
+        is_published = arch in names.OPENAI_NAMES and tag in (None, "openai")
+        if is_published:
+            found = names.Preprocessing()
+        if input_size is None:
+            own = names.model_config(name)["vision_cfg"]["image_size"]
+            input_size = own if isinstance(own, int) else own[0]
+    preprocessing = found or names.Preprocessing()
+    return Pixels(
+        input_size,
+        PUBLISHED_SIZES.get(input_size, input_size) if is_published else input_size,
+        preprocessing.resize_mode,
+        preprocessing.interpolation,
+        "torch" if is_published else "pillow",
+        preprocessing.mean,
+        preprocessing.std,
+        is_certain=found is not None,
+    )
