@@ -66,7 +66,8 @@ def test_the_file_holds_the_model_and_what_goes_with_it(weights, exported, file_
 
     about = about_in(out, file_format)
     assert about["class_names"] == list(CLASSES) and (about["num_frames"], about["input_size"]) == (4, 32)
-    assert about["resize_to"] == 32 and about["config"]["network"]["sim_header"] == "Transf"
+    assert (about["resize_to"], about["resize_mode"], about["interpolation"]) == (32, "shortest", "bicubic")
+    assert about["config"]["network"]["sim_header"] == "Transf"
     assert about["hashes"]["weights_file"] == file_hash(weights)
 
     logits, embedding = export.FORMATS[file_format].run(out)(export.random_clips(7, 4, 32, seed=9))

@@ -105,3 +105,32 @@ def test_every_key_of_the_model_is_placed():
     network = {key for key in dotted_keys() if key.startswith("network.")}
     assert network <= {*RECIPE_KEYS, *CHOICE_KEYS, *TRAINING_KEYS} and set(WEIGHT_KEYS) <= set(RECIPE_KEYS)
     assert {*RECIPE_KEYS, *CHOICE_KEYS, *TRAINING_KEYS} <= set(dotted_keys())
+
+
+PIXELS = {
+    "input_size": 224,
+    "resize_size": 256,
+    "resize_mode": "squash",
+    "interpolation": "bilinear",
+    "mean": [0.5] * 3,
+}
+
+
+def test_pixels_are_the_checkpoint_s_and_the_resize_goes_with_the_input_size(tmp_path):
+    trained = recipe_of()
+    trained.tree["data"] |= PIXELS
+    path = config_file(tmp_path, data={**OTHER_DATA, "resize_mode": "shortest"})
+    cfg, warnings, _ = resolve_config(path, ["data.std=[1.0, 1.0, 1.0]"], "test", trained)
+    assert {key: getattr(cfg.data, key) for key in PIXELS} == PIXELS and cfg.data.std == [1.0] * 3
+    assert "data.resize_mode squash" in warnings[0]
+    data = resolve_config(None, ["data.input_size=336"], "test", trained).config.data
+    assert (data.input_size, data.resize_size, data.resize_mode) == (336, None, "squash")
+    data = resolve_config(None, ["data.input_size=336", "data.resize_size=400"], "test", trained).config.data
+    assert (data.input_size, data.resize_size) == (336, 400)
+
+
+def test_a_checkpoint_from_before_the_pixel_keys_had_those_of_clip():
+    older = recipe_of(arch="ViT-B-16-SigLIP")
+    older.tree["data"] = {"input_size": 224, "num_segments": 8}
+    data = resolve_config(None, [], "predict", older).config.data
+    assert (data.resize_mode, data.resize_size, data.interpolation, data.mean) == ("shortest", 256, "bicubic", None)
