@@ -10,7 +10,7 @@ from typing import NamedTuple
 from datasets import lists
 from datasets.frame_folder import count_frames
 from datasets.lists import ListEntry
-from datasets.loader import ClipLoader
+from datasets.loader import EvalClips, TrainClips
 from datasets.readers import check_decoder, open_source
 from datasets.samplers import EvalBatches, TrainBatches, plan_epoch
 from datasets.transforms import (
@@ -23,6 +23,7 @@ from datasets.transforms import (
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
 from utils.files import check_writable
+from utils.project_paths import given
 from utils.schema import Config, DataConfig
 
 log = logging.getLogger(__name__)
@@ -85,9 +86,9 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
 
 def read_train_entries(cfg: Config) -> TrainEntries:
     """The training list without its short entries, reduced to the few-shot picks where `cfg.data.shot` is set."""
-    data = cfg.data
-    entries = count_unknown_frames(data, read_entries(cfg, data.train_list), data.train_root, data.train_list)
-    entries, num_short = _without_short(entries, data.train_list)
+    data, train_list = cfg.data, given(cfg.data.train_list)
+    entries = count_unknown_frames(data, read_entries(cfg, train_list), data.train_root, train_list)
+    entries, num_short = _without_short(entries, train_list)
     if not data.shot:
         return TrainEntries(entries, num_short, None)
     positions = lists.pick_few_shot([entry.label for entry in entries], data.shot, data.shot_seed)
@@ -97,7 +98,7 @@ def read_train_entries(cfg: Config) -> TrainEntries:
 
 def build_train_loader(
     cfg: Config, world_size: int = 1, rank: int = 0, entries: list[ListEntry] | None = None
-) -> ClipLoader:
+) -> TrainClips:
     """The training loader of one process; `loader.start_epoch(epoch, start_sample)` before each iteration.
 
     Args:
@@ -117,7 +118,7 @@ def build_train_loader(
         resize=first_resize(cfg),
         input_size=input_size(cfg),
         multi_scale=something,
-        area_range=tuple(data.area_range),
+        area_range=(data.area_range[0], data.area_range[1]),
         flip_prob=data.flip,
         grayscale_prob=data.grayscale,
         flip_pairs=SOMETHING_FLIP_PAIRS if something else {},
@@ -126,11 +127,11 @@ def build_train_loader(
     choose = FrameChooser(
         "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
     )
-    opener = _opener(cfg, data.train_root, data.train_list)
+    opener = _opener(cfg, data.train_root, given(data.train_list))
     on_error = "replace" if data.on_error == "skip" else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed, on_error=on_error)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed)
-    return ClipLoader(dataset, batches, workers=data.workers, stack=True)
+    return TrainClips(dataset, batches, data.workers)
 
 
 @dataclass(frozen=True)
@@ -152,7 +153,7 @@ def build_eval_loader(
     views: Views | None = None,
     entries: list[ListEntry] | None = None,
     allow_missing: bool = False,
-) -> ClipLoader:
+) -> EvalClips:
     """The loader of one process over the validation list; its `views` method cuts the crops on the device.
 
     Args:
@@ -164,11 +165,11 @@ def build_eval_loader(
     Raises:
         UserError: for a fault in the list, a decoder that is not installed, or several clips with frame_rule linspace.
     """
-    data = cfg.data
+    data, val_list = cfg.data, given(cfg.data.val_list)
     is_whole_list = entries is None
-    entries = count_unknown_frames(data, entries or read_entries(cfg, data.val_list), data.val_root, data.val_list)
+    entries = count_unknown_frames(data, entries or read_entries(cfg, val_list), data.val_root, val_list)
     if is_whole_list and views is None:
-        entries, _ = _without_short(entries, data.val_list)
+        entries, _ = _without_short(entries, val_list)
     mode, views = ("val", Views()) if views is None else ("test", views)
     dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
     if data.frame_rule == "linspace" and num_clips > 1 and not dense:
@@ -178,12 +179,12 @@ def build_eval_loader(
         )
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
-    opener = _opener(cfg, data.val_root, data.val_list)
+    opener = _opener(cfg, data.val_root, val_list)
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
     # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
-    return ClipLoader(dataset, batches, workers=data.workers, stack=False)
+    return EvalClips(dataset, batches, data.workers)
 
 
 def _opener(cfg: Config, root: str, list_path: str) -> partial:

@@ -19,20 +19,22 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from datasets.loader import Batch, ClipLoader
-from datasets.samplers import EvalBatches, TrainBatches
+from datasets.loader import ClipLoader, EvalClips, TrainClips
+from datasets.samplers import Batches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.context import RunContext
 from utils.distributed import Process, any_process, gather_to_main, share_from_main
 from utils.errors import MachineError, UserError, first_line
 from utils.files import atomic_path
 from utils.hashing import content_hash
+from utils.loaders import EvalBatch, Numbers
 from utils.runlog import progress_bar
 from utils.schema import Config, DataConfig
 from utils.stop import Stopped
@@ -52,8 +54,8 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 
 def cached_loaders(
-    cfg: Config, context: RunContext, train: ClipLoader, val: ClipLoader, encode: Encoder, tower_key: str
-) -> tuple["CachedLoader", "CachedLoader"]:
+    cfg: Config, context: RunContext, train: TrainClips, val: EvalClips, encode: Encoder, tower_key: str
+) -> tuple["CachedTrainClips", "CachedEvalClips"]:
     """Loaders of the same batches as `train` and `val`, whose frames are embeddings from disk.
 
     What is missing there is computed first, its parts dealt to the processes.
@@ -65,7 +67,7 @@ def cached_loaders(
         Stopped: some process was asked to stop; the parts that are finished stay.
         UserError: a clip cannot be read (see data.on_error), or logging.cache_dir not be used.
     """
-    loaders = []
+    caches = []
     num_train_draws = min(cfg.data.cached_draws, cfg.solver.epochs)  # no epoch reads more
     sides = (("train", train, cfg.data.train_root, num_train_draws), ("val", val, cfg.data.val_root, 1))
     for name, loader, root, num_draws in sides:
@@ -77,8 +79,11 @@ def cached_loaders(
         log.info("frame embeddings (%s), kept in %s", name, cache.folder)
         cache.fill(loader.dataset, encode, cfg.data, context)
         loader.close()
-        loaders.append(CachedLoader(loader.dataset, loader.batches, cache, stack=name == "train"))
-    return loaders[0], loaders[1]
+        caches.append(cache)
+    return (
+        CachedTrainClips(train.dataset, train.batches, caches[0]),
+        CachedEvalClips(val.dataset, val.batches, caches[1]),
+    )
 
 
 class FrameCache:
@@ -91,7 +96,8 @@ class FrameCache:
     def __init__(self, folder: Path, paths: Sequence[str], num_draws: int):
         self.folder, self.num_draws = folder, num_draws
         self._paths = paths
-        self._open_draw, self._open = 0, {}
+        self._open_draw = 0
+        self._open: dict[int, Part] = {}
 
     def path(self, draw: int, part: int) -> Path:
         return self.folder / f"draw{draw:03d}-part{part:05d}.npy"
@@ -100,6 +106,18 @@ class FrameCache:
         """Of clips `indices` (B,) in random draw `draw`."""
         found = [(self._part(draw, index // PART_CLIPS), index % PART_CLIPS) for index in indices.tolist()]
         return Part(*(np.stack([part[column][row] for part, row in found]) for column in range(len(Part._fields))))
+
+    def batch(self, keys: list[SampleKey]) -> tuple[torch.Tensor, Numbers]:
+        """Frame embeddings (B,T,D) of the clips `keys`, and what else a batch holds."""
+        indices = np.array([key.index for key in keys])
+        part = self.rows(keys[0].epoch % self.num_draws, indices)
+        numbers: Numbers = {
+            "label": torch.from_numpy(part.labels),
+            "index": torch.from_numpy(indices),
+            "weight": torch.tensor([float(key.real) for key in keys]),
+            "is_faulty": torch.from_numpy(part.is_faulty),
+        }
+        return torch.from_numpy(part.rows), numbers
 
     def _part(self, draw: int, part: int) -> "Part":
         if draw != self._open_draw:  # a process may hold some ten thousand mapped files
@@ -148,8 +166,8 @@ class FrameCache:
         work, num_parts = self._work(process)
         log.info("frame embeddings: %d of %d parts are computed by this process", len(work), num_parts)
         keys = [batch for one in work for batch in one.batches(data.batch_size)]
-        loader = ClipLoader(dataset, keys, workers=min(data.workers, len(keys)), stack=True)
-        todo, batches, is_stopped = iter(work), iter(loader), False
+        loader = ClipLoader(dataset, keys, min(data.workers, len(keys)))
+        todo, batches, is_stopped = iter(work), loader.stacked(), False
         with progress_bar(len(keys) * process.world_size, "batch", "frame embeddings", process) as bar:
             while any_process((one := next(todo, None)) is not None, process):
                 rows, facts = [], []
@@ -178,7 +196,7 @@ class FrameCache:
         old = _read(self.path(*work.place))
         if (is_faulty & old.is_faulty[work.missing]).all() and (old.stamps == work.stamps).all():
             return  # still unreadable, all of them
-        new = Part(*(column.copy() for column in old[:3]), work.stamps)
+        new = Part(old.rows.copy(), old.labels.copy(), old.is_faulty.copy(), work.stamps)
         new.rows[work.missing], new.labels[work.missing], new.is_faulty[work.missing] = rows, labels, is_faulty
         self._write(work.place, new)
 
@@ -248,7 +266,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 def _checksum(rows: np.ndarray) -> int:
-    return zlib.crc32(rows.view(np.uint8).reshape(-1))
+    return zlib.crc32(memoryview(rows.view(np.uint8).reshape(-1)))
 
 
 def _read(path: Path, check: bool = False) -> Part:
@@ -268,15 +286,16 @@ def _read(path: Path, check: bool = False) -> Part:
     return part
 
 
-class CachedLoader:
-    """A `ClipLoader` whose frames are embeddings from a cache: float32 (B,T,D) in training, else B times (1,T,D).
+@dataclass
+class CachedTrainClips:
+    """A loader of training whose frames are embeddings from a cache, float32 (B,T,D).
 
     Epoch e takes random draw e mod the number of draws.
     """
 
-    def __init__(self, dataset: VideoDataset, batches: TrainBatches | EvalBatches, cache: FrameCache, stack: bool):
-        self.dataset, self.batches = dataset, batches
-        self._cache, self._stack = cache, stack
+    dataset: VideoDataset
+    batches: TrainBatches
+    cache: FrameCache
 
     def __len__(self) -> int:
         return len(self.batches)
@@ -284,22 +303,25 @@ class CachedLoader:
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
         self.batches.start(epoch, start_sample)
 
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for keys in self.batches:
+            frames, numbers = self.cache.batch(keys)
+            yield {"frames": frames, **numbers}
+
+
+@dataclass
+class CachedEvalClips:
+    """A loader of an evaluation whose frames are embeddings from a cache, float32, B times (1,T,D)."""
+
+    dataset: VideoDataset
+    batches: Batches
+    cache: FrameCache
+
     def views(self, clip: torch.Tensor) -> torch.Tensor:
         """The embeddings of a clip's frames (1,T,D), unchanged: there is nothing left to crop."""
         return clip
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[EvalBatch]:
         for keys in self.batches:
-            indices = np.array([key.index for key in keys])
-            part = self._cache.rows(keys[0].epoch % self._cache.num_draws, indices)
-            frames = torch.from_numpy(part.rows)
-            yield {
-                "frames": frames if self._stack else list(frames[:, None]),
-                "label": torch.from_numpy(part.labels),
-                "index": torch.from_numpy(indices),
-                "weight": torch.tensor([float(key.real) for key in keys]),
-                "is_faulty": torch.from_numpy(part.is_faulty),
-            }
-
-    def close(self) -> None:
-        """Nothing to stop: there are no workers."""
+            frames, numbers = self.cache.batch(keys)
+            yield {"frames": list(frames[:, None]), **numbers}

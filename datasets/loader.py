@@ -16,15 +16,18 @@ import sys
 import threading
 from collections.abc import Iterator
 from multiprocessing import connection
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from datasets.samplers import EvalBatches, TrainBatches
-from datasets.video_dataset import SampleKey, VideoDataset
+from datasets.samplers import Batches, TrainBatches
+from datasets.transforms import EvalTransform
+from datasets.video_dataset import Item, SampleKey, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
+from utils.loaders import EvalBatch, Numbers
 from utils.stop import SIGNALS
 
 log = logging.getLogger(__name__)
@@ -32,21 +35,27 @@ NO_SHARED_MEMORY = (
     "no shared memory left for the loader processes; give the container more of it (docker run --shm-size=8g), enlarge "
     "/dev/shm, lower data.workers, or set data.workers=0"
 )
-Batch = dict[str, torch.Tensor | list[torch.Tensor]]
+
+
+class _Packed(NamedTuple):
+    """A batch on its way from a worker."""
+
+    flat: torch.Tensor  # uint8 (bytes of all frames,)
+    shapes: list[tuple[int, ...]]  # of the readable clips, channels last
+    numbers: np.ndarray  # int64 (4,B): label, index, weight, is_faulty
+    faults: dict[int, str]  # by index
 
 
 class ClipLoader:
-    """Iterates over batches of one process: {"frames", "label", "index", "weight", "is_faulty"}.
+    """The batches of one process, as `stacked` or `listed`.
 
-    Frames are uint8: in training (B,T,C,S,S), in evaluation a list of B tensors (clips,T,C,H,W); both over
-    channels-last memory. label, index int64 (B,); weight float32 (B,); is_faulty bool (B,): the clip could not be read,
-    and is another's (training) or None (evaluation). Each such clip is logged once.
+    Their keys: frames, uint8 over channels-last memory; label, index int64 (B,); weight float32 (B,); is_faulty bool
+    (B,): the clip could not be read. Each such clip is logged once.
 
     Args:
         dataset: its items.
         batches: its batch sampler.
         workers: loader processes, at most as many as this process may use cores; 0 loads in this process.
-        stack: one tensor of frames (all of one shape), or a list.
 
     Raises (while iterating):
         UserError: of an item, as raised in its worker.
@@ -54,17 +63,16 @@ class ClipLoader:
         Exception: any other of a worker, of the same type, with its traceback in the message.
     """
 
-    def __init__(self, dataset: VideoDataset, batches: TrainBatches | EvalBatches, *, workers: int, stack: bool):
+    def __init__(self, dataset: VideoDataset, batches: Batches, workers: int):
         self.dataset = dataset
         self.batches = batches
-        self._stack = stack
-        self._told: set[int] = set()
+        self._logged: set[int] = set()
         self._has_frozen = False
         self._workers: set = set()  # processes
         workers = _usable(workers)
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
-        self._loader = DataLoader(
+        self._loader: DataLoader | None = DataLoader(
             _Fetch(dataset),
             batch_sampler=batches,
             num_workers=workers,
@@ -79,22 +87,32 @@ class ClipLoader:
         """Batches of this process."""
         return len(self.batches)
 
-    def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
-        """Training: the next iteration goes through `epoch`, from its sample `start_sample` on."""
-        self.batches.start(epoch, start_sample)
+    def stacked(self) -> Iterator[dict[str, torch.Tensor]]:
+        """Batches with the clips in one tensor (B,T,C,S,S); an unreadable one is another's of its class."""
+        for packed in self._packed():
+            self._log_faults(packed, "replaced by a clip of its class")
+            frames = packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
+            yield {"frames": frames, **_numbers(packed)}
 
-    def views(self, clip: torch.Tensor) -> torch.Tensor:
-        """The views of an evaluation clip, cut on its device: uint8 (1,T,C,H,W) -> (V,T,C,S,S)."""
-        return self.dataset.transform.views(clip)
+    def listed(self) -> Iterator[EvalBatch]:
+        """Batches with one tensor (clips,T,C,H,W) a video; None for an unreadable one."""
+        for packed in self._packed():
+            self._log_faults(packed, "left out")
+            sizes = [math.prod(shape) for shape in packed.shapes]
+            readable = iter(
+                flat.view(shape).movedim(-1, -3) for flat, shape in zip(packed.flat.split(sizes), packed.shapes)
+            )
+            frames = [None if index in packed.faults else next(readable) for index in packed.numbers[1].tolist()]
+            yield {"frames": frames, **_numbers(packed)}
 
-    def __iter__(self) -> Iterator[Batch]:
+    def _packed(self) -> Iterator[_Packed]:
         self._keep_memory_shared()
         try:
             for packed in self._start():
                 if isinstance(packed, Exception):
                     self.close()
                     raise packed
-                yield self._unpack(packed)
+                yield packed
         except (ConnectionError, EOFError, RuntimeError) as error:  # PyTorch or the pipe may notice a worker's end
             ended = connection.wait([worker.sentinel for worker in self._workers], timeout=1)
             for worker in self._workers:
@@ -103,7 +121,8 @@ class ClipLoader:
                     raise MachineError(_explain_end(worker.exitcode)) from error
             raise
 
-    def _start(self) -> Iterator:
+    def _start(self) -> Iterator[_Packed | Exception]:
+        assert self._loader is not None, "the loader is closed"
         if self._loader.num_workers == 0:
             return iter(self._loader)
         # A worker inherits the mask: a signal to the whole process group must not end it before its first line.
@@ -122,6 +141,7 @@ class ClipLoader:
         A full collection writes to the header of every object, and a shared page that is written to is copied: some
         minutes into a run, each worker would hold its own copy of all that is loaded (tools/soak.py shows it).
         """
+        assert self._loader is not None, "the loader is closed"
         if self._loader.num_workers > 0 and not self._has_frozen:
             self._has_frozen = True
             gc.collect()
@@ -135,28 +155,41 @@ class ClipLoader:
         """
         self._loader = None
 
-    def _unpack(self, packed: dict) -> Batch:
-        for index, fault in packed["faults"].items():
-            if index not in self._told:
-                # An error, so that it reaches the console from every process.
-                log.error("unreadable, %s: %s", "replaced by a clip of its class" if self._stack else "left out", fault)
-            self._told.add(index)
-        frames = []
-        for flat, shape in zip(packed["flat"].split([math.prod(s) for s in packed["shapes"]]), packed["shapes"]):
-            frames.append(flat.view(shape).movedim(-1, -3))
-        if self._stack:
-            frames = packed["flat"].view(len(frames), *packed["shapes"][0]).movedim(-1, -3)
-        elif packed["faults"]:
-            readable = iter(frames)
-            frames = [None if i in packed["faults"] else next(readable) for i in packed["numbers"][1].tolist()]
-        numbers = torch.from_numpy(packed["numbers"])
-        return {
-            "frames": frames,
-            "label": numbers[0],
-            "index": numbers[1],
-            "weight": numbers[2].to(torch.float32),
-            "is_faulty": numbers[3].bool(),
-        }
+    def _log_faults(self, packed: _Packed, consequence: str) -> None:
+        for index, fault in packed.faults.items():
+            if index not in self._logged:
+                log.error("unreadable, %s: %s", consequence, fault)  # an error reaches the console from every process
+            self._logged.add(index)
+
+
+class TrainClips(ClipLoader):
+    """The loader of training (`utils.loaders.TrainLoader`)."""
+
+    def __init__(self, dataset: VideoDataset, batches: TrainBatches, workers: int):
+        super().__init__(dataset, batches, workers)
+        self.batches = batches
+
+    def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
+        self.batches.start(epoch, start_sample)
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        return self.stacked()
+
+
+class EvalClips(ClipLoader):
+    """The loader of an evaluation (`utils.loaders.EvalLoader`); its data set has an `EvalTransform`."""
+
+    def views(self, clip: torch.Tensor) -> torch.Tensor:
+        assert isinstance(self.dataset.transform, EvalTransform)
+        return self.dataset.transform.views(clip)
+
+    def __iter__(self) -> Iterator[EvalBatch]:
+        return self.listed()
+
+
+def _numbers(packed: _Packed) -> Numbers:
+    label, index, weight, is_faulty = torch.from_numpy(packed.numbers)
+    return {"label": label, "index": index, "weight": weight.to(torch.float32), "is_faulty": is_faulty.bool()}
 
 
 @functools.cache
@@ -201,14 +234,14 @@ class _Fetch(torch.utils.data.Dataset):
     def __init__(self, dataset: VideoDataset):
         self._dataset = dataset
 
-    def __getitems__(self, keys: list[SampleKey]) -> list[dict] | UserError:
+    def __getitems__(self, keys: list[SampleKey]) -> list[Item] | UserError:
         try:
             return [self._dataset[key] for key in keys]
         except UserError as error:
             return UserError(str(error))  # without the frames that the traceback holds
 
 
-def _pack(items: list[dict] | UserError) -> dict | UserError | MachineError:
+def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
     """All frames in one flat uint8 buffer (in a worker: shared memory), channels last; all numbers in one array.
 
     The array travels through the pipe: for a tensor's shared memory there may be no space.
@@ -230,9 +263,9 @@ def _pack(items: list[dict] | UserError) -> dict | UserError | MachineError:
     for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
         part.view(clip.shape).copy_(clip)
     columns = [(x["label"], x["index"], int(x["weight"]), x["fault"] is not None) for x in items]
-    return {
-        "flat": flat,
-        "shapes": [tuple(clip.shape) for clip in frames],
-        "numbers": np.array(columns, dtype=np.int64).T.copy(),
-        "faults": {item["index"]: item["fault"] for item in items if item["fault"] is not None},
-    }
+    return _Packed(
+        flat,
+        shapes=[tuple(clip.shape) for clip in frames],
+        numbers=np.array(columns, dtype=np.int64).T.copy(),
+        faults={item["index"]: item["fault"] for item in items if item["fault"] is not None},
+    )

@@ -7,6 +7,7 @@ is dropped or counted twice.
 """
 
 from collections.abc import Iterator
+from typing import Protocol
 
 import numpy as np
 
@@ -38,6 +39,14 @@ def share_of(global_batch: int, world_size: int, rank: int) -> slice:
     base, extra = divmod(global_batch, world_size)
     begin = rank * base + min(rank, extra)
     return slice(begin, begin + base + (rank < extra))
+
+
+class Batches(Protocol):
+    """The batches of one process: lists of SampleKey."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[list[SampleKey]]: ...
 
 
 class TrainBatches:

@@ -5,7 +5,7 @@ Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -29,6 +29,16 @@ class SampleKey(NamedTuple):
     epoch: int
     index: int
     real: bool = True
+
+
+class Item(TypedDict):
+    """A clip. Its shape is that of the data set's transform."""
+
+    frames: torch.Tensor | None  # uint8; None: unreadable
+    label: int
+    index: int
+    weight: float  # 1.0, or 0.0 for a stand-in
+    fault: str | None  # why the clip could not be read
 
 
 @dataclass(frozen=True)
@@ -72,7 +82,6 @@ class FrameChooser:
 class VideoDataset(Dataset):
     """Items of an annotation list, by `SampleKey`.
 
-    An item is {"frames": uint8, "label": int, "index": int, "weight": 1.0, or 0.0 for a stand-in, "fault": None}.
     Frames are (T,C,S,S) with a `TrainTransform`; with an `EvalTransform` (clips,T,C,S,S) for one crop, and
     (clips,T,C,H',W') resized but not cropped for several.
 
@@ -115,7 +124,7 @@ class VideoDataset(Dataset):
     def __len__(self) -> int:
         return len(self.entries)
 
-    def __getitem__(self, key: SampleKey) -> dict:
+    def __getitem__(self, key: SampleKey) -> Item:
         entry, fault = self.entries[key.index], None
         try:
             frames, label = self._read(entry, np.random.default_rng([self._seed, key.epoch, key.index]))

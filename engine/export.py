@@ -13,6 +13,7 @@ from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.hashing import content_hash, file_hash
+from utils.project_paths import given
 from utils.results import format_table
 from utils.runlog import open_log
 
@@ -30,7 +31,7 @@ def export(args: argparse.Namespace, overrides: list[str]) -> None:
     check_writable(out, "--out")
 
     # ---- the model, and the classes as a matrix
-    names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()

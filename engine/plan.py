@@ -72,7 +72,9 @@ def _activation_bytes(
     was_training = model.training
     model.train()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fakes = {name: mode.from_tensor(t.to(cpu)) for name, t in [*model.named_parameters(), *model.named_buffers()]}
+        fakes: dict[str, torch.Tensor] = {
+            name: mode.from_tensor(t.to(cpu)) for name, t in [*model.named_parameters(), *model.named_buffers()]
+        }
         clips = torch.zeros(batch_size, num_frames, 3, image_size, image_size)
         precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and it exists there
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(precision_on_cpu, cpu):

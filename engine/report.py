@@ -39,7 +39,7 @@ def report(args: argparse.Namespace) -> None:
             clips = str(error)  # the page says so too; all the rest needs the table alone
             print(f"warning: no film strips: {error}", file=sys.stderr)
 
-    page = comparison_page(run, other, pair, clips) if pair else run_page(run, test, clips)
+    page = comparison_page(run, other, pair, clips) if other and pair else run_page(run, test, clips)
     out = Path(args.out or run.folder / (f"compare_{other.name}.html" if other else "report.html"))
     try:
         write_text_atomic(out, page)

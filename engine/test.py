@@ -16,6 +16,7 @@ from utils.context import RunContext
 from utils.embed import VideoTable, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
+from utils.project_paths import given
 from utils.runlog import RESULT, open_log
 
 
@@ -32,7 +33,7 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     check_writable(out, "--out", is_folder=True)
 
     # ---- data
-    names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loader = build_eval_loader(
         cfg,
         process.world_size,
@@ -83,7 +84,7 @@ def write_scores(
         weights=args.weights,
         weights_hash=file_hash(args.weights),
         list=cfg.data.val_list,
-        list_hash=file_hash(cfg.data.val_list),
+        list_hash=file_hash(given(cfg.data.val_list)),
         num_classes=len(names),
         views={"clips": args.test_clips, "crops": args.test_crops, "dense": dense},
         prompt=cfg.network.prompt,

@@ -10,10 +10,10 @@ import torch
 
 from datasets.build import TrainEntries, build_eval_loader, build_train_loader, read_entries, read_train_entries
 from datasets.check import check_clips
-from datasets.frame_cache import CachedLoader, cached_loaders
+from datasets.frame_cache import CachedEvalClips, CachedTrainClips, cached_loaders
 from datasets.list_checks import list_warnings
 from datasets.lists import read_labels
-from datasets.loader import ClipLoader
+from datasets.loader import EvalClips, TrainClips
 from datasets.packed_clip import is_packed_clip
 from engine.plan import describe_plan
 from modules.build import build_model_and_text
@@ -37,6 +37,7 @@ from utils.meter import EpochInfo, TrainingMeter
 from utils.metrics import Scores
 from utils.optim import describe_groups
 from utils.precision import resolve_precision
+from utils.project_paths import given
 from utils.run_lock import run_lock
 from utils.run_summary import describe_run
 from utils.runlog import RESULT, MetricsWriter, log_to_file, open_log
@@ -62,11 +63,12 @@ class TrainingRun:
     text: torch.Tensor | None
     trainer: Trainer
     progress: Progress
-    train_loader: ClipLoader | CachedLoader
-    val_loader: ClipLoader | CachedLoader
+    train_loader: TrainClips | CachedTrainClips
+    val_loader: EvalClips | CachedEvalClips
 
     def cache_frames(self) -> None:
         """Replace pixels by the frame embeddings of the frozen image tower, kept on disk."""
+        assert isinstance(self.train_loader, TrainClips) and isinstance(self.val_loader, EvalClips)
         encode, key = frame_encoder(self.model, self.context), tower_key(self.cfg, self.model, self.context.precision)
         self.train_loader, self.val_loader = cached_loaders(
             self.cfg, self.context, self.train_loader, self.val_loader, encode, key
@@ -131,9 +133,11 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     process = distributed.start(cfg.solver.process_timeout_minutes)
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.ask)
     cfg = with_own_pixels(cfg)
-    run_dir = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
-    with run_lock(run_dir) if process.is_main and not (args.check or cfg.solver.evaluate) else nullcontext():
-        return _train_in(distributed.share_from_main(run_dir, process), args, cfg, process, stop)
+    chosen = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
+    with run_lock(chosen) if chosen and not (args.check or cfg.solver.evaluate) else nullcontext():
+        run_dir = distributed.share_from_main(chosen, process)
+        assert run_dir is not None
+        return _train_in(run_dir, args, cfg, process, stop)
 
 
 def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Process, stop: StopRequest) -> int:
@@ -143,9 +147,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     run = build_run(cfg, context, train_entries)
     checked = ""
     if args.check:
-        for warning in list_warnings(
-            cfg.data, read_entries(cfg, cfg.data.train_list), read_entries(cfg, cfg.data.val_list), run.class_names
-        ):
+        lists = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
+        for warning in list_warnings(cfg.data, *lists, run.class_names):
             log.warning("WARNING: %s", warning)
         checked = check_clips(cfg.data, run.train_loader.dataset, run.val_loader.dataset, process)
     resumed_from = restore(run, run_dir)
@@ -189,7 +192,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
 def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> TrainingRun:
     """Loaders, model and trainer, with the plan of the run in the log."""
     process = context.process
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries)
     val_loader = build_eval_loader(cfg, process.world_size, process.rank)
     model, text = build_model_and_text(cfg, names, context.device)

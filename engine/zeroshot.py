@@ -20,6 +20,7 @@ from utils.context import RunContext
 from utils.embed import VideoTable, load_table, rows_of_entries, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
+from utils.project_paths import given
 from utils.recipe import Recipe
 from utils.runlog import RESULT, open_log
 
@@ -39,8 +40,8 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     summaries = {}
     for number, (config_path, (cfg, _, names)) in enumerate(zip(args.config, resolved)):
         cfg = with_own_pixels(cfg)
-        names = names or read_labels(cfg.data.label_list, cfg.data.num_classes)
-        tests = read_test_lists(cfg, lists or [cfg.data.val_list])
+        names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+        tests = read_test_lists(cfg, lists or [given(cfg.data.val_list)])
         folder = out / Path(config_path).stem if len(resolved) > 1 else out
 
         # ---- videos to a table: embedded once, or read

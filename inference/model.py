@@ -25,13 +25,12 @@ from inference.video_inputs import read_class_names
 from inference.windows import Window, build_window_reader
 from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
-from modules.classifiers import CLASSIFIERS
+from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
 from modules.pixels import with_own_pixels
 from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
-from utils.components import component
 from utils.config import Resolved, dump_config, load_config, resolve_config
 from utils.embed import VideoTable, nonfinite_message
 from utils.errors import UserError
@@ -329,7 +328,7 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
 def check_other_classes(network: NetworkConfig) -> None:
     """Raise a UserError where the class embeddings are not made from the names by CLIP's text tower."""
     trained = trained_classifier(network)
-    if not component(CLASSIFIERS, network.classifier).takes_any_names:
+    if not Classifier.named(network.classifier).takes_any_names:
         what = f"network.classifier {network.classifier}"
     elif trained is None or (what := trained.own_classes(network)) is None:
         return

@@ -1,15 +1,18 @@
 """The model that a config asks for, and its class embeddings."""
 
+from collections.abc import Sequence
+from typing import Protocol, runtime_checkable
+
 import torch
+from torch import nn
 
 from clip import ClipModel, load_clip
 from modules.additions.addition import add_to
-from modules.classifiers import CLASSIFIERS
+from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
-from modules.heads import HEADS
+from modules.heads.head import Head
 from modules.tower_blocks import RESNET, kind_of
 from modules.video_clip import VideoCLIP
-from utils.components import component
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -60,11 +63,11 @@ def build_text(
     Raises:
         UserError: a fault in the prompts, the file or the language model, or more classes than can be orthogonal.
     """
-    return component(CLASSIFIERS, cfg.network.classifier).embed(cfg, clip_model, names, device)
+    return Classifier.named(cfg.network.classifier).embed(cfg, clip_model, names, device)
 
 
 def build_model(
-    cfg: Config, clip_model: ClipModel, names: list[str] | None = None, text: torch.Tensor | None = None
+    cfg: Config, clip_model: ClipModel, names: Sequence[str] = (), text: torch.Tensor | None = None
 ) -> VideoCLIP:
     """The video model on the CPU, in float32. It takes over `clip_model.visual`, and `clip_model.text` where read.
 
@@ -79,7 +82,7 @@ def build_model(
     Raises:
         UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
     """
-    head = component(HEADS, cfg.network.sim_header).build(cfg, clip_model)
+    head = Head.named(cfg.network.sim_header).build(cfg, clip_model)
     visual = add_to(clip_model.visual, cfg)
     kind = trained_classifier(cfg.network)
     classifier = None if kind is None else kind.build(cfg, clip_model, names, text)
@@ -88,7 +91,18 @@ def build_model(
             raise UserError(
                 "solver.activation_checkpointing: ResNet towers cannot; their batch statistics would count twice"
             )
-        visual.set_grad_checkpointing(True)
+        _checkpoint_activations(visual)
         if classifier is not None and classifier.reads_text:
-            clip_model.text.set_grad_checkpointing(True)
+            _checkpoint_activations(clip_model.text)
     return VideoCLIP(cfg, clip_model, visual, head, classifier)
+
+
+@runtime_checkable
+class _Checkpointing(Protocol):
+    def set_grad_checkpointing(self, enable: bool) -> None: ...
+
+
+def _checkpoint_activations(tower: nn.Module) -> None:
+    """Have the blocks of a tower recomputed in the backward pass; every tower of open_clip can."""
+    assert isinstance(tower, _Checkpointing)
+    tower.set_grad_checkpointing(True)

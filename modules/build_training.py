@@ -9,11 +9,10 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
-from modules.losses import LOSSES
+from modules.losses.loss import Loss
 from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import WeightAverage
-from utils.components import component
 from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
@@ -49,7 +48,7 @@ def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, cont
     )
     return Trainer(
         model=_distribute(model, process, solver.grad_accumulation_steps),
-        objective=partial(component(LOSSES, solver.loss_type)(cfg, process.world_size), text=text),
+        objective=partial(Loss.named(solver.loss_type)(cfg, process.world_size), text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
         schedule=Schedule(

@@ -9,19 +9,18 @@ Layouts, each with or without the `module.` that DDP puts before every name:
 
 import logging
 import re
-from typing import Any
+from typing import Any, Literal
 
 import torch
 import yaml
 
 from clip import check_fit, fit_positions
-from modules.additions import ADDITIONS, TM
-from modules.additions.addition import owner_of
-from modules.classifiers import CLASSIFIERS, TRAINED
-from modules.heads import HEADS
-from modules.heads.head import head_of
+from modules.additions import TM
+from modules.additions.addition import Addition, owner_of
+from modules.classifiers.classifier import Classifier
+from modules.classifiers.trained import TrainedClassifier
+from modules.heads.head import Head, head_of
 from modules.video_clip import VideoCLIP
-from utils.components import component, components
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -54,7 +53,7 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _own_name(name: str) -> str:
-    for addition in components(ADDITIONS).values():
+    for addition in Addition.listed().values():
         for pattern, own in addition.published_names:
             name = re.sub(pattern, own, name)
     return name if name.split(".")[0] in OWN_PARTS else f"text.{name}"
@@ -115,7 +114,7 @@ def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> N
     seed = saved_config(raw).get("seed", cfg.seed)
     if trained != cfg.network.classifier:
         fault = f"network.classifier={trained}, and is tested with {cfg.network.classifier}"
-    elif component(CLASSIFIERS, trained).is_drawn and seed != cfg.seed:
+    elif Classifier.named(trained).is_drawn and seed != cfg.seed:
         fault = f"network.classifier={trained} drawn from seed={seed}, and is tested with seed={cfg.seed}"
     else:
         return
@@ -124,13 +123,13 @@ def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> N
 
 def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
     """Faults of a `network.tm` without parameters: published names or the saved config tell of it."""
-    own = next((name for name in TM if name in model.additions), False)
+    own: str | Literal[False] = next((name for name in TM if name in model.additions), False)
     trained = saved_network(raw).get("tm", _published_tm(raw) or own)
     if trained == own:
         return
     if may_differ:
         log.warning("%s: was trained with network.tm: %s; goes on with %s, as the config says", source, trained, own)
-    elif not any(name and component(TM, name).new_parameters for name in (trained, own)):  # see `_check_tower`
+    elif not any(name and Addition.named(name).new_parameters for name in (trained, own)):  # see `_check_tower`
         raise UserError(
             f"{source}: was trained with network.tm: {trained}, and the config says {own}; set network.tm={trained}"
         )
@@ -139,8 +138,8 @@ def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_diff
 def _published_tm(raw: dict[str, Any]) -> str | None:
     """The `network.tm` that the tensors' published names show, if one does."""
     names = [name.removeprefix("module.") for name in raw.get("model_state_dict", raw)]
-    for tm, addition in components(TM).items():
-        if any(re.search(pattern, name) for pattern, _ in addition.published_names for name in names):
+    for tm in TM:
+        if any(re.search(pattern, name) for pattern, _ in Addition.named(tm).published_names for name in names):
             return tm
     return None
 
@@ -181,36 +180,43 @@ def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -
         if fault := own.fault(state):
             raise UserError(f"{source}: {fault}")
     elif found is not None:
-        name = next(name for name, head in components(HEADS).items() if head is found)
+        name = next(name for name, head in Head.listed().items() if head is found)
         raise UserError(f"{source}: holds {found.described}; set network.sim_header to {name}")
 
 
 def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
     """Faults of the image tower, in the config's terms."""
-    found, own = ({owner_of(name) for name in names} - {None} for names in (state, expected))
+    found, own = _additions_of(state), _additions_of(expected)
     for addition in sorted(found ^ own, key=lambda addition: addition.setting):
         where, remedy = ("holds", "set") if addition in found else ("lacks", "do not set")
         raise UserError(f"{source}: {where} the weights of {addition.setting}; {remedy} it")
     for fault in (addition.fault(state, expected) for addition in own):
         if fault:
             raise UserError(f"{source}: {fault}")
-    found, own = _describe_tower(state), _describe_tower(expected)
-    if found != own:
+    described, wanted = _describe_tower(state), _describe_tower(expected)
+    if described != wanted:
         raise UserError(
-            f"{source}: of another architecture: its image tower is {found}, the config's {own}; set network.arch"
+            f"{source}: of another architecture: its image tower is {described}, the config's {wanted}; "
+            "set network.arch"
         )
+
+
+def _additions_of(state: dict[str, torch.Tensor]) -> set[type[Addition]]:
+    return {addition for name in state if (addition := owner_of(name)) is not None}
 
 
 def _check_classifier(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
     """Faults of a classifier that trained, in the config's terms."""
     state = _part(state, "classifier")
-    found = next((kind for kind in components(TRAINED).values() if kind.mark in state), None)
+    found = next((kind for kind in TrainedClassifier.listed().values() if kind.mark in state), None)
     own = model.classifier if model.classifier is not None and model.classifier.mark else None
-    if found is not None and found is type(own):
+    if own is not None and found is type(own):
         if fault := own.fault(state):
             raise UserError(f"{source}: {fault}")
-    elif found is not None or own is not None:
-        raise UserError(f"{source}: holds {own.absent if found is None else found.describe(state)}")
+    elif found is not None:
+        raise UserError(f"{source}: holds {found.describe(state)}")
+    elif own is not None:
+        raise UserError(f"{source}: holds {own.absent}")
 
 
 def _part(state: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TypeGuard
 
 import yaml
 
@@ -97,7 +98,7 @@ def _descriptions(names: Sequence[str], content: dict, source: str) -> list[list
     return [[text.replace("{}", name) for text in by_name[name]] for name in names]
 
 
-def _is_texts(value: object) -> bool:
+def _is_texts(value: object) -> TypeGuard[list[str]]:
     return isinstance(value, list) and bool(value) and all(isinstance(item, str) and item.strip() for item in value)
 
 

@@ -8,7 +8,7 @@ import torch
 import yaml
 
 from modules.checkpoint_layout import load_video_weights, saved_config
-from modules.training import Progress, Trainer, TrainLoader
+from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
@@ -16,6 +16,7 @@ from utils.distributed import Process, gather_to_main, is_restart, share_from_ma
 from utils.errors import UserError
 from utils.hashing import content_hash
 from utils.keeper import newest_good
+from utils.loaders import TrainLoader
 from utils.schema import Config, dotted_keys
 
 # What makes a run another one: its clips, their order, and what they are told apart by. Rates, lengths, batches and
@@ -151,9 +152,10 @@ def _first_difference(trained: list[str], class_names: list[str]) -> str:
 
 def _value_of(tree: dict[str, Any], key: str) -> Any:
     """`...` where there is none, as in a checkpoint older than the key."""
+    value: Any = tree
     for part in key.split("."):
-        tree = tree.get(part, ...) if isinstance(tree, dict) else ...
-    return tree
+        value = value.get(part, ...) if isinstance(value, dict) else ...
+    return value
 
 
 def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:

@@ -8,44 +8,28 @@ processes, so a process's sum is multiplied by their number and divided by N.
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import nn
+from torch.nn.parallel import DistributedDataParallel
 
 from modules.weight_average import WeightAverage
 from utils.context import RunContext
 from utils.distributed import sum_over_processes
 from utils.errors import UserError
+from utils.loaders import TrainLoader
 from utils.optim import set_lr
 from utils.schedule import fractional_epoch, lr_factor
 
 log = logging.getLogger(__name__)
 
 # (model, batch) -> a loss whose mean over processes is the sum over the clips of this batch on all processes.
-Objective = Callable[[nn.Module, dict], torch.Tensor]
-
-
-class TrainLoader(Protocol):
-    """What a training epoch reads clips from: batches of this process, and their plan over all processes.
-
-    `batches.plan` holds the clips of each batch over all processes; `dataset.entries` holds
-    the list entries. Batches are dictionaries of tensors: `frames` uint8 (B,T,C,S,S) or float32 (B,T,D), `label` and
-    `index` int64 (B,), `weight` float32 (B,), `is_faulty` bool (B,).
-    """
-
-    dataset: Any
-    batches: Any
-
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
-
-    def __len__(self) -> int: ...
-
-    def start_epoch(self, epoch: int, start_sample: int = 0) -> None: ...
+Objective = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 
 
 @dataclass
@@ -120,7 +104,7 @@ class Trainer:
         Ends early, one step after a request to stop.
 
         Args:
-            loader: `datasets.loader.ClipLoader` of this process, started where `progress` stands.
+            loader: of this process, started where `progress` stands.
             settle_after: steps whose record comes at once: those after which the caller saves.
 
         Yields:
@@ -166,7 +150,7 @@ class Trainer:
         return nullcontext() if self.average is None else self.average.applied()
 
     def _step(
-        self, batches: Iterator[dict], sizes: list[int], progress: Progress
+        self, batches: Iterator[dict[str, torch.Tensor]], sizes: Sequence[int], progress: Progress
     ) -> tuple[torch.Tensor, float, list[int]]:
         """One optimiser step: figures on the device, seconds waited for data, indices.
 
@@ -185,7 +169,8 @@ class Trainer:
             self._seed_dropout(progress.epoch, consumed)
             consumed += size
             is_last = number == len(sizes) - 1
-            with nullcontext() if is_last or self.context.process.world_size == 1 else self.model.no_sync():
+            is_bare = not isinstance(self.model, DistributedDataParallel)
+            with nullcontext() if is_last or is_bare else self.model.no_sync():
                 with self.context.autocast():
                     loss = self.objective(self.model, batch) / sum(sizes)
                 self.scaler.scale(loss).backward()
@@ -212,7 +197,7 @@ class Trainer:
         if self.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
         if not self.scaler.is_enabled():  # an enabled one sets the flag itself, and its overflows are no fault
-            self.optimizer.grad_scale, self.optimizer.found_inf = None, (~torch.isfinite(loss + norm)).float()
+            vars(self.optimizer).update(grad_scale=None, found_inf=(~torch.isfinite(loss + norm)).float())
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)

@@ -6,7 +6,8 @@ import torch
 from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.distributed import share_from_main
-from utils.embed import EvalLoader, VideoTable, embed_videos
+from utils.embed import VideoTable, embed_videos
+from utils.loaders import EvalLoader
 from utils.metrics import Scores, class_logits, score
 
 

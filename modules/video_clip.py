@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clip import ClipModel
-from modules.additions.addition import chosen_additions, owner_of
+from modules.additions.addition import MixesFrames, chosen_additions, owner_of
 from modules.classifiers.trained import TrainedClassifier
 from modules.heads.head import Head
 from utils.metrics import EVAL_LOGIT_SCALE
@@ -35,6 +35,9 @@ class VideoCLIP(nn.Module):
         additions: names of what was added to the image tower (modules.additions).
         tower_trains: whether a parameter of the image tower trains, so that gradients pass through it.
     """
+
+    pixel_scale: torch.Tensor
+    pixel_shift: torch.Tensor
 
     def __init__(
         self,
@@ -64,7 +67,7 @@ class VideoCLIP(nn.Module):
         if self.text is not None and self.fix_text:
             self.text.requires_grad_(False)
         # Additions that mix frames must know T to find a clip's frames in the images.
-        self._over_time = [module for module in visual.modules() if hasattr(module, "num_frames")]
+        self._over_time = [module for module in visual.modules() if isinstance(module, MixesFrames)]
 
     def train(self, mode: bool = True) -> "VideoCLIP":
         super().train(mode)

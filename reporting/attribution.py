@@ -5,6 +5,7 @@ Shapes: T frames, C channels, S side, D embedding, K classes.
 
 import torch
 
+from modules.additions.addition import MixesFrames
 from modules.video_clip import VideoCLIP, scaled_cosine
 
 
@@ -33,7 +34,7 @@ def drop_one_frame(
     kept = torch.arange(num_frames, device=clip.device).repeat(num_frames + 1, 1)
     for t in range(num_frames):
         kept[1 + t, t] = t - 1 if t else 1
-    if any(hasattr(module, "num_frames") for module in model.visual.modules()):
+    if any(isinstance(module, MixesFrames) for module in model.visual.modules()):
         videos = torch.cat([model.encode_video(clip[rows]) for rows in kept.split(clips_per_forward)])
     else:  # frames are embedded apart: once is enough
         videos = model.fusion_model(model.encode_frames(clip[None])[0][kept])

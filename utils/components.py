@@ -7,9 +7,12 @@ file is imported when the class is asked for.
 from collections.abc import Mapping
 from functools import cache
 from importlib import import_module
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 from utils.config_fields import Section
+from utils.schema import Config
+
+Kind = TypeVar("Kind", bound="Component")
 
 
 class Component:
@@ -24,24 +27,27 @@ class Component:
     Settings: ClassVar[type[Section]] = Section
 
     @classmethod
-    def settings(cls, cfg: Any) -> Any:
+    def named(cls: type[Kind], name: str) -> type[Kind]:
+        """The class of this kind that a config calls `name`."""
+        found = load_component(cls.table[name])
+        assert issubclass(found, cls)
+        return found
+
+    @classmethod
+    def listed(cls: type[Kind]) -> dict[str, type[Kind]]:
+        """All classes of this kind by their config name."""
+        return {name: cls.named(name) for name in cls.table}
+
+    @classmethod
+    def settings(cls, cfg: Config) -> Any:
         """Its own Settings as the config gives them, checked by `utils.config.load_config`, else their defaults."""
         own = f"{cls.__module__}.{cls.__qualname__}"
         name = next(name for name, path in cls.table.items() if path == own)
         return cls.Settings.model_validate(cfg.components.get(name, {}))
 
 
-def component(table: Mapping[str, str], name: str) -> type:
-    """The class of `table` that a config calls `name`."""
-    return _load(table[name])
-
-
-def components(table: Mapping[str, str]) -> dict[str, type]:
-    """All classes of `table` by their config name."""
-    return {name: _load(path) for name, path in table.items()}
-
-
 @cache
-def _load(path: str) -> type:
+def load_component(path: str) -> type[Component]:
+    """The class at `path`, which a table gives as `package.module.Class`."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import yaml
 from pydantic import ValidationError
 
-from utils.components import component
+from utils.components import load_component
 from utils.config_fields import OneOf
 from utils.errors import UserError
 from utils.recipe import COMMAND_LINE, Given, Recipe, combine
@@ -299,7 +299,7 @@ def _check_components(config: Config, faults: list[str], places: dict[str, str])
             faults.append(f"{place}components.{name}: no component has this name")
             continue
         try:
-            component(table, name).Settings.model_validate(values)
+            load_component(table[name]).Settings.model_validate(values)
         except ValidationError as error:
             for item in error.errors():
                 path = f"components.{name}.{'.'.join(map(str, item['loc']))}"

@@ -6,7 +6,7 @@ Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedd
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -16,6 +16,7 @@ from utils.context import RunContext
 from utils.distributed import any_process, gather_to_main
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.loaders import Entry, EvalBatch, EvalLoader
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
@@ -31,40 +32,6 @@ class VideoTable(NamedTuple):
     trained_classes: tuple[str, ...] = ()  # of the checkpoint
     text_tower: str = ""  # hash of the text tower that the embeddings go with; empty where it trained
     recipe: str = ""  # the config of the test, as YAML
-
-
-class Entry(Protocol):
-    """A line of an annotation list."""
-
-    @property
-    def path(self) -> str: ...
-
-    @property
-    def label(self) -> int: ...
-
-
-class EvalDataset(Protocol):
-    @property
-    def entries(self) -> Sequence[Entry]:
-        """One a video, in the order of the list."""
-        ...
-
-
-class EvalLoader(Protocol):
-    """What an evaluation reads videos from.
-
-    Its batches are dictionaries with `frames`, a list of one uint8 tensor (clips,T,C,H,W) a video, or None where it
-    could not be read; `index` int64 (B,), the video's position in the list; `is_faulty` bool (B,).
-    """
-
-    @property
-    def dataset(self) -> EvalDataset: ...
-
-    def __iter__(self) -> Iterator[dict[str, Any]]: ...
-
-    def views(self, clip: torch.Tensor) -> torch.Tensor:
-        """(1,T,C,H,W) frames of one clip to its views (V,T,C,S,S), on the clip's device."""
-        ...
 
 
 @torch.inference_mode()
@@ -119,7 +86,7 @@ def embed_videos(
     return _table(entries, [share for share in gathered if share is not None], time.perf_counter() - started)
 
 
-def _nonfinite_message(batch, per_video: torch.Tensor, entries) -> str:
+def _nonfinite_message(batch: EvalBatch, per_video: torch.Tensor, entries: Sequence[Entry]) -> str:
     row = int((~torch.linalg.vector_norm(per_video, dim=1).isfinite()).nonzero()[0])
     return nonfinite_message(entries[int(batch["index"][~batch["is_faulty"]][row])].path)
 
@@ -132,7 +99,7 @@ def nonfinite_message(name: str) -> str:
     )
 
 
-def _table(entries, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
+def _table(entries: Sequence[Entry], shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
     """The processes' shares, (indices, embeddings) each, in the order of the list."""
     if not shares:
         raise UserError(f"none of the {len(entries)} videos can be read")
@@ -240,8 +207,8 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     return table, arrays["text"], arrays["class_names"].tolist()
 
 
-def rows_of_entries(table: VideoTable, entries: Sequence, source: str) -> VideoTable:
-    """The rows of list entries (with `path` and `label`), in their order and with their labels.
+def rows_of_entries(table: VideoTable, entries: Sequence[Entry], source: str) -> VideoTable:
+    """The rows of list entries, in their order and with their labels.
 
     Args:
         source: the table's file, for messages.

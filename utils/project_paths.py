@@ -31,6 +31,12 @@ def _from_repository(path: str | None) -> str | None:
     return str(relative) if relative.parts else ""
 
 
+def given(path: str | None) -> str:
+    """A path of a config that a rule of the schema requires for this command."""
+    assert path is not None
+    return path
+
+
 # Types of the schema. A NameOrPath is a path where the repository has a file or folder of this name.
 ProjectPath = Annotated[str, AfterValidator(from_working_folder), PlainSerializer(_from_repository)]
 OptionalPath = Annotated[str | None, AfterValidator(_if_given), PlainSerializer(_from_repository)]

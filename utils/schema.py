@@ -121,7 +121,7 @@ class NetworkConfig(Section):
         "weights tag, path of a weights file, or `none` (random); unused where arch is a path",
     )
     init: bool = key(True, "true: all of CLIP's weights; false: only the image tower's")
-    tm: Annotated[str | bool, OneOf("modules.additions.TM", (False,))] = key(
+    tm: Annotated[str | Literal[False], OneOf("modules.additions.TM", (False,))] = key(
         False, "temporal addition inside the image tower"
     )
     drop_out: float = key(
@@ -139,7 +139,7 @@ class NetworkConfig(Section):
         ge=0,
         lt=1,
     )
-    sim_header: Annotated[str | None, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
+    sim_header: Annotated[str, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
         "Transf", "temporal head. Transf: transformer blocks over the frame embeddings; None: their mean"
     )
     head_layers: int = key(

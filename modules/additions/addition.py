@@ -1,23 +1,29 @@
 """What every addition to the image tower says of itself."""
 
 import re
-from typing import ClassVar
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch import nn
 
 from modules.additions import ADDITIONS, OWN_KEYS
 from modules.tower_blocks import VIT, ImageTower
-from utils.components import Component, component, components
+from utils.components import Component
 from utils.errors import UserError
 from utils.schema import Config
+
+
+@runtime_checkable
+class MixesFrames(Protocol):
+    """A module inside the image tower that mixes the frames of a clip; images come in order of clip and frame."""
+
+    num_frames: int  # of a clip; the model sets it before each pass
 
 
 class Addition(Component):
     """An addition to the image tower. The classes are used as they are; none is instantiated.
 
-    CLIP's own parameters keep their names and values. A module that mixes the frames of a clip has an attribute
-    `num_frames`, which the model sets before each pass; images come in order of clip and frame.
+    CLIP's own parameters keep their names and values. A module that mixes the frames of a clip is a `MixesFrames`.
 
     Attributes:
         setting: the config's key and value that ask for it, for messages.
@@ -58,7 +64,7 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
     """
     tower = ImageTower(visual)
     for name in chosen_additions(cfg):
-        addition = component(ADDITIONS, name)
+        addition = Addition.named(name)
         if tower.kind not in addition.takers:
             raise UserError(
                 f"{addition.setting}: this image tower, {tower.kind}, cannot take it; those that can: "
@@ -70,7 +76,7 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
 
 def owner_of(parameter_name: str) -> type[Addition] | None:
     """The addition that a parameter of VideoCLIP belongs to; None: no addition."""
-    for addition in components(ADDITIONS).values():
+    for addition in Addition.listed().values():
         if addition.new_parameters and re.search(addition.new_parameters, parameter_name):
             return addition
     return None

@@ -1,7 +1,7 @@
 """`tm: tsm`, the temporal shift (TSM, arXiv 1811.08383): eighths of the channels move between frames."""
 
 import torch
-from open_clip.modified_resnet import ModifiedResNet
+from open_clip.modified_resnet import Bottleneck, ModifiedResNet
 from torch import nn
 
 from modules.additions.addition import Addition
@@ -33,7 +33,7 @@ class ShiftedConv2d(nn.Conv2d):
     num_frames = 1
 
     def __init__(self, conv: nn.Conv2d):
-        super().__init__(conv.in_channels, conv.out_channels, conv.kernel_size, bias=False, device="meta")
+        super().__init__(conv.in_channels, conv.out_channels, 1, bias=False, device="meta")
         self.weight = conv.weight
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -60,4 +60,5 @@ class TemporalShift(Addition):
         step = 2 if len(visual.layer3) >= EVERY_SECOND_FROM else 1
         for layer in (visual.layer1, visual.layer2, visual.layer3, visual.layer4):
             for block in layer[::step]:
+                assert isinstance(block, Bottleneck)
                 block.conv1 = ShiftedConv2d(block.conv1)

@@ -7,6 +7,7 @@ import torch
 from clip import ClipModel
 from modules.classifier_file import load_classifier, rows_of
 from modules.classifiers.classifier import Classifier
+from utils.project_paths import given
 from utils.schema import Config
 
 
@@ -15,5 +16,5 @@ class FromFile(Classifier):
     def embed(
         cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
     ) -> torch.Tensor:
-        path = cfg.network.classifier_file
+        path = given(cfg.network.classifier_file)
         return rows_of(load_classifier(path), names, clip_model.embed_dim, path)

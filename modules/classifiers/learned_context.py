@@ -30,6 +30,8 @@ class LearnedContext(TrainedClassifier):
 
     mark = "context"
     absent = "no learned context; set network.context_tokens=0"
+    tokens: torch.Tensor
+    places: torch.Tensor
 
     def __init__(self, tokens: torch.Tensor, places: torch.Tensor, context: torch.Tensor):
         super().__init__()
@@ -84,7 +86,7 @@ class LearnedContext(TrainedClassifier):
             return embedded.scatter(1, where, context.to(embedded.dtype).expand(len(tokens), -1, -1))
 
         # Where tokens become vectors is the one place that every text tower of open_clip has under this name.
-        hook = text.token_embedding.register_forward_hook(insert)
+        hook = _token_embedding(text).register_forward_hook(insert)
         try:
             return text(tokens)
         finally:
@@ -130,14 +132,20 @@ def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Te
         UserError: `init` is of another length.
     """
     if init is None:
-        return CONTEXT_STD * torch.randn(num_tokens, clip_model.text.token_embedding.embedding_dim)
+        return CONTEXT_STD * torch.randn(num_tokens, _token_embedding(clip_model.text).embedding_dim)
     length = _length(clip_model, init)
     if length != num_tokens:
         raise UserError(
             f"network.context_init {init!r}: has {length} tokens; set context_tokens to {length}, or change the words"
         )
     tokens = tokenize(clip_model, [init])[0, 1 : 1 + num_tokens]
-    return clip_model.text.token_embedding(tokens).detach()
+    return _token_embedding(clip_model.text)(tokens).detach()
+
+
+def _token_embedding(text: nn.Module) -> nn.Embedding:
+    embedding = text.get_submodule("token_embedding")
+    assert isinstance(embedding, nn.Embedding)
+    return embedding
 
 
 def _length(clip_model: ClipModel, words: str) -> int:

@@ -8,11 +8,11 @@ from torch import nn
 
 from clip import ClipModel
 from modules.classifiers import TRAINED
-from utils.components import components
+from utils.components import Component
 from utils.schema import Config, NetworkConfig
 
 
-class TrainedClassifier(nn.Module):
+class TrainedClassifier(Component, nn.Module):
     """Makes the class embeddings inside the model, as they are now. Its own parameters train at the full rate.
 
     K classes, n rows, D embedding.
@@ -23,6 +23,7 @@ class TrainedClassifier(nn.Module):
         reads_text: whether it needs CLIP's text tower in the model.
     """
 
+    table = TRAINED
     mark: ClassVar[str | None] = None
     absent: ClassVar[str] = ""
     reads_text: ClassVar[bool] = True
@@ -70,4 +71,4 @@ class TrainedClassifier(nn.Module):
 
 def trained_classifier(network: NetworkConfig) -> type[TrainedClassifier] | None:
     """The kind that a config asks for; None where the class embeddings are frozen."""
-    return next((found for found in components(TRAINED).values() if found.is_asked_for(network)), None)
+    return next((found for found in TrainedClassifier.listed().values() if found.is_asked_for(network)), None)

@@ -27,6 +27,7 @@ class TrainedMatrix(TrainedClassifier):
     def build(
         cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
     ) -> "TrainedMatrix":
+        assert text is not None
         return cls(text)
 
     @classmethod

@@ -19,6 +19,8 @@ class TrainedText(TrainedClassifier):
         tokens: (K, L) int64.
     """
 
+    tokens: torch.Tensor
+
     def __init__(self, tokens: torch.Tensor):
         super().__init__()
         self.register_buffer("tokens", tokens, persistent=False)

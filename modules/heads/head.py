@@ -7,7 +7,7 @@ from torch import nn
 
 from clip import ClipModel
 from modules.heads import HEADS
-from utils.components import Component, components
+from utils.components import Component
 from utils.schema import Config
 
 
@@ -42,5 +42,4 @@ class Head(Component, nn.Module):
 
 def head_of(state: dict[str, torch.Tensor]) -> type[Head] | None:
     """The head that a checkpoint's tensors, under the names they have in it, belong to; None: an unknown one."""
-    heads = components(HEADS).values()
-    return next((head for head in heads if (head.mark in state if head.mark else not state)), None)
+    return next((head for head in Head.listed().values() if (head.mark in state if head.mark else not state)), None)

@@ -9,12 +9,12 @@ import torch
 from torch import nn
 
 from clip import ClipModel
-from modules.additions import ADDITIONS, TM
+from modules.additions import TM
 from modules.additions.addition import Addition
 from modules.build import build_model
 from modules.build_training import build_trainer
 from modules.checkpoint_layout import load_video_weights
-from modules.classifiers import CLASSIFIERS, TRAINED
+from modules.classifiers import CLASSIFIERS
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import TrainedClassifier
 from modules.heads import HEADS
@@ -22,7 +22,6 @@ from modules.heads.head import Head
 from modules.losses import LOSSES
 from modules.losses.loss import Loss
 from tests.modules.tiny import clip_of, make_clips, make_config
-from utils.components import components
 from utils.config import dump_config, load_config
 from utils.config_fields import Section, key
 from utils.context import RunContext
@@ -39,18 +38,9 @@ TABLES = {
 }
 
 
-@pytest.mark.parametrize(
-    ("table", "base"),
-    [
-        (ADDITIONS, Addition),
-        (HEADS, Head),
-        (LOSSES, Loss),
-        (CLASSIFIERS, Classifier),
-        (TRAINED, TrainedClassifier),
-    ],
-)
-def test_every_line_leads_to_a_class_of_its_kind(table, base):
-    assert all(issubclass(found, base) for found in components(table).values())
+@pytest.mark.parametrize("kind", [Addition, Head, Loss, Classifier, TrainedClassifier])
+def test_every_line_leads_to_a_class_of_its_kind(kind):
+    assert kind.listed() and all(issubclass(found, kind) for found in kind.listed().values())
 
 
 def test_every_optimiser_of_the_schema_can_be_made():

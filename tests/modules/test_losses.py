@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from modules.losses import LOSSES
 from modules.losses.contrastive import contrastive_loss, ds_one_way, nce_one_way
 from modules.losses.cross_entropy import weighted_cross_entropy
-from utils.components import component
+from modules.losses.loss import Loss
 from utils.schema import Config
 
 DIM = 6
@@ -60,7 +60,7 @@ class Pairs(torch.nn.Module):
 @pytest.mark.parametrize("kind", LOSSES)
 def test_shares_of_the_classes_as_labels(kind):
     """(B, K) shares that are all of one class are that class; what lies between is another loss."""
-    model, loss = Pairs(), component(LOSSES, kind)(Config(), world_size=1)
+    model, loss = Pairs(), Loss.named(kind)(Config(), world_size=1)
     labels = torch.tensor([0, 2, 0, 1])
     of = lambda label: loss(model, {"frames": None, "label": label, "weight": torch.tensor([1.0, 1, 1, 0])})  # noqa: E731
     shares = F.one_hot(labels, 3).float()

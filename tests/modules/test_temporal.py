@@ -4,8 +4,7 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer
 
-from modules.additions import ADDITIONS
-from modules.additions.addition import chosen_additions, owner_of
+from modules.additions.addition import Addition, chosen_additions, owner_of
 from modules.additions.drop_out import StochasticDepth
 from modules.additions.shift import shift_frames
 from modules.additions.tokenshift import TokenShift
@@ -15,7 +14,6 @@ from modules.build import build_model
 from modules.build_training import build_trainer
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
-from utils.components import component
 from utils.context import RunContext
 from utils.errors import UserError
 
@@ -166,7 +164,7 @@ def test_a_tower_that_cannot_lists_those_that_can(tmp_path, addition):
     change = {"tm": addition} if addition.startswith("token") else {addition: 0.1 if "drop" in addition else True}
     with pytest.raises(UserError) as error:
         built(make_config(tmp_path, RESNET, sim_header="None", **change))
-    assert addition in str(error.value) and component(ADDITIONS, addition).takers[0] in str(error.value)
+    assert addition in str(error.value) and Addition.named(addition).takers[0] in str(error.value)
     assert "this image tower, ResNet" in str(error.value)
 
 

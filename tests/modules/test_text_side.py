@@ -5,9 +5,8 @@ import torch
 
 from modules.build import build_model, build_text
 from modules.checkpoint_layout import load_video_weights
-from modules.losses import LOSSES
+from modules.losses.loss import Loss
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
-from utils.components import component
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -29,7 +28,7 @@ def built(cfg, names=NAMES):
 def step(model, kind="CE"):
     """One backward pass of a training step."""
     model.train()
-    loss = component(LOSSES, kind)(Config(), world_size=1)(
+    loss = Loss.named(kind)(Config(), world_size=1)(
         model, {"frames": make_clips(), "label": LABELS, "weight": torch.ones(2)}
     )
     loss.backward()
