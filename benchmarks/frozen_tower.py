@@ -29,6 +29,7 @@ from modules.validation import validate
 from utils.config import load_config
 from utils.context import RunContext
 from utils.distributed import Process
+from utils.schema import Config
 
 NUM_CLASSES = 4
 
@@ -41,7 +42,7 @@ def write_list(frames: Path, path: Path, num_clips: int) -> None:
     path.write_text("".join(lines))
 
 
-def train(cfg, process: Process, cached: bool) -> tuple[list[float], list[float], list[float], float]:
+def train(cfg: Config, process: Process, cached: bool) -> tuple[list[float], list[float], list[float], float]:
     """CPU seconds of each epoch, losses of its steps, its score, and the CPU seconds of filling the cache."""
     model = build_model(cfg, load_clip_model(cfg))
     text = torch.randn(NUM_CLASSES, model.embed_dim)

@@ -17,9 +17,10 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.timing import REPO, print_table
+from benchmarks.timing import print_table
 from modules.build import build_model, load_clip_model
 from utils.config import load_config
+from utils.project_paths import REPOSITORY
 
 RECIPES = ("vitb-32-f8", "vitb-32-f16", "vitb-16-f8", "vitb-16-f16", "vitl-14-f8", "vitl-14-336-f8", "vitl-14-336-f32")
 # An A100's bf16 matrix units do 312 TFLOP/s (NVIDIA's data sheet); 45% of it.
@@ -48,7 +49,7 @@ class Recipe(NamedTuple):
 
 
 def cost_of(name: str) -> Recipe:
-    cfg, _ = load_config(REPO / f"configs/k400/k400_train_rgb_{name}.yaml", ["network.weights=none"], "predict")
+    cfg, _ = load_config(REPOSITORY / f"configs/k400/k400_train_rgb_{name}.yaml", ["network.weights=none"], "predict")
     with torch.device("meta"):
         model = build_model(cfg, load_clip_model(cfg))
     num_frames, size = cfg.data.num_frames, cfg.data.input_size

@@ -17,7 +17,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.timing import REPO, print_header, print_table
+from benchmarks.timing import print_header, print_table
+from utils.project_paths import REPOSITORY
 
 CONFIG = "configs/shapes/transf.yaml"
 
@@ -27,7 +28,7 @@ def seconds_to_first_step(folder: Path, run: str, cache: Path) -> float:
     words = [f"logging.run_dir={folder / run}", f"logging.cache_dir={cache}", "logging.tensorboard=false"]
     started = time.monotonic()
     process = subprocess.Popen(
-        [sys.executable, "train.py", "--config", CONFIG, "--quiet", *words], cwd=REPO, stdout=subprocess.DEVNULL
+        [sys.executable, "train.py", "--config", CONFIG, "--quiet", *words], cwd=REPOSITORY, stdout=subprocess.DEVNULL
     )
     try:
         while not (metrics.exists() and metrics.stat().st_size):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 import torchvision
 
-REPO = Path(__file__).resolve().parents[1]
+from utils.project_paths import REPOSITORY
 
 
 def read_arguments(description: str | None, rounds: int) -> argparse.Namespace:
@@ -54,7 +54,7 @@ def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, cal
 
 def print_header(question: str, how: str = "one thread, CPU time") -> None:
     """What was measured, on what, of which commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPO, capture_output=True, text=True)
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
     today = datetime.date.today().isoformat()
     print(f"### {question}\n")
     print(f"{today}, commit {commit.stdout.strip()}, `python {' '.join(sys.argv)}`  ")
@@ -88,7 +88,7 @@ def run_tool(name: str, *arguments: object) -> None:
         arguments: with absolute paths, since it runs in the repository.
     """
     command = [sys.executable, "-m", f"tools.{name}", *map(str, arguments)]
-    done = subprocess.run(command, cwd=REPO, capture_output=True, text=True)
+    done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)
     if done.returncode > 1:
         sys.exit(f"{' '.join(command)}\n{done.stdout}{done.stderr}")
 

@@ -12,13 +12,15 @@ from datasets.lists import ListEntry
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.distributed import Process
 from utils.errors import UserError
+from utils.project_paths import given
 from utils.runlog import progress_bar
+from utils.schema import DataConfig
 
 NUM_SAMPLES = 16
 log = logging.getLogger(__name__)
 
 
-def check_clips(data, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
+def check_clips(data: DataConfig, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
     """Whether all clips of the lists in the config's section `data` are there and some decode; says how many did.
 
     Raises:
@@ -26,8 +28,8 @@ def check_clips(data, train_set: VideoDataset, val_set: VideoDataset, process: P
             data.max_skipped_share.
     """
     may_miss = data.max_skipped_share if data.on_error == "skip" else 0
-    num_clips = check_present(train_set.entries, data.train_root, data.train_list, process, may_miss)
-    num_clips += check_present(val_set.entries, data.val_root, data.val_list, process)
+    num_clips = check_present(train_set.entries, data.train_root, given(data.train_list), process, may_miss)
+    num_clips += check_present(val_set.entries, data.val_root, given(data.val_list), process)
     num_decoded = read_samples(train_set) + read_samples(val_set)
     return f"{num_clips} clips of the lists are there, {num_decoded} of them were decoded"
 

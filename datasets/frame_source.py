@@ -38,31 +38,16 @@ class FrameSource(ABC):
         """
         wanted, first, order = np.unique(indices, return_index=True, return_inverse=True)
         assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
-        place_of = dict(zip(wanted.tolist(), first.tolist()))
-        stored, frames, one_frame = None, None, None
-
-        def room(index: int, height: int, width: int) -> torch.Tensor:
-            nonlocal stored, frames, one_frame
-            if stored is None:
-                stored = (height, width)
-                size = stored if resize is None else resize.size_of(height, width)
-                frames = torch.empty((len(indices), *size, 3), dtype=torch.uint8)
-                one_frame = None if size == stored else torch.empty((1, height, width, 3), dtype=torch.uint8)
-            if stored != (height, width):
-                raise self._differing_size(index, (height, width), stored)
-            return frames[place_of[index]] if one_frame is None else one_frame[0]
-
+        clip = _Clip(self, len(indices), dict(zip(wanted.tolist(), first.tolist())), resize)
         missing = set(wanted.tolist())
-        for index in self._decode(wanted, room):
+        for index in self._decode(wanted, clip.target):
             missing.discard(index)
-            if one_frame is not None and resize is not None:
-                resized = resize(one_frame.permute(0, 3, 1, 2))
-                frames[place_of[index]] = resized[0].permute(1, 2, 0)
+            clip.take(index)
         assert not missing, f"{self.name}: {missing}"
         for position, place in enumerate(first[order].tolist()):
             if position != place:
-                frames[position] = frames[place]
-        return frames.permute(0, 3, 1, 2)
+                clip.frames[position] = clip.frames[place]
+        return clip.frames.permute(0, 3, 1, 2)
 
     @abstractmethod
     def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
@@ -75,7 +60,7 @@ class FrameSource(ABC):
         """How an error names a frame."""
         return f"frame {index}"
 
-    def _differing_size(self, index: int, size: tuple[int, int], first_size: tuple[int, int]) -> UserError:
+    def differing_size(self, index: int, size: tuple[int, int], first_size: tuple[int, int]) -> UserError:
         return UserError(
             f"{self.name}: {self._frame_name(index)} is {size[1]}x{size[0]}, other frames of the clip are "
             f"{first_size[1]}x{first_size[0]}; all frames of a video must have one size"
@@ -89,6 +74,50 @@ class FrameSource(ABC):
 
     def __exit__(self, *exc_info) -> None:
         self.close()
+
+
+class _Clip:
+    """The frames of a clip while they are decoded.
+
+    Args:
+        num_frames: N.
+        place_of: frame index -> its place in the clip.
+        resize: as of `FrameSource.read`.
+
+    Attributes:
+        frames: (N,H,W,3), made when the first frame's size is known.
+    """
+
+    def __init__(
+        self,
+        source: FrameSource,
+        num_frames: int,
+        place_of: dict[int, int],
+        resize: Resize | None,
+    ):
+        self.frames = torch.empty(0)
+        self._source, self._num_frames, self._place_of, self._resize = source, num_frames, place_of, resize
+        self._stored_size: tuple[int, int] | None = None
+        self._one_frame: torch.Tensor | None = None  # (1,H,W,3), of the stored size, where that is another
+
+    def target(self, index: int, height: int, width: int) -> torch.Tensor:
+        """(H,W,3), where the frame `index` of this size is decoded to."""
+        if self._stored_size is None:
+            self._stored_size = (height, width)
+            size = self._stored_size if self._resize is None else self._resize.size_of(height, width)
+            self.frames = torch.empty((self._num_frames, *size, 3), dtype=torch.uint8)
+            if size != self._stored_size:
+                self._one_frame = torch.empty((1, height, width, 3), dtype=torch.uint8)
+        if self._stored_size != (height, width):
+            raise self._source.differing_size(index, (height, width), self._stored_size)
+        return self.frames[self._place_of[index]] if self._one_frame is None else self._one_frame[0]
+
+    def take(self, index: int) -> None:
+        """The frame `index` is decoded."""
+        if self._one_frame is not None:
+            assert self._resize is not None
+            resized = self._resize(self._one_frame.permute(0, 3, 1, 2))
+            self.frames[self._place_of[index]] = resized[0].permute(1, 2, 0)
 
 
 def describe(path: object, listed_at: str) -> str:

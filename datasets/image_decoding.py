@@ -97,6 +97,7 @@ def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
     Raises:
         ValueError: for any damage that libjpeg-turbo notices. The other decoders only print what they make up for.
     """
+    assert simplejpeg is not None
     try:
         return simplejpeg.decode_jpeg(data, buffer=pixels.numpy()).shape == pixels.shape
     except ValueError as error:
@@ -108,7 +109,9 @@ def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
 def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:
     # A bytearray, as torch wants memory that may be written to.
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
-    return torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB).permute(1, 2, 0)
+    pixels = torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB)
+    assert isinstance(pixels, torch.Tensor)  # of one image, not of a list
+    return pixels.permute(1, 2, 0)
 
 
 def _decode_by_pillow(data: bytes, is_jpeg: bool) -> torch.Tensor:

@@ -159,10 +159,10 @@ def pick_few_shot(labels: Sequence[int], shot: int, seed: int) -> np.ndarray:
     a class do not depend on the other classes, and a smaller shot is a subset of a larger one. A class with fewer
     entries than `shot` gives all it has.
     """
-    labels = np.asarray(labels, dtype=np.int64)
+    of_entries = np.asarray(labels, dtype=np.int64)
     picks = []
-    for label in np.unique(labels):
-        positions = np.flatnonzero(labels == label)
+    for label in np.unique(of_entries):
+        positions = np.flatnonzero(of_entries == label)
         picks.append(np.random.default_rng([seed, int(label)]).permutation(positions)[:shot])
     return np.sort(np.concatenate(picks))
 

@@ -107,9 +107,9 @@ class PackedClip(FrameSource):
         raise UserError(f"{self.name}: frame {index} is not where the index says; the file is damaged, pack it again")
 
     def close(self) -> None:
-        if self._file is not None:
+        if self._file >= 0:
             os.close(self._file)
-            self._file = None
+            self._file = -1
 
 
 def is_packed_clip(path: Path) -> bool:

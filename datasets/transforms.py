@@ -51,7 +51,8 @@ class Resize:
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
         """No copy where the frames have the size already."""
-        size = self.size_of(*frames.shape[-2:])
+        height, width = frames.shape[-2:]
+        size = self.size_of(height, width)
         if self.resizer == "pillow" and frames.shape[-2:] != size:
             return _by_pillow(frames, lambda image: image.resize(size[::-1], _PILLOW[self.interpolation]), size)
         return _resize_to(frames, size, self.interpolation)

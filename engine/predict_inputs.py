@@ -19,7 +19,8 @@ def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[s
     found = expand_inputs(sources)
     if not any(is_live(source) or Path(source).exists() for source in found):
         raise UserError(f"{found[0]}: no such video file or folder of frames")
-    read_class_names(args.classes)
+    if args.classes is not None:
+        read_class_names(args.classes)
     if args.weights:
         check_is_file(args.weights, "checkpoint file")
     return found

@@ -7,7 +7,10 @@ print(model.predict("video.mp4"))
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from inference.model import VideoModel, load_model
 
 __all__ = ["VideoModel", "load_model"]
 

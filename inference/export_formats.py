@@ -48,6 +48,8 @@ class VideoClassifier(nn.Module):
         text: (K,D) float32 class embeddings, of any length.
     """
 
+    text: torch.Tensor
+
     def __init__(self, video: VideoCLIP, text: torch.Tensor):
         super().__init__()
         self.video = video
@@ -122,6 +124,7 @@ def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: t
         program = torch.onnx.export(
             _trace(model, clips), input_names=[INPUT_NAME], output_names=list(OUTPUT_NAMES), dynamo=True, verbose=False
         )
+    assert program is not None  # as it is with dynamo
     program.model.metadata_props[ABOUT] = about
     path.write_bytes(program.model_proto.SerializeToString())
 

@@ -264,7 +264,7 @@ def load_model(
     Raises:
         UserError: whatever is wrong with config, weights or classes.
     """
-    names = read_class_names(classes)
+    names = None if classes is None else read_class_names(classes)
     checkpoint = read_checkpoint(weights) if weights else None
     if checkpoint:
         cfg, warnings, own_names = checkpoint.config(config, overrides, "predict")

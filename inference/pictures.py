@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
@@ -95,7 +96,7 @@ def _draw_band(axis, prediction: VideoPrediction, colour_of: dict) -> None:
         room = int(110 * width / (end - start))
         lines = textwrap.wrap(segment.class_name, max(1, room), break_long_words=False)
         if room >= 6 and len(lines) <= 3 and all(len(line) <= room for line in lines):
-            is_dark = np.dot(matplotlib.colors.to_rgb(colour), (0.299, 0.587, 0.114)) < 0.55
+            is_dark = np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) < 0.55
             axis.text(
                 segment.start + width / 2,
                 0,

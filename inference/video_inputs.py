@@ -90,14 +90,12 @@ def natural_key(name: str) -> list:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in re.split(r"(\d+)", name)]
 
 
-def read_class_names(classes: str | Sequence[str] | None) -> list[str] | None:
-    """Class names from a list, from text with commas between them, or from a CSV `id,name`; None stays None.
+def read_class_names(classes: str | Sequence[str]) -> list[str]:
+    """Class names from a list, from text with commas between them, or from a CSV `id,name`.
 
     Raises:
         UserError: no name among them, one twice, a fault in the file.
     """
-    if classes is None:
-        return None
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
     if isinstance(classes, str) and os.path.isfile(classes):  # noqa: PTH113 (Path's raises for a long text)

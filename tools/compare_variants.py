@@ -17,9 +17,8 @@ from tqdm import tqdm
 from utils.cli import run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.project_paths import REPOSITORY
 from utils.records import read_records
-
-REPO = Path(__file__).resolve().parents[1]
 
 WORLD = "exp/demo/world"
 PAGE = "docs/variants.md"
@@ -43,14 +42,14 @@ SHARED_KEYS = ("network.", "solver.loss_type")
 
 
 def run(*words: str) -> None:
-    result = subprocess.run([sys.executable, *words], cwd=REPO, capture_output=True, text=True)
+    result = subprocess.run([sys.executable, *words], cwd=REPOSITORY, capture_output=True, text=True)
     if result.returncode != 0:
         raise UserError(f"{' '.join(words)} failed: {result.stderr.strip().splitlines()[-1]}")
 
 
 def measure(name: str, epochs: int, folder: Path) -> None:
     """Train and test one variant into `folder`."""
-    if not (REPO / WORLD).exists():
+    if not (REPOSITORY / WORLD).exists():
         raise UserError(f"{WORLD}: no such folder; render it: python -m demo.make_shapes_world {WORLD}")
     overrides = VARIANTS[name][1]
     run(

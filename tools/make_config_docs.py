@@ -6,15 +6,13 @@ python -m tools.make_config_docs [--check]
 import sys
 import types
 import typing
-from pathlib import Path
 from typing import Any
 
 from utils.config_fields import OneOf
 from utils.files import write_text_atomic
+from utils.project_paths import REPOSITORY
 from utils.schema import MEANINGLESS_KEYS, dotted_keys
 from utils.schema_rules import ADVICE, RULES
-
-REPO = Path(__file__).resolve().parents[1]
 
 HEAD = """# Config
 
@@ -89,9 +87,9 @@ def make_page() -> str:
 
 
 if __name__ == "__main__":
-    page = REPO / "docs" / "config.md"
+    page = REPOSITORY / "docs" / "config.md"
     if sys.argv[1:] == ["--check"]:
         is_current = page.exists() and page.read_text(encoding="utf-8") == make_page()
-        print(f"{page.relative_to(REPO)} is {'current' if is_current else 'stale: run tools/make_config_docs.py'}")
+        print(f"docs/config.md is {'current' if is_current else 'stale: run tools/make_config_docs.py'}")
         sys.exit(0 if is_current else 1)
     write_text_atomic(page, make_page())

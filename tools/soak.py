@@ -24,9 +24,8 @@ import numpy as np
 from utils.cli import first_line, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.project_paths import REPOSITORY
 from utils.stop import EXIT_REQUEUE
-
-REPO = Path(__file__).resolve().parents[1]
 
 MAX_GROWTH_PERCENT = 2.0
 SAMPLE_SECONDS = 1.0
@@ -85,7 +84,7 @@ def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
         words = ["solver.epochs=1000000", f"logging.run_dir={folder}/run", "logging.tensorboard=false", *overrides]
         run = subprocess.Popen(
-            [sys.executable, "train.py", "--config", config, *words], cwd=REPO, stdout=output, stderr=output
+            [sys.executable, "train.py", "--config", config, *words], cwd=REPOSITORY, stdout=output, stderr=output
         )
         samples, started = [], None
         try:

@@ -20,6 +20,7 @@ from utils.files import write_text_atomic
 from utils.hashing import content_hash
 from utils.keeper import LAST
 from utils.records import read_records
+from utils.schema import Config
 
 RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
 _has_bars = True
@@ -134,7 +135,7 @@ class MetricsWriter:
     Only the main process writes.
     """
 
-    def __init__(self, run_dir: Path, process: Process, cfg, from_step: int, in_epoch: bool = False):
+    def __init__(self, run_dir: Path, process: Process, cfg: Config, from_step: int, in_epoch: bool = False):
         """Records past `from_step` in an existing file are dropped: a resumed run writes them again.
 
         `in_epoch`: it goes on within an epoch, perhaps after its last step; a validation there is still to come.
