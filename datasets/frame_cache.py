@@ -34,7 +34,7 @@ from utils.distributed import Process, any_process, gather_to_main, share_from_m
 from utils.errors import MachineError, UserError, first_line
 from utils.files import atomic_path
 from utils.hashing import content_hash
-from utils.loaders import EvalBatch, Numbers
+from utils.loaders import EvalBatch, Numbers, train_batch
 from utils.runlog import progress_bar
 from utils.schema import Config, DataConfig
 from utils.stop import Stopped
@@ -266,7 +266,7 @@ def _stamp(path: str) -> tuple[int, int]:
 
 
 def _checksum(rows: np.ndarray) -> int:
-    return zlib.crc32(memoryview(rows.view(np.uint8).reshape(-1)))
+    return zlib.crc32(rows.view(np.uint8).reshape(-1).data)
 
 
 def _read(path: Path, check: bool = False) -> Part:
@@ -306,7 +306,7 @@ class CachedTrainClips:
     def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
         for keys in self.batches:
             frames, numbers = self.cache.batch(keys)
-            yield {"frames": frames, **numbers}
+            yield train_batch(frames, numbers)
 
 
 @dataclass

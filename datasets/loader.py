@@ -27,7 +27,7 @@ from datasets.transforms import EvalTransform
 from datasets.video_dataset import Item, SampleKey, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
-from utils.loaders import EvalBatch, Numbers
+from utils.loaders import EvalBatch, Numbers, train_batch
 from utils.stop import SIGNALS
 
 log = logging.getLogger(__name__)
@@ -92,7 +92,7 @@ class ClipLoader:
         for packed in self._packed():
             self._log_faults(packed, "replaced by a clip of its class")
             frames = packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
-            yield {"frames": frames, **_numbers(packed)}
+            yield train_batch(frames, _numbers(packed))
 
     def listed(self) -> Iterator[EvalBatch]:
         """Batches with one tensor (clips,T,C,H,W) a video; None for an unreadable one."""

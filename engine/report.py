@@ -64,9 +64,10 @@ def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | 
     text = torch.from_numpy(test.text).to(process.device)
     for place, row in enumerate(rows):
         item = loader.dataset[SampleKey(0, place)]
-        if item["fault"]:
+        if item["fault"] is not None:
             clips[row] = item["fault"]
             continue
+        assert item["frames"] is not None
         (frames,) = item["frames"].to(process.device)
         with autocast(model.precision, process.device):
             predicted = int(test.outcomes.predicted[row])

@@ -147,8 +147,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     run = build_run(cfg, context, train_entries)
     checked = ""
     if args.check:
-        lists = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
-        for warning in list_warnings(cfg.data, *lists, run.class_names):
+        train, val = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
+        for warning in list_warnings(cfg.data, train, val, run.class_names):
             log.warning("WARNING: %s", warning)
         checked = check_clips(cfg.data, run.train_loader.dataset, run.val_loader.dataset, process)
     resumed_from = restore(run, run_dir)

@@ -123,7 +123,8 @@ def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> N
 
 def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
     """Faults of a `network.tm` without parameters: published names or the saved config tell of it."""
-    own: str | Literal[False] = next((name for name in TM if name in model.additions), False)
+    chosen = [name for name in TM if name in model.additions]
+    own: str | Literal[False] = chosen[0] if chosen else False
     trained = saved_network(raw).get("tm", _published_tm(raw) or own)
     if trained == own:
         return

@@ -16,7 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
+from torch.nn.parallel import DistributedDataParallel as DDP
 
 from modules.weight_average import WeightAverage
 from utils.context import RunContext
@@ -168,9 +168,8 @@ class Trainer:
             batch = {k: v.to(self.context.device, non_blocking=True) for k, v in batch.items()}
             self._seed_dropout(progress.epoch, consumed)
             consumed += size
-            is_last = number == len(sizes) - 1
-            is_bare = not isinstance(self.model, DistributedDataParallel)
-            with nullcontext() if is_last or is_bare else self.model.no_sync():
+            is_more = number < len(sizes) - 1
+            with self.model.no_sync() if is_more and isinstance(self.model, DDP) else nullcontext():
                 with self.context.autocast():
                     loss = self.objective(self.model, batch) / sum(sizes)
                 self.scaler.scale(loss).backward()

@@ -44,6 +44,17 @@ class Numbers(TypedDict):
     is_faulty: torch.Tensor  # bool (B,): the clip could not be read
 
 
+def train_batch(frames: torch.Tensor, numbers: Numbers) -> dict[str, torch.Tensor]:
+    """A batch of training, `frames` (B,...) and its numbers, all of which go to the device."""
+    return {
+        "frames": frames,
+        "label": numbers["label"],
+        "index": numbers["index"],
+        "weight": numbers["weight"],
+        "is_faulty": numbers["is_faulty"],
+    }
+
+
 class TrainLoader(Protocol):
     """What a training epoch reads clips from: the batches of this process.
 
