@@ -30,7 +30,7 @@ from datasets.loader import ClipLoader, EvalClips, TrainClips
 from datasets.samplers import Batches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.context import RunContext
-from utils.distributed import Process, any_process, gather_to_main, share_from_main
+from utils.distributed import Process, any_process, gather_to_all
 from utils.errors import MachineError, UserError, first_line
 from utils.files import atomic_path
 from utils.hashing import content_hash
@@ -149,15 +149,14 @@ class FrameCache:
         """What this process is to compute, equal shares of all that is missing, and the number of parts there are."""
         num_parts = -(-len(self._paths) // PART_CLIPS)
         parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
-        found = []
+        found: list[_Work] = []
         with _usable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for draw, part in parts[process.rank :: process.world_size]:
                 stamps = np.array([_stamp(p) for p in self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]])
                 if missing := self._missing(draw, part, stamps):
                     found.append(_Work((draw, part), missing, stamps))
-        found = share_from_main(gather_to_main(found, process), process)
-        work = sorted((one for share in found for one in share), key=lambda one: one.place)
+        work = sorted((one for share in gather_to_all(found, process) for one in share), key=lambda one: one.place)
         return work[process.rank :: process.world_size], len(parts)
 
     def fill(self, dataset: VideoDataset, encode: Encoder, data: DataConfig, context: RunContext) -> None:

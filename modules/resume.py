@@ -12,7 +12,7 @@ from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
-from utils.distributed import Process, gather_to_main, is_restart, share_from_main
+from utils.distributed import Process, gather_to_all, is_restart
 from utils.errors import UserError
 from utils.hashing import content_hash
 from utils.keeper import newest_good
@@ -192,12 +192,12 @@ def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Pr
     if process.world_size == 1:
         return
     mine = None if found is None else (str(found[0]), content_hash(found[1]["model_state_dict"]))
-    all_found = share_from_main(gather_to_main(mine, process), process)
+    all_found = gather_to_all(mine, process)
     different = [
         rank for rank, other in enumerate(all_found) if (other and other[1]) != (all_found[0] and all_found[0][1])
     ]
     if different:
-        names = [f"process {rank}: {all_found[rank][0] if all_found[rank] else 'none'}" for rank in (0, different[0])]
+        names = [f"process {rank}: {one[0] if (one := all_found[rank]) else 'none'}" for rank in (0, different[0])]
         raise UserError(
             f"the processes would go on from different checkpoints ({', '.join(names)}); put logging.run_dir where "
             "all machines see it, or copy the folder to each"

@@ -51,4 +51,6 @@ def validate(
     scores = None
     if table is not None:
         scores = score(class_logits(table.embeddings, text_matrix(model, text)), table.labels)
-    return share_from_main(scores, context.process)
+    scores = share_from_main(scores, context.process)
+    assert scores is not None
+    return scores

@@ -3,13 +3,15 @@
 import datetime
 import os
 import signal
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import torch
 import torch.distributed as dist
 
 from utils.errors import UserError
 from utils.stop import end_with_parent
+
+T = TypeVar("T")
 
 
 class Process(NamedTuple):
@@ -74,16 +76,23 @@ def is_restart() -> bool:
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 
-def gather_to_main(item: Any, process: Process) -> list[Any] | None:
+def gather_to_main(item: T, process: Process) -> list[T] | None:
     """Each process's `item` (picklable) in order of rank on the main process, None on the others."""
     if process.world_size == 1:
         return [item]
-    items = [None] * process.world_size if process.is_main else None
+    items: list[Any] | None = [None] * process.world_size if process.is_main else None
     dist.gather_object(item, items)
     return items
 
 
-def share_from_main(item: Any, process: Process) -> Any:
+def gather_to_all(item: T, process: Process) -> list[T]:
+    """Each process's `item` (picklable) in order of rank, on every process."""
+    gathered = share_from_main(gather_to_main(item, process), process)
+    assert gathered is not None
+    return gathered
+
+
+def share_from_main(item: T, process: Process) -> T:
     """The main process's `item` (picklable) on every process."""
     if process.world_size == 1:
         return item
