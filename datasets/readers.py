@@ -4,6 +4,7 @@ import importlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import torch
@@ -41,6 +42,7 @@ def open_source(
     path = Path(root) / entry.path
     listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""
     if modality == "RGB":
+        assert entry.num_frames is not None  # a frame list has them
         return FrameFolder(path, entry.num_frames, image_tmpl, index_bias, listed_at)
     assert modality == "video", modality
     if is_packed_clip(path):
@@ -68,7 +70,7 @@ class DecordVideo(FrameSource):
         decord = _optional("decord")
         _check_is_file(path, self.name)
         try:
-            self._reader = decord.VideoReader(str(path), num_threads=1)
+            self._reader: Any = decord.VideoReader(str(path), num_threads=1)
             self.num_frames = len(self._reader)
         except (decord.DECORDError, RuntimeError) as error:
             raise _undecodable(self.name, "decord", error) from None
@@ -96,7 +98,7 @@ class TorchCodecVideo(FrameSource):
         decoders = _optional("torchcodec", "torchcodec.decoders")
         _check_is_file(path, self.name)
         try:
-            self._reader = decoders.VideoDecoder(
+            self._reader: Any = decoders.VideoDecoder(
                 str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
             )
             self.num_frames = len(self._reader)

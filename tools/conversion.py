@@ -1,9 +1,11 @@
 """What extract_frames.py and pack_videos.py have in common: the one outcome of each video of a folder."""
 
+import argparse
 import csv
 import errno
 import fcntl
 import json
+import os
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -16,7 +18,7 @@ from tqdm import tqdm
 
 from tools.workers import run_jobs
 from utils.errors import UserError
-from utils.files import atomic_path, write_text_atomic
+from utils.files import atomic_path, check_writable, write_text_atomic
 
 REPORT_FILE = "report.csv"
 REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
@@ -24,6 +26,31 @@ REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a single odd file may raise; the others go on.
 FILE_ERRORS = (OSError, ValueError, UserError)
+
+
+def add_options(parser: argparse.ArgumentParser) -> None:
+    """The options that both programs take."""
+    parser.add_argument(
+        "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
+    )
+    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+
+
+def check_options(args: argparse.Namespace, source: Path) -> None:
+    """Raise a UserError where one of `add_options`, the folder `source` or `args.out` cannot be used."""
+    if not source.is_dir():
+        raise UserError(f"{source}: no such folder")
+    if args.short_side is not None and args.short_side < 1:
+        raise UserError(f"--short-side {args.short_side}: must be at least 1")
+    if not 1 <= args.quality <= 95:
+        raise UserError(f"--quality {args.quality}: must be in 1..95")
+    if args.workers < 1:
+        raise UserError(f"--workers {args.workers}: must be at least 1")
+    if args.out.resolve().is_relative_to(source.resolve()):
+        raise UserError(f"{args.out}: lies inside {source}; give a folder outside it")
+    check_writable(args.out, "OUT", is_folder=True)
 
 
 @dataclass(frozen=True)

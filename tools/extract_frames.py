@@ -26,6 +26,8 @@ from datasets.video_decoder import TimedFrame, VideoDecoder
 from tools.conversion import (
     FILE_ERRORS,
     Result,
+    add_options,
+    check_options,
     failed,
     only_run_in,
     read_report,
@@ -35,7 +37,6 @@ from tools.conversion import (
 from tools.media_files import find_videos
 from utils.cli import run_command
 from utils.errors import UserError
-from utils.files import check_writable
 
 SETTINGS_FILE = "extract_frames.json"
 PARTIAL_FOLDER = ".partial"
@@ -146,33 +147,18 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="folder for the frame folders, in the same structure")
     parser.add_argument("--fps", type=float, help="frames a second to keep (default: every frame)")
     parser.add_argument(
-        "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
-    )
-    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
-    parser.add_argument(
         "--template", default="img_{:05d}.jpg", help="file name, numbered from 1 (default: img_{:05d}.jpg)"
     )
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_options(parser)
     return parser.parse_args(argv)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    if not args.videos.is_dir():
-        raise UserError(f"{args.videos}: no such folder")
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
-    if args.short_side is not None and args.short_side < 1:
-        raise UserError(f"--short-side {args.short_side}: must be at least 1")
-    if not 1 <= args.quality <= 95:
-        raise UserError(f"--quality {args.quality}: must be in 1..95")
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: must be at least 1")
     if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.jpe?g", args.template):
         raise UserError(f"--template {args.template}: must be a .jpg name with one number in it, as img_{{:05d}}.jpg")
-    if args.out.resolve().is_relative_to(args.videos.resolve()):
-        raise UserError(f"{args.out}: lies inside the folder of videos; give one outside it")
-    check_writable(args.out, "OUT", is_folder=True)
+    check_options(args, args.videos)
 
 
 def extract(args: argparse.Namespace) -> int:

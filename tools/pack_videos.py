@@ -14,7 +14,6 @@ failed or a worker process was killed, 2 for a mistake in the command.
 
 import argparse
 import io
-import os
 import re
 import sys
 from collections import Counter
@@ -30,6 +29,8 @@ from datasets.video_decoder import VideoDecoder
 from tools.conversion import (
     FILE_ERRORS,
     Result,
+    add_options,
+    check_options,
     failed,
     only_run_in,
     read_report,
@@ -40,7 +41,7 @@ from tools.extract_frames import scaled
 from tools.media_files import find_frame_folders, find_videos
 from utils.cli import run_command
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable
+from utils.files import atomic_path
 
 SETTINGS_FILE = "pack_videos.json"
 
@@ -182,36 +183,21 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("source", type=Path, help="folder of videos, or of frame folders; searched to any depth")
     parser.add_argument("out", type=Path, help="folder for the packed clips, in the same structure")
     parser.add_argument("--frames", action="store_true", help="pack frame folders, not videos")
-    parser.add_argument(
-        "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
-    )
-    parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
     parser.add_argument("--template", help="with --frames: name of a frame (default: img_{:05d}.jpg)")
     parser.add_argument("--fps", type=float, help="with --frames: rate in a player (default: 25)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    add_options(parser)
     return parser.parse_args(argv)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    if not args.source.is_dir():
-        raise UserError(f"{args.source}: no such folder")
-    if args.short_side is not None and args.short_side < 1:
-        raise UserError(f"--short-side {args.short_side}: must be at least 1")
-    if not 1 <= args.quality <= 95:
-        raise UserError(f"--quality {args.quality}: must be in 1..95")
     for option, value in (("--template", args.template), ("--fps", args.fps)):
         if value is not None and not args.frames:
             raise UserError(f"{option} {value}: is for frame folders; add --frames or leave it out")
     if args.fps is not None and not 0 < args.fps <= 1000:
         raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: must be at least 1")
     if args.template is not None and not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
         raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
-    if args.out.resolve().is_relative_to(args.source.resolve()):
-        raise UserError(f"{args.out}: lies inside the source folder; give one outside it")
-    check_writable(args.out, "OUT", is_folder=True)
+    check_options(args, args.source)
 
 
 def pack_all(args: argparse.Namespace) -> int:
