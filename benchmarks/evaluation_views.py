@@ -90,7 +90,9 @@ def memory_rows(root: Path, folders: list[Path]) -> list[list[object]]:
     """Largest batch and largest chunk of views, for growing numbers of views."""
     rows = []
     for num_clips, num_crops in ((1, 1), (4, 3), (8, 3), (8, 10)):
-        batches = [sum(f.nbytes for f in b["frames"]) for b in our_loader(root, folders, num_clips, num_crops)]
+        batches = [
+            sum(f.nbytes for f in b["frames"] if f is not None) for b in our_loader(root, folders, num_clips, num_crops)
+        ]
         cut = max(
             views.nbytes for views in our_views(our_loader(root, folders, num_clips, num_crops), num_crops, False)
         )

@@ -95,7 +95,7 @@ class _Clip:
         place_of: dict[int, int],
         resize: Resize | None,
     ):
-        self.frames = torch.empty(0)
+        self.frames = torch.zeros(0)
         self._source, self._num_frames, self._place_of, self._resize = source, num_frames, place_of, resize
         self._stored_size: tuple[int, int] | None = None
         self._one_frame: torch.Tensor | None = None  # (1,H,W,3), of the stored size, where that is another
