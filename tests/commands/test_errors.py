@@ -1,7 +1,7 @@
 """error_messages.md: config, lists, labels. Each row is a case here, and each case a row there."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
@@ -10,7 +10,7 @@ from tests.commands.errors_page import expect, rows_of
 from tests.commands.world import NUM_TRAIN, World, command
 
 CONFIG, LISTS, LABELS = rows_of("Config"), rows_of("Lists"), rows_of("Labels")
-Case = Callable[[World, Path], list[object]]  # -> arguments of train.py after --config
+Case = Callable[[World, Path], Sequence[object]]  # -> arguments of train.py after --config
 
 
 def config_file(text: str, *words: str) -> Case:

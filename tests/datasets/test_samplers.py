@@ -18,7 +18,7 @@ def epoch_of(num_samples, batch_size, world_size, *, epoch=0, start_sample=0, se
         batches.start(epoch, start_sample)
         ranks.append(list(batches))
         assert len(ranks[-1]) == len(batches)
-    return list(zip(*ranks, strict=True))
+    return [list(step) for step in zip(*ranks, strict=True)]
 
 
 def real_indices(steps) -> list[int]:

@@ -256,12 +256,12 @@ def test_activitynet(tmp_path, capsys):
     for number in range(1, 21):
         (tmp_path / f"frames/v_tr_1/img_{number:05d}.jpg").write_text(str(number))
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path / "frames", "--instances", tmp_path / "cut/train")
+    instance = tmp_path / "cut/train/tr_1_00"
     for _ in range(2):  # giving the command again changes nothing
         assert run("activitynet", *paths, "--out", tmp_path / "out") == 0
         assert lines(tmp_path / "out/anet_train_instance_fps1.txt") == ["tr_1_00 10 199", "tr_1_01 5 1"]
         assert lines(tmp_path / "out/anet_val_video_fps1.txt") == ["va_1 30 4"]
         assert lines(tmp_path / "out/anet_full_for_zeroshot.txt") == ["v_tr_1 20 1", "va_1 30 4"]
-        instance = tmp_path / "cut/train/tr_1_00"
         assert [(instance / f"img_{n:05d}.jpg").read_text() for n in range(1, 11)] == [str(n) for n in range(3, 13)]
         assert len(list(instance.iterdir())) == 10
     assert not (instance / "img_00001.jpg").readlink().is_absolute()
