@@ -51,8 +51,9 @@ class Recipe(NamedTuple):
 def cost_of(name: str) -> Recipe:
     cfg, _ = load_config(REPOSITORY / f"configs/k400/k400_train_rgb_{name}.yaml", ["network.weights=none"], "predict")
     with torch.device("meta"):
-        model = build_model(cfg, load_clip_model(cfg))
-    num_frames, size = cfg.data.num_frames, cfg.data.input_size
+        clip_model = load_clip_model(cfg)
+        model = build_model(cfg, clip_model)
+    num_frames, size = cfg.data.num_frames, clip_model.image_size
     with FlopCounterMode(display=False) as counter:
         model.encode_video(torch.zeros(1, num_frames, 3, size, size, device="meta")).sum().backward()
     trained = sum(p.numel() for p in model.parameters() if p.requires_grad)

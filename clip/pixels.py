@@ -44,8 +44,6 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
         UserError: an unknown name, or a file that is missing or damaged.
     """
     if names.is_file(arch):
-        if input_size is None:
-            input_size = config_from_shapes(read_weights(arch).tensors, arch)["vision_cfg"]["image_size"]
         found, is_published = names.preprocessing(None), True
     else:
         name = names.open_clip_name(arch)
@@ -54,13 +52,11 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
         is_published = arch in names.OPENAI_NAMES and tag in (None, "openai")
         if is_published:
             found = names.Preprocessing()
-        if input_size is None:
-            own = names.model_config(name)["vision_cfg"]["image_size"]
-            input_size = own if isinstance(own, int) else own[0]
+    size = _own_size(arch) if input_size is None else input_size
     preprocessing = found or names.Preprocessing()
     return Pixels(
-        input_size,
-        PUBLISHED_SIZES.get(input_size, input_size) if is_published else input_size,
+        size,
+        PUBLISHED_SIZES.get(size, size) if is_published else size,
         preprocessing.resize_mode,
         preprocessing.interpolation,
         "torch" if is_published else "pillow",
@@ -68,3 +64,13 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
         preprocessing.std,
         is_certain=found is not None,
     )
+
+
+def _own_size(arch: str) -> int:
+    """Side of the images that a model takes as it comes."""
+    if names.is_file(arch):
+        config = config_from_shapes(read_weights(arch).tensors, arch)
+    else:
+        config = names.model_config(names.open_clip_name(arch))
+    own = config["vision_cfg"]["image_size"]
+    return own if isinstance(own, int) else own[0]

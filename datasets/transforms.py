@@ -54,7 +54,7 @@ class Resize:
         height, width = frames.shape[-2:]
         size = self.size_of(height, width)
         if self.resizer == "pillow" and frames.shape[-2:] != size:
-            return _by_pillow(frames, lambda image: image.resize(size[::-1], _PILLOW[self.interpolation]), size)
+            return _by_pillow(frames, lambda image: image.resize((size[1], size[0]), _PILLOW[self.interpolation]), size)
         return _resize_to(frames, size, self.interpolation)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
@@ -215,7 +215,7 @@ def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.
 def grayscale(frames: torch.Tensor) -> torch.Tensor:
     """(...,3,H,W) uint8 on the CPU with the three channels set to the luma of ITU-R 601-2: Pillow's mode "L"."""
     # By Pillow: twice as fast as tensor arithmetic over the clip, and its rounding is the reference.
-    return _by_pillow(frames, lambda image: image.convert("L").convert("RGB"), tuple(frames.shape[-2:]))
+    return _by_pillow(frames, lambda image: image.convert("L").convert("RGB"), (frames.shape[-2], frames.shape[-1]))
 
 
 def _by_pillow(

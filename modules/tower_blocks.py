@@ -12,7 +12,8 @@ import torch
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import ResidualAttentionBlock, VisionTransformer
-from timm.models.eva import Eva, EvaBlock, EvaBlockPostNorm
+from timm.layers import AttentionRope
+from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
@@ -116,6 +117,13 @@ class TowerBlock(nn.Module):
 class ClipBlock(TowerBlock):
     """open_clip's ResidualAttentionBlock, of an image or a text tower."""
 
+    ln_1: nn.Module
+    attn: nn.MultiheadAttention
+    ls_1: nn.Module
+    ln_2: nn.Module
+    mlp: nn.Module
+    ls_2: nn.Module
+
     def forward(
         self, x: torch.Tensor, k_x: None = None, v_x: None = None, attn_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
@@ -124,7 +132,7 @@ class ClipBlock(TowerBlock):
 
     def get_weight_dtype(self) -> torch.dtype:
         """What open_clip asks of its text towers' blocks."""
-        return self.mlp.c_fc.weight.dtype
+        return next(self.mlp.parameters()).dtype
 
     def attention_input(self, x: torch.Tensor) -> torch.Tensor:
         return self.ln_1(x)
@@ -151,6 +159,15 @@ class ClipBlock(TowerBlock):
 class TimmBlock(TowerBlock):
     """timm's Block. Tokens behind the patches have no rotary position."""
 
+    norm1: nn.Module
+    attn: nn.Module
+    ls1: nn.Module
+    drop_path1: nn.Module
+    norm2: nn.Module
+    mlp: nn.Module
+    ls2: nn.Module
+    drop_path2: nn.Module
+
     def forward(self, x: torch.Tensor, **context: Any) -> torch.Tensor:
         """(N, L, C) -> (N, L, C)."""
         return self.run(x, context)
@@ -161,6 +178,7 @@ class TimmBlock(TowerBlock):
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         rope = context.get("rope")
         if rope is not None:
+            assert isinstance(self.attn, (AttentionRope, EvaAttention))
             context = context | {"rope": _lengthened(rope, z.shape[1] - self.attn.num_prefix_tokens)}
         return self._call("attn", z, **context)
 
@@ -177,7 +195,9 @@ class TimmBlock(TowerBlock):
         return self.drop_path2(self.ls2(branch))
 
     def set_attention_dropout(self, rate: float) -> None:
-        self.attn.attn_drop.p = rate
+        dropout = self.attn.get_submodule("attn_drop")
+        assert isinstance(dropout, nn.Dropout)
+        dropout.p = rate
 
 
 class EvaTowerBlock(TimmBlock):
@@ -237,10 +257,10 @@ BLOCKS: dict[type[nn.Module], type[TowerBlock]] = {
 
 def tower_blocks(blocks: nn.Sequential | nn.ModuleList) -> list[TowerBlock]:
     """The blocks of a tower, each made a TowerBlock in place where it is not one yet."""
-    for i, block in enumerate(blocks):
-        if not isinstance(block, TowerBlock):
-            blocks[i] = BLOCKS[type(block)](block)
-    return list(blocks)  # pyright: ignore[reportReturnType]
+    taken = [block if isinstance(block, TowerBlock) else BLOCKS[type(block)](block) for block in blocks]
+    for i, block in enumerate(taken):
+        blocks[i] = block
+    return taken
 
 
 class ImageTower:

@@ -1,7 +1,7 @@
 """`joint_st`, joint space-time attention: the patches of all frames of a clip are one sequence."""
 
 import torch
-from open_clip.transformer import VisionTransformer
+from open_clip.transformer import Transformer, VisionTransformer
 from torch import nn
 
 from modules.additions.addition import Addition
@@ -18,6 +18,15 @@ class JointViT(nn.Module):
     The patches of all T frames, plus a time embedding for each frame, and one class token are one sequence of T*P + 1
     tokens. The time embedding starts at zero.
     """
+
+    conv1: nn.Conv2d
+    patch_dropout: nn.Module
+    ln_pre: nn.Module
+    transformer: Transformer
+    ln_post: nn.Module
+    class_embedding: nn.Parameter
+    positional_embedding: nn.Parameter
+    proj: nn.Parameter
 
     def __init__(self, visual: VisionTransformer, num_frames: int):
         super().__init__()
@@ -56,6 +65,7 @@ class JointSpaceTime(Addition):
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
+        assert isinstance(tower.visual, VisionTransformer)
         tower.visual = JointViT(tower.visual, cfg.data.num_frames)
 
     @classmethod
