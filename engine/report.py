@@ -9,9 +9,9 @@ import torch
 from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
 from inference.model import VideoModel, read_checkpoint
+from modules.attribution import drop_one_frame
 from modules.pixels import with_own_pixels
 from reporting import comparison_page, run_page
-from reporting.attribution import drop_one_frame
 from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.pairing import pair_tests
 from reporting.run_folder import Run, TestResult, find_weights, read_run

@@ -23,6 +23,7 @@ from inference.frames import Video
 from inference.timeline import VideoPrediction
 from inference.video_inputs import read_class_names
 from inference.windows import Window, build_window_reader
+from modules.attribution import has_relevance_maps, relevance_maps, spotlight
 from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
 from modules.classifiers.classifier import Classifier
@@ -170,6 +171,23 @@ class VideoModel:
     def classify(self, embeddings: np.ndarray) -> np.ndarray:
         """float32 (B,K) probabilities of the classes for (B,D) embeddings: softmax of 100 x cosine, as in test.py."""
         return softmax(class_logits(embeddings, self.class_matrix))
+
+    def spotlight(self, clips: torch.Tensor | np.ndarray, classes: Sequence[int]) -> torch.Tensor | None:
+        """The clips with what speaks for a class lit and the rest dimmed; see `modules.attribution`.
+
+        Args:
+            clips: uint8 (B,T,C,S,S). classes: of each clip, the number of its class.
+
+        Returns:
+            uint8 (B,T,C,S,S) on the CPU; None where the image tower is of a kind that keeps no patches.
+        """
+        if not has_relevance_maps(self.network):
+            return None
+        clips = torch.as_tensor(clips)
+        text = torch.from_numpy(self.class_matrix).to(self.device)
+        labels = torch.tensor(classes, device=self.device)
+        with autocast(self.precision, self.device):
+            return spotlight(clips, relevance_maps(self.network, clips.to(self.device), text, labels))
 
     def windows(
         self, video: Video, window: float | None = None, stride: float | None = None, **options: Any

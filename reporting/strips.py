@@ -17,7 +17,7 @@ class Clip(NamedTuple):
     """A video as the model saw it, by one view.
 
     Attributes:
-        frames: uint8 (T,S,S,3). contributions: float32 (T,), of `reporting.attribution.drop_one_frame`, in nats.
+        frames: uint8 (T,S,S,3). contributions: float32 (T,), of `modules.attribution.drop_one_frame`, in nats.
     """
 
     frames: np.ndarray

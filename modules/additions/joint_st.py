@@ -35,6 +35,7 @@ class JointViT(nn.Module):
         for name, parameter in visual.named_parameters(recurse=False):
             self.register_parameter(name, parameter)
         self.time_embedding = nn.Parameter(torch.zeros(num_frames, visual.conv1.out_channels))
+        self.grid_size = visual.grid_size
         self.num_frames = num_frames
 
     def set_grad_checkpointing(self, enable: bool = True) -> None:

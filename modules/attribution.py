@@ -1,0 +1,140 @@
+"""What a prediction rests on: which frames, and which places in them.
+
+Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w the grid of a tower's patches, L its tokens.
+"""
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from modules.additions.addition import MixesFrames
+from modules.video_clip import VideoCLIP, scaled_cosine
+
+
+@torch.inference_mode()
+def drop_one_frame(
+    model: VideoCLIP, clip: torch.Tensor, text: torch.Tensor, label: int, clips_per_forward: int = 8
+) -> torch.Tensor:
+    """What each frame adds to the log-odds of a class: those of the clip less those of the clip without the frame.
+
+    Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901) in time. A dropped frame's place is taken by the frame before
+    it, the first one's by the second, so that the clip keeps its length and the other frames their places. The
+    log-odds are log(p / (1 - p)) of the class's probability, by the logits of evaluation.
+
+    Args:
+        clip: (T, C, S, S) uint8 on the model's device. text: (K, D) class embeddings, on the same. label: of the class.
+        clips_per_forward: clips that go through the image tower at a time, where it looks over time.
+
+    Returns:
+        (T,) float32 on the CPU, in nats: positive where the frame speaks for the class; 0 for a clip of one frame, and
+        where there is one class.
+    """
+    num_frames = len(clip)
+    if len(text) < 2 or num_frames < 2:
+        return torch.zeros(num_frames)
+    # Row 0 is the whole clip, row 1+t the clip without frame t.
+    kept = torch.arange(num_frames, device=clip.device).repeat(num_frames + 1, 1)
+    for t in range(num_frames):
+        kept[1 + t, t] = t - 1 if t else 1
+    if any(isinstance(module, MixesFrames) for module in model.visual.modules()):
+        videos = torch.cat([model.encode_video(clip[rows]) for rows in kept.split(clips_per_forward)])
+    else:  # frames are embedded apart: once is enough
+        videos = model.fusion_model(model.encode_frames(clip[None])[0][kept])
+    probabilities = scaled_cosine(videos, text).double().log_softmax(dim=-1)
+    others = probabilities.clone()
+    others[:, label] = -torch.inf
+    log_odds = probabilities[:, label] - others.logsumexp(dim=-1)
+    return (log_odds[0] - log_odds[1:]).float().cpu()
+
+
+def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Where in the frames the evidence for a class lies: gradient times activation (HiResCAM, arXiv 2011.08891).
+
+    The activations are the patches at the input of a ViT's last block, or the last feature map of a convolutional
+    tower. With s the cosine of a clip and its class less the mean of its cosines with all classes, a patch's value is
+    the sum over channels of d s / d activation times the activation: to first order what s would lose without it.
+    Whatever comes after takes part: the last block, pooling, the temporal head.
+
+    Args:
+        clips: (B, T, C, S, S) as of `VideoCLIP.encode_frames`. text: (K, D) class embeddings.
+        labels: (B,) int64, the class of each clip. All on the model's device.
+
+    Returns:
+        (B, T, h, w) float32, in cosine: positive where a patch speaks for the class.
+    """
+    found = _spatial_source(model.visual)
+    assert found is not None, "ask has_relevance_maps first"
+    caught: list[torch.Tensor] = []
+
+    def forget(*_: object) -> None:
+        """Up to the activations nothing is kept for the backward pass; `encode_frames` restores the mode."""
+        torch.set_grad_enabled(False)
+
+    def catch(activations: torch.Tensor) -> torch.Tensor:
+        torch.set_grad_enabled(True)
+        caught.append(activations.detach().requires_grad_())
+        return caught[-1]
+
+    source, is_input = found
+    hooks = [model.visual.register_forward_pre_hook(forget)]
+    if is_input:
+        hooks.append(source.register_forward_pre_hook(lambda _, args: (catch(args[0]), *args[1:])))
+    else:
+        hooks.append(source.register_forward_hook(lambda *args: catch(args[-1])))
+    try:
+        with torch.enable_grad():
+            frames = model.encode_frames(clips)
+            cosines = scaled_cosine(model.fusion_model(frames), text, scale=1.0)
+            score = cosines.gather(1, labels[:, None])[:, 0] - (cosines.mean(dim=1) if len(text) > 1 else 0)
+            (gradient,) = torch.autograd.grad(score.sum(), caught[0])
+    finally:
+        for hook in hooks:
+            hook.remove()
+    values = gradient.float() * caught[0].detach().float()
+    batch_size, num_frames = clips.shape[:2]
+    if not is_input:
+        return values.sum(dim=1).unflatten(0, (batch_size, num_frames))  # of (B*T, C, h, w)
+    height, width = _grid(model.visual)
+    patches = values.sum(dim=2)[:, _num_prefix_tokens(model.visual) :]  # of (B*T, L, C), or (B, 1 + T*h*w, C) joint
+    num_patches = height * width * (num_frames if len(patches) == batch_size and num_frames > 1 else 1)
+    return patches[:, :num_patches].reshape(batch_size, num_frames, height, width)
+
+
+def has_relevance_maps(model: VideoCLIP) -> bool:
+    """Whether `relevance_maps` knows where this image tower keeps its patches."""
+    return _spatial_source(model.visual) is not None
+
+
+def spotlight(clips: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
+    """The frames with what speaks against the class, or not at all, dark and grey: uint8 (B, T, 3, S, S), on the CPU.
+
+    Args:
+        clips: uint8 (B, T, 3, S, S). maps: (B, T, h, w) of `relevance_maps`. The largest value of a clip is undimmed.
+    """
+    positive = maps.cpu().float().clamp(min=0)
+    largest = positive.flatten(1).amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
+    light = (positive / largest[:, None, None, None]).sqrt()  # as the eye judges brightness
+    light = F.interpolate(light, size=clips.shape[-2:], mode="bicubic").clamp(0, 1)[:, :, None]
+    pixels = clips.cpu().float()
+    grey = pixels.mean(dim=2, keepdim=True)
+    return (light * pixels + (1 - light) * 0.35 * grey).round().to(torch.uint8)
+
+
+def _spatial_source(visual: Any) -> tuple[nn.Module, bool] | None:
+    """The module whose input (True) or output (False) is the last one with places in the image; None: unknown."""
+    trunk = getattr(visual, "trunk", visual)  # timm's towers are wrapped
+    blocks = getattr(getattr(trunk, "transformer", trunk), "resblocks", None) or getattr(trunk, "blocks", None)
+    if blocks is not None:
+        return blocks[-1], True
+    stage = getattr(trunk, "layer4", None) or getattr(trunk, "stages", None)  # ResNet; ConvNeXt
+    return None if stage is None else (stage, False)
+
+
+def _grid(visual: Any) -> tuple[int, int]:
+    return visual.trunk.patch_embed.grid_size if hasattr(visual, "trunk") else visual.grid_size
+
+
+def _num_prefix_tokens(visual: Any) -> int:
+    return visual.trunk.num_prefix_tokens if hasattr(visual, "trunk") else 1  # the class token
