@@ -20,11 +20,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
 from modules.build import build_model, load_clip_model
-from modules.build_training import compile_model
+from modules.build_training import compile_model, parameter_groups
 from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
-from utils.optim import build_optimizer, split_parameters
+from utils.optim import build_optimizer
 from utils.precision import autocast
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
@@ -38,8 +38,7 @@ class Variant:
         overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}", *keys]
         cfg, _ = load_config(None, overrides, "predict")
         self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).to(device).train()
-        groups = split_parameters(self.model, self.model.is_pretrained, 0.1)
-        self.optimizer = build_optimizer(groups, "adamw", 5e-5, 0.2, 0.9)
+        self.optimizer = build_optimizer(parameter_groups(cfg, self.model), cfg.solver)
         self.precision, self.device = precision, device
         torch.manual_seed(1)
         shape = (batch, NUM_FRAMES, 3, size, size)

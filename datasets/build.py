@@ -12,7 +12,7 @@ from datasets.frame_folder import count_frames
 from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
 from datasets.readers import check_decoder, open_source
-from datasets.samplers import EvalBatches, TrainBatches, plan_epoch
+from datasets.samplers import Draws, EvalBatches, TrainBatches, plan_epoch
 from datasets.transforms import (
     SOMETHING_FLIP_PAIRS,
     EvalTransform,
@@ -123,6 +123,8 @@ def build_train_loader(
         grayscale_prob=data.grayscale,
         flip_pairs=SOMETHING_FLIP_PAIRS if something else {},
         randaug=(data.randaug.N, data.randaug.M),
+        color_jitter=data.color_jitter,
+        erasing=data.erasing,
     )
     choose = FrameChooser(
         "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
@@ -130,7 +132,8 @@ def build_train_loader(
     opener = _opener(cfg, data.train_root, given(data.train_list))
     on_error = "replace" if data.on_error == "skip" else "raise"
     dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed, on_error=on_error)
-    batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed)
+    draws = Draws(data.repeats, are_paired=data.mixup.is_on)
+    batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
     return TrainClips(dataset, batches, data.workers)
 
 

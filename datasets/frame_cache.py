@@ -43,9 +43,10 @@ PART_CLIPS = 64
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what NumPy raises for a damaged part
 
 # Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
-_NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share"}
+_NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
-_NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": {*_TRAINING_ONLY, "randaug", "on_error"}}
+_TRAINING_ONLY |= {"randaug", "color_jitter", "erasing", "on_error"}
+_NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": _TRAINING_ONLY}
 
 log = logging.getLogger(__name__)
 
@@ -116,6 +117,7 @@ class FrameCache:
             "index": torch.from_numpy(indices),
             "weight": torch.tensor([float(key.real) for key in keys]),
             "is_faulty": torch.from_numpy(part.is_faulty),
+            "repeat": torch.zeros(len(keys), dtype=torch.int64),
         }
         return torch.from_numpy(part.rows), numbers
 

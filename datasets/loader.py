@@ -42,15 +42,15 @@ class _Packed(NamedTuple):
 
     flat: torch.Tensor  # uint8 (bytes of all frames,)
     shapes: list[tuple[int, ...]]  # of the readable clips, channels last
-    numbers: np.ndarray  # int64 (4,B): label, index, weight, is_faulty
+    numbers: np.ndarray  # int64 (5,B): label, index, weight, is_faulty, repeat
     faults: dict[int, str]  # by index
 
 
 class ClipLoader:
     """The batches of one process, as `stacked` or `listed`.
 
-    Their keys: frames, uint8 over channels-last memory; label, index int64 (B,); weight float32 (B,); is_faulty bool
-    (B,): the clip could not be read. Each such clip is logged once.
+    Their keys: frames, uint8 over channels-last memory; label, index, repeat int64 (B,); weight float32 (B,);
+    is_faulty bool (B,): the clip could not be read. Each such clip is logged once.
 
     Args:
         dataset: its items.
@@ -188,8 +188,14 @@ class EvalClips(ClipLoader):
 
 
 def _numbers(packed: _Packed) -> Numbers:
-    label, index, weight, is_faulty = torch.from_numpy(packed.numbers)
-    return {"label": label, "index": index, "weight": weight.to(torch.float32), "is_faulty": is_faulty.bool()}
+    label, index, weight, is_faulty, repeat = torch.from_numpy(packed.numbers)
+    return {
+        "label": label,
+        "index": index,
+        "weight": weight.to(torch.float32),
+        "is_faulty": is_faulty.bool(),
+        "repeat": repeat,
+    }
 
 
 @functools.cache
@@ -262,7 +268,7 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
             return MachineError(NO_SHARED_MEMORY)
     for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
         part.view(clip.shape).copy_(clip)
-    columns = [(x["label"], x["index"], int(x["weight"]), x["fault"] is not None) for x in items]
+    columns = [(x["label"], x["index"], int(x["weight"]), x["fault"] is not None, x["repeat"]) for x in items]
     return _Packed(
         flat,
         shapes=[tuple(clip.shape) for clip in frames],

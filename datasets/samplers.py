@@ -6,8 +6,9 @@ with nothing gets one stand-in (`real=False`, weight 0), so that every process m
 is dropped or counted twice.
 """
 
+import math
 from collections.abc import Iterator
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 import numpy as np
 
@@ -34,11 +35,41 @@ def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample:
     return [batch_size * world_size] * full + ([rest] if rest else [])
 
 
-def share_of(global_batch: int, world_size: int, rank: int) -> slice:
-    """The part of a global batch that a process takes: consecutive, as even as can be; possibly empty."""
-    base, extra = divmod(global_batch, world_size)
+def share_of(global_batch: int, world_size: int, rank: int, unit: int = 1) -> slice:
+    """The part of a global batch that a process takes: consecutive, as even as can be; possibly empty.
+
+    Args:
+        unit: consecutive samples that stay together.
+    """
+    base, extra = divmod(math.ceil(global_batch / unit), world_size)
     begin = rank * base + min(rank, extra)
-    return slice(begin, begin + base + (rank < extra))
+    return slice(unit * begin, min(unit * (begin + base + (rank < extra)), global_batch))
+
+
+class Draws(NamedTuple):
+    """What an epoch draws besides its order.
+
+    Attributes:
+        repeats: how often each of its samples comes; with more than 1 the epoch has as many fewer of them.
+        are_paired: whether samples 2k and 2k+1 of the order stay in one batch of one process, as mixup needs them.
+    """
+
+    repeats: int = 1
+    are_paired: bool = False
+
+
+ONCE = Draws()
+
+
+def repeated_order(order: np.ndarray, repeats: int) -> np.ndarray:
+    """(num_samples, 2) int64: sample and repetition, of an epoch as long as `order` (num_samples,) in which samples
+    come `repeats` times. Two samples take turns (a b a b ...), so that no sample is followed by itself.
+    """
+    num_samples = len(order)
+    pairs = np.resize(order, (math.ceil(num_samples / (2 * repeats)), 1, 2))
+    samples = np.broadcast_to(pairs, (len(pairs), repeats, 2))
+    numbers = np.broadcast_to(np.arange(repeats)[:, None], samples.shape)
+    return np.stack([samples.ravel(), numbers.ravel()], axis=1)[:num_samples]
 
 
 class Batches(Protocol):
@@ -52,8 +83,9 @@ class Batches(Protocol):
 class TrainBatches:
     """Batch sampler of training: lists of SampleKey for one process. `start` chooses the epoch before iterating."""
 
-    def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int, seed: int):
-        assert 0 <= rank < world_size
+    def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int, seed: int, draws: Draws = ONCE):
+        assert 0 <= rank < world_size and not (draws.are_paired and batch_size % 2)
+        self._draws = draws
         self.num_samples, self.batch_size, self.world_size, self.rank = num_samples, batch_size, world_size, rank
         self.seed = seed
         self.start(0)
@@ -67,12 +99,14 @@ class TrainBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = epoch_permutation(self.num_samples, self.seed, self.epoch)
+        order = repeated_order(epoch_permutation(self.num_samples, self.seed, self.epoch), self._draws.repeats)
+        unit = 2 if self._draws.are_paired else 1
         epoch, position = self.epoch, self.start_sample
         for global_batch in self.plan:
             members = order[position : position + global_batch]
-            mine = members[share_of(global_batch, self.world_size, self.rank)]
-            yield [SampleKey(epoch, int(i)) for i in mine] or [SampleKey(epoch, int(members[0]), real=False)]
+            mine = members[share_of(global_batch, self.world_size, self.rank, unit)].tolist()
+            stand_in = SampleKey(epoch, int(members[0, 0]), real=False)
+            yield [SampleKey(epoch, index, repeat=number) for index, number in mine] or [stand_in]
             position += global_batch
 
 

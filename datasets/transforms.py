@@ -14,6 +14,9 @@ from PIL import Image
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
+from datasets.augmentations import apply_seeded, erase, jitter_colors
+from utils.schema import ColorJitterConfig, ErasingConfig
+
 RANDAUG_MAX_MAGNITUDE = 30
 """Magnitudes run over torchvision's default of 31 bins."""
 
@@ -72,7 +75,8 @@ class Resize:
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, random crop to S x S, flip, optional RandAugment, greyscale: drawn once per clip.
+    """Resize, random crop to S x S, flip, then, where they are on, RandAugment, colour jitter, greyscale and erasing:
+    drawn once per clip.
 
     Attributes:
         resize: the first step.
@@ -82,6 +86,7 @@ class TrainTransform:
         flip_prob, grayscale_prob: probabilities in 0..1.
         flip_pairs: label -> label of the mirrored clip.
         randaug: (N, M): N operations of magnitude M in 0..30 by torchvision's RandAugment; N = 0 is off.
+        color_jitter, erasing: see `datasets.augmentations`.
     """
 
     resize: Resize
@@ -92,6 +97,8 @@ class TrainTransform:
     grayscale_prob: float = 0.2
     flip_pairs: Mapping[int, int] = field(default_factory=dict)
     randaug: tuple[int, int] = (0, 0)
+    color_jitter: ColorJitterConfig = ColorJitterConfig()
+    erasing: ErasingConfig = ErasingConfig()
 
     def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
@@ -102,9 +109,15 @@ class TrainTransform:
             frames = F.horizontal_flip(frames)
             label = self.flip_pairs.get(label, label)
         if self.randaug[0] > 0:
-            frames = _rand_augment(frames, *self.randaug, rng)
+            augment = v2.RandAugment(*self.randaug, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
+            frames = apply_seeded(augment, frames, rng)
+        if self.color_jitter.prob > 0 and rng.random() < self.color_jitter.prob:
+            frames = jitter_colors(frames, self.color_jitter, rng)
         if rng.random() < self.grayscale_prob:
             frames = grayscale(frames)
+        # Nothing is drawn for what is off: clips without it stay as they were.
+        if self.erasing.prob > 0 and rng.random() < self.erasing.prob:
+            frames = erase(frames, self.erasing, rng)
         return frames, label
 
     def _crop(self, frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
@@ -261,11 +274,3 @@ def multi_scale_box(height: int, width: int, size: int, rng: np.random.Generator
     places = [(y, x) for y in (0, 2, 4) for x in (0, 2, 4)] + [(y, x) for y in (1, 3) for x in (1, 3)]
     y, x = places[rng.integers(len(places))]
     return y * step_y, x * step_x, crop_height, crop_width
-
-
-def _rand_augment(frames: torch.Tensor, num_ops: int, magnitude: int, rng: np.random.Generator) -> torch.Tensor:
-    """torchvision's RandAugment on the whole clip; its global generator is seeded from `rng` and then put back."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(rng.integers(2**63)))
-        augment = v2.RandAugment(num_ops, magnitude, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
-        return augment(frames)

@@ -23,12 +23,20 @@ class SampleKey(NamedTuple):
 
     Attributes:
         epoch, index: with the run's seed, they seed the item's random stream; index is the position in the entries.
+        repeat: how often the entry came before in the epoch (repeated augmentation); seeds the stream too.
         real: False for the stand-in of a process that has no sample left in the epoch's last batch; its weight is 0.
     """
 
     epoch: int
     index: int
     real: bool = True
+    repeat: int = 0
+
+    def stream(self, seed: int, purpose: int = 0) -> np.random.Generator:
+        """The item's random numbers for one purpose, of the run's seed: 0 frames and pixels, 1 a replacement."""
+        # The first draw's stream is that of the three numbers alone; spawn keys keep the others apart from it.
+        spawn_key = (purpose, self.repeat) if self.repeat else (purpose,) if purpose else ()
+        return np.random.default_rng(np.random.SeedSequence([seed, self.epoch, self.index], spawn_key=spawn_key))
 
 
 class Item(TypedDict):
@@ -39,6 +47,7 @@ class Item(TypedDict):
     index: int
     weight: float  # 1.0, or 0.0 for a stand-in
     fault: str | None  # why the clip could not be read
+    repeat: int  # how often it came before in its epoch
 
 
 @dataclass(frozen=True)
@@ -92,7 +101,7 @@ class VideoDataset(Dataset):
         transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its `resize` is what comes first,
             and is done frame by frame as they are read.
         num_clips: clips of an item.
-        seed: of the run; an item's stream is seeded by (seed, epoch, index), whichever process draws from it.
+        seed: of the run; with the key it seeds an item's stream, whichever process draws from it.
         on_error: what becomes of an item whose files are missing or damaged. "raise"; "replace": another entry of its
             class, drawn from the item's stream, takes its place; "miss": its frames are None. The last two leave the
             message in "fault".
@@ -127,7 +136,7 @@ class VideoDataset(Dataset):
     def __getitem__(self, key: SampleKey) -> Item:
         entry, fault = self.entries[key.index], None
         try:
-            frames, label = self._read(entry, np.random.default_rng([self._seed, key.epoch, key.index]))
+            frames, label = self._read(entry, key.stream(self._seed))
         except UserError as error:
             fault = str(error)
             if self._on_error == "raise":
@@ -136,7 +145,14 @@ class VideoDataset(Dataset):
                 frames, label = self._replacement(key, fault)
             else:
                 frames, label = None, entry.label
-        return {"frames": frames, "label": label, "index": key.index, "weight": float(key.real), "fault": fault}
+        return {
+            "frames": frames,
+            "label": label,
+            "index": key.index,
+            "weight": float(key.real),
+            "fault": fault,
+            "repeat": key.repeat,
+        }
 
     def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         with self._open_entry(entry) as source:
@@ -147,8 +163,7 @@ class VideoDataset(Dataset):
         """The first readable one of its class's other entries, in an order drawn from the item's stream."""
         bad = self.entries[key.index]
         others = sorted({e.path: e for e in self.entries if e.label == bad.label and e.path != bad.path}.items())
-        # The spawn key keeps this stream apart from the one that the unreadable clip has drawn from.
-        rng = np.random.default_rng(np.random.SeedSequence([self._seed, key.epoch, key.index], spawn_key=(1,)))
+        rng = key.stream(self._seed, purpose=1)
         for position in rng.permutation(len(others)):
             try:
                 return self._read(others[position][1], rng)

@@ -15,6 +15,8 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.func import functional_call
 
 from datasets.build import TrainEntries
+from modules.distillation import Distillation
+from modules.interpolation import interpolated_parameters
 from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.precision import autocast
@@ -29,6 +31,7 @@ class MemoryEstimate(NamedTuple):
     weights: int
     gradients_and_optimizer: int
     activations: int
+    methods: int = 0  # what the chosen methods keep beside the model, see `method_bytes`
 
     @property
     def total(self) -> int:
@@ -55,6 +58,17 @@ def estimate_memory(
         gradients_and_optimizer=4 * (1 + ADAM_STATES) * trainable,
         activations=one + (batch_size - 1) * (two - one),  # what does not grow with the batch counts once
     )
+
+
+def method_bytes(cfg: Config, model: VideoCLIP) -> int:
+    """Bytes of `solver.interpolated_loss`, two more copies of CLIP's weights that train, and `solver.distill`, CLIP's
+    image tower once more. The second pass begins when the activations of the first are freed."""
+    total = 0
+    if cfg.solver.interpolated_loss:
+        total += 2 * sum(4 * parameter.numel() for parameter in interpolated_parameters(model).values())
+    if isinstance(model.distillation, Distillation):
+        total += sum(4 * parameter.numel() for parameter in model.distillation.towers[0].parameters())
+    return total
 
 
 def _activation_bytes(
@@ -99,6 +113,9 @@ def describe_plan(
     steps = math.ceil(num_clips / clips_per_step)
     assert data.input_size is not None, "modules.pixels.with_own_pixels comes first"
     memory = estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, precision)
+    memory = memory._replace(methods=method_bytes(cfg, model))
+    methods = [name for name in ("interpolated_loss", "distill") if getattr(solver, name)]
+    beside = f", {' and '.join(methods)} {memory.methods / 2**30:.2f}" if methods else ""
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type
@@ -115,7 +132,7 @@ def describe_plan(
         "clip": f"{data.num_frames} frames",
         "device": f"{process.world_size} x {device}" if process.world_size > 1 else f"one {device}",
         "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients, "
-        f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}",
+        f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}{beside}",
     }
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 

@@ -19,7 +19,9 @@ from engine.plan import describe_plan
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer, parameter_groups
 from modules.checkpoint_layout import load_video_weights
+from modules.distillation import attach_distillation
 from modules.frozen_tower import frame_encoder, tower_key
+from modules.interpolation import clip_weights
 from modules.pixels import with_own_pixels
 from modules.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
 from modules.training import Progress, Trainer
@@ -91,7 +93,7 @@ class TrainingRun:
         """Train all epochs from `progress` on; False where some process was asked to stop. The end is saved."""
         first = self.train_loader.dataset.entries[0]
         is_packed = is_packed_clip(Path(self.cfg.data.train_root, first.path))
-        while self.progress.epoch < self.cfg.solver.epochs:
+        while self.progress.epoch < self.cfg.solver.epochs and not self._has_ended_early():
             self.train_loader.start_epoch(self.progress.epoch, self.progress.consumed_clips)
             num_clips = len(self.train_loader.dataset)
             epoch = EpochInfo(self.progress.epoch, len(self.train_loader), num_clips, is_packed)
@@ -103,6 +105,20 @@ class TrainingRun:
             meter.close()
             if not self._end_epoch(meter, keeper, metrics):
                 return False
+        return True
+
+    def _has_ended_early(self) -> bool:
+        """Whether `solver.patience` is used up; says so."""
+        solver, progress = self.cfg.solver, self.progress
+        if not 0 < solver.patience <= progress.stale_validations:
+            return False
+        log.info(
+            "ended after epoch %d: no better %s than %.2f in the last %d validations (solver.patience)",
+            progress.epoch,
+            solver.patience_score,
+            progress.best_watched,
+            progress.stale_validations,
+        )
         return True
 
     def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper, metrics: MetricsWriter) -> bool:
@@ -118,6 +134,9 @@ class TrainingRun:
             else:
                 is_best = scores.top1 > progress.best_top1
                 progress.best_top1 = max(scores.top1, progress.best_top1)
+                watched = getattr(scores, self.cfg.solver.patience_score)
+                progress.stale_validations = 0 if watched > progress.best_watched else progress.stale_validations + 1
+                progress.best_watched = max(watched, progress.best_watched)
                 meter.show_validation(num_epochs, progress.step, scores)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
@@ -196,11 +215,14 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
     train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries)
     val_loader = build_eval_loader(cfg, process.world_size, process.rank)
     model, text = build_model_and_text(cfg, names, context.device)
+    clip = clip_weights(model) if cfg.solver.interpolated_loss else None
+    if cfg.solver.distill:
+        attach_distillation(cfg, model, names, context.device)
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
-    trainer = build_trainer(cfg, model.to(context.device), text, context)
+    trainer = build_trainer(cfg, model.to(context.device), text, context, clip)
     progress = Progress(epoch=cfg.solver.start_epoch)
     return TrainingRun(cfg, context, names, model, text, trainer, progress, train_loader, val_loader)
 

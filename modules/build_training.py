@@ -9,10 +9,14 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from modules.distillation import Distilled
+from modules.interpolation import Interpolation, clip_weights
+from modules.learning_rates import rates_of
 from modules.losses.loss import Loss
+from modules.mixing import Mixing
 from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
-from modules.weight_average import WeightAverage
+from modules.weight_average import EpochMean, WeightAverage
 from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
@@ -22,14 +26,22 @@ from utils.schema import Config
 
 
 def parameter_groups(cfg: Config, model: VideoCLIP) -> list[ParameterGroup]:
-    return split_parameters(model, model.is_pretrained, cfg.solver.clip_ratio)
+    """Every parameter of `model` in one group, as `cfg.solver` has it. Raises UserError where it cannot be."""
+    return split_parameters(model, rates_of(cfg, model), cfg.solver.decay_1d)
 
 
-def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, context: RunContext) -> Trainer:
-    """A trainer of `model` (on its device).
+def build_trainer(
+    cfg: Config,
+    model: VideoCLIP,
+    text: torch.Tensor | None,
+    context: RunContext,
+    clip: dict[str, torch.Tensor] | None = None,
+) -> Trainer:
+    """A trainer of `model` (on its device, with its distillation attached where `solver.distill` asks for one).
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
+        clip: CLIP's own weights, for `solver.interpolated_loss`; None: those that the model has now.
 
     Raises:
         UserError: frame embeddings are to be kept of an image tower that trains, or there is no compiler.
@@ -43,16 +55,22 @@ def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, cont
     text = text if text is None else text.to(context.device)
     if solver.compile:
         compile_model(model, context.device)
-    optimizer = build_optimizer(
-        parameter_groups(cfg, model), solver.optim, solver.lr, solver.weight_decay, solver.momentum
-    )
+    optimizer = build_optimizer(parameter_groups(cfg, model), solver)
+    objective = Loss.named(solver.loss_type)(cfg, process.world_size)
+    if solver.distill:
+        objective = Distilled(objective, solver.distill)
+    interpolation = None
+    if solver.interpolated_loss:
+        interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
+    has_one_pass = solver.grad_accumulation_steps == 1 and interpolation is None
     return Trainer(
-        model=_distribute(model, process, solver.grad_accumulation_steps),
-        objective=partial(Loss.named(solver.loss_type)(cfg, process.world_size), text=text),
+        model=_distribute(model, process, has_one_pass),
+        objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
         schedule=Schedule(
             lr=solver.lr,
+            min_lr=solver.min_lr,
             kind=solver.type,
             epochs=solver.epochs,
             warmup_epochs=solver.lr_warmup_step,
@@ -65,21 +83,29 @@ def build_trainer(cfg: Config, model: VideoCLIP, text: torch.Tensor | None, cont
         clip_grad_norm=solver.clip_grad_norm,
         max_nonfinite_steps=solver.max_nonfinite_steps,
         max_skipped_share=cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 1.0,
-        average=None if solver.ema is None else WeightAverage(model, solver.ema),
+        average=_average(cfg, model),
+        mixing=Mixing.of(cfg),
+        interpolation=interpolation,
     )
 
 
-def _distribute(model: VideoCLIP, process: Process, accumulation: int) -> nn.Module:
+def _average(cfg: Config, model: VideoCLIP) -> WeightAverage | None:
+    if cfg.solver.average_epochs:
+        return EpochMean(model)
+    return None if cfg.solver.ema is None else WeightAverage(model, cfg.solver.ema)
+
+
+def _distribute(model: VideoCLIP, process: Process, has_one_pass: bool) -> nn.Module:
     if process.world_size == 1:
         return model
     # Gradients live in the buckets that are sent: no second copy of them. Every step uses the same parameters in the
-    # same order, so DDP may plan its messages once; not where batches are summed, because its plan is made in the first
-    # backward pass and that one must then be sent.
+    # same order, so DDP may plan its messages once; not where several backward passes are summed, because its plan is
+    # made in the first one and that one must then be sent.
     return DistributedDataParallel(
         model,
         device_ids=[process.device] if process.device.type == "cuda" else None,
         gradient_as_bucket_view=True,
-        static_graph=accumulation == 1,
+        static_graph=has_one_pass,
     )
 
 

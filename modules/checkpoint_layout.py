@@ -25,8 +25,15 @@ from utils.errors import UserError
 from utils.schema import Config
 
 OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
+TRAINING_PARTS = ("distillation",)  # of no use after the training: they are saved apart
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
 log = logging.getLogger(__name__)
+
+
+def split_training_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
+    """The tensors of a model's state that make the video model, and those of its TRAINING_PARTS."""
+    of_training = {name: value for name, value in state.items() if name.split(".")[0] in TRAINING_PARTS}
+    return {name: value for name, value in state.items() if name not in of_training}, of_training
 
 
 def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
@@ -80,7 +87,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     _check_unmarked(model, raw, source, new_classes)
-    expected = model.state_dict()
+    expected, of_training = split_training_parts(model.state_dict())
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
         state["logit_scale"] = state["logit_scale"].reshape(())
@@ -92,7 +99,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         _check_classifier(state, model, source)
     wanted = {name: value for name, value in expected.items() if name.split(".")[0] not in kept_parts}
     check_fit(state, wanted, source)
-    model.load_state_dict(state, strict=not kept_parts)
+    model.load_state_dict(state, strict=not kept_parts and not of_training)
 
 
 def saved_config(raw: dict[str, Any]) -> dict[str, Any]:

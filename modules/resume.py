@@ -7,7 +7,7 @@ from typing import Any
 import torch
 import yaml
 
-from modules.checkpoint_layout import load_video_weights, saved_config
+from modules.checkpoint_layout import load_video_weights, saved_config, split_training_parts
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
@@ -22,6 +22,7 @@ from utils.schema import Config, dotted_keys
 # What makes a run another one: its clips, their order, and what they are told apart by. Rates, lengths, batches and
 # processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
 RUN_KEYS = ("seed", "data.shot", "data.shot_seed", "network.classifier", "network.prompt", "solver.loss_type")
+PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # averages of the shape of their parameter
 OR_ANOTHER_RUN = "to go on with it, or another logging.run_dir for another run"
 log = logging.getLogger(__name__)
 
@@ -30,10 +31,13 @@ def run_state(
     model: VideoCLIP, trainer: Trainer, progress: Progress, class_names: list[str], config_text: str
 ) -> dict[str, Any]:
     """All that a run needs to go on, in the layout of `utils.checkpoint`; within `trainer.kept_weights()`."""
+    of_model, of_training = split_training_parts(model.state_dict())
     return {
         "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
-        "model_state_dict": model.state_dict(),
+        "model_state_dict": of_model,
+        **({} if not of_training else {"training_state_dict": of_training}),
         **({} if trainer.average is None else {"trained_weights": trainer.average.trained_weights()}),
+        **({} if trainer.average is None else {"averaged_epochs": trainer.average.num_epochs}),
         "optimizer_state_dict": trainer.optimizer.state_dict(),
         "scaler_state_dict": trainer.scaler.state_dict(),
         "progress": {
@@ -41,6 +45,8 @@ def run_state(
             "step": progress.step,
             "best_top1": progress.best_top1,
             "skipped_clips": progress.skipped_clips,
+            "best_watched": progress.best_watched,
+            "stale_validations": progress.stale_validations,
         },
         "class_names": class_names,
         "config": config_text,
@@ -88,6 +94,7 @@ def restore_run(
     if not cfg.solver.evaluate:
         _check_same_run(path, state, cfg, class_names)
     load_video_weights(model, state, str(path))
+    model.load_state_dict(state.get("training_state_dict", {}), strict=False)
     if trainer.average is not None:
         trainer.average.restart()
     progress = Progress(epoch=state["epoch"] + 1)
@@ -99,12 +106,16 @@ def restore_run(
         _restore_optimizer(path, state, trainer.optimizer, model)
     # Where an average was kept, it is the model of the checkpoint; the training goes on from its own weights.
     model.load_state_dict(state.get("trained_weights", {}), strict=False)
+    if trainer.average is not None:
+        trainer.average.num_epochs = state.get("averaged_epochs", 0)
     trainer.scaler.load_state_dict(state["scaler_state_dict"])
     saved = state["progress"]
     for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
         if name not in saved:
             raise UserError(f"{path}: its progress lacks {name}; use it as `pretrain` for its weights alone")
         setattr(progress, name, saved[name])
+    for name in ("best_watched", "stale_validations"):  # newer than some checkpoints
+        setattr(progress, name, saved.get(name, getattr(progress, name)))
     if progress.consumed_clips > num_clips:
         raise UserError(
             f"{path}: was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has "
@@ -178,7 +189,7 @@ def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
     """Raises ValueError where a running average is of another shape: `load_state_dict` takes any, the step none."""
     for name, parameter in model.named_parameters():
         for kind, average in optimizer.state.get(parameter, {}).items():
-            if kind != "step" and torch.is_tensor(average) and average.shape != parameter.shape:
+            if kind in PER_VALUE and average.shape != parameter.shape:
                 was, now = (" x ".join(map(str, shape)) for shape in (average.shape, parameter.shape))
                 raise ValueError(f"{name} was {was} and is {now}: another data.input_size?")
 

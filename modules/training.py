@@ -18,6 +18,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
+from modules.interpolation import Interpolation
+from modules.mixing import Mixing
 from modules.weight_average import WeightAverage
 from utils.context import RunContext
 from utils.distributed import sum_over_processes
@@ -41,6 +43,8 @@ class Progress:
     step: int = 0
     best_top1: float = -1.0
     skipped_clips: int = 0  # of this epoch, unreadable and replaced
+    best_watched: float = -1.0  # of solver.patience_score
+    stale_validations: int = 0  # in a row, without a better one
 
 
 class StepRecord(NamedTuple):
@@ -65,13 +69,20 @@ class Schedule:
     """The learning rate's course: `lr` times `utils.schedule.lr_factor` of the fractional epoch."""
 
     lr: float
+    min_lr: float
     kind: str
     epochs: int
     warmup_epochs: float
     milestones: list[int] = field(default_factory=list)
 
     def at(self, epoch: float) -> float:
-        return self.lr * lr_factor(epoch, self.kind, self.epochs, self.warmup_epochs, self.milestones)
+        """The rate at a fractional epoch. After the warm-up the cosine ends at `min_lr`; multistep stays above it."""
+        share = lr_factor(epoch, self.kind, self.epochs, self.warmup_epochs, self.milestones)
+        if epoch < self.warmup_epochs:
+            return self.lr * share
+        if self.kind == "cosine":
+            return self.min_lr + (self.lr - self.min_lr) * share
+        return max(self.lr * share, self.min_lr)
 
 
 @dataclass
@@ -94,6 +105,8 @@ class Trainer:
     max_nonfinite_steps: int = 0
     max_skipped_share: float = 0.0
     average: WeightAverage | None = None
+    mixing: Mixing | None = None
+    interpolation: Interpolation | None = None
     num_nonfinite_steps: int = 0  # so far
 
     def run_epoch(
@@ -127,6 +140,8 @@ class Trainer:
             epoch = fractional_epoch(progress.epoch, progress.consumed_clips, clips_per_step, num_clips)
             lrs = set_lr(self.optimizer, self.schedule.at(epoch))
             figures, wait, indices = self._step(batches, sizes, progress)
+            if self.average is not None:
+                self.average.update(progress.step, ends_epoch=first + self.accumulation >= len(batch_sizes))
             progress.consumed_clips += sum(sizes)
             progress.step += 1
             if late:
@@ -159,45 +174,63 @@ class Trainer:
         wait, indices, num_skipped = 0.0, [], 0
         step_loss = torch.zeros((), device=self.context.device)
         consumed = progress.consumed_clips
+        share = 0.0 if self.interpolation is None else self.interpolation.draw(progress.epoch, consumed)
         for number, size in enumerate(sizes):
             asked = time.perf_counter()
             batch = next(batches)
             wait += time.perf_counter() - asked
             indices += batch["index"].tolist()
             num_skipped += int((batch.pop("is_faulty") & (batch["weight"] > 0)).sum())
+            draws = list(zip(batch["index"].tolist(), batch["repeat"].tolist())) if self.mixing else []
             batch = {k: v.to(self.context.device, non_blocking=True) for k, v in batch.items()}
+            if self.mixing is not None:
+                batch = self.mixing(batch, progress.epoch, draws)
             self._seed_dropout(progress.epoch, consumed)
             consumed += size
-            is_more = number < len(sizes) - 1
-            with self.model.no_sync() if is_more and isinstance(self.model, DDP) else nullcontext():
-                with self.context.autocast():
-                    loss = self.objective(self.model, batch) / sum(sizes)
-                self.scaler.scale(loss).backward()
-            step_loss += loss.detach()
+            is_last = number == len(sizes) - 1
+            step_loss += self._backward(batch, sum(sizes), is_sent=is_last and self.interpolation is None)
+            if self.interpolation is not None:
+                with self.interpolation.applied(share):
+                    self._backward(batch, sum(sizes), is_sent=is_last, weight=self.interpolation.weight)
         # All figures travel in one message, so that all processes learn of a request to stop at the same step.
         told = step_loss.new_tensor([self.context.stop_requested(), num_skipped])
         figures = sum_over_processes(
             torch.cat([step_loss[None] / self.context.process.world_size, told]), self.context.process
         )
         norm = self._update(figures[0])
-        if self.average is not None:
-            self.average.update(progress.step)
         return torch.cat([figures[:1], norm[None], figures[1:]]), wait, indices
+
+    def _backward(self, batch: dict, num_clips: int, is_sent: bool, weight: float = 1.0) -> torch.Tensor:
+        """Add `weight` times the gradient of a batch of a step with `num_clips` clips; returns the loss, detached.
+
+        Args:
+            is_sent: whether the gradients added up so far are averaged over the processes now.
+        """
+        with self.model.no_sync() if isinstance(self.model, DDP) and not is_sent else nullcontext():
+            with self.context.autocast():
+                loss = weight * (self.objective(self.model, batch) / num_clips)
+            self.scaler.scale(loss).backward()
+        return loss.detach()
 
     def _update(self, loss: torch.Tensor) -> torch.Tensor:
         """Make the optimiser's step, or none where loss or gradient is not finite; returns the gradient's norm.
 
-        Decided on the device: the step's kernel reads a flag (`found_inf`, with which fp16's loss scaling works too),
-        and nothing waits for it.
+        Decided on the device with PyTorch's optimisers: the step's kernel reads a flag (`found_inf`, with which fp16's
+        loss scaling works too), and nothing waits for it. timm's optimisers know no flag: the figure is waited for.
         """
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if self.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
-        if not self.scaler.is_enabled():  # an enabled one sets the flag itself, and its overflows are no fault
-            vars(self.optimizer).update(grad_scale=None, found_inf=(~torch.isfinite(loss + norm)).float())
-        self.scaler.step(self.optimizer)
+        is_finite = torch.isfinite(loss + norm)
+        if self.scaler.is_enabled():  # it looks for overflows itself, and they are no fault
+            self.scaler.step(self.optimizer)
+        elif self.optimizer.defaults.get("fused"):
+            vars(self.optimizer).update(grad_scale=None, found_inf=(~is_finite).float())
+            self.optimizer.step()
+        elif is_finite:
+            self.optimizer.step()
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return torch.zeros_like(loss) if self.scaler.is_enabled() else norm.to(loss.dtype)

@@ -33,6 +33,8 @@ class VideoCLIP(nn.Module):
     Attributes:
         embed_dim: D.
         additions: names of what was added to the image tower (modules.additions).
+        distillation: None, or what compares the model with frozen CLIP (modules.distillation).
+        embeddings: of the last pass in training where there is a distillation: frames (B, T, D), classes (K, D).
         tower_trains: whether a parameter of the image tower trains, so that gradients pass through it.
     """
 
@@ -53,6 +55,8 @@ class VideoCLIP(nn.Module):
         self.logit_scale = nn.Parameter(clip_model.logit_scale.detach().float().clone())
         self.text = clip_model.text if classifier is not None and classifier.reads_text else None
         self.classifier = classifier
+        self.distillation: nn.Module | None = None
+        self.embeddings: tuple[torch.Tensor, torch.Tensor] | None = None
         self.embed_dim = clip_model.embed_dim
         self.additions = chosen_additions(cfg)
         self.fix_video, self.fix_text = cfg.network.fix_video, cfg.network.fix_text
@@ -91,14 +95,19 @@ class VideoCLIP(nn.Module):
             assert not self.tower_trains, "frame embeddings of a tower that trains are out of date"
             return clips
         batch_size, num_frames = clips.shape[:2]
-        images = clips.flatten(0, 1)
-        if images.dtype == torch.uint8:
-            images = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
+        images = self.normalized_images(clips)
         for module in self._over_time:
             module.num_frames = num_frames
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tower_trains):
             embeddings = self.visual(images)
         return embeddings.unflatten(0, (batch_size, -1))
+
+    def normalized_images(self, clips: torch.Tensor) -> torch.Tensor:
+        """(B, T, C, H, W), as of `encode_frames`, -> (B*T, C, H, W) normalised pixels."""
+        images = clips.flatten(0, 1)
+        if images.dtype == torch.uint8:
+            images = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
+        return images
 
     def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
         """Clips, as of `encode_frames`, -> (B, D) video embeddings, not normalised."""
@@ -123,10 +132,13 @@ class VideoCLIP(nn.Module):
         Returns:
             (B, K) float32 logits; with `labels`: video (B, D), text (B, D), both not normalised, and scale ().
         """
-        video = self.encode_video(clips)
+        frames = self.encode_frames(clips)
+        video = self.fusion_model(frames)
         if labels is not None and labels.ndim == 1:
             return video, self.class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
         text = self.class_embeddings() if text is None else text
+        if self.distillation is not None and self.training:
+            self.embeddings = frames, text
         if labels is not None:
             return video, labels @ F.normalize(text.float(), dim=-1), self.logit_scale.exp()
         return scaled_cosine(video, text, self.logit_scale.exp())

@@ -1,4 +1,4 @@
-"""A running average of the weights in training, which is validated and saved in their place (`solver.ema`)."""
+"""Averages of the weights in training, validated and saved in their place (`solver.ema`, `solver.average_epochs`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,7 +16,12 @@ class WeightAverage:
 
     Args:
         decay: of a step, below 1.
+
+    Attributes:
+        num_epochs: in the average; of `EpochMean` alone.
     """
+
+    num_epochs = 0
 
     def __init__(self, model: nn.Module, decay: float):
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
@@ -25,8 +30,8 @@ class WeightAverage:
         self._is_applied = False
 
     @torch.no_grad()
-    def update(self, step: int) -> None:
-        """Take in the weights after optimiser step `step` (from 0)."""
+    def update(self, step: int, ends_epoch: bool) -> None:
+        """Take in the weights after optimiser step `step` (from 0). `ends_epoch`: it was the last of its epoch."""
         assert not self._is_applied
         decay = min(self._decay, (1 + step) / (WARM_UP + step))
         torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 - decay)
@@ -56,3 +61,25 @@ class WeightAverage:
             # The storages change places and nothing is copied; DDP and the optimiser know the parameter object.
             self._average[name], parameter.data = parameter.data, self._average[name]
         self._is_applied = not self._is_applied
+
+
+class EpochMean(WeightAverage):
+    """The mean of the weights at the ends of epochs; before the first end, the weights themselves."""
+
+    def __init__(self, model: nn.Module):
+        super().__init__(model, decay=0.0)
+
+    @torch.no_grad()
+    def update(self, step: int, ends_epoch: bool) -> None:
+        assert not self._is_applied
+        if ends_epoch:
+            self.num_epochs += 1
+            torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 / self.num_epochs)
+
+    @contextmanager
+    def applied(self) -> Iterator[None]:
+        if self.num_epochs == 0:
+            yield
+        else:
+            with super().applied():
+                yield

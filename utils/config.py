@@ -271,8 +271,9 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
     for section in SECTIONS:
         if section in tree and tree[section] is None:  # a section whose keys are all commented out
             tree[section] = {}
-    if isinstance(tree.get("data"), dict) and tree["data"].get("randaug", ...) is None:
-        tree["data"]["randaug"] = {}
+    for section in ("randaug", "color_jitter", "erasing", "mixup"):
+        if isinstance(tree.get("data"), dict) and tree["data"].get(section, ...) is None:
+            tree["data"][section] = {}
     bad_keys: set[str] = set()
     while True:
         try:
@@ -323,6 +324,10 @@ def _explain(name: str, item: Mapping[str, Any]) -> str:
         return f"unknown section; did you mean {section[0]}?" if section else f"unknown key{_suggest(name)}"
     if item["type"] in ("model_type", "model_attributes_type"):
         return f"must be a section of keys, not {_shown(item['input'])}"
+    if item["type"] == "literal_error" and len(choices := re.findall("'([^']+)'", item["ctx"]["expected"])) > 10:
+        near = difflib.get_close_matches(str(item["input"]), choices, n=1)
+        advice = f"did you mean {near[0]}?" if near else "docs/config.md lists the choices"
+        return f"{_shown(item['input'])} is not one of its choices; {advice}"
     message = item["msg"][0].lower() + item["msg"][1:].replace("valid ", "")
     message = re.sub(r"^input should", "must", message)
     message = re.sub(r"\ba (?=integer)", "an ", message)

@@ -42,6 +42,7 @@ class Numbers(TypedDict):
     index: torch.Tensor  # int64 (B,), positions in the list
     weight: torch.Tensor  # float32 (B,): 1, or 0 for a clip that does not count
     is_faulty: torch.Tensor  # bool (B,): the clip could not be read
+    repeat: torch.Tensor  # int64 (B,): how often the clip came before in its epoch
 
 
 def train_batch(frames: torch.Tensor, numbers: Numbers) -> dict[str, torch.Tensor]:
@@ -52,6 +53,7 @@ def train_batch(frames: torch.Tensor, numbers: Numbers) -> dict[str, torch.Tenso
         "index": numbers["index"],
         "weight": numbers["weight"],
         "is_faulty": numbers["is_faulty"],
+        "repeat": numbers["repeat"],
     }
 
 

@@ -5,12 +5,15 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
+from timm.optim import create_optimizer_v2, get_optimizer_info
 from torch import nn
 
+from utils.errors import UserError, first_line
 from utils.results import format_table
+from utils.schema import SolverConfig
 
 ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
-# `solver.optim`: the momentum of `solver.momentum` -> what makes the optimiser.
+# `solver.optim` of PyTorch's own: the momentum of `solver.momentum` -> what makes the optimiser.
 OPTIMIZERS: dict[str, Callable[[float], Callable[..., torch.optim.Optimizer]]] = {
     "adamw": lambda momentum: partial(torch.optim.AdamW, **ADAM),
     "adam": lambda momentum: partial(torch.optim.Adam, **ADAM),
@@ -19,61 +22,109 @@ OPTIMIZERS: dict[str, Callable[[float], Callable[..., torch.optim.Optimizer]]] =
 
 
 class ParameterGroup(NamedTuple):
-    """`scale` is the learning rate as a share of `solver.lr`; parameters of a `frozen` group do not train."""
+    """Parameters with one learning rate and one weight decay.
+
+    Attributes:
+        name: several groups may have one, as the layers of a tower under `solver.layer_decay`.
+        scale: the learning rate as a share of `solver.lr`.
+        decays: whether weight decay applies.
+        frozen: its parameters do not train.
+    """
 
     name: str
     scale: float
     parameters: list[tuple[str, nn.Parameter]]
     frozen: bool = False
+    decays: bool = True
 
 
-def split_parameters(model: nn.Module, is_pretrained: Callable[[str], bool], clip_ratio: float) -> list[ParameterGroup]:
-    """Three named groups: the pretrained image tower and logit scale, everything new, and what is frozen.
+def split_parameters(
+    model: nn.Module, rate_of: Callable[[str], tuple[str, float]], decay_1d: bool = True
+) -> list[ParameterGroup]:
+    """Groups of the trainable parameters by name, rate and weight decay, then the frozen ones.
 
     Args:
-        is_pretrained: whether a parameter (by its name in the model) trains at `clip_ratio` times the learning rate.
+        rate_of: a parameter's name in the model -> its group's name, and its learning rate as a share of `solver.lr`.
+        decay_1d: whether weight decay applies to tensors of at most one dimension.
     """
-    pretrained = ParameterGroup("pretrained", clip_ratio, [])
-    new = ParameterGroup("new", 1.0, [])
+    groups: dict[tuple[str, float, bool], ParameterGroup] = {}
     frozen = ParameterGroup("frozen", 0.0, [], frozen=True)
     for name, parameter in model.named_parameters():
-        group = frozen if not parameter.requires_grad else pretrained if is_pretrained(name) else new
-        group.parameters.append((name, parameter))
-    groups = [pretrained, new, frozen]
-    assert sum(len(g.parameters) for g in groups) == len(list(model.parameters()))
-    return groups
+        if not parameter.requires_grad:
+            frozen.parameters.append((name, parameter))
+            continue
+        group_name, scale = rate_of(name)
+        decays = decay_1d or parameter.ndim > 1
+        empty = ParameterGroup(group_name, scale, [], decays=decays)
+        groups.setdefault((group_name, scale, decays), empty).parameters.append((name, parameter))
+    return [*groups.values(), frozen]
 
 
 def describe_groups(groups: list[ParameterGroup], lr: float) -> str:
-    """A table of the groups: learning rate, tensors, values, and the modules that they come from."""
-    rows = [("group", "lr", "tensors", "parameters", "modules")]
-    for group in groups:
-        count = sum(p.numel() for _, p in group.parameters)
-        modules = sorted({name.split(".")[0] for name, _ in group.parameters})
-        rate = "-" if group.frozen else f"{lr * group.scale:.3g}"
-        rows.append((group.name, rate, str(len(group.parameters)), f"{count:,}", ", ".join(modules) or "-"))
+    """A table of the groups, those of one name together: learning rates, tensors, values, and their modules."""
+    rows = [("group", "lr", "tensors", "parameters", "without decay", "modules")]
+    for name in dict.fromkeys(group.name for group in groups):
+        parts = [group for group in groups if group.name == name]
+        tensors = [pair for group in parts for pair in group.parameters]
+        scales = {group.scale for group in parts}
+        rates = [f"{lr * scale:.3g}" for scale in dict.fromkeys((min(scales), max(scales)))]
+        undecayed = sum(len(group.parameters) for group in parts if not group.decays)
+        modules = sorted({name.split(".")[0] for name, _ in tensors})
+        rows.append(
+            (
+                name,
+                "-" if parts[0].frozen else " to ".join(rates),
+                str(len(tensors)),
+                f"{sum(p.numel() for _, p in tensors):,}",
+                str(undecayed),
+                ", ".join(modules) or "-",
+            )
+        )
     return format_table(rows)
 
 
-def build_optimizer(
-    groups: list[ParameterGroup], kind: str, lr: float, weight_decay: float, momentum: float
-) -> torch.optim.Optimizer:
-    """AdamW and Adam with betas 0.9 0.999 and eps 1e-8, or SGD; weight decay on every trainable parameter.
+def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch.optim.Optimizer:
+    """The optimiser that `solver.optim` names: PyTorch's AdamW and Adam (eps 1e-8) and SGD, or timm's.
 
     Each param group carries `name` and `lr_scale`, so that `set_lr` needs nothing else.
+
+    Raises:
+        UserError: it cannot take the betas or the parameters.
     """
     param_groups = [
-        {"params": [p for _, p in g.parameters], "lr": lr * g.scale, "lr_scale": g.scale, "name": g.name}
-        for g in groups
-        if g.parameters and not g.frozen
+        {
+            "params": [p for _, p in group.parameters],
+            "lr": solver.lr * group.scale,
+            "lr_scale": group.scale,
+            "name": group.name,
+            "weight_decay": solver.weight_decay if group.decays else 0.0,
+        }
+        for group in groups
+        if group.parameters and not group.frozen
     ]
     assert param_groups, "nothing to train"
-    # fused: one kernel over all parameters, which also leaves them alone where told so on the device.
-    return OPTIMIZERS[kind](momentum)(param_groups, lr=lr, weight_decay=weight_decay, fused=True)
+    betas = {} if solver.betas is None else {"betas": tuple(solver.betas)}
+    num_betas = 2 if solver.optim in OPTIMIZERS else get_optimizer_info(solver.optim).num_betas
+    if solver.betas is not None and len(solver.betas) != num_betas:
+        raise UserError(
+            f"solver.betas: {solver.optim} has {num_betas}, not {len(solver.betas)}; correct or remove them"
+        )
+    shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
+    if solver.optim in OPTIMIZERS:
+        # fused: one kernel over all parameters, which also leaves them alone where told so on the device.
+        return OPTIMIZERS[solver.optim](solver.momentum)(param_groups, fused=True, **shared)
+    try:
+        return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"solver.optim: {solver.optim} cannot be made so ({first_line(error)}); take another"
+        ) from error
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:
-    """Give each group its share of `lr`; returns the rate of each group by name."""
+    """Give each group its share of `lr`; returns the rate by name, of groups of one name the highest."""
+    rates: dict[str, float] = {}
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]
-    return {group["name"]: group["lr"] for group in optimizer.param_groups}
+        rates[group["name"]] = max(group["lr"], rates.get(group["name"], 0.0))
+    return rates

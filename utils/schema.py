@@ -19,6 +19,32 @@ class RandAugConfig(Section):
     M: int = key(9, "strength of each operation", "0 to 30", ge=0, le=30)
 
 
+class ColorJitterConfig(Section):
+    prob: float = key(0.0, "probability of a training clip; 0 switches the jitter off", "", ge=0, le=1)
+    brightness: float = key(0.4, "brightness is multiplied by 1 - this to 1 + this", "", ge=0, le=1)
+    contrast: float = key(0.4, "contrast, likewise", "", ge=0, le=1)
+    saturation: float = key(0.2, "saturation, likewise", "", ge=0, le=1)
+    hue: float = key(0.1, "hue is turned by -this to this", "turns", ge=0, le=0.5)
+
+
+class ErasingConfig(Section):
+    prob: float = key(0.0, "probability of a training clip; 0 switches erasing off", "", ge=0, le=1)
+    area_range: list[float] = key(
+        lambda: [0.02, 0.33], "smallest and largest rectangle", "share of the frame", min_length=2, max_length=2
+    )
+
+
+class MixupConfig(Section):
+    mixup: float = key(0.0, "alpha of the Beta distribution of mixup's shares; 0: no mixup", "", ge=0)
+    cutmix: float = key(0.0, "alpha of the Beta distribution of cutmix's areas; 0: no cutmix", "", ge=0)
+    prob: float = key(1.0, "probability that a clip is mixed with its partner", "", ge=0, le=1)
+    switch_prob: float = key(0.5, "where both are on: probability of cutmix", "", ge=0, le=1)
+
+    @property
+    def is_on(self) -> bool:
+        return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
+
+
 # Far above what anyone can mean: a slip of the keyboard is reported before memory runs out.
 MAX_SEED = 2**63 - 1  # of PyTorch's generators
 MAX_FRAMES = 4096  # for each factor of a clip's length
@@ -69,6 +95,17 @@ class DataConfig(Section):
         None, "what red, green and blue are divided by; null: the weights' own", "0 to 1", min_length=3, max_length=3
     )
     randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision's)")
+    color_jitter: ColorJitterConfig = key(ColorJitterConfig, "colour jitter of training clips (torchvision's)")
+    erasing: ErasingConfig = key(ErasingConfig, "random erasing of training clips, one rectangle for all frames")
+    mixup: MixupConfig = key(MixupConfig, "mixup and cutmix of training clips (timm's), one draw for all frames")
+    repeats: int = key(
+        1,
+        "repeated augmentation (arXiv 1901.09335): draws of a clip in a row; an epoch has as many clips, fewer of them "
+        "different",
+        "draws per clip",
+        ge=1,
+        le=64,
+    )
     random_shift: bool = key(True, "training: a random frame inside each segment; false: the validation frames")
     shot: int = key(0, "few-shot training: videos a class; 0 takes all", "videos per class", ge=0)
     shot_seed: int = key(0, "seed of the few-shot picks", "", ge=0, le=MAX_SEED)
@@ -171,21 +208,47 @@ class NetworkConfig(Section):
     context_per_class: bool = key(False, "CoOp: a context for each class instead of a shared one")
 
 
+# Those of timm's factory that need no other package and no second-order gradient.
+# fmt: off
+Optimizer = Literal[
+    "adamw", "adam", "sgd", "adabelief", "adafactor", "adafactorbv", "adamax", "adamp", "adamuon", "adan", "adanw",
+    "adopt", "adoptw", "cadamw", "cadopt", "clamb", "clion", "cmars", "lamb", "laprop", "larc",
+    "lars", "lion", "madgrad", "madgradw", "mars", "muon", "nadam", "nadamuon", "nadamw", "nesterov", "novograd",
+    "radam", "radamw", "rmsprop", "rmsproptf", "sgdp", "sgdw",
+]
+# fmt: on
+
+
 class SolverConfig(Section):
     type: Literal["cosine", "multistep"] = key("cosine", "decay of the learning rate after the warm-up")
     epochs: int = key(30, "length of the training", "epochs", ge=1)
     start_epoch: int = key(0, "first epoch; `resume` overrides it", "epochs", ge=0)
-    optim: Literal["adamw", "adam", "sgd"] = key("adamw", "optimiser")
-    lr: float = key(5e-5, "learning rate of everything but the image tower and the logit scale", "", gt=0)
+    optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are PyTorch's, the others timm's")
+    betas: list[float] | None = key(
+        None, "betas of the optimiser, as [0.9, 0.98]; null: its own", "", min_length=1, max_length=3
+    )
+    lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are shares of it", "", gt=0)
+    min_lr: float = key(0.0, "lr at the end of the cosine, and the least of multistep; shares of it likewise", "", ge=0)
     lr_warmup_step: float = key(5, "linear warm-up from 0", "epochs", ge=0)
     lr_decay_step: int | list[int] = key(15, "multistep: x0.1 every so many epochs, or at each of a list", "epochs")
     momentum: float = key(0.9, "momentum of sgd", "", ge=0, lt=1)
-    weight_decay: float = key(0.2, "weight decay, of every parameter", "", ge=0)
+    weight_decay: float = key(0.2, "weight decay", "", ge=0)
+    decay_1d: bool = key(True, "weight decay of tensors of one dimension too: biases, norms, class token")
     loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
         "CE", "CE: cross-entropy over the class texts; NCE, DS: video-text contrast"
     )
+    label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", "", ge=0, lt=1)
     evaluate: bool = key(False, "validate once and stop, without training")
     clip_ratio: float = key(0.1, "learning rate of the image tower and the logit scale", "share of lr", ge=0)
+    new_ratio: float = key(1.0, "learning rate of what did not come with CLIP: head, additions", "share of lr", gt=0)
+    text_ratio: float = key(1.0, "learning rate of a text tower that trains", "share of lr", gt=0)
+    layer_decay: float = key(
+        1.0,
+        "factor of the learning rate from one layer of a tower to the one before it (arXiv 2106.08254); 1: none",
+        "",
+        gt=0,
+        le=1,
+    )
     grad_accumulation_steps: int = key(1, "batches summed into one optimiser step", "batches", ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16", "amp"] = key(
         "auto",
@@ -212,6 +275,34 @@ class SolverConfig(Section):
         gt=0,
         lt=1,
     )
+    average_epochs: bool = key(
+        False, "validate and save the mean of the weights at the ends of the epochs so far, in place of the weights"
+    )
+    interpolated_loss: float = key(
+        0.0,
+        "Open-VCLIP (arXiv 2302.00624): weight of a second loss each step, at weights between CLIP's and the model's; "
+        "0: none, published 0.5",
+        "",
+        ge=0,
+    )
+    interpolated_range: list[float] = key(
+        lambda: [0.0, 0.6],
+        "interpolated_loss: smallest and largest share of CLIP's weights, drawn each step",
+        "share",
+        min_length=2,
+        max_length=2,
+    )
+    distill: float = key(
+        0.0,
+        "FROSTER (arXiv 2402.03241): weight of the distance of frame and class embeddings to frozen CLIP's; 0: none, "
+        "published 2.0",
+        "",
+        ge=0,
+    )
+    patience: int = key(
+        0, "end the run after so many validations in a row without a better patience_score; 0: never", "", ge=0
+    )
+    patience_score: Literal["top1", "top5", "mean_class"] = key("top1", "score that patience watches")
 
 
 class LoggingConfig(Section):

@@ -85,6 +85,24 @@ RULES = (
         lambda c: c.data.frame_rule == "linspace" and c.data.dense,
         "linspace takes frames of the whole video, and dense of a window; keep one",
     ),
+    Rule(
+        ("data.erasing.area_range",),
+        lambda c: not 0 < c.data.erasing.area_range[0] <= c.data.erasing.area_range[1] < 1,
+        "must be two shares with 0 < smallest <= largest < 1, as [0.02, 0.33]",
+    ),
+    Rule(
+        ("data.mixup", "data.batch_size"),
+        lambda c: c.data.mixup.is_on and c.data.batch_size % 2 == 1,
+        "a clip and its partner are in one batch; make batch_size even",
+        ("train",),
+    ),
+    Rule(
+        ("data.cached_draws", "data.mixup", "data.repeats"),
+        lambda c: c.data.cached_draws > 0 and (c.data.mixup.is_on or c.data.repeats > 1),
+        "mixup and repeats need the pixels of each epoch, and of kept frame embeddings there are none; set mixup.prob "
+        "to 0 and repeats to 1",
+        ("train",),
+    ),
     Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must hold {} where the class name goes"),
     Rule(
         ("network.classifier", "network.classifier_file"),
@@ -155,6 +173,48 @@ RULES = (
             )
         ),
         "must be a positive number of epochs or a rising list of epochs",
+    ),
+    Rule(
+        ("solver.betas", "solver.optim"),
+        lambda c: (
+            c.solver.betas is not None and (c.solver.optim == "sgd" or not all(0 <= b < 1 for b in c.solver.betas))
+        ),
+        "must be numbers of at least 0 and below 1, of an optimiser that has betas (sgd has momentum)",
+        ("train",),
+    ),
+    Rule(
+        ("solver.min_lr", "solver.lr"),
+        lambda c: c.solver.min_lr >= c.solver.lr,
+        "min_lr must be below lr",
+        ("train",),
+    ),
+    Rule(
+        ("solver.ema", "solver.average_epochs"),
+        lambda c: c.solver.ema is not None and c.solver.average_epochs,
+        "are two averages of the weights; keep one",
+        ("train",),
+    ),
+    Rule(
+        ("solver.interpolated_range",),
+        lambda c: not 0 <= c.solver.interpolated_range[0] <= c.solver.interpolated_range[1] <= 1,
+        "must be two shares with 0 <= smallest <= largest <= 1, as [0.0, 0.6]",
+    ),
+    Rule(
+        ("solver.interpolated_loss", "solver.distill", "network.fix_video", "network.fix_text"),
+        lambda c: (
+            (c.solver.interpolated_loss > 0 or c.solver.distill > 0) and c.network.fix_video and c.network.fix_text
+        ),
+        "keep weights that train near CLIP's, and here none of CLIP's train; set fix_video or fix_text to false",
+        ("train",),
+    ),
+    Rule(
+        ("solver.distill", "solver.loss_type", "network.joint_st", "data.cached_draws"),
+        lambda c: (
+            c.solver.distill > 0 and (c.solver.loss_type != "CE" or c.network.joint_st or c.data.cached_draws > 0)
+        ),
+        "compares each frame's embedding with frozen CLIP's, beside loss_type CE; set joint_st to false and "
+        "cached_draws to 0",
+        ("train",),
     ),
     Rule(
         ("solver.save_every",),

@@ -1,13 +1,17 @@
 """Parameter groups, optimisers and the learning rate's course."""
 
+import copy
 import math
 
 import pytest
 import torch
 from torch import nn
 
+from modules.training import Schedule
+from utils.errors import UserError
 from utils.optim import build_optimizer, describe_groups, set_lr, split_parameters
 from utils.schedule import fractional_epoch, lr_factor, milestones_of
+from utils.schema import SolverConfig
 
 
 class Model(nn.Module):
@@ -19,20 +23,32 @@ class Model(nn.Module):
         self.logit_scale = nn.Parameter(torch.ones(()))
 
 
-def groups(model):
-    return split_parameters(model, lambda name: name.startswith(("visual.", "logit_scale")), clip_ratio=0.1)
+def rate_of(name):
+    return ("pretrained", 0.1) if name.startswith(("visual.", "logit_scale")) else ("new", 1.0)
+
+
+def optimizer_of(model, decay_1d=True, **solver):
+    return build_optimizer(split_parameters(model, rate_of, decay_1d), SolverConfig(lr=1e-3, **solver))
 
 
 def test_every_parameter_is_in_exactly_one_group():
-    model = Model()
-    names = {g.name: [n for n, _ in g.parameters] for g in groups(model)}
-    assert names == {
+    groups = split_parameters(Model(), rate_of)
+    assert {g.name: [n for n, _ in g.parameters] for g in groups} == {
         "pretrained": ["logit_scale", "visual.weight", "visual.bias"],
         "new": ["fusion_model.weight"],
         "frozen": ["frozen.weight", "frozen.bias"],
     }
-    table = describe_groups(groups(model), 1e-3)
+    table = describe_groups(groups, 1e-3)
     assert "pretrained  0.0001" in table and "16" in table and "fusion_model" in table
+
+
+def test_tensors_of_one_dimension_may_go_without_weight_decay():
+    model = Model()
+    groups = optimizer_of(model, decay_1d=False, weight_decay=0.2).param_groups
+    decayed = {id(p) for g in groups if g["weight_decay"] == 0.2 for p in g["params"]}
+    assert decayed == {id(model.visual.weight), id(model.fusion_model.weight)}
+    undecayed = {id(p) for g in groups if g["weight_decay"] == 0 for p in g["params"]}
+    assert undecayed == {id(model.visual.bias), id(model.logit_scale)}
 
 
 @pytest.mark.parametrize(
@@ -40,7 +56,7 @@ def test_every_parameter_is_in_exactly_one_group():
 )
 def test_optimizers_and_their_rates(kind, cls):
     model = Model()
-    optimizer = build_optimizer(groups(model), kind, lr=1e-3, weight_decay=0.2, momentum=0.9)
+    optimizer = optimizer_of(model, optim=kind)
     assert isinstance(optimizer, cls)
     assert [g["weight_decay"] for g in optimizer.param_groups] == [0.2, 0.2]
     assert set_lr(optimizer, 5e-5) == pytest.approx({"pretrained": 5e-6, "new": 5e-5})
@@ -53,6 +69,41 @@ def test_optimizers_and_their_rates(kind, cls):
     assert changed == {"visual.weight", "visual.bias", "fusion_model.weight", "logit_scale"}
 
 
+OPTIMIZERS = SolverConfig.model_fields["optim"].annotation.__args__
+
+
+@pytest.mark.parametrize("kind", OPTIMIZERS)
+def test_every_optimizer_steps_and_resumes(kind):
+    torch.manual_seed(0)
+    model = Model()
+    optimizer = optimizer_of(model, optim=kind)
+
+    def step():
+        sum((p**2).sum() for p in model.parameters() if p.requires_grad).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+
+    step()
+    saved = copy.deepcopy(optimizer.state_dict()), {name: value.clone() for name, value in model.state_dict().items()}
+    step()
+    expected = {name: value.clone() for name, value in model.state_dict().items()}
+    assert all(torch.isfinite(value).all() for value in expected.values())
+    model.load_state_dict(saved[1])
+    torch.manual_seed(0)
+    optimizer = optimizer_of(model, optim=kind)
+    optimizer.load_state_dict(saved[0])
+    step()
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, expected[name]), name
+
+
+def test_betas_are_those_of_the_config():
+    assert optimizer_of(Model(), betas=[0.9, 0.98]).param_groups[0]["betas"] == (0.9, 0.98)
+    assert optimizer_of(Model(), optim="lion", betas=[0.95, 0.98]).param_groups[0]["betas"] == (0.95, 0.98)
+    with pytest.raises(UserError, match="solver.betas: adamw has 2, not 3"):
+        optimizer_of(Model(), betas=[0.9, 0.98, 0.99])
+
+
 def test_schedule_shapes():
     assert lr_factor(2.5, "cosine", 30, 5) == 0.5
     assert lr_factor(17.5, "cosine", 30, 5) == pytest.approx(0.5)
@@ -61,6 +112,13 @@ def test_schedule_shapes():
     assert milestones_of(10, 30) == [10, 20] and milestones_of([3, 7], 30) == [3, 7]
     assert lr_factor(10, "multistep", 30, 5, [10, 20]) == pytest.approx(0.1)
     assert math.isclose(lr_factor(9.999, "multistep", 30, 5, [10, 20]), 1)
+
+
+def test_the_rate_ends_at_its_minimum():
+    cosine = Schedule(1e-3, 1e-5, "cosine", 30, 5)
+    assert [cosine.at(e) for e in (0, 2.5, 5, 17.5, 30)] == pytest.approx([0, 5e-4, 1e-3, 5.05e-4, 1e-5])
+    multistep = Schedule(1e-3, 1e-5, "multistep", 40, 0, [10, 20, 30])
+    assert [multistep.at(e) for e in (0, 10, 20, 30)] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-5])
 
 
 def test_fractional_epoch_counts_iterations():

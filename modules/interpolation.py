@@ -1,0 +1,68 @@
+"""Open-VCLIP (arXiv 2302.00624): a second loss each step at weights on the line from CLIP's to the model's.
+
+The gradient of a step is g(theta) + C g(r CLIP + (1 - r) theta), where r is drawn each step and C is
+`solver.interpolated_loss`. The chain rule would multiply the second part by (1 - r); the published code does not.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from torch import nn
+
+from modules.video_clip import VideoCLIP
+from utils.schema import Config
+
+
+def interpolated_parameters(model: VideoCLIP) -> dict[str, nn.Parameter]:
+    """The parameters that came with CLIP and train: of the image tower, the text tower, the logit scale."""
+    return {
+        name: parameter
+        for name, parameter in model.named_parameters()
+        if parameter.requires_grad and (model.is_pretrained(name) or name.startswith("text."))
+    }
+
+
+def clip_weights(model: VideoCLIP) -> dict[str, torch.Tensor]:
+    """Copies of `interpolated_parameters`, to be made before a checkpoint is loaded."""
+    return {name: parameter.detach().clone() for name, parameter in interpolated_parameters(model).items()}
+
+
+class Interpolation:
+    """The second pass's weights.
+
+    Args:
+        clip: CLIP's weights by their names in `model`, see `clip_weights`; they move to the model's device.
+
+    Attributes:
+        weight: C, of the second loss.
+    """
+
+    def __init__(self, cfg: Config, model: VideoCLIP, clip: Mapping[str, torch.Tensor]):
+        parameters = interpolated_parameters(model)
+        self.weight = cfg.solver.interpolated_loss
+        self._range, self._seed = cfg.solver.interpolated_range, cfg.seed
+        self._parameters = [parameters[name] for name in clip]
+        self._clip = [clip[name].to(parameters[name].device) for name in clip]
+
+    def draw(self, epoch: int, consumed_clips: int) -> float:
+        """CLIP's share r of a step, the same on every process and after resuming."""
+        # The spawn key keeps this stream apart from those of clips and orders, whose seeds are numbers alike.
+        stream = np.random.SeedSequence([self._seed, epoch, consumed_clips], spawn_key=(4,))
+        return float(np.random.default_rng(stream).uniform(self._range[0], self._range[1]))
+
+    @contextmanager
+    def applied(self, share: float) -> Iterator[None]:
+        """Within the block the model's parameters are `share` CLIP's; afterwards they are its own again.
+
+        Gradients are added up in the same parameters, whichever values these hold.
+        """
+        own = [parameter.data for parameter in self._parameters]
+        for parameter, values in zip(self._parameters, torch._foreach_lerp(own, self._clip, share)):
+            parameter.data = values
+        try:
+            yield
+        finally:
+            for parameter, values in zip(self._parameters, own):
+                parameter.data = values

@@ -1,0 +1,80 @@
+"""The learning rate of each parameter, as a share of `solver.lr`."""
+
+from collections.abc import Callable
+
+from open_clip.modified_resnet import ModifiedResNet
+from open_clip.transformer import TextTransformer, VisionTransformer
+from timm.models import group_parameters
+from torch import nn
+
+from modules.video_clip import VideoCLIP
+from utils.errors import UserError
+from utils.schema import Config
+
+# What timm's `group_parameters` tells the layers of open_clip's towers by: the stem, the blocks by their numbers, and
+# with (99999,) what belongs to the last block, as in timm's own VisionTransformer; anything else is the last layer.
+WITH_LAST_BLOCK = (99999,)
+LAYERS = {
+    VisionTransformer: {
+        "stem": r"^(?:conv1|class_embedding|positional_embedding|ln_pre)",
+        "blocks": [(r"^transformer\.resblocks\.(\d+)", None), (r"^ln_post", WITH_LAST_BLOCK)],
+    },
+    ModifiedResNet: {"stem": r"^(?:conv|bn)\d", "blocks": [(r"^layer(\d+)\.(\d+)", None)]},
+    TextTransformer: {
+        "stem": r"^(?:token_embedding|positional_embedding|cls_emb)",
+        "blocks": [(r"^transformer\.resblocks\.(\d+)", None), (r"^ln_final", WITH_LAST_BLOCK)],
+    },
+}
+
+
+def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]]:
+    """A parameter's name -> the name of its group, and its learning rate as a share of `solver.lr`.
+
+    The groups: `pretrained`, CLIP's image tower and logit scale; `text`, a text tower that trains, where its rate is
+    not that of what is new; `new`, everything else. In the towers the rate falls by `solver.layer_decay` from each
+    layer to the one before it.
+
+    Raises:
+        UserError: `solver.layer_decay` of a tower whose layers are not known.
+    """
+    solver = cfg.solver
+    decays = {"visual": layer_shares(model.visual, solver.layer_decay)}
+    if model.text is not None and not model.fix_text:
+        decays["text"] = layer_shares(model.text, solver.layer_decay)
+
+    def rate_of(name: str) -> tuple[str, float]:
+        tower, _, inner = name.partition(".")
+        if model.is_pretrained(name):
+            return "pretrained", solver.clip_ratio * decays["visual"].get(inner, 1.0)
+        if tower == "text":
+            group = "new" if solver.text_ratio == solver.new_ratio else "text"
+            return group, solver.text_ratio * decays["text"].get(inner, 1.0)
+        return "new", solver.new_ratio
+
+    return rate_of
+
+
+def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
+    """Share of the learning rate of each parameter of a tower: `decay` to the power of the layers behind its own.
+
+    Raises:
+        UserError: its layers are not known, and `decay` is not 1.
+    """
+    if decay == 1:
+        return {}
+    trunk = getattr(tower, "trunk", None)  # of a timm model, which knows its layers itself
+    if trunk is not None:
+        numbers = {f"trunk.{name}": n for name, n in _layer_numbers(trunk, trunk.group_matcher(coarse=False)).items()}
+    elif type(tower) in LAYERS:
+        numbers = _layer_numbers(tower, LAYERS[type(tower)])
+    else:
+        raise UserError(
+            f"solver.layer_decay: the layers of {type(tower).__name__} are not known, only those of open_clip's own "
+            "towers and of timm's; set it to 1"
+        )
+    last = max(numbers.values())
+    return {name: decay ** (last - number) for name, number in numbers.items()}
+
+
+def _layer_numbers(module: nn.Module, matcher: dict) -> dict[str, int]:
+    return group_parameters(module, matcher, reverse=True)

@@ -1,0 +1,73 @@
+"""Soft labels: mixup and cutmix of clips by timm, and label smoothing. B clips, T frames, C channels, K classes.
+
+A clip's partner is its neighbour in the epoch's order (`datasets.samplers` keeps both in one batch of one process), and
+its draw is from a stream seeded by run seed, epoch, place in the list and repetition. So neither depends on the number
+of processes, loader workers or accumulated batches, nor on where a run was resumed.
+"""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from timm.data.mixup import Mixup, mixup_target
+
+from utils.schema import Config
+
+
+class Mixing:
+    """Batches with integer labels -> batches with shares of the classes, their clips mixed where `data.mixup` is on."""
+
+    def __init__(self, cfg: Config):
+        mixup, solver = cfg.data.mixup, cfg.solver
+        self._seed, self._num_classes, self._smoothing = cfg.seed, cfg.data.num_classes, solver.label_smoothing
+        self._mixup = None
+        if mixup.is_on:
+            self._mixup = Mixup(
+                mixup_alpha=mixup.mixup,
+                cutmix_alpha=mixup.cutmix,
+                prob=mixup.prob,
+                switch_prob=mixup.switch_prob,
+                label_smoothing=solver.label_smoothing,
+                num_classes=cfg.data.num_classes,
+            )
+
+    @classmethod
+    def of(cls, cfg: Config) -> "Mixing | None":
+        """None where the config leaves clips and labels as they are."""
+        return cls(cfg) if cfg.data.mixup.is_on or cfg.solver.label_smoothing > 0 else None
+
+    def __call__(
+        self, batch: dict[str, torch.Tensor], epoch: int, draws: Sequence[tuple[int, int]]
+    ) -> dict[str, torch.Tensor]:
+        """The batch with `label` float32 (B, K), and `frames` mixed, of the dtype that they had.
+
+        Args:
+            batch: `frames` (B, T, C, H, W), `label` int64 (B,), on any device.
+            draws: (B,) place in the list and repetition of each clip.
+        """
+        frames, labels = batch["frames"], batch["label"]
+        if self._mixup is None:
+            return batch | {"label": mixup_target(labels, self._num_classes, smoothing=self._smoothing)}
+        mixed, shares = torch.empty_like(frames), []
+        for i, draw in enumerate(draws):
+            partner = i ^ 1 if i ^ 1 < len(draws) else i  # the epoch's last clip may have none but itself
+            pair = torch.stack([frames[i], frames[partner]]).flatten(1, 2).float()  # one box and share for all frames
+            with _seeded(self._seed, epoch, *draw):
+                pair, targets = self._mixup(pair, torch.stack([labels[i], labels[partner]]))
+            own = pair[0].unflatten(0, frames.shape[1:3])
+            mixed[i] = own if frames.is_floating_point() else own.round()
+            shares.append(targets[0])
+        return batch | {"frames": mixed, "label": torch.stack(shares)}
+
+
+@contextmanager
+def _seeded(*entropy: int) -> Iterator[None]:
+    """Within the block NumPy's global generator, which timm draws from, is seeded; afterwards it is as before."""
+    before = np.random.get_state()
+    # The spawn key keeps this stream apart from the one that the clip's frames and crops are drawn from.
+    np.random.seed(np.random.SeedSequence(entropy, spawn_key=(2,)).generate_state(4))
+    try:
+        yield
+    finally:
+        np.random.set_state(before)

@@ -1,0 +1,102 @@
+"""Runs with the augmentations, rates and methods of other publications: exact over processes, batches and resuming."""
+
+import math
+
+import pytest
+import torch
+
+from tests.commands.test_train import stop_after
+from tests.commands.world import call, command, losses, records
+from utils.checkpoint import load_checkpoint
+from utils.hashing import content_hash
+from utils.stop import EXIT_REQUEUE
+
+AUGMENTED = (
+    *("data.mixup.mixup=0.8", "data.mixup.cutmix=1.0", "solver.label_smoothing=0.1", "data.repeats=2"),
+    *("data.color_jitter.prob=0.8", "data.erasing.prob=0.5"),
+)
+RATES = (
+    *("solver.layer_decay=0.7", "solver.decay_1d=false", "solver.betas=[0.9,0.98]", "solver.min_lr=1e-5"),
+    *("solver.text_ratio=0.5", "network.fix_text=false", "solver.clip_grad_norm=1.0"),
+)
+METHODS = ("solver.interpolated_loss=0.5", "solver.distill=2.0")
+ALL = (*AUGMENTED, *RATES, *METHODS)
+
+
+def train(world, run_dir, *overrides):
+    return call("train", "--config", world.config, f"logging.run_dir={run_dir}", *overrides)
+
+
+def test_two_processes_and_accumulated_batches_equal_one_batch(world, tmp_path):
+    assert train(world, tmp_path / "one", *ALL, "data.batch_size=4", "data.workers=2") == 0
+    assert train(world, tmp_path / "accumulated", *ALL, "solver.grad_accumulation_steps=2") == 0
+    result = command(
+        *("sh", "scripts/run_train.sh", world.config, *ALL, f"logging.run_dir={tmp_path / 'two'}"),
+        NPROC="2",
+    )
+    assert result.returncode == 0, result.stderr
+    assert len(losses(tmp_path / "one")) == 4
+    torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(losses(tmp_path / "accumulated"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        (*ALL, "solver.ema=0.9"),
+        (*AUGMENTED, "solver.average_epochs=true", "solver.optim=lion"),
+        (*METHODS, "solver.average_epochs=true", "solver.optim=muon", "network.drop_out=0.1"),
+        ("solver.optim=adafactor", "solver.patience=3"),
+    ],
+    ids=["all", "epoch mean, lion", "methods, muon", "adafactor"],
+)
+@pytest.mark.parametrize("step", [3, 11])
+def test_interrupted_equals_undisturbed(world, tmp_path, monkeypatch, overrides, step):
+    overrides = (*overrides, "solver.epochs=2", "resume=auto")
+    with monkeypatch.context() as patch:
+        stop_after(patch, step)
+        assert train(world, tmp_path / "resumed", *overrides) == EXIT_REQUEUE
+    assert train(world, tmp_path / "resumed", *overrides) == 0
+    assert train(world, tmp_path / "whole", *overrides) == 0
+    whole, resumed = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "resumed"))
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
+    assert whole.keys() == resumed.keys()
+    for part in set(whole) - {"config"}:
+        assert content_hash(resumed[part]) == content_hash(whole[part]), part
+
+
+def test_a_trained_model_is_tested_without_what_was_only_for_training(world, tmp_path):
+    assert train(world, tmp_path, *METHODS, "solver.precision=bf16") == 0
+    assert all(map(math.isfinite, losses(tmp_path)))
+    weights = tmp_path / "last_model.pt"
+    state = load_checkpoint(weights)
+    assert {name.split(".")[0] for name in state["model_state_dict"]} == {"visual", "fusion_model", "logit_scale"}
+    assert set(state["training_state_dict"]) == {f"distillation.frames.{i}.weight" for i in (0, 2)}
+    assert call("test", "--config", world.config, "--weights", weights, "--out", tmp_path / "test") == 0
+    again = (f"pretrain={weights}", *METHODS)
+    assert train(world, tmp_path / "again", *again) == 0
+
+
+def test_the_mean_over_epochs_is_what_is_saved(world, tmp_path):
+    arguments = ("solver.average_epochs=true", "solver.epochs=2", "solver.keep_last=3")
+    assert train(world, tmp_path, *arguments) == 0
+    first, second = (load_checkpoint(tmp_path / name) for name in ("last_model.1.pt", "last_model.pt"))
+    for name, value in second["trained_weights"].items():
+        mean = (first["trained_weights"][name] + value) / 2
+        torch.testing.assert_close(second["model_state_dict"][name], mean)
+    assert torch.equal(first["model_state_dict"]["visual.proj"], first["trained_weights"]["visual.proj"])
+
+
+def test_a_run_whose_score_no_longer_rises_ends_early(world, tmp_path, capsys):
+    # A rate at which no weight changes: the first validation is the best.
+    arguments = ("solver.epochs=9", "solver.lr=1e-12", "solver.patience=2", "solver.patience_score=mean_class")
+    assert train(world, tmp_path, *arguments) == 0
+    assert [r["epoch"] for r in records(tmp_path) if r["kind"] == "val"] == [1, 2, 3]
+    assert "ended after epoch 3: no better mean_class than" in capsys.readouterr().out
+    assert train(world, tmp_path, *arguments, "resume=auto") == 0  # nothing is left to do
+    assert len([r for r in records(tmp_path) if r["kind"] == "val"]) == 3
+
+
+def test_check_says_what_the_methods_cost(world, tmp_path, capsys):
+    assert train(world, tmp_path, *METHODS, "--check") == 0
+    assert "interpolated_loss and distill 0.00" in capsys.readouterr().out
