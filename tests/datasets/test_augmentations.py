@@ -6,7 +6,7 @@ import torch
 
 from datasets.augmentations import erase, jitter_colors
 from datasets.samplers import Draws, TrainBatches, epoch_permutation
-from datasets.transforms import TrainTransform
+from datasets.transforms import Resize, TrainTransform
 from datasets.video_dataset import SampleKey
 from utils.schema import ColorJitterConfig, ErasingConfig
 
@@ -43,9 +43,9 @@ def test_an_erased_rectangle_has_the_area_asked_for():
 
 def test_what_is_off_draws_nothing():
     frames, rng, other = frames_of()[None], np.random.default_rng(3), np.random.default_rng(3)
-    plain = TrainTransform(24, 16)(frames, 0, rng)[0]
+    plain = TrainTransform(Resize(24), 16)(frames, 0, rng)[0]
     off = {"color_jitter": ColorJitterConfig(prob=0.0), "erasing": ErasingConfig(prob=0.0)}
-    assert torch.equal(TrainTransform(24, 16, **off)(frames, 0, other)[0], plain)
+    assert torch.equal(TrainTransform(Resize(24), 16, **off)(frames, 0, other)[0], plain)
     assert rng.random() == other.random()
 
 
