@@ -14,7 +14,9 @@ DRAWS = [(number, 0) for number in (7, 3, 8, 0, 5)]
 
 
 def mixing_of(tmp_path, mixup, smoothing=0.0):
-    return Mixing.of(make_config(tmp_path, data_mixup=mixup, solver_label_smoothing=smoothing))
+    mixing = Mixing.of(make_config(tmp_path, data_mixup=mixup, solver_label_smoothing=smoothing))
+    assert mixing is not None
+    return mixing
 
 
 def batch_of(size: int, seed: int = 0) -> dict[str, torch.Tensor]:
@@ -65,4 +67,5 @@ def test_label_smoothing_alone_leaves_the_frames(tmp_path):
 
 
 def test_off_there_is_nothing_to_do(tmp_path):
-    assert mixing_of(tmp_path, {}) is None and mixing_of(tmp_path, SWITCH | {"prob": 0.0}) is None
+    for mixup in ({}, SWITCH | {"prob": 0.0}):
+        assert Mixing.of(make_config(tmp_path, data_mixup=mixup)) is None
