@@ -29,7 +29,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def check_arguments(args) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
     """Check the arguments; where neither config nor weights are given, the embedded demo is served."""
     args.is_demo = not args.config and not args.weights
     if args.is_demo and (Path(__file__).parent / DEFAULT_WEIGHTS).is_file():
@@ -45,7 +45,7 @@ def check_arguments(args) -> None:
         raise UserError(f"--port {args.port}: must be 0 to 65535")
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     check_arguments(args)
     check_config(args.config, args.overrides, () if args.is_demo or args.classes else ("data.label_list",))
     from engine.app import serve  # after the checks: --help and a typo answer at once

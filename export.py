@@ -22,7 +22,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def split_files(args) -> list[str]:
+def split_files(args: argparse.Namespace) -> list[str]:
     """Put `config` and `weights` into `args` and return the overrides."""
     overrides = [text for text in args.files if "=" in text and not Path(text).exists()]
     files = [text for text in args.files if text not in overrides]
@@ -32,7 +32,7 @@ def split_files(args) -> list[str]:
     return overrides
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     overrides = split_files(args)
     check_config(args.config, overrides, ("data.label_list",))
     if args.out:

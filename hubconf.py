@@ -1,7 +1,14 @@
 """Entry points of `torch.hub`: `torch.hub.load(REPOSITORY, "video_model", source="local", ...)`."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import torch
+
+    from inference.model import VideoModel
 
 dependencies = ["torch", "torchvision", "open_clip", "pydantic", "yaml", "av", "numpy", "safetensors", "matplotlib"]
 
@@ -9,7 +16,13 @@ _REPOSITORY = Path(__file__).resolve().parent
 _PACKAGES = ("clip", "datasets", "inference", "modules", "utils")
 
 
-def video_model(weights=None, config=None, classes=None, overrides=(), device=None):
+def video_model(
+    weights: str | Path | None = None,
+    config: str | Path | None = None,
+    classes: str | Sequence[str] | None = None,
+    overrides: Sequence[str] = (),
+    device: "torch.device | str | None" = None,
+) -> "VideoModel":
     """A model that names what happens in videos: `inference.load_model`, which explains the arguments.
 
     Raises:

@@ -35,7 +35,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def check_arguments(args) -> tuple[list[str], list[str]]:
+def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Sources and config overrides among the positional arguments."""
 
     # Whatever its section, so that a mistyped one is told as such and not as a video that is not there.
@@ -62,7 +62,7 @@ def check_arguments(args) -> tuple[list[str], list[str]]:
     return sources, overrides
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     sources, overrides = check_arguments(args)
     sources = check_inputs(args, sources, overrides)
     from engine.predict import predict  # after the checks: --help and a typo answer at once

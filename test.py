@@ -1,5 +1,6 @@
 """Tests a video checkpoint: every video once to a table of embeddings, then the scores of that table."""
 
+import argparse
 import sys
 
 from utils.cli import add_published_options, apply_published_options, config_parser, run_command
@@ -23,7 +24,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     warnings = apply_published_options(args)
     check_config(args.config, args.overrides, TEST_FILES)
     if args.allow_missing and args.metric == "map":

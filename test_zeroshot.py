@@ -32,7 +32,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def check_arguments(args) -> None:
+def check_arguments(args: argparse.Namespace) -> None:
     if bool(args.weights) == bool(args.reuse):
         raise UserError("give --weights to embed the videos, or --reuse to score a table again: one of the two")
     if args.reuse and len(args.reuse) != len(args.config):
@@ -57,7 +57,7 @@ def split_lists(text: str | None) -> list[str]:
     return paths
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     check_arguments(args)
     warnings = apply_published_options(args)
     for path in args.config:

@@ -1,5 +1,6 @@
 """Trains a video model from a config and validates it."""
 
+import argparse
 import sys
 
 from utils.cli import add_published_options, apply_published_options, config_parser, run_command
@@ -14,7 +15,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def main(args) -> int:
+def main(args: argparse.Namespace) -> int:
     warnings = apply_published_options(args)
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
     check_data_files(cfg, ("data.train_list", *TEST_FILES, "data.train_root"))

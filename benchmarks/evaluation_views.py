@@ -9,6 +9,7 @@ adds the scaling and normalisation, which belong to the model and its device, on
 
 import sys
 import tempfile
+from collections.abc import Iterable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -32,6 +33,7 @@ from datasets import sampling
 from datasets.build import Views, build_eval_loader
 from datasets.transforms import make_views
 from modules.pixels import with_own_pixels
+from utils.loaders import EvalLoader
 from utils.schema import Config
 
 NUM_CLIPS, NUM_CROPS, VIDEOS_PER_BATCH, VIEWS_PER_FORWARD = 4, 3, 2, 8
@@ -66,7 +68,7 @@ def our_loader(root: Path, folders: list[Path], num_clips: int, num_crops: int):
     return build_eval_loader(cfg, views=Views(num_clips, num_crops))
 
 
-def our_views(loader, num_crops: int, normalise: bool):
+def our_views(loader: EvalLoader, num_crops: int, normalise: bool) -> Iterator[torch.Tensor]:
     """Chunks of views, one alive at a time."""
     crop = partial(make_views, num_crops=num_crops, size=224)
     mean, std = torch.tensor(published.MEAN).view(3, 1, 1) * 255, torch.tensor(published.STD).view(3, 1, 1) * 255
@@ -77,7 +79,7 @@ def our_views(loader, num_crops: int, normalise: bool):
                 yield (views.to(torch.float32) - mean) / std if normalise else views
 
 
-def assert_equal(theirs: DataLoader, loader) -> None:
+def assert_equal(theirs: DataLoader, loader: EvalLoader) -> None:
     ours = list(our_views(loader, NUM_CROPS, normalise=False))
     views_of_video = torch.cat(ours).unflatten(0, (-1, NUM_CLIPS, NUM_CROPS))
     for index, reference in enumerate(torch.cat(list(theirs))):
@@ -118,7 +120,7 @@ def main() -> None:
         assert_equal(theirs, loader)
         print()
 
-        def consume(batches) -> None:
+        def consume(batches: Iterable[object]) -> None:
             for _ in batches:
                 pass
 

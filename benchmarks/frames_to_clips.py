@@ -13,6 +13,7 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
+import torch
 from PIL import Image
 
 from benchmarks import published_recipe as published
@@ -49,20 +50,20 @@ def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
     """Question -> (published, ours, calls a round): functions of a running number."""
     opener = partial(open_source, root, modality="RGB")
 
-    def dataset(mode, transform, num_clips=1):
+    def dataset(mode: str, transform: TrainTransform | EvalTransform, num_clips: int = 1) -> VideoDataset:
         choose = FrameChooser(mode, 8, num_clips=num_clips)
         return VideoDataset(entries, opener, choose, transform, num_clips=num_clips)
 
-    def key(number):
+    def key(number: int) -> SampleKey:
         return SampleKey(number // len(entries), number % len(entries))
 
-    def folder(number):
+    def folder(number: int) -> Path:
         return root / entries[key(number).index].path
 
-    def length(number):
+    def length(number: int) -> int:
         return int(entries[key(number).index].num_frames or 0)
 
-    def published_training(number):
+    def published_training(number: int) -> torch.Tensor:
         entry = entries[key(number).index]
         return published.training_clip(root / entry.path, *draws_of(entry, key(number)))
 

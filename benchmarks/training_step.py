@@ -10,7 +10,9 @@ rate, peak memory, and the costliest kernels of one step.
 import argparse
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -72,7 +74,7 @@ def published_optimizer(variant: Variant) -> Variant:
 
 
 def variants(args: argparse.Namespace, device: torch.device) -> dict[str, Variant]:
-    def make(precision: str, *keys: str, **options) -> Variant:
+    def make(precision: str, *keys: str, **options: Any) -> Variant:
         return Variant(args.arch, device, args.batch, precision, *keys, **options)
 
     recompute = "solver.activation_checkpointing=true"
@@ -117,7 +119,7 @@ def matrix_rate(device: torch.device, size: int = 8192, rounds: int = 20) -> flo
     return 2 * size**3 / float(np.median(seconds))
 
 
-def gpu_seconds(function, rounds: int) -> np.ndarray:
+def gpu_seconds(function: Callable[[int], object], rounds: int) -> np.ndarray:
     for number in range(3):
         function(number)
     events = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]

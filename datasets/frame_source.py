@@ -72,7 +72,7 @@ class FrameSource(ABC):
     def __enter__(self) -> "FrameSource":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()
 
 

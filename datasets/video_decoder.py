@@ -302,5 +302,5 @@ class VideoDecoder:
     def __enter__(self) -> "VideoDecoder":
         return self
 
-    def __exit__(self, *exc_info) -> None:
+    def __exit__(self, *exc_info: object) -> None:
         self.close()

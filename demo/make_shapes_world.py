@@ -66,7 +66,7 @@ class ClipTask(NamedTuple):
         return f"{self.clip_class.folder}/{self.split}_{self.index:03d}"
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
     parser.add_argument("--train-per-class", type=int, default=25, help="training clips a seen class (default 25)")
@@ -134,7 +134,7 @@ def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
     ]
 
 
-def write_video(path: Path, frames) -> None:
+def write_video(path: Path, frames: np.ndarray) -> None:
     """Encode uint8 frames (T, H, W, 3) as H.264, the file appearing only when it is complete."""
     unfinished = path.with_name(path.name + ".partial")
     with av.open(str(unfinished), "w", format="mp4") as container:
@@ -147,7 +147,7 @@ def write_video(path: Path, frames) -> None:
     unfinished.replace(path)
 
 
-def write_frames(folder: Path, frames) -> None:
+def write_frames(folder: Path, frames: np.ndarray) -> None:
     """Write uint8 frames (T, H, W, 3) as JPEG files, the folder appearing only when it is complete."""
     unfinished = folder.with_name(folder.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
@@ -227,7 +227,7 @@ def render_world(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(tasks)} clips, {sum(lengths)} frames")
 
 
-def main(argv=None) -> int:
+def main(argv: list[str] | None = None) -> int:
     return run_command(render_world, parse_arguments(argv))
 
 

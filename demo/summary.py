@@ -12,6 +12,7 @@ from typing import Any
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from PIL import Image
 
 matplotlib.use("Agg")
@@ -117,7 +118,7 @@ def draw(demo: Path, rows: list[dict[str, str]], by_motion: dict[str, dict[str, 
     return path
 
 
-def draw_curves(axis, demo: Path) -> None:
+def draw_curves(axis: Axes, demo: Path) -> None:
     """Training loss (left scale) and validation top-1 (right scale) of the run with the temporal head."""
     steps, losses = read_metrics(demo / "transf", "train", "loss")
     axis.plot(steps, losses, color="0.75", linewidth=0.8)

@@ -30,7 +30,7 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from torch.nn import functional
 from tqdm import tqdm
 
-from demo.shapes_stills import NUM_VALUES, caption_is_true, render_stills
+from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
 from utils.cli import first_line
 
 IMAGE_SIZE = 64  # pixels
@@ -41,7 +41,7 @@ READOUT_WEIGHT = 0.2  # of the attribute loss beside the contrastive one
 FRAME_NORM = 3.0  # of a frame embedding; no cosine depends on it, but the temporal head starts from small weights
 
 
-def parse_arguments(argv=None) -> argparse.Namespace:
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=first_line(__doc__))
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
@@ -55,7 +55,7 @@ def parse_arguments(argv=None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def build_towers():
+def build_towers() -> CLIP:
     """open_clip's CLIP with the towers of the embedded world, freshly initialised."""
     vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=IMAGE_SIZE)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
@@ -67,7 +67,7 @@ def build_towers():
     return model
 
 
-def sine_positions(grid: int, width: int):
+def sine_positions(grid: int, width: int) -> torch.Tensor:
     """Sines and cosines of the row and column of each patch, (grid * grid, width): where position starts from.
 
     From random position embeddings a small tower takes thousands of steps to find out which patches are neighbours.
@@ -78,7 +78,7 @@ def sine_positions(grid: int, width: int):
     return torch.cat([wave(place * frequencies) for place in (column, row) for wave in (torch.sin, torch.cos)], dim=1)
 
 
-def render_shard(task):
+def render_shard(task: tuple[int, int]) -> Stills:
     """Worker: the stills of one shard, drawn from its own random stream."""
     seed, shard = task
     return render_stills(SHARD, np.random.default_rng([seed, shard]))
@@ -99,13 +99,13 @@ def render_all(num_stills: int, seed: int, workers: int):
     return pictures, captions, attributes, mentioned
 
 
-def scaled(pictures):
+def scaled(pictures: torch.Tensor) -> torch.Tensor:
     """uint8 (B, 3, H, W) to float32, normalised as OpenAI's CLIP expects."""
     mean, std = (torch.tensor(values).view(1, 3, 1, 1) * 255 for values in (IMAGE_MEAN, IMAGE_STD))
     return (pictures.float() - mean) / std
 
 
-def encode_captions(model, tokens):
+def encode_captions(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
     """The text tower on tokens (B, L), L <= 77: what `encode_text` gives, without computing the padding after the end.
 
     Attention is causal, so what follows a caption's end cannot change its embedding.
@@ -116,7 +116,9 @@ def encode_captions(model, tokens):
     return x[range(len(x)), tokens.argmax(dim=1)] @ model.text_projection
 
 
-def contrastive_loss(image, text, logit_scale, also_true):
+def contrastive_loss(
+    image: torch.Tensor, text: torch.Tensor, logit_scale: torch.Tensor, also_true: torch.Tensor
+) -> torch.Tensor:
     """InfoNCE in both directions, where pairs that match though they are not each other's own do not count.
 
     image, text: (B, D); also_true: (B, B) bool, [i, j] says whether caption j is true of picture i.
@@ -128,13 +130,13 @@ def contrastive_loss(image, text, logit_scale, also_true):
     return (functional.cross_entropy(logits, target) + functional.cross_entropy(logits.T, target)) / 2
 
 
-def attribute_loss(scores, attributes):
+def attribute_loss(scores: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of a linear read-out: scores (B, sum of NUM_VALUES), attributes (B, 8) with -1 for not shown."""
     parts = zip(scores.split(NUM_VALUES, dim=1), attributes.T)
     return sum(functional.cross_entropy(part, value, ignore_index=-1) for part, value in parts)
 
 
-def make_optimiser(model, lr: float, steps: int):
+def make_optimiser(model: CLIP, lr: float, steps: int):
     """AdamW, weight decay on matrices only, warm-up over the first fortieth, then cosine to 0."""
     plain = [p for n, p in model.named_parameters() if p.ndim < 2 or "embedding" in n]
     matrices = [p for n, p in model.named_parameters() if not (p.ndim < 2 or "embedding" in n)]
@@ -148,7 +150,7 @@ def make_optimiser(model, lr: float, steps: int):
     return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
 
 
-def train(model, stills, args):
+def train(model: CLIP, stills: Stills, args: argparse.Namespace) -> None:
     """Run the contrastive training in place."""
     pictures, captions, attributes, mentioned = stills
     tokens = open_clip.get_tokenizer("ViT-B-32")(captions)
@@ -177,7 +179,7 @@ def train(model, stills, args):
     del model.readout
 
 
-def release(model, pictures) -> dict:
+def release(model: CLIP, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
     """The state dict to publish: frame embeddings of norm FRAME_NORM on average, values that float16 holds exactly."""
     with torch.no_grad():
         norm = model.encode_image(scaled(pictures)).norm(dim=1).mean()
@@ -185,7 +187,7 @@ def release(model, pictures) -> dict:
     return {name: value.half() for name, value in model.state_dict().items()}
 
 
-def main(argv=None) -> None:
+def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
     torch.manual_seed(args.seed)
     stills = render_all(args.stills, args.seed, args.workers)

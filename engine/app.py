@@ -11,7 +11,7 @@ import time
 from pathlib import Path
 
 from demo.shapes_samples import CLASS_NAMES, sample_videos
-from inference.model import load_model
+from inference.model import VideoModel, load_model
 from inference.page import build_page, look
 from inference.upload import Limits, check_upload
 from utils.errors import UserError
@@ -41,7 +41,7 @@ class Service:
         model: inference.VideoModel. limits: inference.upload.Limits.
     """
 
-    def __init__(self, model, limits):
+    def __init__(self, model: VideoModel, limits: Limits):
         self.model, self.limits = model, limits
         self._turn = threading.Lock()
 
@@ -85,7 +85,7 @@ def check_names(names: list[str], num_own: int) -> None:
             raise UserError(f"class {name!r}: is given twice")
 
 
-def load_service(args, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
+def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
     """The model as the arguments say, and sample videos for it."""
     # What users type is encoded anew: their class names are not kept after the program's end.
     overrides = [*args.overrides, f"logging.cache_dir={cache}"]

@@ -9,14 +9,17 @@ import json
 import logging
 import re
 import sys
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
+import numpy as np
 from tqdm import tqdm
 
 from inference.model import VideoModel, collect, load_model
 from inference.pictures import draw_strips, draw_timeline
-from inference.timeline import UNKNOWN, clock, csv_header
+from inference.timeline import UNKNOWN, VideoPrediction, clock, csv_header
 from inference.video_inputs import is_live
+from inference.windows import Window
 from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from utils.errors import UserError
 from utils.files import write_text_atomic
@@ -61,7 +64,13 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     return EXIT_USER_ERROR if errors else 0
 
 
-def predict_source(source: str, model: VideoModel, args, errors: dict[str, str]):
+Scored = tuple[Window, np.ndarray]
+"""A window and its classes' probabilities (K,)."""
+
+
+def predict_source(
+    source: str, model: VideoModel, args: argparse.Namespace, errors: dict[str, str]
+) -> VideoPrediction | None:
     """The `VideoPrediction` of a source; None where it cannot be read, which is told and noted in `errors`."""
     try:
         if is_live(source):
@@ -86,12 +95,14 @@ def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
         print(f"error: {error}", file=sys.stderr, flush=True)
 
 
-def is_tabular(args) -> bool:
+def is_tabular(args: argparse.Namespace) -> bool:
     """Whether the standard output is for people, not for a program that reads JSON or CSV."""
     return "-" not in (args.json, args.csv)
 
 
-def follow(stream, source: str, names: list[str], args, errors: dict[str, str]):
+def follow(
+    stream: Iterable[Scored], source: str, names: list[str], args: argparse.Namespace, errors: dict[str, str]
+) -> Iterator[Scored]:
     """Passes on the windows of a camera or URL and prints a line each, until it ends, breaks off, or Ctrl-C."""
     try:
         for window, probabilities in stream:
@@ -107,7 +118,9 @@ def follow(stream, source: str, names: list[str], args, errors: dict[str, str]):
         tell(error, source, errors)
 
 
-def write_results(args, model, predictions: list, errors: dict) -> None:
+def write_results(
+    args: argparse.Namespace, model: VideoModel, predictions: list[VideoPrediction], errors: dict[str, str]
+) -> None:
     """JSON and CSV, to files or to the standard output.
 
     Raises:
@@ -149,7 +162,7 @@ def _write(target: str, text: str) -> None:
         write_text_atomic(target, text)
 
 
-def draw_pictures(folder: Path, prediction, k: int, taken: set[str]) -> list[Path]:
+def draw_pictures(folder: Path, prediction: VideoPrediction, k: int, taken: set[str]) -> list[Path]:
     """`NAME.strip.png`, and `NAME.timeline.png` where there are several windows; a name in `taken` gets a number."""
     stem = name = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[-80:] or "video"
     for number in itertools.count(2):

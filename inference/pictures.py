@@ -12,6 +12,7 @@ from pathlib import Path
 
 import matplotlib
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
@@ -85,7 +86,7 @@ def draw_timeline(path: str | Path, prediction: VideoPrediction) -> None:
     _save(path, figure)
 
 
-def _draw_band(axis, prediction: VideoPrediction, colour_of: dict) -> None:
+def _draw_band(axis: Axes, prediction: VideoPrediction, colour_of: dict) -> None:
     """One block a segment, with its class in it where there is room."""
     start, end = prediction.spans[0, 0], prediction.spans[-1, 1]
     for segment in prediction.segments:
@@ -123,7 +124,7 @@ def _leading_classes(prediction: VideoPrediction) -> list[int]:
     return order[:wanted].tolist()
 
 
-def _draw_bars(axis, top: list[tuple[str, float]], is_unknown: bool, threshold: float) -> None:
+def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, threshold: float) -> None:
     """Horizontal bars from 0 to 1; the names stand left of them, the figures right."""
     values = [p for _, p in top]
     first = UNKNOWN_BAR if is_unknown else BAR

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import av
+from av.container import InputContainer
 
 from datasets.video_file import open_container
 from utils.errors import UserError
@@ -50,7 +51,7 @@ def check_upload(path: str | Path, limits: Limits) -> None:
         raise UserError(f"{name}: is damaged or not a video; upload another file") from None
 
 
-def _check_container(container, name: str, limits: Limits) -> None:
+def _check_container(container: InputContainer, name: str, limits: Limits) -> None:
     stream = container.streams.best("video")
     if not _CONTAINERS.intersection(container.format.name.split(",")) or stream is None or stream.codec_context is None:
         raise UserError(f"{name}: holds no video that can be decoded; upload another file")

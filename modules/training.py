@@ -11,7 +11,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -25,6 +24,7 @@ from utils.context import RunContext
 from utils.distributed import sum_over_processes
 from utils.errors import UserError
 from utils.loaders import TrainLoader
+from utils.meter import StepRecord
 from utils.optim import set_lr
 from utils.schedule import fractional_epoch, lr_factor
 
@@ -45,23 +45,6 @@ class Progress:
     skipped_clips: int = 0  # of this epoch, unreadable and replaced
     best_watched: float = -1.0  # of solver.patience_score
     stale_validations: int = 0  # in a row, without a better one
-
-
-class StepRecord(NamedTuple):
-    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
-
-    `stop`: some process was asked to stop; all processes see it in the same record. `num_skipped`: clips of the step
-    that could not be read and were replaced. A loss that is not finite: the step made no update.
-    """
-
-    step: int
-    loss: float
-    lrs: dict[str, float]
-    num_clips: int
-    seconds: float
-    wait_seconds: float
-    stop: bool = False
-    num_skipped: int = 0
 
 
 @dataclass

@@ -22,7 +22,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_args(arguments)
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     if Path(args.out).resolve() in [Path(path).resolve() for path in args.checkpoints]:
         raise UserError(f"--out {args.out}: is one of the checkpoints; give another name")
     check_writable(args.out, "--out")

@@ -6,6 +6,7 @@ A few training videos of each class are embedded by CLIP's image tower as it com
 LinearDiscriminantAnalysis separates them. Then train with network.classifier=lda network.classifier_file=exp/lda.npz.
 """
 
+import argparse
 import sys
 
 from datasets.build import build_eval_loader, read_train_entries
@@ -32,7 +33,7 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     # The command makes the very file that a config with classifier lda names: nothing of the text side is needed here.
     overrides = [*args.overrides, "network.classifier=clip_text", "network.prompt_set=null", "network.tm=false"]
     overrides += ["network.sim_header=None", "network.joint_st=false", "network.context_tokens=0"]

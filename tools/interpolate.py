@@ -59,7 +59,7 @@ def read_alpha(text: str, option: str) -> float:
     return alpha
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     alphas = sorted({read_alpha(text, "--alphas") for text in (args.alphas or ALPHAS).split(",")})
     if args.save and args.alphas is None and not args.zeroshot:
         alphas = []

@@ -14,7 +14,7 @@ import random
 import re
 import shutil
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -287,7 +287,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     subparsers = parser.add_subparsers(required=True, metavar="DATASET")
 
-    def add(name: str, make, help: str) -> argparse.ArgumentParser:
+    def add(name: str, make: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
         command = subparsers.add_parser(name, help=help, description=help)
         command.set_defaults(make=make)
         command.add_argument("--root", type=Path, required=True, help="folder of the frame folders or videos")

@@ -68,7 +68,13 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 class _Ignored(argparse.Action):
     """An option that is accepted for the sake of users' scripts and has no effect; `ignored` lists those given."""
 
-    def __call__(self, parser, namespace, values, option_string=None):
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: object,
+        option_string: str | None = None,
+    ) -> None:
         namespace.ignored = [*namespace.ignored, option_string]
 
 
@@ -156,7 +162,7 @@ def _drop_closed_output() -> bool:
     return is_closed
 
 
-def _report_unraisable(unraisable) -> None:
+def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """Python's own report of an exception in a destructor, but for failures that are reported in one line."""
     if unraisable.exc_value is None or explain_failure(unraisable.exc_value) is None:
         sys.__unraisablehook__(unraisable)

@@ -20,6 +20,23 @@ WARM_UP_STEPS = 2  # of a process: start-up of loader processes and kernels, not
 log = logging.getLogger(__name__)
 
 
+class StepRecord(NamedTuple):
+    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
+
+    `stop`: some process was asked to stop; all processes see it in the same record. `num_skipped`: clips of the step
+    that could not be read and were replaced. A loss that is not finite: the step made no update.
+    """
+
+    step: int
+    loss: float
+    lrs: dict[str, float]
+    num_clips: int
+    seconds: float
+    wait_seconds: float
+    stop: bool = False
+    num_skipped: int = 0
+
+
 class EpochInfo(NamedTuple):
     """Number (0-based) of an epoch, the batches of this process in what is left of it, its clips in all.
 
@@ -57,8 +74,8 @@ class TrainingMeter:
         self._since_line: list = []  # records
         self._started = time.perf_counter()
 
-    def show(self, record) -> None:
-        """Take in a `modules.training.StepRecord`."""
+    def show(self, record: StepRecord) -> None:
+        """Take in a step."""
         self._seen += 1
         self._since_line.append(record)
         self.is_stopped = record.stop
@@ -105,7 +122,7 @@ class TrainingMeter:
             TrainingMeter._has_advised = True
             log.info("%.0f%% of the time went into waiting for data: %s", 100 * share, self._advice())
 
-    def _print_line(self, record) -> None:
+    def _print_line(self, record: StepRecord) -> None:
         """The last step's loss and rates; clips/s and the share of waiting of all steps since the line before."""
         seconds = sum(r.seconds for r in self._since_line)
         rate = sum(r.num_clips for r in self._since_line) / seconds

@@ -1,6 +1,7 @@
 """`loss_type: NCE` and `DS`. B clips of this process, N clips of all processes, K classes, D embedding."""
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -91,7 +92,7 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
 
 class _Gather(torch.autograd.Function):
     @staticmethod
-    def forward(ctx, rows: torch.Tensor) -> torch.Tensor:
+    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
         counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
         dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
         ctx.counts = [int(count) for count in counts]
@@ -103,7 +104,7 @@ class _Gather(torch.autograd.Function):
         return torch.cat([part[:count] for part, count in zip(parts, ctx.counts)])
 
     @staticmethod
-    def backward(ctx, gradient: torch.Tensor) -> torch.Tensor:
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
         gradient = gradient.contiguous()
         dist.all_reduce(gradient)
         start = sum(ctx.counts[: dist.get_rank()])
