@@ -74,6 +74,7 @@ def our_views(loader: EvalLoader, num_crops: int, normalise: bool) -> Iterator[t
     mean, std = torch.tensor(published.MEAN).view(3, 1, 1) * 255, torch.tensor(published.STD).view(3, 1, 1) * 255
     for batch in loader:
         for frames in batch["frames"]:
+            assert frames is not None
             for clip in frames.split(1):
                 views = crop(clip)
                 yield (views.to(torch.float32) - mean) / std if normalise else views

@@ -27,7 +27,9 @@ import numpy as np
 import open_clip
 import torch
 from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
+from open_clip.transformer import Transformer, VisionTransformer
 from torch.nn import functional
+from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
@@ -39,6 +41,22 @@ IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 SHARD = 500  # stills rendered from one random stream
 READOUT_WEIGHT = 0.2  # of the attribute loss beside the contrastive one
 FRAME_NORM = 3.0  # of a frame embedding; no cosine depends on it, but the temporal head starts from small weights
+
+
+Rendered = tuple[torch.Tensor, list[str], np.ndarray, np.ndarray]
+"""Pictures uint8 (N, 3, 64, 64), captions, attributes (N, 8), mentioned (N, 8)."""
+
+
+class Towers(CLIP):
+    """open_clip's CLIP, whose parts are of these kinds."""
+
+    visual: VisionTransformer
+    transformer: Transformer
+    token_embedding: torch.nn.Embedding
+    positional_embedding: torch.nn.Parameter
+    ln_final: torch.nn.Module
+    text_projection: torch.nn.Parameter
+    attn_mask: torch.Tensor
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
@@ -55,11 +73,11 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(argv)
 
 
-def build_towers() -> CLIP:
+def build_towers() -> Towers:
     """open_clip's CLIP with the towers of the embedded world, freshly initialised."""
     vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=IMAGE_SIZE)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
-    model = CLIP(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
+    model = Towers(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
     with torch.no_grad():
         model.visual.get_parameter("positional_embedding")[1:] = 0.5 * sine_positions(
             IMAGE_SIZE // vision.patch_size, vision.width
@@ -84,8 +102,8 @@ def render_shard(task: tuple[int, int]) -> Stills:
     return render_stills(SHARD, np.random.default_rng([seed, shard]))
 
 
-def render_all(num_stills: int, seed: int, workers: int):
-    """(pictures uint8 (N, 3, 64, 64), captions, attributes (N, 8), mentioned (N, 8)), the same for any `workers`."""
+def render_all(num_stills: int, seed: int, workers: int) -> Rendered:
+    """The same for any `workers`."""
     tasks = [(seed, shard) for shard in range(math.ceil(num_stills / SHARD))]
     bar = partial(tqdm, total=len(tasks), desc=f"rendering ({SHARD} stills)")
     if workers == 1:
@@ -105,7 +123,7 @@ def scaled(pictures: torch.Tensor) -> torch.Tensor:
     return (pictures.float() - mean) / std
 
 
-def encode_captions(model: CLIP, tokens: torch.Tensor) -> torch.Tensor:
+def encode_captions(model: Towers, tokens: torch.Tensor) -> torch.Tensor:
     """The text tower on tokens (B, L), L <= 77: what `encode_text` gives, without computing the padding after the end.
 
     Attention is causal, so what follows a caption's end cannot change its embedding.
@@ -133,10 +151,11 @@ def contrastive_loss(
 def attribute_loss(scores: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
     """Cross-entropy of a linear read-out: scores (B, sum of NUM_VALUES), attributes (B, 8) with -1 for not shown."""
     parts = zip(scores.split(NUM_VALUES, dim=1), attributes.T)
-    return sum(functional.cross_entropy(part, value, ignore_index=-1) for part, value in parts)
+    losses = (functional.cross_entropy(part, value, ignore_index=-1) for part, value in parts)
+    return sum(losses, start=scores.new_zeros(()))
 
 
-def make_optimiser(model: CLIP, lr: float, steps: int):
+def make_optimiser(model: Towers, lr: float, steps: int) -> tuple[torch.optim.Optimizer, LambdaLR]:
     """AdamW, weight decay on matrices only, warm-up over the first fortieth, then cosine to 0."""
     plain = [p for n, p in model.named_parameters() if p.ndim < 2 or "embedding" in n]
     matrices = [p for n, p in model.named_parameters() if not (p.ndim < 2 or "embedding" in n)]
@@ -147,15 +166,16 @@ def make_optimiser(model: CLIP, lr: float, steps: int):
     def rate(step: int) -> float:
         return min((step + 1) / warmup, (1 + math.cos(math.pi * step / steps)) / 2)
 
-    return optimiser, torch.optim.lr_scheduler.LambdaLR(optimiser, rate)
+    return optimiser, LambdaLR(optimiser, rate)
 
 
-def train(model: CLIP, stills: Stills, args: argparse.Namespace) -> None:
+def train(model: Towers, stills: Rendered, args: argparse.Namespace) -> None:
     """Run the contrastive training in place."""
     pictures, captions, attributes, mentioned = stills
     tokens = open_clip.get_tokenizer("ViT-B-32")(captions)
     tokens = tokens[:, : int(tokens.argmax(dim=1).max()) + 1]
-    model.readout = torch.nn.Linear(model.visual.output_dim, sum(NUM_VALUES))
+    readout = torch.nn.Linear(model.visual.output_dim, sum(NUM_VALUES))
+    model.add_module("readout", readout)  # which the optimiser takes with the towers
     optimiser, schedule = make_optimiser(model, args.lr, args.steps)
     generator = torch.Generator().manual_seed(args.seed)
     order = torch.empty(0, dtype=torch.int64)
@@ -167,7 +187,7 @@ def train(model: CLIP, stills: Stills, args: argparse.Namespace) -> None:
         also_true = torch.from_numpy(caption_is_true(attributes[batch], mentioned[batch]))
         image = model.encode_image(scaled(pictures[batch]))
         contrast = contrastive_loss(image, encode_captions(model, tokens[batch]), model.logit_scale, also_true)
-        loss = contrast + READOUT_WEIGHT * attribute_loss(model.readout(image), torch.from_numpy(attributes[batch]))
+        loss = contrast + READOUT_WEIGHT * attribute_loss(readout(image), torch.from_numpy(attributes[batch]))
         optimiser.zero_grad()
         loss.backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -179,10 +199,11 @@ def train(model: CLIP, stills: Stills, args: argparse.Namespace) -> None:
     del model.readout
 
 
-def release(model: CLIP, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
+def release(model: Towers, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
     """The state dict to publish: frame embeddings of norm FRAME_NORM on average, values that float16 holds exactly."""
     with torch.no_grad():
         norm = model.encode_image(scaled(pictures)).norm(dim=1).mean()
+        assert model.visual.proj is not None
         model.visual.proj.mul_(FRAME_NORM / norm)
     return {name: value.half() for name, value in model.state_dict().items()}
 

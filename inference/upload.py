@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import av
 from av.container import InputContainer
+from av.video.stream import VideoStream
 
 from datasets.video_file import open_container
 from utils.errors import UserError
@@ -53,13 +54,14 @@ def check_upload(path: str | Path, limits: Limits) -> None:
 
 def _check_container(container: InputContainer, name: str, limits: Limits) -> None:
     stream = container.streams.best("video")
-    if not _CONTAINERS.intersection(container.format.name.split(",")) or stream is None or stream.codec_context is None:
+    is_taken = _CONTAINERS.intersection(container.format.name.split(","))
+    if not is_taken or not isinstance(stream, VideoStream) or stream.codec_context is None:
         raise UserError(f"{name}: holds no video that can be decoded; upload another file")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.max_pixels:
         raise UserError(f"{name}: its frames have {width}x{height} pixels, more than is taken here; make them smaller")
     seconds = max(
-        float(stream.duration * stream.time_base) if stream.duration else 0,
+        float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0,
         container.duration / av.time_base if container.duration else 0,
     )
     if seconds > limits.max_seconds:
