@@ -16,7 +16,7 @@ import numpy as np
 from tqdm import tqdm
 
 from inference.model import VideoModel, collect, load_model
-from inference.pictures import draw_strips, draw_timeline
+from inference.pictures import Spotlight, draw_strips, draw_timeline
 from inference.timeline import UNKNOWN, VideoPrediction, clock, csv_header
 from inference.video_inputs import is_live
 from inference.windows import Window
@@ -49,7 +49,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
             if is_tabular(args):
                 print(prediction.describe(args.top), end="\n\n", flush=True)
             if args.pictures:
-                for path in draw_pictures(Path(args.pictures), prediction, args.top, taken):
+                for path in draw_pictures(Path(args.pictures), prediction, args.top, taken, model.spotlight):
                     log.info("picture: %s", path)
     except KeyboardInterrupt:
         is_interrupted = True
@@ -162,7 +162,9 @@ def _write(target: str, text: str) -> None:
         write_text_atomic(target, text)
 
 
-def draw_pictures(folder: Path, prediction: VideoPrediction, k: int, taken: set[str]) -> list[Path]:
+def draw_pictures(
+    folder: Path, prediction: VideoPrediction, k: int, taken: set[str], spotlight: Spotlight
+) -> list[Path]:
     """`NAME.strip.png`, and `NAME.timeline.png` where there are several windows; a name in `taken` gets a number."""
     stem = name = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[-80:] or "video"
     for number in itertools.count(2):
@@ -171,7 +173,7 @@ def draw_pictures(folder: Path, prediction: VideoPrediction, k: int, taken: set[
         name = f"{stem}_{number}"
     taken.add(name)
     written = [folder / f"{name}.strip.png"]
-    draw_strips(written[0], prediction, k)
+    draw_strips(written[0], prediction, k, spotlight)
     if len(prediction.spans) > 1:
         written.append(folder / f"{name}.timeline.png")
         draw_timeline(written[1], prediction)

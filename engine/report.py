@@ -4,6 +4,7 @@ import argparse
 import sys
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from datasets.build import Views, build_eval_loader, read_test_lists
@@ -72,5 +73,11 @@ def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | 
         with autocast(model.precision, process.device):
             predicted = int(test.outcomes.predicted[row])
             added = drop_one_frame(model.network, frames, text, predicted, cfg.data.batch_size)
-        clips[row] = Clip(frames.permute(0, 2, 3, 1).cpu().numpy(), added.numpy())
+        lit = model.spotlight(frames[None], [predicted], text)
+        clips[row] = Clip(_as_pictures(frames), added.numpy(), None if lit is None else _as_pictures(lit[0]))
     return clips
+
+
+def _as_pictures(frames: torch.Tensor) -> np.ndarray:
+    """(T,3,S,S) -> (T,S,S,3) on the CPU."""
+    return frames.permute(0, 2, 3, 1).cpu().numpy()

@@ -172,11 +172,14 @@ class VideoModel:
         """float32 (B,K) probabilities of the classes for (B,D) embeddings: softmax of 100 x cosine, as in test.py."""
         return softmax(class_logits(embeddings, self.class_matrix))
 
-    def spotlight(self, clips: torch.Tensor | np.ndarray, classes: Sequence[int]) -> torch.Tensor | None:
+    def spotlight(
+        self, clips: torch.Tensor | np.ndarray, classes: Sequence[int], text: torch.Tensor | None = None
+    ) -> torch.Tensor | None:
         """The clips with what speaks for a class lit and the rest dimmed; see `modules.attribution`.
 
         Args:
             clips: uint8 (B,T,C,S,S). classes: of each clip, the number of its class.
+            text: (K,D) class embeddings on the device; None: those of `class_matrix`.
 
         Returns:
             uint8 (B,T,C,S,S) on the CPU; None where the image tower is of a kind that keeps no patches.
@@ -184,7 +187,8 @@ class VideoModel:
         if not has_relevance_maps(self.network):
             return None
         clips = torch.as_tensor(clips)
-        text = torch.from_numpy(self.class_matrix).to(self.device)
+        if text is None:
+            text = torch.from_numpy(self.class_matrix).to(self.device)
         labels = torch.tensor(classes, device=self.device)
         with autocast(self.precision, self.device):
             return spotlight(clips, relevance_maps(self.network, clips.to(self.device), text, labels))

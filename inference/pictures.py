@@ -8,10 +8,12 @@ import logging
 import re
 import textwrap
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
+import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -33,18 +35,34 @@ _DPI = 110
 log = logging.getLogger(__name__)
 
 
-def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> None:
-    """Film strips of up to six windows, each with bars of its k best classes, at most 20, beside it."""
+Spotlight = Callable[[torch.Tensor, list[int]], torch.Tensor | None]
+"""`VideoModel.spotlight`: clips (B,T,C,S,S) and the number of a class for each -> the clips with its evidence lit."""
+
+
+def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5, spotlight: Spotlight | None = None) -> None:
+    """Film strips of up to six windows, each with bars of its k best classes, at most 20, beside it.
+
+    Args:
+        spotlight: below each strip the same frames, lit where they speak for the window's best class; None: left out.
+    """
     clips = _spread(list(prediction.clips), MAX_STRIPS)
     k = min(k, len(prediction.class_names), MAX_BARS)
-    height = max(1.5, 0.27 * k + 0.55)
-    strip_height = 0.62 * height
+    films = [_film(clip.numpy()) for _, clip in clips]
+    if spotlight is not None:
+        best = [int(prediction.probabilities[number].argmax()) for number, _ in clips]
+        lit = spotlight(torch.stack([clip for _, clip in clips]), best)
+        if lit is not None:
+            gap = np.full((max(1, films[0].shape[0] // 40), *films[0].shape[1:]), 255, np.uint8)
+            films = [np.concatenate([film, gap, _film(clip.numpy())]) for film, clip in zip(films, lit)]
+    rows_of_frames = films[0].shape[0] // clips[0][1].shape[-1]
+    height = max(1.2 * rows_of_frames + 0.3, 0.27 * k + 0.55)
+    strip_height = 0.62 * height / rows_of_frames
     num_shown = min(MAX_FRAMES_A_STRIP, len(clips[0][1]))
     figure = Figure(figsize=(13.5, height * len(clips) + 0.45), dpi=_DPI, layout="constrained")
     figure.suptitle(_cut(prediction.source, 100, from_end=True), x=0.01, ha="left", fontsize=11)
     grid = figure.subplots(len(clips), 2, width_ratios=(num_shown * strip_height, 5.2), squeeze=False)
-    for (number, clip), (strip, bars) in zip(clips, grid):
-        strip.imshow(_film(clip.numpy()))
+    for (number, _), film, (strip, bars) in zip(clips, films, grid):
+        strip.imshow(film)
         strip.set_axis_off()
         start, end = prediction.spans[number]
         name, probability = prediction.verdict(number)
@@ -54,6 +72,9 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> No
             fontsize=10,
             color=UNKNOWN_BAR if name == UNKNOWN else "black",
         )
+        if rows_of_frames > 1:
+            note = f"lit where it speaks for {_cut(prediction.top(1, number)[0][0], 40)}"
+            strip.text(0, -0.02, note, transform=strip.transAxes, va="top", fontsize=8.5, color="#57606a")
         _draw_bars(bars, prediction.top(k, number), name == UNKNOWN, prediction.threshold)
     _save(path, figure)
 

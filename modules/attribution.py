@@ -107,6 +107,13 @@ def has_relevance_maps(model: VideoCLIP) -> bool:
     return _spatial_source(model.visual) is not None
 
 
+def last_parameters(model: VideoCLIP) -> list[nn.Parameter]:
+    """The parameters behind the activations of `relevance_maps`: the tower's last block or stage, the head."""
+    found = _spatial_source(model.visual)
+    assert found is not None, "ask has_relevance_maps first"
+    return [*found[0].parameters(), *model.fusion_model.parameters()]
+
+
 def spotlight(clips: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     """The frames with what speaks against the class, or not at all, dark and grey: uint8 (B, T, 3, S, S), on the CPU.
 

@@ -18,10 +18,13 @@ class Clip(NamedTuple):
 
     Attributes:
         frames: uint8 (T,S,S,3). contributions: float32 (T,), of `modules.attribution.drop_one_frame`, in nats.
+        lit: uint8 (T,S,S,3), of `modules.attribution.spotlight` for the predicted class; None where the image tower is
+            of a kind that keeps no patches.
     """
 
     frames: np.ndarray
     contributions: np.ndarray
+    lit: np.ndarray | None = None
 
 
 def jpeg_strip(frames: np.ndarray) -> str:
@@ -49,6 +52,9 @@ def bars(contributions: np.ndarray) -> Html:
 def strip_box(clip: Clip, path: str) -> Html:
     """The frames and their bars, in a box that scrolls where they are too many for it."""
     num_frames = len(clip.frames)
-    picture = el("img", src=jpeg_strip(clip.frames), alt=f"{num_frames} frames of {path}")
-    inside = el("div", picture, bars(clip.contributions), style=f"--frames:{num_frames}")
+    pictures = [el("img", src=jpeg_strip(clip.frames), alt=f"{num_frames} frames of {path}")]
+    if clip.lit is not None:
+        alt = "The same frames, lit where they speak for the predicted class"
+        pictures.append(el("img", src=jpeg_strip(clip.lit), alt=alt))
+    inside = el("div", pictures, bars(clip.contributions), style=f"--frames:{num_frames}")
     return el("div", inside, class_="film", tabindex="0", role="region", aria_label=f"Frames of {path}")

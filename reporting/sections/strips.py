@@ -60,8 +60,9 @@ def frames(report: RunReport) -> Html:
     said = (
         "Right videos. The bar below a frame is what it adds to the log-odds of the predicted class, in nats: those of "
         "the clip, less those of the clip with its neighbour in the frame's place. Upward: it speaks for the class. "
-        "The longest bar of a strip is full. Frames and bars are of one view, the centre crop of one clip; class and "
-        "probability are of the test."
+        "The longest bar of a strip is full. Below the frames are the same once more, lit where they speak for the "
+        "class; docs/attribution.md says how far to trust this. Frames and bars are of one view, the centre crop of "
+        "one clip; class and probability are of the test."
     )
     return _strips(confident_hits(report.test.outcomes, NUM_HITS), report, said, "No video was right.")
 

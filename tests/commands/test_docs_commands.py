@@ -42,6 +42,7 @@ PARSED = {
     "export.py": "tests/commands/test_export.py::test_the_file_holds_the_model_and_what_goes_with_it",
     "app.py": "tests/commands/test_app.py",
     "benchmarks/scaling.py": "tests/test_scaling_page.py",
+    "tools/check_attribution.py": "tests/tools/test_check_attribution.py",
     "tools/check_data.py": "tests/tools/test_check_data.py",
     "tools/fit_lda.py": "tests/tools/test_fit_lda.py",
     "tools/interpolate.py": "tests/tools/test_interpolate.py",

@@ -73,6 +73,19 @@ def test_every_result_of_a_long_video(world, trained, long_video, tmp_path, caps
             image.load()
 
 
+def test_the_lit_frames_are_below_the_frames(world, tmp_path, monkeypatch):
+    """A strip without them is lower."""
+    video = world.root / "videos" / "val_0_0.mp4"
+    heights = []
+    for name in ("with", "without"):
+        folder = tmp_path / name
+        assert call("predict", video, "--config", world.config, "--pictures", folder, "--quiet", "--top", 1) == 0
+        with Image.open(folder / "val_0_0.strip.png") as image:
+            heights.append(image.height)
+        monkeypatch.setattr("inference.model.has_relevance_maps", lambda network: False)
+    assert heights[0] > heights[1]
+
+
 def test_a_bad_file_is_one_line_and_the_others_are_done(world, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_text("no video")
     good = world.root / "videos" / "val_0_0.mp4"
