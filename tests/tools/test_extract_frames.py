@@ -233,7 +233,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
     write_video(videos / "one.mp4", 2)
     assert run(videos, videos / "out") == 2
-    assert "inside the folder of videos" in capsys.readouterr().err
+    assert f"lies inside {videos}; give a folder outside it" in capsys.readouterr().err
     (tmp_path / "afile").write_text("")
     assert run(videos, tmp_path / "afile") == 2
     assert "is a file; give a folder" in capsys.readouterr().err

@@ -144,7 +144,7 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         "one number": (tmp_path / "videos", out, "--frames", "--template", "img.jpg"),
         "--fps 1.0: is for frame folders": (tmp_path / "videos", out, "--fps", "1"),
         "--template img_{:05d}.jpg: is for": (tmp_path / "videos", out, "--template", "img_{:05d}.jpg"),
-        "inside the source": (tmp_path / "videos", tmp_path / "videos/packed"),
+        f"lies inside {tmp_path / 'videos'}": (tmp_path / "videos", tmp_path / "videos/packed"),
         "is a file; give a folder": (tmp_path / "videos", tmp_path / "afile"),
         "cannot be written": (tmp_path / "videos", "/proc/packed"),
     }
