@@ -2,8 +2,8 @@
 
 from inference import load_model
 
-model = load_model("exp/my/best_model.pt")
-print(model.predict("video.mp4"))
+    model = load_model("exp/my/best_model.pt")
+    print(model.predict("video.mp4"))
 """
 
 import importlib

@@ -1,6 +1,6 @@
 """Starts several processes by torchrun and owns their signals; used by run_train.sh and its sisters.
 
-python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
+    python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
 
 SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and leave; the exit code is then 75, on which a
 scheduler runs the job again. Where other machines have yet to join, it leaves with 75 at once. A second SIGINT ends

@@ -1,6 +1,6 @@
 """Opens every file that a config's lists promise, and writes a report and cleaned lists.
 
-python -m tools.check_data CONFIG [--out DIR] [--workers N] [key=value ...]
+    python -m tools.check_data CONFIG [--out DIR] [--workers N] [key=value ...]
 
 Of each video or frame folder: it opens, the number of frames is as promised (frame folders: no more, no less), and the
 first, middle and last frame decode to one size. DIR (default: data_check_CONFIG beside the config) receives

@@ -1,6 +1,6 @@
 """Trains the variants of the model on the embedded world, one after the other, and writes their scores as one table.
 
-python -m tools.compare_variants [--epochs 5] [--out exp/variants] [--page FILE] [--only NAME ...]
+    python -m tools.compare_variants [--epochs 5] [--out exp/variants] [--page FILE] [--only NAME ...]
 
 Needs the world that scripts/run_demo.sh renders. A variant that is done is not trained again. The table has a row for
 each variant with results in --out; docs/variants.md is written once all of them have.

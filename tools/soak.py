@@ -1,6 +1,6 @@
 """Trains for a set time, as train.py does it, and reports what grows.
 
-python -m tools.soak CONFIG [CONFIG ...] [--minutes 30] [--out DIR] [key=value ...]
+    python -m tools.soak CONFIG [CONFIG ...] [--minutes 30] [--out DIR] [key=value ...]
 
 Each config (frames, video files, packed clips) gets its share of the minutes: epoch after epoch with loaders, steps,
 validations and checkpoints. Once a second it counts, over the run and its loader processes, the resident memory, the

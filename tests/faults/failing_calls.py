@@ -1,6 +1,6 @@
 """Fails, shortens or kills at the n-th file-system call of what writes files, and looks at what is left.
 
-python -m tests.faults.failing_calls [--cases 0] [--seed 0] [--only train]
+    python -m tests.faults.failing_calls [--cases 0] [--seed 0] [--only train]
 
 Training, filling the cache of frame embeddings, testing, making lists and packing videos; EIO, ENOSPC, EINTR, short
 reads and writes, SIGKILL. Each time: one line or none and never a traceback, every file whole or absent, and the same

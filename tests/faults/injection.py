@@ -1,6 +1,6 @@
 """Kills runs at random moments, goes on with each, and compares what comes out with an undisturbed run.
 
-python -m tests.faults.injection [--kills 40] [--terms 40] [--seed 0]
+    python -m tests.faults.injection [--kills 40] [--terms 40] [--seed 0]
 
 Ends with a summary line; exit code 0 only where every loss, every validation score, all weights and the optimiser's
 state are equal to the last bit. Each life of a run is a fork of this process, which has the imports behind it.

@@ -1,0 +1,52 @@
+"""The site of the documentation builds without a warning, links included, and asks nothing of other servers."""
+
+import re
+
+import pytest
+
+from tools import build_site
+from utils.errors import UserError
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("site") / "site"
+    assert build_site.main(build_site.parse_arguments([str(folder)])) == 0
+    return folder
+
+
+def test_pages_and_reference_are_there(site):
+    assert "best_model.pt" in (site / "docs" / "training.html").read_text(encoding="utf-8")
+    reference = (site / "reference" / "inference.html").read_text(encoding="utf-8")
+    assert "load_model" in reference and "Load a model that names what happens in videos." in reference
+    assert "data.num_segments" in (site / "docs" / "config.html").read_text(encoding="utf-8")
+    assert "load_model" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
+
+
+def test_a_page_loads_nothing_from_other_servers(site):
+    page = (site / "index.html").read_text(encoding="utf-8")
+    loaded = re.findall(r"<(?:script|img|iframe)[^>]* src=.?(https?://[^\"'> ]+)", page)
+    loaded += re.findall(r"<link[^>]* rel=.?stylesheet[^>]* href=.?(https?://[^\"'> ]+)", page)
+    assert loaded == []
+
+
+def test_a_link_that_leads_nowhere_is_an_error(tmp_path, monkeypatch, capfd):
+    gather = build_site.gather
+
+    def with_a_wrong_link(source):
+        gather(source)
+        (source / "CHANGELOG.md").write_text("# Changes\n\n[gone](docs/gone.md)\n")
+        for package in build_site.PACKAGES:  # quick
+            (source / "reference" / f"{package}.md").write_text(f"# {package}\n")
+
+    monkeypatch.setattr(build_site, "gather", with_a_wrong_link)
+    with pytest.raises(UserError, match="the site was not built"):
+        build_site.main(build_site.parse_arguments([str(tmp_path / "site")]))
+    assert "docs/gone.md" in capfd.readouterr().err
+
+
+def test_another_folder_is_left_alone(tmp_path):
+    (tmp_path / "thesis.tex").write_text("years")
+    with pytest.raises(UserError, match="not an earlier build"):
+        build_site.main(build_site.parse_arguments([str(tmp_path)]))
+    assert (tmp_path / "thesis.tex").exists()

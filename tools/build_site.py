@@ -1,0 +1,79 @@
+"""Build the documentation as a static site: the pages of docs/, the README, and a reference of all public code.
+
+    python -m tools.build_site exp/site
+
+Open exp/site/index.html, or, to search, serve the folder: `python -m http.server -d exp/site`. A link or an anchor that
+leads nowhere, and every other warning, is an error. The reference comes from the docstrings; nothing is imported.
+"""
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from utils.cli import first_line, run_command
+from utils.errors import UserError
+from utils.project_paths import REPOSITORY
+
+PACKAGES = ("inference", "engine", "modules", "datasets", "clip", "reporting", "utils", "tools")
+PAGES = (
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "CITATION.cff",
+    "LICENSE",
+    "docs",
+    "configs",
+    "lists",
+    "benchmarks/RESULTS.md",
+)
+"""What the site holds, at the same relative paths as in the repository, so that links work in both."""
+
+
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser.add_argument("out", metavar="FOLDER", help="folder of the site; what lies there from an earlier build goes")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(arguments)
+
+
+def main(args: argparse.Namespace) -> int:
+    out = Path(args.out).resolve()
+    if out.exists() and any(out.iterdir()) and not (out / "sitemap.xml").is_file():
+        raise UserError(f"{out}: exists and is not an earlier build of the site; name another folder")
+    with tempfile.TemporaryDirectory() as source:
+        gather(Path(source))
+        command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+        environment = os.environ | {"SITE_SOURCE": source, "NO_MKDOCS_2_WARNING": "1"}
+        built = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
+    if built.returncode:
+        print(built.stderr, end="", file=sys.stderr)
+        raise UserError("the site was not built; mkdocs says why above (pip install -e .[dev] installs it)")
+    print(f"{out / 'index.html'}; open it in a browser, or serve it: python -m http.server -d {out}")
+    return 0
+
+
+def gather(source: Path) -> None:
+    """Copy the pages to `source`, and write those of the reference."""
+    for name in PAGES:
+        place = source / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        if (REPOSITORY / name).is_dir():
+            shutil.copytree(REPOSITORY / name, place)
+        else:
+            shutil.copy(REPOSITORY / name, place)
+    for package in PACKAGES:
+        modules = sorted((REPOSITORY / package).rglob("*.py"))
+        names = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in modules]
+        entries = "".join(f"::: {name.removesuffix('.__init__')}\n\n" for name in names)
+        page = source / "reference" / f"{package}.md"
+        page.parent.mkdir(exist_ok=True)
+        page.write_text(f"# {package}\n\n{entries}", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))
