@@ -33,6 +33,8 @@ def export(args: argparse.Namespace, overrides: list[str]) -> None:
     # ---- the model, and the classes as a matrix
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
+    if not loaded.network.scorer.exports:
+        raise UserError(f"network.scorer {cfg.network.scorer}: models with it cannot be exported")
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()
 

@@ -4,8 +4,6 @@ import argparse
 import logging
 from pathlib import Path
 
-import numpy as np
-
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint
@@ -68,9 +66,9 @@ def write_scores(
     """Score the table of a test; write the table, its predictions and a summary to the folder `out`."""
     cfg, names = model.cfg, model.class_names
     dense = args.dense or cfg.data.dense
-    logits = metrics.class_logits(table.embeddings, model.class_matrix)
+    logits = model.network.scorer.table_logits(table.embeddings, model.class_matrix, model.device)
     scores = metrics.score(logits, table.labels)
-    num_missing = int(np.isnan(table.embeddings[:, 0]).sum())
+    num_missing = int(table.is_missing.sum())
     average_precisions = protocols.map_summary(logits, table.labels) if args.metric == "map" else {}
     save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
@@ -101,5 +99,6 @@ def write_scores(
             average_precisions["map"],
             average_precisions["map_published_ranking"],
         )
+    log.info("%s", table.describe(out / "embeddings.npz"))
     log.info("%.1f videos/s; results are in %s", scores.num_videos / table.seconds, out)
     log.info("%s", next_report(args.weights, out))

@@ -12,8 +12,9 @@ from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint, text_for_table
 from modules.pixels import with_own_pixels
+from modules.scorers.scorer import scorer_of
 from modules.validation import embed_with
-from utils import distributed, metrics, protocols, results
+from utils import distributed, protocols, results
 from utils.cli import folder_beside, next_report
 from utils.config import resolve_config
 from utils.context import RunContext
@@ -49,7 +50,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
             if not process.is_main:
                 continue
             table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number])
-            matrix = text_for_table(cfg, names, table, args.reuse[number])
+            matrix, scorer = text_for_table(cfg, names, table, args.reuse[number]), scorer_of(table)
         else:
             model = VideoModel(cfg, names, checkpoint, process.device)
             views = Views(args.test_clips, args.test_crops)
@@ -59,15 +60,17 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
             if table is None:
                 continue
             table, matrix = model.signed(table, args.test_clips, args.test_crops), model.class_matrix
+            scorer = model.network.scorer
 
         # ---- a table to scores
         trained = read_labels(args.train_labels) if args.train_labels else list(table.trained_classes)
         shared = protocols.shared_classes(names, trained)
         warn_of_trained_classes(shared, len(names), log)
-        by_list = summaries_of(tests, table, metrics.class_logits(table.embeddings, matrix))
+        by_list = summaries_of(tests, table, scorer.table_logits(table.embeddings, matrix, process.device))
         also = {"config": cfg.model_dump(), "prompt": cfg.network.prompt, "trained_classes": shared}
         summaries |= {f"{Path(config_path).stem}, {name}": {**one, **also} for name, one in by_list.items()}
         save_table(folder / "embeddings.npz", table, matrix, names)
+        log.info("%s", table.describe(folder / "embeddings.npz"))
     distributed.stop()
     if not process.is_main:
         return 0

@@ -29,13 +29,14 @@ from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
 from modules.pixels import with_own_pixels
+from modules.scorers.scorer import scorer_state
 from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
 from utils.config import Resolved, dump_config, load_config, resolve_config
 from utils.embed import VideoTable, nonfinite_message
 from utils.errors import UserError
-from utils.metrics import class_logits, softmax
+from utils.metrics import softmax
 from utils.precision import autocast, resolve_precision
 from utils.project_paths import REPOSITORY
 from utils.recipe import Recipe
@@ -81,7 +82,7 @@ class VideoModel:
         cfg: the config that it was built from.
         network: the PyTorch module.
         class_names: K names. `with_classes` gives the same model with others.
-        class_matrix: float32 (K,D), the embedding of each class; not normalised.
+        class_matrix: float32 (K,D), the embedding of each class, not normalised; (K,S,D) where the scorer reads words.
         trained_classes: names of the classes that the checkpoint was trained on; empty where it does not say.
         text_tower: hash of CLIP's frozen text tower; empty where the text side trained.
         device, precision: where and how the model computes; precision is fp32, bf16 or fp16.
@@ -150,6 +151,8 @@ class VideoModel:
     def embed(self, clips: torch.Tensor | np.ndarray, name: str = "a clip") -> np.ndarray:
         """float32 (B,D) embeddings, not normalised, of uint8 clips (B,T,C,S,S), as `clips` gives them.
 
+        (B,R,D) where the scorer needs R rows of a clip.
+
         Args:
             name: of the clips, for messages.
 
@@ -157,7 +160,7 @@ class VideoModel:
             UserError: an embedding is not finite.
         """
         with autocast(self.precision, self.device):
-            embeddings = self.network.encode_video(torch.as_tensor(clips).to(self.device)).float().cpu()
+            embeddings = self.network.video_features(torch.as_tensor(clips).to(self.device)).float().cpu()
         if not torch.linalg.vector_norm(embeddings, dim=-1).isfinite().all():
             raise UserError(nonfinite_message(name))
         return embeddings.numpy()
@@ -169,8 +172,9 @@ class VideoModel:
             return self.network.encode_frames(torch.as_tensor(clips).to(self.device)).float().cpu().numpy()
 
     def classify(self, embeddings: np.ndarray) -> np.ndarray:
-        """float32 (B,K) probabilities of the classes for (B,D) embeddings: softmax of 100 x cosine, as in test.py."""
-        return softmax(class_logits(embeddings, self.class_matrix))
+        """float32 (B,K) probabilities of the classes for what `embed` gives: softmax of the scorer's logits."""
+        rows = embeddings if embeddings.ndim == 2 else embeddings[:, None]
+        return softmax(self.network.scorer.table_logits(rows, self.class_matrix, self.device))
 
     def spotlight(
         self, clips: torch.Tensor | np.ndarray, classes: Sequence[int], text: torch.Tensor | None = None
@@ -262,6 +266,7 @@ class VideoModel:
             trained_classes=tuple(self.trained_classes),
             text_tower=self.text_tower,
             recipe=dump_config(self.cfg),
+            scorer_state=scorer_state(self.network.scorer),
         )
 
 
@@ -362,7 +367,7 @@ def check_other_classes(network: NetworkConfig) -> None:
 
 def _plain_clip(cfg: Config) -> Config:
     """The config without what only a video checkpoint could fill."""
-    plain = {"sim_header": "None", "tm": False, "joint_st": False}
+    plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False}
     frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
     return cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
 

@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.additions.addition import MixesFrames
-from modules.video_clip import VideoCLIP, scaled_cosine
+from modules.video_clip import VideoCLIP
 
 
 @torch.inference_mode()
@@ -24,7 +24,8 @@ def drop_one_frame(
     log-odds are log(p / (1 - p)) of the class's probability, by the logits of evaluation.
 
     Args:
-        clip: (T, C, S, S) uint8 on the model's device. text: (K, D) class embeddings, on the same. label: of the class.
+        clip: (T, C, S, S) uint8 on the model's device. text: class features, (K, ...), on the same.
+        label: of the class.
         clips_per_forward: clips that go through the image tower at a time, where it looks over time.
 
     Returns:
@@ -38,11 +39,12 @@ def drop_one_frame(
     kept = torch.arange(num_frames, device=clip.device).repeat(num_frames + 1, 1)
     for t in range(num_frames):
         kept[1 + t, t] = t - 1 if t else 1
-    if any(isinstance(module, MixesFrames) for module in model.visual.modules()):
-        videos = torch.cat([model.encode_video(clip[rows]) for rows in kept.split(clips_per_forward)])
+    looks_over_time = any(isinstance(module, MixesFrames) for module in model.visual.modules())
+    if looks_over_time or model.scorer.needs_patches:
+        videos = torch.cat([model.video_features(clip[rows]) for rows in kept.split(clips_per_forward)])
     else:  # frames are embedded apart: once is enough
-        videos = model.fusion_model(model.encode_frames(clip[None])[0][kept])
-    probabilities = scaled_cosine(videos, text).double().log_softmax(dim=-1)
+        videos = model.scorer.of_frames(model.fusion_model, model.encode_frames(clip[None])[0][kept])
+    probabilities = model.scorer(videos, text).double().log_softmax(dim=-1)
     others = probabilities.clone()
     others[:, label] = -torch.inf
     log_odds = probabilities[:, label] - others.logsumexp(dim=-1)
@@ -85,8 +87,7 @@ def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, la
         hooks.append(source.register_forward_hook(lambda *args: catch(args[-1])))
     try:
         with torch.enable_grad():
-            frames = model.encode_frames(clips)
-            cosines = scaled_cosine(model.fusion_model(frames), text, scale=1.0)
+            cosines = model.scorer(model.video_features(clips), text, 1.0)
             score = cosines.gather(1, labels[:, None])[:, 0] - (cosines.mean(dim=1) if len(text) > 1 else 0)
             (gradient,) = torch.autograd.grad(score.sum(), caught[0])
     finally:

@@ -8,9 +8,9 @@ from torch import nn
 
 from clip import ClipModel, load_clip
 from modules.additions.addition import add_to
-from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
 from modules.heads.head import Head
+from modules.scorers.scorer import Scorer
 from modules.tower_blocks import RESNET, kind_of
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
@@ -56,14 +56,14 @@ def load_clip_model(cfg: Config) -> ClipModel:
 def build_text(
     cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device | None = None
 ) -> torch.Tensor:
-    """(K, D) float32 class embeddings of `names`, on the CPU, as `network.classifier` says.
+    """float32 class features of `names`, on the CPU, by `network.classifier` and `network.scorer`: (K, D) as a rule.
 
     Those that are computed are kept in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
 
     Raises:
         UserError: a fault in the prompts, the file or the language model, or more classes than can be orthogonal.
     """
-    return Classifier.named(cfg.network.classifier).embed(cfg, clip_model, names, device)
+    return Scorer.named(cfg.network.scorer).embed_classes(cfg, clip_model, names, device)
 
 
 def build_model(
@@ -77,7 +77,7 @@ def build_model(
 
     Args:
         names: K class names; may be left out where the text side does not train.
-        text: (K, D) of `build_text`, where train_classifier starts.
+        text: of `build_text`, where train_classifier starts.
 
     Raises:
         UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
@@ -94,7 +94,8 @@ def build_model(
         _checkpoint_activations(visual)
         if classifier is not None and classifier.reads_text:
             _checkpoint_activations(clip_model.text)
-    return VideoCLIP(cfg, clip_model, visual, head, classifier)
+    scorer = Scorer.named(cfg.network.scorer).build(cfg, clip_model, text)
+    return VideoCLIP(cfg, clip_model, visual, head, scorer, classifier)
 
 
 @runtime_checkable

@@ -52,6 +52,12 @@ def build_trainer(
             "data.cached_draws: parameters that were added to the image tower train, so its frame embeddings change; "
             "set it to 0"
         )
+    head = model.fusion_model
+    if head.loss is not None and solver.loss_type != head.loss:
+        raise UserError(
+            f"network.sim_header {cfg.network.sim_header}: trains with solver.loss_type {head.loss}, not "
+            f"{solver.loss_type}; set it to that"
+        )
     text = text if text is None else text.to(context.device)
     if solver.compile:
         compile_model(model, context.device)

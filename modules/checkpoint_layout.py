@@ -20,11 +20,13 @@ from modules.additions.addition import Addition, owner_of
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import TrainedClassifier
 from modules.heads.head import Head, head_of
+from modules.scorers.scorer import Scorer
+from modules.transformers_layout import from_transformers, is_transformers_xclip
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 from utils.schema import Config
 
-OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier")
+OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier", "scorer")
 TRAINING_PARTS = ("distillation",)  # of no use after the training: they are saved apart
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
 log = logging.getLogger(__name__)
@@ -45,7 +47,10 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     model_state = raw.get("model_state_dict", raw)
     if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
         raise UserError(f"no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
-    state = {_own_name(name.removeprefix("module.")): value for name, value in model_state.items()}
+    state = {name.removeprefix("module."): value for name, value in model_state.items()}
+    if is_transformers_xclip(state):
+        state = from_transformers(state)
+    state = {_own_name(name): value for name, value in state.items()}
     for name, value in raw.get("fusion_model_state_dict", {}).items():
         state["fusion_model." + name.removeprefix("module.").removeprefix("fusion_model.")] = value
     state = {name: value for name, value in state.items() if name.removeprefix("text.") not in NOT_WEIGHTS}
@@ -60,8 +65,8 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
 
 
 def _own_name(name: str) -> str:
-    for addition in Addition.listed().values():
-        for pattern, own in addition.published_names:
+    for kind in (*Addition.listed().values(), *Head.listed().values(), *Scorer.listed().values()):
+        for pattern, own in kind.published_names:
             name = re.sub(pattern, own, name)
     return name if name.split(".")[0] in OWN_PARTS else f"text.{name}"
 
@@ -87,7 +92,11 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     _check_unmarked(model, raw, source, new_classes)
+    if not new_classes:
+        model.scorer.fit(_part(state, "scorer"))
     expected, of_training = split_training_parts(model.state_dict())
+    if new_classes:
+        state |= {f"scorer.{name}": expected[f"scorer.{name}"] for name in model.scorer.of_classes}
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
         state["logit_scale"] = state["logit_scale"].reshape(())
@@ -168,6 +177,9 @@ def _fit_parts(
     elif "text" in own and "text" not in parts:
         log.warning("%s: holds no text tower: CLIP's own weights stay in it", source)
         kept.add("text")
+    if "scorer" in parts and "scorer" not in own:
+        log.warning("%s: the tensors of its scorer are left out: network.scorer has none", source)
+        _drop(state, "scorer")
     if new_classes and "classifier" in own | parts:
         log.warning("%s: what belongs to its classes (classifier.*) is left out", source)
         _drop(state, "classifier")

@@ -21,7 +21,9 @@ from utils.schema import Config, dotted_keys
 
 # What makes a run another one: its clips, their order, and what they are told apart by. Rates, lengths, batches and
 # processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
-RUN_KEYS = ("seed", "data.shot", "data.shot_seed", "network.classifier", "network.prompt", "solver.loss_type")
+RUN_KEYS = (
+    "seed", "data.shot", "data.shot_seed", "network.classifier", "network.scorer", "network.prompt", "solver.loss_type"
+)  # fmt: skip
 PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # averages of the shape of their parameter
 OR_ANOTHER_RUN = "to go on with it, or another logging.run_dir for another run"
 log = logging.getLogger(__name__)

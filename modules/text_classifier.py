@@ -8,10 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from open_clip.transformer import TextTransformer
+from torch import nn
 from torch.nn import functional as F
 
 from clip import ClipModel
 from modules.classifier_file import cached_classifier
+from utils.errors import UserError
 from utils.hashing import content_hash
 
 BATCH_SIZE = 64  # prompts through the text tower at a time
@@ -42,6 +45,30 @@ def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.devi
         parts = [text(batch.to(device)).float().cpu() for batch in tokens.split(BATCH_SIZE)]
     text.train(was_training)
     return torch.cat(parts)
+
+
+def class_features_of_words(
+    clip_model: ClipModel, texts: Sequence[str], device: torch.device | None = None
+) -> torch.Tensor:
+    """(K, 1 + W, D) float32 on the CPU, of K texts: the embedding as of `encode_texts`, then each of the W tokens
+    through the tower's last norm and projection.
+
+    Raises:
+        UserError: the text tower is of another kind than open_clip's own.
+    """
+    text = clip_model.text
+    if not isinstance(text, TextTransformer) or not isinstance(text.text_projection, nn.Parameter):
+        raise UserError("the words of a text can be read from CLIP's own text towers alone; use another network.arch")
+    words: list[torch.Tensor] = []
+    # The tower hands out its embedding alone; the tokens are what leaves its last norm.
+    hook = text.ln_final.register_forward_hook(
+        lambda module, inputs, output: words.append((output @ text.text_projection).float().cpu())
+    )
+    try:
+        embeddings = encode_texts(clip_model, texts, device)
+    finally:
+        hook.remove()
+    return torch.cat([embeddings[:, None], torch.cat(words)], dim=1)
 
 
 def encode_classes(

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel as DDP
 
+from modules.heads.head import Head
 from modules.interpolation import Interpolation
 from modules.mixing import Mixing
 from modules.weight_average import WeightAverage
@@ -158,6 +159,7 @@ class Trainer:
         step_loss = torch.zeros((), device=self.context.device)
         consumed = progress.consumed_clips
         share = 0.0 if self.interpolation is None else self.interpolation.draw(progress.epoch, consumed)
+        self._draw_for_step(progress.epoch, consumed)
         for number, size in enumerate(sizes):
             asked = time.perf_counter()
             batch = next(batches)
@@ -217,6 +219,13 @@ class Trainer:
         self.scaler.update()
         self.optimizer.zero_grad(set_to_none=True)
         return torch.zeros_like(loss) if self.scaler.is_enabled() else norm.to(loss.dtype)
+
+    def _draw_for_step(self, epoch: int, consumed_clips: int) -> None:
+        # The same stream on all processes, which therefore draw alike; and again a resumed run needs no state.
+        generator = np.random.default_rng([self.seed, epoch, consumed_clips])
+        for module in self.model.modules():
+            if isinstance(module, Head):
+                module.draw(generator)
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.

@@ -8,7 +8,7 @@ from utils.context import RunContext
 from utils.distributed import share_from_main
 from utils.embed import VideoTable, embed_videos
 from utils.loaders import EvalLoader
-from utils.metrics import Scores, class_logits, score
+from utils.metrics import Scores, score
 
 
 def embed_with(
@@ -21,14 +21,14 @@ def embed_with(
     was_training = model.training
     model.eval()
     try:
-        return embed_videos(model.encode_video, loader, context, clips_per_forward, description)
+        return embed_videos(model.video_features, loader, context, clips_per_forward, description)
     finally:
         model.train(was_training)
 
 
 @torch.no_grad()
 def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
-    """float32 (K,D): the frozen class embeddings `text`, or, for None, those that the model makes now."""
+    """float32 (K,D): the frozen class features `text`, or, for None, the embeddings that the model makes now."""
     if text is None:
         was_training = model.training
         text = model.eval().class_embeddings()
@@ -42,7 +42,7 @@ def validate(
     """Scores of single views over the whole list, the same on every process.
 
     Args:
-        text: (K,D) class embeddings; None: those that the model makes now.
+        text: (K,D) class features; None: the embeddings that the model makes now.
 
     Raises:
         Stopped: on all processes, where one was asked to stop.
@@ -50,7 +50,8 @@ def validate(
     table = embed_with(model, loader, context, clips_per_forward, "validation")
     scores = None
     if table is not None:
-        scores = score(class_logits(table.embeddings, text_matrix(model, text)), table.labels)
+        logits = model.scorer.table_logits(table.embeddings, text_matrix(model, text), context.device)
+        scores = score(logits, table.labels)
     scores = share_from_main(scores, context.process)
     assert scores is not None
     return scores

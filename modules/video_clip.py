@@ -1,9 +1,9 @@
-"""VideoCLIP: frames -> CLIP's image tower -> temporal head -> cosine with the class texts.
+"""VideoCLIP: frames -> CLIP's image tower -> temporal head -> logits with the class texts.
 
 Shapes: B batch, T frames, C channels (3), H W image, D embedding, K classes.
 
 State-dict names, as in published checkpoints: `visual.*` (CLIP's own names), `fusion_model.*`, `logit_scale`. Where the
-text trains too: `text.*` (open_clip's names) and `classifier.*`.
+text trains too: `text.*` (open_clip's names) and `classifier.*`; where the scorer has tensors: `scorer.*`.
 """
 
 import torch
@@ -14,7 +14,8 @@ from clip import ClipModel
 from modules.additions.addition import MixesFrames, chosen_additions, owner_of
 from modules.classifiers.trained import TrainedClassifier
 from modules.heads.head import Head
-from utils.metrics import EVAL_LOGIT_SCALE
+from modules.scorers.scorer import Scorer
+from modules.tower_tokens import embed_with_tokens
 from utils.schema import Config
 
 
@@ -28,6 +29,7 @@ class VideoCLIP(nn.Module):
         clip_model: what the towers were; its text tower is taken over where `classifier` reads it.
         visual: (N, C, H, W) -> (N, D), one image each; with joint space-time attention (B*T, C, H, W) -> (B, D).
         fusion_model: (B, T, D) -> (B, D), the temporal head.
+        scorer: compares videos with classes.
         classifier: makes the class embeddings where they train. None: they come from outside.
 
     Attributes:
@@ -47,11 +49,13 @@ class VideoCLIP(nn.Module):
         clip_model: ClipModel,
         visual: nn.Module,
         fusion_model: Head,
+        scorer: Scorer,
         classifier: TrainedClassifier | None = None,
     ):
         super().__init__()
         self.visual = visual
         self.fusion_model = fusion_model
+        self.scorer = scorer
         self.logit_scale = nn.Parameter(clip_model.logit_scale.detach().float().clone())
         self.text = clip_model.text if classifier is not None and classifier.reads_text else None
         self.classifier = classifier
@@ -94,24 +98,38 @@ class VideoCLIP(nn.Module):
         if clips.ndim == 3:
             assert not self.tower_trains, "frame embeddings of a tower that trains are out of date"
             return clips
-        batch_size, num_frames = clips.shape[:2]
         images = self.normalized_images(clips)
-        for module in self._over_time:
-            module.num_frames = num_frames
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tower_trains):
             embeddings = self.visual(images)
-        return embeddings.unflatten(0, (batch_size, -1))
+        return embeddings.unflatten(0, (len(clips), -1))
 
     def normalized_images(self, clips: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W), as of `encode_frames`, -> (B*T, C, H, W) normalised pixels."""
+        """(B, T, C, H, W), as of `encode_frames`, -> (B*T, C, H, W) normalised pixels; the tower learns of T."""
         images = clips.flatten(0, 1)
         if images.dtype == torch.uint8:
             images = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
+        for module in self._over_time:
+            module.num_frames = clips.shape[1]
         return images
 
     def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
         """Clips, as of `encode_frames`, -> (B, D) video embeddings, not normalised."""
         return self.fusion_model(self.encode_frames(clips))
+
+    def video_features(self, clips: torch.Tensor) -> torch.Tensor:
+        """What the scorer compares with classes, of clips as of `encode_frames`: (B, D) or (B, R, D)."""
+        return self._frames_and_features(clips)[1]
+
+    def _frames_and_features(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Frame embeddings (B, T, D), and the scorer's features."""
+        if not self.scorer.needs_patches:
+            frames = self.encode_frames(clips)
+            return frames, self.scorer.of_frames(self.fusion_model, frames)
+        assert clips.ndim == 5, "patches come from pixels"
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.tower_trains):
+            embeddings, tokens = embed_with_tokens(self.visual, self.normalized_images(clips), is_normed=False)
+        frames, patches = (rows.unflatten(0, (len(clips), -1)) for rows in (embeddings, tokens[:, 1:]))
+        return frames, self.scorer.of_patches(self.fusion_model, frames, patches)
 
     def class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
         """(K, D) class embeddings as the model stands now, not normalised; (n, D) of the classes `rows` (n,) int64."""
@@ -119,43 +137,46 @@ class VideoCLIP(nn.Module):
         return self.classifier(self.text, rows)
 
     def forward(
-        self, clips: torch.Tensor, text: torch.Tensor | None = None, labels: torch.Tensor | None = None
+        self,
+        clips: torch.Tensor,
+        text: torch.Tensor | None = None,
+        labels: torch.Tensor | None = None,
+        passes: bool = False,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Logits at exp(logit_scale), or with `labels` the two sides of a contrastive loss.
 
         Args:
             clips: as of `encode_frames`.
-            text: (K, D) class embeddings; None: the model's own `class_embeddings()`.
+            text: class features, (K, D) or as the scorer takes them; None: the model's own `class_embeddings()`.
             labels: (B,) int64; given, each clip is paired with the text of its class. Or (B, K) shares of the classes:
                 with the mean of their normalised texts by these shares.
+            passes: both ways through a head that has two (`modules.heads.head.Passes`).
 
         Returns:
-            (B, K) float32 logits; with `labels`: video (B, D), text (B, D), both not normalised, and scale ().
+            (B, K) float32 logits. With `passes`: those of both, and their difference (B,). With `labels`: features of
+            the videos and of their texts, (B, ...), not normalised, and the scale ().
         """
-        frames = self.encode_frames(clips)
-        video = self.fusion_model(frames)
+        if passes:
+            return self._both_passes(clips, self.class_embeddings() if text is None else text)
+        frames, video = self._frames_and_features(clips)
         if labels is not None and labels.ndim == 1:
             return video, self.class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
         text = self.class_embeddings() if text is None else text
         if self.distillation is not None and self.training:
             self.embeddings = frames, text
         if labels is not None:
-            return video, labels @ F.normalize(text.float(), dim=-1), self.logit_scale.exp()
-        return scaled_cosine(video, text, self.logit_scale.exp())
+            rows = labels @ F.normalize(text.float(), dim=-1).flatten(1)
+            return video, rows.unflatten(1, text.shape[1:]), self.logit_scale.exp()
+        return self.scorer(video, text, self.logit_scale.exp())
+
+    def _both_passes(self, clips: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        frames, scale = self.encode_frames(clips), self.logit_scale.exp()
+        *joined, difference = self.fusion_model.passes(frames)
+        drawn, merged = (self.scorer(self.scorer.of_joined(frames, one), text, scale) for one in joined)
+        return drawn, merged, difference
 
     def is_pretrained(self, parameter_name: str) -> bool:
         """Whether a parameter came with CLIP's image tower or is its temperature: these train at lr * clip_ratio."""
         if parameter_name == "logit_scale":
             return True
         return parameter_name.startswith("visual.") and owner_of(parameter_name) is None
-
-
-def scaled_cosine(
-    video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-) -> torch.Tensor:
-    """Logits (B, K) float32: `scale` times the cosine of (B, D) video and (K, D) class embeddings of any length.
-
-    Evaluation takes the default scale; training the model's own.
-    """
-    with torch.autocast(video.device.type, enabled=False):
-        return scale * F.normalize(video.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T

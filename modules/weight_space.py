@@ -17,7 +17,7 @@ from utils.errors import UserError
 State = dict[str, torch.Tensor]
 
 # What decides, beside the weights, what a model computes or which text its embeddings stand beside.
-_SAME_IN_CONFIG = ("arch", "weights", "tm", "joint_st", "sim_header", "prompt", "classifier")
+_SAME_IN_CONFIG = ("arch", "weights", "tm", "joint_st", "sim_header", "scorer", "prompt", "classifier")
 
 
 def untuned_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
@@ -28,7 +28,7 @@ def untuned_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
         fade: the tuned one with nothing coming out of its branches (`modules.heads.head.Head.fades`), so that the start
             is un-tuned CLIP, mean of frames;
         keep: the tuned one, all along the line.
-    What belongs to the classes of the training (classifier.*) is kept, too.
+    What compares videos with the classes of the training (classifier.*, scorer.*) is kept, too.
 
     Args:
         fresh: of the model before the checkpoint was loaded.
@@ -40,7 +40,7 @@ def untuned_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
             fades = head == "fade" and name.endswith(model.fusion_model.fades)
             start[name] = torch.zeros_like(value) if fades else value
         else:
-            start[name] = value if name.startswith("classifier.") else fresh[name]
+            start[name] = value if name.startswith(("classifier.", "scorer.")) else fresh[name]
     return start
 
 
@@ -64,11 +64,11 @@ class Interpolation:
         self._model.load_state_dict(mix(self._start, self._end, alpha))
 
     def encode(self, clips: torch.Tensor, alphas: Sequence[float]) -> torch.Tensor:
-        """uint8 clips (B,T,C,S,S) -> embeddings (B, A*D), those of the first mixing weight first."""
+        """uint8 clips (B,T,C,S,S) -> embeddings (B, A*D) or (B, A*R, D), those of the first mixing weight first."""
         embeddings = []
         for alpha in alphas:
             self.apply(alpha)
-            embeddings.append(self._model.encode_video(clips))
+            embeddings.append(self._model.video_features(clips))
         return torch.cat(embeddings, dim=1)
 
 

@@ -12,12 +12,12 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
+from modules.scorers.scorer import Scorer, class_vectors, scorer_of
 from reporting.outcomes import Outcomes, outcomes_of
 from utils.config import load_config
 from utils.embed import VideoTable, load_table
 from utils.errors import UserError
 from utils.hashing import file_hash
-from utils.metrics import class_logits
 from utils.records import read_records
 from utils.schema import Config, dotted_keys
 
@@ -27,7 +27,7 @@ class TestResult:
     """A folder of test results: the table, the classifier it was scored with, and what was tested.
 
     Attributes:
-        text: float32 (K,D). class_names: K.
+        text: float32 (K,D), or (K,S,D) as the scorer takes it. class_names: K.
         scores: of summary.json: of test.py the whole of it; of test_zeroshot.py the entry of its first list.
         by_list: test_zeroshot.py's entries of this data set by their names, "config, list"; empty for test.py.
         weights, weights_hash: of the checkpoint; None where the table was not made from one.
@@ -46,9 +46,18 @@ class TestResult:
     __test__ = False  # pytest would collect the name
 
     @cached_property
+    def scorer(self) -> Scorer:
+        return scorer_of(self.table)
+
+    @cached_property
     def logits(self) -> np.ndarray:
         """float32 (N,K); NaN: unreadable."""
-        return class_logits(self.table.embeddings, self.text)
+        return self.scorer.table_logits(self.table.embeddings, self.text)
+
+    @property
+    def class_vectors(self) -> np.ndarray:
+        """float32 (K,D), the embedding of each class."""
+        return class_vectors(self.text)
 
     @cached_property
     def outcomes(self) -> Outcomes:

@@ -8,7 +8,7 @@ import pytest
 
 REPO = Path(__file__).parents[1]
 ROOMS = ("clip", "datasets", "modules", "utils", "engine", "inference", "reporting", "tools", "demo")
-ENTRY_SCRIPTS = ("train", "test", "test_zeroshot", "predict", "report", "app", "export", "hubconf")
+ENTRY_SCRIPTS = ("train", "test", "test_zeroshot", "test_frozen", "predict", "report", "app", "export", "hubconf")
 MAY_IMPORT = {
     "utils": {"utils"},
     "clip": {"clip", "utils"},

@@ -36,7 +36,12 @@ def parse_arguments(arguments: list[str] | None = None):
 def main(args: argparse.Namespace) -> None:
     # The command makes the very file that a config with classifier lda names: nothing of the text side is needed here.
     overrides = [*args.overrides, "network.classifier=clip_text", "network.prompt_set=null", "network.tm=false"]
-    overrides += ["network.sim_header=None", "network.joint_st=false", "network.context_tokens=0"]
+    overrides += [
+        "network.scorer=cosine",
+        "network.sim_header=None",
+        "network.joint_st=false",
+        "network.context_tokens=0",
+    ]
     overrides += ["network.context_init=null", "network.context_per_class=false", "network.fix_text=true"]
     overrides += ["network.drop_out=0", "network.emb_dropout=0", "network.train_classifier=false"]
     cfg, config_warnings = load_config(args.config, overrides, "train")

@@ -12,6 +12,7 @@ from functools import partial
 from logging import Logger
 from pathlib import Path
 
+import numpy as np
 from matplotlib.figure import Figure
 
 from datasets.build import Views, build_eval_loader
@@ -114,10 +115,11 @@ def scores_at(
     table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
     assert table is not None  # this is the only process
     scores = []
-    for alpha, embeddings in zip(alphas, table.embeddings.reshape(len(table.labels), len(alphas), -1).swapaxes(0, 1)):
+    axis = 1 if table.embeddings.ndim == 2 else 2  # (N, A*D) or (N, V, A*R, D)
+    for alpha, embeddings in zip(alphas, np.split(table.embeddings, len(alphas), axis=axis)):
         line.apply(alpha)  # a text tower that trained is mixed, too
         matrix = model.class_matrix if model.network.classifier is None else text_matrix(model.network, None)
-        logits = metrics.class_logits(embeddings, matrix)
+        logits = model.network.scorer.table_logits(embeddings, matrix, process.device)
         scores.append(metrics.score(logits, table.labels))
     return scores
 

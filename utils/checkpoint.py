@@ -21,6 +21,7 @@ import pathlib
 import pickle
 import re
 import shutil
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -93,7 +94,8 @@ def _harmless_types() -> list[Any]:
     places = [
         (maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in makers[2:] for core in ("core", "_core")
     ]
-    return [argparse.Namespace, pathlib.PosixPath, *makers[:2], *places, *scalars]
+    tree = (OrderedDict, "yacs.config.CfgNode")  # the config that X-CLIP and others keep: a dictionary
+    return [argparse.Namespace, pathlib.PosixPath, tree, *makers[:2], *places, *scalars]
 
 
 def _in_our_layout(state: dict[str, Any]) -> dict[str, Any]:

@@ -292,7 +292,8 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
 
 def _check_components(config: Config, faults: list[str], places: dict[str, str]) -> None:
     """Add the faults of the components' own settings; only where there are such is a component's file imported."""
-    tables = [m.paths() for field in dotted_keys().values() for m in field.metadata if isinstance(m, OneOf)]
+    of_keys = [m for field in dotted_keys().values() for m in field.metadata if isinstance(m, OneOf)]
+    tables = [found.paths() for found in (*of_keys, OneOf("modules.probes.PROBES"))]
     for name, values in config.components.items():
         table = next((table for table in tables if name in table), None)
         place = places.get(f"components.{name}", places.get("components", ""))

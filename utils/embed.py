@@ -1,12 +1,15 @@
 """The costly step of every evaluation, done once: videos to a table of embeddings; and that table on disk.
 
-Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedding.
+Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedding, R rows of a view.
 """
 
+import logging
+import math
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -20,23 +23,39 @@ from utils.loaders import Entry, EvalBatch, EvalLoader
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
+LARGE = 2 * 2**30  # bytes of a table that are announced before it is made
+log = logging.getLogger(__name__)
+
 
 class VideoTable(NamedTuple):
-    """One row a video, in the order of its list."""
+    """One entry a video, in the order of its list. Its scorer (modules.scorers) says what it holds of a video."""
 
     paths: list[str]
     labels: np.ndarray  # int64 (N,)
-    embeddings: np.ndarray  # float32 (N,D), mean over the views, not normalised; NaN: unreadable
+    # float32, not normalised; NaN: unreadable. (N,D), mean over the views; or (N,V,R,D), R rows of each view.
+    embeddings: np.ndarray
     seconds: float  # of the whole pass
     views: tuple[int, int] = (1, 1)  # clips, and crops of each clip
     trained_classes: tuple[str, ...] = ()  # of the checkpoint
     text_tower: str = ""  # hash of the text tower that the embeddings go with; empty where it trained
     recipe: str = ""  # the config of the test, as YAML
+    scorer_state: Mapping[str, np.ndarray] = MappingProxyType({})  # the scorer's tensors
+
+    @property
+    def is_missing(self) -> np.ndarray:
+        """bool (N,): videos that could not be read."""
+        return np.isnan(self.embeddings[(slice(None), *[0] * (self.embeddings.ndim - 1))])
+
+    def describe(self, path: str | Path) -> str:
+        """Its size in memory and, as the file `path`, on disk."""
+        size = " x ".join(map(str, self.embeddings.shape))
+        megabytes = self.embeddings.nbytes / 1e6, Path(path).stat().st_size / 1e6
+        return f"{path}: {size} float32, {megabytes[0]:.1f} MB in memory, {megabytes[1]:.1f} MB on disk"
 
 
 @torch.inference_mode()
 def embed_videos(
-    encode_video: Callable[[torch.Tensor], torch.Tensor],
+    encode: Callable[[torch.Tensor], torch.Tensor],
     loader: EvalLoader,
     context: RunContext,
     clips_per_forward: int,
@@ -45,7 +64,8 @@ def embed_videos(
     """Embed every video of `loader`'s data set exactly once, over all processes.
 
     Args:
-        encode_video: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings (B,D).
+        encode: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings: (B,D), which are averaged over a
+            video's views, or (B,R,D), which are kept of each.
         loader: the loaders of all processes together yield each video once.
         clips_per_forward: number of views that go through the model at a time, which bounds the memory whatever V is.
         description: label of the progress bar.
@@ -70,9 +90,13 @@ def embed_videos(
                 continue
             with context.autocast():
                 chunks = _chunks_of_views(readable, loader.views, clips_per_forward, context.device)
-                per_view = torch.cat([encode_video(clips) for clips in chunks]).float()
-            per_video = per_view.unflatten(0, (len(readable), -1)).mean(dim=1)
-            if not torch.linalg.vector_norm(per_video, dim=1).isfinite().all():
+                per_view = torch.cat([encode(clips) for clips in chunks]).float()
+            per_video = per_view.unflatten(0, (len(readable), -1))
+            if per_view.ndim == 2:
+                per_video = per_video.mean(dim=1)
+            if not embeddings and process.is_main:
+                _announce(len(entries), per_video.shape[1:])
+            if not torch.linalg.vector_norm(per_video, dim=-1).isfinite().all():
                 raise UserError(_nonfinite_message(batch, per_video, entries))
             indices.append(batch["index"][~batch["is_faulty"]].numpy())
             embeddings.append(per_video.cpu().numpy())
@@ -87,8 +111,16 @@ def embed_videos(
 
 
 def _nonfinite_message(batch: EvalBatch, per_video: torch.Tensor, entries: Sequence[Entry]) -> str:
-    row = int((~torch.linalg.vector_norm(per_video, dim=1).isfinite()).nonzero()[0])
+    is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().flatten(1).all(dim=1)
+    row = int((~is_finite).nonzero()[0])
     return nonfinite_message(entries[int(batch["index"][~batch["is_faulty"]][row])].path)
+
+
+def _announce(num_videos: int, shape: Sequence[int]) -> None:
+    size = 4 * num_videos * math.prod(shape)
+    if size > LARGE:
+        shown = " x ".join(map(str, (num_videos, *shape)))
+        log.warning("the table of embeddings, %s float32, will take %.1f GiB of memory and disk", shown, size / 2**30)
 
 
 def nonfinite_message(name: str) -> str:
@@ -105,7 +137,7 @@ def _table(entries: Sequence[Entry], shares: list[tuple[np.ndarray, np.ndarray]]
         raise UserError(f"none of the {len(entries)} videos can be read")
     order = np.concatenate([share[0] for share in shares])
     assert len(set(order)) == len(order), "each video must be embedded once"
-    rows = np.full((len(entries), shares[0][1].shape[1]), np.nan, dtype=np.float32)
+    rows = np.full((len(entries), *shares[0][1].shape[1:]), np.nan, dtype=np.float32)
     rows[order] = np.concatenate([share[1] for share in shares])
     labels = np.array([entry.label for entry in entries], dtype=np.int64)
     return VideoTable([entry.path for entry in entries], labels, rows, seconds)
@@ -139,41 +171,43 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
     """Write a table and the classifier that it was scored with to an .npz file, atomically.
 
     Args:
-        text: float32 (K,D), the class texts' embeddings. class_names: K names.
+        text: float32 (K,D), the class texts' embeddings, or (K,S,D), S rows each. class_names: K names.
     """
+    arrays: dict[str, Any] = {
+        "paths": np.array(table.paths),
+        "labels": table.labels,
+        "embeddings": table.embeddings,
+        "seconds": np.array(table.seconds),
+        "views": np.array(table.views),
+        "trained_classes": np.array(table.trained_classes, dtype=np.str_),
+        "text_tower": np.array(table.text_tower),
+        "recipe": np.array(table.recipe),
+        "text": text,
+        "class_names": np.array(class_names),
+    }
+    arrays |= {f"{STATE}{name}": array for name, array in table.scorer_state.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
-        np.savez(
-            file,
-            paths=np.array(table.paths),
-            labels=table.labels,
-            embeddings=table.embeddings,
-            seconds=np.array(table.seconds),
-            views=np.array(table.views),
-            trained_classes=np.array(table.trained_classes, dtype=np.str_),
-            text_tower=np.array(table.text_tower),
-            recipe=np.array(table.recipe),
-            text=text,
-            class_names=np.array(class_names),
-        )
+        np.savez(file, **arrays)
 
 
-# What the file holds: type and axes. Axes of one letter are of one length.
+STATE = "scorer."  # before the names of the scorer's tensors
+# What the file holds: type and axes, or a choice of axes. Axes of one letter are of one length.
 _ARRAYS = {
     "paths": (np.str_, "N"),
     "labels": (np.int64, "N"),
-    "embeddings": (np.float32, "ND"),
+    "embeddings": (np.float32, "ND", "NVRD"),
     "seconds": (np.float64, ""),
-    "views": (np.int64, "V"),
+    "views": (np.int64, "2"),
     "trained_classes": (np.str_, "C"),
     "text_tower": (np.str_, ""),
     "recipe": (np.str_, ""),
-    "text": (np.float32, "KD"),
+    "text": (np.float32, "KD", "KSD"),
     "class_names": (np.str_, "K"),
 }
 
 
 def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
-    """A table, its text matrix (K,D) and class names, as `save_table` wrote them.
+    """A table, its text matrix (K,D) or (K,S,D) and class names, as `save_table` wrote them.
 
     Raises:
         UserError: the file is missing, damaged or no table.
@@ -186,6 +220,7 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
             # NumPy reads no further than an array's header says, and so may miss that a checksum is wrong.
             damaged = file.zip.testzip()
             arrays = {name: file[name] for name in _ARRAYS} if damaged is None else {}
+            state = {n.removeprefix(STATE): file[n] for n in file.files if n.startswith(STATE) and damaged is None}
     except Exception as error:  # of any kind: zipfile, its decoders and NumPy's parser meet arbitrary bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: is damaged, or no table of embeddings ({reason}); run the test again") from error
@@ -203,6 +238,7 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
         tuple(arrays["trained_classes"].tolist()),
         str(arrays["text_tower"]),
         str(arrays["recipe"]),
+        state,
     )
     return table, arrays["text"], arrays["class_names"].tolist()
 
@@ -228,13 +264,14 @@ def rows_of_entries(table: VideoTable, entries: Sequence[Entry], source: str) ->
 def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
     """What is wrong with the arrays of a table, by type and shape; None: nothing."""
     lengths: dict[str, int] = {}
-    for name, (kind, axes) in _ARRAYS.items():
+    for name, (kind, *choices) in _ARRAYS.items():
         array = arrays[name]
+        axes = next((axes for axes in choices if len(axes) == array.ndim), choices[0])
         is_fit = np.issubdtype(array.dtype, kind) and array.ndim == len(axes)
         if not is_fit or any(lengths.setdefault(axis, size) != size for axis, size in zip(axes, array.shape)):
             wanted = ", ".join(f"{axis}={lengths[axis]}" if axis in lengths else axis for axis in axes)
             return f"{name} is {array.dtype} {array.shape}, not {kind.__name__} ({wanted})"
-    if lengths["V"] != 2 or arrays["views"].min() < 1:
+    if lengths["2"] != 2 or arrays["views"].min() < 1:
         return f"views are {arrays['views'].tolist()}, not clips and crops"
     labels = arrays["labels"]
     if labels.size and not 0 <= labels.min() <= labels.max() < lengths["K"]:

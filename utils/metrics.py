@@ -23,6 +23,29 @@ def class_logits(videos: np.ndarray, text: np.ndarray) -> np.ndarray:
     return EVAL_LOGIT_SCALE * normalize(videos) @ normalize(text).T
 
 
+def knn_votes(
+    known: np.ndarray,
+    known_labels: np.ndarray,
+    videos: np.ndarray,
+    num_classes: int,
+    num_neighbours: int = 20,
+    temperature: float = 0.07,
+) -> np.ndarray:
+    """float32 (N,K): the votes for each class of each video's nearest neighbours by cosine, exp(cosine / temperature).
+
+    As in instance discrimination (Wu et al. 2018, arXiv 1805.01978, section 3.4) and DINO.
+
+    Args:
+        known: float32 (M,D). known_labels: int (M,), 0..K-1. videos: float32 (N,D).
+    """
+    likeness = normalize(videos) @ normalize(known).T
+    votes = np.zeros((len(videos), num_classes), dtype=np.float32)
+    nearest = np.argsort(-likeness, axis=1, kind="stable")[:, :num_neighbours]
+    weights = np.exp(np.take_along_axis(likeness, nearest, axis=1) / temperature)
+    np.add.at(votes, (np.arange(len(videos))[:, None], known_labels[nearest]), weights)
+    return votes
+
+
 def softmax(logits: np.ndarray) -> np.ndarray:
     """Softmax over the last axis."""
     shifted = np.exp(logits - logits.max(axis=-1, keepdims=True))

@@ -177,10 +177,18 @@ class NetworkConfig(Section):
         lt=1,
     )
     sim_header: Annotated[str, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
-        "Transf", "temporal head. Transf: transformer blocks over the frame embeddings; None: their mean"
+        "Transf",
+        "temporal head. Transf: transformer blocks over the frame embeddings; MoTE: with mixtures of experts in them "
+        "(arXiv 2410.10589); None: the mean",
     )
     head_layers: int = key(
         6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1, le=MAX_LAYERS
+    )
+    scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key(
+        "cosine",
+        "how videos are compared with classes. cosine: of one vector each; vcs: frames weighted by the class's words "
+        "(BIKE, arXiv 2301.00182); modulated: MoTE's, for classes that were not trained on; linear: class embeddings "
+        "that train, and a bias",
     )
     joint_st: bool = key(False, "one sequence of all frames' patches (joint space-time attention); no head")
     fix_text: bool = key(True, "the text tower is frozen")
@@ -235,7 +243,8 @@ class SolverConfig(Section):
     weight_decay: float = key(0.2, "weight decay", "", ge=0)
     decay_1d: bool = key(True, "weight decay of tensors of one dimension too: biases, norms, class token")
     loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
-        "CE", "CE: cross-entropy over the class texts; NCE, DS: video-text contrast"
+        "CE",
+        "CE: cross-entropy over the class texts; NCE, DS: video-text contrast; mixture: of the head MoTE",
     )
     label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", "", ge=0, lt=1)
     evaluate: bool = key(False, "validate once and stop, without training")

@@ -7,6 +7,7 @@ TM = {
     "tsm": "modules.additions.tsm.TemporalShift",
     "tokenshift": "modules.additions.tokenshift.ClassTokenShift",
     "tokent1d": "modules.additions.tokent1d.ClassTokenConvolution",
+    "message": "modules.additions.message.CrossFrameMessages",
 }
 """Choices of `network.tm`."""
 

@@ -5,5 +5,7 @@
 
 HEADS = {
     "Transf": "modules.heads.transf.TemporalTransformer",
+    "MoTE": "modules.heads.mote.TemporalMixture",
+    "MIT": "modules.heads.mit.MultiframeIntegration",
     "None": "modules.heads.frame_mean.FrameMean",
 }

@@ -1,14 +1,25 @@
 """What every temporal head says of itself."""
 
-from typing import ClassVar
+from typing import ClassVar, NamedTuple
 
+import numpy as np
 import torch
 from torch import nn
 
 from clip import ClipModel
 from modules.heads import HEADS
 from utils.components import Component
+from utils.errors import UserError
 from utils.schema import Config
+
+
+class Passes(NamedTuple):
+    """A training step's two ways through a head: (B, T, D) float32 as of `Head.over_frames`, and the mean squared
+    difference (B,) of the second from the frames that came in."""
+
+    drawn: torch.Tensor
+    merged: torch.Tensor
+    difference: torch.Tensor
 
 
 class Head(Component, nn.Module):
@@ -19,12 +30,16 @@ class Head(Component, nn.Module):
         mark: a parameter that tells its checkpoints from those of other heads; None: it has no parameters.
         fades: endings of the names of the parameters that are 0 where nothing comes out of the head's branches, so that
             the video embedding has the direction of the mean of the frames (modules.weight_space).
+        loss: the `solver.loss_type` that trains it, where only one does.
+        published_names: (pattern, replacement) from the names that published checkpoints have to ours.
     """
 
     table = HEADS
     described: ClassVar[str]
     mark: ClassVar[str | None] = None
     fades: ClassVar[tuple[str, ...]] = ()
+    loss: ClassVar[str | None] = None
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":
@@ -34,6 +49,21 @@ class Head(Component, nn.Module):
             UserError: it cannot take what the config asks for.
         """
         raise NotImplementedError
+
+    def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, T, D) float32, whose mean over the frames is the video embedding.
+
+        Raises:
+            UserError: the head has one vector a video and none of each frame.
+        """
+        raise UserError(f"network.scorer: holds frames, and {self.described} gives one vector a video; use another")
+
+    def passes(self, frames: torch.Tensor) -> Passes:
+        """Both ways of (B, T, D) frame embeddings through a head that `loss` trains."""
+        raise NotImplementedError
+
+    def draw(self, generator: np.random.Generator) -> None:
+        """Draw what the next training step takes at random; all processes have the same `generator`."""
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
         """Why tensors of a checkpoint with this kind of head do not fit this one; None: nothing to say."""

@@ -114,16 +114,15 @@ class TemporalTransformer(Head):
             nn.init.zeros_(module.bias)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, D) float32.
+        """(B, T, D) -> (B, D) float32. Raises UserError for more frames than the position table has rows."""
+        return self.over_frames(frames).mean(dim=1)
 
-        Raises:
-            UserError: more frames than the position table has rows.
-        """
+    def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         num_frames = frames.shape[1]
         check_num_frames(num_frames)
         frames = frames.float()  # under autocast the tower hands out halves; the residual stream stays whole
         out = self.transformer(frames + self.frame_position_embeddings.weight[:num_frames])
-        return (out + frames).mean(dim=1)
+        return out + frames
 
 
 def check_num_frames(num_frames: int) -> None:

@@ -6,5 +6,6 @@
 LOSSES = {
     "CE": "modules.losses.cross_entropy.CrossEntropy",
     "NCE": "modules.losses.contrastive.NoiseContrastive",
+    "mixture": "modules.losses.mixture.MixtureLoss",
     "DS": "modules.losses.contrastive.DualSoftmax",
 }

@@ -1,6 +1,7 @@
 """`loss_type: NCE` and `DS`. B clips of this process, N clips of all processes, K classes, D embedding."""
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -26,14 +27,17 @@ class Contrastive(Loss):
         self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
     ) -> torch.Tensor:
         video, rows, scale = model(batch["frames"], text, batch["label"])
-        return contrastive_loss(self.one_way, video, rows, scale, batch["label"], batch["weight"])
+        bare: Any = getattr(model, "module", model)  # without DDP's wrapper
+        return contrastive_loss(
+            self.one_way, partial(bare.scorer, scale=scale), video, rows, batch["label"], batch["weight"]
+        )
 
 
 def contrastive_loss(
     one_way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
+    score: Callable[[torch.Tensor, torch.Tensor], torch.Tensor],
     video: torch.Tensor,
     text: torch.Tensor,
-    scale: torch.Tensor,
     labels: torch.Tensor,
     weights: torch.Tensor,
 ) -> torch.Tensor:
@@ -44,18 +48,17 @@ def contrastive_loss(
 
     Args:
         one_way: `nce_one_way` or `ds_one_way`.
-        video, text: (B, D) embeddings of clips and of their texts; any length, B may differ between processes.
-        scale: () factor of the cosines.
+        score: logits (N, N) of the clips' and the texts' features.
+        video, text: (B, ...) features of clips and of their texts; any length, B may differ between processes.
         labels: (B,) int64; clips of the same class are each other's positives. Or (B, K) shares of the classes; two
             clips then are positives to the extent that their shares agree.
         weights: (B,) 1, or 0 for a clip that fills an empty share and does not count.
     """
     real = weights > 0
     video, text, labels = video.float()[real], text.float()[real], labels[real]
-    video, text = gather(F.normalize(video, dim=-1)), gather(F.normalize(text, dim=-1))
+    logits = score(gather(video), gather(text))
     labels = gather(labels)
     with torch.autocast(video.device.type, enabled=False):
-        logits = scale * video @ text.T
         target = labels @ labels.T if labels.ndim == 2 else (labels[:, None] == labels[None]).float()
         return len(labels) * (one_way(logits, target) + one_way(logits.T, target)) / 2
 

@@ -20,7 +20,7 @@ def confusions(report: RunReport) -> Html:
     occurs = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     found, order = group_classes(confusion[np.ix_(occurs, occurs)])
     groups = [[int(occurs[c]) for c in group] for group in found]
-    clusters = cluster_classes(confusion[np.ix_(occurs, occurs)], report.test.text[occurs], NUM_CLUSTERS)
+    clusters = cluster_classes(confusion[np.ix_(occurs, occurs)], report.test.class_vectors[occurs], NUM_CLUSTERS)
     clusters = [[int(occurs[c]) for c in cluster] for cluster in clusters]
     cluster_names = group_names([[names[c] for c in cluster] for cluster in clusters], names)
     rows, columns = np.nonzero(confusion)

@@ -20,7 +20,7 @@ def embedding_map(report: RunReport) -> Html:
     rows = readable
     if len(rows) > MAP_VIDEOS:
         rows = np.sort(np.random.default_rng(0).choice(readable, MAP_VIDEOS, replace=False))
-    maps = project(test.table.embeddings[rows], test.text)
+    maps = project(test.scorer.vectors(test.table.embeddings)[rows], test.class_vectors)
     hue_rank = np.argsort(group_classes(report.confusion).order)  # classes that are confused get colours alike
     labels = test.outcomes.labels[rows]
     data = {

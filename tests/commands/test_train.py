@@ -97,6 +97,17 @@ def test_interrupted_equals_undisturbed(world, run, tmp_path, monkeypatch, step)
         assert content_hash(resumed[part]) == content_hash(whole[part]), part
 
 
+def test_a_resumed_run_draws_the_experts_of_the_undisturbed_one(world, tmp_path, monkeypatch):
+    mote = ("network.sim_header=MoTE", "network.scorer=modulated", "solver.loss_type=mixture", "network.head_layers=1")
+    assert train(world, tmp_path / "whole", *mote) == 0
+    stop_after(monkeypatch, 2)
+    assert train(world, tmp_path / "cut", *mote, "resume=auto") == EXIT_REQUEUE
+    monkeypatch.undo()
+    assert train(world, tmp_path / "cut", *mote, "resume=auto") == 0
+    whole, resumed = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "cut"))
+    assert content_hash(resumed["model_state_dict"]) == content_hash(whole["model_state_dict"])
+
+
 def test_saves_within_an_epoch_and_older_checkpoints(world, tmp_path):
     assert train(world, tmp_path, "solver.save_every=3", "solver.keep_last=3") == 0
     found = [

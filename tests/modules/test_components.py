@@ -21,6 +21,8 @@ from modules.heads import HEADS
 from modules.heads.head import Head
 from modules.losses import LOSSES
 from modules.losses.loss import Loss
+from modules.scorers import SCORERS
+from modules.scorers.scorer import Scorer
 from tests.modules.tiny import clip_of, make_clips, make_config
 from utils.config import dump_config, load_config
 from utils.config_fields import Section, key
@@ -33,12 +35,13 @@ REPO = Path(__file__).parents[2]
 TABLES = {
     "network.tm": (TM, "tsm"),
     "network.sim_header": (HEADS, "None"),
+    "network.scorer": (SCORERS, "vcs"),
     "solver.loss_type": (LOSSES, "NCE"),
     "network.classifier": (CLASSIFIERS, "random"),
 }
 
 
-@pytest.mark.parametrize("kind", [Addition, Head, Loss, Classifier, TrainedClassifier])
+@pytest.mark.parametrize("kind", [Addition, Head, Loss, Classifier, Scorer, TrainedClassifier])
 def test_every_line_leads_to_a_class_of_its_kind(kind):
     assert kind.listed() and all(issubclass(found, kind) for found in kind.listed().values())
 

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from modules.lda import fit_lda
-from modules.video_clip import scaled_cosine
+from modules.scorers.cosine import scaled_cosine
 
 
 def clusters(num_classes: int, num_each: int, seed: int) -> tuple[np.ndarray, np.ndarray]:

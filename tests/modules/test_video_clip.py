@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from clip.names import CLIP_MEAN, CLIP_STD
 from modules.build import build_model
-from modules.video_clip import scaled_cosine
+from modules.scorers.cosine import scaled_cosine
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
 

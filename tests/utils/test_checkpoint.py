@@ -3,6 +3,8 @@
 import argparse
 import os
 import pickle
+import sys
+import types
 import zipfile
 from pathlib import Path
 
@@ -106,6 +108,19 @@ def test_other_programs_layouts(tmp_path, layout):
     torch.save(OTHERS[layout], tmp_path / "w.pt")
     found = load_checkpoint(tmp_path / "w.pt")["model_state_dict"]
     assert found.keys() == weights().keys() and all(map(torch.is_tensor, found.values()))
+
+
+def test_the_settings_that_programs_with_yacs_keep(tmp_path, monkeypatch):
+    """As in X-CLIP's checkpoints; yacs is not installed, so its class is made here."""
+    config = type("CfgNode", (dict,), {"__module__": "yacs.config"})
+    for name in ("yacs", "yacs.config"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(CfgNode=config))
+    tree = config(DATA=config(NUM_FRAMES=8))
+    tree.__dict__["__immutable__"] = True
+    torch.save({"model": weights(), "config": tree}, tmp_path / "w.pt")
+    monkeypatch.delitem(sys.modules, "yacs.config")
+    found = load_checkpoint(tmp_path / "w.pt")
+    assert found["model_state_dict"].keys() == weights().keys() and found["config"]["DATA"]["NUM_FRAMES"] == 8
 
 
 def test_older_numpys_place_of_its_scalars(tmp_path):

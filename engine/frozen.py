@@ -1,0 +1,171 @@
+"""`test_frozen.py`: how much the features of a frozen image tower say of the classes.
+
+Legend: B clips, T frames, L tokens of a frame, C their width, K classes, P probes.
+"""
+
+import argparse
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+from datasets.build import Views, build_eval_loader, build_train_loader, read_train_entries
+from datasets.lists import read_labels
+from inference.model import read_checkpoint
+from modules.build import build_model, load_clip_model
+from modules.checkpoint_layout import load_video_weights
+from modules.pixels import with_own_pixels
+from modules.probes.probe import ProbeSweep, Setting
+from modules.tower_tokens import embed_with_tokens
+from modules.video_clip import VideoCLIP
+from utils import distributed, metrics, results
+from utils.config import load_config
+from utils.context import RunContext
+from utils.embed import VideoTable, embed_videos
+from utils.errors import UserError
+from utils.files import check_writable
+from utils.hashing import file_hash
+from utils.precision import resolve_precision
+from utils.runlog import RESULT, open_log, progress_bar
+from utils.schema import Config
+
+
+def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
+    """Train the probes of `args.kinds` in all settings, test them, and write summary.json to `args.out`."""
+    process = distributed.start()
+    if process.world_size > 1:
+        raise UserError("test_frozen.py runs in one process; start it without torchrun")
+    check_writable(args.out, "--out", is_folder=True)
+    checkpoint = read_checkpoint(args.weights) if args.weights else None
+    if checkpoint:
+        cfg, config_warnings, _ = checkpoint.config(args.config, args.overrides, "train")
+    else:
+        cfg, config_warnings = load_config(args.config, args.overrides, "train")
+        cfg = with_own_pixels(cfg)
+    log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
+    context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
+    assert cfg.data.label_list is not None  # the schema asks for it
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+
+    model = frozen_model(cfg, args.weights, checkpoint.state if checkpoint else None).to(process.device)
+    rows = knn_rows(args, cfg, model, context) if "knn" in args.kinds else []
+    settings = [
+        Setting(kind, lr, decay) for kind in args.kinds if kind != "knn" for lr in args.rates for decay in args.decays
+    ]
+    if settings:
+        sweep = train_probes(args.epochs, settings, cfg, model, context)
+        rows += probe_rows(args, cfg, sweep, model, context)
+    best = {kind: max((r for r in rows if r["kind"] == kind), key=lambda r: r["top1"]) for kind in args.kinds}
+    results.write_summary(
+        f"{args.out}/summary.json",
+        best=best,
+        rows=rows,
+        weights=args.weights,
+        weights_hash=file_hash(args.weights) if args.weights else None,
+        epochs=args.epochs,
+        views={"clips": args.test_clips, "crops": args.test_crops},
+        num_classes=len(names),
+        config=cfg.model_dump(),
+    )
+    shown = [("probe", "lr", "weight decay", "top-1 %", "top-5 %")]
+    shown += [
+        (r["kind"], f"{r.get('lr', '')}", f"{r.get('weight_decay', '')}", f"{r['top1']:.2f}", f"{r['top5']:.2f}")
+        for r in rows
+    ]
+    log.log(RESULT, "%s", results.format_table(shown))
+    log.info("the best of each kind is chosen on the test videos, as published; results are in %s", args.out)
+
+
+def frozen_model(cfg: Config, source: str | None, state: dict[str, Any] | None) -> VideoCLIP:
+    """The model in evaluation mode, none of it training; without a checkpoint CLIP's tower and the mean of frames."""
+    if state is None:
+        plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "train_classifier": False}
+        network = cfg.network.model_copy(update=plain | {"fix_text": True, "context_tokens": 0})
+        cfg = cfg.model_copy(update={"network": network})
+    elif cfg.network.train_classifier or not cfg.network.fix_text or cfg.network.context_tokens:
+        raise UserError(f"{source}: its text side trained; test_frozen.py takes checkpoints of frozen texts alone")
+    cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
+    model = build_model(cfg, load_clip_model(cfg))
+    if state is not None:
+        load_video_weights(model, state, str(source))
+    return model.requires_grad_(False).eval()
+
+
+def clip_tokens(model: VideoCLIP, clips: torch.Tensor, context: RunContext) -> torch.Tensor:
+    """uint8 clips (B, T, C, S, S) -> float32 tokens (B, T*L, C) of all their frames, without gradient."""
+    with torch.no_grad(), context.autocast():
+        _, tokens = embed_with_tokens(model.visual, model.normalized_images(clips))
+    return tokens.float().unflatten(0, (len(clips), -1)).flatten(1, 2)
+
+
+def train_probes(
+    epochs: int, settings: list[Setting], cfg: Config, model: VideoCLIP, context: RunContext
+) -> ProbeSweep:
+    """All probes from one pass of the tower over each epoch's clips."""
+    loader, log = build_train_loader(cfg), logging.getLogger(__name__)
+    sweep: ProbeSweep | None = None
+    for epoch in range(epochs):
+        loader.start_epoch(epoch)
+        losses = torch.zeros(len(settings), device=context.device)
+        with progress_bar(len(loader), "batch", f"epoch {epoch + 1}", context.process) as bar:
+            for batch in loader:
+                tokens = clip_tokens(model, batch["frames"].to(context.device, non_blocking=True), context)
+                if sweep is None:
+                    sweep = ProbeSweep(cfg, settings, tokens.shape[-1], epochs * len(loader), context.device)
+                losses += sweep.step(tokens, batch["label"].to(context.device))
+                bar.update(1)
+        mean = losses / len(loader)
+        log.info("epoch %d of %d: loss %.3f to %.3f", epoch + 1, epochs, mean.min(), mean.max())
+        if not mean.isfinite().all():
+            log.warning("WARNING: the loss of %d probes is not finite", int((~mean.isfinite()).sum()))
+    assert sweep is not None  # a list has entries
+    return sweep
+
+
+def probe_rows(
+    args: argparse.Namespace, cfg: Config, sweep: ProbeSweep, model: VideoCLIP, context: RunContext
+) -> list[dict[str, Any]]:
+    """Settings and scores of each probe: of the mean of its probabilities over a video's views."""
+
+    def encode(clips: torch.Tensor) -> torch.Tensor:
+        # A probe that has diverged gives no probabilities; it counts as one that knows nothing.
+        return sweep.probabilities(clip_tokens(model, clips, context)).nan_to_num()
+
+    for probe in sweep.probes:
+        probe.eval()
+    table = _embed(encode, cfg, Views(args.test_clips, args.test_crops), context, "probes")
+    parts = np.split(table.embeddings, len(sweep.probes), axis=1)
+    return [
+        {**setting._asdict(), **metrics.score(part, table.labels)._asdict()}
+        for setting, part in zip(sweep.settings, parts)
+    ]
+
+
+def knn_rows(args: argparse.Namespace, cfg: Config, model: VideoCLIP, context: RunContext) -> list[dict[str, Any]]:
+    """Settings and scores of the nearest neighbours by video embeddings."""
+    data = cfg.data.model_copy(update={"val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
+    of_training = cfg.model_copy(update={"data": data})
+    entries = read_train_entries(cfg)
+    known = entries.picks if entries.picks is not None else entries.entries
+    train = _embed(model.encode_video, of_training, Views(), context, "training videos", known)
+    test = _embed(model.encode_video, cfg, Views(args.test_clips, args.test_crops), context, "test videos")
+    votes = metrics.knn_votes(
+        train.embeddings, train.labels, test.embeddings, cfg.data.num_classes, num_neighbours=args.neighbours
+    )
+    return [{"kind": "knn", "neighbours": args.neighbours, **metrics.score(votes, test.labels)._asdict()}]
+
+
+def _embed(
+    encode: Callable[[torch.Tensor], torch.Tensor],
+    cfg: Config,
+    views: Views,
+    context: RunContext,
+    description: str,
+    entries: list | None = None,
+) -> VideoTable:
+    loader = build_eval_loader(cfg, views=views, entries=entries)
+    table = embed_videos(encode, loader, context, cfg.data.batch_size, description)
+    assert table is not None  # this is the only process
+    return table

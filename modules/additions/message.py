@@ -1,0 +1,62 @@
+"""`tm: message`, X-CLIP's cross-frame attention (arXiv 2208.02816): frames of a clip pass messages to each other.
+
+Shapes: N images, B clips of T frames each, L tokens, C width.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from modules.additions.addition import Addition
+from modules.heads.transf import HEAD_WIDTH, SelfAttention
+from modules.tower_blocks import ImageTower, TowerBlock
+from utils.schema import Config
+
+
+class MessageAttention(nn.Module):
+    """A message of each frame, a matrix times its class token, attends to those of the clip's other frames.
+
+    It joins its frame's tokens for the frame's attention and is dropped after it.
+    """
+
+    num_frames = 1
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.fc, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
+        self.attn = SelfAttention(width, max(1, width // HEAD_WIDTH))
+        nn.init.zeros_(self.attn.out_proj.bias)
+
+    def append(self, x: torch.Tensor, drop_path: nn.Module) -> torch.Tensor:
+        """(N, L, C) -> (N, L + 1, C)."""
+        message = self.fc(x[:, 0]).unflatten(0, (-1, self.num_frames))  # (B, T, C)
+        message = message + drop_path(self.attn(self.norm(message)))
+        return torch.cat([x, message.flatten(0, 1)[:, None].to(x.dtype)], dim=1)
+
+
+class CrossFrameMessages(Addition):
+    """It starts at random, so that the tower is not CLIP's before it has trained."""
+
+    setting = "network.tm: message"
+    new_parameters = r"^visual\.transformer\.resblocks\.\d+\.message\."
+    published_names = (
+        (r"^(visual\.transformer\.resblocks\.\d+)\.message_fc\.", r"\1.message.fc."),
+        (r"^(visual\.transformer\.resblocks\.\d+)\.message_ln\.", r"\1.message.norm."),
+        (r"^(visual\.transformer\.resblocks\.\d+)\.message_attn\.", r"\1.message.attn."),
+    )
+
+    @classmethod
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        for block in tower.blocks:
+            block.message = message = MessageAttention(tower.width)
+            block.before_attention.append(partial(_append_message, block, message))
+            block.before_mlp.insert(0, _drop_message)
+
+
+def _append_message(block: TowerBlock, message: MessageAttention, x: torch.Tensor) -> torch.Tensor:
+    return message.append(x, block.drop_path)  # read now: stochastic depth may be added later
+
+
+def _drop_message(x: torch.Tensor) -> torch.Tensor:
+    return x[:, :-1]

@@ -1,0 +1,119 @@
+"""`sim_header: MoTE` (arXiv 2410.10589): the temporal head, its blocks' MLPs mixtures of experts that start equal.
+
+Shapes: B batch, T frames, D embedding, E experts.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import nn
+from torch.func import functional_call
+
+from clip import ClipModel
+from modules.heads.head import Head, Passes
+from modules.heads.transf import Block, TemporalTransformer, check_num_frames, num_heads_for
+from utils.config_fields import Section, key
+from utils.metrics import softmax
+from utils.schema import Config
+
+TEMPERATURES = (0.6, -0.6, 1.2, -1.2, 2.4, -2.4, 4.8, -4.8, 9.6, -9.6, math.inf)
+"""What a training step draws the temperature of its merged pass from."""
+
+
+class MixtureBlock(nn.Module):
+    """A block of the temporal head with E MLPs. `shares`: of each in the MLP that computes, in sum 1."""
+
+    def __init__(self, block: nn.Module, num_experts: int):
+        super().__init__()
+        assert isinstance(block, Block)
+        self.attn, self.ln_1, self.ln_2 = block.attn, block.ln_1, block.ln_2
+        self.experts = nn.ModuleList(copy.deepcopy(block.mlp) for _ in range(num_experts))
+
+    def forward(self, x: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+        x = x + self.attn(self.ln_1(x))
+        return x + self._mlp(self.ln_2(x), shares)
+
+    def _mlp(self, x: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
+        if 1 in shares:
+            return self.experts[shares.index(1)](x)
+        states = [dict(expert.named_parameters()) for expert in self.experts]
+        parts = {name: [share * state[name] for share, state in zip(shares, states)] for name in states[0]}
+        merged = {name: torch.stack(of_name).sum(dim=0) for name, of_name in parts.items()}
+        return functional_call(self.experts[0], merged, (x,))
+
+
+class TemporalMixture(Head):
+    """`sim_header: MoTE`: as TemporalTransformer, with `network.head_layers` MixtureBlocks.
+
+    Evaluation merges the experts evenly. A training step draws an expert for each block, with probabilities
+    softmax(1..E), and a temperature t, which merges the experts by softmax((1..E) / t) in a second pass (`passes`).
+    """
+
+    class Settings(Section):
+        num_experts: int = key(4, "MLPs of each block", "experts", ge=2, le=64)
+
+    described = "a temporal head of experts"
+    mark = "resblocks.0.experts.0.c_fc.weight"
+    fades = TemporalTransformer.fades
+    loss = "mixture"
+
+    def __init__(self, width: int, num_heads: int, num_layers: int, num_experts: int):
+        super().__init__()
+        plain = TemporalTransformer(width, num_heads, num_layers)
+        self.frame_position_embeddings = plain.frame_position_embeddings
+        self.resblocks = nn.ModuleList(MixtureBlock(block, num_experts) for block in plain.transformer.resblocks)
+        self.num_experts = num_experts
+        self.drawn = [(0, math.inf)] * num_layers  # expert and temperature of each block
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalMixture":
+        check_num_frames(cfg.data.num_frames)
+        num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
+        return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers, cls.settings(cfg).num_experts)
+
+    def fault(self, state: dict[str, torch.Tensor]) -> str | None:
+        found = {(name.split(".")[1], name.split(".")[3]) for name in state if ".experts." in name}
+        counts = [len({part[place] for part in found}) for place in (0, 1)]
+        if counts != [len(self.resblocks), self.num_experts]:
+            return (
+                f"its temporal head has {counts[0]} layers of {counts[1]} experts; set network.head_layers and "
+                "components.MoTE.num_experts to these"
+            )
+        return None
+
+    def draw(self, generator: np.random.Generator) -> None:
+        experts = generator.choice(self.num_experts, size=len(self.resblocks), p=self._shares(1))
+        temperatures = generator.choice(TEMPERATURES, size=len(self.resblocks))
+        self.drawn = list(zip(experts.tolist(), temperatures.tolist()))
+
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) -> (B, D) float32: in training by the drawn experts, else by all of them merged evenly."""
+        return self.over_frames(frames).mean(dim=1)
+
+    def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        even = self._shares(math.inf)
+        return self._run(frames.float(), [self._one(n) if self.training else even for n, _ in self.drawn])
+
+    def passes(self, frames: torch.Tensor) -> Passes:
+        frames = frames.float()
+        drawn = self._run(frames, [self._one(expert) for expert, _ in self.drawn])
+        merged = self._run(frames, [self._shares(temperature) for _, temperature in self.drawn])
+        return Passes(drawn, merged, (merged - frames).square().mean(dim=(1, 2)))
+
+    def _one(self, expert: int) -> list[float]:
+        return [float(other == expert) for other in range(self.num_experts)]
+
+    def _shares(self, temperature: float) -> list[float]:
+        """softmax((1..E) / temperature)."""
+        return softmax(np.arange(1, self.num_experts + 1) / temperature).tolist()
+
+    def _run(self, frames: torch.Tensor, shares: list[list[float]]) -> torch.Tensor:
+        num_frames = frames.shape[1]
+        check_num_frames(num_frames)
+        x = frames + self.frame_position_embeddings.weight[:num_frames]
+        for block, of_experts in zip(self.resblocks, shares):
+            x = block(x, of_experts)
+        return x + frames

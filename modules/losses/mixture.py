@@ -1,0 +1,35 @@
+"""`loss_type: mixture` (MoTE, arXiv 2410.10589): cross-entropy of the drawn and the merged experts, and a penalty."""
+
+import torch
+from torch import nn
+
+from modules.heads.head import Head
+from modules.losses.cross_entropy import weighted_cross_entropy
+from modules.losses.loss import Loss
+from utils.config_fields import Section, key
+from utils.errors import UserError
+from utils.schema import Config
+
+
+class MixtureLoss(Loss):
+    """CE(drawn) + `merged` CE(merged) + `difference` x the mean squared difference of the merged pass's frames and the
+    head's input."""
+
+    class Settings(Section):
+        merged: float = key(0.5, "factor of the merged pass's cross-entropy", ge=0)
+        difference: float = key(0.1, "factor of the merged pass's difference from the head's input", ge=0)
+
+    def __init__(self, cfg: Config, world_size: int):
+        super().__init__(cfg, world_size)
+        self.factors = self.settings(cfg)
+        if Head.named(cfg.network.sim_header).loss != "mixture":
+            raise UserError("solver.loss_type mixture: trains the experts of network.sim_header MoTE; set it to that")
+
+    def __call__(
+        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        drawn, merged, difference = model(batch["frames"], text, passes=True)
+        labels, weights = batch["label"], batch["weight"]
+        loss = weighted_cross_entropy(drawn, labels, weights)
+        loss = loss + self.factors.merged * weighted_cross_entropy(merged, labels, weights)
+        return (loss + self.factors.difference * (difference * weights).sum()) * self.world_size

@@ -1,0 +1,9 @@
+"""Classifiers that are trained on the tokens of a frozen image tower, by name (`test_frozen.py --probes`).
+
+`utils.components` imports a class's file when it is asked for.
+"""
+
+PROBES = {
+    "linear": "modules.probes.linear.LinearProbe",
+    "attentive": "modules.probes.attentive.AttentiveProbe",
+}

@@ -1,0 +1,75 @@
+"""What every probe is, and several of them trained at once.
+
+Shapes: B clips, L tokens of a clip, C their width, K classes, P probes.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from modules.probes import PROBES
+from utils.components import Component
+from utils.schema import Config
+
+
+class Probe(Component, nn.Module):
+    """(B, L, C) float32 tokens of clips -> (B, K) logits."""
+
+    table = PROBES
+
+    @classmethod
+    def build(cls, cfg: Config, width: int, num_classes: int) -> "Probe":
+        """As a training starts it, by torch's random numbers. Raises UserError where it cannot take the width."""
+        raise NotImplementedError
+
+
+class Setting(NamedTuple):
+    """What tells a probe of a sweep from the others: its kind, learning rate and weight decay."""
+
+    kind: str
+    lr: float
+    weight_decay: float
+
+
+class ProbeSweep:
+    """P probes that learn from the same tokens, each as if it were alone: with its own loss, gradient and AdamW.
+
+    Args:
+        cfg: `seed` starts every probe, `components` have the probes' settings.
+        width: C.
+        num_steps: of the training; the learning rate falls to 0 in half a cosine.
+    """
+
+    def __init__(self, cfg: Config, settings: Sequence[Setting], width: int, num_steps: int, device: torch.device):
+        self.settings, self._num_steps, self._step = list(settings), num_steps, 0
+        self.probes: list[Probe] = []
+        for setting in self.settings:
+            torch.manual_seed(cfg.seed)
+            probe = Probe.named(setting.kind).build(cfg, width, cfg.data.num_classes)
+            self.probes.append(probe.to(device))
+        self._optimizers = [
+            torch.optim.AdamW(probe.parameters(), lr=setting.lr, weight_decay=setting.weight_decay)
+            for probe, setting in zip(self.probes, self.settings)
+        ]
+
+    def step(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        """One step of each probe on tokens (B, L, C) and labels int64 (B,); returns their losses (P,)."""
+        factor = 0.5 * (1 + math.cos(math.pi * self._step / self._num_steps))
+        self._step += 1
+        losses = []
+        for probe, setting, optimizer in zip(self.probes, self.settings, self._optimizers):
+            optimizer.param_groups[0]["lr"] = factor * setting.lr
+            loss = F.cross_entropy(probe(tokens), labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+            losses.append(loss.detach())
+        return torch.stack(losses)
+
+    def probabilities(self, tokens: torch.Tensor) -> torch.Tensor:
+        """(B, P*K) float32: the classes' probabilities by each probe, the first one's first."""
+        return torch.cat([probe(tokens).softmax(dim=-1) for probe in self.probes], dim=1)

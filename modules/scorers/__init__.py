@@ -1,0 +1,12 @@
+"""How videos are compared with classes, by name in a config (`network.scorer`); docs/layout.md says how to add one.
+
+`utils.components` imports a class's file when it is asked for.
+"""
+
+SCORERS = {
+    "cosine": "modules.scorers.cosine.Cosine",
+    "vcs": "modules.scorers.vcs.VideoConceptSpotting",
+    "modulated": "modules.scorers.modulated.Modulated",
+    "xclip": "modules.scorers.xclip.VideoPrompts",
+    "linear": "modules.scorers.linear.LinearScorer",
+}

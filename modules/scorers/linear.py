@@ -1,0 +1,44 @@
+"""`scorer: linear`: a linear classifier of video embeddings, which are not normalised, with a bias."""
+
+import torch
+from torch import nn
+
+from clip import ClipModel
+from modules.scorers.scorer import Scorer
+from utils.config_fields import Section
+from utils.errors import UserError
+from utils.metrics import EVAL_LOGIT_SCALE
+from utils.schema import Config
+
+
+class LinearScorer(Scorer):
+    """Its weights are the class embeddings, which train (network.train_classifier); the bias starts at 0.
+
+    Attributes:
+        bias: (K,).
+    """
+
+    of_classes = ("bias",)
+
+    def __init__(self, settings: Section, num_classes: int = 0):
+        super().__init__(settings)
+        self.bias = nn.Parameter(torch.zeros(num_classes))
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "LinearScorer":
+        if not cfg.network.train_classifier:
+            raise UserError(
+                "network.scorer linear: its weights are class embeddings that train; set network.train_classifier=true"
+            )
+        assert text is not None
+        return cls(cls.settings(cfg), len(text))
+
+    def fit(self, state: dict[str, torch.Tensor]) -> None:
+        if "bias" in state and state["bias"].shape != self.bias.shape:
+            self.bias = nn.Parameter(torch.zeros_like(state["bias"]))
+
+    def forward(
+        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
+    ) -> torch.Tensor:
+        with torch.autocast(videos.device.type, enabled=False):
+            return videos.float() @ classes.float().T + self.bias.to(videos.device)

@@ -1,0 +1,79 @@
+"""`scorer: modulated` (MoTE, arXiv 2410.10589): the further a video's classes are from the trained ones, the less
+of the temporal head's output is added to the mean of the frames.
+
+Shapes: B videos, D embedding, K classes, C classes of the training.
+"""
+
+import torch
+from torch.nn import functional as F
+
+from clip import ClipModel
+from modules.classifiers.trained import trained_classifier
+from modules.heads.head import Head
+from modules.scorers.cosine import scaled_cosine
+from modules.scorers.scorer import Scorer
+from utils.config_fields import Section, key
+from utils.errors import UserError
+from utils.metrics import EVAL_LOGIT_SCALE
+from utils.schema import Config
+
+
+class Modulated(Scorer):
+    """The cosine, in evaluation of a video x + m h: x the mean of its frames, h that of what the head adds to them.
+
+    m = exp(-(1 - s) / `temperature`); s is the mean over the `nearest` classes to x of each one's best cosine to the
+    `nearest` classes of the training to x. A class of the training is its own best, so that m is 1 for these.
+
+    A table holds x and h of each view.
+
+    Attributes:
+        trained_text: float32 (C, D), class embeddings of the training, normalised.
+    """
+
+    class Settings(Section):
+        temperature: float = key(0.05, "the smaller, the less of the head's output for new classes", gt=0)
+        nearest: int = key(5, "classes that are compared with a video's nearest trained ones", "classes", ge=1)
+
+    of_classes = ("trained_text",)
+
+    def __init__(self, settings: Section, trained_text: torch.Tensor | None = None):
+        super().__init__(settings)
+        self.register_buffer("trained_text", torch.zeros(0, 0) if trained_text is None else trained_text)
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Modulated":
+        if trained_classifier(cfg.network) is not None or text is None:
+            raise UserError("network.scorer modulated: compares frozen class embeddings; train no text, or use cosine")
+        return cls(cls.settings(cfg), F.normalize(text.float(), dim=-1))
+
+    def fit(self, state: dict[str, torch.Tensor]) -> None:
+        if "trained_text" in state and state["trained_text"].shape != self.trained_text.shape:
+            self.trained_text = torch.zeros_like(state["trained_text"])
+
+    def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:
+        return self.of_joined(frames, head.over_frames(frames))
+
+    def of_joined(self, frames: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
+        mean = frames.float().mean(dim=1)
+        return torch.stack([mean, joined.mean(dim=1) - mean], dim=1)
+
+    def forward(
+        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
+    ) -> torch.Tensor:
+        mean, added = videos.unbind(dim=1)
+        if self.training:
+            return scaled_cosine(mean + added, classes, scale)
+        return scaled_cosine(mean + self.modulation(mean, classes)[:, None] * added, classes, scale)
+
+    def modulation(self, mean: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        """(B,) in 0..1: m of videos whose frames have the mean (B, D), for the classes (K, D)."""
+        settings = self.own_settings
+        assert isinstance(settings, self.Settings)
+        with torch.autocast(mean.device.type, enabled=False):
+            mean, classes = F.normalize(mean.float(), dim=-1), F.normalize(classes.float(), dim=-1)
+            new, trained = (
+                rows[(mean @ rows.T).topk(min(settings.nearest, len(rows))).indices]
+                for rows in (classes, self.trained_text.to(mean.device))
+            )  # each (B, nearest, D)
+            likeness = (new @ trained.transpose(1, 2)).amax(dim=2).mean(dim=1)
+            return torch.exp(-(1 - likeness) / settings.temperature)

@@ -1,0 +1,138 @@
+"""What every scorer is: it says what a table holds of a video, and makes logits of it.
+
+Shapes: N videos, V views, B views of a batch, T frames, R rows of a view, D embedding, K classes, S rows of a class.
+"""
+
+from collections.abc import Sequence
+from typing import ClassVar
+
+import numpy as np
+import torch
+import yaml
+from torch import nn
+
+from clip import ClipModel
+from modules.classifiers.classifier import Classifier
+from modules.heads.head import Head
+from modules.scorers import SCORERS
+from utils.components import Component
+from utils.config_fields import Section
+from utils.embed import VideoTable
+from utils.metrics import EVAL_LOGIT_SCALE
+from utils.schema import Config
+
+TABLE_BATCH = 64  # views of a table that are scored at a time
+
+
+class Scorer(Component, nn.Module):
+    """Logits of video features and class features. Its parameters are `scorer.*` of VideoCLIP, and train at full rate.
+
+    Video features are one vector a view, (B, D), which a table holds averaged over the views; or R rows of each view,
+    (B, R, D), which it holds for every view, and whose logits are averaged over the views.
+
+    Attributes:
+        needs_patches: whether its features are made of more than the frame embeddings.
+        exports: whether `export.py` can write a model with it.
+        of_classes: its tensors that belong to the classes of the training.
+        published_names: (pattern, replacement) from the names that published checkpoints have to ours.
+    """
+
+    table = SCORERS
+    needs_patches: ClassVar[bool] = False
+    exports: ClassVar[bool] = False
+    of_classes: ClassVar[tuple[str, ...]] = ()
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+
+    def __init__(self, settings: Section):
+        super().__init__()
+        self.own_settings = settings
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Scorer":
+        """As a training starts it.
+
+        Args:
+            text: class features of the training, where they are frozen.
+
+        Raises:
+            UserError: it cannot work with what else the config asks for.
+        """
+        return cls(cls.settings(cfg))
+
+    @classmethod
+    def restore(cls, settings: Section, state: dict[str, torch.Tensor]) -> "Scorer":
+        """The scorer with the tensors `state`, on the CPU, in evaluation mode."""
+        scorer = cls(settings)
+        scorer.fit(state)
+        scorer.load_state_dict(state)
+        return scorer.eval()
+
+    def fit(self, state: dict[str, torch.Tensor]) -> None:
+        """Give the tensors that belong to the classes of the training the sizes that they have in `state`."""
+
+    @classmethod
+    def embed_classes(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
+    ) -> torch.Tensor:
+        """Features of K frozen classes, float32 on the CPU: (K, D), or (K, S, D) whose first row is the embedding."""
+        return Classifier.named(cfg.network.classifier).embed(cfg, clip_model, names, device)
+
+    def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:
+        """Video features of (B, T, D) frame embeddings, which `head` joins over time."""
+        return head(frames)
+
+    def of_patches(self, head: Head, frames: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
+        """Video features where it `needs_patches`.
+
+        Args:
+            frames: (B, T, D) frame embeddings. patches: (B, T, P, C) of the tower's last block, before its last norm.
+        """
+        raise NotImplementedError
+
+    def of_joined(self, frames: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
+        """Video features of (B, T, D) frame embeddings and what the head made of them, as of `Head.over_frames`."""
+        return joined.mean(dim=1)
+
+    def forward(
+        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
+    ) -> torch.Tensor:
+        """(B, K) float32 logits of video features and class features of any length; `scale` multiplies cosines."""
+        raise NotImplementedError
+
+    def table_logits(
+        self, embeddings: np.ndarray, classes: np.ndarray, device: torch.device | str = "cpu"
+    ) -> np.ndarray:
+        """float32 (N, K) logits of a table's rows at the evaluation's scale; NaN where a video could not be read.
+
+        Args:
+            embeddings: float32 (N, D), or (N, V, R, D). classes: float32 (K, D) or (K, S, D).
+            device: where they are computed; the scorer's own, where it has parameters.
+        """
+        views = torch.from_numpy(embeddings if embeddings.ndim == 2 else embeddings.reshape(-1, *embeddings.shape[2:]))
+        text = torch.from_numpy(classes).to(device)
+        with torch.inference_mode():
+            logits = torch.cat([self(part.to(device), text).cpu() for part in views.split(TABLE_BATCH)])
+        return logits.unflatten(0, (len(embeddings), -1)).mean(dim=1).numpy()
+
+    def vectors(self, embeddings: np.ndarray) -> np.ndarray:
+        """float32 (N, D), one vector a video of a table's rows, for maps: their mean."""
+        return embeddings if embeddings.ndim == 2 else embeddings.mean(axis=(1, 2))
+
+
+def class_vectors(classes: np.ndarray) -> np.ndarray:
+    """float32 (K, D), the embeddings in class features (K, D) or (K, S, D)."""
+    return classes if classes.ndim == 2 else classes[:, 0]
+
+
+def scorer_state(scorer: Scorer) -> dict[str, np.ndarray]:
+    """A scorer's tensors as a table keeps them."""
+    return {name: value.float().cpu().numpy() for name, value in scorer.state_dict().items()}
+
+
+def scorer_of(table: VideoTable) -> Scorer:
+    """The scorer that a table was made for, by the recipe in it."""
+    recipe = yaml.safe_load(table.recipe) or {}
+    name = recipe.get("network", {}).get("scorer", "cosine")  # tables from before there was a choice have cosines
+    kind = Scorer.named(name)
+    settings = kind.Settings.model_validate(recipe.get("components", {}).get(name, {}))
+    return kind.restore(settings, {name: torch.from_numpy(value) for name, value in table.scorer_state.items()})

@@ -1,0 +1,69 @@
+"""`scorer: vcs`: video concept spotting (BIKE, arXiv 2301.00182), frames weighted by the words of a class.
+
+Shapes: B videos, T frames, W tokens of a text, D embedding, K classes.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.nn import functional as F
+
+from clip import ClipModel
+from modules.classifier_file import cached_classifier
+from modules.heads.head import Head
+from modules.prompts import class_prompts
+from modules.scorers.scorer import Scorer
+from modules.text_classifier import class_features_of_words, text_weights_hash
+from utils.config_fields import Section, key
+from utils.errors import UserError
+from utils.metrics import EVAL_LOGIT_SCALE
+from utils.schema import Config
+
+
+class VideoConceptSpotting(Scorer):
+    """No parameters. A table holds the T frames of each view after the temporal head, before its mean.
+
+    Class features are (K, 1 + W, D): the class embedding, then all W tokens of its text, padding too, through the text
+    tower's last norm and projection.
+    """
+
+    class Settings(Section):
+        temperature: float = key(0.01, "divides the cosines of words and frames before the softmax over frames", gt=0)
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "VideoConceptSpotting":
+        network = cfg.network
+        if network.classifier != "clip_text" or network.prompt_set or not network.fix_text or network.context_tokens:
+            raise UserError(
+                "network.scorer vcs: reads the words of one frozen prompt a class; set classifier to clip_text, "
+                "prompt_set to null, fix_text to true and context_tokens to 0"
+            )
+        if network.train_classifier:
+            raise UserError("network.scorer vcs: class embeddings that train have no words; set train_classifier=false")
+        return cls(cls.settings(cfg))
+
+    @classmethod
+    def embed_classes(
+        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
+    ) -> torch.Tensor:
+        prompts = class_prompts(names, cfg.network.prompt, None)
+        source = text_weights_hash(clip_model)
+        make = lambda: class_features_of_words(clip_model, [prompt for (prompt,) in prompts], device)  # noqa: E731
+        return cached_classifier(cfg.logging.cache_dir, "clip_words", names, prompts, source, make)
+
+    def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:
+        return head.over_frames(frames)
+
+    def of_joined(self, frames: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
+        return joined
+
+    def forward(
+        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
+    ) -> torch.Tensor:
+        with torch.autocast(videos.device.type, enabled=False):
+            frames, classes = F.normalize(videos.float(), dim=-1), F.normalize(classes.float(), dim=-1)
+            text, words = classes[:, 0], classes[:, 1:]
+            assert isinstance(self.own_settings, self.Settings)
+            likeness = torch.einsum("kwd,btd->bkwt", words, frames) / self.own_settings.temperature
+            saliency = likeness.softmax(dim=-1).mean(dim=2)  # (B, K, T), sums to 1 over the frames
+            return scale * (saliency * torch.einsum("kd,btd->bkt", text, frames)).sum(dim=-1)

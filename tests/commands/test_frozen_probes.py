@@ -1,0 +1,45 @@
+"""test_frozen.py: neighbours and probes of a frozen tower, from a plain one and from a checkpoint."""
+
+import json
+
+import pytest
+
+from tests.commands.world import call
+
+PROBES = ("--epochs", "1", "--lrs", "1e-3,1e-2", "--weight_decays", "0.1")
+
+
+def test_all_probes_of_a_plain_tower(world, tmp_path, capsys):
+    views = ("--test_clips", "2", "--test_crops", "3")
+    heads = "components.attentive.num_heads=4"
+    options = ("--config", world.config, "--probes", "knn,linear,attentive", "--out", tmp_path)
+    assert call("test_frozen", *options, *PROBES, *views, heads, "components.attentive.depth=2") == 0
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert [row["kind"] for row in summary["rows"]] == ["knn", "linear", "linear", "attentive", "attentive"]
+    assert {row["lr"] for row in summary["rows"][1:]} == {1e-3, 1e-2}
+    assert all(0 <= row["top1"] <= 100 and row["num_videos"] == 9 for row in summary["rows"])
+    assert summary["best"]["linear"]["top1"] == max(row["top1"] for row in summary["rows"][1:3])
+    assert "attentive" in capsys.readouterr().out
+
+
+def test_a_checkpoint_s_tower_is_judged(world, tmp_path):
+    assert call("train", "--config", world.config, f"logging.run_dir={tmp_path / 'run'}", "network.tm=tokent1d") == 0
+    options = ("--config", world.config, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "out")
+    assert call("test_frozen", *options, "--probes", "knn", "--neighbours", "3") == 0
+    summary = json.loads((tmp_path / "out" / "summary.json").read_text())
+    assert summary["config"]["network"]["tm"] == "tokent1d" and summary["weights_hash"]
+
+
+@pytest.mark.parametrize(
+    ("options", "part"),
+    [
+        (("--probes", "svm"), "--probes svm: must be some of knn, linear, attentive, each once"),
+        (("--lrs", "fast"), "--lrs fast: must be numbers"),
+        (("--epochs", "0"), "--epochs 0: must be 1 or more"),
+        (("--probes", "attentive", "components.attentive.num_heads=5"), "5 heads do not divide"),
+    ],
+)
+def test_mistakes_are_one_line(world, tmp_path, capsys, options, part):
+    assert call("test_frozen", "--config", world.config, "--out", tmp_path, *options) == 2
+    error = capsys.readouterr().err
+    assert part in error and len(error.strip().splitlines()) == 1

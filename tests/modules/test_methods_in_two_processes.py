@@ -1,0 +1,86 @@
+"""Methods with random draws or features of their own, trained by two processes and by one with the whole batch."""
+
+import socket
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+
+from modules.build import build_model_and_text
+from modules.build_training import build_trainer
+from modules.training import Progress
+from tests.modules.tiny import NAMES, make_config
+from utils.context import RunContext
+from utils.distributed import Process
+
+CPU = torch.device("cpu")
+METHODS = {
+    "mote": {"sim_header": "MoTE", "scorer": "modulated", "solver_loss_type": "mixture", "head_layers": 2},
+    "vcs": {"scorer": "vcs", "solver_loss_type": "NCE", "head_layers": 1},
+    "xclip": {"tm": "message", "sim_header": "MIT", "scorer": "xclip", "head_layers": 1},
+}
+STEPS, BATCH = 3, 4
+
+
+class Share:
+    """What the trainer asks of a loader: each batch's clips from `rank` on, in steps of `world_size`."""
+
+    def __init__(self, rank: int, world_size: int):
+        self.batches, self.dataset = SimpleNamespace(plan=[BATCH] * STEPS), range(BATCH * STEPS)
+        self._rows = slice(rank, None, world_size)
+
+    def __iter__(self):
+        generator = torch.Generator().manual_seed(9)
+        for _ in range(STEPS):
+            clips = torch.randn(BATCH, 4, 3, 32, 32, generator=generator)[self._rows]
+            labels = torch.randint(0, len(NAMES), (BATCH,), generator=generator)[self._rows]
+            size = len(labels)
+            yield {
+                "frames": clips,
+                "label": labels,
+                "weight": torch.ones(size),
+                "index": torch.arange(size),
+                "is_faulty": torch.zeros(size, dtype=torch.bool),
+            }
+
+
+def train(name: str, folder: Path, rank: int, world_size: int) -> tuple[list[float], dict[str, torch.Tensor]]:
+    """Losses, and the parameters afterwards."""
+    cfg = make_config(folder, data_batch_size=BATCH // world_size, solver_lr=1e-3, **METHODS[name])
+    model, text = build_model_and_text(cfg, NAMES, CPU)
+    trainer = build_trainer(cfg, model, text, RunContext(Process(rank, world_size, rank, CPU), "fp32"))
+    losses = [record.loss for record in trainer.run_epoch(Share(rank, world_size), Progress())]
+    return losses, {key: value.detach().clone() for key, value in model.state_dict().items()}
+
+
+def one_of_two(rank: int, port: int, folder: Path) -> None:
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    torch.save({name: train(name, folder, rank, 2) for name in METHODS}, folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("two")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_of_two, (port, folder), nprocs=2)
+    return folder, [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_two_processes_train_as_one(found, name):
+    folder, by_rank = found
+    losses, weights = train(name, folder, 0, 1)
+    for of_rank in by_rank:
+        assert of_rank[name][0] == pytest.approx(losses, rel=1e-4)
+        for key, value in weights.items():
+            # A step of Adam from a gradient near 0 has either sign.
+            torch.testing.assert_close(of_rank[name][1][key], value, rtol=1e-3, atol=2e-3, msg=f"{name}: {key}")
+    for key, value in by_rank[0][name][1].items():
+        torch.testing.assert_close(by_rank[1][name][1][key], value, rtol=0, atol=1e-6)

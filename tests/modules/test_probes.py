@@ -1,0 +1,94 @@
+"""Probes of a frozen tower's tokens, alone and in a sweep."""
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from open_clip.timm_model import TimmModel
+
+from modules.build import build_model
+from modules.probes.attentive import AttentiveProbe
+from modules.probes.probe import ProbeSweep, Setting
+from modules.tower_tokens import embed_with_tokens
+from tests.clip.tiny import RESNET
+from tests.modules.tiny import clip_of, make_clips, make_config
+from utils.errors import UserError
+from utils.metrics import knn_votes
+from utils.schema import Config
+
+CPU = torch.device("cpu")
+SETTINGS = [Setting(kind, lr, wd) for kind in ("linear", "attentive") for lr in (1e-2, 1e-3) for wd in (0.01, 0.8)]
+CFG = Config.model_validate({"data": {"num_classes": 3}, "components": {"attentive": {"depth": 2, "num_heads": 2}}})
+
+
+def trained(settings):
+    sweep = ProbeSweep(CFG, settings, width=8, num_steps=4, device=CPU)
+    generator = torch.Generator().manual_seed(0)
+    for _ in range(4):
+        tokens = torch.randn(5, 6, 8, generator=generator)
+        losses = sweep.step(tokens, torch.randint(0, 3, (5,), generator=generator))
+    return sweep, losses
+
+
+def test_probes_that_train_at_once_are_those_that_train_alone():
+    together, losses = trained(SETTINGS)
+    assert len({p.sum().item() for probe in together.probes for p in [probe.classifier.weight]}) == len(SETTINGS)
+    for number, setting in enumerate(SETTINGS):
+        alone, (loss,) = trained([setting])
+        torch.testing.assert_close(losses[number], loss)
+        for found, expected in zip(together.probes[number].parameters(), alone.probes[0].parameters(), strict=True):
+            torch.testing.assert_close(found, expected)
+    tokens = torch.randn(2, 6, 8)
+    parts = together.probabilities(tokens).split(3, dim=1)
+    torch.testing.assert_close(parts[3], together.probes[3](tokens).softmax(dim=1))
+
+
+def test_the_learning_rate_falls_to_zero():
+    sweep, _ = trained(SETTINGS[:1])
+    last = 0.5 * (1 + math.cos(math.pi * 3 / 4))
+    assert sweep._optimizers[0].param_groups[0]["lr"] == pytest.approx(last * SETTINGS[0].lr)
+
+
+def test_attentive_probe_starts_small_where_it_is_deep():
+    torch.manual_seed(0)
+    probe = AttentiveProbe(64, 3, depth=3, num_heads=4)
+    stds = [probe.cross.mlp.down.weight.std(), *(block.mlp.down.weight.std() for block in probe.blocks)]
+    stds += [probe.blocks[1].out.weight.std()]
+    expected = [0.02 / math.sqrt(2 * layer) for layer in (1, 2, 3, 3)]
+    torch.testing.assert_close(torch.stack(stds), torch.tensor(expected), rtol=0.1, atol=0)
+    with pytest.raises(UserError, match="16 heads do not divide the tokens' width 40"):
+        AttentiveProbe.build(Config(), 40, 3)
+
+
+def test_tokens_of_a_vit_are_what_its_embedding_is_made_of(tmp_path):
+    cfg = make_config(tmp_path)
+    model = build_model(cfg, clip_of(cfg)).eval()
+    with torch.no_grad():
+        images = model.normalized_images(make_clips())
+        _, tokens = embed_with_tokens(model.visual, images)
+        torch.testing.assert_close(tokens[:, 0] @ model.visual.proj, model.visual(images))
+        _, raw = embed_with_tokens(model.visual, images, is_normed=False)
+        torch.testing.assert_close(model.visual.ln_post(raw), tokens)
+
+
+def test_tokens_of_other_towers(tmp_path):
+    cfg = make_config(tmp_path, RESNET)
+    model = build_model(cfg, clip_of(cfg)).eval()
+    with torch.no_grad():
+        _, tokens = embed_with_tokens(model.visual, model.normalized_images(make_clips(size=64)))
+        assert tokens.shape == (8, 4, 512)  # a last feature map of 2 x 2
+        for name, width in (("test_vit", 64), ("test_convnext", 64)):
+            visual = TimmModel(name, 32, image_size=160, pool="avg", proj="linear", pretrained=False).eval()
+            _, tokens = embed_with_tokens(visual, torch.randn(2, 3, 160, 160))
+            assert tokens.shape[0] == 2 and tokens.shape[2] == width and tokens.ndim == 3
+    with pytest.raises(UserError, match="cannot be taken from this image tower"):
+        embed_with_tokens(torch.nn.Identity(), torch.zeros(1, 3, 32, 32))
+
+
+def test_votes_of_the_nearest_neighbours():
+    known = np.array([[1, 0], [1, 0.1], [0, 1]], dtype=np.float32)
+    votes = knn_votes(known, np.array([0, 0, 2]), np.array([[2, 0], [0, 3]], dtype=np.float32), 4, num_neighbours=2)
+    assert votes.shape == (2, 4) and votes.argmax(axis=1).tolist() == [0, 2]
+    np.testing.assert_allclose(votes[0, 0], np.exp(1 / 0.07) + np.exp(1 / math.sqrt(1.01) / 0.07), rtol=1e-4)
+    assert (votes[0, 1:] == 0).all()
