@@ -171,6 +171,8 @@ class VideoCLIP(nn.Module):
 
     def _both_passes(self, clips: torch.Tensor, text: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         frames, scale = self.encode_frames(clips), self.logit_scale.exp()
+        if self.distillation is not None:
+            self.embeddings = frames, text
         *joined, difference = self.fusion_model.passes(frames)
         drawn, merged = (self.scorer(self.scorer.of_joined(frames, one), text, scale) for one in joined)
         return drawn, merged, difference
