@@ -41,6 +41,7 @@ PARSED = {
     "report.py": "tests/commands/test_report.py::test_a_run_becomes_one_page_with_film_strips",
     "export.py": "tests/commands/test_export.py::test_the_file_holds_the_model_and_what_goes_with_it",
     "app.py": "tests/commands/test_app.py",
+    "test_frozen.py": "tests/commands/test_frozen_probes.py",
     "benchmarks/scaling.py": "tests/test_scaling_page.py",
     "tools/check_attribution.py": "tests/tools/test_check_attribution.py",
     "tools/check_data.py": "tests/tools/test_check_data.py",
