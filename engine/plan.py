@@ -92,7 +92,8 @@ def _activation_bytes(
         clips = torch.zeros(batch_size, num_frames, 3, image_size, image_size)
         precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and it exists there
         with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor), autocast(precision_on_cpu, cpu):
-            functional_call(model, fakes, (clips, text if text is None else mode.from_tensor(text.to(cpu))))
+            text = text if text is None else mode.from_tensor(text.to(cpu))
+            functional_call(model, fakes, (clips, text, None, model.fusion_model.loss is not None))  # all its passes
     model.train(was_training)
     for tensor in fakes.values():
         kept.pop(tensor.untyped_storage()._cdata, None)

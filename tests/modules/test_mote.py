@@ -5,6 +5,7 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from engine.plan import estimate_memory
 from modules.build import build_model, build_model_and_text, load_clip_model
 from modules.build_training import build_trainer
 from modules.checkpoint_layout import load_video_weights
@@ -83,6 +84,13 @@ def test_every_expert_gets_a_gradient_in_every_step(tmp_path):
     batch = {"frames": make_clips(), "label": torch.tensor([0, 2]), "weight": torch.ones(2)}
     trainer.objective(model, batch).backward()
     assert all(p.grad is not None and p.grad.any() for p in model.fusion_model.resblocks[1].experts.parameters())
+
+
+def test_the_plan_counts_both_passes(tmp_path):
+    model, text = build_model_and_text(make_config(tmp_path, **{**MOTE, "fix_video": True}), NAMES, CPU)
+    both = estimate_memory(model, text, 2, 4, 32, "fp32").activations
+    model.fusion_model.loss = None
+    assert both > 1.5 * estimate_memory(model, text, 2, 4, 32, "fp32").activations
 
 
 def test_head_and_loss_name_each_other(tmp_path):
