@@ -47,16 +47,11 @@ def build_trainer(
         UserError: frame embeddings are to be kept of an image tower that trains, or there is no compiler.
     """
     process, solver = context.process, cfg.solver
+    _check_head(cfg, model)
     if cfg.data.cached_draws and model.tower_trains:
         raise UserError(
             "data.cached_draws: parameters that were added to the image tower train, so its frame embeddings change; "
             "set it to 0"
-        )
-    head = model.fusion_model
-    if head.loss is not None and solver.loss_type != head.loss:
-        raise UserError(
-            f"network.sim_header {cfg.network.sim_header}: trains with solver.loss_type {head.loss}, not "
-            f"{solver.loss_type}; set it to that"
         )
     text = text if text is None else text.to(context.device)
     if solver.compile:
@@ -93,6 +88,15 @@ def build_trainer(
         mixing=Mixing.of(cfg),
         interpolation=interpolation,
     )
+
+
+def _check_head(cfg: Config, model: VideoCLIP) -> None:
+    needed = model.fusion_model.loss
+    if needed is not None and cfg.solver.loss_type != needed:
+        raise UserError(
+            f"network.sim_header {cfg.network.sim_header}: trains with solver.loss_type {needed}, not "
+            f"{cfg.solver.loss_type}; set it to that"
+        )
 
 
 def _average(cfg: Config, model: VideoCLIP) -> WeightAverage | None:
