@@ -1,5 +1,6 @@
 """Judges a frozen image tower: nearest neighbours, and linear or attentive probes of many settings in one training."""
 
+import argparse
 import sys
 
 from utils.cli import add_published_options, apply_published_options, config_parser, run_command
@@ -11,7 +12,7 @@ KINDS = ("knn", "linear", "attentive")
 FILES = ("data.train_list", "data.train_root", "data.val_list", "data.val_root", "data.label_list")
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--weights", metavar="FILE", help="a video checkpoint (default: CLIP's tower as it comes)")
     parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"of {', '.join(KINDS)}")
@@ -39,7 +40,7 @@ def numbers(text: str, option: str) -> list[float]:
     return found
 
 
-def main(args) -> None:
+def main(args: argparse.Namespace) -> None:
     warnings = apply_published_options(args)
     args.kinds = args.probes.split(",")
     strange = [kind for kind in args.kinds if kind not in KINDS]
