@@ -14,6 +14,7 @@ import torch
 import torchvision.io
 from PIL import Image
 
+from datasets.pictures import Orientation
 from utils.errors import UserError, first_line
 
 try:
@@ -29,13 +30,24 @@ _HAS_TORCHVISION_DECODER = hasattr(torchvision.io, "decode_jpeg")
 MAX_PIXELS = 2**26
 """Twice an 8K frame. A header that declares more is damaged, or made to fill the memory."""
 
+_EXIF_ORIENTATIONS = {
+    2: Orientation(False, False, True),
+    3: Orientation(False, True, True),
+    4: Orientation(False, True, False),
+    5: Orientation(True, False, False),
+    6: Orientation(True, False, True),
+    7: Orientation(True, True, True),
+    8: Orientation(True, True, False),
+}
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # SOFn of ITU-T T.81, B.1.1.3: 0xC0..0xCF without the tables and the reserved code among them.
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
 def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
-    """(H,W,3) uint8 RGB of JPEG or PNG bytes; greyscale, CMYK, palette, alpha and 16-bit images are converted.
+    """(H,W,3) uint8 RGB of JPEG or PNG bytes, upright as their EXIF data say.
+
+    Greyscale, CMYK, palette, alpha and 16-bit images are converted.
 
     Args:
         data: the whole file. Its first bytes decide which of the two it is.
@@ -50,7 +62,7 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
     is_jpeg = data[:2] == b"\xff\xd8"
     if not is_jpeg and data[:8] != _PNG_SIGNATURE:
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
-    height, width = _jpeg_size(data) if is_jpeg else _png_size(data)
+    height, width, orientation = _jpeg_header(data) if is_jpeg else (*_png_size(data), Orientation())
     if height * width == 0:
         raise UserError(f"{name}: could not be decoded (no frame header); the file is damaged, extract the frame again")
     if height * width > MAX_PIXELS:
@@ -58,7 +70,22 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
             f"{name}: its header declares {width}x{height} pixels, more than the {MAX_PIXELS} that a frame may have; "
             "the file is damaged, or must be made smaller"
         )
-    pixels = room(height, width) if room else torch.empty((height, width, 3), dtype=torch.uint8)
+    if orientation != Orientation():
+        stored = _decode(data, torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg)
+        upright = torch.from_numpy(orientation.apply(stored.numpy()).copy())
+        return room(*upright.shape[:2]).copy_(upright) if room else upright
+    return _decode(
+        data, room(height, width) if room else torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg
+    )
+
+
+def is_upright(data: bytes) -> bool:
+    """Are the pixels of these JPEG bytes stored as they are shown?"""
+    return _jpeg_header(data)[2] == Orientation()
+
+
+def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torch.Tensor:
+    """`pixels`, (H,W,3) uint8 of the size that the header declares, with the image as it is stored."""
     # Not PNG: torchvision's decoder ends the whole process where the compressed pixels are damaged (seen up to 0.29).
     decode = _decode_by_torchvision if is_jpeg and _HAS_TORCHVISION_DECODER else _decode_by_pillow
     try:
@@ -76,19 +103,34 @@ def _png_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
-def _jpeg_size(data: bytes) -> tuple[int, int]:
-    """(H, W) of the frame header (ITU-T T.81, B.2.2); (0, 0) where the data end before it, or hold something else."""
-    position = 2
+def _jpeg_header(data: bytes) -> tuple[int, int, Orientation]:
+    """H and W of the frame header (ITU-T T.81, B.2.2), 0 where the data end before it or hold something else; and how
+    the pixels become upright."""
+    position, orientation = 2, Orientation()
     while position + 9 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _JPEG_FRAME_HEADERS:
             height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            return int.from_bytes(height, "big"), int.from_bytes(width, "big")
+            return int.from_bytes(height, "big"), int.from_bytes(width, "big"), orientation
         if marker == 0xFF:  # a fill byte
             position += 1
         else:
-            position += 2 + int.from_bytes(data[position + 2 : position + 4], "big")
-    return 0, 0
+            size = int.from_bytes(data[position + 2 : position + 4], "big")
+            if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
+                orientation = _exif_orientation(data[position + 10 : position + 2 + size])
+            position += 2 + size
+    return 0, 0, orientation
+
+
+def _exif_orientation(tiff: bytes) -> Orientation:
+    """By the tag Orientation (274) of the first image file directory (TIFF 6.0, section 2 and page 36)."""
+    order = "little" if tiff[:2] == b"II" else "big"
+    begin = int.from_bytes(tiff[4:8], order)
+    for number in range(int.from_bytes(tiff[begin : begin + 2], order)):
+        entry = tiff[begin + 2 + 12 * number :][:12]
+        if int.from_bytes(entry[:2], order) == 274:
+            return _EXIF_ORIENTATIONS.get(int.from_bytes(entry[8:10], order), Orientation())
+    return Orientation()
 
 
 def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:

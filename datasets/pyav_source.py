@@ -28,5 +28,10 @@ class PyAVVideo(FrameSource):
             room(index, *pixels.shape[:2]).numpy()[:] = pixels
             yield index
 
+    def decode_all(self) -> None:
+        """Decode every frame, for the UserError of the first that is damaged."""
+        for _ in self._video.frames():
+            pass
+
     def close(self) -> None:
         self._video.close()

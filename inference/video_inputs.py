@@ -12,7 +12,8 @@ from utils.errors import UserError
 # fmt: off
 VIDEO_SUFFIXES = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp",
-    ".asf", ".ogv", ".vob", ".gif",
+    ".asf", ".ogv", ".vob", ".gif", ".3g2", ".divx", ".f4v", ".rm", ".rmvb", ".dv", ".y4m", ".mjpeg", ".h264", ".mpe",
+    ".m1v", ".m2v",
 ))
 # fmt: on
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))

@@ -2,8 +2,9 @@
 
     python -m tools.check_data CONFIG [--out DIR] [--workers N] [key=value ...]
 
-Of each video or frame folder: it opens, the number of frames is as promised (frame folders: no more, no less), and the
-first, middle and last frame decode to one size. DIR (default: data_check_CONFIG beside the config) receives
+Every frame of a video is decoded. Of a frame folder, the number of frames is as promised, no more and no less, and the
+first, middle and last one decode to one size; the same three of a packed clip, and where data.decoder is not pyav.
+DIR (default: data_check_CONFIG beside the config) receives
 
     report.csv         list, line, path, status (good | bad), number of frames found, what is wrong
     train_clean.txt    the lists without the bad lines; as they are where nothing is bad
@@ -27,6 +28,7 @@ from tqdm import tqdm
 from datasets.build import count_unknown_frames, read_entries
 from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
+from datasets.pyav_source import PyAVVideo
 from datasets.readers import check_decoder, open_source
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, first_line, run_command
@@ -64,8 +66,10 @@ def check_entry(data: dict, name: str, list_path: str, root: str, entry: ListEnt
     try:
         with open_source(root, entry, list_path=list_path, **data) as source:
             row["num_frames"] = source.num_frames
-            indices = np.unique([0, source.num_frames // 2, source.num_frames - 1])
-            source.read(indices)
+            if isinstance(source, PyAVVideo):
+                source.decode_all()
+            else:
+                source.read(np.unique([0, source.num_frames // 2, source.num_frames - 1]))
         if data["modality"] == "RGB":
             assert entry.num_frames is not None
             after = data["image_tmpl"].format(entry.num_frames + data["index_bias"])

@@ -23,7 +23,7 @@ from pathlib import Path
 
 from PIL import Image
 
-from datasets.image_decoding import decode_image
+from datasets.image_decoding import decode_image, is_upright
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
 from tools.conversion import (
@@ -94,7 +94,7 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
         data = path.read_bytes()
         pixels = decode_image(data, str(path))
         size = (pixels.shape[1], pixels.shape[0])
-        if data[:2] == b"\xff\xd8" and scaled(*size, encoder.settings.short_side) == size:
+        if data[:2] == b"\xff\xd8" and is_upright(data) and scaled(*size, encoder.settings.short_side) == size:
             encoder.check(size, path.name)
         else:
             wanted = scaled(*size, encoder.settings.short_side)

@@ -1,0 +1,48 @@
+"""Photos that a camera stored on their side: pixels come as Pillow turns them by the EXIF data."""
+
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image, ImageOps
+
+from datasets.image_decoding import decode_image, is_upright
+from tests.datasets.helpers import picture
+
+
+def photo(orientation: int) -> bytes:
+    """JPEG bytes of a picture whose EXIF data ask for a turn or a mirror (1 to 8)."""
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    buffer = io.BytesIO()
+    Image.fromarray(picture(3, 32, 48).permute(1, 2, 0).numpy()).save(buffer, "JPEG", quality=95, exif=exif)
+    return buffer.getvalue()
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_photos_come_upright(orientation):
+    data = photo(orientation)
+    expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
+    pixels = decode_image(data, "a.jpg")
+    assert pixels.shape == expected.shape
+    assert np.abs(pixels.numpy().astype(int) - expected).mean() < 1
+    memory = []
+
+    def room(height, width):
+        memory.append(torch.empty((height, width, 3), dtype=torch.uint8))
+        return memory[-1]
+
+    assert decode_image(data, "a.jpg", room) is memory[0] and torch.equal(memory[0], pixels)
+    assert is_upright(data) == (orientation == 1)
+
+
+@pytest.mark.parametrize("value", [0, 9, 65535])
+def test_a_turn_that_there_is_not_is_passed_over(value):
+    assert is_upright(photo(value))
+
+
+def test_cut_exif_data_are_passed_over():
+    data = photo(6)
+    at = data.index(b"Exif\0\0") + 10
+    assert is_upright(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])
