@@ -22,6 +22,10 @@ def parse_arguments(arguments: list[str] | None = None):
     )
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL}: this machine only)")
+    parser.add_argument(
+        "--allow_host", action="append", default=[], metavar="NAME",
+        help="a name under which browsers may ask for the page, beside localhost and --host; again for more; '*': any",
+    )  # fmt: skip
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
     parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="of an upload (default 200)")
     parser.add_argument("--max_seconds", type=float, default=600, metavar="S", help="of a video (default 600)")

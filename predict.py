@@ -1,6 +1,7 @@
 """Names what happens in videos: files, folders, cameras or streams; by a video checkpoint or by plain CLIP."""
 
 import argparse
+import math
 import os
 import re
 import sys
@@ -31,6 +32,10 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to the standard output, alone")
     parser.add_argument("--csv", metavar="FILE", help="write a line a window as CSV; -: to the standard output, alone")
     parser.add_argument("--pictures", metavar="DIR", help="film strip of each video, and a timeline of long ones")
+    parser.add_argument(
+        "--isolate", type=float, metavar="S",
+        help="for files from strangers: decode each in a child process with limits, and give it up after S seconds",
+    )  # fmt: skip
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -58,6 +63,8 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         raise UserError(f"--top {args.top}: must be 1 or more")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
+    if args.isolate is not None and not 0 < args.isolate < math.inf:
+        raise UserError(f"--isolate {args.isolate:g}: must be seconds, above 0 and finite")
     check_times(args.window, args.stride, args.fps, args.seconds, prefix="--")
     return sources, overrides
 

@@ -7,14 +7,15 @@ import numpy as np
 import torch
 
 from datasets.frame_source import FrameSource
+from datasets.image_decoding import MAX_PIXELS
 from datasets.video_decoder import VideoDecoder
 
 
 class PyAVVideo(FrameSource):
     """One video file; arguments and errors as those of `VideoDecoder`. A video without frames is an error."""
 
-    def __init__(self, path: str | Path, listed_at: str = ""):
-        self._video = VideoDecoder(path, listed_at)
+    def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
+        self._video = VideoDecoder(path, listed_at, max_pixels)
         self.name = self._video.name
         try:
             self.num_frames = self._video.num_frames

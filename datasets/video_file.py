@@ -226,6 +226,8 @@ class VideoFile:
             return UserError(f"{self.name}: no such file{advice}")
         if isinstance(error, IsADirectoryError):
             return UserError(f"{self.name}: is a folder; for folders of frames set data.modality to RGB")
+        if isinstance(error, MemoryError):
+            return UserError(f"{self.name}: decoding it needs more memory than there is; make its frames smaller")
         reason = getattr(error, "strerror", None) or first_line(error)
         return UserError(f"{self.name}: could not be decoded ({reason}); the file is damaged or not a video")
 

@@ -1,25 +1,34 @@
 """`app.py`: serves a page to try a model."""
 
 import argparse
+import dataclasses
 import itertools
 import os
 import signal
 import sys
 import tempfile
 import threading
-import time
+from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from demo.shapes_samples import CLASS_NAMES, sample_videos
-from inference.model import VideoModel, load_model
+from inference.isolation import DecodingJob, IsolatedVideo
+from inference.model import VideoModel, collect, load_model
 from inference.page import build_page, look
-from inference.upload import Limits, check_upload
+from inference.timeline import VideoPrediction
+from inference.upload import Limits
+from inference.upload_guard import UploadGuard
+from inference.windows import Window
 from utils.errors import UserError
 
 DEMO_WORLD = "exp/demo/world"
+LOCAL = "127.0.0.1"
 MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 200, 200
+WINDOWS_A_TURN = 4
 MAX_COMPUTING_SECONDS = 120
-"""For one video, between two of its windows: then it is given up and the next user's turn comes."""
+"""For one video, from its decoding's begin to its last window."""
 
 
 def import_gradio(temporary: str):
@@ -35,42 +44,37 @@ def import_gradio(temporary: str):
 
 
 class Service:
-    """Predictions for many users by one model, one at a time.
+    """Predictions for many users by one model. Videos are decoded side by side, each in a child process; the model
+    takes some windows of one of them at a time.
 
     Args:
-        model: inference.VideoModel. limits: inference.upload.Limits.
+        model: computes. limits: of an uploaded video.
     """
 
     def __init__(self, model: VideoModel, limits: Limits):
         self.model, self.limits = model, limits
         self._turn = threading.Lock()
 
-    def predict(self, video: str, names: list[str] | None, seconds: float | None):
-        """The inference.timeline.VideoPrediction of an uploaded file.
+    def predict(self, video: str, names: list[str] | None, seconds: float | None) -> VideoPrediction:
+        """Name what happens in an uploaded file.
 
         Raises:
-            UserError: file, names or window are over a limit, or the file is damaged.
+            UserError: file, names or window are over a limit, the file is damaged, or it takes too long.
         """
-        check_upload(video, self.limits)
         check_names(names or [], len(self.model.class_names))
-        num_windows = self.model.num_windows(video, seconds) or 1
-        if num_windows > MAX_WINDOWS:
-            raise UserError(
-                f"{num_windows} windows of {seconds:g} s: at most {MAX_WINDOWS} are taken; make them longer"
-            )
-        with self._turn:
-            model = self.model.with_classes(names) if names else self.model
-            return model.predict_windows(self._windows(video, seconds), Path(video).name, batch_size=4)
+        reader = dataclasses.replace(self.model.reader, max_pixels=self.limits.max_pixels)
+        job = DecodingJob(reader, video, seconds, limits=self.limits, max_windows=MAX_WINDOWS)
+        with IsolatedVideo(job, MAX_COMPUTING_SECONDS) as decoded:
+            with self._turn:
+                model = self.model.with_classes(names) if names else self.model
+            return collect(self._named(model, decoded.windows()), Path(video).name, model.class_names)
 
-    def _windows(self, video: str, seconds: float | None):
-        """The video's windows, to the limits that its header may have lied about."""
-        given_up = time.monotonic() + MAX_COMPUTING_SECONDS
-        for window in itertools.islice(self.model.windows(video, seconds), MAX_WINDOWS + 1):
-            if window.end > self.limits.max_seconds + 1:
-                raise UserError(f"{Path(video).name}: is longer than its header says, and than is taken here; cut it")
-            if time.monotonic() > given_up:
-                raise UserError(f"{Path(video).name}: takes too long; give a shorter video or longer windows")
-            yield window
+    def _named(self, model: VideoModel, windows: Iterator[Window]) -> Iterator[tuple[Window, np.ndarray]]:
+        """Each window and its probabilities (K,); between two batches, others have their turn."""
+        while batch := list(itertools.islice(windows, WINDOWS_A_TURN)):
+            with self._turn:
+                named = list(model.stream(batch, batch_size=WINDOWS_A_TURN))
+            yield from named
 
 
 def check_names(names: list[str], num_own: int) -> None:
@@ -101,11 +105,26 @@ def describe(description: str, weights: str | None) -> str:
     return description.replace(weights, Path(weights).name) if weights else description
 
 
+def guards(args: argparse.Namespace, uploads: Path) -> list:
+    """What a request passes before it reaches the page: Starlette's middlewares, which is installed with Gradio."""
+    from starlette.middleware import Middleware
+    from starlette.middleware.trustedhost import TrustedHostMiddleware
+
+    # A page of another site may have its own name lead to this machine, and then read this page (DNS rebinding).
+    hosts = {LOCAL, "localhost", args.host, *args.allow_host} - {"0.0.0.0", "::"}
+    return [
+        Middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False),
+        Middleware(UploadGuard, uploads, int(args.max_megabytes * 1e6)),
+    ]
+
+
 def serve(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
     with tempfile.TemporaryDirectory(prefix="video_clip_app_") as temporary:
-        gradio = import_gradio(temporary)
-        service, samples = load_service(args, temporary)
+        uploads = Path(temporary) / "uploads"
+        uploads.mkdir()
+        gradio = import_gradio(str(uploads))
+        service, samples = load_service(args, str(Path(temporary) / "cache"))
 
         page = build_page(
             gradio,
@@ -120,6 +139,7 @@ def serve(args: argparse.Namespace) -> None:
             _, address, _ = page.launch(
                 server_name=args.host, server_port=args.port or None, share=False, inbrowser=False, quiet=True,
                 ssr_mode=False, enable_monitoring=False, max_file_size=int(args.max_megabytes * 1e6),
+                app_kwargs={"middleware": guards(args, uploads)},
                 prevent_thread_lock=True, **look(gradio),
             )  # fmt: skip
         except OSError as error:

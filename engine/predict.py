@@ -10,11 +10,13 @@ import logging
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, collect, load_model
 from inference.pictures import Spotlight, draw_strips, draw_timeline
 from inference.timeline import UNKNOWN, VideoPrediction, clock, csv_header
@@ -77,21 +79,42 @@ def predict_source(
             windows = model.windows(source, args.window, args.stride, max_seconds=args.seconds)
             stream = follow(model.stream(windows, source), source, model.class_names, args, errors)
             return collect(stream, source, model.class_names, args.threshold)
-        total = model.num_windows(source, args.window, args.stride, fps=args.fps)
-        windows = model.windows(source, args.window, args.stride, fps=args.fps)
+        name = printable(source)
         hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
-        with tqdm(windows, Path(source).name, total, unit="window", leave=False, disable=hidden) as bar:
-            return model.predict_windows(bar, source, args.threshold)
+        with (
+            open_windows(source, model, args) as (windows, total),
+            tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hidden) as bar,
+        ):
+            return model.predict_windows(bar, name, args.threshold)
     except UserError as error:
         if args.debug:
             raise
         tell(error, source, errors)
 
 
+@contextmanager
+def open_windows(
+    source: str, model: VideoModel, args: argparse.Namespace
+) -> Iterator[tuple[Iterator[Window], int | None]]:
+    """The windows of a file or folder, and how many; with --isolate, a child process decodes them."""
+    if args.isolate:
+        job = DecodingJob(model.reader, source, args.window, args.stride, args.fps)
+        with IsolatedVideo(job, args.isolate) as video:
+            yield video.windows(), video.num_windows
+        return
+    total = model.num_windows(source, args.window, args.stride, fps=args.fps)
+    yield model.windows(source, args.window, args.stride, fps=args.fps), total
+
+
+def printable(name: str) -> str:
+    r"""A file's name, or a message with one, as text that any file can hold: bytes that are not UTF-8 as `\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
 def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
     """Note and print what is wrong with a source; the first fault of each."""
     if source not in errors:
-        errors[source] = str(error)
+        errors[source] = printable(str(error))
         print(f"error: {error}", file=sys.stderr, flush=True)
 
 
@@ -133,7 +156,7 @@ def write_results(
             "classes": model.class_names,
             "threshold": args.threshold,
             "videos": [prediction.to_dict(args.top) for prediction in predictions],
-            "errors": [{"video": video, "error": error} for video, error in errors.items()],
+            "errors": [{"video": printable(video), "error": error} for video, error in errors.items()],
         }
         texts[args.json] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
     if args.csv:

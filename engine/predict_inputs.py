@@ -13,12 +13,15 @@ def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[s
     """The videos of `sources`, as of `inference.video_inputs.expand_inputs`.
 
     Raises:
-        UserError: a folder without videos, no video at all, a fault in the config or the classes, no such weights.
+        UserError: a folder without videos, no video at all, a fault in the config or the classes, no such weights, a
+            camera or address with --isolate.
     """
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
     found = expand_inputs(sources)
     if not any(is_live(source) or Path(source).exists() for source in found):
         raise UserError(f"{found[0]}: no such video file or folder of frames")
+    if args.isolate and (live := [source for source in found if is_live(source)]):
+        raise UserError(f"--isolate: {live[0]} is a camera or an address, and files alone are isolated; leave one out")
     if args.classes is not None:
         read_class_names(args.classes)
     if args.weights:

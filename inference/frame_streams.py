@@ -20,8 +20,11 @@ from av.video.stream import VideoStream
 
 from datasets.frame_clock import FrameClock, timed
 from datasets.frame_source import FrameSource
+from datasets.image_decoding import MAX_PIXELS
 from datasets.lists import ListEntry
+from datasets.packed_clip import is_packed_clip
 from datasets.pictures import PictureMaker
+from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.video_decoder import VideoDecoder
 from datasets.video_file import CONTAINERS
@@ -61,24 +64,32 @@ def measure_seconds(source: str | Path | int | FrameArray, fps: float = FOLDER_F
         return video.seconds
 
 
-def open_whole(source: str | Path | int | FrameArray, decoder: str) -> FrameSource:
+def open_whole(source: str | Path | int | FrameArray, decoder: str, max_pixels: int = MAX_PIXELS) -> FrameSource:
     """A video file, a folder of frames or an array, to read any frames of it.
 
     Args:
         decoder: of video files, as `data.decoder`.
+        max_pixels: of a frame; only the default decoder has such a bound.
     """
     if isinstance(source, FrameArray):
         return source
     path = Path(str(source))
     if path.is_dir():
         return FrameFolder(path)
+    if decoder == "pyav" and not is_packed_clip(path):
+        return PyAVVideo(path, max_pixels=max_pixels)
     return open_source(path.parent, ListEntry(path.name, None, 0, 0), modality="video", decoder=decoder)
 
 
-def frames_of(source: str | Path | int | FrameArray, fps: float) -> Iterator[ShownFrame]:
-    """Every frame of an array, a folder or a file in order; `fps` is of the first two. Raises as `VideoDecoder`."""
+def frames_of(source: str | Path | int | FrameArray, fps: float, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:
+    """Every frame of an array, a folder or a file in order. Raises as `VideoDecoder`.
+
+    Args:
+        fps: frames a second of an array or a folder.
+        max_pixels: of a file's frame.
+    """
     if not isinstance(source, FrameArray) and not Path(str(source)).is_dir():
-        with _open_file(Path(str(source))) as video:
+        with _open_file(Path(str(source)), max_pixels) as video:
             for image, begin, end in video.timed_frames():
                 yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.picture(image)))
         return
@@ -113,10 +124,10 @@ def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator
             raise UserError(f"{name}: the stream ended with an error ({_reason(error)})") from None
 
 
-def _open_file(path: Path) -> VideoDecoder:
+def _open_file(path: Path, max_pixels: int = MAX_PIXELS) -> VideoDecoder:
     if not path.is_file():
         raise UserError(f"{path}: no such video file or folder of frames")
-    return VideoDecoder(path)
+    return VideoDecoder(path, max_pixels=max_pixels)
 
 
 def _open_camera(number: int) -> InputContainer:

@@ -87,6 +87,7 @@ class VideoModel:
         text_tower: hash of CLIP's frozen text tower; empty where the text side trained.
         device, precision: where and how the model computes; precision is fp32, bf16 or fp16.
         description: what is loaded, in one line.
+        reader: cuts videos into the clips that this model takes.
     """
 
     def __init__(self, cfg: Config, class_names: Sequence[str], checkpoint: Checkpoint | None, device: torch.device):
@@ -115,7 +116,7 @@ class VideoModel:
         self.class_matrix = text_matrix(self.network, None if self.network.classifier else text)
         if not np.isfinite(self.class_matrix).all():
             raise UserError(f"{self.description}: a class embedding is not finite; use another checkpoint")
-        self._reader = build_window_reader(cfg)
+        self.reader = build_window_reader(cfg)
 
     def load(self, checkpoint: Checkpoint) -> None:
         """Load the weights of a checkpoint. Raises UserError where they are of another model."""
@@ -201,13 +202,13 @@ class VideoModel:
         self, video: Video, window: float | None = None, stride: float | None = None, **options: Any
     ) -> Iterator[Window]:
         """The clips of a video, in order of time; see `inference.windows.WindowReader.windows`."""
-        return self._reader.windows(video, window, stride, **options)
+        return self.reader.windows(video, window, stride, **options)
 
     def num_windows(
         self, video: Video, window: float | None = None, stride: float | None = None, **options: Any
     ) -> int | None:
         """How many clips `windows` will give; None where the video's length is not known."""
-        return self._reader.num_windows(video, window, stride, **options)
+        return self.reader.num_windows(video, window, stride, **options)
 
     def clips(
         self, video: Video, window: float | None = 0, stride: float | None = None, **options: Any

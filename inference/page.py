@@ -6,7 +6,9 @@ Legend: T frames, C=3 channels, S side of a frame in pixels.
 import base64
 import html
 import io
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +21,8 @@ from utils.errors import UserError
 TITLE = "What happens in this video?"
 MAX_FRAMES_A_STRIP, MAX_STRIPS, MAX_BARS = 8, 6, 5
 FRAME_HEIGHT = 160  # pixels that a frame is sent with, at most
-MAX_WAITING = 20  # requests; a further one is told to come back
+MAX_WAITING = 20  # requests; a further one is refused
+MAX_AT_ONCE = 4  # requests, one a session
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; a class keeps its colour within a result.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#8c8c8c")
 
@@ -52,6 +55,27 @@ CSS = """
 """
 
 
+class SessionTurns:
+    """Each session has one video named at a time. What it asks for beside that is refused as soon as its turn comes, so
+    that one session cannot fill the queue."""
+
+    def __init__(self):
+        self._busy: set[str] = set()
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def take(self, session: str) -> Iterator[None]:
+        """The session's turn. Raises UserError while it has one."""
+        with self._lock:
+            if session in self._busy:
+                raise UserError("Your last video is not done yet; wait for it.")
+            self._busy.add(session)
+        try:
+            yield
+        finally:
+            self._busy.remove(session)
+
+
 def build_page(
     gradio: Any,
     predict: Callable[[str, list[str] | None, float | None], VideoPrediction],
@@ -71,17 +95,20 @@ def build_page(
         class_names: the model's own. samples: names and paths of videos to choose from.
     """
 
-    def answer(video: str | None, names: str, seconds: float | None) -> str:
+    turns = SessionTurns()
+
+    def answer(video: str | None, names: str, seconds: float | None, request: gradio.Request) -> str:
         if not video:
             raise gradio.Error("Drop a video first, or pick a sample.", title="No video", print_exception=False)
         if seconds is not None and not 0 <= seconds <= 86400:
             raise gradio.Error("Seconds a window must be 0 to 86400.", title="Not possible", print_exception=False)
         try:
-            return result_html(predict(video, split_names(names), seconds or None))
+            with turns.take(str(request.session_hash)):
+                return result_html(predict(video, split_names(names), seconds or None))
         except UserError as error:
             # Paths of the server are nobody's business.
-            told = str(error).replace(video, Path(video).name)
-            raise gradio.Error(html.escape(told), title="Not possible", print_exception=False) from error
+            text = str(error).replace(video, Path(video).name)
+            raise gradio.Error(html.escape(text), title="Not possible", print_exception=False) from error
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
         gradio.HTML(f"<h1>{TITLE}</h1><p>{html.escape(description)}</p>", padding=False)
@@ -99,7 +126,7 @@ def build_page(
             answer,
             [video, names, seconds],
             result,
-            concurrency_limit=1,
+            concurrency_limit=MAX_AT_ONCE,
             scroll_to_output=True,
             api_visibility="private",
         )

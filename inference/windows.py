@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from datasets.build import first_resize, input_size
+from datasets.image_decoding import MAX_PIXELS
 from datasets.readers import check_decoder
 from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
@@ -60,11 +61,13 @@ class WindowReader:
         choose_frames: test rule with one clip: number of frames, generator -> (T*L,) indices.
         transform: the test's, for one crop.
         decoder: of video files that are read as a whole.
+        max_pixels: of a frame of a video file.
     """
 
     choose_frames: FrameChooser
     transform: EvalTransform
     decoder: str = "pyav"
+    max_pixels: int = MAX_PIXELS
 
     def windows(
         self,
@@ -102,7 +105,7 @@ class WindowReader:
         if not length:
             yield self._whole(opened, seconds)
         else:
-            yield from self._slide(frames_of(opened, fps), length, step, seconds)
+            yield from self._slide(frames_of(opened, fps, self.max_pixels), length, step, seconds)
 
     def num_windows(
         self, source: Video, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
@@ -125,7 +128,7 @@ class WindowReader:
         return length, length / 2 if stride is None else Fraction(str(stride))
 
     def _whole(self, source: str | Path | int | FrameArray, seconds: Fraction | None) -> Window:
-        with open_whole(source, self.decoder) as opened:
+        with open_whole(source, self.decoder, self.max_pixels) as opened:
             frames = opened.read(self.choose_frames(opened.num_frames, np.random.default_rng(0)))
             seconds = Fraction(opened.num_frames, FOLDER_FPS) if seconds is None else seconds
         return Window(0.0, float(seconds), self._fit(frames))

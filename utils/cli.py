@@ -2,6 +2,7 @@
 
 import argparse
 import errno
+import io
 import os
 import re
 import select
@@ -124,6 +125,8 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
     any more (`| head -1`), the end is silent, as of other programs.
     """
     sys.unraisablehook = _report_unraisable
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack a name's characters
     code = 0
     try:
         code = main(args) or 0

@@ -1,7 +1,9 @@
 """The page of app.py in a real browser: a sample, typed classes, bad files, two users at once, phone and desktop."""
 
+import http.client
 import os
 import re
+import socket
 import subprocess
 import sys
 
@@ -20,7 +22,7 @@ def address(browser):
     """Of the server with the embedded CLIP; `browser` first, so that nothing starts where there is none."""
     server = subprocess.Popen(
         [sys.executable, "app.py", "--config", "configs/shapes/transf.yaml", "--classes", "a circle, a star, a cross",
-         "--port", "0"],
+         "--port", "0", "--allow_host", "lab.example"],
         cwd=REPO, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
@@ -114,3 +116,23 @@ def test_two_users_at_once(browser, address):
             watched.page.locator(RESULT).wait_for()
             assert watched.page.locator(RESULT).inner_text() == name
             assert watched.errors == []
+
+
+def test_names_of_other_hosts_are_refused(address):
+    """A name that leads here in another site's page may not read this one."""
+    for host, status in (("localhost", 200), ("127.0.0.1", 200), ("lab.example", 200), ("evil.example", 400)):
+        connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
+        connection.request("GET", "/", headers={"Host": host})
+        assert connection.getresponse().status == status, host
+        connection.close()
+
+
+def test_an_upload_that_breaks_off_holds_nobody(address):
+    port = int(address.rpartition(":")[2])
+    head = "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"{head}Content-Length: 1000\r\n\r\n--x\r\n".encode())
+    body = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n0123\r\n--x--\r\n'
+    with socket.create_connection(("127.0.0.1", port)) as connection:
+        connection.sendall(f"{head}Content-Length: {len(body)}\r\n\r\n".encode() + body)
+        assert b" 200 " in connection.recv(100)

@@ -8,6 +8,7 @@ import pytest
 
 import engine.app
 from tests.commands.world import CLASSES, REPO, call
+from tests.datasets.helpers import write_skipped_frames
 from utils.errors import UserError
 
 
@@ -79,15 +80,26 @@ def test_limits_of_a_request(service, world, names, seconds, part):
     assert part in str(caught.value)
 
 
-def test_a_video_longer_than_its_header_says_is_given_up(app, service, world, monkeypatch):
-    video = str(world.root / "videos" / "val_0_0.mp4")
-    monkeypatch.setattr(service, "limits", service.limits._replace(max_seconds=-1.0))
-    with pytest.raises(UserError, match="val_0_0.mp4: is longer than its header says"):
-        list(service._windows(video, None))
-    monkeypatch.undo()
-    monkeypatch.setattr("engine.app.MAX_COMPUTING_SECONDS", -1)
-    with pytest.raises(UserError, match="takes too long"):
-        list(service._windows(video, None))
+def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile(service, world, tmp_path, monkeypatch):
+    """A minute of decoding in a small file: its frames change nothing."""
+    write_skipped_frames(tmp_path / "long.mp4", 60_000, size=(1088, 1920))
+    short = world.root / "videos" / "val_0_0.mp4"
+    service.predict(str(short), None, None)  # the first child is the slowest to start
+    monkeypatch.setattr("engine.app.MAX_COMPUTING_SECONDS", 10)
+    found = {}
+
+    def ask(path):
+        try:
+            found[path.name] = service.predict(str(path), None, None)
+        except UserError as error:
+            found[path.name] = str(error)
+
+    slow = threading.Thread(target=ask, args=(tmp_path / "long.mp4",))
+    slow.start()
+    ask(short)
+    assert slow.is_alive() and len(found["val_0_0.mp4"].spans) == 1
+    slow.join()
+    assert found["long.mp4"].startswith("long.mp4: takes more than 10 s; give a shorter")
 
 
 def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp_path):

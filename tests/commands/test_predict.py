@@ -6,6 +6,7 @@ import json
 import os
 import re
 import shutil
+import sys
 import threading
 
 import pytest
@@ -14,7 +15,7 @@ from PIL import Image
 from inference import load_model
 from inference.windows import WindowReader
 from tests.commands.world import CLASSES, World, call
-from tests.datasets.helpers import write_video
+from tests.datasets.helpers import write_skipped_frames, write_video
 from utils.errors import UserError
 from utils.files import write_text_atomic
 
@@ -260,3 +261,44 @@ def test_three_lines_of_python(world, trained):
     result = model.predict(world.root / "videos" / "val_0_0.mp4")
     assert "juggling" in str(result) and len(result.top(5)) == 2 and len(result.segments) == 1
     assert model.with_classes("a, b, c").predict(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]
+
+
+def test_files_from_strangers_are_decoded_apart(world, trained, long_video, tmp_path, capsys):
+    common = ("--config", world.config, "--weights", trained, "--quiet", "--window", 1, "--json")
+    assert call("predict", long_video, *common, tmp_path / "here.json") == 0
+    assert call("predict", long_video, *common, tmp_path / "apart.json", "--isolate", 60) == 0
+    assert (tmp_path / "here.json").read_text() == (tmp_path / "apart.json").read_text()
+
+    (tmp_path / "half.mp4").write_bytes(long_video.read_bytes()[:3000])
+    write_skipped_frames(tmp_path / "slow.mp4", 30_000, size=(1088, 1920))
+    capsys.readouterr()
+    videos = (tmp_path / "half.mp4", tmp_path / "slow.mp4")
+    assert call("predict", *videos, *common, tmp_path / "bad.json", "--isolate", 2) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert "half.mp4: " in lines[0] and "error: slow.mp4: takes more than 2 s" in lines[1] and len(lines) == 3
+    assert len(json.loads((tmp_path / "bad.json").read_text())["errors"]) == 2
+
+    assert call("predict", "rtsp://localhost/x", *common, "-", "--isolate", 2) == 2
+    assert "--isolate: rtsp://localhost/x is a camera or an address" in capsys.readouterr().err
+    assert call("predict", long_video, *common, "-", "--isolate", 0) == 2
+    assert "--isolate 0: must be seconds" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="names of files are text on this system")
+def test_a_name_that_is_not_utf8_loses_no_result(world, trained, long_video, tmp_path, capsys):
+    videos = []
+    for name in (b"caf\xe9.mp4", "\u89c6\u9891".encode("gbk") + b".mp4", b"two\nlines.mp4", b"bad\xe9.mp4"):
+        videos.append(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
+        shutil.copy(long_video, videos[-1])
+    with open(videos[-1], "wb") as file:  # noqa: PTH123 (a name of bytes)
+        file.write(b"no video")
+    files = ("--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures")
+    assert call("predict", *videos, "--config", world.config, "--weights", trained, *files) == 2
+    capsys.readouterr()
+    content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
+    names = [r"caf\xe9.mp4", r"\xca\xd3\xc6\xb5.mp4", "two\nlines.mp4"]
+    assert [video["video"] for video in content["videos"]] == [f"{tmp_path}/{name}" for name in names]
+    assert content["errors"][0]["video"] == f"{tmp_path}/bad\\xe9.mp4"
+    with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:
+        assert {row["video"] for row in csv.DictReader(file)} == {f"{tmp_path}/{name}" for name in names}
+    assert len(list((tmp_path / "pictures").glob("*.strip.png"))) == 3

@@ -1,6 +1,7 @@
 """Small inputs for the tests of the datasets room: pictures, frame folders, encoded videos, configs."""
 
 import os
+from fractions import Fraction
 from pathlib import Path
 
 import av
@@ -74,6 +75,51 @@ def write_video(
             frame.pts = index if times is None else times[index]
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
+
+
+def write_growing_frames(path: Path) -> None:
+    """Motion JPEG in Matroska: four frames of 64x64 pixels, then four of 128x128."""
+    index = 0
+    with av.open(str(path), "w") as target:
+        stream = None
+        for side in (64, 128):
+            part = path.with_name(f"{side}.mjpeg")
+            write_video(part, 4, codec="mjpeg", pix_fmt="yuvj420p", size=(side, side))
+            with av.open(str(part)) as source:
+                stream = stream or target.add_stream_from_template(source.streams.video[0])
+                for packet in source.demux(video=0):
+                    if packet.size:
+                        packet.stream, packet.time_base = stream, Fraction(1, 1000)
+                        packet.pts = packet.dts = 40 * index
+                        index += 1
+                        target.mux(packet)
+            part.unlink()
+
+
+def write_skipped_frames(path: Path, num_frames: int, size: tuple[int, int] = (48, 64)) -> None:
+    """29 seconds of H.264: a picture, then frames of some bytes that change nothing and are decoded all the same."""
+    seed = path.with_name("seed.mp4")
+    options = {"preset": "ultrafast", "bf": "0", "g": "1000", "x264-params": "scenecut=0:threads=1:slices=1"}
+    still = np.full((*size, 3), 128, dtype=np.uint8)
+    with av.open(str(seed), "w") as container:
+        stream = container.add_stream("libx264", rate=25, options=options)
+        stream.height, stream.width, stream.pix_fmt = *size, "yuv420p"
+        for index in range(34):
+            frame = av.VideoFrame.from_ndarray(still, format="rgb24")
+            frame.pts = index
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
+    with av.open(str(seed)) as source, av.open(str(path), "w") as target:
+        packets = [bytes(packet) for packet in source.demux(video=0) if packet.size]
+        stream = target.add_stream_from_template(source.streams.video[0])
+        for index in range(num_frames):
+            # Frame numbers of H.264 go round after 16.
+            packet = av.Packet(packets[0] if index == 0 else packets[1 + (index - 1) % 16])
+            packet.stream, packet.time_base = stream, Fraction(1, 10**6)
+            packet.pts = packet.dts = index * (29 * 10**6 // num_frames)
+            packet.is_keyframe = index == 0
+            target.mux(packet)
+    seed.unlink()
 
 
 def full_decode(path: Path) -> np.ndarray:

@@ -10,7 +10,6 @@ import struct
 import subprocess
 from pathlib import Path
 
-import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -18,8 +17,16 @@ from PIL import Image
 from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip
 from datasets.pyav_source import PyAVVideo
+from datasets.video_decoder import VideoDecoder
 from inference.frame_streams import frames_of
-from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos, write_video
+from tests.datasets.helpers import (
+    REAL_VIDEOS,
+    VIDEOS_DIR,
+    needs_real_videos,
+    write_growing_frames,
+    write_skipped_frames,
+    write_video,
+)
 from tests.tools.loading import load_tool
 from tools.check_data import check_entry
 from utils.errors import UserError
@@ -239,6 +246,12 @@ def test_tables_that_declare_too_much_are_refused_before_they_are_built(tmp_path
     assert "its index declares 100000000 samples" in assert_one_answer(path, tmp_path / "work")
 
 
+def test_frames_that_change_nothing(tmp_path):
+    path = tmp_path / "skipped.mp4"
+    write_skipped_frames(path, 600)
+    assert len(assert_one_answer(path, tmp_path / "work")) == 600
+
+
 @pytest.mark.parametrize("name", ["list.mp4", "list.m3u8", "list.ffconcat"])
 def test_lists_of_other_files_are_refused(tmp_path, name):
     write_video(tmp_path / "secret.ts", 5)
@@ -255,18 +268,8 @@ def test_lists_of_other_files_are_refused(tmp_path, name):
 
 def test_a_frame_that_grows_past_the_limit_is_refused(tmp_path):
     """The limit on pixels holds for every frame, not for the first alone."""
-    from datasets.video_decoder import VideoDecoder
-
-    small, large = tmp_path / "small.mjpeg", tmp_path / "large.mjpeg"
-    write_video(small, 4, codec="mjpeg", pix_fmt="yuvj420p", size=(64, 64))
-    write_video(large, 4, codec="mjpeg", pix_fmt="yuvj420p", size=(128, 128))
     path = tmp_path / "growing.mkv"
-    with av.open(str(small)) as first, av.open(str(large)) as second, av.open(str(path), "w") as target:
-        stream = target.add_stream_from_template(first.streams.video[0])
-        for index, packet in enumerate(p for source in (first, second) for p in source.demux(video=0) if p.size):
-            packet.stream, packet.pts, packet.dts = stream, 40 * index, 40 * index
-            target.mux(packet)
+    write_growing_frames(path)
     with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match=r"growing\.mkv: "):
         list(video.frames())
-    with VideoDecoder(path) as video:
-        assert len(list(video.frames())) == 8
+    assert len(assert_one_answer(path, tmp_path / "work")) == 8

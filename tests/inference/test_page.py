@@ -4,8 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from inference.page import result_html, split_names
+from inference.page import SessionTurns, result_html, split_names
 from inference.timeline import VideoPrediction
+from utils.errors import UserError
 
 
 @pytest.mark.parametrize(
@@ -42,3 +43,13 @@ def test_windows_make_a_timeline_of_segments():
 def test_names_are_escaped():
     page = result_html(prediction([[1.0, 0.0], [0.0, 1.0]], ["<script>alert(1)</script>", '"><b>']))
     assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page
+
+
+def test_a_session_has_one_turn_at_a_time():
+    turns = SessionTurns()
+    with turns.take("a"), turns.take("b"), pytest.raises(UserError, match="not done yet"), turns.take("a"):
+        pass
+    with pytest.raises(ValueError), turns.take("a"):
+        raise ValueError
+    with turns.take("a"):
+        pass

@@ -1,0 +1,198 @@
+"""Videos of strangers: each is decoded in a child process with limits on memory, CPU time and wall time.
+
+Whatever a file made for the purpose does to FFmpeg ends with the child. The child sends lines of JSON and pixels, and
+nothing that it sends is unpickled. The children are forked from a server process that has imported PyTorch before, so
+that one starts within milliseconds.
+
+Legend: T frames, C=3 channels, S side of a frame in pixels.
+"""
+
+import json
+import math
+import multiprocessing
+import resource
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from inference.upload import Limits, check_upload
+from inference.windows import Window, WindowReader
+from utils.errors import UserError
+
+MAX_CHILD_MEGABYTES = 2048
+"""That a child may take beyond what it has at its start; two frames of the largest size are 400."""
+_MAX_MESSAGE_BYTES = 2**30
+
+
+@dataclass(frozen=True)
+class DecodingJob:
+    """A video file or folder of frames that a child is to cut into windows.
+
+    Attributes:
+        window, stride, fps: as those of `WindowReader.windows`.
+        limits: of an upload; None: the file is not checked by them.
+        max_windows: of the file; None: any number.
+    """
+
+    reader: WindowReader
+    source: str
+    window: float | None = None
+    stride: float | None = None
+    fps: float = 25
+    limits: Limits | None = None
+    max_windows: int | None = None
+
+    def run(self, send: "_Sender") -> None:
+        """Send the number of windows, then each of them. Raises UserError as the reader and `check_upload`."""
+        name = Path(self.source).name
+        if self.limits is not None:
+            check_upload(self.source, self.limits)
+        num_windows = self.reader.num_windows(self.source, self.window, self.stride, fps=self.fps) or 1
+        if self.max_windows is not None and num_windows > self.max_windows:
+            length = "" if self.window is None else f" of {self.window:g} s"
+            raise UserError(f"{num_windows} windows{length}: at most {self.max_windows} are taken; make them longer")
+        send.text({"num_windows": num_windows})
+        for count, window in enumerate(self.reader.windows(self.source, self.window, self.stride, fps=self.fps)):
+            if self.limits is not None and window.end > self.limits.max_seconds + 1:
+                raise UserError(f"{name}: is longer than its header says, and than is taken here; cut it")
+            if self.max_windows is not None and count > self.max_windows:
+                raise UserError(f"{name}: has more windows than its header says; make them longer")
+            send.window(window)
+        send.text({"is_complete": True})
+
+
+class IsolatedVideo:
+    """The windows of a file that a child process decodes. A context manager: leaving it ends the child.
+
+    Args:
+        job: what is decoded.
+        seconds: from now until the last window is taken.
+        megabytes: of memory that the child may take.
+
+    Attributes:
+        num_windows: how many `windows` will give, by the file's packets.
+
+    Raises:
+        UserError: what is wrong with the file, or the bound that its decoding has reached.
+    """
+
+    def __init__(self, job: DecodingJob, seconds: float, megabytes: int = MAX_CHILD_MEGABYTES):
+        self._name, self._seconds, self._megabytes = Path(job.source).name, seconds, megabytes
+        self._ends_at = time.monotonic() + seconds
+        context = multiprocessing.get_context("forkserver")
+        context.set_forkserver_preload([__name__])
+        self._receiver, sender = context.Pipe(duplex=False)
+        self._process = context.Process(target=_decode, args=(job, sender, seconds, megabytes), daemon=True)
+        self._process.start()
+        sender.close()
+        try:
+            self.num_windows = int(self._text()["num_windows"])
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> "IsolatedVideo":
+        return self
+
+    def __exit__(self, *_) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """End the child, at work or not."""
+        self._process.kill()
+        self._process.join()
+        self._receiver.close()
+
+    def windows(self) -> Iterator[Window]:
+        """The windows in order of time. Raises UserError as the class."""
+        while "is_complete" not in (about := self._text()):
+            pixels = np.frombuffer(self._bytes(), np.uint8).reshape(about["shape"])
+            yield Window(about["start"], about["end"], torch.from_numpy(pixels.copy()))
+
+    def _text(self) -> dict[str, Any]:
+        content = json.loads(self._bytes())
+        if "error" in content:
+            raise UserError(content["error"])
+        return content
+
+    def _bytes(self) -> bytes:
+        """The child's next message."""
+        left = self._ends_at - time.monotonic()
+        if left <= 0 or not self._receiver.poll(left):
+            raise UserError(
+                f"{self._name}: takes more than {self._seconds:g} s; give a shorter or smaller video, or longer windows"
+            )
+        try:
+            return self._receiver.recv_bytes(_MAX_MESSAGE_BYTES)
+        except EOFError:
+            raise self._ended() from None
+
+    def _ended(self) -> Exception:
+        """Why the child ended without a last message."""
+        self._process.join()
+        code = self._process.exitcode or 0
+        if code > 0:
+            return RuntimeError(f"{self._name}: the decoding process failed; its traceback is above")
+        if -code in (signal.SIGXCPU, signal.SIGKILL):
+            return UserError(
+                f"{self._name}: its decoding was ended for more than {self._seconds:g} s of CPU time or for lack of "
+                "memory; give a shorter or smaller video"
+            )
+        return UserError(
+            f"{self._name}: its decoding ended with {signal.Signals(-code).name}; the file is damaged, or was made to "
+            "do so"
+        )
+
+
+class _Sender:
+    """The child's end of the pipe."""
+
+    def __init__(self, connection: Connection):
+        self._connection = connection
+
+    def text(self, content: dict[str, Any]) -> None:
+        self._connection.send_bytes(json.dumps(content).encode())
+
+    def window(self, window: Window) -> None:
+        self.text({"start": window.start, "end": window.end, "shape": list(window.clip.shape)})
+        self._connection.send_bytes(window.clip.contiguous().numpy())
+
+
+def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes: int) -> None:
+    """The child."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    _limit(seconds, megabytes)
+    torch.set_num_threads(1)
+    send = _Sender(connection)
+    with suppress(BrokenPipeError):  # the parent has given the video up
+        try:
+            job.run(send)
+        except UserError as error:
+            send.text({"error": str(error)})
+        except (MemoryError, RuntimeError) as error:
+            # PyTorch says it so: "DefaultCPUAllocator: can't allocate memory".
+            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
+                raise
+            message = f"{Path(job.source).name}: needs more than {megabytes} MB of memory; make its frames smaller"
+            send.text({"error": message})
+
+
+def _limit(seconds: float, megabytes: int) -> None:
+    """Bounds that hold even if the parent is killed. That on memory counts on Linux alone."""
+    cpu_seconds = math.ceil(seconds) + 1
+    resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if sys.platform == "linux":
+        status = Path("/proc/self/status").read_text(encoding="utf-8")
+        used = int(status.partition("VmData:")[2].split()[0]) * 1024
+        bound = used + megabytes * 10**6
+        resource.setrlimit(resource.RLIMIT_DATA, (bound, bound))

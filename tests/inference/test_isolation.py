@@ -1,0 +1,139 @@
+"""Videos that a child process decodes: the same windows, and one line for each bound that is reached."""
+
+import os
+import signal
+import struct
+import time
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from datasets.transforms import EvalTransform, Resize
+from datasets.video_dataset import FrameChooser
+from inference.isolation import DecodingJob, IsolatedVideo
+from inference.upload import Limits
+from inference.windows import Window, WindowReader
+from tests.datasets.helpers import write_growing_frames, write_video
+from utils.errors import UserError
+
+READER = WindowReader(FrameChooser("test", 4, 1, False), EvalTransform(Resize(32), 32))
+
+
+@pytest.fixture(scope="module")
+def video(tmp_path_factory):
+    path = tmp_path_factory.mktemp("isolated") / "clip.mp4"
+    write_video(path, 100, size=(36, 48))
+    return path
+
+
+@dataclass(frozen=True)
+class OddReader:
+    """Does to the process that it reads in what a file may do to FFmpeg."""
+
+    deed: str
+
+    def num_windows(self, *_, **__) -> int:
+        return 1
+
+    def windows(self, *_, **__):
+        yield Window(0.0, 1.0, torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
+        if self.deed == "sleeps":
+            time.sleep(600)
+        elif self.deed == "computes":
+            while True:
+                pass
+        elif self.deed == "takes memory":
+            kept = [np.ones(10**8, dtype=np.uint8) for _ in range(100)]
+            assert len(kept) == 100
+        elif self.deed == "takes a tensor's memory":
+            torch.ones(10**10, dtype=torch.uint8)
+        elif self.deed == "crashes":
+            os.kill(os.getpid(), signal.SIGSEGV)
+        elif self.deed == "has a bug":
+            raise ValueError("a bug")
+
+
+def open_odd(deed: str, seconds: float = 60) -> IsolatedVideo:
+    return IsolatedVideo(DecodingJob(OddReader(deed), "folder/odd.mp4"), seconds, megabytes=300)
+
+
+@pytest.mark.parametrize("window", [None, 1.0])
+def test_windows_are_those_of_the_reader(video, window):
+    with IsolatedVideo(DecodingJob(READER, str(video), window), 60) as isolated:
+        found = list(isolated.windows())
+    expected = list(READER.windows(video, window))
+    assert isolated.num_windows == len(expected) == len(found)
+    for one, other in zip(found, expected):
+        assert one[:2] == other[:2] and torch.equal(one.clip, other.clip)
+
+
+@pytest.mark.parametrize(
+    ("deed", "message"),
+    [
+        ("takes memory", "odd.mp4: needs more than 300 MB of memory; make its frames smaller"),
+        ("takes a tensor's memory", "odd.mp4: needs more than 300 MB of memory; make its frames smaller"),
+        ("crashes", "odd.mp4: its decoding ended with SIGSEGV; the file is damaged, or was made to do so"),
+    ],
+)
+def test_what_ends_the_child_is_one_line(deed, message):
+    with open_odd(deed) as video, pytest.raises(UserError) as caught:
+        list(video.windows())
+    assert str(caught.value) == message
+
+
+def test_wall_time_is_bounded():
+    begin = time.monotonic()
+    with open_odd("sleeps", 5) as video, pytest.raises(UserError, match="^odd.mp4: takes more than 5 s; give"):
+        list(video.windows())
+    assert time.monotonic() - begin < 30 and not video._process.is_alive()
+
+
+def test_processor_time_is_bounded_where_nobody_ends_the_child():
+    with open_odd("computes", 1) as video:
+        video._process.join(120)
+        assert video._process.exitcode == -signal.SIGXCPU
+
+
+def test_a_bug_keeps_its_traceback(capfd):
+    with open_odd("has a bug") as video, pytest.raises(RuntimeError, match="odd.mp4: the decoding process failed"):
+        list(video.windows())
+    assert "ValueError: a bug" in capfd.readouterr().err
+
+
+def test_a_child_that_is_left_early_is_gone(video):
+    with IsolatedVideo(DecodingJob(READER, str(video), 0.1), 60) as isolated:
+        next(isolated.windows())
+    assert not isolated._process.is_alive()
+
+
+def refusal(path, reader=READER, **settings) -> str:
+    with pytest.raises(UserError) as caught, IsolatedVideo(DecodingJob(reader, str(path), **settings), 60) as isolated:
+        list(isolated.windows())
+    return str(caught.value)
+
+
+def test_limits_of_an_upload_are_checked_in_the_child(video, tmp_path):
+    assert "longer than 1 s; cut it" in refusal(video, limits=Limits(max_seconds=1))
+    assert "40 windows of 0.2 s: at most 10 are taken" in refusal(video, window=0.2, max_windows=10)
+    assert "no such video file" in refusal(tmp_path / "none.mp4")
+
+
+def test_a_video_longer_than_its_header_says_is_given_up(tmp_path):
+    path = tmp_path / "long.mkv"
+    write_video(path, 100, size=(36, 48))
+    data = bytearray(path.read_bytes())
+    at = data.find(b"\x44\x89\x88") + 3  # Matroska's Duration in milliseconds
+    data[at : at + 8] = struct.pack(">d", 1000.0)
+    path.write_bytes(data)
+    assert "long.mkv: is longer than its header says" in refusal(path, window=0.5, limits=Limits(max_seconds=2))
+
+
+def test_the_limit_on_pixels_holds_for_every_frame(tmp_path):
+    write_growing_frames(tmp_path / "growing.mkv")
+    limited = WindowReader(READER.choose_frames, READER.transform, max_pixels=64 * 64)
+    for window in (None, 0.1):
+        assert "growing.mkv: " in refusal(tmp_path / "growing.mkv", limited, window=window)
+    with IsolatedVideo(DecodingJob(READER, str(tmp_path / "growing.mkv")), 60) as isolated:
+        assert len(list(isolated.windows())) == 1
