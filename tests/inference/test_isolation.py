@@ -5,7 +5,9 @@ import signal
 import struct
 import time
 from dataclasses import dataclass
+from fractions import Fraction
 
+import av
 import numpy as np
 import pytest
 import torch
@@ -137,3 +139,22 @@ def test_the_limit_on_pixels_holds_for_every_frame(tmp_path):
         assert "growing.mkv: " in refusal(tmp_path / "growing.mkv", limited, window=window)
     with IsolatedVideo(DecodingJob(READER, str(tmp_path / "growing.mkv")), 60) as isolated:
         assert len(list(isolated.windows())) == 1
+
+
+def test_memory_follows_the_frames_that_are_wanted(tmp_path):
+    """A film of 300 MB in a child that may take half of it: one picture of noise, over and over."""
+    path, noise = tmp_path / "film.mkv", np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25, options={"q": "2"})
+        stream.width, stream.height, stream.pix_fmt = 1280, 720, "yuvj420p"
+        encoded = [*stream.encode(av.VideoFrame.from_ndarray(noise, format="rgb24")), *stream.encode(None)]
+        data = bytes(encoded[0])
+        for index in range(300 * 10**6 // len(data)):
+            packet = av.Packet(data)
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = index
+            container.mux(packet)
+    assert path.stat().st_size > 290e6
+    job = DecodingJob(READER, str(path), 0)
+    with IsolatedVideo(job, 100, megabytes=150) as video:
+        assert len(list(video.windows())) == 1
