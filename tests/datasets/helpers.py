@@ -1,5 +1,6 @@
 """Small inputs for the tests of the datasets room: pictures, frame folders, encoded videos, configs."""
 
+import io
 import os
 from fractions import Fraction
 from pathlib import Path
@@ -8,6 +9,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torchvision.io import write_jpeg, write_png
 
 from modules.pixels import with_own_pixels
@@ -77,23 +79,18 @@ def write_video(
         container.mux(stream.encode(None))
 
 
-def write_growing_frames(path: Path) -> None:
-    """Motion JPEG in Matroska: four frames of 64x64 pixels, then four of 128x128."""
-    index = 0
-    with av.open(str(path), "w") as target:
-        stream = None
-        for side in (64, 128):
-            part = path.with_name(f"{side}.mjpeg")
-            write_video(part, 4, codec="mjpeg", pix_fmt="yuvj420p", size=(side, side))
-            with av.open(str(part)) as source:
-                stream = stream or target.add_stream_from_template(source.streams.video[0])
-                for packet in source.demux(video=0):
-                    if packet.size:
-                        packet.stream, packet.time_base = stream, Fraction(1, 1000)
-                        packet.pts = packet.dts = 40 * index
-                        index += 1
-                        target.mux(packet)
-            part.unlink()
+def write_growing_frames(path: Path, last_side: int = 128) -> None:
+    """Motion JPEG: four grey frames of 64x64 pixels, then four squares of another side."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("mjpeg", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 64, "yuvj420p"
+        for index, side in enumerate(4 * [64] + 4 * [last_side]):
+            data = io.BytesIO()
+            Image.new("RGB", (side, side), (90, 90, 90)).save(data, "JPEG", quality=5, subsampling=2)
+            packet = av.Packet(data.getvalue())
+            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.pts = packet.dts = index
+            container.mux(packet)
 
 
 def write_skipped_frames(path: Path, num_frames: int, size: tuple[int, int] = (48, 64)) -> None:

@@ -3,6 +3,8 @@ frames of it, those that ffmpeg shows, or refuse it in the same words."""
 
 import csv
 import io
+import itertools
+import math
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.image_decoding import MAX_PIXELS
 from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip
 from datasets.pyav_source import PyAVVideo
@@ -175,6 +178,8 @@ GENERATED = {
     "interlaced.mp4": {"options": {"x264-params": "interlaced=1"}, "size": (64, 64)},
     "mjpeg.avi": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
     "no_times.h264": {"options": {"g": "12", "bf": "0"}},
+    "phone.3g2": {"codec": "mpeg4"},
+    "camera.mjpeg": {"codec": "mjpeg", "pix_fmt": "yuvj420p"},
 }
 
 
@@ -196,6 +201,23 @@ def test_a_recording_that_begins_before_its_first_keyframe(tmp_path, share):
     assert 12 <= len(assert_one_answer(path, tmp_path / "work")) < 60
 
 
+@needs_ffmpeg
+@pytest.mark.parametrize("matrix", itertools.product((1, -1), (1, -1), (False, True)))
+def test_turned_and_mirrored(tmp_path, matrix):
+    """The eight display matrices of an MP4 file."""
+    path = tmp_path / "turned.mp4"
+    write_video(path, 6)
+    data = bytearray(path.read_bytes())
+    first, second, is_transposed = matrix
+    a, b, c, d = (0, first, second, 0) if is_transposed else (first, 0, 0, second)
+    at = data.find(b"tkhd") + 44  # of a box of version 0
+    data[at : at + 36] = struct.pack(">9i", a << 16, b << 16, 0, c << 16, d << 16, 0, 0, 0, 1 << 30)
+    path.write_bytes(data)
+    frames = assert_one_answer(path, tmp_path / "work")
+    assert frames.shape == ((6, 64, 48, 3) if is_transposed else (6, 48, 64, 3))
+    assert_as_ffmpeg(path, frames)
+
+
 def test_a_change_of_size_is_scaled_to_the_first(tmp_path):
     for name, size in (("a.ts", (48, 64)), ("b.ts", (64, 48))):
         write_video(tmp_path / name, 10, size=size)
@@ -204,8 +226,8 @@ def test_a_change_of_size_is_scaled_to_the_first(tmp_path):
     assert assert_one_answer(path, tmp_path / "work").shape == (20, 48, 64, 3)
 
 
-def write_declared_samples(path: Path, num_samples: int) -> None:
-    """An MP4 file of 700 bytes whose sample table declares this many frames of one byte."""
+def write_declared_samples(path: Path, num_samples: int, num_tracks: int = 1, num_bytes: int = 64) -> None:
+    """An MP4 file of `num_bytes` of media whose sample tables declare this many frames of one byte in each track."""
 
     def box(kind: bytes, *parts: bytes) -> bytes:
         content = b"".join(parts)
@@ -224,7 +246,7 @@ def write_declared_samples(path: Path, num_samples: int) -> None:
         full(b"stts", struct.pack(">III", 1, num_samples, 1)),
         full(b"stsc", struct.pack(">IIII", 1, 1, num_samples, 1)),
         full(b"stsz", struct.pack(">II", 1, num_samples)),
-        full(b"stco", struct.pack(">II", 1, 28)),
+        full(b"stco", struct.pack(">II", 1, 28)),  # behind the two headers
     )
     data = box(b"dinf", full(b"dref", struct.pack(">I", 1), full(b"url ", flags=1)))
     media = box(
@@ -233,17 +255,25 @@ def write_declared_samples(path: Path, num_samples: int) -> None:
         full(b"hdlr", bytes(4) + b"vide" + bytes(12) + b"V\0"),
         box(b"minf", full(b"vmhd", bytes(8), flags=1), data, box(b"stbl", *tables)),
     )
-    movie = box(
-        b"moov", full(b"mvhd", header, struct.pack(">I", 2)), box(b"trak", full(b"tkhd", track, flags=3), media)
-    )
-    path.write_bytes(box(b"ftyp", b"isom\0\0\2\0isom") + box(b"mdat", bytes(64)) + movie)
+    tracks = num_tracks * [box(b"trak", full(b"tkhd", track, flags=3), media)]
+    movie = box(b"moov", full(b"mvhd", header, struct.pack(">I", 2)), *tracks)
+    path.write_bytes(box(b"ftyp", b"isom\0\0\2\0isom") + box(b"mdat", bytes(num_bytes)) + movie)
 
 
-def test_tables_that_declare_too_much_are_refused_before_they_are_built(tmp_path):
+@pytest.mark.parametrize(("num_samples", "num_tracks"), [(10**8, 1), (2 * 10**7, 4)])
+def test_tables_that_declare_too_much_are_refused_before_they_are_built(tmp_path, num_samples, num_tracks):
     path = tmp_path / "bomb.mp4"
-    write_declared_samples(path, 10**8)
-    assert path.stat().st_size < 1000
-    assert "its index declares 100000000 samples" in assert_one_answer(path, tmp_path / "work")
+    write_declared_samples(path, num_samples, num_tracks)
+    assert path.stat().st_size < 3000
+    message = f"its index declares {num_samples * num_tracks} samples"
+    assert message in assert_one_answer(path, tmp_path / "work")
+
+
+def test_more_packets_than_a_file_may_have(tmp_path, monkeypatch):
+    monkeypatch.setattr("datasets.video_file.MAX_PACKETS", 1000)
+    path = tmp_path / "packets.mp4"
+    write_declared_samples(path, 2000, num_bytes=2000)
+    assert "has more than the 1000 frames" in assert_one_answer(path, tmp_path / "work")
 
 
 def test_frames_that_change_nothing(tmp_path):
@@ -264,10 +294,15 @@ def test_lists_of_other_files_are_refused(tmp_path, name):
         PyAVVideo(path)
     with pytest.raises(UserError, match="could not be decoded"):
         next(frames_of(path, 25))
+    if name == "list.mp4":  # the tools pass over files of the other suffixes
+        assert "could not be decoded" in assert_one_answer(path, tmp_path / "work")
 
 
 def test_a_frame_that_grows_past_the_limit_is_refused(tmp_path):
     """The limit on pixels holds for every frame, not for the first alone."""
+    path = tmp_path / "huge.mkv"
+    write_growing_frames(path, math.isqrt(MAX_PIXELS) + 8)
+    assert "could not be decoded" in assert_one_answer(path, tmp_path / "huge")
     path = tmp_path / "growing.mkv"
     write_growing_frames(path)
     with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match=r"growing\.mkv: "):
