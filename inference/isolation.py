@@ -164,7 +164,7 @@ class _Sender:
 
     def window(self, window: Window) -> None:
         self.text({"start": window.start, "end": window.end, "shape": list(window.clip.shape)})
-        self._connection.send_bytes(window.clip.contiguous().numpy())
+        self._connection.send_bytes(window.clip.contiguous().numpy().tobytes())
 
 
 def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes: int) -> None:

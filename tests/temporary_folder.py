@@ -15,6 +15,7 @@ import pytest
 LEFT_BY_LIBRARIES = (
     ".ses",  # onnxruntime, in each process
     "torchinductor_*",  # torch's cache of compiled code
+    "pymp-*",  # multiprocessing, until the process ends
     "*wandb-media",  # wandb, in a process that ends without Python's exit handlers, as xdist's workers do
     "*wandb-artifacts",
 )
