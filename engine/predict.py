@@ -115,7 +115,7 @@ def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
     """Note and print what is wrong with a source; the first fault of each."""
     if source not in errors:
         errors[source] = printable(str(error))
-        print(f"error: {error}", file=sys.stderr, flush=True)
+        print(f"error: {errors[source]}", file=sys.stderr, flush=True)
 
 
 def is_tabular(args: argparse.Namespace) -> bool:

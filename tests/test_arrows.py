@@ -63,7 +63,10 @@ def test_imports_follow_the_arrows(path):
 
 
 # Packages that a user may lack, and one that costs a second to import.
-OPTIONAL = {"gradio", "transformers", "wandb", "torch.utils.tensorboard", "onnx", "onnxruntime", "onnxscript"}
+OPTIONAL = {"gradio", "transformers", "wandb", "torch.utils.tensorboard", "onnx", "onnxruntime", "onnxscript"} | {
+    "starlette.middleware",  # comes with gradio
+    "starlette.middleware.trustedhost",
+}
 
 
 @pytest.mark.parametrize("path", [path for path in FILES if room_of(path) not in ("tests", "benchmarks")], ids=str)

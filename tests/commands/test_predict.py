@@ -296,7 +296,7 @@ def test_a_name_that_is_not_utf8_loses_no_result(world, trained, long_video, tmp
     assert call("predict", *videos, "--config", world.config, "--weights", trained, *files) == 2
     capsys.readouterr()
     content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
-    names = [r"caf\xe9.mp4", r"\xca\xd3\xc6\xb5.mp4", "two\nlines.mp4"]
+    names = [r"caf\xe9.mp4", "\\xca\\xd3\u01b5.mp4", "two\nlines.mp4"]
     assert [video["video"] for video in content["videos"]] == [f"{tmp_path}/{name}" for name in names]
     assert content["errors"][0]["video"] == f"{tmp_path}/bad\\xe9.mp4"
     with (tmp_path / "r.csv").open(newline="", encoding="utf-8") as file:

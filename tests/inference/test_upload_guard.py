@@ -92,18 +92,23 @@ def test_what_arrives_counts_and_what_broke_off_is_deleted(tmp_path):
     os.utime(tmp_path / "tmpbroken", (time.time() - 3600,) * 2)
     statuses = []
 
+    async def whole_body():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
     async def nested_app(scope, receive, send):
         """While one upload arrives, asks for the next."""
-        if len(statuses) <= UPLOADS_KEPT:
+        if not statuses:
             answer = []
 
             async def keep(message):
                 answer.append(message)
 
-            await guard(scope, receive, keep)
+            await guard(scope, whole_body, keep)
             statuses.append(answer[0]["status"])
         await receiving_app(scope, receive, send)
 
     guard._app = nested_app
-    post(guard, [(0, b"")] * 50)
-    assert statuses[0] == 507  # the innermost: UPLOADS_KEPT uploads of unknown size were arriving
+    assert post(guard, [(0, b"")]) == (200, "0")
+    # The innermost was one too many: of each, as its size was not said, the largest was expected.
+    assert statuses == [507] + [200] * (UPLOADS_KEPT - 1)
+    assert not (tmp_path / "tmpbroken").exists()
