@@ -14,6 +14,7 @@ import resource
 import signal
 import sys
 import time
+import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -122,6 +123,8 @@ class IsolatedVideo:
         content = json.loads(self._bytes())
         if "error" in content:
             raise UserError(content["error"])
+        if "traceback" in content:
+            raise RuntimeError(f"{self._name}: the decoding process failed:\n{content['traceback']}")
         return content
 
     def _bytes(self) -> bytes:
@@ -136,20 +139,17 @@ class IsolatedVideo:
         except EOFError:
             raise self._ended() from None
 
-    def _ended(self) -> Exception:
+    def _ended(self) -> UserError:
         """Why the child ended without a last message."""
         self._process.join()
-        code = self._process.exitcode or 0
-        if code > 0:
-            return RuntimeError(f"{self._name}: the decoding process failed; its traceback is above")
-        if -code in (signal.SIGXCPU, signal.SIGKILL):
+        code = self._process.exitcode
+        if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return UserError(
                 f"{self._name}: its decoding was ended for more than {self._seconds:g} s of CPU time or for lack of "
                 "memory; give a shorter or smaller video"
             )
         return UserError(
-            f"{self._name}: its decoding ended with {signal.Signals(-code).name}; the file is damaged, or was made to "
-            "do so"
+            f"{self._name}: its decoding process ended with exit code {code}; the file is damaged, or was made to do so"
         )
 
 
@@ -178,12 +178,13 @@ def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes:
             job.run(send)
         except UserError as error:
             send.text({"error": str(error)})
-        except (MemoryError, RuntimeError) as error:
+        except Exception as error:
             # PyTorch says it so: "DefaultCPUAllocator: can't allocate memory".
-            if isinstance(error, RuntimeError) and "allocate memory" not in str(error):
-                raise
-            message = f"{Path(job.source).name}: needs more than {megabytes} MB of memory; make its frames smaller"
-            send.text({"error": message})
+            if isinstance(error, MemoryError) or "allocate memory" in str(error):
+                message = f"{Path(job.source).name}: needs more than {megabytes} MB of memory; make its frames smaller"
+                send.text({"error": message})
+            else:
+                send.text({"traceback": traceback.format_exc()})
 
 
 def _limit(seconds: float, megabytes: int) -> None:

@@ -76,7 +76,10 @@ def test_windows_are_those_of_the_reader(video, window):
     [
         ("takes memory", "odd.mp4: needs more than 300 MB of memory; make its frames smaller"),
         ("takes a tensor's memory", "odd.mp4: needs more than 300 MB of memory; make its frames smaller"),
-        ("crashes", "odd.mp4: its decoding ended with SIGSEGV; the file is damaged, or was made to do so"),
+        (
+            "crashes",
+            "odd.mp4: its decoding process ended with exit code -11; the file is damaged, or was made to do so",
+        ),
     ],
 )
 def test_what_ends_the_child_is_one_line(deed, message):
@@ -98,10 +101,10 @@ def test_processor_time_is_bounded_where_nobody_ends_the_child():
         assert video._process.exitcode == -signal.SIGXCPU
 
 
-def test_a_bug_keeps_its_traceback(capfd):
-    with open_odd("has a bug") as video, pytest.raises(RuntimeError, match="odd.mp4: the decoding process failed"):
+def test_a_bug_keeps_its_traceback():
+    with open_odd("has a bug") as video, pytest.raises(RuntimeError) as caught:
         list(video.windows())
-    assert "ValueError: a bug" in capfd.readouterr().err
+    assert 'raise ValueError("a bug")' in str(caught.value)
 
 
 def test_a_child_that_is_left_early_is_gone(video):
