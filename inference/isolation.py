@@ -149,7 +149,7 @@ class IsolatedVideo:
                 "memory; give a shorter or smaller video"
             )
         return UserError(
-            f"{self._name}: its decoding process ended with exit code {code}; the file is damaged, or was made to do so"
+            f"{self._name}: its decoding process ended with exit code {code}; the file is damaged, or was made for it"
         )
 
 

@@ -97,7 +97,7 @@ def build_page(
 
     turns = SessionTurns()
 
-    def answer(video: str | None, names: str, seconds: float | None, request: gradio.Request) -> str:
+    def answer(video: str | None, names: str, seconds: float | None, request: gradio.Request) -> str:  # pyright: ignore[reportInvalidTypeForm]
         if not video:
             raise gradio.Error("Drop a video first, or pick a sample.", title="No video", print_exception=False)
         if seconds is not None and not 0 <= seconds <= 86400:

@@ -18,7 +18,8 @@ SAFE_SECONDS = 180
 """An upload that is younger is not deleted to make room: its user may be about to press the button."""
 
 Message = MutableMapping[str, Any]
-Receive, Send = Callable[[], Awaitable[Message]], Callable[[Message], Awaitable[None]]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
 
 
 class UploadGuard:

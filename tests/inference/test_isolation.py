@@ -78,7 +78,7 @@ def test_windows_are_those_of_the_reader(video, window):
         ("takes a tensor's memory", "odd.mp4: needs more than 300 MB of memory; make its frames smaller"),
         (
             "crashes",
-            "odd.mp4: its decoding process ended with exit code -11; the file is damaged, or was made to do so",
+            "odd.mp4: its decoding process ended with exit code -11; the file is damaged, or was made for it",
         ),
     ],
 )

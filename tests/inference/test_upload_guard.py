@@ -87,8 +87,8 @@ def test_new_uploads_are_kept_and_further_ones_refused(tmp_path):
 
 
 def test_what_arrives_counts_and_what_broke_off_is_deleted(tmp_path):
-    (tmp_path / "tmpbroken").write_bytes(bytes(100))
     guard = UploadGuard(receiving_app, tmp_path, 1000, idle=10)
+    (tmp_path / "tmpbroken").write_bytes(bytes(100))
     os.utime(tmp_path / "tmpbroken", (time.time() - 3600,) * 2)
     statuses = []
 
