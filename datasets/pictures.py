@@ -24,9 +24,11 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
         """By the display matrix of ISO/IEC 14496-12, 6.2.2, to the nearest quarter turn: x' = ax + cy, y' = bx + dy."""
-        if SideDataType.DISPLAYMATRIX not in frame.side_data:
+        side_data = frame.side_data
+        # Its length first: asking for what is not there costs an exception, for each frame.
+        if len(side_data) == 0 or SideDataType.DISPLAYMATRIX not in side_data:
             return cls()
-        matrix = frame.side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub names no keys)
+        matrix = side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub names no keys)
         a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(True, b < 0, c < 0)

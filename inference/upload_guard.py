@@ -20,6 +20,7 @@ SAFE_SECONDS = 180
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class UploadGuard:
@@ -33,7 +34,12 @@ class UploadGuard:
     """
 
     def __init__(
-        self, app, folder: Path, max_bytes: int, seconds: float = MAX_UPLOAD_SECONDS, idle: float = MAX_IDLE_SECONDS
+        self,
+        app: App,
+        folder: Path,
+        max_bytes: int,
+        seconds: float = MAX_UPLOAD_SECONDS,
+        idle: float = MAX_IDLE_SECONDS,
     ):
         self._app, self._folder, self._max_bytes = app, folder, max_bytes
         self._seconds, self._idle_seconds = seconds, idle

@@ -202,7 +202,7 @@ def test_a_recording_that_begins_before_its_first_keyframe(tmp_path, share):
 
 
 @needs_ffmpeg
-@pytest.mark.parametrize("matrix", itertools.product((1, -1), (1, -1), (False, True)))
+@pytest.mark.parametrize("matrix", list(itertools.product((1, -1), (1, -1), (False, True))))
 def test_turned_and_mirrored(tmp_path, matrix):
     """The eight display matrices of an MP4 file."""
     path = tmp_path / "turned.mp4"
