@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 import torch
-from timm.optim import create_optimizer_v2, get_optimizer_info
+from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 
 from utils.errors import UserError, first_line
@@ -103,6 +103,8 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
         if group.parameters and not group.frozen
     ]
     assert param_groups, "nothing to train"
+    if solver.optim not in OPTIMIZERS and solver.optim not in list_optimizers():
+        raise UserError(f"solver.optim: the installed timm has no {solver.optim}; pip install --upgrade timm")
     betas = {} if solver.betas is None else {"betas": tuple(solver.betas)}
     num_betas = 2 if solver.optim in OPTIMIZERS else get_optimizer_info(solver.optim).num_betas
     if solver.betas is not None and len(solver.betas) != num_betas:

@@ -5,9 +5,11 @@ import math
 
 import pytest
 import torch
+from timm.optim import list_optimizers
 from torch import nn
 
 from modules.training import Schedule
+from utils import optim
 from utils.errors import UserError
 from utils.optim import build_optimizer, describe_groups, set_lr, split_parameters
 from utils.schedule import fractional_epoch, lr_factor, milestones_of
@@ -72,7 +74,7 @@ def test_optimizers_and_their_rates(kind, cls):
 OPTIMIZERS = SolverConfig.model_fields["optim"].annotation.__args__
 
 
-@pytest.mark.parametrize("kind", OPTIMIZERS)
+@pytest.mark.parametrize("kind", [kind for kind in OPTIMIZERS if kind in list_optimizers()])
 def test_every_optimizer_steps_and_resumes(kind):
     torch.manual_seed(0)
     model = Model()
@@ -95,6 +97,12 @@ def test_every_optimizer_steps_and_resumes(kind):
     step()
     for name, value in model.state_dict().items():
         assert torch.equal(value, expected[name]), name
+
+
+def test_an_optimizer_newer_than_timm_is_one_line(monkeypatch):
+    monkeypatch.setattr(optim, "list_optimizers", lambda: ["adamw"])
+    with pytest.raises(UserError, match="solver.optim: the installed timm has no lion; pip install --upgrade timm"):
+        optimizer_of(Model(), optim="lion")
 
 
 def test_betas_are_those_of_the_config():
