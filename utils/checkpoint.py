@@ -2,12 +2,15 @@
 
 Layout (the first three as the published system writes them):
     epoch                 last finished epoch, 0-based; -1 before the first
-    model_state_dict      visual.*, fusion_model.*, logit_scale; with solver.ema their running average
-    trained_weights       only with solver.ema: the weights that train, which a resumed run goes on from
+    model_state_dict      visual.*, fusion_model.*, logit_scale; with solver.ema or average_epochs the average
+    training_state_dict   only with solver.distill: what is of no use after the training
+    trained_weights       only with an average: the weights that train, which a resumed run goes on from
+    averaged_epochs       only with an average: the epochs in it, 0 with solver.ema
     optimizer_state_dict  torch's own
     scaler_state_dict     loss scaling of fp16; {} elsewhere
-    progress              {consumed_clips, step, best_top1, skipped_clips}: clips of epoch + 1 already trained on,
-                          over all processes; of them, those that were unreadable and replaced
+    progress              {consumed_clips, step, best_top1, skipped_clips, best_watched, stale_validations}: clips of
+                          epoch + 1 already trained on, over all processes; of them, those that were unreadable and
+                          replaced; solver.patience's best score, and the validations since
     class_names           of the training, in order
     config                the resolved config, as YAML text
     content_hash          SHA-256 of all of the above
