@@ -1,10 +1,15 @@
-"""Serves a page to try a model: drop a video or pick a sample, type class names, see bars, frames and a timeline."""
+"""Serves a web page to try a model: drop a video, type class names, see probabilities, frames and a timeline.
+
+Examples:
+    python app.py
+    python app.py --weights last_model.pt --classes 'biking, cooking' --port 8000
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file
@@ -14,7 +19,7 @@ LOCAL = "127.0.0.1"
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--config", metavar="YAML", help="default: the checkpoint's recipe")
     parser.add_argument(

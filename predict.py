@@ -1,4 +1,10 @@
-"""Names what happens in videos: files, folders, cameras or streams; by a video checkpoint or by plain CLIP."""
+"""Classifies videos (files, folders, cameras or streams) with a video checkpoint or with CLIP as it is.
+
+Examples:
+    python predict.py my_video.mp4 --weights last_model.pt
+    python predict.py my_videos --classes 'biking, cooking' --top 2 --csv results.csv
+    python predict.py --camera 0 --window 2 --weights last_model.pt
+"""
 
 import argparse
 import math
@@ -8,7 +14,7 @@ import sys
 from pathlib import Path
 
 from engine.predict_inputs import check_inputs
-from utils.cli import add_output_options, run_command
+from utils.cli import Parser, add_output_options, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
@@ -17,7 +23,7 @@ OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; key=value too")
     parser.add_argument("--config", metavar="YAML", help="default: the checkpoint's recipe")
     parser.add_argument("--weights", metavar="FILE", help="a video checkpoint (default: plain CLIP, mean of frames)")
@@ -29,8 +35,8 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--fps", type=float, default=25, help="frames a second of folders of frames (default 25)")
     parser.add_argument("--camera", type=int, metavar="N", help="a camera by its number")
     parser.add_argument("--seconds", type=float, metavar="S", help="cameras and streams: end after so long")
-    parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to the standard output, alone")
-    parser.add_argument("--csv", metavar="FILE", help="write a line a window as CSV; -: to the standard output, alone")
+    parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to stdout")
+    parser.add_argument("--csv", metavar="FILE", help="write one line per window as CSV; -: to stdout")
     parser.add_argument("--pictures", metavar="DIR", help="film strip of each video, and a timeline of long ones")
     parser.add_argument(
         "--isolate", type=float, metavar="S",
@@ -43,7 +49,7 @@ def parse_arguments(arguments: list[str] | None = None):
 def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Sources and config overrides among the positional arguments."""
 
-    # Whatever its section, so that a mistyped one is told as such and not as a video that is not there.
+    # Whatever its section, so that a mistyped key is not reported as a missing video.
     # (Path's `exists` raises for a long text.)
     overrides = [text for text in args.videos if OVERRIDE.match(text) and not os.path.exists(text)]  # noqa: PTH110
     sources = [text for text in args.videos if text not in overrides]

@@ -1,14 +1,19 @@
-"""Writes one self-contained HTML page about a run, or about two runs that were tested on the same videos."""
+"""Writes a self-contained HTML page about a run, or about two runs that were tested on the same videos.
+
+Examples:
+    python report.py exp/demo/transf
+    python report.py exp/demo/transf exp/demo/none --out compare.html
+"""
 
 import argparse
 import sys
 
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.files import check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument("run", metavar="RUN", help="a run folder of train.py, or the results folder of a test")
     parser.add_argument("other", metavar="RUN_B", nargs="?", help="compare RUN with this one, video by video")
     parser.add_argument("--test", metavar="NAME", help="the test to show in detail (default: that with most views)")

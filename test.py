@@ -1,4 +1,10 @@
-"""Tests a video checkpoint: every video once to a table of embeddings, then the scores of that table."""
+"""Tests a video checkpoint: embeds every video once, saves the table of embeddings, and scores it.
+
+Examples:
+    python test.py --weights exp/k400/ViT-B/32/f8/last_model.pt
+    python test.py --weights exp/k400/ViT-B/32/f8/last_model.pt --test_crops 3 --test_clips 4
+    python test.py --config configs/k400/k400_train_rgb_vitb-32-f8.yaml --weights published.pt
+"""
 
 import argparse
 import sys

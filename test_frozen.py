@@ -1,4 +1,9 @@
-"""Judges a frozen image tower: nearest neighbours, and linear or attentive probes of many settings in one training."""
+"""Evaluates a frozen image tower: nearest neighbours, and linear or attentive probes of many settings in one training.
+
+Examples:
+    python test_frozen.py --config configs/shapes/transf.yaml --out exp/demo/frozen
+    python test_frozen.py --config my.yaml --weights last_model.pt --probes knn,linear --epochs 2 --out exp/frozen
+"""
 
 import argparse
 import sys

@@ -1,17 +1,23 @@
-"""Carries a video checkpoint to data sets that it was not trained on: full classes, half classes, several splits."""
+"""Tests a video checkpoint on data sets that it was not trained on: all classes, half of the classes, several splits.
+
+Examples:
+    python test_zeroshot.py --config configs/ucf101/ucf_zero_shot.yaml --weights last_model.pt
+    python test_zeroshot.py --config configs/ucf101/ucf_zero_shot.yaml --weights last_model.pt --lists a.txt,b.txt
+    python test_zeroshot.py --config configs/ucf101/ucf_zero_shot.yaml --reuse embeddings.npz
+"""
 
 import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import add_output_options, add_published_options, apply_published_options, run_command
+from utils.cli import Parser, add_output_options, add_published_options, apply_published_options, run_command
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=__doc__)
+    parser = Parser(__doc__)
     parser.add_argument(
         "--config", "-cfg", required=True, action="append", metavar="YAML", help="a data set; may be repeated"
     )

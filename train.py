@@ -1,4 +1,10 @@
-"""Trains a video model from a config and validates it."""
+"""Trains a video model from a config and validates it.
+
+Examples:
+    python train.py --config configs/k400/k400_train_rgb_vitb-32-f8.yaml
+    python train.py --config my.yaml data.batch_size=32 solver.lr=1e-4 resume=auto
+    python train.py --config my.yaml --check
+"""
 
 import argparse
 import sys

@@ -113,7 +113,7 @@ def main() -> None:
     print_header("4 clips x 3 crops a video, through the loader (JPEG frames, 8 a clip)")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        run_tool("extract_frames", args.videos, root, "--short-side", 256, "--workers", 1)
+        run_tool("extract_frames", args.videos, root, "--short_side", 256, "--workers", 1)
         lengths = {place: len(list(place.iterdir())) for place in sorted(root.iterdir()) if place.is_dir()}
         folders = [place for place, count in lengths.items() if count >= 280]
         theirs = DataLoader(PublishedDataset(folders), batch_size=VIDEOS_PER_BATCH)

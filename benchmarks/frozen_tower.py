@@ -77,7 +77,7 @@ def main() -> None:
     process = Process(0, 1, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        run_tool("extract_frames", args.videos, folder / "frames", "--short-side", 256, "--workers", 1)
+        run_tool("extract_frames", args.videos, folder / "frames", "--short_side", 256, "--workers", 1)
         write_list(folder / "frames", folder / "train.txt", args.clips)
         write_list(folder / "frames", folder / "val.txt", args.clips // 3)
         overrides = [

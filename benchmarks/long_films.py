@@ -1,6 +1,6 @@
 """How much memory does reading 8 frames of a long film take? Motion JPEG of 1280x720 in Matroska; a process a film.
 
-python benchmarks/long_films.py FOLDER [--megabytes 100 1000 4000]      FOLDER has room for the largest film
+python benchmarks/long_films.py FOLDER [--megabytes 100 1000 4000]      FOLDER has space for the largest film
 """
 
 import argparse

@@ -63,8 +63,8 @@ def main() -> None:
         for path in h264_videos(args.videos):
             if path.name != "corrupted.mp4":
                 shutil.copy(path, videos / path.name)
-        run_tool("extract_frames", videos, frames, "--short-side", 256, "--workers", 1)
-        run_tool("pack_videos", videos, packed, "--short-side", 256, "--workers", 1)
+        run_tool("extract_frames", videos, frames, "--short_side", 256, "--workers", 1)
+        run_tool("pack_videos", videos, packed, "--short_side", 256, "--workers", 1)
         for path in sorted(videos.iterdir()):
             num_frames = len(list((frames / path.stem).iterdir()))
             places: dict[str, tuple[Path, str, int, str]] = {

@@ -1,4 +1,4 @@
-"""Downloads: announced before they begin, and given up within ten seconds where there is no network."""
+"""Downloads of weights and tokenizers: announced first, and an error within ten seconds if there is no network."""
 
 import logging
 import threading
@@ -57,13 +57,13 @@ def is_reachable(url: str) -> bool:
 
 
 def cached_file(repo: str, filename: str) -> str | None:
-    """The file of a Hugging Face repository in the local cache, if it is there."""
+    """The file of a Hugging Face repository in the local cache, if it exists."""
     found = huggingface_hub.try_to_load_from_cache(repo, filename)
     return found if isinstance(found, str) else None
 
 
 def cached_weights(config: dict[str, Any]) -> str | None:
-    """The file in the local cache that open_clip would load for its record of a weights tag, if it is there."""
+    """The file in the local cache that open_clip would load for its record of a weights tag, if it exists."""
     if not config.get("hf_hub"):
         path = Path("~/.cache/clip", Path(config.get("url", "")).name).expanduser()
         return str(path) if path.is_file() else None

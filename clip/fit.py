@@ -1,4 +1,4 @@
-"""Whether weights fit a model, and position embeddings of an image tower at another input size."""
+"""Checks that weights fit a model, and resizes position embeddings to another input size."""
 
 import torch
 from torch.nn import functional as F
@@ -48,10 +48,11 @@ def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor],
     ]
     faults = [
         f"{len(items)} {kind}: {', '.join(items[:MAX_NAMED])}{', ...' if len(items) > MAX_NAMED else ''}"
-        for kind, items in (("missing", missing), ("unexpected", unexpected), ("of another shape", misfits))
+        for kind, items in (("missing", missing), ("unexpected", unexpected), ("of a different shape", misfits))
         if items
     ]
     if faults:
         raise UserError(
-            f"{source}: the weights do not fit the model; {'; '.join(faults)}; arch must be the weights' own"
+            f"{source}: the weights do not fit the model; {'; '.join(faults)}; set arch to the architecture of the "
+            "weights"
         )

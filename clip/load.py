@@ -1,4 +1,4 @@
-"""CLIP with its weights: `load_clip` is the one way in."""
+"""Loads CLIP models with their weights: `load_clip`."""
 
 import logging
 from collections.abc import Callable
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ClipModel:
-    """The two towers of a CLIP model and what goes with them. N images or texts, D embedding.
+    """The two towers of a CLIP model with their tokenizer and preprocessing. N images or texts, D embedding.
 
     Attributes:
         name: what was asked for, with the source of the weights.
@@ -71,7 +71,7 @@ class ClipModel:
             assert self._tokenizer.context_length is not None
             for text in texts:
                 if len(self._tokenizer.encode(text)) + 2 > self._tokenizer.context_length:  # start and end tokens
-                    log.warning("text longer than %d tokens is cut: %s", self._tokenizer.context_length, text)
+                    log.warning("text longer than %d tokens is truncated: %s", self._tokenizer.context_length, text)
         return self._tokenizer(texts)
 
 
@@ -94,12 +94,12 @@ def load_clip(
     open_clip's name (ViT-B-32).
 
     Raises:
-        UserError: an unknown name or tag, a file that is missing, torn or does not fit, a failed download, an image
+        UserError: unknown name or tag, a file that is missing, corrupted or does not fit, a failed download, an image
             size that the tower cannot take.
     """
     config, source, file = _resolve(arch, weights)
     if file is None:
-        log.warning("%s: RANDOM weights: nothing is loaded (weights: none)", arch)
+        log.warning("%s: RANDOM weights, nothing is loaded (weights: none)", arch)
     weights_size = _fit_image_size(config["vision_cfg"], image_size, arch)
     model: Any = _build(config, source)  # the towers are of many classes
     if file is not None:
@@ -109,7 +109,7 @@ def load_clip(
     towers: tuple[Any, ...] = (model.visual, model.text)
     for tower in towers:
         if getattr(tower, "output_tokens", False):
-            tower.output_tokens = False  # CoCa's towers hand out their tokens too
+            tower.output_tokens = False  # CoCa's towers also return their tokens
     text_config = config["text_cfg"]
     pixels = pixels_of(arch, weights, config["vision_cfg"]["image_size"])
     return ClipModel(
@@ -152,7 +152,8 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
     if not Path(weights).exists() and not looks_like_file(weights):
         tags = ", ".join(names.tags_of(name)) or "none"
         raise UserError(
-            f"weights {weights}: no tag of {arch} and no file; its tags: {tags}; or give a file's path, or `none`"
+            f"weights {weights}: neither a tag of {arch} nor a file; the tags are {tags}; or give the path of a "
+            "file, or `none`"
         )
     file = read_weights(weights)
     config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES or file.is_openai
@@ -186,7 +187,7 @@ def _fit_image_size(vision: dict[str, Any], image_size: int | None, arch: str) -
     step = RESNET_STRIDE if isinstance(vision.get("layers"), (list, tuple)) else vision.get("patch_size", 1)
     if not is_timm and wanted % step:
         near = max(step, round(wanted / step) * step)
-        raise UserError(f"input_size {wanted}: {arch} takes multiples of {step} pixels, as {near}")
+        raise UserError(f"input_size {wanted}: {arch} takes multiples of {step} pixels, such as {near}")
     vision["image_size"] = wanted
     return own
 
@@ -202,7 +203,7 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
         config["text_cfg"]["hf_model_pretrained"] = False
     hub_text = config["text_cfg"].get("hf_model_name")
     if hub_text:
-        announce_hub_download(f"the text tower's config of {source}", hub_text, "config.json", "it is needed once")
+        announce_hub_download(f"the text tower's config of {source}", hub_text, "config.json", "it is downloaded once")
     try:
         return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
     except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
@@ -250,7 +251,9 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
         return SimpleTokenizer(context_length=context_length)
     hub_tokenizer = text_config.get("hf_tokenizer_name")
     if hub_tokenizer:
-        announce_hub_download(f"the tokenizer of {arch}", hub_tokenizer, "tokenizer_config.json", "it is needed once")
+        announce_hub_download(
+            f"the tokenizer of {arch}", hub_tokenizer, "tokenizer_config.json", "it is downloaded once"
+        )
     try:
         return open_clip.get_tokenizer(names.open_clip_name(arch))
     except Exception as error:  # tokenizers of Hugging Face are downloaded

@@ -1,4 +1,4 @@
-"""Names of CLIP models: the ones users know, open_clip's, and open_clip's weights tags."""
+"""Names of CLIP models: OpenAI's, open_clip's, and open_clip's weights tags."""
 
 import difflib
 from pathlib import Path

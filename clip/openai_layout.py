@@ -1,4 +1,4 @@
-"""The architecture of an OpenAI-format state dict, read off its shapes."""
+"""Infers the architecture of an OpenAI-format state dict from its shapes."""
 
 from typing import Any
 
@@ -26,8 +26,8 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
     if not is_openai_layout(state):
         some = ", ".join(list(state)[:3])
         raise UserError(
-            f"{source}: not in OpenAI's layout (no visual.conv1.weight or token_embedding.weight; it starts {some}); "
-            "give the model's name as arch and this file as weights"
+            f"{source}: not in OpenAI's layout (no visual.conv1.weight or token_embedding.weight; its names start "
+            f"with {some}); give the model's name as arch and this file as weights"
         )
     try:
         vision = _vit(state, source) if "visual.proj" in state else _resnet(state, source)
@@ -83,11 +83,13 @@ def _grid(state: dict[str, torch.Tensor], name: str, source: str) -> int:
     positions = state[name].shape[0] - 1
     side = round(positions**0.5)
     if side**2 != positions:
-        raise UserError(f"{source}: {name} has {positions} image positions, which is no square")
+        raise UserError(f"{source}: {name} has {positions} image positions, which is not a square number")
     return side
 
 
 def _num_heads(width: int, tower: str, source: str) -> int:
     if width % HEAD_WIDTH:
-        raise UserError(f"{source}: the {tower} tower is {width} wide, no multiple of {HEAD_WIDTH}, a head's width")
+        raise UserError(
+            f"{source}: the width of the {tower} tower, {width}, is not a multiple of {HEAD_WIDTH}, the width of a head"
+        )
     return width // HEAD_WIDTH

@@ -1,6 +1,6 @@
-"""Tensors out of a weights file, and nothing else: no code that a file holds ever runs.
+"""Reads tensors from a weights file, and nothing else: code in a file is never run.
 
-Three kinds, told apart by content: safetensors; a TorchScript archive (OpenAI's released files), whose pickle is read
+Three kinds, known by content: safetensors; a TorchScript archive (OpenAI's released files), whose pickle is read
 here by an unpickler that knows tensors and plain containers only; and everything else through
 `torch.load(weights_only=True)`.
 """
@@ -52,7 +52,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     A `module.` prefix and the `state_dict` level of open_clip's checkpoints are taken off.
 
     Raises:
-        UserError: the file is missing, torn, of no known kind, or holds anything but tensors.
+        UserError: the file is missing, corrupted, of an unknown kind, or contains anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -75,7 +75,7 @@ def read_weights(path: str | Path) -> WeightsFile:
             continue
         # A few bytes can claim any shape through zero strides; nothing released does.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
-            raise UserError(f"{path}: tensor {name} claims shape {tuple(value.shape)}, more than the file holds of it")
+            raise UserError(f"{path}: tensor {name} has shape {tuple(value.shape)} but less data in the file")
         kept[name] = value.float() if value.is_floating_point() else value
     return WeightsFile(kept, is_openai)
 
@@ -88,7 +88,7 @@ def _is_safetensors(path: Path) -> bool:
 
 
 def _is_torchscript(path: Path) -> bool:
-    """Told by the names in the archive's directory, before anything in it is read."""
+    """Whether the names in the archive's directory are those of a TorchScript archive; nothing else is read."""
     if not zipfile.is_zipfile(path):
         return False
     try:
@@ -103,7 +103,9 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(f"{path}: is no whole safetensors file ({first_line(error)}); use another copy") from error
+        raise UserError(
+            f"{path}: corrupted or truncated safetensors file ({first_line(error)}); use another copy"
+        ) from error
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
@@ -112,10 +114,13 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise UserError(
-            f"{path}: is torn, or holds more than tensors and plain values, which is never loaded; use another copy"
+            f"{path}: corrupted, or contains more than tensors and plain values, which is never loaded; use another "
+            "copy"
         ) from error
     except Exception as error:  # a damaged file makes torch.load raise any of a dozen types
-        raise UserError(f"{path}: is no whole weights file ({first_line(error)}); use another copy") from error
+        raise UserError(
+            f"{path}: corrupted or truncated weights file ({first_line(error)}); use another copy"
+        ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if isinstance(state, dict) and "model_state_dict" in state:
@@ -123,7 +128,7 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
-        raise UserError(f"{path}: is no state dict: it must map names to tensors")
+        raise UserError(f"{path}: not a state dict (a mapping of names to tensors)")
     return dict(state)
 
 
@@ -132,12 +137,12 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
         with zipfile.ZipFile(path) as archive:
             # torch compresses the sources alone; an archive that unpacks to far more than its size was crafted.
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size + MAX_SOURCE_BYTES:
-                raise UserError(f"{path}: unpacks to far more than any released archive does; it is not loaded")
+                raise UserError(f"{path}: unpacks to far more than its size and is not loaded")
             root = next(n for n in archive.namelist() if n.endswith(("/constants.pkl", "/data.pkl"))).split("/")[0]
             unpickler, Module = _module_unpickler(archive, root)
             top = unpickler.load()
             if not isinstance(top, Module):
-                raise UserError(f"{path}: a TorchScript archive without a module in it")
+                raise UserError(f"{path}: a TorchScript archive without a module")
             declared = _declared_tensors(archive, root)
             tensors, budget = {}, [MAX_MODULES]
             _collect(top, Module, "", declared, tensors, budget, 0)
@@ -145,7 +150,9 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
-        raise UserError(f"{path}: is no whole TorchScript archive ({first_line(error)}); use another copy") from error
+        raise UserError(
+            f"{path}: corrupted or truncated TorchScript archive ({first_line(error)}); use another copy"
+        ) from error
 
 
 def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpickler, type]:
@@ -185,7 +192,7 @@ def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpic
                 qualified = f"{module}.{name}"
                 return type(name, (Module,), {"kind": qualified})
             if (module, name) not in known:
-                raise UserError(f"holds {module}.{name}, which is no tensor; it is not loaded")
+                raise UserError(f"contains {module}.{name}, which is not a tensor and is not loaded")
             return known[module, name]
 
         def persistent_load(self, item: tuple) -> torch.Tensor:
@@ -228,7 +235,7 @@ def _collect(
     """Walk a record of script modules and put its parameters and buffers into `tensors` under their dotted names."""
     budget[0] -= 1
     if budget[0] < 0 or depth > MAX_DEPTH:
-        raise UserError("its modules nest without end; use another copy")
+        raise UserError("its modules are nested too deeply; use another copy")
     for name, value in module.attributes.items():
         if isinstance(value, Module):
             _collect(value, Module, f"{prefix}{name}.", declared, tensors, budget, depth + 1)

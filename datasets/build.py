@@ -1,4 +1,4 @@
-"""From a config to loaders: the one file of this room that reads `cfg`."""
+"""Builds lists and loaders from a config; the only file in this folder that reads `cfg`."""
 
 import logging
 import os
@@ -193,7 +193,7 @@ def build_eval_loader(
 def _opener(cfg: Config, root: str, list_path: str) -> partial:
     """Entry -> opened source, with the config's reader."""
     if not Path(root or ".").is_dir():
-        raise UserError(f"{root}: no such folder, which the paths of {list_path} start from; set data.*_root")
+        raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
     if cfg.data.modality == "video":
         check_decoder(cfg.data.decoder)
     return partial(
@@ -224,8 +224,8 @@ def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, 
             entry = entry._replace(num_frames=count_frames(Path(root, entry.path), data.image_tmpl))
             if entry.num_frames == 0:
                 raise UserError(
-                    f"{list_path}:{entry.line}: num_frames is 0, so the frames of {Path(root, entry.path)} were "
-                    f"counted, and it holds no file named as {data.image_tmpl.format(data.index_bias)}; correct "
+                    f"{list_path}:{entry.line}: num_frames is 0, so the frames in {Path(root, entry.path)} were "
+                    f"counted, but it contains no file such as {data.image_tmpl.format(data.index_bias)}; correct "
                     "data.image_tmpl or the root folder, or remove the line"
                 )
         counted.append(entry)

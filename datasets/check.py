@@ -1,4 +1,4 @@
-"""A look at the data before a run: are the listed files there, and do some of them open?"""
+"""Checks of the data before a run: all listed files exist, and some of them can be decoded."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 
 
 def check_clips(data: DataConfig, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
-    """Whether all clips of the lists in the config's section `data` are there and some decode; says how many did.
+    """Check that all clips of the lists in the config's section `data` exist and some decode; returns a summary.
 
     Raises:
         UserError: a clip is missing or damaged. With data.on_error skip, more of the training list's are missing than
@@ -31,16 +31,16 @@ def check_clips(data: DataConfig, train_set: VideoDataset, val_set: VideoDataset
     num_clips = check_present(train_set.entries, data.train_root, given(data.train_list), process, may_miss)
     num_clips += check_present(val_set.entries, data.val_root, given(data.val_list), process)
     num_decoded = read_samples(train_set) + read_samples(val_set)
-    return f"{num_clips} clips of the lists are there, {num_decoded} of them were decoded"
+    return f"{num_clips} clips of the lists found, {num_decoded} of them decoded"
 
 
 def check_present(
     entries: Sequence[ListEntry], root: str, list_path: str, process: Process, missing_share: float = 0
 ) -> int:
-    """Whether the file or folder of every entry is there; returns how many are. Nothing is opened.
+    """Check that the file or folder of every entry exists; returns their number. Nothing is opened.
 
     Args:
-        entries: of the list `list_path`, in which a path may stand several times; it counts once.
+        entries: of the list `list_path`, in which a path may occur several times; it counts once.
         root: folder that their paths start from.
         missing_share: share of the entries that may be missing, with a warning.
 
@@ -51,7 +51,7 @@ def check_present(
     for entry in entries:
         by_path.setdefault(entry.path, entry)
     missing = []
-    with progress_bar(len(by_path), "clip", f"look for the clips of {list_path}", process) as bar:
+    with progress_bar(len(by_path), "clip", f"checking the clips of {list_path}", process) as bar:
         for entry in by_path.values():
             # Text: a Path for each takes ten times as long.
             if not os.path.exists(os.path.join(root, entry.path)):  # noqa: PTH110, PTH118

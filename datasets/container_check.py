@@ -1,4 +1,4 @@
-"""What a video file's container declares, looked at before FFmpeg opens it.
+"""Checks what a video file's container declares before FFmpeg opens it.
 
 FFmpeg reads a truncated file to where it ends and may report nothing, so half a video would pass for a whole one. And
 it builds the index that an MP4's sample tables declare, however large: 700 bytes can ask for gigabytes.
@@ -80,15 +80,15 @@ def check_sample_tables(path: Path, name: str) -> None:
                 size = min(box.end, file_size) - box.begin
                 if size > MAX_INDEX_BYTES:
                     raise UserError(
-                        f"{name}: its index has {size} bytes, more than the {MAX_INDEX_BYTES} that a file may have; "
-                        "the file is damaged, or must be cut into parts"
+                        f"{name}: its index has {size} bytes, more than the limit of {MAX_INDEX_BYTES}; "
+                        "the file is corrupted, or must be cut into parts"
                     )
                 file.seek(box.begin)
                 declared += _declared_samples(file.read(size))
     if declared > MAX_INDEX_ENTRIES:
         raise UserError(
-            f"{name}: its index declares {declared} samples, more than the {MAX_INDEX_ENTRIES} that a file may have; "
-            "the file is damaged, or must be cut into parts"
+            f"{name}: its index declares {declared} samples, more than the limit of {MAX_INDEX_ENTRIES}; "
+            "the file is corrupted, or must be cut into parts"
         )
 
 

@@ -1,10 +1,10 @@
-"""Frame embeddings of a frozen image tower, kept on disk: computed once, trained from ever after.
+"""Frame embeddings of a frozen image tower, cached on disk: computed once, then used in all epochs.
 
 Legend: N clips, n clips of a part, B batch, T frames, C=3 channels, S input size, D embedding.
 
 A folder `frames-<key>` holds the embeddings of one list: the key covers the tower's weights, the list, the sampling and
 the transform. Its parts, of PART_CLIPS consecutive clips and one random draw each, are files that are whole or absent
-and the same whoever computes them: an interrupted run goes on with the missing ones, and runs may share a folder. Parts
+and the same whoever computes them: an interrupted run computes the missing ones, and runs may share a folder. Parts
 are small: that bounds what an interruption loses and how long one process waits for another. Each has a second file:
 labels, which clips were unreadable and replaced, the size and time of the clips' files, a checksum. A damaged part is
 computed again; of a whole one the clips whose file has another size or time now, and those that were replaced, in case
@@ -130,8 +130,8 @@ class FrameCache:
                 self._open[part] = _read(path)
             except UNREADABLE as error:
                 raise MachineError(
-                    f"{path}: could not be read ({first_line(error)}); the same command with resume=auto goes on, and "
-                    "computes again what is damaged"
+                    f"{path}: could not be read ({first_line(error)}); run the same command with resume=auto, which "
+                    "recomputes what is corrupted"
                 ) from error
         return self._open[part]
 
@@ -143,7 +143,7 @@ class FrameCache:
         try:
             found = _read(path, check=True)
         except UNREADABLE as error:
-            log.warning("WARNING: %s is damaged (%s); it is computed again", path, error)
+            log.warning("WARNING: %s is corrupted (%s); recomputing it", path, error)
             return list(range(len(stamps)))
         return np.flatnonzero(found.is_faulty | (found.stamps != stamps).any(axis=1)).tolist()
 
@@ -162,10 +162,10 @@ class FrameCache:
         return work[process.rank :: process.world_size], len(parts)
 
     def fill(self, dataset: VideoDataset, encode: Encoder, data: DataConfig, context: RunContext) -> None:
-        """Compute what is missing; returns when all parts are there. The processes meet after every part of theirs."""
+        """Compute what is missing; returns when all parts exist. The processes wait for each other after every part."""
         process = context.process
         work, num_parts = self._work(process)
-        log.info("frame embeddings: %d of %d parts are computed by this process", len(work), num_parts)
+        log.info("frame embeddings: this process computes %d of %d parts", len(work), num_parts)
         keys = [batch for one in work for batch in one.batches(data.batch_size)]
         loader = ClipLoader(dataset, keys, min(data.workers, len(keys)))
         todo, batches, is_stopped = iter(work), loader.stacked(), False
@@ -242,14 +242,14 @@ class _Work(NamedTuple):
 
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Names the key whose folder cannot be used. A full disk is no mistake in it and stays what it is."""
+    """Names the key whose folder cannot be used. A full disk is not a mistake in it and is raised unchanged."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
         raise UserError(
-            f"logging.cache_dir: {folder} cannot be used ({error.strerror}); name another folder"
+            f"logging.cache_dir: {folder} cannot be used ({error.strerror}); choose another folder"
         ) from error
 
 

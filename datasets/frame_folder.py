@@ -19,7 +19,7 @@ class FrameFolder(FrameSource):
 
     Args:
         folder: holds the frame files.
-        num_frames: as the list promises; a file missing among them is a fault of the line that promised it.
+        num_frames: as in the list; if one of them is missing, the error names the line.
         image_tmpl: file name with one format field, such as "img_{:05d}.jpg".
         index_bias: number of the first frame's file.
         listed_at: "list:line" for messages.
@@ -34,10 +34,10 @@ class FrameFolder(FrameSource):
         self._index_bias = index_bias
         self._listed_at = listed_at
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
             path = f"{self._folder}/{self._file_name(index)}"
-            decode_image_file(path, self._listed_at, missing=self._missing, room=partial(room, index))
+            decode_image_file(path, self._listed_at, missing=self._missing, target=partial(target, index))
             yield index
 
     def _frame_name(self, index: int) -> str:
@@ -47,13 +47,13 @@ class FrameFolder(FrameSource):
         return self._image_tmpl.format(index + self._index_bias)
 
     def _missing(self, path: str) -> str:
-        """Says why a promised file is not there: the folder, or the frame in it."""
+        """The error for a missing file: the folder, or the frame in it."""
         if Path(self._folder).is_file():
             return f"{self.name}: is a file, not a folder of frames; for video files set data.modality to video"
         if not Path(self._folder).is_dir():
             return f"{self.name}: no such folder; check data.train_root or data.val_root and the list"
         return (
-            f"{describe(path, self._listed_at)}: no such frame, although the list promises {self.num_frames} frames; "
+            f"{describe(path, self._listed_at)}: no such frame, although the list gives {self.num_frames} frames; "
             "correct num_frames there, or data.image_tmpl or data.index_bias"
         )
 
@@ -72,14 +72,14 @@ def decode_image_file(
     path: str | Path,
     listed_at: str = "",
     missing: Callable[[str], str] | None = None,
-    room: Callable[[int, int], torch.Tensor] | None = None,
+    target: Callable[[int, int], torch.Tensor] | None = None,
 ) -> torch.Tensor:
     """(H,W,3) uint8 RGB of a JPEG or PNG file, as `decode_image` gives it.
 
     Args:
         listed_at: "list:line" for messages.
         missing: path -> the message for a file that is not there.
-        room: as of `decode_image`.
+        target: as of `decode_image`.
 
     Raises:
         UserError: for a missing, empty, truncated or otherwise undecodable file.
@@ -91,4 +91,4 @@ def decode_image_file(
         raise UserError(missing(str(path)) if missing else f"{describe(path, listed_at)}: no such file") from None
     except OSError as error:
         raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None
-    return decode_image(data, describe(path, listed_at), room)
+    return decode_image(data, describe(path, listed_at), target)

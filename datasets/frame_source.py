@@ -1,4 +1,4 @@
-"""What every reader gives: a number of frames, and the frames at given indices.
+"""The interface of all readers: a number of frames, and the frames at given indices.
 
 Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H,W,3) memory (channels-last).
 """
@@ -17,7 +17,7 @@ class FrameSource(ABC):
     """An opened video or frame folder. A context manager: leaving it closes the files.
 
     Attributes:
-        name: path of the video or folder, and the list line that promised it: how errors name it.
+        name: path of the video or folder, with its list line, for error messages.
         num_frames: frames in it; indices run from 0 to num_frames - 1.
     """
 
@@ -50,8 +50,8 @@ class FrameSource(ABC):
         return clip.frames.permute(0, 3, 1, 2)
 
     @abstractmethod
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        """Decodes the frames at `wanted`, which are distinct and ascending, each into `room(index, H, W)`, (H,W,3).
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        """Decodes the frames at `wanted`, which are distinct and ascending, each into `target(index, H, W)`, (H,W,3).
 
         Yields the index of each when it is there; one that comes again takes the first one's place.
         """
@@ -62,8 +62,8 @@ class FrameSource(ABC):
 
     def differing_size(self, index: int, size: tuple[int, int], first_size: tuple[int, int]) -> UserError:
         return UserError(
-            f"{self.name}: {self._frame_name(index)} is {size[1]}x{size[0]}, other frames of the clip are "
-            f"{first_size[1]}x{first_size[0]}; all frames of a video must have one size"
+            f"{self.name}: {self._frame_name(index)} is {size[1]}x{size[0]}, but other frames of the clip are "
+            f"{first_size[1]}x{first_size[0]}; all frames of a video must have the same size"
         )
 
     def close(self) -> None:  # noqa: B027  (a folder has nothing to close)
@@ -121,5 +121,5 @@ class _Clip:
 
 
 def describe(path: object, listed_at: str) -> str:
-    """How an error names a source: its path, and the list line that promised it where there is one."""
+    """The name of a source in error messages: its path, and its list line if it has one."""
     return f"{path} (listed at {listed_at})" if listed_at else str(path)

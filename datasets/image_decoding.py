@@ -23,7 +23,7 @@ except ImportError:
     simplejpeg = None
 
 # torchvision 0.29 deprecates its decoder in favour of torchcodec's, which needs FFmpeg's libraries on the machine.
-# For as long as it is there it decodes what simplejpeg does not, and Pillow after that.
+# As long as it exists it decodes what simplejpeg does not, and Pillow after that.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 _HAS_TORCHVISION_DECODER = hasattr(torchvision.io, "decode_jpeg")
 
@@ -44,7 +44,7 @@ _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 
 
-def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
+def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
     """(H,W,3) uint8 RGB of JPEG or PNG bytes, upright as their EXIF data say.
 
     Greyscale, CMYK, palette, alpha and 16-bit images are converted.
@@ -52,7 +52,7 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
     Args:
         data: the whole file. Its first bytes decide which of the two it is.
         name: of the file, for messages.
-        room: H, W -> the memory to decode into, contiguous (H,W,3) uint8, which is returned. None: new memory.
+        target: H, W -> the memory to decode into, contiguous (H,W,3) uint8, which is returned. None: new memory.
 
     Raises:
         UserError: for empty, truncated or otherwise undecodable data, and for absurdly large images.
@@ -64,18 +64,20 @@ def decode_image(data: bytes, name: str, room: Callable[[int, int], torch.Tensor
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
     height, width, orientation = _jpeg_header(data) if is_jpeg else (*_png_size(data), Orientation())
     if height * width == 0:
-        raise UserError(f"{name}: could not be decoded (no frame header); the file is damaged, extract the frame again")
+        raise UserError(
+            f"{name}: could not be decoded (no frame header); the file is corrupted; extract the frame again"
+        )
     if height * width > MAX_PIXELS:
         raise UserError(
-            f"{name}: its header declares {width}x{height} pixels, more than the {MAX_PIXELS} that a frame may have; "
-            "the file is damaged, or must be made smaller"
+            f"{name}: the header declares {width}x{height} pixels, more than the limit of {MAX_PIXELS}; "
+            "the file is corrupted, or must be made smaller"
         )
     if orientation != Orientation():
         stored = _decode(data, torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg)
         upright = torch.from_numpy(orientation.apply(stored.numpy()).copy())
-        return room(*upright.shape[:2]).copy_(upright) if room else upright
+        return target(*upright.shape[:2]).copy_(upright) if target else upright
     return _decode(
-        data, room(height, width) if room else torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg
+        data, target(height, width) if target else torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg
     )
 
 
@@ -94,7 +96,7 @@ def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torc
         return pixels.copy_(decode(data, is_jpeg))
     except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise UserError(
-            f"{name}: could not be decoded ({first_line(error)}); the file is damaged, extract the frame again"
+            f"{name}: could not be decoded ({first_line(error)}); the file is corrupted; extract the frame again"
         ) from None
 
 

@@ -1,4 +1,4 @@
-"""Data that is well-formed and probably wrong: leaks between the lists, contradictory labels, classes without clips."""
+"""Warnings about lists: leaks between training and validation, contradictory labels, classes without clips."""
 
 import os
 from collections import Counter

@@ -28,7 +28,7 @@ class ListEntry(NamedTuple):
 
     Attributes:
         path: of the frame folder or the video file, relative to the list's root.
-        num_frames: frames promised by the list; 0: the folder is to be counted, as in published lists
+        num_frames: number of frames in the list; 0: the folder is to be counted, as in published lists
             (`datasets.build.read_entries` does); None in a video list, where the file itself says.
         label: class id in 0..K-1.
         line: 1-based line number in the list.
@@ -90,9 +90,9 @@ def read_video_list(path: str | Path, num_classes: int, *, allow_outside_root: b
 
 
 def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN_FRAMES) -> tuple[list[ListEntry], int]:
-    """The entries with at least `min_frames` promised frames, and how many were left out.
+    """The entries with at least `min_frames` frames, and how many were left out.
 
-    Entries that promise no number (videos) are kept.
+    Entries without a number of frames (videos) are kept.
     """
     kept = [entry for entry in entries if entry.num_frames is None or entry.num_frames >= min_frames]
     return kept, len(entries) - len(kept)
@@ -142,7 +142,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         if first_id != class_id:
             raise UserError(
                 f"{where}: class {class_id} has the name of class {first_id} on line {first_line[first_id]}, {name!r}; "
-                "a text tells them apart only by their names (case and repeated blanks do not count): rename one"
+                "classes are distinguished only by name (ignoring case and repeated blanks); rename one"
             )
         names[class_id], first_line[class_id] = name, line
     missing = [class_id for class_id in range(size) if class_id not in names]
@@ -204,7 +204,7 @@ def _read_text(path: str | Path) -> str:
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
-        remedy = "; sh scripts/run_demo.sh makes it" if Path(path).parts[:2] == ("exp", "demo") else ""
+        remedy = "; run 'sh scripts/run_demo.sh' to create it" if Path(path).parts[:2] == ("exp", "demo") else ""
         raise UserError(f"{path}: no such file{remedy}") from None
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -241,13 +241,12 @@ def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
     if allow_outside_root:
         return
     remedy = (
-        "list paths are relative to, and stay under, data.train_root or data.val_root, or set "
-        "data.allow_outside_root=true"
+        "paths must be relative to data.train_root or data.val_root; to allow others, set data.allow_outside_root=true"
     )
     if Path(entry_path).is_absolute():
         raise UserError(f"{where}: {entry_path!r} is absolute; {remedy}")
     if Path(os.path.normpath(entry_path)).parts[:1] == ("..",):
-        raise UserError(f"{where}: {entry_path!r} leaves its root folder; {remedy}")
+        raise UserError(f"{where}: {entry_path!r} is outside its root folder; {remedy}")
 
 
 def _not_empty(entries: list[ListEntry], path: str | Path) -> list[ListEntry]:

@@ -1,4 +1,4 @@
-"""A DataLoader whose batches cost one copy, and whose workers' mistakes of the user arrive as one line.
+"""A DataLoader whose batches cost one copy, and whose workers report users' mistakes in one line.
 
 A batch leaves its worker as one buffer in shared memory, whatever the shapes of its clips: a tensor costs an open file
 while it is in flight, and a copy of its bytes where its memory layout is changed.
@@ -32,7 +32,7 @@ from utils.stop import SIGNALS
 
 log = logging.getLogger(__name__)
 NO_SHARED_MEMORY = (
-    "no shared memory left for the loader processes; give the container more of it (docker run --shm-size=8g), enlarge "
+    "the loader processes ran out of shared memory; give the container more (docker run --shm-size=8g), enlarge "
     "/dev/shm, lower data.workers, or set data.workers=0"
 )
 
@@ -200,9 +200,13 @@ def _numbers(packed: _Packed) -> Numbers:
 
 @functools.cache
 def _usable(workers: int) -> int:
-    """`workers`, or as many as there are cores; says so once."""
+    """`workers`, but at most the number of cores, with one warning."""
     if workers > num_cores():
-        log.info("data.workers is %d: %d loader processes start, one for each usable core", workers, num_cores())
+        log.info(
+            "data.workers is %d, but only %d loader processes are started, one for each usable core",
+            workers,
+            num_cores(),
+        )
     return min(workers, num_cores())
 
 
@@ -228,7 +232,9 @@ def _explain_end(exit_code: int) -> str:
     if -exit_code == signal.SIGBUS:  # no memory behind a page of /dev/shm
         return NO_SHARED_MEMORY
     how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
-    return f"a loader process {how}; if memory ran out, lower data.workers or data.batch_size; go on with resume=auto"
+    return (
+        f"a loader process {how}; if memory ran out, lower data.workers or data.batch_size; continue with resume=auto"
+    )
 
 
 class _Fetch(torch.utils.data.Dataset):

@@ -60,7 +60,7 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
 
 
 class PackedClip(FrameSource):
-    """A file that `write_packed_clip` wrote. Raises UserError where it is truncated or damaged."""
+    """A file that `write_packed_clip` wrote. Raises UserError if it is truncated or corrupted."""
 
     def __init__(self, path: str | Path, listed_at: str = ""):
         self.name = describe(path, listed_at)
@@ -85,15 +85,15 @@ class PackedClip(FrameSource):
         cues = np.frombuffer(table, dtype=_CUE)
         self.num_frames = len(cues)
         if self.num_frames == 0:
-            raise UserError(f"{self.name}: the file holds no frames")
+            raise UserError(f"{self.name}: the file contains no frames")
         blocks = segment_begin + _CLUSTER_HEADER_BYTES + cues["cluster"].astype(np.int64) + cues["block"]
         self._offsets = np.append(blocks, cues_at)
         if self._offsets[0] < segment_begin or (np.diff(self._offsets) <= _BLOCK.size).any():
-            raise UserError(f"{self.name}: its index is damaged; copy it again or pack the video again")
+            raise UserError(f"{self.name}: its index is corrupted; copy it again or pack the video again")
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
-            decode_image(self._jpeg(index), f"{self.name}: frame {index}", partial(room, index))
+            decode_image(self._jpeg(index), f"{self.name}: frame {index}", partial(target, index))
             yield index
 
     def _jpeg(self, index: int) -> bytes:
@@ -104,7 +104,7 @@ class PackedClip(FrameSource):
             jpeg = data[_BLOCK.size : _BLOCK.size + (size ^ _SIZE_MARK) - 4]
             if block_id == _BLOCK_ID and len(jpeg) + 4 == size ^ _SIZE_MARK:
                 return jpeg
-        raise UserError(f"{self.name}: frame {index} is not where the index says; the file is damaged, pack it again")
+        raise UserError(f"{self.name}: frame {index} is not where the index says; the file is corrupted, pack it again")
 
     def close(self) -> None:
         if self._file >= 0:

@@ -1,4 +1,4 @@
-"""Decoded frames of a video to pictures: upright, in RGB, all at one size.
+"""Converts decoded frames of a video to pictures: upright, RGB, all of the same size.
 
 Legend: H,W image.
 """

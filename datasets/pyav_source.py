@@ -23,10 +23,10 @@ class PyAVVideo(FrameSource):
             self.close()
             raise
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index, frame in self._video.frames_at(wanted):
             pixels = self._video.picture(frame)
-            room(index, *pixels.shape[:2]).numpy()[:] = pixels
+            target(index, *pixels.shape[:2]).numpy()[:] = pixels
             yield index
 
     def decode_all(self) -> None:

@@ -63,7 +63,7 @@ def check_decoder(decoder: str) -> None:
 
 
 class DecordVideo(FrameSource):
-    """As `PyAVVideo`, by decord (single-threaded). Raises UserError where decord reports a fault."""
+    """As `PyAVVideo`, by decord (single-threaded). Raises UserError if decord reports an error."""
 
     def __init__(self, path: str | Path, listed_at: str = ""):
         self.name = describe(path, listed_at)
@@ -77,13 +77,13 @@ class DecordVideo(FrameSource):
         self._error = decord.DECORDError
         _check_has_frames(self)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         try:
             frames = torch.from_numpy(self._reader.get_batch(wanted.tolist()).asnumpy())
         except (self._error, RuntimeError) as error:
             raise _undecodable(self.name, "decord", error) from None
         for index, frame in zip(wanted.tolist(), frames):
-            room(index, *frame.shape[:2]).copy_(frame)
+            target(index, *frame.shape[:2]).copy_(frame)
             yield index
 
     def close(self) -> None:
@@ -91,7 +91,7 @@ class DecordVideo(FrameSource):
 
 
 class TorchCodecVideo(FrameSource):
-    """As `PyAVVideo`, by torchcodec (single-threaded, exact seeking). Raises UserError where it reports a fault."""
+    """As `PyAVVideo`, by torchcodec (single-threaded, exact seeking). Raises UserError if it reports an error."""
 
     def __init__(self, path: str | Path, listed_at: str = ""):
         self.name = describe(path, listed_at)
@@ -107,13 +107,13 @@ class TorchCodecVideo(FrameSource):
             raise _undecodable(self.name, "torchcodec", error) from None
         _check_has_frames(self)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         try:
             frames = self._reader.get_frames_at(wanted.tolist()).data
         except (RuntimeError, ValueError, IndexError) as error:
             raise _undecodable(self.name, "torchcodec", error) from None
         for index, frame in zip(wanted.tolist(), frames):
-            room(index, *frame.shape[:2]).copy_(frame)
+            target(index, *frame.shape[:2]).copy_(frame)
             yield index
 
     def close(self) -> None:
@@ -124,7 +124,7 @@ _VIDEO_SOURCES = {"pyav": PyAVVideo, "decord": DecordVideo, "torchcodec": TorchC
 
 
 def _optional(package: str, module: str | None = None) -> ModuleType:
-    """The module of an optional decoder package. Raises UserError where it is absent or its libraries are."""
+    """The module of an optional decoder package. Raises UserError if it or its libraries are missing."""
     try:
         return importlib.import_module(module or package)
     except ModuleNotFoundError as error:
@@ -155,10 +155,10 @@ def _check_is_file(path: str | Path, name: str) -> None:
 
 def _check_has_frames(source: FrameSource) -> None:
     if source.num_frames < 1:
-        raise UserError(f"{source.name}: the video stream holds no frames")
+        raise UserError(f"{source.name}: the video stream contains no frames")
 
 
 def _undecodable(name: str, decoder: str, error: Exception) -> UserError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     reason = lines[0] if lines else type(error).__name__
-    return UserError(f"{name}: {decoder} cannot decode it ({reason}); the file is damaged or not a video")
+    return UserError(f"{name}: {decoder} cannot decode it ({reason}); the file is corrupted or not a video")

@@ -83,5 +83,5 @@ def _follow(starts: np.ndarray, num_frames: int, seg_length: int) -> np.ndarray:
 
 
 def _check(num_frames: int, num_segments: int, seg_length: int) -> None:
-    assert num_frames >= 1, f"a video of {num_frames} frames has nothing to sample"
+    assert num_frames >= 1, f"a video of {num_frames} frames cannot be sampled"
     assert num_segments >= 1 and seg_length >= 1

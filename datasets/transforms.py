@@ -102,7 +102,7 @@ class TrainTransform:
 
     def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
         """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
-        assert frames.shape[0] == 1, "training takes one clip of a video"
+        assert frames.shape[0] == 1, "training uses one clip of a video"
         frames = _pad_to(self.resize(frames[0]), self.input_size)
         frames = self._crop(frames, rng)
         if rng.random() < self.flip_prob:

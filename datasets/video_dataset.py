@@ -1,4 +1,4 @@
-"""From a key to an item: which frames, their pixels, the clip. Everything random is drawn from the item's own stream.
+"""The dataset of clips: which frames, their pixels, the transform. Each item has its own random stream.
 
 Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, S input size.
 """
@@ -168,5 +168,5 @@ class VideoDataset(Dataset):
             try:
                 return self._read(others[position][1], rng)
             except UserError:
-                continue  # told when its own turn comes
-        raise UserError(f"{fault}; and no other clip of class {bad.label} can be read")
+                continue  # reported when its own turn comes
+        raise UserError(f"{fault}; no other clip of class {bad.label} can be read either")

@@ -1,4 +1,4 @@
-"""Which frames a video has, and their pixels: the one decoder of the list reader, the tools and predict's windows.
+"""The video decoder of the list reader, the tools and prediction: which frames a video has, and their pixels.
 
 The frames of a video are those that ffmpeg shows, in the order of showing: without those that an edit list hides, and
 without what cannot be decoded before the first keyframe of a recording that begins in the middle. They come upright, as
@@ -79,8 +79,8 @@ class VideoDecoder:
         decoder = self._decoder
         if decoder.width * decoder.height > max_pixels:
             raise UserError(
-                f"{self.name}: its frames have {decoder.width}x{decoder.height} pixels, more than the {max_pixels} "
-                "that a frame may have; the file is damaged, or must be made smaller"
+                f"{self.name}: its frames have {decoder.width}x{decoder.height} pixels, more than the limit of "
+                f"{max_pixels}; the file is corrupted, or must be made smaller"
             )
         # FFmpeg's own threads can wait for ever on a decoder that is closed before the file's end (seen with PyAV 17).
         decoder.thread_count = 1
@@ -159,11 +159,11 @@ class VideoDecoder:
             raise self.file.unreadable(error) from None
         if self._times is not None and count < len(self._times):
             raise UserError(
-                f"{self.name}: is damaged: {count} of {len(self._times)} frames could be decoded; encode the video "
+                f"{self.name}: is corrupted: {count} of {len(self._times)} frames could be decoded; encode the video "
                 "again or take it off the list"
             )
         if count == 0:
-            raise UserError(f"{self.name}: no frame could be decoded; the file is damaged, or holds none")
+            raise UserError(f"{self.name}: no frame could be decoded; the file is corrupted or has no frames")
 
     def timed_frames(self) -> Iterator[TimedFrame]:
         """All frames in order with the times of their showing. Raises as `frames`."""
@@ -292,7 +292,7 @@ class VideoDecoder:
 
     def _check(self, frame: av.VideoFrame) -> None:
         if frame.is_corrupt:
-            raise UserError(f"{self.name}: is damaged: the decoder marks a frame as corrupt; encode the video again")
+            raise UserError(f"{self.name}: the decoder reports a corrupted frame; encode the video again")
 
     def close(self) -> None:
         """Free the decoder and the file."""

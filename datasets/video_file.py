@@ -1,4 +1,4 @@
-"""A video file as a table of packets: what is known of its frames before any is decoded.
+"""A video file as a table of packets: what is known about its frames before decoding.
 
 All packets are walked once at opening. Of a small file they are kept (a compressed stream is small); of a large one
 only their times and kinds are, and the packets are read again where they are needed, so that memory follows the frames
@@ -66,7 +66,7 @@ def open_container(path: str | Path, name: str) -> InputContainer:
         name: of the file, for messages.
 
     Raises:
-        av.FFmpegError, OSError: it could not be opened, or is no container of CONTAINERS.
+        av.FFmpegError, OSError: it could not be opened, or is not a container of CONTAINERS.
         UserError: its index declares more frames than a file may have.
     """
     names = CONTAINERS
@@ -80,8 +80,7 @@ def open_container(path: str | Path, name: str) -> InputContainer:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except ArgumentError:
         raise UserError(
-            f"{name}: could not be decoded (its container is none of those that are read); the file is damaged or not "
-            "a video"
+            f"{name}: could not be decoded (unsupported container); the file is corrupted or not a video"
         ) from None
 
 
@@ -114,7 +113,7 @@ class VideoFile:
             self.stream = self._open()
             if self.stream.codec_context is None:  # the header is damaged, or this FFmpeg does not know the codec
                 raise UserError(
-                    f"{self.name}: could not be decoded (no decoder for its video stream); the file is damaged, or "
+                    f"{self.name}: could not be decoded (no decoder for its video stream); the file is corrupted, or "
                     "must be encoded again"
                 )
             lost = missing_bytes(self._path)
@@ -143,9 +142,7 @@ class VideoFile:
         for packet in self._packets_of(self._containers[0], self.stream):
             size = packet.size
             if len(kinds) == MAX_PACKETS:
-                raise UserError(
-                    f"{self.name}: has more than the {MAX_PACKETS} frames that a file may have; cut it into parts"
-                )
+                raise UserError(f"{self.name}: has more frames than the limit of {MAX_PACKETS}; cut it into parts")
             pts.append(NO_TIME if packet.pts is None else packet.pts)
             dts.append(NO_TIME if packet.dts is None else packet.dts)
             kinds.append(packet.is_keyframe | packet.is_discard << 1)
@@ -169,7 +166,7 @@ class VideoFile:
                 self._num_empty += 1
 
     def _check_promise(self) -> None:
-        """Raise UserError where far fewer frames or seconds are there than the header promises."""
+        """Raise UserError if the file has far fewer frames or seconds than its header says."""
         container = self._containers[0]
         if container.format.name == ",".join(_MP4):
             return  # its edit list may hide any share of the frames, and `missing_bytes` knows where its data end
@@ -229,7 +226,7 @@ class VideoFile:
         if isinstance(error, MemoryError):
             return UserError(f"{self.name}: decoding it needs more memory than there is; make its frames smaller")
         reason = getattr(error, "strerror", None) or first_line(error)
-        return UserError(f"{self.name}: could not be decoded ({reason}); the file is damaged or not a video")
+        return UserError(f"{self.name}: could not be decoded ({reason}); the file is corrupted or not a video")
 
     def close(self) -> None:
         """Close the file and free what is kept of it."""

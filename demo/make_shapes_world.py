@@ -1,8 +1,4 @@
-"""Render the embedded world of moving shapes: videos, frame folders, annotation lists and class descriptions.
-
-    python -m demo.make_shapes_world data/shapes_world
-
-makes
+"""Renders the demo's data set of moving shapes: videos, frame folders, annotation lists and class descriptions.
 
     OUT/videos/<class>/<clip>.mp4                      H.264, 80 x 64, 25 to 60 frames
     OUT/frames/<class>/<clip>/img_00001.jpg ...        the same clips as JPEG files, quality 90
@@ -12,8 +8,12 @@ makes
     OUT/settings.json                                  what was rendered, written last
 
 Train and val hold the seen classes, heldout the classes that never occur in training. Each clip is drawn from its own
-random stream, so that a seed gives the same files whatever the number of workers. A finished world with the same
-settings is left alone, an interrupted one is completed, and one with other settings is rendered anew.
+random stream, so that a seed gives the same files whatever the number of workers. A complete data set with the same
+settings is kept, an interrupted one is completed, and one with other settings is rendered again.
+
+Examples:
+    python -m demo.make_shapes_world exp/demo/world
+    python -m demo.make_shapes_world exp/small --train_per_class 2 --val_per_class 1 --workers 4
 """
 
 import argparse
@@ -36,7 +36,7 @@ from torchvision.io import encode_jpeg
 from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
-from utils.cli import first_line, run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 
 JPEG_QUALITY = 90
@@ -67,11 +67,11 @@ class ClipTask(NamedTuple):
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
-    parser.add_argument("--train-per-class", type=int, default=25, help="training clips a seen class (default 25)")
-    parser.add_argument("--val-per-class", type=int, default=8, help="validation clips a seen class (default 8)")
-    parser.add_argument("--heldout-per-class", type=int, default=10, help="clips a held-out class (default 10)")
+    parser.add_argument("--train_per_class", type=int, default=25, help="training clips a seen class (default 25)")
+    parser.add_argument("--val_per_class", type=int, default=8, help="validation clips a seen class (default 8)")
+    parser.add_argument("--heldout_per_class", type=int, default=10, help="clips a held-out class (default 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -106,10 +106,10 @@ def prepare_folder(out: Path, settings: dict) -> bool:
     if read_settings(finished) == settings:
         return True
     if out.exists() and any(out.iterdir()) and not started.exists() and not finished.exists():
-        raise UserError(f"{out}: the folder is not empty and holds no shapes world; name another folder")
+        raise UserError(f"{out}: the folder is not empty and was not made by this command; choose another folder")
     if read_settings(started) != settings:
         if out.exists() and any((out / name).exists() for name in OWN_FOLDERS):
-            print(f"{out} holds a world with other settings: rendering anew")
+            print(f"{out} was made with other settings: rendering it again")
         finished.unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         write_atomically(started, json.dumps({"replacing": True}))

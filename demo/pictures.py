@@ -1,11 +1,13 @@
 """The demo's pictures: film strips beside the use of the temporal head, clips that play, and the method's diagram.
 
-    python -m demo.pictures FILE.png      draws the diagram of the method
+Colours are of Okabe and Ito's palette, which is distinguishable for colour-blind readers. Text is sized for a width of
+700 pixels. As a program it draws the diagram of the method.
 
-Colours are of Okabe and Ito's palette, which stays apart for colour-blind eyes. Text is sized for
-a width of 700 pixels.
+Examples:
+    python -m demo.pictures docs/method.png
 """
 
+import argparse
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,6 +19,7 @@ from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 from PIL import Image, ImageDraw, ImageFont
 
+from utils.cli import Parser, run_command
 from utils.files import atomic_path
 
 INK, GREY, RULE = "#1f2328", "#6e7781", "#d8dee4"
@@ -210,7 +213,16 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], col
     axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=18, linewidth=1.8, color=colour))
 
 
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("out", type=Path, metavar="FILE", help="the picture to write")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(arguments)
+
+
+def main(args: argparse.Namespace) -> None:
+    draw_method(args.out)
+
+
 if __name__ == "__main__":
-    if len(sys.argv) != 2:
-        sys.exit("usage: python -m demo.pictures FILE.png")
-    draw_method(Path(sys.argv[1]))
+    sys.exit(run_command(main, parse_arguments()))

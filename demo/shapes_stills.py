@@ -83,10 +83,10 @@ def caption_is_true(attributes: np.ndarray, mentioned: np.ndarray) -> np.ndarray
 def _resting_track(rng: np.random.Generator) -> Track:
     """One frame of a shape of any size, place and angle, faint in one picture of five."""
     radius = 6.5 * 2.9 ** rng.uniform()
-    room = 30 - radius
+    margin = 30 - radius
     opacity = rng.uniform(0.08, 0.25) if rng.uniform() < 0.2 else rng.uniform(0.8, 1)
     angle = rng.uniform(-0.5, 0.5) if rng.uniform() < 0.5 else rng.uniform(0, 2 * np.pi)
-    values = (*rng.uniform(-room, room, 2), radius, angle, opacity)
+    values = (*rng.uniform(-margin, margin, 2), radius, angle, opacity)
     return Track(*(np.array([value], dtype=np.float32) for value in values))
 
 

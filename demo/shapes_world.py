@@ -182,13 +182,13 @@ def make_track(motion: str, num_frames: int, rng: np.random.Generator) -> Track:
         wave = np.sin(np.linspace(0, 2 * np.pi * periods, num_frames) + phase)
         opacity = opacity * (0.54 + 0.46 * np.clip(2.5 * wave, -1, 1)).astype(np.float32)
 
-    room = 29 - float(radius.max())  # the centre may be this far from the middle of the picture
-    place = rng.uniform(-room, room, 2)
+    margin = 29 - float(radius.max())  # the centre may be this far from the middle of the picture
+    place = rng.uniform(-margin, margin, 2)
     x = np.float32(place[0]) + _wobble(rng, num_frames, 1.5)
     y = np.float32(place[1]) + _wobble(rng, num_frames, 1.5)
     if motion.startswith("moving"):
-        length = rng.uniform(0.55, 1) * 2 * room
-        path = np.float32(rng.uniform(-room, room - length)) + np.float32(length) * _progress(rng, num_frames)
+        length = rng.uniform(0.55, 1) * 2 * margin
+        path = np.float32(rng.uniform(-margin, margin - length)) + np.float32(length) * _progress(rng, num_frames)
         path = path if motion in ("moving right", "moving down") else path[::-1]
         x, y = (path, y) if motion in ("moving left", "moving right") else (x, path)
     return Track(x, y, radius.astype(np.float32), angle.astype(np.float32), opacity)

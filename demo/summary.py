@@ -1,6 +1,7 @@
-"""The demo's closing table, summary.json and pictures, from what its runs and tests left in their folders.
+"""Writes the demo's table of results, summary.json and pictures from the results of its runs and tests.
 
-python -m demo.summary DEMO_FOLDER
+Examples:
+    python -m demo.summary exp/demo
 """
 
 import argparse
@@ -12,7 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from demo.pictures import animate, draw_summary, motion_of
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.results import format_table
@@ -29,7 +30,7 @@ TESTS = {
 def read_summary(folder: Path) -> dict:
     path = folder / "summary.json"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; sh scripts/run_demo.sh makes it")
+        raise UserError(f"{path}: no such file; run 'sh scripts/run_demo.sh' to create it")
     return json.loads(path.read_text(encoding="utf-8"))
 
 
@@ -79,9 +80,12 @@ def main(args: argparse.Namespace) -> None:
     print(f"\npicture: {picture}\nmoving:  {animation}\nfigures: {demo / 'summary.json'}")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("folder", help="exp/demo")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    arguments = parser.parse_args()
-    sys.exit(run_command(main, arguments))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))

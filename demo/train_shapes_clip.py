@@ -1,6 +1,4 @@
-"""Train the tiny CLIP of the embedded world: image and text tower, contrastively, from scratch, on still pictures.
-
-    python -m demo.train_shapes_clip clip/shapes_clip.pt
+"""Trains the tiny CLIP of the demo: image and text tower, contrastively, from scratch, on still pictures.
 
 What it sees: the captioned stills of `demo/shapes_stills.py`, that is, pictures of shapes at rest and long
 exposures of moving ones. It never sees a clip or two frames of one, and never a picture or a caption of a held-out
@@ -13,6 +11,9 @@ which is thrown away afterwards. Without the read-out the towers stay long on th
 What it writes: a plain state dict with the parameter names of OpenAI's CLIP (ViT image tower, 77-token text tower over
 CLIP's vocabulary, QuickGELU, 64 channels a head), float16, at most 10 MB. The same seed and number of threads give the
 same weights on the same machine; the file in the project was made with the default options and OMP_NUM_THREADS=1.
+
+Examples:
+    python -m demo.train_shapes_clip clip/shapes_clip.pt
 """
 
 import argparse
@@ -33,7 +34,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
-from utils.cli import first_line
+from utils.cli import Parser
 
 IMAGE_SIZE = 64  # pixels
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
@@ -60,11 +61,11 @@ class Towers(CLIP):
 
 
 def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser = Parser(__doc__)
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
     parser.add_argument("--steps", type=int, default=4000, help="optimiser steps (default 4000)")
-    parser.add_argument("--batch-size", type=int, default=128, help="picture-caption pairs a step (default 128)")
+    parser.add_argument("--batch_size", type=int, default=128, help="picture-caption pairs a step (default 128)")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument(

@@ -32,7 +32,7 @@ MAX_COMPUTING_SECONDS = 120
 
 
 def import_gradio(temporary: str):
-    """Gradio, told to call nobody and to keep uploads in `temporary`. Raises UserError where it is missing."""
+    """Gradio without analytics, keeping uploads in `temporary`. Raises UserError if it is not installed."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": temporary}
     try:
         import gradio
@@ -81,17 +81,17 @@ def check_names(names: list[str], num_own: int) -> None:
     """Raise a UserError for class names that are too many, too long, or there twice."""
     most = max(MAX_CLASSES, num_own)
     if len(names) > most:
-        raise UserError(f"{len(names)} classes: at most {most} are taken")
+        raise UserError(f"{len(names)} classes, more than the limit of {most}")
     for name in names:
         if len(name) > MAX_NAME_LENGTH:
-            raise UserError(f"class {name[:40]!r}...: is longer than {MAX_NAME_LENGTH} letters")
+            raise UserError(f"class {name[:40]!r}...: is longer than {MAX_NAME_LENGTH} characters")
         if names.count(name) > 1:
             raise UserError(f"class {name!r}: is given twice")
 
 
 def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
     """The model as the arguments say, and sample videos for it."""
-    # What users type is encoded anew: their class names are not kept after the program's end.
+    # What users type is encoded each time: their class names are not saved.
     overrides = [*args.overrides, f"logging.cache_dir={cache}"]
     classes = CLASS_NAMES if args.is_demo and args.classes is None else args.classes
     model = load_model(args.weights, args.config, classes, overrides)
@@ -144,9 +144,9 @@ def serve(args: argparse.Namespace) -> None:
             )  # fmt: skip
         except OSError as error:
             raise UserError(
-                f"--host {args.host} --port {args.port}: cannot be served at ({error}); take others"
+                f"--host {args.host} --port {args.port}: cannot serve there ({error}); choose another address or port"
             ) from None
-        print(f"open {address} in a browser; Ctrl-C ends it", flush=True)
+        print(f"open {address} in a browser; press Ctrl-C to stop", flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the uploads are deleted then, too
         try:
             page.block_thread()

@@ -18,14 +18,14 @@ from utils.results import format_table
 from utils.runlog import open_log
 
 
-def export(args: argparse.Namespace, overrides: list[str]) -> None:
+def export(args: argparse.Namespace) -> None:
     """Write the file and measure how far its answers are from the model's."""
     process = Process(0, 1, 0, torch.device("cpu"))
     checkpoint = read_checkpoint(args.weights)
     # The exported graph computes in float32 whatever the training did.
-    cfg, warnings, names = checkpoint.config(args.config, [*overrides, "solver.precision=fp32"], "predict")
+    cfg, warnings, names = checkpoint.config(args.config, [*args.overrides, "solver.precision=fp32"], "predict")
     if not names and not cfg.data.label_list:
-        raise UserError(f"{args.weights}: does not name its classes; give data.label_list, a CSV of class descriptions")
+        raise UserError(f"{args.weights}: contains no class names; set data.label_list, a CSV of class descriptions")
     log = open_log(process, warnings)
     out = Path(args.out or Path(args.weights).with_suffix(export_formats.FORMATS[args.format].suffix))
     check_writable(out, "--out")
@@ -38,7 +38,7 @@ def export(args: argparse.Namespace, overrides: list[str]) -> None:
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()
 
-    # ---- what goes with them
+    # ---- the metadata
     num_frames, transform = cfg.data.num_frames, build_window_reader(cfg).transform
     resize, input_size = transform.resize, transform.input_size
     about = {

@@ -1,4 +1,4 @@
-"""What a run will cost, before it starts: parameters and memory.
+"""The plan of a run: parameters, steps and an estimate of the memory.
 
 Legend: B clips of a process's batch, T frames, C,H,W image.
 """

@@ -1,4 +1,4 @@
-"""`predict.py`: what happens in videos, folders, cameras and streams."""
+"""`predict.py`: classifies videos, folders, cameras and streams."""
 
 import argparse
 import csv
@@ -37,7 +37,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     log = logging.getLogger()
     model = load_model(args.weights, args.config, args.classes, overrides)
     if len(model.class_names) == 1:
-        log.warning("warning: one class alone always has probability 1; give others to tell it from")
+        log.warning("warning: a single class always has probability 1; give others to compare with")
     log.info("%s; %d classes, %s", model.description, len(model.class_names), model.precision)
 
     # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
@@ -55,7 +55,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
                     log.info("picture: %s", path)
     except KeyboardInterrupt:
         is_interrupted = True
-        print(f"interrupted: {len(predictions)} of {len(sources)} videos are done", file=sys.stderr, flush=True)
+        print(f"interrupted: {len(predictions)} of {len(sources)} videos were done", file=sys.stderr, flush=True)
 
     # ---- files
     write_results(args, model, predictions, errors)
@@ -73,14 +73,14 @@ Scored = tuple[Window, np.ndarray]
 def predict_source(
     source: str, model: VideoModel, args: argparse.Namespace, errors: dict[str, str]
 ) -> VideoPrediction | None:
-    """The `VideoPrediction` of a source; None where it cannot be read, which is told and noted in `errors`."""
+    """The `VideoPrediction` of a source; None where it cannot be read, which is printed and noted in `errors`."""
     try:
         if is_live(source):
             windows = model.windows(source, args.window, args.stride, max_seconds=args.seconds)
             stream = follow(model.stream(windows, source), source, model.class_names, args, errors)
             return collect(stream, source, model.class_names, args.threshold)
         name = printable(source)
-        hidden = True if args.quiet or args.plain else None  # None: where stderr is no terminal
+        hidden = True if args.quiet or args.plain else None  # None: where stderr is not a terminal
         with (
             open_windows(source, model, args) as (windows, total),
             tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hidden) as bar,

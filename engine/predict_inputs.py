@@ -1,4 +1,4 @@
-"""`predict.py`: what can be checked before PyTorch is imported."""
+"""`predict.py`: checks of the inputs before PyTorch is imported."""
 
 import argparse
 from pathlib import Path

@@ -37,7 +37,7 @@ def report(args: argparse.Namespace) -> None:
         try:
             clips = read_clips(run, test, rows) if rows else {}
         except UserError as error:
-            clips = str(error)  # the page says so too; all the rest needs the table alone
+            clips = str(error)  # the page shows it too; the rest needs only the table
             print(f"warning: no film strips: {error}", file=sys.stderr)
 
     page = comparison_page(run, other, pair, clips) if other and pair else run_page(run, test, clips)

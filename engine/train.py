@@ -1,4 +1,4 @@
-"""`train.py`: a run, from a config to its scores."""
+"""`train.py`: trains a model and validates it."""
 
 import argparse
 import logging
@@ -150,7 +150,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     """Train as `cfg` says; returns the exit code."""
     stop = StopRequest()
     process = distributed.start(cfg.solver.process_timeout_minutes)
-    open_log(process, config_warnings, quiet=args.quiet, plain=args.plain, on_closed=stop.ask)
+    open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     cfg = with_own_pixels(cfg)
     chosen = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
     with run_lock(chosen) if chosen and not (args.check or cfg.solver.evaluate) else nullcontext():
@@ -180,7 +180,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         log.log(RESULT, "validation: %s", run.validate().describe())
         return 0
     if context.any_stop_requested():
-        log.info("asked to stop before the first step: nothing was written; the same command begins again")
+        log.info("stopped by a signal before the first step: nothing was written; run the same command again")
         return requeue_code()
     if process.is_main:
         rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
@@ -195,7 +195,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     metrics.close()
     distributed.stop()
     if not is_finished:
-        log.info("asked to stop: saved after step %d; resume=auto continues", run.progress.step)
+        log.info("stopped by a signal: saved after step %d; resume=auto continues", run.progress.step)
         return requeue_code()
     stop.close()
     if keeper.has_failed:

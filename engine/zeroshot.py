@@ -86,7 +86,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
 
 
 def recipe_of_table(path: str) -> Recipe:
-    """The recipe of the model that a table was made with. Raises UserError where the file is no table."""
+    """The recipe of the model that a table was made with. Raises UserError if the file is not a table."""
     table = load_table(path)[0]
     return Recipe(path, yaml.safe_load(table.recipe) or {}, list(table.trained_classes))
 

@@ -28,7 +28,7 @@ ABOUT = "video_clip.json"  # under this name each format keeps the JSON of names
 TEXT_MATRIX = "text_matrix"
 INPUT_NAME, OUTPUT_NAMES = "clips", ("logits", "embedding")
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-ONNX_MAX_BYTES = 2**31 - 2**24  # of a protobuf message (protobuf.dev: 2 GiB), less room for the graph
+ONNX_MAX_BYTES = 2**31 - 2**24  # of a protobuf message (protobuf.dev: 2 GiB), minus space for the graph
 
 # What float32 arithmetic in another order may change: logits are within -100..100, embeddings are taken relative to
 # their largest value.
@@ -100,7 +100,8 @@ def _exporter() -> Iterator[None]:
     except RuntimeError as error:  # all errors of torch.export and torch.onnx are of this kind
         reason = first_line(error)
         raise UserError(
-            f"PyTorch's exporter cannot take this model ({reason}); take --format safetensors, which holds every model"
+            f"PyTorch's exporter does not support this model ({reason}); use --format safetensors, which supports "
+            "all models"
         ) from error
 
 
@@ -141,7 +142,7 @@ def _run_onnx(path: Path) -> Callable[[torch.Tensor], Outputs]:
 
 
 def _import_onnx() -> Any:
-    """onnxruntime. Raises UserError where one of the packages for ONNX is missing."""
+    """onnxruntime. Raises UserError if a package for ONNX is missing."""
     try:
         return [importlib.import_module(package) for package in ONNX_PACKAGES][-1]
     except ModuleNotFoundError as error:
@@ -185,9 +186,13 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
             about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
         state = load_file(str(path))
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(f"{path}: cannot be read ({error}); give a file of export.py --format safetensors") from error
+        raise UserError(
+            f"{path}: cannot be read ({error}); give a file written by export.py --format safetensors"
+        ) from error
     if about is None or TEXT_MATRIX not in state:
-        raise UserError(f"{path}: has no {ABOUT} and {TEXT_MATRIX}; give a file of export.py --format safetensors")
+        raise UserError(
+            f"{path}: has no {ABOUT} and {TEXT_MATRIX}; give a file written by export.py --format safetensors"
+        )
     cfg = Config.model_validate(about["config"])
     text = state.pop(TEXT_MATRIX)
     model = build_model(cfg, load_clip_model(cfg), about["class_names"], text)

@@ -1,4 +1,4 @@
-"""The frames of a video file, folder, camera or address, one after the other, with the times of their showing.
+"""The frames of a video file, folder, camera or URL in order, with their times.
 
 Times are exact fractions of a second from the first frame on.
 
@@ -99,7 +99,7 @@ def frames_of(source: str | Path | int | FrameArray, fps: float, max_pixels: int
 
 
 def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator[ShownFrame]:
-    """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are no fault here."""
+    """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are not errors here."""
     is_camera = re.fullmatch(r"\d+", str(source)) is not None
     name = f"camera {source}" if is_camera else str(source)
     try:
@@ -109,7 +109,7 @@ def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
-            raise UserError(f"{name}: no video stream that can be decoded")
+            raise UserError(f"{name}: contains contains contains contains contains no video stream that can be decoded")
         stream.codec_context.thread_count = 1
         assert stream.time_base is not None
         clock = FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)

@@ -1,4 +1,4 @@
-"""Frames that are no video file: a folder of images, or an array in memory.
+"""Frames that do not come from a video file: a folder of images, or an array in memory.
 
 Legend: N frames, H,W image.
 """
@@ -26,9 +26,9 @@ class FrameFolder(FrameSource):
         self._paths = list_frames(folder)
         self.num_frames = len(self._paths)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
-            decode_image_file(self._paths[index], room=lambda height, width, i=index: room(i, height, width))
+            decode_image_file(self._paths[index], target=lambda height, width, i=index: target(i, height, width))
             yield index
 
 
@@ -52,10 +52,10 @@ class FrameArray(FrameSource):
         self._pixels = pixels if pixels.shape[3] == 3 else pixels.permute(0, 2, 3, 1)
         self.name, self.num_frames = "frames", len(pixels)
 
-    def _decode(self, wanted: np.ndarray, room: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
             frame = self._pixels[index]
-            room(index, *frame.shape[:2]).copy_(frame)
+            target(index, *frame.shape[:2]).copy_(frame)
             yield index
 
 

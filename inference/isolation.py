@@ -60,11 +60,13 @@ class DecodingJob:
         num_windows = self.reader.num_windows(self.source, self.window, self.stride, fps=self.fps) or 1
         if self.max_windows is not None and num_windows > self.max_windows:
             length = "" if self.window is None else f" of {self.window:g} s"
-            raise UserError(f"{num_windows} windows{length}: at most {self.max_windows} are taken; make them longer")
+            raise UserError(
+                f"{num_windows} windows{length}, more than the limit of {self.max_windows}; make them longer"
+            )
         send.text({"num_windows": num_windows})
         for count, window in enumerate(self.reader.windows(self.source, self.window, self.stride, fps=self.fps)):
             if self.limits is not None and window.end > self.limits.max_seconds + 1:
-                raise UserError(f"{name}: is longer than its header says, and than is taken here; cut it")
+                raise UserError(f"{name}: is longer than its header says and than the limit; cut it")
             if self.max_windows is not None and count > self.max_windows:
                 raise UserError(f"{name}: has more windows than its header says; make them longer")
             send.window(window)

@@ -1,4 +1,4 @@
-"""A loaded video model: the one way from weights to embeddings, class names and probabilities.
+"""A loaded video model: from weights to embeddings, class names and probabilities.
 
     from inference import load_model
 
@@ -71,7 +71,7 @@ class Checkpoint(NamedTuple):
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file. Raises UserError where it is missing or damaged."""
+    """Read a checkpoint file. Raises UserError if it is missing or corrupted."""
     return Checkpoint(str(path), load_checkpoint(path))
 
 
@@ -111,7 +111,9 @@ class VideoModel:
                 f"{checkpoint.path}: {cfg.network.arch}, {_structure(cfg.network)}, {cfg.data.num_frames} frames"
             )
         else:
-            self.description = f"plain CLIP {cfg.network.arch}: mean of {cfg.data.num_frames} frames, no checkpoint"
+            self.description = (
+                f"CLIP {cfg.network.arch}, not fine-tuned: mean of {cfg.data.num_frames} frames, no checkpoint"
+            )
         self.network.to(device).eval()
         self.class_matrix = text_matrix(self.network, None if self.network.classifier else text)
         if not np.isfinite(self.class_matrix).all():
@@ -119,7 +121,7 @@ class VideoModel:
         self.reader = build_window_reader(cfg)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Load the weights of a checkpoint. Raises UserError where they are of another model."""
+        """Load the weights of a checkpoint. Raises UserError if they belong to a different model."""
         load_video_weights(self.network, checkpoint.state, checkpoint.path)
 
     def with_classes(self, classes: str | Sequence[str]) -> "VideoModel":
@@ -329,7 +331,7 @@ def collect(
         if len(clips) > MAX_KEPT_CLIPS:
             clips, every = clips[::2], 2 * every
     if not rows:
-        raise UserError(f"{name}: no frames came out of it")
+        raise UserError(f"{name}: contains no frames")
     return VideoPrediction(name, np.array(spans), np.stack(rows), class_names, threshold, tuple(clips))
 
 
@@ -343,11 +345,11 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
         UserError: the text side trained, or the table was made with another CLIP.
     """
     if trained_classifier(cfg.network) or not table.text_tower:
-        raise UserError(f"{path}: a table cannot be scored again where the text side trained; give --weights")
+        raise UserError(f"{path}: a table cannot be scored again if the text tower was trained; give --weights")
     clip_model = load_clip_model(cfg)
     if text_weights_hash(clip_model) != table.text_tower:
         raise UserError(
-            f"{path}: was made with another text tower than that of {cfg.network.arch} ({cfg.network.weights}); "
+            f"{path}: was made with a different text tower than that of {cfg.network.arch} ({cfg.network.weights}); "
             "set network.arch and network.weights to those of the test that made it"
         )
     return build_text(cfg, clip_model, names).numpy()
@@ -361,7 +363,7 @@ def check_other_classes(network: NetworkConfig) -> None:
     elif trained is None or (what := trained.own_classes(network)) is None:
         return
     raise UserError(
-        f"{what}: its class embeddings belong to the classes of the training and cannot be made for others; leave the "
+        f"{what}: its class embeddings were trained and cannot be computed for other classes; leave the "
         "classes out, or use a model with classifier clip_text"
     )
 

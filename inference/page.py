@@ -1,4 +1,4 @@
-"""The page of app.py: a video and class names in; bars, frames and a timeline out. Gradio, without outside addresses.
+"""The Gradio page of app.py: a video and class names in; bars, frames and a timeline out. Loads nothing from outside.
 
 Legend: T frames, C=3 channels, S side of a frame in pixels.
 """
@@ -162,7 +162,7 @@ def _inputs(gradio: Any, limits: str, class_names: Sequence[str], samples: Seque
 
 
 def look(gradio: Any) -> dict[str, Any]:
-    """What `launch` is told of the looks: fonts of the reader's own system, none fetched from elsewhere."""
+    """The theme for `launch`: system fonts, none downloaded."""
     theme = gradio.themes.Default(font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
     return {"theme": theme, "css": CSS, "footer_links": []}
 

@@ -1,4 +1,4 @@
-"""Pictures of a prediction: the frames that the model saw with its best classes, and the classes over time.
+"""Pictures of a prediction: film strips with the best classes, and the classes over time.
 
 Legend: T frames, C=3 channels, S side of a frame in pixels, K classes. Pictures are PNG files, whole or absent.
 """
@@ -108,16 +108,16 @@ def draw_timeline(path: str | Path, prediction: VideoPrediction) -> None:
 
 
 def _draw_band(axis: Axes, prediction: VideoPrediction, colour_of: dict) -> None:
-    """One block a segment, with its class in it where there is room."""
+    """One block per segment, with its class where it fits."""
     start, end = prediction.spans[0, 0], prediction.spans[-1, 1]
     for segment in prediction.segments:
         width = segment.end - segment.start
         colour = colour_of.get(segment.class_name, UNKNOWN_BLOCK if segment.class_name == UNKNOWN else OTHER_BLOCK)
         axis.barh(0, width, left=segment.start, height=1, color=colour, edgecolor="white", linewidth=1)
         # About 120 characters of this size go into the whole width.
-        room = int(110 * width / (end - start))
-        lines = textwrap.wrap(segment.class_name, max(1, room), break_long_words=False)
-        if room >= 6 and len(lines) <= 3 and all(len(line) <= room for line in lines):
+        columns = int(110 * width / (end - start))
+        lines = textwrap.wrap(segment.class_name, max(1, columns), break_long_words=False)
+        if columns >= 6 and len(lines) <= 3 and all(len(line) <= columns for line in lines):
             is_dark = np.dot(to_rgb(colour), (0.299, 0.587, 0.114)) < 0.55
             axis.text(
                 segment.start + width / 2,
@@ -146,7 +146,7 @@ def _leading_classes(prediction: VideoPrediction) -> list[int]:
 
 
 def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, threshold: float) -> None:
-    """Horizontal bars from 0 to 1; the names stand left of them, the figures right."""
+    """Horizontal bars from 0 to 1, with names on the left and figures on the right."""
     values = [p for _, p in top]
     first = UNKNOWN_BAR if is_unknown else BAR
     axis.barh(range(len(top)), values, height=0.62, color=[first, *[BAR_REST] * (len(top) - 1)])

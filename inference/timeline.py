@@ -1,4 +1,4 @@
-"""What a model says of a video over time: the result of a prediction, its segments, tables and JSON.
+"""The result of a prediction: classes over time, segments, tables and JSON.
 
 Legend: W windows, K classes.
 """
@@ -11,7 +11,7 @@ import numpy as np
 from utils.results import format_table
 
 UNKNOWN = "unknown"
-"""Stands for a class where the best one is less probable than the threshold."""
+"""Shown instead of a class if the best one is less probable than the threshold."""
 
 
 class Segment(NamedTuple):

@@ -1,4 +1,4 @@
-"""Limits on videos that strangers hand in: what a file may be before anything of it is decoded."""
+"""Limits on uploaded videos, checked before anything is decoded."""
 
 from pathlib import Path
 from typing import NamedTuple
@@ -39,9 +39,9 @@ def check_upload(path: str | Path, limits: Limits) -> None:
     name = path.name
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         kinds = ", ".join(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)
-        raise UserError(f"{name}: not a kind of video that is taken here; give one of {kinds}")
+        raise UserError(f"{name}: unsupported kind of file; give one of {kinds}")
     if not path.is_file():
-        raise UserError(f"{name}: is no longer here; upload it again")
+        raise UserError(f"{name}: is no longer available; upload it again")
     megabytes = path.stat().st_size / 1e6
     if megabytes > limits.max_megabytes:
         raise UserError(f"{name}: has {megabytes:.0f} MB, more than {limits.max_megabytes:g}; cut or compress it")
@@ -49,17 +49,17 @@ def check_upload(path: str | Path, limits: Limits) -> None:
         with open_container(path, name) as container:
             _check_container(container, name, limits)
     except (av.FFmpegError, OSError):
-        raise UserError(f"{name}: is damaged or not a video; upload another file") from None
+        raise UserError(f"{name}: is corrupted or not a video; upload another file") from None
 
 
 def _check_container(container: InputContainer, name: str, limits: Limits) -> None:
     stream = container.streams.best("video")
     is_taken = _CONTAINERS.intersection(container.format.name.split(","))
     if not is_taken or not isinstance(stream, VideoStream) or stream.codec_context is None:
-        raise UserError(f"{name}: holds no video that can be decoded; upload another file")
+        raise UserError(f"{name}: contains no video that can be decoded; upload another file")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.max_pixels:
-        raise UserError(f"{name}: its frames have {width}x{height} pixels, more than is taken here; make them smaller")
+        raise UserError(f"{name}: its frames have {width}x{height} pixels, more than the limit; make them smaller")
     seconds = max(
         float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0,
         container.duration / av.time_base if container.duration else 0,

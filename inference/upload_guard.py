@@ -1,4 +1,4 @@
-"""Bounds on uploads while they arrive: time, and room on the disk. A middleware of ASGI, which Gradio's server speaks.
+"""Bounds on uploads while they arrive: time, and space on the disk. A middleware of ASGI, which Gradio's server speaks.
 
 Gradio writes an upload to `tmpNAME` in its folder of uploads, and moves it to a folder of its own there once it is
 complete.
@@ -13,9 +13,9 @@ from typing import Any
 
 MAX_UPLOAD_SECONDS, MAX_IDLE_SECONDS = 600, 30
 UPLOADS_KEPT = 10
-"""Of the largest size, on the disk at a time; the oldest make room for new ones."""
+"""Of the largest size, on the disk at a time; the oldest make space for new ones."""
 SAFE_SECONDS = 180
-"""An upload that is younger is not deleted to make room: its user may be about to press the button."""
+"""An upload that is younger is not deleted to make space: its user may be about to press the button."""
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -24,7 +24,7 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 
 class UploadGuard:
-    """Passes requests on; ends uploads that are slow, and refuses those for which there is no room.
+    """Passes requests on; ends uploads that are slow, and refuses those for which there is no space.
 
     Args:
         app: what answers requests.
@@ -52,7 +52,7 @@ class UploadGuard:
             return
         size = self._declared_bytes(scope)
         if not self._make_room(size):
-            await _answer(send, 507, "The server has no room for more uploads; try again in some minutes.")
+            await _answer(send, 507, "The server has no space for more uploads; try again in some minutes.")
             return
         self._arriving_bytes += size
         try:

@@ -1,4 +1,4 @@
-"""What users name: videos by file, folder or pattern, cameras and streams; classes by name or file."""
+"""Inputs of a prediction: videos by file, folder, pattern, camera or URL; classes by name or file."""
 
 import glob
 import os
@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = frozenset((
 ))
 # fmt: on
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
-# Folders that storage devices and operating systems keep for themselves, with copies of what lies beside them.
+# Folders that storage devices and operating systems keep for themselves, with copies of their neighbours.
 SYSTEM_FOLDERS = frozenset(
     ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX")
 )
@@ -77,7 +77,7 @@ def _leads_back(place: Path, name: str) -> bool:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The images of a folder in the order of the numbers in their names. Raises UserError where there is none."""
+    """The images of a folder in the order of the numbers in their names. Raises UserError if there is none."""
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     images = (path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
     paths = sorted(images, key=lambda path: natural_key(path.name))
@@ -100,11 +100,13 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
     if isinstance(classes, str) and os.path.isfile(classes):  # noqa: PTH113 (Path's raises for a long text)
-        raise UserError(f"{classes}: is no .csv; give a CSV of two columns, id,name, or the names with commas between")
+        raise UserError(
+            f"{classes}: not a .csv file; give a CSV with the columns id,name, or class names separated by commas"
+        )
     names = [name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes)]
     names = [name for name in names if name]
     if not names:
-        raise UserError("classes: none is given; write them with commas between, or name a CSV file (id,name)")
+        raise UserError("no classes given; separate names by commas, or give a CSV file (id,name)")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise UserError(f"classes: {', '.join(twice[:4])} is given twice")
@@ -122,5 +124,5 @@ def _videos_in(folder: Path) -> list[str]:
         else:
             found += [str(Path(place) / name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
     if not found:
-        raise UserError(f"{folder}: neither videos nor images in it")
+        raise UserError(f"{folder}: contains neither videos nor images")
     return sorted(found, key=natural_key)

@@ -1,4 +1,4 @@
-"""Clips for a prediction: a video, folder of frames, camera or stream, as a whole or in windows that slide over it.
+"""Clips for a prediction: a video, folder of frames, camera or stream, as a whole or in sliding windows.
 
 A short video is sampled as test.py samples it, so its embedding is the same. A long one is decoded once from beginning
 to end; of each window only the frames that it needs are kept, at the size that the model sees, so that memory does not
@@ -97,7 +97,7 @@ class WindowReader:
         if not isinstance(opened, FrameArray) and is_live(opened):
             length, step = self._plan(window, stride, None)
             if not length:
-                raise UserError(f"window 0: {source} has no end to wait for; give the window's seconds")
+                raise UserError(f"window 0: {source} has no end; give the seconds of a window")
             yield from self._slide(live_frames(opened, max_seconds), length, step, None)
             return
         seconds = measure_seconds(opened, fps)
@@ -222,7 +222,7 @@ def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Ite
 
 
 def build_window_reader(cfg: Config) -> WindowReader:
-    """What reads videos for a prediction: the test's frames and pixels, one view. Raises UserError without decoder."""
+    """What reads videos for a prediction: the test's frames and pixels, one view. UserError without a decoder."""
     cfg = with_own_pixels(cfg)
     data = cfg.data
     check_decoder(data.decoder)

@@ -1,4 +1,4 @@
-"""What a prediction rests on: which frames, and which places in them.
+"""Attribution: which frames, and which places in them, a prediction relies on.
 
 Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w the grid of a tower's patches, L its tokens.
 """
@@ -52,7 +52,7 @@ def drop_one_frame(
 
 
 def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Where in the frames the evidence for a class lies: gradient times activation (HiResCAM, arXiv 2011.08891).
+    """Where in the frames the evidence for a class is: gradient times activation (HiResCAM, arXiv 2011.08891).
 
     The activations are the patches at the input of a ViT's last block, or the last feature map of a convolutional
     tower. With s the cosine of a clip and its class less the mean of its cosines with all classes, a patch's value is

@@ -1,4 +1,4 @@
-"""The model that a config asks for, and its class embeddings."""
+"""Builds the model of a config and its class embeddings."""
 
 from collections.abc import Sequence
 from typing import Protocol, runtime_checkable
@@ -89,7 +89,8 @@ def build_model(
     if cfg.solver.activation_checkpointing:
         if kind_of(visual) == RESNET:
             raise UserError(
-                "solver.activation_checkpointing: ResNet towers cannot; their batch statistics would count twice"
+                "solver.activation_checkpointing: not supported by ResNet towers, whose batch statistics would be "
+                "updated twice"
             )
         _checkpoint_activations(visual)
         if classifier is not None and classifier.reads_text:

@@ -1,4 +1,4 @@
-"""The trainer that a config asks for."""
+"""Builds the trainer of a config."""
 
 import importlib.util
 import os
@@ -126,8 +126,10 @@ def compile_model(model: VideoCLIP, device: torch.device) -> None:
         UserError: there is no compiler for this device.
     """
     if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
-        raise UserError("solver.compile: a CPU needs a C++ compiler; install g++ or set solver.compile=false")
+        raise UserError("solver.compile: on a CPU it needs a C++ compiler; install g++ or set solver.compile=false")
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise UserError("solver.compile: a GPU needs Triton; pip install triton or set solver.compile=false")
+        raise UserError(
+            "solver.compile: on a GPU it needs Triton; run 'pip install triton' or set solver.compile=false"
+        )
     model.visual.compile()
     model.fusion_model.compile()

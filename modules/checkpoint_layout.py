@@ -1,4 +1,4 @@
-"""Video checkpoints of every layout in users' hands, into VideoCLIP.
+"""Loads video checkpoints of all known layouts into VideoCLIP.
 
 Layouts, each with or without the `module.` that DDP puts before every name:
 1. `model_state_dict` with visual.*, fusion_model.*, logit_scale (ours and the published one; ours may add text.* and
@@ -56,8 +56,8 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     state = {name: value for name, value in state.items() if name.removeprefix("text.") not in NOT_WEIGHTS}
     if any(name.startswith(("text.vision_model.", "text.text_model.")) for name in state):
         raise UserError(
-            "has the names of Hugging Face's transformers (vision_model.*), which are not read; give the model under "
-            "OpenAI's or open_clip's names"
+            "uses the parameter names of Hugging Face's transformers (vision_model.*), which are not supported; give "
+            "the model under OpenAI's or open_clip's names"
         )
     if not any(name.startswith("visual.") for name in state):
         raise UserError(f"no image tower (visual.*) in it; its names start {', '.join(list(model_state)[:3])}")
@@ -79,7 +79,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
 
     Args:
         source: the file, for messages.
-        new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts anew.
+        new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts from scratch.
 
     The shifts (network.tm: tsm, tokenshift) have no weights to tell them by: of them the config that the checkpoint
     holds speaks. With `new_classes` another `tm` than there is a choice, and said.
@@ -145,10 +145,10 @@ def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_diff
     if trained == own:
         return
     if may_differ:
-        log.warning("%s: was trained with network.tm: %s; goes on with %s, as the config says", source, trained, own)
+        log.warning("%s: was trained with network.tm: %s; continuing with %s, as in the config", source, trained, own)
     elif not any(name and Addition.named(name).new_parameters for name in (trained, own)):  # see `_check_tower`
         raise UserError(
-            f"{source}: was trained with network.tm: {trained}, and the config says {own}; set network.tm={trained}"
+            f"{source}: was trained with network.tm: {trained}, but the config has {own}; set network.tm={trained}"
         )
 
 
@@ -172,16 +172,19 @@ def _fit_parts(
     own = {name.split(".")[0] for name in expected}
     kept = set()
     if "text" in parts and "text" not in own:
-        log.warning("%s: its text tower is left out: this config's text is frozen CLIP's (network.fix_text)", source)
+        log.warning(
+            "%s: its text tower is not loaded, because the config uses CLIP's frozen text tower (network.fix_text)",
+            source,
+        )
         _drop(state, "text")
     elif "text" in own and "text" not in parts:
-        log.warning("%s: holds no text tower: CLIP's own weights stay in it", source)
+        log.warning("%s: contains no text tower; CLIP's own weights are used", source)
         kept.add("text")
     if "scorer" in parts and "scorer" not in own:
         log.warning("%s: the tensors of its scorer are left out: network.scorer has none", source)
         _drop(state, "scorer")
     if new_classes and "classifier" in own | parts:
-        log.warning("%s: what belongs to its classes (classifier.*) is left out", source)
+        log.warning("%s: the parameters of its classes (classifier.*) are not loaded", source)
         _drop(state, "classifier")
         kept.add("classifier")
     return kept
@@ -216,8 +219,7 @@ def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
     described, wanted = _describe_tower(state), _describe_tower(expected)
     if described != wanted:
         raise UserError(
-            f"{source}: of another architecture: its image tower is {described}, the config's {wanted}; "
-            "set network.arch"
+            f"{source}: different architecture: its image tower is {described}, the config's {wanted}; set network.arch"
         )
 
 

@@ -1,4 +1,4 @@
-"""Class embeddings as a file: what they are, what they were made of, and the cache of those that are costly to make.
+"""Class embeddings as a file, with what they were computed from, and the cache of costly ones.
 
 K classes, D embedding. A file is an .npz without pickles: `matrix` float32 (K, D), `class_names` (K,), `kind`,
 `prompts` (JSON: M texts for each class), `source_hash` and `content_hash` (SHA-256 in hex).
@@ -68,13 +68,13 @@ def load_classifier(path: str | Path) -> ClassifierFile:
     """
     if not Path(path).is_file():
         raise UserError(
-            f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run keeps its own in "
+            f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run saves its own in "
             "logging.cache_dir"
         )
     try:
         return _load(path)
     except _Damage as damage:
-        raise UserError(f"{path}: is no whole classifier file ({damage}); make it anew") from damage
+        raise UserError(f"{path}: corrupted or truncated classifier file ({damage}); create it again") from damage
 
 
 def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source: str) -> torch.Tensor:
@@ -89,15 +89,15 @@ def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source
     """
     if classifier.matrix.shape[1] != width:
         raise UserError(
-            f"{source}: its class embeddings have {classifier.matrix.shape[1]} values and the image tower's {width}; "
-            "it was made for another network.arch"
+            f"{source}: its class embeddings have {classifier.matrix.shape[1]} dimensions and the image tower's "
+            f"{width}; it was made for another network.arch"
         )
     if list(names) == classifier.class_names:
         return classifier.matrix
     rows = {name: row for row, name in enumerate(classifier.class_names)}
     missing = [name for name in names if name not in rows]
     if missing:
-        raise UserError(f"{source}: lacks {len(missing)} of the {len(names)} classes, as {', '.join(missing[:4])}")
+        raise UserError(f"{source}: lacks {len(missing)} of the {len(names)} classes, such as {', '.join(missing[:4])}")
     return classifier.matrix[[rows[name] for name in names]]
 
 
@@ -124,18 +124,18 @@ def cached_classifier(
         try:
             found = _load(path)
             if found.source_hash != source_hash:
-                raise _Damage("it is of something else")
+                raise _Damage("it belongs to other inputs")
             return found.matrix
         except _Damage as damage:
-            log.warning("%s: damaged cache of class embeddings (%s); making them again", path, damage)
+            log.warning("%s: corrupted cache of class embeddings (%s); computing them again", path, damage)
     matrix = make()
     if path is not None:
         try:
             save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
-            log.info("class embeddings (%s) made and kept: %s", kind, path)
+            log.info("class embeddings (%s) computed and saved: %s", kind, path)
         except OSError as error:
             log.warning(
-                "WARNING: logging.cache_dir: %s cannot be written (%s); class embeddings are made anew each time",
+                "WARNING: logging.cache_dir: %s cannot be written (%s); class embeddings are computed each time",
                 cache_dir,
                 error.strerror,
             )
@@ -159,7 +159,7 @@ def _load(path: str | Path) -> ClassifierFile:
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise _Damage(type(error).__name__) from error
     if stored_hash != _content_hash(found):
-        raise _Damage("its content was altered")
+        raise _Damage("its content was modified")
     return found
 
 

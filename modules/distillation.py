@@ -21,7 +21,7 @@ PROJECTED_SHARE = 0.1  # of the projection in what is compared, as published
 
 
 class Distillation(nn.Module):
-    """The projections P and Q, which train, and frozen CLIP, which is no part of the model's state.
+    """The projections P and Q, which train, and frozen CLIP, which is not part of the model's state.
 
     Args:
         tower: frozen CLIP's image tower, (N, C, H, W) -> (N, D).
@@ -34,7 +34,7 @@ class Distillation(nn.Module):
         self.classes = None if classes is None else _projection(width)
         self.frozen_classes: torch.Tensor | None
         self.register_buffer("frozen_classes", classes, persistent=False)
-        self.towers = [tower.eval().requires_grad_(False)]  # in a list, so that it is no submodule
+        self.towers = [tower.eval().requires_grad_(False)]  # in a list, so that it is not a submodule
 
     def forward(self, images: torch.Tensor, frames: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """(B,) float32 distances: of each clip's frames, mean over T, plus of the classes, mean over K.

@@ -1,4 +1,4 @@
-"""A frozen image tower as a function of clips, and what identifies it: for embeddings that are kept on disk.
+"""A frozen image tower as a function of clips, and its key, for embeddings that are cached on disk.
 
 Legend: B batch, T frames, C channels, S input size, D embedding.
 """

@@ -1,4 +1,4 @@
-"""The pixels that a config asks for, complete: what it leaves open is the image tower's own."""
+"""The preprocessing of a config, completed from the image tower where the config leaves it open."""
 
 import logging
 

@@ -1,4 +1,4 @@
-"""Prompts: the sentences that stand for a class. K classes, M prompts of a class."""
+"""Prompts: the sentences that describe a class. K classes, M prompts per class."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,8 +92,8 @@ def _descriptions(names: Sequence[str], content: dict, source: str) -> list[list
     missing = [name for name in names if name not in by_name]
     if missing:
         raise UserError(
-            f"{source}: {len(missing)} of the {len(names)} classes have no description, as {', '.join(missing[:4])}; "
-            "names must be those of data.label_list"
+            f"{source}: {len(missing)} of the {len(names)} classes have no description, such as "
+            f"{', '.join(missing[:4])}; names must be those of data.label_list"
         )
     return [[text.replace("{}", name) for text in by_name[name]] for name in names]
 

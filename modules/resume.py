@@ -1,4 +1,4 @@
-"""What a run saves and goes on from."""
+"""Saving and resuming a run."""
 
 import logging
 from pathlib import Path
@@ -19,13 +19,13 @@ from utils.keeper import newest_good
 from utils.loaders import TrainLoader
 from utils.schema import Config, dotted_keys
 
-# What makes a run another one: its clips, their order, and what they are told apart by. Rates, lengths, batches and
+# What makes a run a different one: its clips, their order, and the class embeddings. Rates, lengths, batches and
 # processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
 RUN_KEYS = (
     "seed", "data.shot", "data.shot_seed", "network.classifier", "network.scorer", "network.prompt", "solver.loss_type"
 )  # fmt: skip
 PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # averages of the shape of their parameter
-OR_ANOTHER_RUN = "to go on with it, or another logging.run_dir for another run"
+OR_ANOTHER_RUN = "to resume it, or set another logging.run_dir for a new run"
 log = logging.getLogger(__name__)
 
 
@@ -58,7 +58,7 @@ def run_state(
 def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """What `resume` asks for: the file named, or under `auto` the newest good one of the run folder, if there is one.
 
-    Processes that were started anew after a failure go on from the newest good one, whatever `resume` says.
+    Processes that were restarted after a failure resume from the newest intact one, whatever `resume` says.
 
     Raises:
         UserError: the file named is not whole; under `auto`, the folder's checkpoints are all damaged.
@@ -92,7 +92,7 @@ def restore_run(
     """
     (path, state), num_clips = found, len(loader.dataset)
     if not isinstance(state.get("epoch"), int):
-        raise UserError(f"{path}: holds no epoch to go on from; use it as `pretrain` for its weights alone")
+        raise UserError(f"{path}: contains no epoch to resume from; use it as `pretrain` to load only its weights")
     if not cfg.solver.evaluate:
         _check_same_run(path, state, cfg, class_names)
     load_video_weights(model, state, str(path))
@@ -102,11 +102,13 @@ def restore_run(
     progress = Progress(epoch=state["epoch"] + 1)
     if "progress" not in state:
         progress.step = progress.epoch * len(loader)
-        log.warning("%s was not written by this project: weights and epoch are taken, the optimiser starts anew", path)
+        log.warning(
+            "%s was not written by this project: weights and epoch are loaded, the optimiser starts from scratch", path
+        )
         return progress
     if not cfg.solver.evaluate:
         _restore_optimizer(path, state, trainer.optimizer, model)
-    # Where an average was kept, it is the model of the checkpoint; the training goes on from its own weights.
+    # Where an average was kept, it is the model of the checkpoint; the training continues from its own weights.
     model.load_state_dict(state.get("trained_weights", {}), strict=False)
     if trainer.average is not None:
         trainer.average.num_epochs = state.get("averaged_epochs", 0)
@@ -114,7 +116,7 @@ def restore_run(
     saved = state["progress"]
     for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
         if name not in saved:
-            raise UserError(f"{path}: its progress lacks {name}; use it as `pretrain` for its weights alone")
+            raise UserError(f"{path}: its progress lacks {name}; use it as `pretrain` to load only its weights")
         setattr(progress, name, saved[name])
     for name in ("best_watched", "stale_validations"):  # newer than some checkpoints
         setattr(progress, name, saved.get(name, getattr(progress, name)))
@@ -127,7 +129,7 @@ def restore_run(
 
 
 def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names: list[str]) -> None:
-    """Raises UserError where `cfg` is of another run than the checkpoint.
+    """Raises UserError if `cfg` belongs to a different run than the checkpoint.
 
     Of a run whose epochs are all done, it warns of whatever differs: its scores are those of the saved config.
     """
@@ -140,16 +142,16 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
     for key in RUN_KEYS:
         if key in changed:
             old, new = changed[key]
-            raise UserError(f"{path}: {key} was {old} in its run and is {new} now; give {key}={old} {OR_ANOTHER_RUN}")
+            raise UserError(f"{path}: {key} was {old} in its run and is {new} now; set {key}={old} {OR_ANOTHER_RUN}")
     trained = list(state.get("class_names", class_names))
     if trained != class_names:
         change = _first_difference(trained, class_names)
-        raise UserError(f"{path}: its run had {change} now; give its data.label_list {OR_ANOTHER_RUN}")
+        raise UserError(f"{path}: its run had {change} now; set its data.label_list {OR_ANOTHER_RUN}")
     num_epochs = state["epoch"] + 1
     without_effect = ", ".join(key for key in changed if key.startswith(("data.", "network.", "solver.")))
     if num_epochs >= cfg.solver.epochs and without_effect:
         log.warning(
-            "WARNING: %s has all of its %d epochs: nothing is trained, and %s, changed since, had no effect",
+            "WARNING: %s has finished all %d epochs: nothing is trained, and changing %s has no effect",
             path,
             num_epochs,
             without_effect,
@@ -184,7 +186,7 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
     for group, own in zip(optimizer.param_groups, settings):
-        group.update({name: value for name, value in own.items() if name != "lr"})  # each step sets that anew
+        group.update({name: value for name, value in own.items() if name != "lr"})  # set at each step
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
@@ -197,7 +199,7 @@ def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
 
 
 def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Process) -> None:
-    """All processes must go on from the same weights.
+    """Check that all processes resume from the same weights.
 
     Raises:
         UserError: on all of them, where machines have run folders of their own and found different checkpoints.
@@ -212,6 +214,6 @@ def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Pr
     if different:
         names = [f"process {rank}: {one[0] if (one := all_found[rank]) else 'none'}" for rank in (0, different[0])]
         raise UserError(
-            f"the processes would go on from different checkpoints ({', '.join(names)}); put logging.run_dir where "
+            f"the processes would resume from different checkpoints ({', '.join(names)}); put logging.run_dir where "
             "all machines see it, or copy the folder to each"
         )

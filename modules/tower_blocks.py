@@ -1,4 +1,4 @@
-"""An image tower as a list of residual blocks, whichever library it is from, and the places where code can be added.
+"""An image tower of any library as a list of residual blocks, with places where code can be added.
 
 Shapes: N images, L tokens, C width. The tokens of an image: prefix tokens (class token, registers), the P patches, then
 what an adapter put behind them.

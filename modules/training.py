@@ -37,7 +37,7 @@ Objective = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
 
 @dataclass
 class Progress:
-    """Where a run stands: `epoch` is the one in progress (0-based), `consumed_clips` those of it that are done."""
+    """The position of a run: `epoch` is the one in progress (0-based), `consumed_clips` those of it that are done."""
 
     epoch: int = 0
     consumed_clips: int = 0
@@ -101,7 +101,7 @@ class Trainer:
         Ends early, one step after a request to stop.
 
         Args:
-            loader: of this process, started where `progress` stands.
+            loader: of this process, started at `progress`.
             settle_after: steps whose record comes at once: those after which the caller saves.
 
         Yields:
@@ -209,7 +209,7 @@ class Trainer:
         if self.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
         is_finite = torch.isfinite(loss + norm)
-        if self.scaler.is_enabled():  # it looks for overflows itself, and they are no fault
+        if self.scaler.is_enabled():  # it checks for overflows itself, and they are expected
             self.scaler.step(self.optimizer)
         elif self.optimizer.defaults.get("fused"):
             vars(self.optimizer).update(grad_scale=None, found_inf=(~is_finite).float())
@@ -240,10 +240,12 @@ class Trainer:
             self.num_nonfinite_steps += 1
             paths = ", ".join(loader.dataset.entries[i].path for i in indices[:16])
             what = f"loss is {loss}" if not np.isfinite(loss) else f"gradient's norm is {norm}"
-            message = f"step {record.step}: the {what}, and no update was made; clips of this process's batch: {paths}"
+            message = (
+                f"step {record.step}: the {what}, so the update was skipped; clips in this process's batch: {paths}"
+            )
             if self.num_nonfinite_steps > self.max_nonfinite_steps:
                 raise UserError(
-                    f"{message}. Lower solver.lr, set solver.clip_grad_norm or solver.precision=fp32, and go on from "
+                    f"{message}. Lower solver.lr, set solver.clip_grad_norm or solver.precision=fp32, and resume from "
                     f"the last checkpoint (solver.max_nonfinite_steps is {self.max_nonfinite_steps})"
                 )
             log.error("%s (%d of %d allowed)", message, self.num_nonfinite_steps, self.max_nonfinite_steps)
@@ -252,6 +254,6 @@ class Trainer:
         if progress.skipped_clips > self.max_skipped_share * num_clips:
             raise UserError(
                 f"step {record.step}: {progress.skipped_clips} of the epoch's {num_clips} clips are unreadable, more "
-                f"than data.max_skipped_share ({self.max_skipped_share}); find them all by tools/check_data.py"
+                f"than data.max_skipped_share ({self.max_skipped_share}); tools/check_data.py finds them all"
             )
         return record._replace(loss=loss, stop=num_stopping > 0, num_skipped=int(num_skipped))

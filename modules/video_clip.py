@@ -96,7 +96,7 @@ class VideoCLIP(nn.Module):
             (B, T, D); (B, 1, D) from a joint space-time tower, which embeds the whole video at once.
         """
         if clips.ndim == 3:
-            assert not self.tower_trains, "frame embeddings of a tower that trains are out of date"
+            assert not self.tower_trains, "cached frame embeddings need a frozen tower"
             return clips
         images = self.normalized_images(clips)
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tower_trains):
@@ -132,8 +132,8 @@ class VideoCLIP(nn.Module):
         return frames, self.scorer.of_patches(self.fusion_model, frames, patches)
 
     def class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
-        """(K, D) class embeddings as the model stands now, not normalised; (n, D) of the classes `rows` (n,) int64."""
-        assert self.classifier is not None, "this model holds no classifier: class embeddings come from outside"
+        """(K, D) class embeddings with the current weights, not normalised; (n, D) of the classes `rows` (n,) int64."""
+        assert self.classifier is not None, "this model has no classifier: class embeddings are passed in"
         return self.classifier(self.text, rows)
 
     def forward(

@@ -1,4 +1,4 @@
-"""Between checkpoints: the line from un-tuned CLIP to a tuned model (WiSE-FT, arXiv 2109.01903), and averages.
+"""Interpolation between pretrained CLIP and a fine-tuned model (WiSE-FT, arXiv 2109.01903), and averages.
 
 Shapes: B batch, D embedding, A mixing weights.
 """
@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 State = dict[str, torch.Tensor]
 
-# What decides, beside the weights, what a model computes or which text its embeddings stand beside.
+# What decides, besides the weights, what a model computes or which text its embeddings belong to.
 _SAME_IN_CONFIG = ("arch", "weights", "tm", "joint_st", "sim_header", "scorer", "prompt", "classifier")
 
 
@@ -86,7 +86,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         UserError: fewer than two, one that cannot be read, or that differs in names, shapes, classes or the config.
     """
     if len(paths) < 2:
-        raise UserError("an average needs two checkpoints or more")
+        raise UserError("an average needs at least two checkpoints")
     total: State = {}
     first: State = {}
     class_names: list[str] = []
@@ -118,7 +118,7 @@ def _check_config(network: dict[str, Any], path: str, first: dict[str, Any], fir
         found, expected = (Path(str(n.get(key))).name for n in (network, first))  # a file may have moved
         if key in network and key in first and found != expected:
             raise UserError(
-                f"{path}: was trained with network.{key}: {network[key]}, and {first_path} with {first[key]}; average "
+                f"{path}: was trained with network.{key}: {network[key]}, but {first_path} with {first[key]}; average "
                 "checkpoints of one model"
             )
 
@@ -131,13 +131,13 @@ def _check_same(
     if different:
         where = path if different[0] in state else first_path
         raise UserError(
-            f"{path}: is of another model than {first_path}: {len(different)} names are in one only, as {different[0]} "
-            f"in {where}; average checkpoints of one architecture and head"
+            f"{path}: is not the same model as {first_path}: {len(different)} names are in only one of them, such as "
+            f"{different[0]} in {where}; average checkpoints of one architecture and head"
         )
     for name, value in state.items():
         if value.shape != first[name].shape:
             raise UserError(
-                f"{path}: is of another model than {first_path}: {name} is {tuple(value.shape)}, there "
+                f"{path}: is not the same model as {first_path}: {name} is {tuple(value.shape)}, there "
                 f"{tuple(first[name].shape)}; average checkpoints of one architecture and head"
             )
     if class_names != first_class_names:

@@ -1,4 +1,4 @@
-"""Charts as inline SVG, labelled where the data is instead of by legends. Colours are the page's (page/page.css)."""
+"""Charts as inline SVG with direct labels instead of legends. Colours are those of page/page.css."""
 
 import math
 from collections.abc import Sequence

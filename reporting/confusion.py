@@ -1,4 +1,4 @@
-"""Which classes are taken for which: pure functions of counts.
+"""Confusions between classes: pure functions of counts.
 
 Legend: K classes; a confusion matrix C is int (K,K), C[i, j] videos of class i that were called j.
 """

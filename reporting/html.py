@@ -1,4 +1,4 @@
-"""HTML from Python values: text is escaped unless it is `Html`, so a name can never break the page."""
+"""HTML from Python values. Text is escaped unless it is `Html`."""
 
 import html
 import json

@@ -1,4 +1,4 @@
-"""What the sections of a page are made from: a run and one of its tests, or two tests of the same videos."""
+"""Inputs of the sections of a page: a run and one of its tests, or two tests on the same videos."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What became of each video, and the figures of a test with their uncertainty: pure functions of arrays.
+"""The outcome of each video, and the figures of a test with their uncertainty: pure functions of arrays.
 
 Legend: N videos, K classes, B resamples. Scores and calibration errors are in percent, probabilities in 0..1.
 A video that could not be read counts as wrong, and is left out of the calibration.

@@ -23,8 +23,8 @@ def align(first: VideoTable, second: VideoTable) -> np.ndarray:
     only = sorted(set(keys) ^ set(others))
     example = f"; {only[0][0]} with label {only[0][1]} is in one of them" if only else ""
     raise UserError(
-        f"the tests are not of the same videos ({len(keys)} and {len(others)}{example}), so they cannot be paired; "
-        "test both runs on one list"
+        f"the tests are not on the same videos ({len(keys)} and {len(others)}{example}), so they cannot be compared; "
+        "test both runs on the same list"
     )
 
 

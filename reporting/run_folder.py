@@ -1,4 +1,4 @@
-"""A run folder and its tests, as train.py, test.py and test_zeroshot.py left them."""
+"""Reads a run folder and its tests, as written by train.py, test.py and test_zeroshot.py."""
 
 import json
 import shlex
@@ -86,7 +86,7 @@ class TestResult:
         paths = [self.table.paths[row] for row in rows]
         gone = [path for path in paths if path not in listed]
         if gone:
-            raise UserError(f"{', '.join(self.lists)}: {gone[0]} is not listed there any more")
+            raise UserError(f"{', '.join(self.lists)}: {gone[0]} is no longer listed there")
         return [listed[path] for path in paths]
 
     @property
@@ -133,9 +133,7 @@ class Run:
         for test in self.tests:
             if test.name == name.rstrip("/"):
                 return test
-        raise UserError(
-            f"--test {name}: no such test in {self.folder}; there is {', '.join(t.name for t in self.tests)}"
-        )
+        raise UserError(f"--test {name}: no such test in {self.folder}; it has {', '.join(t.name for t in self.tests)}")
 
 
 def read_run(folder: str | Path) -> Run:
@@ -155,17 +153,17 @@ def read_run(folder: str | Path) -> Run:
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
     if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
         raise UserError(
-            f"{folder}: holds {len(runs)} runs; give one of them, or two to compare: "
+            f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: "
             + ", ".join(str(path) for path in runs[:8])
         )
     if not tables:
         weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
         config = config_path if config_path.exists() else "CONFIG"
         raise UserError(
-            f"{folder}: holds no test yet; run: python test.py --config {config} --weights {folder / weights}"
+            f"{folder}: contains no test yet; run: python test.py --config {config} --weights {folder / weights}"
         )
     config = load_config(config_path, purpose="predict").config if config_path.exists() else None
-    records = read_records(folder / "metrics.jsonl", "move it away to do without the curves")
+    records = read_records(folder / "metrics.jsonl", "move it away to leave the curves out")
     return Run(folder, config, records, [_read_test(t.parent, folder) for t in tables])
 
 
@@ -174,7 +172,7 @@ def _read_test(folder: Path, run_folder: Path) -> TestResult:
     # test_zeroshot.py with several configs: a folder each, and one summary above them.
     path = next((p for p in (folder / "summary.json", folder.parent / "summary.json") if p.is_file()), None)
     if path is None:
-        raise UserError(f"{folder}/summary.json: no such file; the test did not come to its end: run it again")
+        raise UserError(f"{folder}/summary.json: no such file; the test did not finish, run it again")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))
         by_list = summary.get("tests", {})
@@ -202,7 +200,7 @@ def find_weights(test: TestResult, run: Run) -> Path:
     places = [Path(test.weights), *(f / Path(test.weights).name for f in (run.folder, test.folder.parent))]
     found = [place for place in places if place.is_file()]
     if not found:
-        raise UserError(f"{test.weights}: no such file any more")
+        raise UserError(f"{test.weights}: the file no longer exists")
     for place in found:
         if file_hash(place) == test.weights_hash:
             return place

@@ -56,7 +56,7 @@ count_processes() {
     [ "${NPROC:-0}" -ge 1 ] 2>/dev/null || NPROC=1
 }
 
-# launch SCRIPT ARGUMENTS...: one process plainly, several by torchrun, started anew MAX_RESTARTS times after a failure.
+# launch SCRIPT ARGUMENTS...: one process directly, several by torchrun, restarted MAX_RESTARTS times after a failure.
 launch() {
     find_python
     count_processes
@@ -67,9 +67,18 @@ launch() {
     exec "$PYTHON" scripts/launch.py --standalone --nproc_per_node "$NPROC" --max_restarts "${MAX_RESTARTS:-0}" "$@"
 }
 
-# forward_options SCRIPT WORDS...: where the first word is an option, as --help, all of them go to SCRIPT as they are.
+# forward_options SCRIPT WORDS...: --help, wherever it is, shows the help of SCRIPT. Where the first word is an option,
+# all words go to SCRIPT as they are.
 forward_options() {
-    case ${2:-} in -*) launch "$@" ;; esac
+    script=$1 first=${2:-}
+    shift
+    for word in "$@"; do
+        case $word in -h | --help)
+            find_python
+            exec "$PYTHON" "$script" --help ;;
+        esac
+    done
+    case $first in -*) launch "$script" "$@" ;; esac
 }
 
 # An environment to work in: the active one, or .venv made here. Installs once for each state of the requirements file.

@@ -1,13 +1,13 @@
-"""Starts several processes by torchrun and owns their signals; used by run_train.sh and its sisters.
+"""Starts several processes with torchrun and handles their signals; used by the launchers run_*.sh.
 
     python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
 
-SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and leave; the exit code is then 75, on which a
-scheduler runs the job again. Where other machines have yet to join, it leaves with 75 at once. A second SIGINT ends
+SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and exit; the exit code is then 75, on which a
+scheduler runs the job again. Where other machines have yet to join, it exits with 75 at once. A second SIGINT ends
 the processes at once (130). Otherwise the exit code is 0, 2 (a user's mistake, printed by the process that found it)
 or 1 (a process failed or was killed: one line names it).
 
-torchrun on its own would kill the processes 30 s after a signal, whatever they are saving, and leave with 1.
+torchrun alone would kill the processes 30 s after a signal, even while they save, and exit with 1.
 """
 
 import contextlib
@@ -26,17 +26,17 @@ sys.path.insert(0, str(REPO))
 from torch.distributed import run as torchrun  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
 
-from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED  # noqa: E402
+from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_LOST_CONNECTION, LOST_CONNECTION  # noqa: E402
 from utils.stop import ASKED, EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE, InterruptCounter  # noqa: E402
 
 NOTHING_STARTED = (
-    "asked to stop before the processes were started (all machines must join first); nothing is lost, and the same "
-    "command begins again"
+    "stopped by a signal before the processes were started (all machines must join first): nothing was written; run "
+    "the same command again"
 )
 
 
 def processes() -> list[int]:
-    """All processes that this one started (Linux tells them)."""
+    """All processes that this one started, from Linux's /proc."""
     found = []
     for path in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended
@@ -57,7 +57,7 @@ def describe(error: ChildFailedError) -> str:
         f"failed with exit code {failure.exitcode}"
     )  # fmt: skip
     others = "the others were stopped"
-    return f"process {rank} (pid {failure.pid}) {how}; {others}; add resume=auto to go on from the last checkpoint"
+    return f"process {rank} (pid {failure.pid}) {how}; {others}; add resume=auto to continue from the last checkpoint"
 
 
 class Launch:
@@ -66,7 +66,7 @@ class Launch:
     def __init__(self, folder: Path, arguments: list[str]):
         self._folder, self._arguments = folder, arguments
         self._interrupts = InterruptCounter()
-        self._has_processes = sys.platform != "linux"  # where nobody tells, they are taken to be there
+        self._has_processes = sys.platform != "linux"  # without /proc they are assumed to exist
         self.error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, daemon=True)
 
@@ -113,17 +113,16 @@ class Launch:
             return EXIT_REQUEUE  # the signal reached processes that had not come to their first line
         # SIGTERM is what torchrun ends the others with.
         is_killed = any(failure.exitcode not in (-signal.SIGTERM, *range(256)) for failure in error.failures.values())
-        notes = [path for name in ("failed", "lost") for path in self._folder.glob(f"{name}-*")]
-        attempt = max((int(path.name.rpartition("-")[2]) for path in notes), default=0)
-        failed, lost = (self._folder / f"{name}-{attempt}" for name in ("failed", "lost"))
-        if failed.exists() and not is_killed:
-            return int(failed.read_text())
-        print(lost.read_text() if lost.exists() and not is_killed else f"error: {describe(error)}", file=sys.stderr)
+        attempts = sorted(self._folder.glob("failed-*"), key=lambda path: int(path.name.rpartition("-")[2]))
+        if attempts and not is_killed:
+            return int(attempts[-1].read_text())
+        is_lost = any(failure.exitcode == EXIT_LOST_CONNECTION for failure in error.failures.values())
+        print(f"error: {LOST_CONNECTION if is_lost and not is_killed else describe(error)}", file=sys.stderr)
         return EXIT_FAILURE
 
 
 def main(arguments: list[str]) -> int:
-    logging.disable(logging.ERROR)  # torchrun's report of a failure is a page; the line printed here says the same
+    logging.disable(logging.ERROR)  # torchrun's report of a failure fills a page; one line is printed here instead
     with tempfile.TemporaryDirectory(prefix="launch-") as folder:
         os.environ[LAUNCH_FOLDER] = folder
         # Without log_dir torchrun makes a folder of its own and leaves it.

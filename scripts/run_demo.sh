@@ -1,12 +1,13 @@
 #!/bin/sh
-# Sets itself up, then shows the main job on a small world of its own: renders clips, trains, tests, reports, draws.
+# Installs what is needed, then runs the whole pipeline on a small rendered data set: trains, tests, reports, draws.
 #
 #   sh scripts/run_demo.sh
 #
-# Everything lands in exp/demo. A second call goes on where the first stopped; remove that folder to start anew.
+# All results are in exp/demo. A second call resumes where the first stopped; remove that folder to start again.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
+[ $# -eq 0 ] || fail "$1: this script takes no arguments; usage: sh scripts/run_demo.sh"
 outer_environment=${VIRTUAL_ENV:-}${CONDA_PREFIX:-}
 set_up_environment requirements.txt
 demo=exp/demo

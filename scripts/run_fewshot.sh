@@ -13,6 +13,7 @@ set -eu
 usage='sh scripts/run_fewshot.sh CONFIG "SEED SEED ..." [key=value ...]'
 cd "$(dirname "$0")/.."
 . scripts/common.sh
+forward_options train.py "$@"
 config=$(user_path "${1:-}") seeds=${2:-}
 need_file "$config" "config file"
 case "$seeds" in

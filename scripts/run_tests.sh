@@ -1,5 +1,5 @@
 #!/bin/sh
-# Sets itself up, then runs the tests, TEST_WORKERS (2) at a time, on one thread each.
+# Installs what is needed, then runs the tests in TEST_WORKERS (2) processes of one thread each.
 #
 #   sh scripts/run_tests.sh [pytest arguments]
 cd "$(dirname "$0")/.." || exit 1

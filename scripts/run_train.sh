@@ -4,7 +4,7 @@
 #   sh scripts/run_train.sh CONFIG [key=value ...] [--check]
 #
 # NPROC         processes; default: the visible GPUs, or one on a CPU
-# MAX_RESTARTS  how often the processes are started anew after a failure, from the last checkpoint; default 0
+# MAX_RESTARTS  how often the processes are restarted after a failure, from the last checkpoint; default 0
 # PYTHON        interpreter; default: the active environment's
 #
 # SIGTERM, SIGINT, SIGUSR1: the step is finished and saved, and the exit code is 75: run the same command again with

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Trains one model on several machines; run it on each of them with the same CONFIG.
 #
-#   sh scripts/run_train_multinodes.sh CONFIG 0                           # on the first: it says its address
+#   sh scripts/run_train_multinodes.sh CONFIG 0                           # on the first: it prints its address
 #   MASTER_ADDR=10.0.0.1 sh scripts/run_train_multinodes.sh CONFIG 1      # on the second
 #
 # NODE_RANK    this machine's number: 0 on the first, up to NNODES - 1

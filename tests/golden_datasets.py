@@ -1,4 +1,4 @@
-"""Checks of the golden figures that belong to the datasets room; called by the golden test for every entry."""
+"""Checks of the golden figures of datasets/; called by the golden test for every entry."""
 
 import numpy as np
 import torch

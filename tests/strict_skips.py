@@ -27,7 +27,7 @@ def pytest_addoption(parser) -> None:
 
 
 def _refuse(report, config) -> None:
-    """Turn a skip for a reason that is not allowed into a failure; an expected failure is no skip."""
+    """Turn a skip for a reason that is not allowed into a failure; an expected failure is not a skip."""
     if not report.skipped or hasattr(report, "wasxfail") or not config.getoption("strict_skips"):
         return
     reason = report.longrepr[2].removeprefix("Skipped: ")

@@ -1,4 +1,4 @@
-"""The house's arrows, ceilings and habits, read off the syntax trees (docs/layout.md)."""
+"""Imports between folders, and sizes of files and functions, from the syntax trees (docs/layout.md)."""
 
 import ast
 import subprocess
@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 REPO = Path(__file__).parents[1]
-ROOMS = ("clip", "datasets", "modules", "utils", "engine", "inference", "reporting", "tools", "demo")
+FOLDERS = ("clip", "datasets", "modules", "utils", "engine", "inference", "reporting", "tools", "demo")
 ENTRY_SCRIPTS = ("train", "test", "test_zeroshot", "test_frozen", "predict", "report", "app", "export", "hubconf")
 MAY_IMPORT = {
     "utils": {"utils"},
@@ -16,16 +16,16 @@ MAY_IMPORT = {
     "modules": {"modules", "clip", "utils"},
     "inference": {"inference", "modules", "datasets", "utils"},
     "reporting": {"reporting", "modules", "datasets", "utils"},
-    "engine": {*ROOMS} - {"tools"},
+    "engine": {*FOLDERS} - {"tools"},
     "entry scripts": {"engine", "utils"},
     "hubconf.py": {"inference"},
     "scripts": {"utils"},
-    "tools": {*ROOMS},
-    "demo": {*ROOMS} - {"tools"},
-    "tests": {*ROOMS, "tests", "benchmarks"},
-    "benchmarks": {*ROOMS, "benchmarks"},
+    "tools": {*FOLDERS},
+    "demo": {*FOLDERS} - {"tools"},
+    "tests": {*FOLDERS, "tests", "benchmarks"},
+    "benchmarks": {*FOLDERS, "benchmarks"},
 }
-OURS = {*ROOMS, *ENTRY_SCRIPTS, "scripts", "tests", "benchmarks"}
+OURS = {*FOLDERS, *ENTRY_SCRIPTS, "scripts", "tests", "benchmarks"}
 
 FILES = sorted(
     Path(line)
@@ -36,7 +36,7 @@ FILES = sorted(
 )
 
 
-def room_of(path: Path) -> str:
+def folder_of(path: Path) -> str:
     if path.name == "hubconf.py":
         return path.name
     return path.parts[0] if len(path.parts) > 1 else "entry scripts"
@@ -57,7 +57,7 @@ def imports_of(tree: ast.AST) -> set[str]:
 def test_imports_follow_the_arrows(path):
     tree = ast.parse((REPO / path).read_text(encoding="utf-8"))
     ours = {name for name in imports_of(tree) if name.split(".")[0] in OURS}
-    allowed = MAY_IMPORT[room_of(path)]
+    allowed = MAY_IMPORT[folder_of(path)]
     wrong = sorted(name for name in ours if name.split(".")[0] not in allowed)
     assert not wrong, f"{path} must not import {wrong}"
 
@@ -69,12 +69,12 @@ OPTIONAL = {"gradio", "transformers", "wandb", "torch.utils.tensorboard", "onnx"
 }
 
 
-@pytest.mark.parametrize("path", [path for path in FILES if room_of(path) not in ("tests", "benchmarks")], ids=str)
+@pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) not in ("tests", "benchmarks")], ids=str)
 def test_imports_are_at_the_top_of_a_file(path):
     tree = ast.parse((REPO / path).read_text(encoding="utf-8"))
     functions = [node for node in ast.walk(tree) if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef))]
     inside = set().union(*(imports_of(function) for function in functions)) - OPTIONAL
-    if room_of(path) in ("entry scripts", "hubconf.py"):
+    if folder_of(path) in ("entry scripts", "hubconf.py"):
         assert len(inside) <= 1 and all(name.startswith(("engine.", "inference")) for name in inside), inside
     else:
         assert not inside, f"{path} imports {sorted(inside)} inside functions"
@@ -91,5 +91,5 @@ def test_files_and_functions_stay_readable(path):
             assert length <= ceiling, f"{path}:{node.lineno} {node.name} has {length} lines, over {ceiling}"
 
 
-def test_the_walk_sees_the_rooms():
-    assert set(ROOMS) <= {room_of(path) for path in FILES}
+def test_all_folders_are_walked():
+    assert set(FOLDERS) <= {folder_of(path) for path in FILES}

@@ -85,7 +85,7 @@ def _cases() -> list:
             continue
         data = json.loads(path.read_text(encoding="utf-8"))
         if path.name in whole:
-            # A file of one figure; several may stand in a list.
+            # A file of one figure, or a list of several.
             many = data if isinstance(data, list) else [data]
             cases += [(f"{path.name}:{i}", whole[path.name], entry) for i, entry in enumerate(many)]
         elif path.name in entries:

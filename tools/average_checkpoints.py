@@ -1,6 +1,7 @@
 """Averages the weights of several checkpoints of one model, of one run or of several, into one that test.py loads.
 
-python -m tools.average_checkpoints CHECKPOINT CHECKPOINT ... --out FILE
+Examples:
+    python -m tools.average_checkpoints run/last_model.pt run/last_model.1.pt --out averaged.pt
 """
 
 import argparse
@@ -9,13 +10,13 @@ from pathlib import Path
 
 from modules.weight_space import average_checkpoints
 from utils.checkpoint import save_checkpoint
-from utils.cli import first_line, run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
+    parser = Parser(__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more, of the same model")
     parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")

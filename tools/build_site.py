@@ -1,9 +1,10 @@
-"""Build the documentation as a static site: the pages of docs/, the README, and a reference of all public code.
+"""Builds the documentation as a static site: the pages of docs/, the README, and a reference of all public code.
 
+Open OUT/index.html, or, to search, serve the folder: `python -m http.server -d OUT`. A broken link or anchor, and every
+other warning, is an error. The reference is generated from the docstrings; nothing is imported.
+
+Examples:
     python -m tools.build_site exp/site
-
-Open exp/site/index.html, or, to search, serve the folder: `python -m http.server -d exp/site`. A link or an anchor that
-leads nowhere, and every other warning, is an error. The reference comes from the docstrings; nothing is imported.
 """
 
 import argparse
@@ -15,7 +16,7 @@ import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
-from utils.cli import first_line, run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.project_paths import REPOSITORY
 
@@ -35,8 +36,8 @@ PAGES = (
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("out", metavar="FOLDER", help="folder of the site; what lies there from an earlier build goes")
+    parser = Parser(__doc__)
+    parser.add_argument("out", metavar="FOLDER", help="folder of the site; an earlier build in it is replaced")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 

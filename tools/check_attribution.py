@@ -1,13 +1,15 @@
-"""How far the pictures of what a model looked at can be trusted: what happens when the lit places are painted over.
+"""Checks how far relevance maps can be trusted: what happens when the most relevant places are painted over.
 
-    python -m tools.check_attribution FOLDER_OF_VIDEOS --weights exp/my/best_model.pt [--share 0.2] [key=value ...]
+In each clip a share of the places is painted in the clip's mean colour: those with the highest relevance for the
+predicted class (`modules.attribution.relevance_maps`), as many at random, and those with values nearest to zero. If the
+maps show what the prediction relies on, its probability falls most for the first and least for the last (Samek et al.
+2017, arXiv 1509.06321). A map must also depend on what the model has learned (Adebayo et al. 2018, arXiv 1810.03292):
+the last line correlates the maps with those of the same model after shuffling the values of each parameter of its
+temporal head and the tower's last block.
 
-Of each clip a share of its places is painted in the clip's mean colour: those that `modules.attribution.relevance_maps`
-calls most relevant for the predicted class, as many at random, and those whose values are nearest to zero. If the maps
-tell what the prediction rests on, its probability falls most for the first and least for the last (Samek et al. 2017,
-arXiv 1509.06321). A map must depend on what the model has learned, too (Adebayo et al. 2018, arXiv 1810.03292): the
-last line correlates the maps with those of the same model after the values of each parameter of its temporal head and
-the tower's last block were shuffled.
+Examples:
+    python -m tools.check_attribution my_videos --weights exp/my/best_model.pt
+    python -m tools.check_attribution my_videos --weights exp/my/best_model.pt --share 0.1
 """
 
 import argparse
@@ -24,13 +26,13 @@ from inference.model import VideoModel, load_model
 from inference.video_inputs import expand_inputs
 from modules.attribution import has_relevance_maps, last_parameters, relevance_maps
 from modules.video_clip import VideoCLIP
-from utils.cli import config_parser, first_line, run_command
+from utils.cli import config_parser, run_command
 from utils.errors import UserError
 from utils.results import format_table
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = config_parser(first_line(__doc__), required=False)
+    parser = config_parser(__doc__, required=False)
     parser.add_argument("videos", nargs="+", metavar="VIDEO", help="video files, or folders of them")
     parser.add_argument("--weights", required=True, help="checkpoint of train.py")
     parser.add_argument(

@@ -1,17 +1,19 @@
-"""Opens every file that a config's lists promise, and writes a report and cleaned lists.
+"""Opens every file listed in the annotation lists of a config, and writes a report and cleaned lists.
 
-    python -m tools.check_data CONFIG [--out DIR] [--workers N] [key=value ...]
-
-Every frame of a video is decoded. Of a frame folder, the number of frames is as promised, no more and no less, and the
-first, middle and last one decode to one size; the same three of a packed clip, and where data.decoder is not pyav.
-DIR (default: data_check_CONFIG beside the config) receives
+Every frame of a video is decoded. For a frame folder it checks that the number of frames is as listed, no more and no
+less, and that the first, middle and last frame decode to one size; the same three for a packed clip, and where
+data.decoder is not pyav. DIR (default: data_check_CONFIG beside the config) receives
 
     report.csv         list, line, path, status (good | bad), number of frames found, what is wrong
     train_clean.txt    the lists without the bad lines; as they are where nothing is bad
     val_clean.txt
 
-An interrupted check goes on where it stopped, given the same lists and DIR. Exit code 0: all good; 1: some are bad, or
+An interrupted check resumes where it stopped, given the same lists and DIR. Exit code 0: all good; 1: some are bad, or
 a worker process was killed (one line says so); 2: a mistake in the config or a list; 130: interrupted.
+
+Examples:
+    python -m tools.check_data --config my.yaml
+    python -m tools.check_data --config my.yaml --out data_check --workers 8 data.modality=video
 """
 
 import argparse
@@ -31,7 +33,7 @@ from datasets.lists import ListEntry, read_labels
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import check_decoder, open_source
 from tools.workers import run_jobs
-from utils.cli import EXIT_INTERRUPTED, first_line, run_command
+from utils.cli import EXIT_INTERRUPTED, Parser, run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -51,8 +53,8 @@ class ListJob(NamedTuple):
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("config", help="the recipe whose lists are checked")
+    parser = Parser(__doc__)
+    parser.add_argument("--config", "-cfg", required=True, metavar="YAML", help="the config whose lists are checked")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
@@ -74,11 +76,13 @@ def check_entry(data: dict, name: str, list_path: str, root: str, entry: ListEnt
             assert entry.num_frames is not None
             after = data["image_tmpl"].format(entry.num_frames + data["index_bias"])
             if (Path(root) / entry.path / after).exists():
-                raise UserError(f"{Path(root) / entry.path}: holds {after}, and the list {entry.num_frames} frames")
+                raise UserError(
+                    f"{Path(root) / entry.path}: contains {after}, but the list gives {entry.num_frames} frames"
+                )
             for number in range(entry.num_frames):
                 path = Path(root) / entry.path / data["image_tmpl"].format(number + data["index_bias"])
                 if not path.is_file() or path.stat().st_size == 0:
-                    raise UserError(f"{path}: missing or empty, although the list promises {entry.num_frames} frames")
+                    raise UserError(f"{path}: missing or empty, although the list gives {entry.num_frames} frames")
     except UserError as error:
         row |= {"status": "bad", "reason": str(error)}
     return row
@@ -91,7 +95,7 @@ def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
     lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
     if not lines or lines[0].strip() != stamp:
         return {}
-    whole = [line for line in lines[1:] if line.endswith("\n")]  # a kill may have torn the last one
+    whole = [line for line in lines[1:] if line.endswith("\n")]  # a kill may have cut the last one
     return {(row["list"], int(row["line"])): row for row in csv.DictReader(whole, COLUMNS)}
 
 
@@ -158,7 +162,7 @@ def main(args: argparse.Namespace) -> int:
         print(f"interrupted; the same command goes on ({out / JOURNAL})", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
-        raise UserError(f"--out: {out} cannot be written ({error.strerror}); name another folder") from error
+        raise UserError(f"--out: {out} cannot be written ({error.strerror}); choose another folder") from error
     num_bad = 0
     for job in jobs:
         bad = {int(row["line"]): row for row in rows if row["list"] == job.name and row["status"] == "bad"}

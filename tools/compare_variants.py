@@ -1,9 +1,11 @@
-"""Trains the variants of the model on the embedded world, one after the other, and writes their scores as one table.
+"""Trains the variants of the model on the demo's clips, one after the other, and writes their scores as one table.
 
-    python -m tools.compare_variants [--epochs 5] [--out exp/variants] [--page FILE] [--only NAME ...]
-
-Needs the world that scripts/run_demo.sh renders. A variant that is done is not trained again. The table has a row for
+Needs the clips that scripts/run_demo.sh renders. A variant that is done is not trained again. The table has a row for
 each variant with results in --out; docs/variants.md is written once all of them have.
+
+Examples:
+    python -m tools.compare_variants
+    python -m tools.compare_variants --epochs 2 --out exp/try --only transf none
 """
 
 import argparse
@@ -14,7 +16,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.project_paths import REPOSITORY
@@ -68,7 +70,7 @@ def is_done(folder: Path) -> bool:
 
 def read_scores(folder: Path) -> dict[str, float]:
     """Top-1 of one variant that is done, on the seen classes' validation clips and on the held-out combinations."""
-    records = read_records(folder / "metrics.jsonl", f"remove {folder} to measure anew")
+    records = read_records(folder / "metrics.jsonl", f"remove {folder} to measure again")
     seen = [record for record in records if record["kind"] == "val"][-1]["top1"]
     tests = json.loads((folder / "zeroshot" / "summary.json").read_text(encoding="utf-8"))["tests"]
     return {"seen": seen, "held_out": next(iter(tests.values()))["full_top1"]}
@@ -117,11 +119,15 @@ def main(args: argparse.Namespace) -> None:
     print(f"table: {page}")
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("--epochs", type=int, default=5, help="epochs of each training (default 5)")
     parser.add_argument("--out", default="exp/variants", help="folder of the runs")
     parser.add_argument("--page", metavar="FILE", help=f"the table; default {PAGE}, once no variant lacks results")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(VARIANTS)}")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    sys.exit(run_command(main, parser.parse_args()))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))

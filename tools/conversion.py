@@ -1,4 +1,4 @@
-"""What extract_frames.py and pack_videos.py have in common: the one outcome of each video of a folder."""
+"""Shared by extract_frames.py and pack_videos.py: options, and one outcome for each video of a folder."""
 
 import argparse
 import csv
@@ -31,7 +31,7 @@ FILE_ERRORS = (OSError, ValueError, UserError)
 def add_options(parser: argparse.ArgumentParser) -> None:
     """The options that both programs take."""
     parser.add_argument(
-        "--short-side", type=int, help="scale the short side down to this many pixels (default: as it is)"
+        "--short_side", type=int, help="scale the short side down to this many pixels (default: as it is)"
     )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
@@ -43,7 +43,7 @@ def check_options(args: argparse.Namespace, source: Path) -> None:
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
     if args.short_side is not None and args.short_side < 1:
-        raise UserError(f"--short-side {args.short_side}: must be at least 1")
+        raise UserError(f"--short_side {args.short_side}: must be at least 1")
     if not 1 <= args.quality <= 95:
         raise UserError(f"--quality {args.quality}: must be in 1..95")
     if args.workers < 1:
@@ -82,7 +82,7 @@ def only_run_in(out: Path, settings_file: str, settings: dict) -> Iterator[None]
     """Makes OUT ready for a first or a continued run with these settings, the only one in it while the block lasts.
 
     Raises:
-        UserError: another run is at work in it, it was made with other settings, or it holds something else.
+        UserError: in use by another run, it was made with other settings, or it holds something else.
     """
     path = out / settings_file
     if not path.exists():
@@ -93,7 +93,7 @@ def only_run_in(out: Path, settings_file: str, settings: dict) -> Iterator[None]
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process and its workers, however they end
         except BlockingIOError:
-            raise UserError(f"{out}: another run is at work in it; let it end, or give another folder") from None
+            raise UserError(f"{out}: in use by another run; wait until it ends, or give another folder") from None
         except OSError as error:  # some network file systems have no locks
             print(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it", file=sys.stderr)
         try:

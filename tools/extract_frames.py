@@ -1,10 +1,12 @@
-"""Cut a folder of videos into folders of JPEG frames: VIDEOS/a/b.mp4 becomes OUT/a/b/img_00001.jpg, img_00002.jpg, ...
+"""Extracts the frames of a folder of videos: VIDEOS/a/b.mp4 becomes OUT/a/b/img_00001.jpg, img_00002.jpg, ...
 
-    python -m tools.extract_frames VIDEOS OUT [--fps 1] [--short-side 256] [--workers 8]
+A frame folder gets its name when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one
+line a video: path, status, num_frames, reason. The exit status is 1 if any video failed or a worker process was killed,
+2 for a mistake in the command.
 
-A frame folder gets its name only when it is whole, so that an interrupted run goes on where it stopped when the same
-command is given again. OUT/report.csv has one line a video: path, status, num_frames, reason. The exit status is 1 if
-any video failed or a worker process was killed, 2 for a mistake in the command.
+Examples:
+    python -m tools.extract_frames my_videos my_frames
+    python -m tools.extract_frames my_videos my_frames --fps 1 --short_side 256 --workers 8
 """
 
 import argparse
@@ -35,7 +37,7 @@ from tools.conversion import (
     summarise,
 )
 from tools.media_files import find_videos
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 
 SETTINGS_FILE = "extract_frames.json"
@@ -142,7 +144,7 @@ def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: in
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("videos", type=Path, help="folder of videos; searched to any depth")
     parser.add_argument("out", type=Path, help="folder for the frame folders, in the same structure")
     parser.add_argument("--fps", type=float, help="frames a second to keep (default: every frame)")

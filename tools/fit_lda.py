@@ -1,9 +1,10 @@
-"""Fit the LDA classifier of the paper: the class embeddings are the coefficients of a linear discriminant analysis.
+"""Fits the LDA classifier of the paper: the class embeddings are the coefficients of a linear discriminant analysis.
 
-    python -m tools.fit_lda --config configs/k400/X.yaml --out exp/lda.npz [--videos 60] [key=value ...]
-
-A few training videos of each class are embedded by CLIP's image tower as it comes, mean over frames, and scikit-learn's
+CLIP's image tower, as it is, embeds some training videos of each class (mean over frames), and scikit-learn's
 LinearDiscriminantAnalysis separates them. Then train with network.classifier=lda network.classifier_file=exp/lda.npz.
+
+Examples:
+    python -m tools.fit_lda --config my.yaml --out exp/lda.npz --videos 60
 """
 
 import argparse
@@ -17,7 +18,7 @@ from modules.lda import fit_lda
 from modules.pixels import with_own_pixels
 from modules.validation import embed_with
 from utils import distributed
-from utils.cli import config_parser, first_line, run_command
+from utils.cli import config_parser, run_command
 from utils.config import load_config
 from utils.context import RunContext
 from utils.errors import UserError
@@ -27,7 +28,7 @@ from utils.runlog import open_log
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(first_line(__doc__))
+    parser = config_parser(__doc__)
     parser.add_argument("--out", required=True, metavar="NPZ", help="the classifier file to write")
     parser.add_argument("--videos", type=int, default=60, metavar="N", help="training videos a class (default 60)")
     return parser.parse_intermixed_args(arguments)

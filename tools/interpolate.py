@@ -1,9 +1,10 @@
-"""Walks from un-tuned CLIP to a tuned checkpoint in weight space (WiSE-FT): seen and zero-shot scores along the way.
+"""Interpolates between pretrained CLIP and a fine-tuned checkpoint in weight space (WiSE-FT) and scores each step.
 
-    python -m tools.interpolate --weights FILE [--config SEEN] [--zeroshot CONFIG] [--alphas 0,0.5,1] [key=value ...]
-    python -m tools.interpolate --weights FILE --save 0.6 mixed.pt
+Prints a table of scores and writes curve.json and curve.png; with --save, writes the checkpoint at one mixing weight.
 
-The first prints a table and writes curve.json and curve.png; the second writes the checkpoint at one mixing weight.
+Examples:
+    python -m tools.interpolate --weights last_model.pt --zeroshot configs/shapes/zeroshot.yaml --alphas 0,0.5,1
+    python -m tools.interpolate --weights last_model.pt --save 0.6 mixed.pt
 """
 
 import argparse
@@ -22,7 +23,7 @@ from modules import weight_space
 from modules.validation import text_matrix
 from utils import distributed, metrics, results
 from utils.checkpoint import save_checkpoint
-from utils.cli import config_parser, first_line, folder_beside, run_command
+from utils.cli import config_parser, folder_beside, run_command
 from utils.config import TEST_FILES, check_config
 from utils.context import RunContext
 from utils.distributed import Process
@@ -36,7 +37,7 @@ ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(first_line(__doc__), required=False)
+    parser = config_parser(__doc__, required=False)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the tuned checkpoint")
     parser.add_argument("--zeroshot", action="append", default=[], metavar="YAML", help="may be repeated")
     parser.add_argument(

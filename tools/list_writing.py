@@ -1,4 +1,4 @@
-"""Annotation lists from samples of known class: finds them on disk, numbers their classes, says what is missing."""
+"""Writes annotation lists: finds samples on disk, numbers their classes, reports what is missing."""
 
 import csv
 import difflib
@@ -85,7 +85,7 @@ class Found:
 
 @dataclass
 class Disk:
-    """What lies below a root."""
+    """The files and frame folders below a root."""
 
     root: Path
     kind: str  # frames | video
@@ -113,8 +113,8 @@ class Disk:
                 del self.by_name[name]
                 self.faulty[name] = fault
         if not self.by_name and not self.faulty:
-            what = f"a folder with files as {self.template.format(1)}" if self.kind == "frames" else "a video file"
-            raise UserError(f"{self.root}: nowhere in it is {what}; see --kind, --template and --root")
+            what = f"folder with files such as {self.template.format(1)}" if self.kind == "frames" else "video file"
+            raise UserError(f"{self.root}: contains no {what}; see --kind, --template and --root")
         self.by_stem: dict[str, list[str]] = {}
         for name in [*self.by_name, *self.faulty]:
             self.by_stem.setdefault(name.rsplit("/", 1)[-1], []).append(name)
@@ -130,7 +130,7 @@ class Disk:
                     name for name in names if normal_form(sample.class_name) in map(normal_form, name.split("/"))
                 ] or names
             if len(names) > 1:
-                return None, f"lies in several places: {', '.join(names[:3])}"
+                return None, f"is in several places: {', '.join(names[:3])}"
             if names:
                 return self.by_name.get(names[0]), self.faulty.get(names[0], "")
         return None, "not on disk"
@@ -168,10 +168,10 @@ def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[
 def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tuple[str, str]], labels: Labels) -> None:
     """OUT/name.txt and, if anything is missing, OUT/name_missing.csv; prints the counts."""
     if not lines and not missing:
-        raise UserError(f"{name}: there is no clip for it")
+        raise UserError(f"{name}: no clips found")
     if not lines:
         example = f' (as "{missing[0][0]}": {missing[0][1]})' if missing else ""
-        raise UserError(f"{name}: not one of its {len(missing)} clips is there{example}; is --root right?")
+        raise UserError(f"{name}: none of its {len(missing)} clips was found{example}; check --root")
     out.mkdir(parents=True, exist_ok=True)
     write_text_atomic(out / f"{name}.txt", "".join(f"{line}\n" for line in lines))
     print(f"{out / f'{name}.txt'}: {len(lines)} clips")
@@ -185,10 +185,12 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
             writer = csv.writer(file, lineterminator="\n")
             writer.writerow(("name", "reason"))
             writer.writerows(missing)
-        print(f"  left out: {len(missing)} of {len(lines) + len(missing)} are missing or faulty, see {missing_path}")
+        print(
+            f"  left out: {len(missing)} of {len(lines) + len(missing)} are missing or unreadable, see {missing_path}"
+        )
     num_short = sum(line.num_frames is not None and line.num_frames < MIN_TRAIN_FRAMES for line in lines)
     if num_short:
-        print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation will pass over them")
+        print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation skip them")
     present = {line.label for line in lines}
     empty = [class_name for id, class_name in enumerate(labels.names) if id not in present]
     if empty:

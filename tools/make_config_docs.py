@@ -1,34 +1,32 @@
-"""Writes docs/config.md from the schema; with --check, only says whether the page is current (exit code 1: it is not).
+"""Writes docs/config.md from the schema.
 
-python -m tools.make_config_docs [--check]
+Examples:
+    python -m tools.make_config_docs
+    python -m tools.make_config_docs --check
 """
 
+import argparse
 import sys
 import types
 import typing
 from typing import Any
 
+from utils.cli import Parser, run_command
 from utils.config_fields import OneOf
 from utils.files import write_text_atomic
 from utils.project_paths import REPOSITORY
 from utils.schema import MEANINGLESS_KEYS, dotted_keys
-from utils.schema_rules import ADVICE, RULES
 
 HEAD = """# Config
 
-A config is a YAML file with the sections `data`, `network`, `solver` and `logging`, and three keys above them. Every
-key has a default; unknown keys, wrong types and contradictions are all reported at once, before data or GPU is touched.
-Any key can be overridden on a command line: `solver.lr=1e-4 data.batch_size=16 "network.prompt=a clip of {}."`.
+A config is a YAML file; every key has a default. Unknown keys, wrong types and contradictions are reported together,
+before data is read. Keys can be overridden on the command line: `solver.lr=1e-4 "network.prompt=a clip of {}."`. The
+resolved config is saved as `config.yaml` in the run folder and in each checkpoint.
 
-Relative paths in a config, in a file as well as in `key=value`, start from the repository, wherever the file is and the
-command is called. Paths in other options (`--config`, `--weights`, `--out`, the videos of `predict.py`) start from the
-folder where `python` is called. A saved config holds paths inside the repository as relative ones.
+Relative paths in a config or in `key=value` start from the repository, paths of other options (`--config`, `--weights`,
+`--out`, videos) from the current folder.
 
-The resolved config is saved as `config.yaml` in the run folder and inside each checkpoint.
-
-`python train.py --config CONFIG --check` checks everything that a run would need, prints the plan and stops.
-
-This page is made from `utils/schema.py` by `python -m tools.make_config_docs`.
+This page is generated from `utils/schema.py` by `python -m tools.make_config_docs`.
 """
 
 
@@ -61,14 +59,16 @@ def default_text(field: Any) -> str:
 
 
 def section_table(prefix: str) -> list[str]:
-    lines = ["| key | type | default | unit | meaning |", "| --- | --- | --- | --- | --- |"]
+    lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in dotted_keys().items():
         if name.rpartition(".")[0] == prefix:
             table = next((m for m in field.metadata if isinstance(m, OneOf)), None)
             kind = ", ".join(f"`{c}`" for c in table.choices()) if table else type_text(field.annotation)
             kind += range_text(field)
-            cells = (f"`{name}`", kind, default_text(field), field.json_schema_extra["unit"], field.description)
-            lines.append(f"| {' | '.join(cells)} |".replace("|  |", "| |"))
+            unit = field.json_schema_extra["unit"]
+            is_clear = unit.removesuffix("s") in field.description
+            meaning = field.description if is_clear else f"{field.description} ({unit})"
+            lines.append(f"| {' | '.join((f'`{name}`', kind, default_text(field), meaning))} |")
     return lines
 
 
@@ -78,18 +78,27 @@ def make_page() -> str:
     lines = [HEAD]
     for prefix in prefixes:
         lines += [f"## {prefix}" if prefix else "## Top level", "", *section_table(prefix), ""]
-    lines += ["## Rules over several keys", ""]
-    lines += [f"- {', '.join(f'`{k}`' for k in rule.keys)}: {rule.message}" for rule in RULES]
-    lines += [f"- {', '.join(f'`{k}`' for k in rule.keys)}: {rule.message} (a warning)" for rule in ADVICE]
-    lines += ["", "## Keys without effect", ""]
-    lines += [f"- `{name}`: accepted with a warning, since published files hold it" for name in MEANINGLESS_KEYS]
+    ignored = ", ".join(f"`{name}`" for name in MEANINGLESS_KEYS)
+    lines.append(f"Accepted without effect, since published configs contain them: {ignored}.")
     return "\n".join(lines) + "\n"
 
 
-if __name__ == "__main__":
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is not current")
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(arguments)
+
+
+def main(args: argparse.Namespace) -> int:
     page = REPOSITORY / "docs" / "config.md"
-    if sys.argv[1:] == ["--check"]:
+    if args.check:
         is_current = page.exists() and page.read_text(encoding="utf-8") == make_page()
         print(f"docs/config.md is {'current' if is_current else 'stale: run tools/make_config_docs.py'}")
-        sys.exit(0 if is_current else 1)
+        return 0 if is_current else 1
     write_text_atomic(page, make_page())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))

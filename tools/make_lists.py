@@ -1,10 +1,11 @@
-"""Annotation lists and the label CSV of a data set, from its official files and what is on disk.
+"""Makes annotation lists and the label CSV of a data set from its official files and the files on disk.
 
-    python -m tools.make_lists folders --root DATA --out exp/lists
+Clips that the official files name and that are absent from --root (or unreadable) are left out of the lists, counted,
+and written to *_missing.csv. At the end, the lines for the config are printed. docs/data.md covers each data set.
+
+Examples:
+    python -m tools.make_lists folders --root my_frames --out my_lists
     python -m tools.make_lists ucf101 --splits ucfTrainTestlist --root UCF101_frames --out exp/lists
-
-Clips that are named by the official files and absent from --root (or faulty there) are left out of the lists, counted,
-and named in *_missing.csv. At the end, the lines for the config are printed. docs/data.md walks through each data set.
 """
 
 import argparse
@@ -36,7 +37,7 @@ from tools.list_writing import (
     write_list,
     yaml_lines,
 )
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 
@@ -108,7 +109,7 @@ def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
         if name.startswith(prefix):
             class_name, slash, _ = name.removeprefix(prefix).partition("/")
             if not slash:
-                raise UserError(f"{disk.root / name}: lies in no class folder; expected {prefix}CLASS/{class_name}")
+                raise UserError(f"{disk.root / name}: is not in a class folder; expected {prefix}CLASS/{class_name}")
             samples.append(Sample((name,), class_name))
     return samples
 
@@ -129,24 +130,24 @@ def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dic
 
 def make_folders(args: argparse.Namespace) -> None:
     if not 0 < args.val_share < 1:
-        raise UserError(f"--val-share {args.val_share:g}: must lie between 0 and 1")
+        raise UserError(f"--val_share {args.val_share:g}: must be between 0 and 1")
     disk = Disk(args.root, args.kind, args.template)
     folders = split_folders(args.root)
     if folders:
         parts = {part: samples_in_folders(disk, folder) for part, folder in folders.items()}
-        print(f"the splits are the folders of {args.root}: {', '.join(folders.values())}")
+        print(f"the splits are the folders in {args.root}: {', '.join(folders.values())}")
         if "val" not in parts:
             parts["val"] = parts.pop("test")
             print(f"{folders['test']} is taken for validation")
     else:
         parts = split_by_seed(samples_in_folders(disk), args.val_share, args.seed)
-        print(f"train and val by --seed {args.seed} and --val-share {args.val_share:g}, class by class")
+        print(f"train and val by --seed {args.seed} and --val_share {args.val_share:g}, class by class")
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
     labels = choose_labels(class_names, args.labels)
     if all(name.strip().isdecimal() for name in labels.names):
         print(
-            "WARNING: the class names are numbers, which describe nothing to a text encoder; name the folders by what "
-            "they show, or write descriptions into labels.csv"
+            "WARNING: the class names are numbers, which mean nothing to a text encoder; rename the folders, or write "
+            "descriptions into labels.csv"
         )
     write_all(args, args.root.resolve().name, disk, labels, plain_names(parts))
 
@@ -173,7 +174,7 @@ def split_folders(root: Path) -> dict[str, str]:
     if others:
         raise UserError(
             f"{root}: holds {' and '.join(by_part.values())} beside other folders, such as {others[0]}; "
-            "give a folder of class folders, or one of splits"
+            "give a folder of class folders or of splits"
         )
     return by_part
 
@@ -196,9 +197,9 @@ def make_kinetics(args: argparse.Namespace) -> None:
     paths = {"train": args.train_csv, "val": args.val_csv}
     parts = {part: list_sources.read_kinetics(path) for part, path in paths.items() if path is not None}
     if not parts:
-        raise UserError("give --train-csv, --val-csv or both")
+        raise UserError("give --train_csv, --val_csv or both")
     if len(parts) == 2 and "{part}" not in args.name:
-        raise UserError(f"--name {args.name}: two lists would have this name; put {{part}} into it")
+        raise UserError(f"--name {args.name}: two lists would have this name; include {{part}}")
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
     labels = choose_labels(class_names, args.labels)
     if args.labels is not None:
@@ -218,7 +219,7 @@ def make_ssv2(args: argparse.Namespace) -> None:
 
 
 def link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
-    """Makes `folder` hold `frames` (0-based) of the frame folder `source` as relative links, numbered anew."""
+    """Makes `folder` hold `frames` (0-based) of the frame folder `source` as relative links, renumbered."""
     partial = folder.with_name(f".{folder.name}")  # hidden from a search for frame folders until it is whole
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -284,10 +285,10 @@ def make_activitynet(args: argparse.Namespace) -> None:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="DATASET")
 
-    def add(name: str, make: Callable[[argparse.Namespace], None], help: str) -> argparse.ArgumentParser:
+    def add(name: str, make: Callable[[argparse.Namespace], None], help: str) -> Parser:
         command = subparsers.add_parser(name, help=help, description=help)
         command.set_defaults(make=make)
         command.add_argument("--root", type=Path, required=True, help="folder of the frame folders or videos")
@@ -303,7 +304,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         return command
 
     command = add("folders", make_folders, "a folder of class folders, or its train and val each with class folders")
-    command.add_argument("--val-share", type=float, default=0.2, help="share for validation (default: 0.2)")
+    command.add_argument("--val_share", type=float, default=0.2, help="share for validation (default: 0.2)")
     command.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
     command = add("ucf101", make_ucf101, "UCF101, three splits")
     command.add_argument(
@@ -312,8 +313,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command = add("hmdb51", make_hmdb51, "HMDB51, three splits")
     command.add_argument("--splits", type=Path, required=True, help="testTrainMulti_7030_splits")
     command = add("kinetics", make_kinetics, "Kinetics-400, 600 or 700, or the classes of --labels only")
-    command.add_argument("--train-csv", type=Path, help="official CSV or JSON of the training clips")
-    command.add_argument("--val-csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
+    command.add_argument("--train_csv", type=Path, help="official CSV or JSON of the training clips")
+    command.add_argument("--val_csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
     command.add_argument(
         "--name", default="{part}", help="file name of the lists; {part} becomes train or val (default: {part})"
     )

@@ -1,4 +1,4 @@
-"""Finds what lies in a folder: video files, and frame folders with the number of their frames."""
+"""Finds video files, and frame folders with the number of their frames."""
 
 import re
 from collections import Counter

@@ -1,15 +1,16 @@
-"""Pack videos into one file each that any frame can be fetched from fast: VIDEOS/a/b.mp4 becomes OUT/a/b.mkv.
-
-    python -m tools.pack_videos VIDEOS OUT [--short-side 256] [--workers 8]
-    python -m tools.pack_videos FRAMES OUT --frames [--fps 25]
+"""Packs each video into a file from which any frame is read fast: VIDEOS/a/b.mp4 becomes OUT/a/b.mkv.
 
 A packed clip is motion JPEG in Matroska, which any player opens; training and testing read it as they read videos
 (data.modality: video). With --frames, each frame folder becomes one file, and JPEG frames that need no scaling are
-taken over byte for byte.
+copied byte for byte.
 
-A file gets its name only when it is whole, so that an interrupted run goes on where it stopped when the same command
-is given again. OUT/report.csv has one line a video: path, status, num_frames, reason. The exit status is 1 if any
-failed or a worker process was killed, 2 for a mistake in the command.
+A file gets its name when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one line a
+video: path, status, num_frames, reason. The exit status is 1 if any failed or a worker process was killed, 2 for a
+mistake in the command.
+
+Examples:
+    python -m tools.pack_videos my_videos my_packed --short_side 256 --workers 8
+    python -m tools.pack_videos my_frames my_packed --frames --fps 25
 """
 
 import argparse
@@ -39,7 +40,7 @@ from tools.conversion import (
 )
 from tools.extract_frames import scaled
 from tools.media_files import find_frame_folders, find_videos
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 
@@ -179,7 +180,7 @@ def already_packed(names: list[str], out: Path) -> dict[str, Result]:
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("source", type=Path, help="folder of videos, or of frame folders; searched to any depth")
     parser.add_argument("out", type=Path, help="folder for the packed clips, in the same structure")
     parser.add_argument("--frames", action="store_true", help="pack frame folders, not videos")

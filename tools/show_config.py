@@ -1,12 +1,14 @@
-"""Prints the value that a key has in a training config with its overrides; `run_dir`: the default run folder.
+"""Prints the value of a key in a training config with its overrides; `run_dir`: the default run folder.
 
-python -m tools.show_config --key KEY --config CONFIG [key=value ...]
+Examples:
+    python -m tools.show_config --config configs/shapes/transf.yaml --key data.shot
+    python -m tools.show_config --config configs/shapes/transf.yaml --key run_dir data.shot=4
 """
 
 import argparse
 import sys
 
-from utils.cli import config_parser, first_line, run_command
+from utils.cli import config_parser, run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.rundir import default_run_dir
@@ -14,7 +16,7 @@ from utils.schema import dotted_keys
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(first_line(__doc__))
+    parser = config_parser(__doc__)
     parser.add_argument("--key", required=True, help="as data.shot; docs/config.md has all")
     return parser.parse_intermixed_args(arguments)
 

@@ -1,12 +1,13 @@
-"""Trains for a set time, as train.py does it, and reports what grows.
-
-    python -m tools.soak CONFIG [CONFIG ...] [--minutes 30] [--out DIR] [key=value ...]
+"""Trains for a set time with train.py, and reports whether memory, open files or processes grow.
 
 Each config (frames, video files, packed clips) gets its share of the minutes: epoch after epoch with loaders, steps,
 validations and checkpoints. Once a second it counts, over the run and its loader processes, the resident memory, the
 open files and the processes; DIR/<config>.csv keeps the counts. Memory leaves out the pages of files, as libraries, and
 counts a page that n processes share as 1/n in each. A line for each figure says how much it grew over the last two
 thirds of the time, by a straight line through the counts; exit code 1 where one grew by 2% or more. Linux only.
+
+Examples:
+    python -m tools.soak --config configs/shapes/transf.yaml --config configs/shapes/video.yaml --minutes 30
 """
 
 import argparse
@@ -21,7 +22,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from utils.cli import first_line, run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.project_paths import REPOSITORY
@@ -39,8 +40,9 @@ class Sample(NamedTuple):
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(description=first_line(__doc__))
-    parser.add_argument("words", nargs="+", metavar="CONFIG|key=value", help="configs, and keys to override in all")
+    parser = Parser(__doc__)
+    parser.add_argument("--config", "-cfg", required=True, action="append", metavar="YAML", help="may be repeated")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
     parser.add_argument("--minutes", type=float, default=30, help="in all (default 30)")
     parser.add_argument("--out", metavar="DIR", default="exp/soak", help="folder of the counts (default exp/soak)")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
@@ -98,7 +100,7 @@ def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
             run.send_signal(signal.SIGTERM)
             if run.wait(timeout=120) != EXIT_REQUEUE:
                 output.seek(0)
-                raise UserError(f"{config}: the run ended with {run.returncode}: {output.read()[-500:].strip()}")
+                raise UserError(f"{config}: the run exited with code {run.returncode}: {output.read()[-500:].strip()}")
         finally:
             run.kill()
             run.wait()
@@ -114,15 +116,13 @@ def growth_percent(samples: list[Sample], column: int) -> float:
 
 
 def main(args: argparse.Namespace) -> int:
-    configs = [word for word in args.words if "=" not in word]
-    overrides = [word for word in args.words if "=" in word]
-    if not configs or not args.minutes > 0:
-        raise UserError("give at least one config, and --minutes above 0")
+    if not args.minutes > 0:
+        raise UserError(f"--minutes {args.minutes:g}: must be above 0")
     has_grown = False
-    for config in configs:
-        samples = watch(config, overrides, 60 * args.minutes / len(configs))
+    for config in args.config:
+        samples = watch(config, args.overrides, 60 * args.minutes / len(args.config))
         if len(samples) < 10:
-            raise UserError(f"--minutes {args.minutes}: too short to see a growth")
+            raise UserError(f"--minutes {args.minutes}: too short to measure growth")
         path = Path(args.out) / f"{Path(config).stem}.csv"
         with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows([Sample._fields, *samples])

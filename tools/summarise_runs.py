@@ -1,13 +1,14 @@
-"""Mean and deviation of the last validation over several finished runs of as many epochs.
+"""Prints mean and standard deviation of the last validation over several finished runs of the same length.
 
-python -m tools.summarise_runs RUN RUN ...
+Examples:
+    python -m tools.summarise_runs exp/few_shot/seed0 exp/few_shot/seed1 exp/few_shot/seed2
 """
 
 import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import run_command
+from utils.cli import Parser, run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.protocols import mean_and_deviation
@@ -18,7 +19,7 @@ FIGURES = ("top1", "top5", "mean_class")
 
 
 def last_validation(run: Path) -> dict:
-    """The record of the validation after the run's last epoch. Raises UserError where it has not come to it."""
+    """The record of the validation after the run's last epoch. Raises UserError if there is none."""
     path, config_path = run / "metrics.jsonl", run / "config.yaml"
     for needed in (path, config_path):
         if not needed.is_file():
@@ -26,7 +27,7 @@ def last_validation(run: Path) -> dict:
     records = read_records(path, "give the folders of finished runs")
     validations = [r for r in records if r["kind"] == "val"]
     if not validations:
-        raise UserError(f"{path}: holds no validation; let the run finish")
+        raise UserError(f"{path}: contains no validation; let the run finish")
     epoch, epochs = validations[-1]["epoch"], load_config(config_path, purpose="predict").config.solver.epochs
     if epoch < epochs:
         raise UserError(f"{path}: its last validation is after epoch {epoch} of {epochs}; let the run finish")
@@ -58,8 +59,12 @@ def main(args: argparse.Namespace) -> None:
     print(format_table(rows))
 
 
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of train.py")
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
-    sys.exit(run_command(main, parser.parse_args()))
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))

@@ -1,4 +1,4 @@
-"""Jobs in worker processes, as the scripts that go through a data set run them."""
+"""Runs jobs in worker processes, for the scripts that process a data set."""
 
 import itertools
 import multiprocessing
@@ -27,7 +27,7 @@ def run_jobs(
 
     Args:
         jobs: (name, arguments) each; the name is what an error calls the job.
-        num_workers: at least 1; 1 stands for this process.
+        num_workers: at least 1; 1: this process.
         done: called in this process, in the order in which the results come.
 
     Raises:
@@ -64,13 +64,13 @@ def _run_in_workers(function: Callable, jobs: Sequence[tuple[str, tuple]], num_w
     except BrokenProcessPool as error:
         names = list(in_hand.values())
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
-        where = f"; in hand: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
+        where = f"; being processed: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
         raise MachineError(
-            "a worker process was killed, for lack of memory or by a file that crashes the decoder; the same command "
-            f"goes on where it stopped, with fewer --workers in less memory{where}"
+            "a worker process was killed, by lack of memory or a file that crashes the decoder; run the same command "
+            f"to resume, with fewer --workers if memory is short{where}"
         ) from error
     except BaseException:
-        # A worker may be stuck in a decoder or at a stalled disk; what it has in hand is done again.
+        # A worker may be stuck in a decoder or at a stalled disk; its job is done again.
         for worker in set(multiprocessing.active_children()) - not_ours:
             worker.kill()
         raise

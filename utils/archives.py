@@ -1,4 +1,4 @@
-"""Zip archives (.pt, .npz) that declare more than they can hold are refused before anything is allocated."""
+"""Refuses zip archives (.pt, .npz) that declare more than they can hold, before anything is allocated."""
 
 import math
 import zipfile
@@ -15,7 +15,7 @@ ALWAYS_READ = 64 << 20  # bytes: up to here the ratio does not matter
 def check_archive_sizes(path: str | Path) -> None:
     """Compare the sizes that a zip archive declares, and the shapes of arrays in it, with the size of the file.
 
-    A file that is no whole zip archive passes: its reader says what is wrong with it.
+    A corrupted or truncated zip archive passes: its reader reports what is wrong.
 
     Raises:
         UserError: it declares more than a file of this size can hold.
@@ -28,7 +28,7 @@ def check_archive_sizes(path: str | Path) -> None:
     except Exception:  # noqa: BLE001 - of any kind: zipfile and NumPy's parser meet arbitrary bytes; see above
         return
     if declared > max(ALWAYS_READ, MAX_RATIO * size):
-        raise UserError(f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes; it is not loaded")
+        raise UserError(f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded")
 
 
 def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:

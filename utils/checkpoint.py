@@ -1,10 +1,10 @@
-"""Checkpoints: one file with all that a run needs to go on, whole or absent, and recognised when altered.
+"""Checkpoints: one file with all that a run needs to resume, written atomically, with a hash of its content.
 
 Layout (the first three as the published system writes them):
     epoch                 last finished epoch, 0-based; -1 before the first
     model_state_dict      visual.*, fusion_model.*, logit_scale; with solver.ema or average_epochs the average
     training_state_dict   only with solver.distill: what is of no use after the training
-    trained_weights       only with an average: the weights that train, which a resumed run goes on from
+    trained_weights       only with an average: the weights that train, from which a resumed run continues
     averaged_epochs       only with an average: the epochs in it, 0 with solver.ema
     optimizer_state_dict  torch's own
     scaler_state_dict     loss scaling of fp16; {} elsewhere
@@ -74,18 +74,18 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
         if found is None:
-            raise UserError(f"{path}: is damaged, or no checkpoint; use another copy") from error
+            raise UserError(f"{path}: corrupted, or not a checkpoint; use another copy") from error
         raise UserError(
-            f"{path}: holds {found[1]} beside tensors and plain values, which is not loaded because it could run code; "
-            "load it where it was made, and save the weights alone: torch.save(model.state_dict(), ...)"
+            f"{path}: contains {found[1]} besides tensors and plain values, which is not loaded because it could run "
+            "code; load it where it was made, and save only the weights: torch.save(model.state_dict(), ...)"
         ) from error
     except Exception as error:  # of any kind: the unpickler trips over arbitrary bytes wherever they lead it
-        raise UserError(f"{path}: is no whole checkpoint; use another copy ({first_line(error)})") from error
+        raise UserError(f"{path}: corrupted or truncated checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):
-        raise UserError(f"{path}: holds a {type(state).__name__}, not a checkpoint's dictionary")
+        raise UserError(f"{path}: contains a {type(state).__name__}, expected a dictionary")
     expected = state.pop("content_hash", None)
     if expected is not None and content_hash(state) != expected:
-        raise UserError(f"{path}: was altered after it was written (its content hash differs); use another copy")
+        raise UserError(f"{path}: was modified after it was written (its content hash differs); use another copy")
     return state if expected is not None else _in_our_layout(state)
 
 

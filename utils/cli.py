@@ -1,6 +1,7 @@
-"""What every command line shares: config arguments, and the one place where a mistake or a failure becomes one line."""
+"""Shared by all commands: the argument parser, and how a mistake or a failure becomes one line."""
 
 import argparse
+import difflib
 import errno
 import io
 import os
@@ -8,31 +9,27 @@ import re
 import select
 import shlex
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any, NoReturn
 
 from utils.errors import MachineError, UserError
-from utils.stop import Stopped, is_first_failure, launch_note, requeue_code
+from utils.stop import Stopped, is_first_failure, launch_folder, requeue_code
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
+EXIT_LOST_CONNECTION = 76  # EX_PROTOCOL of sysexits.h; of a process to its launcher only
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
 EXIT_CLOSED_OUTPUT = 141  # 128 + SIGPIPE
-ASKED_TO_STOP = "asked to stop; the same command, with resume=auto where it trains, goes on"
+ASKED_TO_STOP = "stopped by a signal; run the same command again (with resume=auto if it trains) to continue"
 
 OUT_OF_MEMORY = (
-    "the GPU has too little memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
+    "out of GPU memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
     "solver.activation_checkpointing=true"
 )
 LOST_CONNECTION = (
-    "lost the connection to another process ({}): it ended, or its machine cannot be reached; "
-    "add resume=auto to go on from the last checkpoint"
-)
-# What gloo, NCCL and PyTorch's store say of a connection.
-_CONNECTION = re.compile(
-    r"Connection closed by peer|Connection reset by peer|Connection was likely closed|Connection refused|Broken pipe"
-    r"|Timed out waiting \d+ ?ms|[Tt]imed out after \d+|wait timeout|Application timeout caused pair closure|Read error"
-    r"|Watchdog caught collective|ncclRemoteError|Socket Timeout|failed to recv|recvValue failed",
+    "lost the connection to another process: it ended, or its machine cannot be reached; add resume=auto to continue "
+    "from the last checkpoint"
 )
 DISK_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "free disk space"),
@@ -40,23 +37,66 @@ DISK_REMEDIES = {
 }
 
 
-def config_parser(description: str | None, required: bool = True) -> argparse.ArgumentParser:
+class Parser(argparse.ArgumentParser):
+    """A parser of options in snake_case, as `--test_crops`; `--test-crops` is accepted too.
+
+    An option that does not exist is an error that names the nearest one; names cannot be abbreviated.
+
+    Args:
+        doc: the module's docstring. What follows its line "Examples:" is shown at the end of `--help`.
+    """
+
+    def __init__(self, doc: str | None = None, **named: Any):
+        description, _, examples = (doc or "").partition("\nExamples:\n")
+        named = {"description": description.strip(), "epilog": examples and f"examples:\n{examples.rstrip()}"} | named
+        super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **named)
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        return super().parse_known_args(self._spelled(args), namespace)
+
+    def parse_intermixed_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
+        return super().parse_intermixed_args(self._spelled(args), namespace)
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(EXIT_USER_ERROR, f"error: {message}; {self.prog} --help lists the options\n")
+
+    def _spelled(self, args: Sequence[str] | None) -> list[str]:
+        """The words of a command line with kebab-case options in snake_case; unknown options are errors."""
+        words = list(sys.argv[1:] if args is None else args)
+        if self._subparsers is not None:  # each subcommand has a parser and options of its own
+            return words
+        for place, word in enumerate(words):
+            if word == "--":
+                break
+            name, equals, value = word.partition("=")
+            if not name.startswith("--") or name in self._option_string_actions:
+                continue
+            snake = "--" + name[2:].replace("-", "_")
+            if snake not in self._option_string_actions:
+                self.error(f"unknown option {name}{self._hint(snake)}")
+            words[place] = snake + equals + value
+        return words
+
+    def _hint(self, name: str) -> str:
+        if "." in name:
+            return f"; write config keys without dashes, as {name[2:]}=VALUE"
+        near = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.6)
+        return f"; did you mean {near[0]}?" if near else ""
+
+
+def config_parser(doc: str | None, required: bool = True) -> Parser:
     """A parser with `--config`, `key=value` overrides, and how much to show.
 
     Args:
+        doc: the module's docstring, as of `Parser`.
         required: False: the config may be left out, since a checkpoint knows its recipe.
     """
-    parser = argparse.ArgumentParser(description=description)
+    parser = Parser(doc)
     text = "the recipe; docs/config.md explains its keys" + ("" if required else " (default: the checkpoint's)")
     parser.add_argument("--config", "-cfg", required=required, metavar="YAML", help=text)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")
     add_output_options(parser)
     return parser
-
-
-def first_line(docstring: str | None) -> str:
-    """The first line of a module's docstring, as a parser's description."""
-    return (docstring or "").partition("\n")[0]
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
@@ -102,11 +142,11 @@ def apply_published_options(args: argparse.Namespace) -> list[str]:
     if not args.ignored:
         return []
     names = ", ".join(dict.fromkeys(args.ignored))
-    return [f"{names}: no effect; processes and their addresses come from the launcher's environment"]
+    return [f"{names}: no effect; processes and addresses are read from the launcher's environment"]
 
 
 def folder_beside(weights: str, name: str) -> Path:
-    """Where results go by default: `name` beside a checkpoint, with the checkpoint's own, since a run has several."""
+    """The default folder of results: `name` beside a checkpoint, with the checkpoint's name unless it is the last."""
     path = Path(weights)
     return path.parent / (name if path.stem == "last_model" else f"{name}_{path.stem}")
 
@@ -118,16 +158,15 @@ def next_report(weights: str | None, out: Path) -> str:
 
 
 def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
-    """Run the main function of a command: a `UserError` is printed as `error: ...` and gives exit code 2.
+    """Run the main function of a command and return its exit code.
 
-    A failure of the machine (a killed process, a lost connection, a full disk) is one line too, with exit code 1. With
-    `--debug` the traceback comes instead. Anything else is a bug and keeps its traceback. Where nobody reads the output
-    any more (`| head -1`), the end is silent, as of other programs.
+    A `UserError` is printed as `error: ...` and gives exit code 2. A failure of the machine (a killed process, a lost
+    connection, a full disk) is one line too, with exit code 1. With `--debug` the traceback is shown instead. Anything
+    else is a bug and keeps its traceback. Where the reader of stdout is gone (`| head -1`), the command ends silently.
     """
     sys.unraisablehook = _report_unraisable
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack a name's characters
-    code = 0
     try:
         code = main(args) or 0
         sys.stdout.flush()
@@ -140,64 +179,56 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
         print("interrupted", file=sys.stderr, flush=True)
         return EXIT_INTERRUPTED
     except Exception as error:
-        if isinstance(error, BrokenPipeError) and _drop_closed_output():
-            is_first_failure(code := code or EXIT_CLOSED_OUTPUT)
-            return code
-        code = EXIT_USER_ERROR if isinstance(error, UserError) else EXIT_FAILURE
-        lost = _lost_connection(error)
-        line = lost or explain_failure(error)
-        if line is None or args.debug:
-            is_first_failure(code)  # what other processes meet because of this is not printed
+        code, line = explain_failure(error)
+        if code == EXIT_LOST_CONNECTION and not args.debug:
+            return code  # the launcher prints the cause, or LOST_CONNECTION where it knows none
+        is_first = is_first_failure(code)  # of one launch only the first failure is printed; the others follow from it
+        if line is None or (args.debug and line):
             raise
-        _print_failure(line, code, is_lost=lost is not None)
+        if is_first and line:
+            rank = os.environ.get("RANK", "0")
+            print(f"error{'' if rank == '0' else f' (process {rank})'}: {line}", file=sys.stderr, flush=True)
         return code
 
 
-def _drop_closed_output() -> bool:
-    """Whether nobody reads stdout or stderr; what they still hold is then dropped, or Python's end would complain."""
-    is_closed = False
-    for stream in (sys.stdout, sys.stderr):
-        poll = select.poll()
-        poll.register(stream.fileno(), 0)
-        if poll.poll(0):  # only POLLERR and POLLHUP, which need no asking for
-            is_closed = True
-            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-    return is_closed
-
-
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Python's own report of an exception in a destructor, but for failures that are reported in one line."""
-    if unraisable.exc_value is None or explain_failure(unraisable.exc_value) is None:
+    """Python's own report of an exception in a destructor, except of a full disk, which is reported in one line."""
+    if not isinstance(unraisable.exc_value, OSError) or unraisable.exc_value.errno not in DISK_REMEDIES:
         sys.__unraisablehook__(unraisable)
 
 
-def explain_failure(error: BaseException) -> str | None:
-    """The line to show for a mistake of the user or a failure of the machine; None for anything else: a bug."""
-    if isinstance(error, (UserError, MachineError)):
-        return str(error)
+def explain_failure(error: BaseException) -> tuple[int, str | None]:
+    """Exit code and the line to print: "" for nothing; None for a bug, whose traceback is needed."""
+    if isinstance(error, UserError):
+        return EXIT_USER_ERROR, str(error)
+    if isinstance(error, MachineError):
+        return EXIT_FAILURE, str(error)
     if isinstance(error, OSError) and error.errno in DISK_REMEDIES:
-        return f"{error.filename or 'the disk'}: {error.strerror}; {DISK_REMEDIES[error.errno]} and run again"
+        remedy = DISK_REMEDIES[error.errno]
+        return EXIT_FAILURE, f"{error.filename or 'the disk'}: {error.strerror}; {remedy} and run again"
+    if isinstance(error, BrokenPipeError) and _drop_closed_stdout():
+        return EXIT_CLOSED_OUTPUT, ""
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, by name: without importing it, `--help` is fast
-        return OUT_OF_MEMORY
-    return None
+        return EXIT_FAILURE, OUT_OF_MEMORY
+    if _is_lost_connection(error):
+        return EXIT_FAILURE if launch_folder() is None else EXIT_LOST_CONNECTION, LOST_CONNECTION
+    return EXIT_FAILURE, None
 
 
-def _lost_connection(error: BaseException) -> str | None:
-    """The line for a connection to another process that is lost; None for any other error."""
-    is_network = type(error).__name__.startswith("Dist") or "gloo/transport" in str(error)
-    found = _CONNECTION.search(str(error)) if isinstance(error, RuntimeError) and is_network else None
-    return found and LOST_CONNECTION.format(found[0])
+def _drop_closed_stdout() -> bool:
+    """Whether the reader of stdout is gone; what is buffered is then dropped, or Python would complain at its end."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    if not poll.poll(0):  # POLLERR and POLLHUP are always reported
+        return False
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    return True
 
 
-def _print_failure(line: str, code: int, is_lost: bool) -> None:
-    """Print an error. Of the processes of one launch only the first to fail does: what the others meet follows from it.
-
-    A lost connection, too, follows from something else: it is left to the launcher, which may know the cause.
-    """
-    rank = os.environ.get("RANK", "0")
-    line = f"error{'' if rank == '0' else f' (process {rank})'}: {line}"
-    lost = launch_note("lost")
-    if is_lost and lost is not None:
-        lost.write_text(line, encoding="utf-8")
-    elif is_first_failure(code):
-        print(line, file=sys.stderr, flush=True)
+def _is_lost_connection(error: BaseException) -> bool:
+    """Whether gloo, NCCL or PyTorch's store lost another process; other errors of theirs are bugs."""
+    name, text = type(error).__name__, str(error)
+    if name in ("DistNetworkError", "DistStoreError"):
+        return True
+    is_backend = name == "DistBackendError" or (isinstance(error, RuntimeError) and "gloo/transport" in text)
+    return is_backend and re.search(r"Connection|[Tt]imed out|timeout|Read error|ncclRemoteError", text) is not None

@@ -1,4 +1,4 @@
-"""Tables of components: a config name and the class that it stands for, as `package.module.Class`.
+"""Tables of components: config names and their classes, as `package.module.Class`.
 
 A table (`modules.heads.HEADS` and its like) imports nothing, so that a config is checked without PyTorch; the class's
 file is imported when the class is asked for.

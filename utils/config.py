@@ -1,4 +1,4 @@
-"""Config files: YAML and `key=value` overrides into the schema, every fault reported at once.
+"""Reads configs: YAML and `key=value` overrides, validated by the schema, with all faults reported at once.
 
 The only way in is `load_config`. A user's file is read with PyYAML's safe loader, with two changes: numbers such as
 `5e-5` are numbers (YAML 1.1 reads them as text), and dates are text, as in the name of a folder.
@@ -31,7 +31,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, of `!!int x`, `!!bool x` ...
-            what = f"{_shown(node.value)} is no {node.tag.rpartition(':')[2]}"
+            what = f"{_shown(node.value)} is not a valid {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -42,7 +42,7 @@ class _Loader(yaml.SafeLoader):
             line = key_node.start_mark.line + 1
             if isinstance(name, str) and name in seen:
                 raise yaml.constructor.ConstructorError(
-                    None, None, f"key {name} stands twice, in lines {seen[name]} and {line}", key_node.start_mark
+                    None, None, f"key {name} is given twice, in lines {seen[name]} and {line}", key_node.start_mark
                 )
             seen[str(name)] = line
             if isinstance(key_node, yaml.ScalarNode):
@@ -86,7 +86,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose:
     Args:
         path: YAML file; None: every key at its default.
         overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML, but taken as it
-            stands where the key is a text.
+            is where the key is a text.
         purpose: what the config will be used for; a test does not need a training list.
 
     Raises:
@@ -157,9 +157,13 @@ def check_data_files(config: Config, keys: Sequence[str]) -> None:
     for key in keys:
         value = getattr(config.data, key.removeprefix("data."))
         if value and key.endswith("_root") and not Path(value).is_dir():
-            raise UserError(f"{value}: no such folder; set {key} to the folder that the list's paths start from")
+            raise UserError(f"{value}: no such folder; set {key} to the root folder of the paths in the list")
         if value and not Path(value).exists():
-            remedy = "sh scripts/run_demo.sh makes it" if Path(value).parts[:2] == ("exp", "demo") else f"set {key}"
+            remedy = (
+                "run 'sh scripts/run_demo.sh' to create it"
+                if Path(value).parts[:2] == ("exp", "demo")
+                else f"set {key}"
+            )
             raise UserError(f"{value}: no such file; {remedy}")
 
 
@@ -171,7 +175,7 @@ def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Give
     for text in overrides:
         _apply_override(tree, text, faults, places)
     warnings = [
-        f"{places.get(name, '')}{name} has no effect and never had; remove it"
+        f"{places.get(name, '')}{name} has no effect; remove it"
         for name in MEANINGLESS_KEYS
         if _pop(tree, name.split("."))
     ]
@@ -208,7 +212,7 @@ def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
         line = f":{mark.line + 1}" if mark else ""
         raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
     if not isinstance(tree, dict):
-        what = "is empty" if tree is None else "is no mapping of keys to values"
+        what = "is empty" if tree is None else "expected a mapping of keys to values"
         raise UserError(f"{path}: {what}; see docs/config.md for the keys")
     lines: dict[str, int] = {}
     _collect_lines([node], "", lines)
@@ -220,7 +224,8 @@ def _collect_lines(path: list[yaml.Node], prefix: str, lines: dict[str, int]) ->
     for key_node, value_node in path[-1].value:
         name = f"{prefix}{key_node.value}"
         lines[name] = key_node.start_mark.line + 1
-        if isinstance(value_node, yaml.MappingNode) and value_node not in path:  # an alias may name what it stands in
+        # An alias may name a node that contains it.
+        if isinstance(value_node, yaml.MappingNode) and value_node not in path:
             _collect_lines([*path, value_node], f"{name}.", lines)
 
 
@@ -228,7 +233,7 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
     name, equals, raw = text.partition("=")
     name = name.strip()
     if not equals or not name:
-        faults.append(f"command line: {text!r} is no override; write key=value, as solver.lr=1e-4")
+        faults.append(f"command line: {text!r} is not an override; write key=value, such as solver.lr=1e-4")
         return
     field = dotted_keys().get(name)
     if field is not None and field.annotation is str:
@@ -246,7 +251,7 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
         if below is None:
             below = tree[section] = {}
         if not isinstance(below, dict):
-            faults.append(f"command line: {name}: {section} is no section")
+            faults.append(f"command line: {name}: {section} is not a section")
             return
         tree = below
     tree[last] = value
@@ -319,7 +324,7 @@ def _fault_path(loc: tuple) -> list[str]:
 def _explain(name: str, item: Mapping[str, Any]) -> str:
     if item["type"] == "extra_forbidden" and name in dotted_keys():  # `solver.lr: 1`, as on a command line
         section, _, last = name.rpartition(".")
-        return f"in a file {last} stands in its section; write {last}: below {section}:"
+        return f"dotted keys are for the command line; in a file, write {last}: below {section}:"
     if item["type"] == "extra_forbidden":
         section = difflib.get_close_matches(name, SECTIONS, n=1, cutoff=0.6) if isinstance(item["input"], dict) else []
         return f"unknown section; did you mean {section[0]}?" if section else f"unknown key{_suggest(name)}"
@@ -341,7 +346,7 @@ def _shown(value: Any) -> str:
 
 
 def _suggest(name: str) -> str:
-    """The nearest valid key: by the whole dotted name, or by the last word where it stands in another section."""
+    """The nearest valid key: by the whole dotted name, or by the last word, in another section."""
     known = list(dotted_keys())
     last = name.rsplit(".", 1)[-1]
     same_name = [k for k in known if k.casefold() == name.casefold()]

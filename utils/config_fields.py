@@ -1,4 +1,4 @@
-"""What the sections of a config (`utils.schema`) are made of."""
+"""Fields of the sections of a config (`utils.schema`)."""
 
 from dataclasses import dataclass
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""What every part of a command needs to know about the run that it belongs to."""
+"""The context of a run that its parts share: process, precision and stop request."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager

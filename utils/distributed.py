@@ -28,7 +28,7 @@ class Process(NamedTuple):
 
 
 def start(timeout_minutes: float = 10) -> Process:
-    """Join the process group that torchrun describes, or stand alone where there is none.
+    """Join the process group that torchrun describes, or run alone where there is none.
 
     NCCL where each process has a GPU of its own, gloo on CPUs.
 
@@ -41,7 +41,7 @@ def start(timeout_minutes: float = 10) -> Process:
     use_cuda = torch.cuda.is_available()
     if use_cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"process {rank} asks for GPU {local_rank}, but this machine shows {torch.cuda.device_count()}; "
+            f"process {rank} asks for GPU {local_rank}, but this machine has {torch.cuda.device_count()}; "
             "start as many processes as GPUs (NPROC)"
         )
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
@@ -72,7 +72,7 @@ def stop() -> None:
 
 
 def is_restart() -> bool:
-    """Whether torchrun started the processes anew after a failure (`--max_restarts`)."""
+    """Whether torchrun restarted the processes after a failure (`--max_restarts`)."""
     return int(os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)) > 0
 
 

@@ -1,4 +1,4 @@
-"""The costly step of every evaluation, done once: videos to a table of embeddings; and that table on disk.
+"""Embeds videos into a table, the costly step of every evaluation, and reads and writes that table.
 
 Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedding, R rows of a view.
 """
@@ -102,7 +102,7 @@ def embed_videos(
             embeddings.append(per_video.cpu().numpy())
     if any_process(is_stopped, process):
         raise Stopped
-    # A process may have had no batch at all: None stands for its rows.
+    # A process may have had no batch at all: its rows are None.
     mine = (np.concatenate(indices), np.concatenate(embeddings)) if indices else None
     gathered = gather_to_main(mine, process)
     if gathered is None:
@@ -126,7 +126,7 @@ def _announce(num_videos: int, shape: Sequence[int]) -> None:
 def nonfinite_message(name: str) -> str:
     """What to say where a model's embedding of the video `name` is not finite."""
     return (
-        f"{name}: the model's embedding of it is not finite: the weights hold such values, or the precision is too "
+        f"{name}: its embedding is not finite: the weights contain such values, or the precision is too "
         "small for them; use another checkpoint or solver.precision=fp32"
     )
 
@@ -136,7 +136,7 @@ def _table(entries: Sequence[Entry], shares: list[tuple[np.ndarray, np.ndarray]]
     if not shares:
         raise UserError(f"none of the {len(entries)} videos can be read")
     order = np.concatenate([share[0] for share in shares])
-    assert len(set(order)) == len(order), "each video must be embedded once"
+    assert len(set(order)) == len(order), "each video must be embedded exactly once"
     rows = np.full((len(entries), *shares[0][1].shape[1:]), np.nan, dtype=np.float32)
     rows[order] = np.concatenate([share[1] for share in shares])
     labels = np.array([entry.label for entry in entries], dtype=np.int64)
@@ -223,12 +223,12 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
             state = {n.removeprefix(STATE): file[n] for n in file.files if n.startswith(STATE) and damaged is None}
     except Exception as error:  # of any kind: zipfile, its decoders and NumPy's parser meet arbitrary bytes
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: is damaged, or no table of embeddings ({reason}); run the test again") from error
+        raise UserError(f"{path}: corrupted, or not a table of embeddings ({reason}); run the test again") from error
     if damaged is not None:
-        raise UserError(f"{path}: is damaged ({damaged} has another checksum); run the test again")
+        raise UserError(f"{path}: corrupted ({damaged} has a different checksum); run the test again")
     fault = _fault_of(arrays)
     if fault:
-        raise UserError(f"{path}: is no table of embeddings written by test.py ({fault})")
+        raise UserError(f"{path}: not a table of embeddings written by test.py ({fault})")
     table = VideoTable(
         arrays["paths"].tolist(),
         arrays["labels"],
@@ -255,7 +255,7 @@ def rows_of_entries(table: VideoTable, entries: Sequence[Entry], source: str) ->
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.path for entry in entries if entry.path not in rows]
     if missing:
-        raise UserError(f"{source}: lacks {len(missing)} of the {len(entries)} videos listed, as {missing[0]}")
+        raise UserError(f"{source}: lacks {len(missing)} of the {len(entries)} videos listed, such as {missing[0]}")
     labels = np.array([entry.label for entry in entries], dtype=np.int64)
     chosen = table.embeddings[[rows[entry.path] for entry in entries]]
     return table._replace(paths=[entry.path for entry in entries], labels=labels, embeddings=chosen)

@@ -1,4 +1,4 @@
-"""The exceptions whose message is all that a user needs to see."""
+"""Exceptions that are shown to users as one line."""
 
 
 class UserError(Exception):

@@ -1,4 +1,4 @@
-"""Files that are either whole or absent."""
+"""Atomic writing of files, and checks of paths."""
 
 import contextlib
 import errno
@@ -90,7 +90,7 @@ def check_writable(path: str | Path, option: str, is_folder: bool = False) -> No
             pass
         probe.unlink()
     except OSError as error:
-        raise UserError(f"{option} {path}: cannot be written ({error.strerror}); give another place") from error
+        raise UserError(f"{option} {path}: cannot be written ({error.strerror}); choose another path") from error
 
 
 def check_is_file(path: str | Path, what: str) -> None:

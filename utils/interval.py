@@ -1,4 +1,4 @@
-"""Intervals that users give: of saves in steps or minutes, of windows in seconds."""
+"""Intervals: of checkpoints in steps or minutes, of windows in seconds."""
 
 import math
 

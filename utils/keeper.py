@@ -1,4 +1,4 @@
-"""The checkpoints of a run folder: the last ones, the best one, and when the next is due."""
+"""Keeps the checkpoints of a run folder: the last ones, the best one, and when the next is due."""
 
 import contextlib
 import errno
@@ -30,7 +30,7 @@ class CheckpointKeeper:
 
     Args:
         save_every: as `parse_interval` takes it: saves within an epoch.
-        resumed_from: the checkpoint that the run goes on from.
+        resumed_from: the checkpoint that the run resumed.
 
     Attributes:
         has_failed: the last save did not work.
@@ -44,8 +44,8 @@ class CheckpointKeeper:
         self._saved_at = time.monotonic()
         # Gone on from an older one: those after it are damaged, and must not take its place.
         self._may_age = resumed_from is None or resumed_from not in run_dir.glob(OLDER)
-        for torn in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while it saved
-            torn.unlink(missing_ok=True)
+        for cut in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while it saved
+            cut.unlink(missing_ok=True)
 
     def is_due(self, step: int) -> bool:
         """Whether a save within the epoch is due after optimiser step `step`."""
@@ -77,7 +77,7 @@ class CheckpointKeeper:
             with contextlib.suppress(OSError):  # the same disk
                 new.unlink(missing_ok=True)
             log.warning(
-                "WARNING: no checkpoint written in %s (%s); the older ones are whole, the next save tries again",
+                "WARNING: no checkpoint written in %s (%s); older ones are intact, and the next save tries again",
                 self._run_dir,
                 error.strerror or error,
             )
@@ -120,7 +120,7 @@ def newest_good(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
             return path, load_checkpoint(path)
         except UserError as error:
             faults.append(str(error))
-            log.warning("WARNING: %s; trying the one before", error)
+            log.warning("WARNING: %s; trying the previous one", error)
     if faults:
-        raise UserError(f"{run_dir}: none of its {len(faults)} checkpoints reads well; first fault: {faults[0]}")
+        raise UserError(f"{run_dir}: none of its {len(faults)} checkpoints could be loaded; first error: {faults[0]}")
     return None

@@ -1,4 +1,4 @@
-"""What training and evaluation read videos from.
+"""Protocols of the loaders that training and evaluation read videos from.
 
 Legend: B batch, V views, T frames, C,H,W image, S crop side, D embedding.
 """
@@ -36,7 +36,7 @@ class EpochPlan(Protocol):
 
 
 class Numbers(TypedDict):
-    """What a batch holds beside its frames."""
+    """What a batch contains besides its frames."""
 
     label: torch.Tensor  # int64 (B,)
     index: torch.Tensor  # int64 (B,), positions in the list

@@ -1,4 +1,4 @@
-"""What an epoch of training shows while it runs: a bar, a line now and then, a metrics record a step."""
+"""The progress of an epoch of training: a bar, console lines, and one metrics record per step."""
 
 import logging
 import math
@@ -103,7 +103,7 @@ class TrainingMeter:
         self._bar.update()
         if self._cfg.solver.compile and not TrainingMeter._has_told_first:
             TrainingMeter._has_told_first = True
-            log.info("solver.compile: the first step took %.0f s, compilation and all", record.seconds)
+            log.info("solver.compile: the first step took %.0f s, compilation included", record.seconds)
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record)
 
@@ -120,7 +120,7 @@ class TrainingMeter:
         share = self._wait / self._seconds if self._seconds else 0.0
         if share > WAIT_ADVICE_SHARE and not TrainingMeter._has_advised:
             TrainingMeter._has_advised = True
-            log.info("%.0f%% of the time went into waiting for data: %s", 100 * share, self._advice())
+            log.info("%.0f%% of the time was spent waiting for data: %s", 100 * share, self._advice())
 
     def _print_line(self, record: StepRecord) -> None:
         """The last step's loss and rates; clips/s and the share of waiting of all steps since the line before."""
@@ -159,12 +159,12 @@ class TrainingMeter:
             remedies = [f"run on more processor cores (data.workers={data.workers} uses all of them)"]
         if data.modality == "video":
             if not self._is_packed:
-                remedies.append("pack the videos (tools/pack_videos.py), which makes them many times cheaper to sample")
+                remedies.append("pack the videos (tools/pack_videos.py), which makes them much faster to sample")
             if not self._is_packed and data.decoder != "pyav":
                 remedies.append("set data.decoder=pyav, the fastest of the readers")
         else:
             remedies.append(
-                "store frames with a short side near data.input_size (tools/extract_frames.py --short-side)"
+                "store frames with a short side near data.input_size (tools/extract_frames.py --short_side)"
             )
         return "; ".join(remedies)
 

@@ -113,7 +113,7 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
         )
     shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
     if solver.optim in OPTIMIZERS:
-        # fused: one kernel over all parameters, which also leaves them alone where told so on the device.
+        # fused: one kernel over all parameters, which also skips the update by a flag on the device.
         return OPTIMIZERS[solver.optim](solver.momentum)(param_groups, fused=True, **shared)
     try:
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)

@@ -1,4 +1,4 @@
-"""Arithmetic of a run: fp32, bf16, or fp16 with loss scaling."""
+"""Precision of a run: fp32, bf16, or fp16 with loss scaling."""
 
 import logging
 from contextlib import AbstractContextManager, nullcontext

@@ -1,4 +1,4 @@
-"""Where the relative paths of a config start: the repository, wherever the config is and the command was typed."""
+"""Relative paths of a config start from the repository, whatever the current folder is."""
 
 from pathlib import Path
 from typing import Annotated

@@ -1,4 +1,4 @@
-"""What a checkpoint says of its own model, and what a config file and the command line may say beside it.
+"""Combines the config in a checkpoint with a config file and the command line.
 
 A checkpoint of this project holds the resolved config of its training and the names of its classes. Of each key:
 
@@ -112,8 +112,8 @@ def combine(given: Given, recipe: Recipe) -> Combined:
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())
     if not saved and given.path is None and not given.is_given("network.arch"):
         raise UserError(
-            f"{recipe.source}: holds no recipe (it was not written by train.py); give --config with network.arch, "
-            "network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size as in its training, "
+            f"{recipe.source}: contains no recipe (it was not written by train.py); give --config with network.arch, "
+            "network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size of its training, "
             "and the data.* keys of a test"
         )
     if "data.resize_mode" not in saved and "data.input_size" in saved:
@@ -135,7 +135,7 @@ def combine(given: Given, recipe: Recipe) -> Combined:
             values[key] = value
             other.append(f"{key} {value} ({given.path}: {own[key]})")
         elif key in WEIGHT_KEYS or _is_another_model(key, own[key], value):
-            faults.append(f"{place}{key}={own[key]}: {recipe.source} was trained with {value}; leave {key} out")
+            faults.append(f"{place}{key}={own[key]}: {recipe.source} was trained with {value}; remove {key}")
     if values["data.input_size"] != saved.get("data.input_size") and not given.is_given("data.resize_size"):
         values["data.resize_size"] = None  # of another input size
     for key in FILE_KEYS:
@@ -168,7 +168,7 @@ def _find_file(key: str, given: Given, own: dict[str, Any], source: str, saved: 
         return str(REPOSITORY / saved)
     if given.is_given(key) and own[key] != saved:
         return own[key]
-    faults.append(f"{source}: was trained with {key} {saved}, and there is no such file here; give {key}=FILE")
+    faults.append(f"{source}: was trained with {key} {saved}, which does not exist here; set {key}=FILE")
     return saved
 
 

@@ -1,4 +1,4 @@
-"""metrics.jsonl of a run folder, read."""
+"""Reads metrics.jsonl of a run folder."""
 
 import json
 from pathlib import Path
@@ -14,7 +14,7 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
         remedy: what to do where the file is something else, for the error.
 
     Raises:
-        UserError: it is no record of a run.
+        UserError: it not a record of a run.
     """
     if not path.exists():
         return []
@@ -24,4 +24,4 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
             lines.pop()
         return [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: is no record of a run ({error}); {remedy}") from error
+        raise UserError(f"{path}: not a record of a run ({error}); {remedy}") from error

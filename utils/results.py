@@ -1,4 +1,4 @@
-"""What a test leaves behind: predictions.csv and summary.json."""
+"""Writes the results of a test: predictions.csv and summary.json."""
 
 import csv
 import json

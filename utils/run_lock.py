@@ -53,7 +53,9 @@ def _lock(path: Path) -> int:
             _refuse(path, file)
         except OSError as error:
             log.warning(
-                "WARNING: %s cannot be locked (%s): start no second run in this folder", path.parent, error.strerror
+                "WARNING: %s cannot be locked (%s): do not start a second run in this folder",
+                path.parent,
+                error.strerror,
             )
         # A run that ended meanwhile has removed the file that was opened here.
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
@@ -68,5 +70,5 @@ def _refuse(path: Path, file: int) -> None:
     owner = os.read(file, 500).decode(errors="replace") or "another process"
     os.close(file)
     raise UserError(
-        f"logging.run_dir: {path.parent} is in use by {owner}; wait until that run ends, or name another folder"
+        f"logging.run_dir: {path.parent} is in use by {owner}; wait until that run ends, or choose another folder"
     )

@@ -1,4 +1,4 @@
-"""The end of a run in a few lines: a pure function of its metrics records."""
+"""The summary at the end of a run, from its metrics records."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""A run's folder: where it is, what is in it, what it goes on from."""
+"""A run's folder: its path, its content, and when it is resumed."""
 
 import shlex
 from pathlib import Path
@@ -49,8 +49,8 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     path = _named_or_default(cfg, log_time)
     if cfg.resume is None and not cfg.solver.evaluate and (path / LAST).exists():
         raise UserError(
-            f"logging.run_dir: {path} already holds a run; add resume=auto to go on with it, or name another folder: "
-            "logging.run_dir=..."
+            f"logging.run_dir: {path} already contains a run; add resume=auto to continue it, or choose another folder "
+            "with logging.run_dir=..."
         )
     if note:
         write_text_atomic(note, str(path))
@@ -60,9 +60,7 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 def _named_or_default(cfg: Config, log_time: str | None) -> Path:
     if cfg.logging.run_dir is not None:
         if log_time is not None:
-            raise UserError(
-                f"--log_time {log_time}: logging.run_dir names the run folder already; leave one of them out"
-            )
+            raise UserError(f"--log_time {log_time}: logging.run_dir names the run folder already; remove one of them")
         return Path(cfg.logging.run_dir)
     if cfg.resume not in (None, "auto"):
         return Path(cfg.resume).parent
@@ -86,7 +84,9 @@ def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
             lines = [" ".join(str(f) for f in line if f is not None) + "\n" for line in fields]
             write_text_atomic(path / PICKS, "".join(lines))
     except OSError as error:
-        raise UserError(f"logging.run_dir: {path} cannot be written ({error.strerror}); name another folder") from error
+        raise UserError(
+            f"logging.run_dir: {path} cannot be written ({error.strerror}); choose another folder"
+        ) from error
 
 
 def describe_end(run_dir: Path, best_top1: float, config_path: str) -> str:

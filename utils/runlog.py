@@ -1,4 +1,4 @@
-"""What a run tells: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
+"""The logs of a run: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
 
 import errno
 import json
@@ -7,7 +7,7 @@ import os
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from logging.handlers import MemoryHandler
 from pathlib import Path
@@ -28,23 +28,11 @@ log = logging.getLogger(__name__)
 
 
 class _BarFriendlyHandler(logging.Handler):
-    """Console lines that do not break a progress bar.
-
-    `on_closed` is called for a line that nobody reads, the other end of the pipe being closed; without it, that raises.
-    """
-
-    def __init__(self, level: int, on_closed: Callable[[], None] | None):
-        super().__init__(level)
-        self._on_closed = on_closed
+    """Writes console lines that do not break a progress bar. Raises BrokenPipeError where stdout is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            tqdm.write(self.format(record), file=sys.stdout)
-            sys.stdout.flush()
-        except BrokenPipeError:
-            if self._on_closed is None:
-                raise
-            self._on_closed()
+        tqdm.write(self.format(record), file=sys.stdout)
+        sys.stdout.flush()
 
 
 class _LogFile(logging.FileHandler):
@@ -58,7 +46,7 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self._has_failed:
             self._has_failed = True
-            tqdm.write(f"WARNING: {self.baseFilename} misses lines ({error.strerror})", file=sys.stdout)
+            tqdm.write(f"WARNING: {self.baseFilename} is incomplete ({error.strerror})", file=sys.stdout)
 
 
 def open_log(
@@ -67,7 +55,6 @@ def open_log(
     *,
     quiet: bool = False,
     plain: bool = False,
-    on_closed: Callable[[], None] | None = None,
 ) -> logging.Logger:
     """A log on the console: of the main process; the others show only their errors.
 
@@ -76,8 +63,7 @@ def open_log(
     Args:
         warnings: what the config's reading warned of, to be the log's first lines.
         quiet: only results, warnings and errors on the console, and no progress bars; the file gets all.
-        plain: no progress bars, as where the output is no terminal.
-        on_closed: called where nobody reads the console any more (`| head -1`); None: a line raises BrokenPipeError.
+        plain: no progress bars, as where the output is not a terminal.
     """
     global _has_bars
     _has_bars = not (quiet or plain)
@@ -87,7 +73,7 @@ def open_log(
         logger.removeHandler(handler)
         handler.close()
     level = RESULT if quiet else logging.INFO
-    console = _BarFriendlyHandler(level if process.is_main else logging.ERROR, on_closed)
+    console = _BarFriendlyHandler(level if process.is_main else logging.ERROR)
     console.setFormatter(logging.Formatter("%(message)s"))
     logger.addHandler(console)
     if process.is_main:
@@ -123,7 +109,7 @@ def progress_bar(total: int, unit: str, description: str, process: Process) -> t
 
 
 def _drop_full_disk(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread hands an error to the next call, where it is told; its own report is a traceback."""
+    """TensorBoard's thread raises an error in the next call, where it is reported; its own report is a traceback."""
     is_board = type(args.thread).__module__.startswith("tensorboard.")
     if not (is_board and isinstance(args.exc_value, OSError)):
         threading.__excepthook__(args)
@@ -149,10 +135,10 @@ class MetricsWriter:
         had_file = self._path.exists() or (run_dir / LAST).exists()
         records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
         missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
-        if missing and had_file:  # a run that goes on from another folder's checkpoint begins a file of its own
+        if missing and had_file:  # a run that resumes another folder's checkpoint starts its own file
             log.warning(
                 "WARNING: %s lacks %d of the %d steps up to the checkpoint, the first of them step %d: they were lost, "
-                "as in a power cut or on a full disk; the weights are not affected",
+                "for example by a power cut or a full disk; the weights are not affected",
                 *(self._path, len(missing), from_step, missing[0]),
             )
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
@@ -179,7 +165,7 @@ class MetricsWriter:
 
     def records(self) -> list[dict[str, Any]]:
         """All records of the run so far; on the main process."""
-        return read_records(self._path, "move it away to go on")
+        return read_records(self._path, "move it away to continue")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
         """Record `values` of optimiser step `step`. `kind` is `train` or `val`."""
@@ -198,11 +184,11 @@ class MetricsWriter:
 
     @contextmanager
     def _board_may_fail(self) -> Iterator[None]:
-        """Curves are a convenience: without room for them the run goes on, and says so."""
+        """Curves are a convenience: on a full disk the run continues without them, with a warning."""
         try:
             yield
         except OSError as error:
-            log.warning("WARNING: no more curves for TensorBoard (%s)", error.strerror)
+            log.warning("WARNING: TensorBoard's curves stop here (%s)", error.strerror)
             self._board = None
 
     def _write_lines(self) -> None:
@@ -226,7 +212,9 @@ class MetricsWriter:
         except OSError as error:
             if len(self._unwritten) == 1:
                 log.warning(
-                    "WARNING: %s cannot be written (%s); its lines are kept and tried again", self._path, error.strerror
+                    "WARNING: %s cannot be written (%s); its lines are kept and written later",
+                    self._path,
+                    error.strerror,
                 )
 
     def sync(self) -> None:

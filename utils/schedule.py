@@ -1,4 +1,4 @@
-"""Learning rates as a function of the fractional epoch, and where a run stands in its epoch."""
+"""Learning rates as a function of the fractional epoch, and the position of a run in its epoch."""
 
 import bisect
 import math

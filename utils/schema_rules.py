@@ -1,4 +1,4 @@
-"""What keys of a config (`utils.schema`) must fit together, and how."""
+"""Rules between keys of a config (`utils.schema`)."""
 
 from collections.abc import Callable
 from importlib.util import find_spec
@@ -63,12 +63,12 @@ RULES = (
     Rule(
         ("data.image_tmpl", "data.modality"),
         lambda c: c.data.modality == "RGB" and _is_bad_template(c.data.image_tmpl),
-        "must be a file name with the frame's number in braces, as img_{:05d}.jpg",
+        "must be a file name with the frame's number in braces, such as img_{:05d}.jpg",
     ),
     Rule(
         ("data.area_range",),
         lambda c: not 0 < c.data.area_range[0] <= c.data.area_range[1] <= 1,
-        "must be two shares with 0 < smallest <= largest <= 1, as [0.08, 1.0]",
+        "must be two shares with 0 < smallest <= largest <= 1, such as [0.08, 1.0]",
     ),
     Rule(
         ("data.resize_size", "data.input_size"),
@@ -103,7 +103,7 @@ RULES = (
         "to 0 and repeats to 1",
         ("train",),
     ),
-    Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must hold {} where the class name goes"),
+    Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must contain {} for the class name"),
     Rule(
         ("network.classifier", "network.classifier_file"),
         lambda c: c.network.classifier in ("lda", "file") and not c.network.classifier_file,
@@ -112,7 +112,7 @@ RULES = (
     Rule(
         ("network.fix_text", "network.classifier", "network.prompt_set"),
         lambda c: not c.network.fix_text and not _has_one_prompt(c),
-        "a text tower that trains takes one prompt a class; set classifier to clip_text and prompt_set to null",
+        "a trained text tower uses one prompt per class; set classifier to clip_text and prompt_set to null",
     ),
     Rule(
         ("network.context_tokens", "network.classifier", "network.prompt_set"),
@@ -122,7 +122,7 @@ RULES = (
     Rule(
         ("network.context_tokens", "network.context_init", "network.context_per_class"),
         lambda c: c.network.context_tokens == 0 and (bool(c.network.context_init) or c.network.context_per_class),
-        "describe a learned context, and there is none; set context_tokens to its length",
+        "apply only to a learned context; set context_tokens to its length",
     ),
     Rule(
         ("network.train_classifier", "network.fix_text", "network.context_tokens", "solver.loss_type"),
@@ -130,18 +130,17 @@ RULES = (
             c.network.train_classifier
             and (not c.network.fix_text or c.network.context_tokens > 0 or c.solver.loss_type != "CE")
         ),
-        "class embeddings that train themselves leave no text to train and need loss_type CE; "
-        "set fix_text to true and context_tokens to 0",
+        "trained class embeddings replace the text and need loss_type CE; set fix_text to true and context_tokens to 0",
     ),
     Rule(
         ("network.joint_st", "network.sim_header"),
         lambda c: c.network.joint_st and c.network.sim_header != "None",
-        "joint_st gives one embedding a video and leaves a head nothing to do; set sim_header to None",
+        "joint_st gives one embedding per video, so there are no frames for a head; set sim_header to None",
     ),
     Rule(
         ("network.joint_st", "network.tm"),
         lambda c: c.network.joint_st and bool(c.network.tm),
-        "joint_st has no frames of its own to shift; set tm to False",
+        "joint_st has no separate frames to shift; set tm to False",
     ),
     Rule(
         ("network.patch_dropout", "network.tm"),
@@ -151,7 +150,7 @@ RULES = (
     Rule(
         ("data.cached_draws", "network.fix_video"),
         lambda c: c.data.cached_draws > 0 and not c.network.fix_video,
-        "frame embeddings can be kept only where the image tower does not change; set network.fix_video to true",
+        "frame embeddings can be cached only if the image tower is frozen; set network.fix_video to true",
         ("train",),
     ),
     Rule(
@@ -172,7 +171,7 @@ RULES = (
                 or sorted(set(c.solver.lr_decay_step)) != c.solver.lr_decay_step
             )
         ),
-        "must be a positive number of epochs or a rising list of epochs",
+        "must be a positive number of epochs or an ascending list of epochs",
     ),
     Rule(
         ("solver.betas", "solver.optim"),
@@ -219,18 +218,18 @@ RULES = (
     Rule(
         ("solver.save_every",),
         lambda c: _is_bad_interval(c.solver.save_every),
-        "must be a number of steps, as 500, or of minutes, as 10min",
+        "must be a number of steps, such as 500, or of minutes, such as 10min",
     ),
     Rule(
         ("logging.wandb_project",),
         lambda c: bool(c.logging.wandb_project) and find_spec("wandb") is None,
-        "Weights & Biases is not installed; pip install wandb, or set it to null",
+        "Weights & Biases is not installed; run 'pip install wandb', or set it to null",
         ("train",),
     ),
     Rule(
         ("resume", "pretrain"),
         lambda c: bool(c.resume) and bool(c.pretrain),
-        "are both given; resume goes on with a run, pretrain starts a new one: keep one",
+        "are both given; resume continues a run, pretrain starts a new one; keep one",
         ("train",),
     ),
 )
@@ -239,14 +238,14 @@ ADVICE = (
     Rule(
         ("solver.lr_warmup_step", "solver.epochs"),
         lambda c: not c.solver.evaluate and c.solver.lr_warmup_step >= c.solver.epochs,
-        "the warm-up takes the whole training, in which the learning rate never reaches lr; set lr_warmup_step below "
+        "the warm-up is as long as the training, so the learning rate never reaches lr; set lr_warmup_step below "
         "epochs",
         ("train",),
     ),
     Rule(
         ("network.patch_dropout", "network.fix_video"),
         lambda c: not c.solver.evaluate and c.network.patch_dropout > 0 and c.network.fix_video,
-        "a frozen image tower sees all patches, so patch_dropout has no effect; set it to 0",
+        "patch_dropout has no effect on a frozen image tower; set it to 0",
         ("train",),
     ),
 )

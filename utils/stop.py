@@ -1,12 +1,11 @@
-"""Asked to stop by a signal: finish the step, save, leave with a code that says "run me again".
+"""Stopping by a signal: finish the step, save, exit with a code that asks the scheduler to run the job again.
 
-Several processes are started by scripts/launch.py. It owns the signals, and shares a folder with the processes, named
-in the environment. Files there: `stop` asks all to stop; `requeue` says that they stopped and the run can go on;
-`failed-N` holds the exit code of the process that failed first in attempt N and printed why; `lost-N` holds a message
-about a lost connection, which the launcher prints only where it knows no cause.
+Several processes are started by scripts/launch.py, which handles the signals and shares a folder with the processes,
+named in the environment. Files there: `stop` asks all to stop; `requeue` says that they stopped and the run can be
+resumed; `failed-N` holds the exit code of the process that failed first in attempt N and printed why.
 
-After a request to stop the processes leave with 0, because torchrun takes any other code for a failure; the launcher
-itself leaves with 75.
+After a request to stop the processes exit with 0, because torchrun takes any other code for a failure; the launcher
+itself exits with 75.
 """
 
 import contextlib
@@ -23,7 +22,7 @@ SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
 REPEAT_SECONDS = 1.0  # `timeout` sends a signal to its child and then to the group: twice the same within moments
 LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: a folder of the launcher on this machine
 STOP_FILE, REQUEUE_FILE = "stop", "requeue"
-ASKED = "asked to stop: finishing the step and saving it; a second Ctrl-C ends at once"
+ASKED = "stopping: finishing the current step and saving a checkpoint; press Ctrl-C again to exit at once"
 
 
 def launch_folder() -> Path | None:
@@ -32,18 +31,13 @@ def launch_folder() -> Path | None:
     return Path(folder) if folder else None
 
 
-def launch_note(name: str) -> Path | None:
-    """The file `name` of this attempt (torchrun counts restarts) in the launch folder; None for a process alone."""
-    folder = launch_folder()
-    return folder and folder / f"{name}-{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}"
-
-
 def is_first_failure(code: int) -> bool:
-    """Whether this process, about to leave with `code`, is the first of its launch on this machine that fails."""
-    path = launch_note("failed")
+    """Whether this process, about to exit with `code`, is the first of its launch on this machine to fail."""
+    folder = launch_folder()
     try:
-        if path is not None:
-            with path.open("x") as file:
+        if folder is not None:
+            attempt = os.environ.get("TORCHELASTIC_RESTART_COUNT", 0)  # torchrun counts its restarts
+            with (folder / f"failed-{attempt}").open("x") as file:
                 file.write(str(code))
     except FileExistsError:
         return False
@@ -58,7 +52,7 @@ def end_with_parent(number: int) -> None:
 
 
 def requeue_code() -> int:
-    """What to leave with after a request to stop: 75, or 0 to a launcher, which then leaves with 75."""
+    """The exit code after a request to stop: 75, or 0 under a launcher, which then exits with 75."""
     folder = launch_folder()
     if folder is None:
         return EXIT_REQUEUE
@@ -67,11 +61,11 @@ def requeue_code() -> int:
 
 
 class Stopped(Exception):
-    """Some process was asked to stop, and all leave what they were doing; there is nothing of it to save."""
+    """Some process was asked to stop, and all abandon what they were doing; there is nothing to save."""
 
 
 class InterruptCounter:
-    """Tells a second Ctrl-C from the first."""
+    """Distinguishes a second Ctrl-C from the first."""
 
     _first_at: float | None = None
 
@@ -88,7 +82,7 @@ class InterruptCounter:
 class StopRequest:
     """Catches SIGTERM, SIGINT and SIGUSR1 while it is open; a second SIGINT interrupts at once.
 
-    The first signal is answered by one line; of several processes, the launcher says it.
+    The first signal is answered by one line, which the launcher prints where it has started several processes.
     """
 
     def __init__(self) -> None:
@@ -104,10 +98,6 @@ class StopRequest:
             # Not print: the signal may have interrupted one. On a terminal the line goes below a progress bar.
             with contextlib.suppress(OSError):  # a closed stderr must not end the step
                 os.write(2, f"{os.linesep if os.isatty(2) else ''}{ASKED}\n".encode())
-        self._is_asked = True
-
-    def ask(self) -> None:
-        """Ask this process to stop, as by a signal but silently."""
         self._is_asked = True
 
     def is_asked(self) -> bool:

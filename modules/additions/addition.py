@@ -1,4 +1,4 @@
-"""What every addition to the image tower says of itself."""
+"""Base class of additions to the image tower."""
 
 import re
 from typing import ClassVar, Protocol, runtime_checkable
@@ -67,7 +67,7 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
         addition = Addition.named(name)
         if tower.kind not in addition.takers:
             raise UserError(
-                f"{addition.setting}: this image tower, {tower.kind}, cannot take it; those that can: "
+                f"{addition.setting}: not supported by this image tower, {tower.kind}; supported are "
                 f"{'; '.join(addition.takers)}"
             )
         addition.add(tower, cfg)

@@ -1,4 +1,4 @@
-"""What every source of class embeddings is."""
+"""Base class of sources of class embeddings."""
 
 from collections.abc import Sequence
 from typing import ClassVar

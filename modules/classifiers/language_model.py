@@ -56,18 +56,18 @@ class LanguageModel:
             import transformers
         except ImportError as error:
             raise UserError(
-                "network.classifier language_model: needs the package transformers; pip install transformers"
+                "network.classifier language_model: transformers is not installed; run 'pip install transformers'"
             ) from error
         self._pooling = pooling
         try:
             if not Path(name).exists():
-                announce_hub_download(f"language model {name}", name, "config.json", "give the folder of one")
+                announce_hub_download(f"language model {name}", name, "config.json", "give a local folder")
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             if self._tokenizer.pad_token is None:  # as in GPT-2's; padding is masked, so any token will do
                 self._tokenizer.pad_token = self._tokenizer.eos_token
             model = transformers.AutoModel.from_pretrained(name).float().eval()
             self._model = model.get_encoder() if model.config.is_encoder_decoder else model
-            self.encode(["a sentence", "and one of another length"])
+            self.encode(["a sentence", "and one of a different length"])
         except Exception as error:  # of any kind: models of all makes, some of which take no text at all
             raise UserError(
                 f"network.language_model {name}: could not be loaded, or encodes no text ({first_line(error)}); "

@@ -1,4 +1,4 @@
-"""`context_tokens`: learned vectors in the text in place of words, beside the class name (CoOp, arXiv 2109.01134).
+"""`context_tokens`: learned vectors instead of words around the class name (CoOp, arXiv 2109.01134).
 
 K classes, n rows, D embedding, M context tokens, L tokens of a text, W width of the text tower.
 """
@@ -15,7 +15,7 @@ from modules.text_classifier import tokenize
 from utils.errors import UserError
 from utils.schema import Config, NetworkConfig
 
-PLACEHOLDER = "x"  # a word of one token, where a learned vector will stand
+PLACEHOLDER = "x"  # a word of one token, to be replaced by a learned vector
 CONTEXT_STD = 0.02  # of a random context
 
 
@@ -72,7 +72,7 @@ class LearnedContext(TrainedClassifier):
             return f"holds {self.describe(state)}"
         if found.ndim != own.ndim:
             is_per_class = "true" if found.ndim == 3 else "false"
-            return f"its learned context is of another shape; set network.context_per_class={is_per_class}"
+            return f"its learned context has a different shape; set network.context_per_class={is_per_class}"
         return other_number_of_classes(found, own) if own.ndim == 3 else None
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
@@ -114,11 +114,12 @@ def _places(
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
             raise UserError(
-                f"network.context_tokens {num_tokens}: leave no room for the class {name!r} in {context_length} tokens"
+                f"network.context_tokens {num_tokens}: the class {name!r} does not fit beside them in "
+                f"{context_length} tokens"
             )
     tokens = tokenize(clip_model, texts)
     number = torch.arange(num_tokens)
-    # 1: the start token. What stands after the name is moved on by the name's length.
+    # 1: the start token. What follows the name is shifted by the name's length.
     places = 1 + number[None] + (number[None] >= before) * lengths[:, None]
     if not (tokens.gather(1, places) == tokenize(clip_model, [PLACEHOLDER])[0, 1]).all():
         raise UserError("network.context_tokens: this model's tokenizer cannot take a learned context; CLIP's own can")

@@ -23,7 +23,7 @@ class OrthogonalRows(Classifier):
         if num_classes > width:
             raise UserError(
                 f"network.classifier orthogonal: {num_classes} classes cannot all be orthogonal in {width} dimensions; "
-                "take random"
+                "use random"
             )
 
         def draw() -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every classifier that trains with the model is."""
+"""Base class of classifiers that train with the model."""
 
 from collections.abc import Sequence
 from typing import ClassVar

@@ -49,4 +49,4 @@ def other_number_of_classes(found: torch.Tensor, own: torch.Tensor) -> str | Non
     """The fault of a parameter (K, ...) of other classes, if it is one."""
     if len(found) == len(own):
         return None
-    return f"what it learned of its {len(found)} classes cannot serve the {len(own)} of data.label_list"
+    return f"its trained class embeddings are for {len(found)} classes, data.label_list has {len(own)}"

@@ -1,4 +1,4 @@
-"""What every temporal head says of itself."""
+"""Base class of temporal heads."""
 
 from typing import ClassVar, NamedTuple
 

@@ -100,8 +100,8 @@ class TemporalTransformer(Head):
         positions = state.get("frame_position_embeddings.weight")
         if positions is not None and len(positions) != MAX_FRAMES:
             return (
-                f"its temporal head has positions for {len(positions)} frames, not {MAX_FRAMES} as in every published "
-                "one; it was made by another program"
+                f"its temporal head has positions for {len(positions)} frames, not {MAX_FRAMES} as in all published "
+                "checkpoints; it was written by another program"
             )
         return None
 
@@ -129,8 +129,8 @@ def check_num_frames(num_frames: int) -> None:
     """Raise a UserError for more frames than the head's position table has rows."""
     if num_frames > MAX_FRAMES:
         raise UserError(
-            f"data.num_segments x data.seg_length is {num_frames} frames, and the Transf head has positions for "
-            f"{MAX_FRAMES}; take at most so many, or set network.sim_header to None"
+            f"data.num_segments x data.seg_length is {num_frames} frames, but the Transf head has positions for "
+            f"{MAX_FRAMES}; use fewer, or set network.sim_header to None"
         )
 
 

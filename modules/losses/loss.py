@@ -1,4 +1,4 @@
-"""What every training loss is."""
+"""Base class of training losses."""
 
 import torch
 from torch import nn

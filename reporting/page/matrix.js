@@ -1,7 +1,7 @@
 // ---- confusion matrix: its rows and columns are units, a class or a cluster of classes each
 
 function confusionMatrix(data) {
-  const LABELLED = 11; // pixels of a cell from which on there is room for names
+  const LABELLED = 11; // pixels of a cell from which names fit
   const FONT = "11px system-ui, DejaVu Sans, sans-serif";
   const box = byId("matrix"), canvas = byId("matrix-canvas"), says = byId("matrix-says");
   const view = byId("matrix-view"), filter = byId("matrix-filter"), open = byId("matrix-open"), back = byId("matrix-back");

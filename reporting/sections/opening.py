@@ -1,4 +1,4 @@
-"""The top of a run's page: what came out in one sentence, and a video that is right beside one that is wrong."""
+"""The top of a run's page: the result in one sentence, and a right and a wrong video."""
 
 import numpy as np
 

@@ -1,4 +1,4 @@
-"""Videos as film strips: the most confident mistakes, and which frames the right predictions rest on."""
+"""Videos as film strips: the most confident mistakes, and which frames the right predictions rely on."""
 
 from typing import Any
 

@@ -29,7 +29,7 @@ def chromium_path() -> str | None:
 
 
 def missing() -> str | None:
-    """Why there can be no browser here, None where there can."""
+    """Why no browser can be started here; None if one can."""
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed (pip install playwright)"
     return None if chromium_path() else "chromium is not installed (apt-get install chromium)"
@@ -79,7 +79,7 @@ def watched_page(
         browser: of `open_browser`.
         address: path of an HTML file, or an address that starts with `server`.
         size: width and height of the window in CSS pixels.
-        dark: what the page is told of the user's preferred colours.
+        dark: whether the user prefers dark colours.
         server: start of the addresses that may be asked for, as http://127.0.0.1:7860; all else on the network is
             refused, and noted.
     """

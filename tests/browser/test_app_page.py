@@ -89,7 +89,7 @@ def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_
         upload(page, tmp_path / "notes.mp4")
         page.locator("#video video").wait_for(state="attached")
         press(page)
-        message = page.get_by_text("is damaged or not a video")
+        message = page.get_by_text("is corrupted or not a video")
         message.wait_for()
         assert message.inner_text().startswith("notes.mp4: ")
         page.get_by_label("Seconds a window").fill("-1")

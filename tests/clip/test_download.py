@@ -64,7 +64,7 @@ def test_what_is_in_the_cache_needs_no_network(monkeypatch, tmp_path, caplog):
 
     monkeypatch.setattr(download, "cached_file", cached)
     monkeypatch.setattr(download, "is_reachable", None)
-    with pytest.raises(UserError, match="73 of another shape"):  # it is read, and is of a smaller model
+    with pytest.raises(UserError, match="73 of a different shape"):  # it is read, and is of a smaller model
         load_clip("ViT-B/32")
     assert asked == [("timm/vit_base_patch32_clip_224.openai", "open_clip_model.safetensors")]
     download.announce_hub_download("a tokenizer", "a/b", "tokenizer.json", "")

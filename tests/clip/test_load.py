@@ -48,7 +48,7 @@ def write_safetensors(path, original):
 
 @pytest.mark.parametrize("write", [write_archive, write_state, write_half, write_checkpoint, write_safetensors])
 def test_every_kind_of_file_gives_the_same_towers(tmp_path, original, write):
-    path = tmp_path / "weights.any"  # told apart by content, not by suffix
+    path = tmp_path / "weights.any"  # recognised by content, not by suffix
     write(path, original)
     clip_model = load_clip(str(path))
     assert_same_towers(clip_model, original)
@@ -178,7 +178,7 @@ def test_strict_loading_names_the_faults(tmp_path):
         load_clip(str(arch), str(tmp_path / "w.pt"))
     for part in (
         "2 missing: ", "visual.ln_pre.weight", "text.ln_final.bias", "1 unexpected: visual.surplus",
-        "1 of another shape: visual.proj (64, 16) in the file, (64, 32) in the model",
+        "1 of a different shape: visual.proj (64, 16) in the file, (64, 32) in the model",
     ):  # fmt: skip
         assert part in str(error.value), error.value
     assert "\n" not in str(error.value)
@@ -205,4 +205,4 @@ def test_tokenizer(tmp_path, caplog):
     assert torch.equal(clip_model.tokenize(["résumé & cv"])[0], tokens[1])
     assert not caplog.records
     cut = clip_model.tokenize(["word " * 100])
-    assert cut[0, -1] == 49407 and "longer than 77 tokens is cut" in caplog.text
+    assert cut[0, -1] == 49407 and "longer than 77 tokens is truncated" in caplog.text

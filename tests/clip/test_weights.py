@@ -1,4 +1,4 @@
-"""Weights files that are torn, foreign or hostile: an error that names them, and no code of theirs ever runs."""
+"""Weights files that are corrupted, foreign or malicious: an error names them, and their code never runs."""
 
 import pickle
 import zipfile
@@ -32,7 +32,7 @@ def test_missing_and_empty(tmp_path):
     with pytest.raises(UserError, match="absent.pt: no such weights file"):
         read_weights(tmp_path / "absent.pt")
     (tmp_path / "empty.pt").touch()
-    with pytest.raises(UserError, match=r"empty.pt: is (torn|no whole)"):
+    with pytest.raises(UserError, match=r"empty.pt: corrupted"):
         read_weights(tmp_path / "empty.pt")
     torch.save({}, tmp_path / "none.pt")
     with pytest.raises(UserError, match="holds no weights"):
@@ -45,11 +45,11 @@ def test_truncated(tmp_path, archive, share):
     save_file({"w": torch.rand(4000)}, tmp_path / "w.safetensors")
     for path in (tmp_path / "state.pt", tmp_path / "w.safetensors", archive):
         whole = path.read_bytes()
-        torn = tmp_path / f"torn{path.suffix}"
-        torn.write_bytes(whole[: int(len(whole) * share)])
+        cut = tmp_path / f"cut{path.suffix}"
+        cut.write_bytes(whole[: int(len(whole) * share)])
         with pytest.raises(UserError) as error:
-            read_weights(torn)
-        assert str(torn) in str(error.value) and "\n" not in str(error.value)
+            read_weights(cut)
+        assert str(cut) in str(error.value) and "\n" not in str(error.value)
 
 
 @pytest.mark.parametrize("legacy", [False, True])
@@ -73,7 +73,7 @@ def test_a_bomb_in_a_torchscript_archive(tmp_path, archive):
             if member.filename.endswith("/data.pkl"):
                 content = pickle.dumps(Bomb(mark), protocol=2)
             new.writestr(member.filename, content)
-    with pytest.raises(UserError, match=r"bomb.pt: holds \S+, which is no tensor; it is not loaded"):
+    with pytest.raises(UserError, match=r"bomb.pt: contains \S+, which is not a tensor and is not loaded"):
         read_weights(path)
     assert not mark.exists()
 
@@ -89,15 +89,15 @@ def test_an_archive_that_unpacks_to_far_more_than_its_size(tmp_path):
 
 def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
     torch.save({"w": torch.zeros(1).expand(1 << 40)}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="tensor w claims shape"):
+    with pytest.raises(UserError, match="tensor w has shape .* but less data"):
         read_weights(tmp_path / "w.pt")
 
 
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ([torch.zeros(1)], "is no state dict"),
-        ({"w": 3}, "is no state dict"),
+        ([torch.zeros(1)], "not a state dict"),
+        ({"w": 3}, "not a state dict"),
         ({"epoch": 1, "model_state_dict": {}}, "is a video checkpoint"),
     ],
 )
@@ -116,5 +116,5 @@ def test_only_tensors_of_an_archive_come_out(archive):
 def test_text_for_weights(tmp_path):
     for content in (b"<html>not found</html>", b"{}" * 40):
         (tmp_path / "w.pt").write_bytes(content)
-        with pytest.raises(UserError, match="w.pt: is "):
+        with pytest.raises(UserError, match="w.pt: (corrupted|not a|is a)"):
             read_weights(tmp_path / "w.pt")

@@ -34,7 +34,7 @@ def save_state(path: Path, vision: dict | None = None, seed: int = 0) -> Path:
 
 
 def save_archive(path: Path, model: open_clip.CLIP) -> Path:
-    """A TorchScript archive as OpenAI released them: float16, with three integers that are no weights."""
+    """A TorchScript archive as OpenAI released them: float16, with three integers that are not weights."""
     for name, value in (("input_resolution", 32), ("context_length", 77), ("vocab_size", 49408)):
         model.__dict__.pop(name, None)  # open_clip's plain attribute
         model.register_buffer(name, torch.tensor(value))

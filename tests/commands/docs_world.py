@@ -19,7 +19,7 @@ SIZE = {"height": 64, "width": 80}
 OWN_CLASSES = ("riding_a_bike", "cooking")
 SPLITS = {"train": (SEEN_CLASSES, 16), "val": (SEEN_CLASSES, 8), "heldout": (HELD_OUT_CLASSES, 8)}
 
-# What stands for `python`: it notes the words that it was called with, for the test to run in its own process. What a
+# Replaces `python`: it records the words that it was called with, for the test to run in its own process. What a
 # launcher reads the output of is run at once.
 NOTE_TAKER = f"""#!/bin/sh
 [ "$2" != tools.show_config ] || exec {sys.executable} "$@"

@@ -19,7 +19,7 @@ def rows_of(section: str) -> dict[str, str]:
 
 
 def matches(outcome: str, line: str) -> bool:
-    """Whether a line is what the page shows; `...` there stands for anything."""
+    """Whether a line is what the page shows; `...` there matches anything."""
     return re.fullmatch(".*".join(re.escape(part) for part in outcome.split("...")), line) is not None
 
 

@@ -69,9 +69,9 @@ def test_two_users_at_once_get_each_their_own(service, world):
     ("names", "seconds", "part"),
     [
         (["x"] * 2, None, "class 'x': is given twice"),
-        ([str(n) for n in range(201)], None, "201 classes: at most 200"),
-        (["y" * 201], None, "is longer than 200 letters"),
-        (None, 0.001, "at most 300 are taken; make them longer"),
+        ([str(n) for n in range(201)], None, "201 classes, more than the limit of 200"),
+        (["y" * 201], None, "is longer than 200 characters"),
+        (None, 0.001, "more than the limit of 300; make them longer"),
     ],
 )
 def test_limits_of_a_request(service, world, names, seconds, part):

@@ -13,10 +13,8 @@ import pytest
 import torch
 
 from tests.commands.world import REPO, assert_same_predictions, command, losses, records
-from utils.checkpoint import load_checkpoint
 from utils.cli import EXIT_CLOSED_OUTPUT
 from utils.embed import load_table
-from utils.stop import EXIT_REQUEUE
 
 
 def test_help_answers_at_once():
@@ -77,7 +75,7 @@ def test_any_number_of_processes_gives_identical_scores(runs):
 
 
 def test_a_run_of_one_process_goes_on_in_two(world, runs, tmp_path):
-    """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is dealt anew."""
+    """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is shared again."""
     first = command(
         "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=4",
         "solver.epochs=2", "solver.save_every=3", "solver.keep_last=4",
@@ -161,17 +159,11 @@ def read_until(process: subprocess.Popen, part: str) -> None:
     process.stdout.close()
 
 
-@pytest.mark.parametrize("part", ["command ", "step 1/8"])
-def test_training_into_a_closed_output_saves_and_says_nothing(world, tmp_path, part):
-    run_dir = tmp_path / "run"
-    with start(
-        sys.executable, "train.py", "--config", world.config, f"logging.run_dir={run_dir}", "solver.epochs=2000"
-    ) as process:
-        read_until(process, part)
-        assert (process.stderr.read(), process.wait(120)) == ("", EXIT_REQUEUE)
-    if run_dir.exists():  # whether a step was done depends on how soon it was noticed
-        assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] == len(losses(run_dir)) < 20
-    assert part == "command " or run_dir.exists()
+def test_training_into_a_closed_output_ends(world, tmp_path):
+    words = ("--config", world.config, f"logging.run_dir={tmp_path / 'run'}", "solver.epochs=2000")
+    with start(sys.executable, "train.py", *words) as process:
+        read_until(process, "step 1/8")
+        assert (process.stderr.read(), process.wait(120)) == ("", EXIT_CLOSED_OUTPUT)
 
 
 def test_testing_into_a_closed_output_ends(world, runs, tmp_path):

@@ -1,6 +1,6 @@
 """Every command in a ```sh block of README.md and docs/ runs, in order, on a small world (docs_world.py).
 
-A command that needs what a test has not (a data set, a GPU, a camera, the network) stands below a comment
+A command that needs what a test does not have (a data set, a GPU, a camera, the network) is below a comment
 `# needs: <what>` in its block. Its options and its configs are checked all the same, where its program is known here.
 
 A new program goes into one of the tables below.
@@ -85,7 +85,7 @@ class Command(NamedTuple):
 
 
 def with_file_name(words: list[str]) -> list[str]:
-    """`python -m tools.NAME ...` as `python tools/NAME.py ...`, so that one name stands for a program."""
+    """`python -m tools.NAME ...` as `python tools/NAME.py ...`, so that a program has one name."""
     if "-m" in words[:2]:
         place = words.index("-m")
         return [*words[:place], words[place + 1].replace(".", "/") + ".py", *words[place + 2 :]]
@@ -182,9 +182,9 @@ REMEDY = (
 def run_python(name: str, words: list[str]) -> int:
     if name.startswith("tools/"):
         module = load_tool(Path(name).stem)
-        if hasattr(module, "parse_arguments"):
-            return module.main(words) or 0
-        return 0  # summarise_runs.py: its parser is part of its command line
+        if name == "tools/summarise_runs.py":
+            return run_command(module.main, module.parse_arguments(words))
+        return module.main(words) or 0
     module = world.entry_script(Path(name).stem)
     return run_command(module.main, module.parse_arguments(words))
 
@@ -225,7 +225,7 @@ def check_configs(command: Command) -> None:
 
 
 def without_launcher(words: list[str]) -> tuple[str, list[str]]:
-    """scripts/launch.py's own options taken off: one process stands for many."""
+    """The words without scripts/launch.py and its options: one process is run instead of many."""
     if words[0] == "scripts/launch.py":
         words = words[next(i for i, word in enumerate(words) if i and word.endswith(".py")) :]
     return words[0], words[1:]
@@ -238,7 +238,7 @@ def test_the_named_tests_exist(name):
 
 
 @pytest.mark.parametrize("text", ["python nothing.py a", "curl x", "python -m tools.make_lists folders --nonsense"])
-def test_what_is_unknown_or_fails_is_told(text, tmp_path, capsys):
+def test_unknown_and_failing_commands_are_reported(text, tmp_path, capsys):
     make_python(tmp_path / "bin" / "python")
     with pytest.raises(pytest.fail.Exception) as caught:
         run(Command("page.md", 3, text, ""), tmp_path, capsys)

@@ -97,7 +97,7 @@ def test_what_was_looked_at_and_what_is_missing_is_said(world, place, capsys):
     assert call("train", "--config", world.config, "--check", *words) == 0
     out = capsys.readouterr().out
     # 15 clips, each several times in the list, of which one is missing; 9 to validate on, all of which are decoded.
-    assert "check passed: config, lists, labels, weights and run folder fit; 24 clips of the lists are there, 25" in out
+    assert "check passed: config, lists, labels, weights and run folder fit; 24 clips of the lists found, 25" in out
     warnings = [line for line in out.splitlines() if line.startswith("WARNING")]
     assert len(warnings) == 2 and "listed more than once" in warnings[0]
     assert "bad3" in warnings[1] and "list.txt:3" in warnings[1]

@@ -40,8 +40,8 @@ def missing(world, trained, folder):
 
 def truncated(world, trained, folder):
     data = (trained / "plain" / "last_model.pt").read_bytes()
-    (folder / "torn.pt").write_bytes(data[: len(data) // 2])
-    return folder / "torn.pt", ()
+    (folder / "cut.pt").write_bytes(data[: len(data) // 2])
+    return folder / "cut.pt", ()
 
 
 def altered(world, trained, folder):
@@ -79,8 +79,8 @@ def clip_missing(world, trained, folder):
 
 
 def clip_truncated(world, trained, folder):
-    (folder / "torn_clip.pt").write_bytes(world.arch.read_bytes()[:5000])
-    return trained / "plain" / "last_model.pt", (f"network.arch={folder / 'torn_clip.pt'}",)
+    (folder / "cut_clip.pt").write_bytes(world.arch.read_bytes()[:5000])
+    return trained / "plain" / "last_model.pt", (f"network.arch={folder / 'cut_clip.pt'}",)
 
 
 def clip_bomb(world, trained, folder):

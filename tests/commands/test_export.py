@@ -56,8 +56,9 @@ def exported(world, weights, tmp_path_factory):
         skip_without(file_format)
         if file_format not in made:
             out = tmp_path_factory.mktemp("exported") / f"model{export.FORMATS[file_format].suffix}"
+            words = ("--config", world.config, "--weights", weights, "--format", file_format, "--out", out)
             with redirect_stdout(io.StringIO()) as printed:
-                assert call("export", world.config, weights, "--format", file_format, "--out", out) == 0
+                assert call("export", *words) == 0
             made[file_format] = out, printed.getvalue()
         return made[file_format]
 
@@ -138,7 +139,7 @@ def test_a_file_that_differs_is_not_left_behind(world, weights, tmp_path, capsys
 
     monkeypatch.setitem(export.FORMATS, "safetensors", export.FORMATS["safetensors"]._replace(write=write_another))
     out = tmp_path / "model.safetensors"
-    assert call("export", world.config, weights, "--format", "safetensors", "--out", out) == 2
+    assert call("export", "--config", world.config, "--weights", weights, "--format", "safetensors", "--out", out) == 2
     error = capsys.readouterr().err
     assert "logits differ from eager PyTorch by" in error and "at most 0.01" in error and error.count("\n") == 1
     assert not list(tmp_path.iterdir())
@@ -149,13 +150,13 @@ def test_a_tower_that_the_exporter_cannot_take(tmp_path):
         def forward(self, clips):
             return clips.float() if clips.sum().item() > 3 else clips.double()
 
-    with pytest.raises(UserError, match="cannot take this model .* take --format safetensors"):
+    with pytest.raises(UserError, match="does not support this model .* use --format safetensors"):
         export.write_export(tmp_path / "x", "torch_export", Stubborn(), torch.ones(3, 4), torch.ones(2, 4), {})
 
 
 def test_mistakes(world, weights, tmp_path, capsys, monkeypatch):
-    def fails_with(part, *arguments):
-        assert call("export", *arguments) == 2
+    def fails_with(part, config, weights, *arguments):
+        assert call("export", "--config", config, "--weights", weights, *arguments) == 2
         error = capsys.readouterr().err
         assert part in error and error.count("\n") == 1, error
 
@@ -178,7 +179,7 @@ def test_mistakes(world, weights, tmp_path, capsys, monkeypatch):
 def test_a_file_of_another_kind_is_refused(tmp_path):
     for content in (b"", b"\x02\x00\x00\x00\x00\x00\x00\x00{}"):
         (tmp_path / "x.safetensors").write_bytes(content)
-        with pytest.raises(UserError, match="x.safetensors: .* give a file of export.py"):
+        with pytest.raises(UserError, match="x.safetensors: .* give a file written by export.py"):
             export.load_safetensors(tmp_path / "x.safetensors")
 
 

@@ -95,7 +95,7 @@ def test_asked_to_stop_while_filling(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(frame_cache.FrameCache, "_write", write_then_signal)
     arguments = (tmp_path / "run", tmp_path / "cache", "data.cached_draws=1", "resume=auto")
     assert train(world, *arguments) == EXIT_REQUEUE
-    assert "asked to stop" in capsys.readouterr().err
+    assert "stopped by a signal" in capsys.readouterr().err
     first = parts(tmp_path / "cache")
     assert len(first) == 2 * 2
     assert train(world, *arguments) == 0
@@ -142,7 +142,7 @@ def test_mapped_parts_hold_no_open_files(world, tmp_path):
     assert len(held) == 20 and len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-@pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "facts missing", "facts torn"])
+@pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "facts missing", "facts cut"])
 def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
     arguments = (tmp_path / "cache", "data.cached_draws=1", "solver.epochs=1")
     assert train(world, tmp_path / "one", *arguments) == 0
@@ -157,7 +157,7 @@ def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
         path.write_bytes({"truncated": whole[:-100], "empty": b"", "altered": bytes(changed)}[damage])
     capsys.readouterr()
     assert train(world, tmp_path / "two", *arguments) == 0
-    assert f"{path} is damaged" in capsys.readouterr().out
+    assert f"{path} is corrupted" in capsys.readouterr().out
     np.testing.assert_allclose(np.load(path), np.load(io.BytesIO(whole)), rtol=1e-4, atol=1e-5)
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5, atol=1e-6)
 
@@ -212,7 +212,7 @@ def test_changed_clips_are_computed_again(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root to be mounted")
-def test_a_full_disk_is_told_as_one(tmp_path):
+def test_a_full_disk_is_reported_as_one(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = command("mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", disk)  # takes the first half of a part

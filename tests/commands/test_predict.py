@@ -153,7 +153,7 @@ def test_one_class_alone_is_warned_of(world, capsys):
 def test_plain_clip_says_so(world, capsys):
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
-    assert "plain CLIP" in capsys.readouterr().err
+    assert "not fine-tuned" in capsys.readouterr().err
 
 
 def test_equal_names_get_pictures_of_their_own(world, tmp_path):
@@ -195,7 +195,7 @@ def test_ctrl_c_ends_a_folder_with_what_is_done(world, tmp_path, monkeypatch, ca
     monkeypatch.setattr(WindowReader, "windows", interrupted)
     options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
     assert call("predict", world.root / "videos", *options) == 130
-    assert "interrupted: 2 of 24 videos are done" in capsys.readouterr().err
+    assert "interrupted: 2 of 24 videos were done" in capsys.readouterr().err
     assert [video["video"] for video in json.loads((tmp_path / "r.json").read_text())["videos"]] == read[:2]
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
 
@@ -205,12 +205,12 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
 
     def broken(self, *arguments, **options):
         yield from itertools.islice(windows(self, *arguments, **options), 2)
-        raise UserError("rtsp://x: the stream broke off (timeout)")
+        raise UserError("rtsp://x: the stream interrupted (timeout)")
 
     monkeypatch.setattr(WindowReader, "windows", broken)
     options = ["--config", world.config, "--window", 1, "--json", tmp_path / "r.json"]
     assert call("predict", f"file:{long_video}", *options) == 2
-    assert capsys.readouterr().err.count("broke off") == 1
+    assert capsys.readouterr().err.count("interrupted") == 1
     content = json.loads((tmp_path / "r.json").read_text())
     assert len(content["videos"][0]["windows"]) == 2 and len(content["errors"]) == 1
 
@@ -249,11 +249,11 @@ def test_a_video_whose_name_is_like_an_override(world, tmp_path, monkeypatch, ca
     assert name in capsys.readouterr().out
 
 
-def test_a_text_file_is_no_class_name(world, tmp_path, capsys):
+def test_a_text_file_is_not_a_class_name(world, tmp_path, capsys):
     (tmp_path / "names.txt").write_text("juggling\ncooking\n")
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", tmp_path / "names.txt") == 2
-    assert "names.txt: is no .csv; give a CSV of two columns, id,name" in capsys.readouterr().err
+    assert "names.txt: not a .csv file; give a CSV with the columns id,name" in capsys.readouterr().err
 
 
 def test_three_lines_of_python(world, trained):

@@ -45,7 +45,7 @@ def test_as_weights(world, trained, published, tmp_path):
 def test_as_resume(world, published, tmp_path, capsys):
     arguments = ("--config", world.config, f"logging.run_dir={tmp_path}", f"resume={published}", "solver.epochs=2")
     assert call("train", *arguments) == 0
-    assert "the optimiser starts anew" in capsys.readouterr().out
+    assert "the optimiser starts from scratch" in capsys.readouterr().out
     # The first epoch is done: only the eight steps of the second are trained.
     assert len(losses(tmp_path)) == 8 and load_checkpoint(tmp_path / "last_model.pt")["progress"]["step"] == 16
 

@@ -111,7 +111,7 @@ def test_train_test_report(repository, type_in):
     assert code == 0 and (repository / B32 / "report.html").exists(), err
 
     code, _, err = type_in(train)
-    assert code == 2 and f"{B32} already holds a run; add resume=auto to go on with it" in err
+    assert code == 2 and f"{B32} already contains a run; add resume=auto to continue it" in err
     assert type_in(f"{train} resume=auto")[0] == 0
     code, out, err = type_in(f"{train} --log_time 001 --precision amp --local_rank=0 --world_size 1")
     assert code == 0 and (repository / B32).with_name("001").is_dir(), err
@@ -125,7 +125,7 @@ def test_several_machines_few_shot_and_zero_shot(repository, type_in):
     again = re.search(r"on the other machines: (MASTER_ADDR=\S+ sh .*) NODE_RANK", err)[1]
     assert again.endswith("sh scripts/run_train_multinodes.sh configs/k400/k400_train_rgb_vitl-14-f8.yaml")
     code, _, err = type_in(f"{again} 1")
-    assert code == 2 and "already holds a run" in err  # of its own, as machines are one here
+    assert code == 2 and "already contains a run" in err  # of its own, as machines are one here
 
     code, out, err = type_in("sh scripts/run_train.sh configs/k400/k400_few_shot.yaml")
     assert code == 0, err

@@ -27,14 +27,14 @@ def real(tmp_path_factory):
         for file in files:
             shutil.copy(VIDEOS_DIR / file, folder / file)
     result = command(
-        sys.executable, "-m", "tools.extract_frames", root / "videos", root / "frames", "--short-side", "48"
+        sys.executable, "-m", "tools.extract_frames", root / "videos", root / "frames", "--short_side", "48"
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
     for kind in ("frames", "video"):
         source = root / ("frames" if kind == "frames" else "videos")
         result = command(
             sys.executable, "-m", "tools.make_lists", "folders", "--root", source, "--out", root / f"lists_{kind}",
-            "--kind", kind, "--val-share", "0.5",
+            "--kind", kind, "--val_share", "0.5",
         )  # fmt: skip
         assert result.returncode == 0, result.stderr
     return root

@@ -73,7 +73,7 @@ def test_videos_that_are_gone_are_said_and_the_rest_is_written(world, other, tmp
     shrunk.write_text(lines[0])
     summary.write_text(summary.read_text().replace(str(world.root / "val_frames.txt"), str(shrunk)))
     assert call("report", other) == 0
-    assert "is not listed there any more" in capsys.readouterr().err
+    assert "is no longer listed there" in capsys.readouterr().err
     shrunk.write_text("".join(lines))
     root = shutil.copytree(world.root / "frames", tmp_path / "frames")
     summary.write_text(summary.read_text().replace(str(world.root / "frames"), str(root)))
@@ -118,7 +118,7 @@ def test_mistakes_are_one_line_and_write_nothing(run, other, tmp_path, capsys):
     assert "is a folder; give a file name" in line(run, "--out", tmp_path)
     assert "x.html: cannot be written (" in line(run, "--no_frames", "--out", other / "config.yaml" / "x.html")
     assert "--test test_9: no such test" in line(run, "--test", "test_9")
-    assert "not of the same videos" in line(run / "test_1x1", _with_other_labels(other))
+    assert "not on the same videos" in line(run / "test_1x1", _with_other_labels(other))
     for name in ("test_1x1", "test_2x3", "zeroshot"):
         shutil.rmtree(other / name)
     assert f"run: python test.py --config {other}/config.yaml --weights {other}/best_model.pt" in line(other)

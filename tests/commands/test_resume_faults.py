@@ -1,4 +1,4 @@
-"""Going on from what is damaged, missing, other than it was; and saving where there is no room."""
+"""Resuming from checkpoints that are corrupted, missing or different; and saving on a full disk."""
 
 import errno
 import os
@@ -36,7 +36,7 @@ class Killed(BaseException):
 
 
 def test_the_good_checkpoint_outlives_a_kill_in_the_first_save_after_a_damaged_one(world, run_dir, monkeypatch):
-    (run_dir / "last_model.pt").write_bytes(b"torn")
+    (run_dir / "last_model.pt").write_bytes(b"cut")
 
     def die(*arguments):
         raise Killed
@@ -77,8 +77,8 @@ def test_a_best_score_that_could_not_be_saved_is_none(world, tmp_path, monkeypat
     link = keeper._link
 
     def fail_for_best(source, target):
-        if target.name == "best_model.pt" and not (tmp_path / "room").exists():
-            (tmp_path / "room").touch()
+        if target.name == "best_model.pt" and not (tmp_path / "full").exists():
+            (tmp_path / "full").touch()
             raise OSError(errno.ENOSPC, "No space left on device")
         link(source, target)
 
@@ -121,7 +121,7 @@ def test_another_run_is_not_gone_on_with(world, run_dir, override, capsys):
     assert train(world, run_dir, "solver.epochs=3", "resume=auto", override) == 2
     error = capsys.readouterr().err
     key, _, value = override.partition("=")
-    assert f"last_model.pt: {key} was " in error and f" and is {value} now; give {key}=" in error
+    assert f"last_model.pt: {key} was " in error and f" and is {value} now; set {key}=" in error
     assert error.count("\n") == 1
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
@@ -139,9 +139,9 @@ def test_what_may_change_on_the_way(world, run_dir, tmp_path, capsys):
     moved = shutil.copy(world.root / "train_frames.txt", tmp_path / "moved.txt")
     changes = ("solver.lr=1e-4", "data.batch_size=3", "data.shot_seed=5", f"data.train_list={moved}", "resume=auto")
     assert train(world, run_dir, "solver.epochs=3", *changes) == 0
-    assert "had no effect" not in capsys.readouterr().out
+    assert "has no effect" not in capsys.readouterr().out
     assert train(world, run_dir, "solver.epochs=3", "solver.lr=1e-5", *changes[1:]) == 0
-    assert "has all of its 3 epochs: nothing is trained, and solver.lr, changed since, had" in capsys.readouterr().out
+    assert "has finished all 3 epochs: nothing is trained, and changing solver.lr has" in capsys.readouterr().out
 
 
 def test_another_image_size_is_validated_and_not_gone_on_with(world, run_dir, capsys):
@@ -161,14 +161,14 @@ def test_a_record_that_is_none_is_one_line(world, run_dir, capsys):
     path = run_dir / "metrics.jsonl"
     path.write_text("nonsense}\n" + path.read_text())
     assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2
-    assert f"{path}: is no record of a run" in capsys.readouterr().err
+    assert f"{path}: not a record of a run" in capsys.readouterr().err
     path.unlink()
     path.mkdir()
     assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2
-    assert f"{path}: is no record of a run" in capsys.readouterr().err
+    assert f"{path}: not a record of a run" in capsys.readouterr().err
 
 
-def test_machines_with_run_folders_of_their_own_are_told(world, run_dir, tmp_path):
+def test_machines_with_separate_run_folders_are_an_error(world, run_dir, tmp_path):
     """Two processes, each with a repository of its own, whose relative run folder is not the same one."""
     script = tmp_path / "each_in_its_folder.py"
     script.write_text(
@@ -187,7 +187,7 @@ def test_machines_with_run_folders_of_their_own_are_told(world, run_dir, tmp_pat
     )  # fmt: skip
     assert run.returncode != 0
     assert (
-        "the processes would go on from different checkpoints (process 0: run/last_model.pt, process 1: none)"
+        "the processes would resume from different checkpoints (process 0: run/last_model.pt, process 1: none)"
         in run.stderr
     )
     assert len(records(tmp_path / "0" / "run")) == len(records(run_dir))

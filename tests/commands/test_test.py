@@ -62,7 +62,7 @@ def test_a_text_tower_without_weights_is_the_same_in_training_and_test(world, tm
 
 
 @pytest.mark.parametrize("overrides", [("network.classifier=orthogonal",), ("network.classifier=random", "seed=7")])
-def test_other_class_embeddings_than_the_trained_ones_are_told(world, tmp_path, capsys, overrides):
+def test_other_class_embeddings_than_the_trained_ones_are_reported(world, tmp_path, capsys, overrides):
     trained = ("network.classifier=random", f"logging.cache_dir={tmp_path / 'cache'}")
     assert call("train", "--config", world.config, *trained, f"logging.run_dir={tmp_path / 'run'}") == 0
     test = ("test", "--config", world.config, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "t")
@@ -130,7 +130,7 @@ def test_an_unreadable_video_is_an_error_that_names_it(world, weights, tmp_path,
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        (("network.sim_header=None",), "last_model.pt was trained with Transf; leave network.sim_header out"),
+        (("network.sim_header=None",), "last_model.pt was trained with Transf; remove network.sim_header"),
         (("--test_clips", 0), "--test_clips 0"),
         (("data.val_list=/nowhere/v.txt",), "/nowhere/v.txt"),
     ],

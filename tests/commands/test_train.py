@@ -124,12 +124,12 @@ def test_auto_takes_the_newest_good_checkpoint(world, run, tmp_path, capsys):
     assert train(world, tmp_path, "solver.epochs=2", f"resume={last}") == 2
     assert "last_model.pt" in capsys.readouterr().err
     assert train(world, tmp_path, "solver.epochs=2", "resume=auto") == 0
-    assert "trying the one before" in capsys.readouterr().out
+    assert "trying the previous one" in capsys.readouterr().out
     assert losses(tmp_path) == losses(run)
     for path in tmp_path.glob("last_model*.pt"):
         path.write_bytes(b"")
     assert train(world, tmp_path, "resume=auto") == 2
-    assert "none of its 2 checkpoints reads well" in capsys.readouterr().err
+    assert "none of its 2 checkpoints could be loaded" in capsys.readouterr().err
 
 
 def test_a_full_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, capsys):
@@ -146,7 +146,7 @@ def test_a_full_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, ca
 def test_a_finished_run_is_not_overwritten_but_can_be_resumed(world, run, capsys):
     before = (run / "last_model.pt").read_bytes()
     assert train(world, run, "solver.epochs=2") == 2
-    assert "already holds a run; add resume=auto" in capsys.readouterr().err
+    assert "already contains a run; add resume=auto" in capsys.readouterr().err
     assert train(world, run, "solver.epochs=2", "resume=auto") == 0
     assert (run / "last_model.pt").read_bytes() == before
 
@@ -162,7 +162,7 @@ def test_asked_before_the_first_step_a_run_leaves_nothing(world, tmp_path, monke
     assert train(world, tmp_path / "run") == EXIT_REQUEUE
     assert not (tmp_path / "run").exists()
     printed = capfd.readouterr()
-    assert printed.err == f"{ASKED}\n" and "nothing was written; the same command begins again" in printed.out
+    assert printed.err == f"{ASKED}\n" and "nothing was written; run the same command again" in printed.out
 
 
 def test_check_prints_the_plan_and_leaves_nothing(world, tmp_path, capsys):

@@ -145,15 +145,15 @@ def test_a_reused_table_takes_its_labels_from_the_list_and_knows_what_it_is(worl
     assert first["trained_classes"] == list(reversed(CLASSES))
     torch.save(tiny_clip_state(seed=5), tmp_path / "other_clip.pt")
     for override, part in (
-        ("network.train_classifier=true", "was trained with False; leave network.train_classifier out"),
-        ("network.fix_text=false", "where the text side trained"),
-        (f"network.arch={tmp_path / 'other_clip.pt'}", "another text tower"),
+        ("network.train_classifier=true", "was trained with False; remove network.train_classifier"),
+        ("network.fix_text=false", "if the text tower was trained"),
+        (f"network.arch={tmp_path / 'other_clip.pt'}", "a different text tower"),
     ):
         assert call("test_zeroshot", *reuse, override, "--out", tmp_path / "d") == 2
         assert part in capsys.readouterr().err
     (tmp_path / "more.txt").write_text((world.root / "val_frames.txt").read_text() + "train_0_0 9 0\n")
     assert call("test_zeroshot", *reuse, f"data.val_list={tmp_path / 'more.txt'}", "--out", tmp_path / "d") == 2
-    assert "lacks 1 of the 10 videos listed, as train_0_0" in capsys.readouterr().err
+    assert "lacks 1 of the 10 videos listed, such as train_0_0" in capsys.readouterr().err
     assert not (tmp_path / "d" / "summary.json").exists()
 
 

@@ -1,4 +1,4 @@
-"""Small inputs for the tests of the datasets room: pictures, frame folders, encoded videos, configs."""
+"""Small inputs for the tests of datasets/: pictures, frame folders, encoded videos, configs."""
 
 import io
 import os

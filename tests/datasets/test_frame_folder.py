@@ -88,7 +88,7 @@ def test_a_missing_frame_names_the_line_that_promised_it(tmp_path):
     with pytest.raises(UserError) as error:
         opened(tmp_path, 9).read(np.array([2, 7]))
     assert "img_00008.jpg (listed at train.txt:12): no such frame" in str(error.value)
-    assert "promises 9 frames" in str(error.value)
+    assert "gives 9 frames" in str(error.value)
 
 
 def test_a_missing_folder(tmp_path):
@@ -131,12 +131,12 @@ def test_sizes_must_not_differ_within_a_clip(tmp_path):
     write_frames(tmp_path / "w", 3, height=32, width=64)
     (tmp_path / "w" / "img_00003.jpg").rename(tmp_path / "v" / "img_00003.jpg")
     source = FrameFolder(tmp_path / "v", 3, "img_{:05d}.jpg")
-    with pytest.raises(UserError, match="frame img_00003.jpg is 64x32, other frames of the clip are 64x48"):
+    with pytest.raises(UserError, match="frame img_00003.jpg is 64x32, but other frames of the clip are 64x48"):
         source.read(np.array([0, 2]))
 
 
 @pytest.mark.parametrize("size", [20, 300])
-def test_a_hole_in_the_pixels_is_no_picture(tmp_path, size):
+def test_missing_pixels_are_an_error(tmp_path, size):
     """libjpeg makes up what is missing and prints a warning; a test would count it as a sound frame."""
     pytest.importorskip("simplejpeg")
     write_frames(tmp_path / "v", 1, height=240, width=320)
@@ -144,7 +144,7 @@ def test_a_hole_in_the_pixels_is_no_picture(tmp_path, size):
     data = bytearray(path.read_bytes())
     data[len(data) // 2 : len(data) // 2 + size] = bytes(size)
     path.write_bytes(data)
-    with pytest.raises(UserError, match=r"img_00001.jpg: could not be decoded \(.*\); the file is damaged"):
+    with pytest.raises(UserError, match=r"img_00001.jpg: could not be decoded \(.*\); the file is corrupted"):
         decode_image_file(path)
 
 

@@ -46,9 +46,9 @@ def test_inner_white_space_of_a_path_is_kept(tmp_path):
         ("# v 10 1", "comments are not part"),
         ("v\0x 10 1", "NUL byte"),
         ("/etc/v 10 1", "is absolute"),
-        ("../v 10 1", "leaves its root"),
-        ("a/../../v 10 1", "leaves its root"),
-        (".. 10 1", "leaves its root"),
+        ("../v 10 1", "is outside its root"),
+        ("a/../../v 10 1", "is outside its root"),
+        (".. 10 1", "is outside its root"),
     ],
 )
 def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
@@ -69,7 +69,7 @@ def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
         ("v.mp4 9", "label 9 is outside 0..2 (data.num_classes is 3)"),
         ("# comment 1", "comments"),
         ("/v.mp4 1", "is absolute"),
-        ("../v.mp4 1", "leaves its root"),
+        ("../v.mp4 1", "is outside its root"),
     ],
 )
 def test_faults_of_a_video_list_name_the_line(tmp_path, line, words):
@@ -95,7 +95,9 @@ def test_empty_list(tmp_path, content):
 
 def test_missing_unreadable_and_binary_files(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(UserError, match="exp/demo/world/lists/a.csv: no such file; sh scripts/run_demo.sh makes it"):
+    with pytest.raises(
+        UserError, match="exp/demo/world/lists/a.csv: no such file; run 'sh scripts/run_demo.sh' to create it"
+    ):
         lists.read_labels("exp/demo/world/lists/a.csv")
     with pytest.raises(UserError, match="nowhere.txt: no such file$"):
         lists.read_frame_list(tmp_path / "nowhere.txt", 3)

@@ -209,7 +209,7 @@ def test_lines_that_give_no_number_count_their_folder(tmp_path, caplog):
         assert [entry.num_frames for entry in dataset.entries] == [10, 10, 9, 10, 10, 10, 10]
     for frame in (tmp_path / "frames" / "v1").iterdir():
         frame.unlink()
-    with pytest.raises(UserError, match=r"list.txt:2: num_frames is 0, so the frames of .*v1 were counted"):
+    with pytest.raises(UserError, match=r"list.txt:2: num_frames is 0, so the frames in .*v1 were counted"):
         build.read_train_entries(cfg)
 
 
@@ -295,7 +295,7 @@ def test_no_more_workers_than_cores(tmp_path, monkeypatch, caplog):
     cfg = frame_config(tmp_path, workers=7)
     loaders = [build.build_train_loader(cfg), build.build_eval_loader(cfg)]
     assert [loader._loader.num_workers for loader in loaders] == [1, 1]
-    assert caplog.messages == ["data.workers is 7: 1 loader processes start, one for each usable core"]
+    assert caplog.messages == ["data.workers is 7, but only 1 loader processes are started, one for each usable core"]
 
 
 def test_something_something_is_recognised_by_its_name(tmp_path):

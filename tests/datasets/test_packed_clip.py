@@ -125,7 +125,7 @@ def test_a_damaged_frame_names_itself(tmp_path):
             source.read(np.array([0, 3]))
 
 
-def test_other_videos_are_no_packed_clips(tmp_path):
+def test_other_videos_are_not_packed_clips(tmp_path):
     write_video(tmp_path / "a.mkv", 3)
     write_video(tmp_path / "b.mkv", 3, codec="mjpeg", pix_fmt="yuvj420p")
     assert not is_packed_clip(tmp_path / "a.mkv")

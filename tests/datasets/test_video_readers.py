@@ -57,7 +57,7 @@ def test_real_clips_equal_a_full_sequential_decode(name):
             assert_frames(source, [index], reference)
         for _ in range(3):
             assert_frames(source, rng.integers(num_frames, size=8), reference)
-    for _ in range(10):  # as a training clip: what a decoder is told before its first packet may last
+    for _ in range(10):  # as for training clips: options set before the first packet may persist
         with opened(VIDEOS_DIR / name) as source:
             assert_frames(source, train_uniform(num_frames, 8, rng), reference)
 
@@ -209,7 +209,7 @@ def test_the_decoder_is_opened_with_its_options(tmp_path, monkeypatch):
     damaged_path.write_bytes(damaged)
     with pytest.raises(UserError, match=r"damaged\.mp4 .*could not be decoded"), opened(damaged_path) as source:
         source.read(np.array([7, 15]))
-    with pytest.raises(UserError, match=r"a\.mp4: its frames have 64x48 pixels, more than the 3071 that"):
+    with pytest.raises(UserError, match=r"a\.mp4: its frames have 64x48 pixels, more than the limit of 3071"):
         VideoDecoder(path, max_pixels=48 * 64 - 1)
 
 

@@ -31,7 +31,7 @@ def test_the_shown_clips_differ_and_end_with_the_most_confident_mistake(rows):
 
 
 def test_the_summary_is_a_picture_of_its_size(rows, tmp_path):
-    accuracy = {motion: 50.0 for motion in MOTIONS}
+    accuracy = dict.fromkeys(MOTIONS, 50.0)
     by_motion = {"Transf": accuracy, "None": dict.fromkeys(MOTIONS, 10.0)}
     draw_summary(tmp_path / "demo.png", tmp_path / "frames", rows, by_motion, (50.0, 10.0))
     with Image.open(tmp_path / "demo.png") as image:

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 ROOT = Path(__file__).resolve().parents[2]
-SMALL = ("--train-per-class", "1", "--val-per-class", "1", "--heldout-per-class", "1")
+SMALL = ("--train_per_class", "1", "--val_per_class", "1", "--heldout_per_class", "1")
 
 
 def script_main(name):
@@ -109,7 +109,7 @@ def test_other_seed_replaces_the_world(world, tmp_path, capsys):
     stray = out / "videos" / "star_growing" / "train_099.mp4"
     stray.write_bytes(b"of an older world")
     assert make(out, "--seed", "1") == 0
-    assert "rendering anew" in capsys.readouterr().out
+    assert "rendering it again" in capsys.readouterr().out
     assert not stray.exists()
     name = "videos/star_growing/train_000.mp4"
     assert (out / name).read_bytes() != (world / name).read_bytes()
@@ -123,14 +123,14 @@ def test_foreign_folder_is_refused(tmp_path, capsys):
 
 
 def test_counts_below_one_are_refused(tmp_path, capsys):
-    assert make(tmp_path / "world", "--val-per-class", "0") == 2
-    assert "--val-per-class" in capsys.readouterr().err
+    assert make(tmp_path / "world", "--val_per_class", "0") == 2
+    assert "--val_per_class" in capsys.readouterr().err
 
 
 def test_training_the_tiny_clip_is_reproducible_and_gives_the_published_layout(tmp_path):
     states = []
     for name in ("a.pt", "b.pt"):
-        options = ["--stills", "500", "--steps", "2", "--batch-size", "16", "--workers", "1"]
+        options = ["--stills", "500", "--steps", "2", "--batch_size", "16", "--workers", "1"]
         script_main("train_shapes_clip")([str(tmp_path / name), *options])
         states.append(torch.load(tmp_path / name, weights_only=True))
     first, second = states

@@ -1,4 +1,4 @@
-"""Kills runs at random moments, goes on with each, and compares what comes out with an undisturbed run.
+"""Kills runs at random moments, resumes each, and compares the result with an undisturbed run.
 
     python -m tests.faults.injection [--kills 40] [--terms 40] [--seed 0]
 

@@ -1,4 +1,4 @@
-"""A short form of the fault injection; the full one is `python -m tests.faults.injection` (docs/troubleshooting.md)."""
+"""A short form of the fault injection; the full one is `python -m tests.faults.injection` (benchmarks/RESULTS.md)."""
 
 import re
 import sys

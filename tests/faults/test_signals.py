@@ -32,7 +32,7 @@ def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, num_pr
         assert run.errors() == [ASKED] and not any(Path(f"/proc/{pid}").exists() for pid in workers)
     saved = load_checkpoint(run_dir / "last_model.pt")
     assert saved["progress"]["step"] == len(losses(run_dir)) >= 3
-    assert "asked to stop: saved after step" in (run_dir / "log.txt").read_text()
+    assert "stopped by a signal: saved after step" in (run_dir / "log.txt").read_text()
     epochs = saved["epoch"] + 2
     arguments = ("--config", world.config, f"logging.run_dir={run_dir}", f"data.batch_size={2 * num_processes}")
     assert call("train", *arguments, "resume=auto", f"solver.epochs={epochs}") == 0
@@ -100,7 +100,7 @@ def test_a_machine_that_waits_for_another_leaves_at_once(world, tmp_path, node_r
     _, errors = process.communicate(timeout=10)
     assert process.returncode == EXIT_REQUEUE
     lines = [line for line in errors.splitlines() if not line.startswith("[W")]
-    assert len(lines) == 1 and lines[0].startswith("asked to stop before the processes were started"), errors
+    assert len(lines) == 1 and lines[0].startswith("stopped by a signal before the processes were started"), errors
     assert not list(tmp_path.glob("launch-*"))
 
 
@@ -129,7 +129,7 @@ def test_a_killed_process_ends_the_others_and_is_named(world, tmp_path):
     )
 
 
-def test_restarts_go_on_from_the_last_checkpoint(world, tmp_path):
+def test_restarts_resume_the_last_checkpoint(world, tmp_path):
     """Without resume=auto and without a named folder: the launcher knows that it is the same run."""
     overrides = ("solver.epochs=3", "solver.save_every=1", "data.batch_size=1")
     assert call("train", "--config", world.config, f"logging.run_dir={tmp_path / 'whole'}", *overrides,

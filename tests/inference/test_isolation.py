@@ -121,7 +121,7 @@ def refusal(path, reader=READER, **settings) -> str:
 
 def test_limits_of_an_upload_are_checked_in_the_child(video, tmp_path):
     assert "longer than 1 s; cut it" in refusal(video, limits=Limits(max_seconds=1))
-    assert "39 windows of 0.2 s: at most 10 are taken" in refusal(video, window=0.2, max_windows=10)
+    assert "39 windows of 0.2 s, more than the limit of 10" in refusal(video, window=0.2, max_windows=10)
     assert "no such video file" in refusal(tmp_path / "none.mp4")
 
 

@@ -81,7 +81,7 @@ def test_other_classes_need_no_loading(tmp_path, world, overrides, monkeypatch):
 
 def test_without_weights_it_is_clip_and_the_mean_of_frames(world):
     model = load_model(None, world.config, classes=NEW, device=CPU)  # its config says Transf
-    assert "plain CLIP" in model.description and "no checkpoint" in model.description
+    assert "not fine-tuned" in model.description and "no checkpoint" in model.description
     clip = clips(1)
     frames = np.stack([model.embed(clip[:, [i] * 4])[0] for i in range(4)])
     np.testing.assert_allclose(model.embed(clip)[0], frames.mean(axis=0), atol=1e-5)
@@ -143,7 +143,7 @@ def test_an_embedding_that_is_not_finite_or_has_no_length_is_an_error(tmp_path, 
     model = load_model(*checkpoint(tmp_path, world)[::-1], device=CPU)
     with torch.no_grad():
         model.network.fusion_model.transformer.resblocks[-1].mlp.c_proj.bias[0] = value
-    with pytest.raises(UserError, match="val_0_0: the model's embedding of it is not finite"):
+    with pytest.raises(UserError, match="val_0_0: its embedding is not finite"):
         model.predict(world.root / "frames" / "val_0_0")
 
 
@@ -169,5 +169,5 @@ def test_batches_change_nothing_and_few_clips_are_kept(world):
 
 
 def test_a_source_without_windows_is_an_error():
-    with pytest.raises(UserError, match="a.mp4: no frames"):
+    with pytest.raises(UserError, match="a.mp4: contains no frames"):
         collect(iter(()), "a.mp4", NEW)

@@ -1,4 +1,4 @@
-"""Uploads while they arrive: bounds on time and room."""
+"""Uploads while they arrive: bounds on time and space."""
 
 import asyncio
 import os
@@ -67,7 +67,7 @@ def put(folder, name, size, age):
     os.utime(folder / name, (time.time() - age,) * 2)
 
 
-def test_old_uploads_make_room(tmp_path):
+def test_old_uploads_make_space(tmp_path):
     put(tmp_path, "sample", 1000, 9000)
     guard = UploadGuard(receiving_app, tmp_path, 1000)
     for number in range(UPLOADS_KEPT):
@@ -82,7 +82,7 @@ def test_new_uploads_are_kept_and_further_ones_refused(tmp_path):
     for number in range(UPLOADS_KEPT):
         put(tmp_path, f"upload{number}", 1000, 1)
     status, text = post(guard, [(0, b"a")], declared=1)
-    assert status == 507 and "no room" in text and len(list(tmp_path.iterdir())) == UPLOADS_KEPT
+    assert status == 507 and "no space" in text and len(list(tmp_path.iterdir())) == UPLOADS_KEPT
     assert post(guard, [(0, b"a")], path="/queue/join")[0] == 200
 
 

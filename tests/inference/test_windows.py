@@ -72,7 +72,7 @@ def test_the_last_window_ends_with_the_video(video):
     assert reader().num_windows(video, 4, 4) == 3
 
 
-def test_segments_of_several_frames_go_on_with_the_next_ones(video):
+def test_segments_of_several_frames_take_the_next_ones(video):
     frames = fitted(full_decode(video))
     first = next(reader(2, 3).windows(video, window=4))
     assert torch.equal(first.clip, frames[[0, 1, 2, 50, 51, 52]])
@@ -180,7 +180,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path, video):
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:-4000])
     for name, message in (
         ("text.mp4", "not a video"),
-        ("cut.mp4", "damaged|truncated"),
+        ("cut.mp4", "corrupted|truncated"),
         ("no.mp4", "no such video file"),
         ("empty", "no JPEG or PNG images"),
     ):
@@ -236,7 +236,7 @@ def test_typed_classes(tmp_path):
     assert read_class_names(str(tmp_path / "names.csv")) == ["a", "b"]
     with pytest.raises(UserError, match="given twice"):
         read_class_names("a, b, a")
-    with pytest.raises(UserError, match="none is given"):
+    with pytest.raises(UserError, match="no classes given"):
         read_class_names(" , ")
 
 

@@ -51,7 +51,7 @@ def test_it_is_what_the_definition_says(tmp_path, changes):
 
 
 @torch.no_grad()
-def test_the_frame_that_makes_the_class_stands_out(tmp_path):
+def test_the_frame_that_makes_the_class_has_the_highest_bar(tmp_path):
     """Four frames alike and one of its own kind; the text of the class is that frame's direction."""
     model = model_of(tmp_path, sim_header="None")
     plain, special = make_clips(1, 1, seed=1)[0], make_clips(1, 1, seed=2)[0]

@@ -94,10 +94,10 @@ def test_a_classifier_from_a_file_goes_by_class_name(tmp_path, kind):
     cfg = make_config(tmp_path, classifier=kind, classifier_file=str(path))
     assert torch.equal(text_of(cfg), matrix)
     assert torch.equal(text_of(cfg, NAMES[::-1]), matrix.flip(0)) and torch.equal(text_of(cfg, NAMES[1:2]), matrix[1:2])
-    with pytest.raises(UserError, match="c.npz: lacks 1 of the 2 classes, as diving"):
+    with pytest.raises(UserError, match="c.npz: lacks 1 of the 2 classes, such as diving"):
         text_of(cfg, [NAMES[0], "diving"])
     save(path, torch.zeros(3, 16))
-    with pytest.raises(UserError, match="have 16 values and the image tower's 32"):
+    with pytest.raises(UserError, match="have 16 dimensions and the image tower's 32"):
         text_of(cfg)
 
 
@@ -105,17 +105,17 @@ def test_what_a_run_kept_is_a_file_for_the_next(tmp_path, caplog):
     with caplog.at_level("INFO"):
         text = text_of(make_config(tmp_path))
     (path,) = (tmp_path / "cache").iterdir()
-    assert f"kept: {path}" in caplog.text
+    assert f"saved: {path}" in caplog.text
     assert torch.equal(text_of(make_config(tmp_path, classifier="file", classifier_file=str(path))), text)
 
 
-@pytest.mark.parametrize("damage", ["absent", "torn", "altered", "other", "pickle"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "altered", "other", "pickle"])
 def test_damaged_files_are_errors(tmp_path, damage):
     path = tmp_path / "c.npz"
     save(path)
     if damage == "absent":
         path.unlink()
-    elif damage == "torn":
+    elif damage == "cut":
         path.write_bytes(path.read_bytes()[:300])
     elif damage == "other":
         np.savez(path, matrix=np.zeros((3, WIDTH), np.float32))
@@ -124,7 +124,7 @@ def test_damaged_files_are_errors(tmp_path, damage):
             fields = dict(file)
         fields["class_names"] = fields["class_names"][::-1] if damage == "altered" else np.array([{}], dtype=object)
         np.savez(path, **fields)
-    with pytest.raises(UserError, match="c.npz: (no such classifier file|is no whole classifier file)"):
+    with pytest.raises(UserError, match="c.npz: (no such classifier file|corrupted or truncated classifier file)"):
         text_of(make_config(tmp_path, classifier="file", classifier_file=str(path)))
 
 

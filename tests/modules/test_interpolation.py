@@ -84,7 +84,7 @@ def test_the_gradient_is_that_of_both_passes(tmp_path, accumulation):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_share_is_drawn_anew_each_step_within_its_range(tmp_path):
+def test_the_share_is_drawn_each_step_within_its_range(tmp_path):
     *_, trainer, _ = set_up(tmp_path, solver_interpolated_loss=0.5, solver_interpolated_range=[0.2, 0.3])
     drawn = [trainer.interpolation.draw(epoch, clips) for epoch in range(3) for clips in range(0, 40, 4)]
     assert len(set(drawn)) == len(drawn) and 0.2 <= min(drawn) < 0.22 and 0.28 < max(drawn) <= 0.3

@@ -50,7 +50,7 @@ def test_nce_is_its_formula():
 
 
 class Pairs(torch.nn.Module):
-    """Stands for the model: its logits, or with labels its two sides, are parameters."""
+    """Replaces the model: its logits, or with labels its two sides, are parameters."""
 
     scorer = staticmethod(scaled_cosine)
 

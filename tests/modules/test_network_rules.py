@@ -17,7 +17,7 @@ def load(tmp_path, *overrides):
     [
         (("network.classifier=lda",), "network.classifier and network.classifier_file: this classifier is read"),
         (("network.classifier=file",), "give its .npz as classifier_file"),
-        (("network.fix_text=false", "network.prompt_set=action16"), "takes one prompt a class"),
+        (("network.fix_text=false", "network.prompt_set=action16"), "uses one prompt per class"),
         (("network.fix_text=false", "network.classifier=random"), "set classifier to clip_text"),
         (("network.context_tokens=4", "network.classifier=orthogonal"), "a learned context replaces the prompt"),
         (("network.context_tokens=4", "network.prompt_set=x.yaml"), "prompt_set to null"),

@@ -90,7 +90,7 @@ def test_towers_work_with_the_heads(tmp_path, name, head):
 @pytest.mark.parametrize("name", TOWERS)
 def test_towers_that_cannot_take_an_addition_say_so(tmp_path, name):
     cfg = config_for(tmp_path, name, tm="tokenshift")
-    with pytest.raises(UserError, match=r"network.tm: tokenshift: this image tower, .* cannot take it; those that can"):
+    with pytest.raises(UserError, match=r"network.tm: tokenshift: not supported by this image tower, .* supported are"):
         build_model(cfg, clip_of(cfg))
 
 

@@ -36,5 +36,5 @@ def test_in_the_tower(tmp_path):
 
 def test_a_resnet_has_no_patches(tmp_path):
     cfg = make_config(tmp_path, RESNET, patch_dropout=0.5)
-    with pytest.raises(UserError, match="network.patch_dropout: this image tower, ResNet"):
+    with pytest.raises(UserError, match="network.patch_dropout: not supported by this image tower, ResNet"):
         build_model(cfg, clip_of(cfg))

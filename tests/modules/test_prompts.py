@@ -43,7 +43,7 @@ def test_a_file_of_descriptions(tmp_path):
 @pytest.mark.parametrize(
     ("text", "part"),
     [
-        ("swimming: in water\n", "1 of the 2 classes have no description, as riding a bike"),
+        ("swimming: in water\n", "1 of the 2 classes have no description, such as riding a bike"),
         ("swimming: 3\nriding a bike: b\n", "swimming: must be a description or a list of them, not 3"),
         ("swimming: []\nriding a bike: b\n", "swimming: must be a description"),
         ("swimming: ' '\nriding a bike: b\n", "swimming: must be a description"),

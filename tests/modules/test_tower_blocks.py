@@ -68,7 +68,7 @@ def test_each_place_is_reached_with_all_tokens(name):
 
 @pytest.mark.parametrize("name", TOWERS)
 def test_what_attention_and_mlp_compute_with_other_weights(name):
-    """`changed_weights` stand in for a submodule's own, in the pass and in the gradient."""
+    """`changed_weights` replace a submodule's own, in the pass and in the gradient."""
     visual = tiny_tower(name)
     block = ImageTower(visual).blocks[0]
     before = visual(images())

@@ -100,5 +100,5 @@ def test_two_rates(tmp_path):
 def test_a_model_without_text_says_so(tmp_path):
     model = model_of(make_config(tmp_path))
     assert model.classifier is None
-    with pytest.raises(AssertionError, match="class embeddings come from outside"):
+    with pytest.raises(AssertionError, match="class embeddings are passed in"):
         model(make_clips())

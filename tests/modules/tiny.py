@@ -1,4 +1,4 @@
-"""Tiny CLIP models and configs for this room's tests."""
+"""Tiny CLIP models and configs for the tests of modules/."""
 
 from pathlib import Path
 from typing import Any

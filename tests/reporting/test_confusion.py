@@ -13,7 +13,7 @@ def test_counts_leave_unreadable_videos_out():
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
-def test_classes_that_are_taken_for_each_other_stand_together_and_first():
+def test_confused_classes_are_together_and_first():
     matrix = np.diag([10, 10, 10, 10, 10, 4])
     matrix[1, 4] = matrix[4, 1] = 3
     matrix[0, 3] = 2  # fewer videos lost: the second group

@@ -27,11 +27,11 @@ def test_all_tests_of_a_run_are_found_and_that_with_most_views_is_the_main_one(r
     assert [t.name for t in run.tests] == ["test_1x1", "test_2x1", "test_4x3"]
     assert run.main_test.name == "test_4x3" and run.test_named("test_1x1").num_views == 1
     assert run.config.solver.lr == 1e-4 and len(run.records) == 102
-    with pytest.raises(UserError, match=r"--test best: no such test in .*; there is test_1x1, test_2x1, test_4x3"):
+    with pytest.raises(UserError, match=r"--test best: no such test in .*; it has test_1x1, test_2x1, test_4x3"):
         run.test_named("best")
 
 
-def test_a_folder_of_test_results_stands_for_a_run(run_folder):
+def test_a_folder_of_test_results_is_accepted_as_a_run(run_folder):
     run = read_run(run_folder / "test_1x1")
     assert run.name == "test_1x1" and [t.name for t in run.tests] == ["test_1x1"]
     assert run.config is None and run.records == []
@@ -53,10 +53,10 @@ def test_zero_shot_tests_of_one_and_of_several_configs(run_folder):
     assert not tests["test_1x1"].is_zero_shot and read_run(run_folder).main_test.name == "test_1x1"
 
 
-def test_the_folder_of_several_runs_is_no_run(tmp_path):
+def test_the_folder_of_several_runs_is_not_a_run(tmp_path):
     for name in ("one", "two"):
         write_run(tmp_path / name)
-    with pytest.raises(UserError, match="holds 2 runs; .*/one, .*/two$"):
+    with pytest.raises(UserError, match="contains 2 runs; .*/one, .*/two$"):
         read_run(tmp_path)
 
 
@@ -77,17 +77,17 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path, run_folder):
     summary = run_folder / "test_1x1" / "summary.json"
     whole = summary.read_text()
     summary.unlink()
-    assert "did not come to its end" in fault(run_folder)
+    assert "did not finish" in fault(run_folder)
     summary.write_text(whole[:50])
     assert "not the summary of a test" in fault(run_folder)
     summary.write_text('{"top1": 3}')
     assert "lacks list, views, config" in fault(run_folder)
     summary.write_text(whole)
     metrics = run_folder / "metrics.jsonl"
-    metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # torn by a kill
+    metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # cut by a kill
     assert len(read_run(run_folder).records) == 102
     metrics.write_text("{not json}\n")
-    assert "is no record of a run" in fault(run_folder)
+    assert "not a record of a run" in fault(run_folder)
 
 
 def test_a_config_of_other_keys_is_said(run_folder):
@@ -109,7 +109,7 @@ def test_the_weights_are_found_where_they_were_or_beside_the_results(run_folder,
     assert test_with(tmp_path / "old place" / "last_model.pt", file_hash(here)) == here
     with pytest.raises(UserError, match="has changed since the test"):
         test_with(here, "of other weights")
-    with pytest.raises(UserError, match="gone.pt: no such file any more"):
+    with pytest.raises(UserError, match="gone.pt: the file no longer exists"):
         test_with(tmp_path / "gone.pt", "x")
 
 
@@ -148,7 +148,7 @@ def test_pairs_are_aligned_by_path_and_label():
     shuffled = table._replace(paths=[table.paths[i] for i in order], labels=table.labels[order])
     rows = align(table, shuffled)
     assert [shuffled.paths[row] for row in rows] == table.paths
-    with pytest.raises(UserError, match=r"not of the same videos \(12 and 12; videos/00000.mp4 with label 0 is in one"):
+    with pytest.raises(UserError, match=r"not on the same videos \(12 and 12; videos/00000.mp4 with label 0 is in one"):
         align(table, table._replace(labels=np.roll(table.labels, 1)))
 
 
@@ -162,5 +162,5 @@ def test_the_tests_to_compare_have_the_same_views_where_they_can(tmp_path):
     assert [t.name for t in pair_tests(*runs, None)[:2]] == ["test_a_4x3", "test_b_4x3"]
     assert [t.name for t in pair_tests(*runs, "test_1x1")[:2]] == ["test_1x1", "test_1x1"]
     other = write_run(tmp_path / "c", 16, 4)
-    with pytest.raises(UserError, match=r"not of the same videos \(12 and 16; .*test both runs on one list"):
+    with pytest.raises(UserError, match=r"not on the same videos \(12 and 16; .*test both runs on the same list"):
         pair_tests(runs[0], read_run(other), None)

@@ -119,7 +119,7 @@ def test_calibration_in_words():
     ]
 
 
-def test_two_runs_are_told_apart_or_not():
+def test_two_runs_differ_significantly_or_not():
     assert verdict_of_two(McNemar(5, 0, 0, 2, 1.0)) == "Both get the same videos right."
     first, second = np.arange(40) < 30, np.arange(40) >= 0
     assert verdict_of_two(mcnemar(first, second)).startswith("B is better")

@@ -29,8 +29,9 @@ def broken(world, tmp_path):
     return tmp_path / "broken.yaml"
 
 
-def run(*arguments):
-    return check_data.run_command(check_data.main, check_data.parse_arguments([str(a) for a in arguments]))
+def run(config, *arguments):
+    words = ["--config", config, *arguments]
+    return check_data.run_command(check_data.main, check_data.parse_arguments([str(word) for word in words]))
 
 
 def report(out):
@@ -103,7 +104,7 @@ def test_an_interrupted_check_goes_on(broken, tmp_path, monkeypatch):
     assert (tmp_path / "out" / "report.csv").read_bytes() == (tmp_path / "whole" / "report.csv").read_bytes()
 
 
-def test_other_lists_are_checked_anew(broken, tmp_path):
+def test_other_lists_are_checked_again(broken, tmp_path):
     out = tmp_path / "out"
     out.mkdir()
     (out / check_data.JOURNAL).write_text("another stamp\ntrain,1,train_0_0,bad,9,old\n")
@@ -112,7 +113,7 @@ def test_other_lists_are_checked_anew(broken, tmp_path):
 
 
 def test_the_command(world, tmp_path):
-    result = command(sys.executable, "-m", "tools.check_data", world.config, "--out", tmp_path / "out")
+    result = command(sys.executable, "-m", "tools.check_data", "--config", world.config, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    result = command(sys.executable, "-m", "tools.check_data", tmp_path / "nowhere.yaml")
+    result = command(sys.executable, "-m", "tools.check_data", "--config", tmp_path / "nowhere.yaml")
     assert result.returncode == 2 and result.stderr.count("\n") == 1

@@ -70,7 +70,7 @@ def test_odd_files_do_not_end_the_run(converter, videos, tmp_path, monkeypatch, 
         assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
 
 
-def test_a_full_disk_is_no_fault_of_a_file(converter, videos, tmp_path, monkeypatch, capsys):
+def test_a_full_disk_is_not_a_fault_of_a_file(converter, videos, tmp_path, monkeypatch, capsys):
     write_video(videos / "one.mp4", 12)
 
     def full(*_):
@@ -92,5 +92,5 @@ def test_two_runs_on_one_folder(converter, videos, tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(converter.module, "run_job", run_job)
     assert converter.run(videos, tmp_path / "out") == 0 and codes == [2]
-    assert "another run is at work in it" in capsys.readouterr().err
+    assert "in use by another run" in capsys.readouterr().err
     assert [row["status"] for row in read_report(tmp_path / "out").values()] == [converter.made]

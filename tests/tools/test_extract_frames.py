@@ -99,13 +99,13 @@ def test_fps_follows_time_stamps_not_frame_numbers(tmp_path):
 
 def test_short_side_template_and_quality(tmp_path):
     write_video(tmp_path / "videos/one.mp4", 3)
-    options = ("--short-side", "24", "--template", "image_{:06d}.jpg")
+    options = ("--short_side", "24", "--template", "image_{:06d}.jpg")
     assert run(tmp_path / "videos", tmp_path / "fine", *options) == 0
     assert run(tmp_path / "videos", tmp_path / "coarse", *options, "--quality", "10") == 0
     assert Image.open(tmp_path / "fine/one/image_000003.jpg").size == (32, 24)
     sizes = [(tmp_path / name / "one/image_000001.jpg").stat().st_size for name in ("fine", "coarse")]
     assert sizes[0] > sizes[1]
-    assert run(tmp_path / "videos", tmp_path / "large", "--short-side", "480") == 0  # not enlarged
+    assert run(tmp_path / "videos", tmp_path / "large", "--short_side", "480") == 0  # not enlarged
     assert Image.open(tmp_path / "large/one/img_00001.jpg").size == (WIDTH, HEIGHT)
 
 
@@ -214,7 +214,7 @@ def test_what_is_odd_about_a_video_is_noted_and_the_note_is_kept(tmp_path):
         (("--fps", "inf"), "--fps inf"),
         (("--fps", "nan"), "--fps nan"),
         (("--quality", "99"), "--quality"),
-        (("--short-side", "0"), "--short-side"),
+        (("--short_side", "0"), "--short_side"),
         (("--template", "img.jpg"), "--template"),
         (("--template", "img_{:05d}.png"), "--template"),
     ],
@@ -262,7 +262,7 @@ def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
 
 @needs_real_videos
 def test_real_clips(tmp_path):
-    assert run(VIDEOS_DIR, tmp_path / "out", "--short-side", "32") == 1
+    assert run(VIDEOS_DIR, tmp_path / "out", "--short_side", "32") == 1
     rows = read_report(tmp_path / "out")
     counts = {path: int(row["num_frames"]) for path, row in rows.items() if row["status"] == "extracted"}
     assert counts == {Path(name).stem: num_frames for name, num_frames in REAL_VIDEOS.items()}

@@ -152,7 +152,7 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
         assert result.returncode == 2 and part in result.stderr and result.stderr.count("\n") == 1, result.stderr
         assert not (tmp_path / "mean.pt").exists()
 
-    fails_with("needs two checkpoints", tuned)
+    fails_with("needs at least two checkpoints", tuned)
     headless = save_model(world, tmp_path / "headless.pt", overrides=["network.sim_header=None"])
     fails_with("names are in one only, as fusion_model.", tuned, headless)
     wide = load_checkpoint(tuned)

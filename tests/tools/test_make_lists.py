@@ -143,11 +143,11 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
     ("options", "message"),
     [
         (("--root", "nowhere"), "nowhere: no such folder"),
-        (("--root", "empty"), "nowhere in it is a folder with files as img_00001.jpg"),
-        (("--root", "flat", "--kind", "video"), "lies in no class folder"),
+        (("--root", "empty"), "contains no folder with files such as img_00001.jpg"),
+        (("--root", "flat", "--kind", "video"), "is not in a class folder"),
         (("--root", "mixed", "--kind", "video"), "mixed: holds train and val beside other folders, such as b"),
         (("--root", "good", "--template", "img_{:05d}.webp"), "must be the name of a JPEG or PNG file"),
-        (("--root", "good", "--kind", "video", "--val-share", "1"), "--val-share 1"),
+        (("--root", "good", "--kind", "video", "--val_share", "1"), "--val_share 1"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
         (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
         (("--root", "good", "--kind", "video", "--out", "/proc/x"), "--out /proc/x: cannot be written"),
@@ -224,7 +224,7 @@ def test_frame_folders_that_end_with_a_blank_are_left_out(tmp_path):
     assert found == [{"a/My video ": "the name begins or ends with a blank, which a list does not keep; rename it"}]
 
 
-# docs/data.md, "Your own videos": its commands, as they stand on the page
+# docs/data.md, "Your own videos": its commands, as written on the page
 
 
 def write_small_video(path, num_frames):

@@ -53,7 +53,7 @@ def test_ucf101(tmp_path, capsys):
     assert read_labels(tmp_path / "out/labels.csv") == names
     assert len(lines(tmp_path / "out/ucf_full_for_zeroshot.txt")) == 6 * 3 - 1  # each clip once
     output = capsys.readouterr().out
-    assert "left out: 99 of 101 are missing or faulty" in output
+    assert "left out: 99 of 101 are missing or unreadable" in output
     assert printed_yaml(output)["val_list"] == str(tmp_path / "out/val_video_split_1.txt")
 
 
@@ -146,7 +146,7 @@ def test_kinetics(tmp_path, capsys, columns):
     add_frames(tmp_path / "root", "train/zumba/b_b_000120_000130", num_frames=7)
     add_frames(tmp_path / "root", "val/ccc", num_frames=250)
     add_frames(tmp_path / "root", "val/ddd_000007_000017", num_frames=250)  # another clip of the same film
-    csvs = ("--train-csv", tmp_path / "train.csv", "--val-csv", tmp_path / "val.csv")
+    csvs = ("--train_csv", tmp_path / "train.csv", "--val_csv", tmp_path / "val.csv")
     assert run("kinetics", *csvs, "--root", tmp_path / "root", "--out", tmp_path / "out") == 0
     assert lines(tmp_path / "out/train.txt") == [
         "train/waxing_legs/-aaa_000003_000013 300 0",
@@ -162,14 +162,14 @@ def test_kinetics_400_takes_the_shipped_order_and_zero_shot_splits_filter(tmp_pa
     write_kinetics(tmp_path / "train.csv", [(name, f"id{id}", 0, 10) for id, name in enumerate(reversed(names))])
     add_video(tmp_path / "root", "id0_000000_000010.mp4")
     options = ("--root", tmp_path / "root", "--out", tmp_path / "out", "--kind", "video")
-    assert run("kinetics", "--train-csv", tmp_path / "train.csv", *options) == 0
+    assert run("kinetics", "--train_csv", tmp_path / "train.csv", *options) == 0
     assert lines(tmp_path / "out/train.txt") == ["id0_000000_000010.mp4 399"]
     assert "in the order of" in capsys.readouterr().out
     new = shipped_names("k600/k160_labels_split2.csv")
     write_kinetics(tmp_path / "test.csv", [(new[7], "id0", 0, 10), (names[0], "id1", 0, 10)])
     labels = ("--labels", REPO / "lists/k600/k160_labels_split2.csv")
     name = ("--name", "test_split2_exist")
-    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *labels, *options, *name) == 0
+    assert run("kinetics", "--val_csv", tmp_path / "test.csv", *labels, *options, *name) == 0
     assert lines(tmp_path / "out/test_split2_exist.txt") == ["id0_000000_000010.mp4 7"]
     output = capsys.readouterr().out
     assert "left out: 1 clips of classes that are not in" in output
@@ -187,7 +187,7 @@ def test_kinetics_json(tmp_path):
     add_video(tmp_path / "root", "zumba/-aaa_000003_000013.mp4")
     add_video(tmp_path / "root", "yoga/b_b.mp4")
     options = ("--root", tmp_path / "root", "--out", tmp_path / "out", "--kind", "video")
-    assert run("kinetics", "--train-csv", tmp_path / "train.json", *options) == 0
+    assert run("kinetics", "--train_csv", tmp_path / "train.json", *options) == 0
     assert lines(tmp_path / "out/train.txt") == ["zumba/-aaa_000003_000013.mp4 1", "yoga/b_b.mp4 0"]
 
 
@@ -195,26 +195,26 @@ def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
     options = ("--root", tmp_path, "--out", tmp_path / "out")
     assert run("kinetics", *options) == 2
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)])
-    both = ("--train-csv", tmp_path / "test.csv", "--val-csv", tmp_path / "test.csv")
+    both = ("--train_csv", tmp_path / "test.csv", "--val_csv", tmp_path / "test.csv")
     assert run("kinetics", *both, *options, "--name", "k700") == 2
     assert "--name k700: two lists would have this name" in capsys.readouterr().err
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)], "youtube_id,time_start,time_end,split")
-    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *options) == 2
+    assert run("kinetics", "--val_csv", tmp_path / "test.csv", *options) == 2
     assert "test.csv:1: no column label" in capsys.readouterr().err
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1), ("a", "c", "soon", 1)])
-    assert run("kinetics", "--val-csv", tmp_path / "test.csv", *options) == 2
+    assert run("kinetics", "--val_csv", tmp_path / "test.csv", *options) == 2
     assert "test.csv:3: time_start" in capsys.readouterr().err
 
 
-def test_a_clip_in_two_places_is_told_apart_by_its_class_or_named(tmp_path):
+def test_a_clip_in_two_places_is_found_by_its_class_or_named(tmp_path):
     write_kinetics(tmp_path / "train.csv", [("zumba", "aa", 0, 10), ("yoga", "bb", 0, 10)])
     for name in ("zumba/aa_000000_000010", "yoga/aa_000000_000010", "x/bb_000000_000010", "y/bb_000000_000010"):
         add_video(tmp_path / "root", f"{name}.mp4")
     options = ("--root", tmp_path / "root", "--out", tmp_path / "out", "--kind", "video")
-    assert run("kinetics", "--train-csv", tmp_path / "train.csv", *options) == 0
+    assert run("kinetics", "--train_csv", tmp_path / "train.csv", *options) == 0
     assert lines(tmp_path / "out/train.txt") == ["zumba/aa_000000_000010.mp4 1"]
     assert list(missing(tmp_path / "out/train_missing.csv").values()) == [
-        "lies in several places: x/bb_000000_000010, y/bb_000000_000010"
+        "is in several places: x/bb_000000_000010, y/bb_000000_000010"
     ]
 
 

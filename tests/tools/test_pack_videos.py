@@ -40,7 +40,7 @@ def jpegs_of(path):
         return [clip._jpeg(index) for index in range(clip.num_frames)]
 
 
-@pytest.mark.parametrize("options", [(), ("--short-side", "24"), ("--quality", "50")])
+@pytest.mark.parametrize("options", [(), ("--short_side", "24"), ("--quality", "50")])
 def test_the_frames_are_those_of_extract_frames(tmp_path, options):
     write_video(tmp_path / "videos/a/one.mp4")
     assert run(tmp_path / "videos", tmp_path / "packed", *options) == 0
@@ -55,11 +55,11 @@ def test_frame_folders_are_taken_over_byte_for_byte_or_scaled(tmp_path):
     write_video(tmp_path / "videos/a/one.mp4")
     extract_frames.main([str(tmp_path / "videos"), str(tmp_path / "frames"), "--workers", "1"])
     loose = [path.read_bytes() for path in sorted((tmp_path / "frames/a/one").iterdir())]
-    assert run(tmp_path / "frames", tmp_path / "packed", "--frames", "--short-side", "60", "--fps", "50") == 0
+    assert run(tmp_path / "frames", tmp_path / "packed", "--frames", "--short_side", "60", "--fps", "50") == 0
     assert jpegs_of(tmp_path / "packed/a/one.mkv") == loose
     with av.open(str(tmp_path / "packed/a/one.mkv")) as container:
         assert container.duration == 11 * 20_000
-    assert run(tmp_path / "frames", tmp_path / "small", "--frames", "--short-side", "24") == 0
+    assert run(tmp_path / "frames", tmp_path / "small", "--frames", "--short_side", "24") == 0
     with PackedClip(tmp_path / "small/a/one.mkv") as clip:
         assert clip.read(np.array([3, 11])).shape == (2, 3, 24, 32)
 
@@ -139,7 +139,7 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         "no such folder": (tmp_path / "gone", out),
         "no frame folder": (tmp_path / "videos", out, "--frames"),
         "--quality 0": (tmp_path / "videos", out, "--quality", "0"),
-        "--short-side 0": (tmp_path / "videos", out, "--short-side", "0"),
+        "--short_side 0": (tmp_path / "videos", out, "--short_side", "0"),
         "--fps 0": (tmp_path / "videos", out, "--frames", "--fps", "0"),
         "one number": (tmp_path / "videos", out, "--frames", "--template", "img.jpg"),
         "--fps 1.0: is for frame folders": (tmp_path / "videos", out, "--fps", "1"),

@@ -13,7 +13,16 @@ soak = load_tool("soak")
 def test_a_short_soak_of_frames(world, tmp_path):
     # So short a time is all warm-up: the counts matter here, not their growth.
     result = command(
-        sys.executable, "-m", "tools.soak", world.config, "--minutes", "0.25", "--out", tmp_path, "data.workers=1"
+        sys.executable,
+        "-m",
+        "tools.soak",
+        "--config",
+        world.config,
+        "--minutes",
+        "0.25",
+        "--out",
+        tmp_path,
+        "data.workers=1",
     )
     assert result.returncode in (0, 1), result.stderr
     lines = re.findall(r"soak: .*: (\w+) (\d+), ([+-][\d.]+)% over", result.stdout)
@@ -34,5 +43,6 @@ def test_a_leak_is_seen_and_noise_is_not():
 
 
 def test_mistakes_are_one_line(tmp_path):
-    result = command(sys.executable, "-m", "tools.soak", tmp_path / "nowhere.yaml", "--minutes", "1", "--out", tmp_path)
+    words = ("--config", tmp_path / "nowhere.yaml", "--minutes", "1", "--out", tmp_path)
+    result = command(sys.executable, "-m", "tools.soak", *words)
     assert result.returncode == 2 and "nowhere.yaml: no such config file" in result.stderr

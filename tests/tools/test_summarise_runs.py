@@ -33,7 +33,7 @@ def test_mean_and_deviation(runs, capsys):
     assert "mean of 2" in (said := capsys.readouterr().out) and "45.00 +- 5.00" in said
 
 
-def test_a_torn_last_line_is_left_out(runs, capsys):
+def test_a_truncated_last_line_is_left_out(runs, capsys):
     with (runs[0] / "metrics.jsonl").open("a") as file:
         file.write('{"kind": "train", "st')
     assert summarise(*runs) == 0 and "45.00 +- 5.00" in capsys.readouterr().out
@@ -62,8 +62,8 @@ def test_a_run_counts_once(runs, capsys):
     assert f"{runs[0]}/: is given twice" in fault(capsys, *runs, f"{runs[0]}/")
 
 
-def test_what_is_no_record_is_one_line(runs, capsys):
+def test_invalid_records_are_one_line(runs, capsys):
     (runs[1] / "metrics.jsonl").write_text("nonsense}\n")
-    assert f"{runs[1]}/metrics.jsonl: is no record of a run" in fault(capsys, *runs)
+    assert f"{runs[1]}/metrics.jsonl: not a record of a run" in fault(capsys, *runs)
     (runs[1] / "metrics.jsonl").unlink()
     assert f"{runs[1]}/metrics.jsonl: no such file" in fault(capsys, *runs)

@@ -40,7 +40,7 @@ def videos(tmp_path_factory):
 
 
 def arguments_of(script, videos, out):
-    return [videos.parent / "config.yaml", "--out", out] if script == "check_data" else [videos, out]
+    return ["--config", videos.parent / "config.yaml", "--out", out] if script == "check_data" else [videos, out]
 
 
 def start(script, videos, out):
@@ -78,7 +78,7 @@ def test_a_killed_worker_is_one_line_and_what_is_done_stays(videos, tmp_path, sc
     assert process.returncode == 1 and are_gone(workers)
     lines = [line for line in errors.splitlines() if "video" not in line.split("|")[0]]  # without the bar
     assert lines[-1].startswith("error: a worker process was killed") and "w.mp4" in lines[-1], errors
-    assert "goes on where it stopped" in lines[-1] and "Traceback" not in errors
+    assert "run the same command to" in lines[-1] and "Traceback" not in errors
     assert num_done(script, tmp_path / "out") >= NUM_VIDEOS
 
 

@@ -1,4 +1,4 @@
-"""Checkpoints: whole, altered, torn, hostile."""
+"""Checkpoints: intact, modified, truncated, malicious."""
 
 import argparse
 import os
@@ -43,13 +43,13 @@ def test_published_layout_has_no_hash_and_loads(tmp_path):
     assert load_checkpoint(tmp_path / "p.pt")["epoch"] == 29
 
 
-def test_altered_torn_missing_and_hostile_files_are_named(tmp_path):
+def test_modified_truncated_missing_and_malicious_files_are_named(tmp_path):
     path = tmp_path / "a.pt"
     save_checkpoint(path, state())
     whole = torch.load(path, weights_only=True)
     whole["model_state_dict"]["logit_scale"] += 1
     torch.save(whole, tmp_path / "altered.pt")
-    (tmp_path / "torn.pt").write_bytes(path.read_bytes()[:-200])
+    (tmp_path / "cut.pt").write_bytes(path.read_bytes()[:-200])
     (tmp_path / "empty.pt").write_bytes(b"")
     (tmp_path / "text.pt").write_text("hello")
 
@@ -61,13 +61,13 @@ def test_altered_torn_missing_and_hostile_files_are_named(tmp_path):
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb()))
     torch.save([1, 2], tmp_path / "list.pt")
     parts = {
-        "altered": "was altered",
-        "torn": "use another copy",
+        "altered": "was modified",
+        "cut": "use another copy",
         "empty": "use another copy",
         "text": "use another copy",
         "bomb": "mkdir.*could run code",
         "plain": "use another copy",
-        "list": "holds a list",
+        "list": "contains a list",
         "absent": "no such checkpoint",
     }
     for name, part in parts.items():
@@ -147,10 +147,10 @@ def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path, kind):
         load_checkpoint(tmp_path / "bomb.pt")
 
 
-def test_any_bytes_are_no_checkpoint(tmp_path):
+def test_arbitrary_bytes_are_not_a_checkpoint(tmp_path):
     path = tmp_path / "any.pt"
     for byte in range(256):  # among them each opcode of pickle
-        path.write_bytes(bytes([byte]) + b"torn")
+        path.write_bytes(bytes([byte]) + b"cut")
         with pytest.raises(UserError, match="any.pt"):
             load_checkpoint(path)
 

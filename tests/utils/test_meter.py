@@ -60,17 +60,17 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
     return [r.getMessage() for r in caplog.records if "waiting for data" in r.getMessage()]
 
 
-def test_records_wait_for_room_on_a_full_disk(tmp_path, monkeypatch, caplog):
+def test_records_wait_for_space_on_a_full_disk(tmp_path, monkeypatch, caplog):
     cfg = Config.model_validate({"logging": {"tensorboard": False}})
     metrics = MetricsWriter(tmp_path, Process(0, 1, 0, torch.device("cpu")), cfg, 0)
-    file, room = metrics._file, [3]
+    file, space = metrics._file, [3]
 
     class FullDisk:
         """Takes so many bytes and no more."""
 
         def write(self, line):
-            taken = line[: room[0]]
-            room[0] -= len(taken)
+            taken = line[: space[0]]
+            space[0] -= len(taken)
             return file.write(taken)
 
         def __getattr__(self, name):
@@ -82,7 +82,7 @@ def test_records_wait_for_room_on_a_full_disk(tmp_path, monkeypatch, caplog):
     assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
         f"WARNING: {tmp_path / 'metrics.jsonl'} cannot be written"
     ]
-    room[0] = 10_000
+    space[0] = 10_000
     metrics.write("train", 3, loss=0.5)
     metrics.close()
     assert [r["step"] for r in metrics.records()] == [1, 2, 3]

@@ -65,7 +65,7 @@ def test_the_command_line_wins_unless_the_weights_fit_no_other_value():
     overrides = ["network.sim_header=None", "network.tm=tsm", "network.arch=ViT-B/32"]
     with pytest.raises(UserError) as caught:
         resolve_config(None, overrides, "test", recipe_of())
-    assert "command line: network.sim_header=None: w.pt was trained with Transf; leave network.sim_header out" in str(
+    assert "command line: network.sim_header=None: w.pt was trained with Transf; remove network.sim_header" in str(
         caught.value
     )
     assert str(caught.value).count("was trained with") == 3
@@ -73,7 +73,7 @@ def test_the_command_line_wins_unless_the_weights_fit_no_other_value():
 
 def test_a_checkpoint_without_recipe_needs_a_config(tmp_path):
     nothing = Recipe("w.pt", {}, [])
-    with pytest.raises(UserError, match=r"w.pt: holds no recipe .* --config with network.arch, .* data.input_size"):
+    with pytest.raises(UserError, match=r"w.pt: contains no recipe .* --config with network.arch, .* data.input_size"):
         resolve_config(None, ["data.val_list=v.txt"], "predict", nothing)
     path = config_file(tmp_path, data=OTHER_DATA, network={"arch": "ViT-B/16"})
     cfg, warnings, names = resolve_config(path, ["data.input_size=32"], "test", nothing)
@@ -85,7 +85,7 @@ def test_a_file_that_the_checkpoint_names_is_found_or_asked_for(tmp_path, monkey
     monkeypatch.chdir(tmp_path)
     assert resolve_config(None, [], "predict", shipped).config.network.arch.endswith("/clip/shapes_clip.pt")
     gone = recipe_of(arch="gone/clip.pt")
-    with pytest.raises(UserError, match="w.pt: was trained with network.arch gone/clip.pt, and there is no such file"):
+    with pytest.raises(UserError, match="w.pt: was trained with network.arch gone/clip.pt, which does not exist"):
         resolve_config(None, [], "predict", gone)
     path = config_file(tmp_path, network={"arch": "mine.pt"})
     assert resolve_config(path, [], "predict", gone).config.network.arch == "mine.pt"

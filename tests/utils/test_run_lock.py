@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.run_lock import LOCK, run_lock
 
 
-def test_a_second_process_is_refused_and_told_who(tmp_path):
+def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
     with run_lock(tmp_path / "run"):
         child = os.fork()
         if child == 0:  # POSIX locks are between processes
@@ -58,7 +58,7 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog)
     caplog.set_level(logging.WARNING)
     with run_lock(tmp_path):
         pass
-    assert "cannot be locked (No locks available): start no second run in this folder" in caplog.text
+    assert "cannot be locked (No locks available): do not start a second run in this folder" in caplog.text
 
 
 def test_two_runs_in_one_folder(world, tmp_path, capsys):

@@ -37,7 +37,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
     folder.mkdir(parents=True)
     (folder / "last_model.pt").touch()
     with pytest.raises(
-        UserError, match="exp/k400/ViT-B/32/f8 already holds a run; add resume=auto .* logging.run_dir="
+        UserError, match="exp/k400/ViT-B/32/f8 already contains a run; add resume=auto .* logging.run_dir="
     ):
         choose_run_dir(load(b32))
     assert choose_run_dir(load(b32, "resume=auto")) == folder
