@@ -12,20 +12,32 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from demo.shapes_samples import CLASS_NAMES, sample_videos
 from inference.isolation import DecodingJob, IsolatedVideo
-from inference.model import VideoModel, collect, load_model
-from inference.page import build_page, look
-from inference.timeline import VideoPrediction
+from inference.model import VideoModel, check_other_classes, collect, load_model
+from inference.page import OWN_CLASSES, PageContent, build_page, look
+from inference.page_html import Answer
 from inference.upload import Limits
 from inference.upload_guard import UploadGuard
+from inference.video_inputs import read_class_names
 from inference.windows import Window
 from utils.errors import UserError
+from utils.project_paths import REPOSITORY
 
 DEMO_WORLD = "exp/demo/world"
 LOCAL = "127.0.0.1"
-MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 200, 200
+MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 400, 200
+MAX_STRIPS = 6
+TOY = "a toy: it knows moving shapes alone"
+CLASS_SETS = {
+    "Kinetics-400": "kinetics_400_labels.csv",
+    "UCF101": "ucf_labels.csv",
+    "HMDB51": "hmdb51_labels.csv",
+    "ActivityNet": "anet1.3_labels.csv",
+}
+"""Class names that the page offers, and their file in lists/."""
 WINDOWS_A_TURN = 4
 MAX_COMPUTING_SECONDS = 120
 """For one video, from its decoding's begin to its last window."""
@@ -55,7 +67,7 @@ class Service:
         self.model, self.limits = model, limits
         self._turn = threading.Lock()
 
-    def predict(self, video: str, names: list[str] | None, seconds: float | None) -> VideoPrediction:
+    def predict(self, video: str, names: list[str] | None, seconds: float | None, threshold: float = 0.0) -> Answer:
         """Name what happens in an uploaded file.
 
         Raises:
@@ -67,7 +79,14 @@ class Service:
         with IsolatedVideo(job, MAX_COMPUTING_SECONDS) as decoded:
             with self._turn:
                 model = self.model.with_classes(names) if names else self.model
-            return collect(self._named(model, decoded.windows()), Path(video).name, model.class_names)
+            named = self._named(model, decoded.windows())
+            prediction = collect(named, Path(video).name, model.class_names, threshold)
+        places = np.unique(np.linspace(0, len(prediction.clips) - 1, MAX_STRIPS).round().astype(int))
+        clips = [prediction.clips[place] for place in places]
+        best = [int(prediction.probabilities[number].argmax()) for number, _ in clips]
+        with self._turn:
+            lit = model.spotlight(torch.stack([clip for _, clip in clips]), best)
+        return Answer(dataclasses.replace(prediction, clips=tuple(clips)), lit)
 
     def _named(self, model: VideoModel, windows: Iterator[Window]) -> Iterator[tuple[Window, np.ndarray]]:
         """Each window and its probabilities (K,); between two batches, others have their turn."""
@@ -100,6 +119,16 @@ def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tu
     return Service(model, Limits(args.max_megabytes, args.max_seconds)), samples
 
 
+def class_sets(model: VideoModel) -> dict[str, list[str]]:
+    """The model's own classes, and where it takes others, those of known data sets."""
+    sets = {OWN_CLASSES: model.class_names}
+    try:
+        check_other_classes(model.cfg.network)
+    except UserError:
+        return sets
+    return sets | {name: read_class_names(str(REPOSITORY / "lists" / file)) for name, file in CLASS_SETS.items()}
+
+
 def describe(description: str, weights: str | None) -> str:
     """The model's description for strangers, who need not know where the file lies."""
     return description.replace(weights, Path(weights).name) if weights else description
@@ -126,19 +155,17 @@ def serve(args: argparse.Namespace) -> None:
         gradio = import_gradio(str(uploads))
         service, samples = load_service(args, str(Path(temporary) / "cache"))
 
-        page = build_page(
-            gradio,
-            service.predict,
-            description=describe(service.model.description, args.weights),
-            limits=service.limits.describe(),
-            class_names=service.model.class_names,
-            samples=samples,
-        )
+        description = describe(service.model.description, args.weights)
+        if samples:
+            description = f"{description} ({TOY})"
+        content = PageContent(description, service.limits.describe(), class_sets(service.model), samples)
+        page = build_page(gradio, service.predict, content)
         print(f"{service.model.description}; {len(service.model.class_names)} classes")
         try:
             _, address, _ = page.launch(
                 server_name=args.host, server_port=args.port or None, share=False, inbrowser=False, quiet=True,
                 ssr_mode=False, enable_monitoring=False, max_file_size=int(args.max_megabytes * 1e6),
+                allowed_paths=[str(path) for _, path in samples],
                 app_kwargs={"middleware": guards(args, uploads)},
                 prevent_thread_lock=True, **look(gradio),
             )  # fmt: skip

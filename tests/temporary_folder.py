@@ -8,6 +8,7 @@ A plugin of pytest, loaded by conftest.py. The commands and xdist's workers inhe
 import os
 import shutil
 import tempfile
+from multiprocessing.util import Finalize
 from pathlib import Path
 
 import pytest
@@ -52,4 +53,5 @@ def pytest_sessionfinish(session):
 
 def pytest_unconfigure(config) -> None:
     if _FOLDER in config.stash:
-        shutil.rmtree(config.stash[_FOLDER])
+        # multiprocessing removes a folder of its own in it when the process ends, by a finalizer of priority -100.
+        Finalize(None, shutil.rmtree, args=(config.stash[_FOLDER],), exitpriority=-200)

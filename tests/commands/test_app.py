@@ -38,15 +38,29 @@ def test_the_default_is_embedded_and_local(app, tmp_path, monkeypatch):
     service, samples = load(app, tmp_path)
     assert "no checkpoint" in service.model.description and len(service.model.class_names) == 40
     assert app.parse_arguments([]).host == "127.0.0.1" and len(samples) == 6
-    prediction = service.predict(str(samples[0][1]), None, None)
+    prediction, lit = service.predict(str(samples[0][1]), None, None)
+    assert lit is not None and lit.shape == (1, *prediction.clips[0][1].shape)
     assert prediction.probabilities.shape == (1, 40) and prediction.source == samples[0][1].name
 
 
 def test_typed_classes(service, world):
     video = str(world.root / "videos" / "val_0_0.mp4")
-    assert service.predict(video, None, None).class_names == list(CLASSES)
-    assert service.predict(video, ["cooking", "dancing"], 0.2).class_names == ["cooking", "dancing"]
+    assert service.predict(video, None, None).prediction.class_names == list(CLASSES)
+    assert service.predict(video, ["cooking", "dancing"], 0.2).prediction.class_names == ["cooking", "dancing"]
     assert service.model.class_names == list(CLASSES)
+
+
+def test_classes_of_other_data_sets_are_offered_where_the_model_takes_others(service, world, app, tmp_path):
+    sets = engine.app.class_sets(service.model)
+    assert list(sets)[0] == "the model's own" and len(sets["Kinetics-400"]) == 400 and len(sets["UCF101"]) == 101
+    fixed = load(app, tmp_path, "--config", world.video_config, "network.classifier=orthogonal")[0]
+    assert list(engine.app.class_sets(fixed.model)) == ["the model's own"]
+
+
+def test_below_the_threshold_a_video_is_unknown(service, world):
+    video = str(world.root / "videos" / "val_0_0.mp4")
+    assert service.predict(video, None, None, 0.0).prediction.verdict()[0] in CLASSES
+    assert service.predict(video, ["a", "b", "c"], None, 1.0).prediction.verdict()[0] == "unknown"
 
 
 def test_two_users_at_once_get_each_their_own(service, world):
@@ -54,7 +68,7 @@ def test_two_users_at_once_get_each_their_own(service, world):
 
     def ask(number):
         video = str(world.root / "videos" / f"val_{number}_0.mp4")
-        found[number] = service.predict(video, [f"thing {number}", "other"], None)
+        found[number] = service.predict(video, [f"thing {number}", "other"], None).prediction
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -69,7 +83,7 @@ def test_two_users_at_once_get_each_their_own(service, world):
     ("names", "seconds", "part"),
     [
         (["x"] * 2, None, "class 'x': is given twice"),
-        ([str(n) for n in range(201)], None, "201 classes, more than the limit of 200"),
+        ([str(n) for n in range(401)], None, "401 classes, more than the limit of 400"),
         (["y" * 201], None, "is longer than 200 characters"),
         (None, 0.001, "more than the limit of 300; make them longer"),
     ],
@@ -90,7 +104,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
 
     def ask(path):
         try:
-            found[path.name] = service.predict(str(path), None, None)
+            found[path.name] = service.predict(str(path), None, None).prediction
         except UserError as error:
             found[path.name] = str(error)
 
@@ -108,7 +122,7 @@ def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp
     with pytest.raises(UserError) as caught:
         service.predict(str(tmp_path / "half.mp4"), None, None)
     assert "half.mp4" in str(caught.value) and "\n" not in str(caught.value)
-    assert len(service.predict(str(world.root / "videos" / "val_0_0.mp4"), None, None).spans) == 1
+    assert len(service.predict(str(world.root / "videos" / "val_0_0.mp4"), None, None).prediction.spans) == 1
 
 
 def test_mistakes(world, tmp_path, capsys, monkeypatch):

@@ -1,48 +1,67 @@
-"""The result as HTML, and the text that becomes class names; without gradio."""
+"""The result as HTML, and what becomes of typed class names; without gradio."""
+
+import base64
+import json
+import re
 
 import numpy as np
 import pytest
 import torch
 
-from inference.page import SessionTurns, result_html, split_names
+from inference.page import SessionTurns, clean_names
+from inference.page_html import Answer, error_html, history_html, result_html
 from inference.timeline import VideoPrediction
 from utils.errors import UserError
 
 
 @pytest.mark.parametrize(
-    ("text", "names"),
-    [
-        ("", None),
-        (" \n ,", None),
-        ("cooking, riding  a bike", ["cooking", "riding a bike"]),
-        ("salt, pepper\n riding a bike \n\n", ["salt, pepper", "riding a bike"]),
-    ],
+    ("typed", "names"),
+    [([], None), ([" ", ""], None), ([" riding  a bike", "salt, pepper"], ["riding a bike", "salt, pepper"])],
 )
-def test_class_names_of_a_text(text, names):
-    assert split_names(text) == names
+def test_typed_class_names(typed, names):
+    assert clean_names(typed) == names
 
 
-def prediction(rows, names):
+def answer(rows, names, threshold=0.0, is_lit=True):
     rows = np.array(rows, dtype=np.float32)
     spans = np.stack([np.arange(len(rows)), np.arange(len(rows)) + 1], axis=1).astype(float)
     clip = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    return VideoPrediction("clip.mp4", spans, rows, names, clips=tuple((n, clip) for n in range(len(rows))))
+    clips = tuple((number, clip) for number in range(len(rows)))
+    lit = torch.stack([clip] * len(rows)) if is_lit else None
+    return Answer(VideoPrediction("clip.mp4", spans, rows, names, threshold, clips), lit)
 
 
 def test_one_clip_has_bars_and_frames_and_no_timeline():
-    page = result_html(prediction([[0.25, 0.75]], ["a", "b"]))
+    page = result_html(answer([[0.25, 0.75]], ["a", "b"]))
     assert '<p class="verdict">b</p>' in page and page.index("75.0%") < page.index("25.0%")
-    assert page.count("<img") == 4 and "Timeline" not in page and 'src="data:image/jpeg' in page
+    assert page.count("<img") == 8 and "Timeline" not in page and 'src="data:image/jpeg' in page
+    assert result_html(answer([[0.25, 0.75]], ["a", "b"], is_lit=False)).count("<img") == 4
+    assert "unknown: no class" in result_html(answer([[0.25, 0.75]], ["a", "b"], threshold=0.8))
+
+
+def test_a_result_is_saved_as_json_and_picture():
+    page = result_html(answer([[0.25, 0.75]], ["a", "b"]))
+    (content,) = re.findall(r'download="clip.json" href="data:application/json;base64,([^"]+)"', page)
+    assert json.loads(base64.b64decode(content))["top"][0]["class"] == "b"
+    (picture,) = re.findall(r'download="clip.png" href="data:image/png;base64,([^"]+)"', page)
+    assert base64.b64decode(picture).startswith(b"\x89PNG")
 
 
 def test_windows_make_a_timeline_of_segments():
-    page = result_html(prediction([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]], ["a", "b"]))
-    assert page.count('<i style="flex:') == 2 and "0:00.0 - 0:02.0" in page and page.count("<img") == 12
+    page = result_html(answer([[0.9, 0.1], [0.8, 0.2], [0.1, 0.9]], ["a", "b"]))
+    assert page.count('class="block"') == 2 and "0:00.0 - 0:02.0" in page and page.count("<img") == 24
+    assert page.count('data-start="2.000"') == 2  # the block and the row of the second segment
 
 
 def test_names_are_escaped():
-    page = result_html(prediction([[1.0, 0.0], [0.0, 1.0]], ["<script>alert(1)</script>", '"><b>']))
+    page = result_html(answer([[1.0, 0.0], [0.0, 1.0]], ["<script>alert(1)</script>", '"><b>']))
     assert "<script" not in page and "<b>" not in page and "&lt;script&gt;" in page
+
+
+def test_errors_and_the_history_are_escaped():
+    assert "<b>" not in error_html("<b>.mp4: is damaged") and 'role="alert"' in error_html("x")
+    page = history_html([("1.mp4", "a", 0.5), ("<b>.mp4", "c", 1.0)])
+    assert "<b>" not in page and page.index("100%") < page.index("50%") and history_html([]) == ""
 
 
 def test_a_session_has_one_turn_at_a_time():
