@@ -100,10 +100,11 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
         state["logit_scale"] = state["logit_scale"].reshape(())
-    for message in fit_positions(state, expected):
-        log.warning("%s: %s", source, message)
+    messages = fit_positions(state, expected)
     _check_head(state, model, source)
-    _check_tower(state, expected, source)
+    messages += _fit_tower(state, expected, source)
+    for message in messages:
+        log.warning("%s: %s", source, message)
     if not new_classes:
         _check_classifier(state, model, source)
     wanted = {name: value for name, value in expected.items() if name.split(".")[0] not in kept_parts}
@@ -207,12 +208,17 @@ def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -
         raise UserError(f"{source}: holds {found.described}; set network.sim_header to {name}")
 
 
-def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
-    """Faults of the image tower, in the config's terms."""
+def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> list[str]:
+    """Fit what was added to the image tower to the number of frames, in `state`; returns a line for each change.
+
+    Raises:
+        UserError: a fault of the image tower, in the config's terms.
+    """
     found, own = _additions_of(state), _additions_of(expected)
     for addition in sorted(found ^ own, key=lambda addition: addition.setting):
         where, remedy = ("holds", "set") if addition in found else ("lacks", "do not set")
         raise UserError(f"{source}: {where} the weights of {addition.setting}; {remedy} it")
+    messages = [message for addition in own for message in addition.fit(state, expected)]
     for fault in (addition.fault(state, expected) for addition in own):
         if fault:
             raise UserError(f"{source}: {fault}")
@@ -221,6 +227,7 @@ def _check_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tenso
         raise UserError(
             f"{source}: different architecture: its image tower is {described}, the config's {wanted}; set network.arch"
         )
+    return messages
 
 
 def _additions_of(state: dict[str, torch.Tensor]) -> set[type[Addition]]:

@@ -43,6 +43,7 @@ class TowerBlock(nn.Module):
         beside_mlp: added to what the MLP gives, from the same input.
         after_mlp: change the stream at the block's end.
         drop_path: applied to what each branch adds to the stream, after the block's own stochastic depth.
+        frames_in_sequence: images whose patches follow each other in a sequence, each with the same rotary positions.
         changed_weights: from `attn` or `mlp` to weights of that submodule, by name, that are used in place of its own.
     """
 
@@ -58,6 +59,7 @@ class TowerBlock(nn.Module):
         self.beside_mlp: list[Change] = []
         self.after_mlp: list[Change] = []
         self.drop_path: nn.Module = nn.Identity()
+        self.frames_in_sequence = 1
         self.changed_weights: Callable[[str], dict[str, torch.Tensor]] | None = None
 
     def run(self, x: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
@@ -179,6 +181,7 @@ class TimmBlock(TowerBlock):
         rope = context.get("rope")
         if rope is not None:
             assert isinstance(self.attn, (AttentionRope, EvaAttention))
+            rope = _repeated(rope, self.frames_in_sequence)
             context = context | {"rope": _lengthened(rope, z.shape[1] - self.attn.num_prefix_tokens)}
         return self._call("attn", z, **context)
 
@@ -234,6 +237,18 @@ class EvaPostNormTowerBlock(TimmBlock):
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
         return self.drop_path2(branch)
+
+
+def _repeated(rope: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """Rotary positions of an image's P patches, (..., P, 2 E), for those of T = `num_frames` images, (..., T*P, 2 E).
+
+    Where images keep different patches, (B*T, 1, P, 2 E) are each image's own and become (B, 1, T*P, 2 E).
+    """
+    if num_frames == 1:
+        return rope
+    if rope.ndim == 4:
+        return rope.unflatten(0, (-1, num_frames)).transpose(1, 2).flatten(2, 3)
+    return rope.repeat(*[1] * (rope.ndim - 2), num_frames, 1)
 
 
 def _lengthened(rope: torch.Tensor, num_tokens: int) -> torch.Tensor:
@@ -300,10 +315,10 @@ class ImageTower:
         """The places of the patches among an image's tokens, where none is left out (`network.patch_dropout`)."""
         return slice(self.num_prefix_tokens, self.num_prefix_tokens + self.grid[0] * self.grid[1])
 
-    def before_norm_pre(self, change: Change) -> None:
+    def before_norm_pre(self, change: Change, prepend: bool = False) -> None:
         """Have `change` called on the embeddings (N, L, C) with their positions, before the normalisation that some
-        towers have ahead of the first block."""
-        self._norm_pre.register_forward_pre_hook(lambda module, inputs: (change(inputs[0]),))
+        towers have ahead of the first block; with `prepend` before what was added earlier."""
+        self._norm_pre.register_forward_pre_hook(lambda module, inputs: (change(inputs[0]),), prepend=prepend)
 
 
 def kind_of(visual: nn.Module) -> str:

@@ -25,6 +25,8 @@ def embed_with_tokens(
     Raises:
         UserError: the tower is of a kind that has no tokens of a frame.
     """
+    if hasattr(visual, "time_embedding"):
+        raise UserError("network.joint_st: one sequence of all frames has no tokens of a single frame; set it to false")
     if isinstance(visual, TimmModel):
         trunk: Any = visual.trunk
         tokens = trunk.forward_features(images)

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modules.additions import ADDITIONS, OWN_KEYS
-from modules.tower_blocks import VIT, ImageTower
+from modules.tower_blocks import VITS, ImageTower
 from utils.components import Component
 from utils.errors import UserError
 from utils.schema import Config
@@ -28,6 +28,7 @@ class Addition(Component):
     Attributes:
         setting: the config's key and value that ask for it, for messages.
         takers: the kinds of towers that can take it (modules.tower_blocks).
+        needs_class_token: whether only those with a class token can.
         new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train at the full
             learning rate, also where the tower is frozen. None: it adds none.
         published_names: (pattern, replacement) from the names that published checkpoints have to ours.
@@ -35,7 +36,8 @@ class Addition(Component):
 
     table = ADDITIONS
     setting: ClassVar[str]
-    takers: ClassVar[tuple[str, ...]] = (VIT,)
+    takers: ClassVar[tuple[str, ...]] = VITS
+    needs_class_token: ClassVar[bool] = False
     new_parameters: ClassVar[str | None] = None
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
@@ -48,6 +50,12 @@ class Addition(Component):
     def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
         """Why a checkpoint's tensors `state` with this addition do not fit a model's `expected`; None: they do."""
         return None
+
+    @classmethod
+    def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
+        """Change a checkpoint's tensors `state`, in place, where a model's `expected` are of another number of frames;
+        returns a line for each change."""
+        return []
 
 
 def chosen_additions(cfg: Config) -> list[str]:
@@ -69,6 +77,11 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
             raise UserError(
                 f"{addition.setting}: not supported by this image tower, {tower.kind}; supported are "
                 f"{'; '.join(addition.takers)}"
+            )
+        if addition.needs_class_token and not tower.has_class_token:
+            raise UserError(
+                f"{addition.setting}: moves the class token between frames, and this image tower, {tower.kind}, has "
+                "none; network.tm: tsm moves its patches"
             )
         addition.add(tower, cfg)
     return tower.visual

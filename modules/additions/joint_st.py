@@ -1,10 +1,13 @@
 """`joint_st`, joint space-time attention: the patches of all frames of a clip are one sequence."""
 
+from types import MethodType
+from typing import Any
+
 import torch
-from open_clip.transformer import Transformer, VisionTransformer
 from torch import nn
 
 from modules.additions.addition import Addition
+from modules.frame_positions import stretched
 from modules.tower_blocks import ImageTower
 from utils.errors import UserError
 from utils.schema import Config
@@ -12,68 +15,44 @@ from utils.schema import Config
 NAME = "visual.time_embedding"
 
 
-class JointViT(nn.Module):
-    """An open_clip ViT, its parts taken over by name, that embeds a clip as a whole.
-
-    The patches of all T frames, plus a time embedding for each frame, and one class token are one sequence of T*P + 1
-    tokens. The time embedding starts at zero.
-    """
-
-    conv1: nn.Conv2d
-    patch_dropout: nn.Module
-    ln_pre: nn.Module
-    transformer: Transformer
-    ln_post: nn.Module
-    class_embedding: nn.Parameter
-    positional_embedding: nn.Parameter
-    proj: nn.Parameter
-
-    def __init__(self, visual: VisionTransformer, num_frames: int):
-        super().__init__()
-        for name, child in visual.named_children():
-            self.add_module(name, child)
-        for name, parameter in visual.named_parameters(recurse=False):
-            self.register_parameter(name, parameter)
-        self.time_embedding = nn.Parameter(torch.zeros(num_frames, visual.conv1.out_channels))
-        self.grid_size = visual.grid_size
-        self.num_frames = num_frames
-
-    def set_grad_checkpointing(self, enable: bool = True) -> None:
-        self.transformer.grad_checkpointing = enable
-
-    def forward(self, images: torch.Tensor) -> torch.Tensor:
-        """(B*T, 3, H, W) -> (B, D).
-
-        Raises:
-            UserError: clips of another length than the time embedding has.
-        """
-        if self.num_frames != len(self.time_embedding):
-            raise UserError(
-                f"network.joint_st: the time embedding has {len(self.time_embedding)} frames and the clips "
-                f"{self.num_frames}; set data.num_segments x data.seg_length to {len(self.time_embedding)}"
-            )
-        patches = self.conv1(images).flatten(2).transpose(1, 2) + self.positional_embedding[1:]  # (B*T, P, C)
-        patches = (patches.unflatten(0, (-1, self.num_frames)) + self.time_embedding[:, None]).flatten(1, 2)
-        token = (self.class_embedding + self.positional_embedding[0]).to(patches.dtype)
-        x = torch.cat([token.expand(len(patches), 1, -1), patches], dim=1)
-        x = self.transformer(self.ln_pre(self.patch_dropout(x)))
-        return self.ln_post(x[:, 0]) @ self.proj
-
-
 class JointSpaceTime(Addition):
+    """The patches of all T frames, plus a time embedding for each frame, and one class token (registers likewise) are
+    one sequence of T*P + 1 tokens, from which the tower pools one embedding of the clip. The time embedding starts at
+    zero. Rotary positions are those of the place in each frame."""
+
     setting = "network.joint_st: true"
     new_parameters = rf"^{NAME}$"
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
-        assert isinstance(tower.visual, VisionTransformer)
-        tower.visual = JointViT(tower.visual, cfg.data.num_frames)
+        visual: Any = tower.visual  # of either library
+        num_frames = cfg.data.num_frames
+        visual.time_embedding = nn.Parameter(torch.zeros(num_frames, tower.width))
+        visual.num_frames, visual.num_prefix_tokens = num_frames, tower.num_prefix_tokens
+        # First, so that `emb_dropout` sees the whole sequence.
+        tower.before_norm_pre(MethodType(_joined_frames, visual), prepend=True)
+        for block in tower.blocks:
+            block.frames_in_sequence = num_frames
 
     @classmethod
-    def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
-        if len(state[NAME]) == len(expected[NAME]):
-            return None
-        return (
-            f"was trained with joint_st on {len(state[NAME])} frames; set data.num_segments to that, "
-            f"not {len(expected[NAME])}"
+    def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
+        found, own = len(state[NAME]), len(expected[NAME])
+        state[NAME] = stretched(state[NAME], own)
+        return [] if found == own else [f"time embedding of joint_st interpolated from {found} to {own} frames"]
+
+
+def _joined_frames(visual: Any, x: torch.Tensor) -> torch.Tensor:
+    """(B*T, n + P, C) embeddings of images, n prefix tokens first -> (B, n + T*P, C) of clips.
+
+    Raises:
+        UserError: clips of another length than the time embedding has.
+    """
+    num_frames, time_embedding = visual.num_frames, visual.time_embedding
+    if num_frames != len(time_embedding):
+        raise UserError(
+            f"network.joint_st: the time embedding has {len(time_embedding)} frames and the clips {num_frames}; "
+            f"set data.num_segments x data.seg_length to {num_frames}, and its rows are interpolated"
         )
+    prefix, patches = x.tensor_split([visual.num_prefix_tokens], dim=1)
+    patches = patches.unflatten(0, (-1, num_frames)) + time_embedding[:, None]
+    return torch.cat([prefix[::num_frames], patches.flatten(1, 2)], dim=1)  # the frames' prefix tokens are all the same

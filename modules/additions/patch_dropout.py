@@ -1,10 +1,13 @@
 """`patch_dropout`: a share of the patches left out in training, others in each frame (FLIP, arXiv 2212.00794)."""
 
+from typing import Any
+
+import timm.layers
 import torch
 from torch import nn
 
 from modules.additions.addition import Addition
-from modules.tower_blocks import ImageTower
+from modules.tower_blocks import POOLED_VIT, TIMM_VIT, VIT, ImageTower
 from utils.schema import Config
 
 
@@ -32,4 +35,12 @@ class PatchDropOut(Addition):
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
-        tower.visual.patch_dropout = PatchDropout(cfg.network.patch_dropout)  # after the positions are added
+        share = cfg.network.patch_dropout
+        visual: Any = tower.visual  # of either library
+        # Where each library has its own, after the positions are added.
+        if tower.kind in (VIT, POOLED_VIT):
+            visual.patch_dropout = PatchDropout(share)
+        elif tower.kind == TIMM_VIT:
+            visual.trunk.patch_drop = timm.layers.PatchDropout(share, tower.num_prefix_tokens)
+        else:  # rotary positions go with the patches that are kept
+            visual.trunk.patch_drop = timm.layers.PatchDropoutWithIndices(share, tower.num_prefix_tokens)

@@ -20,6 +20,7 @@ class TokenShift(nn.Module):
 
 class ClassTokenShift(Addition):
     setting = "network.tm: tokenshift"
+    needs_class_token = True
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:

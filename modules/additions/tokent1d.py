@@ -31,7 +31,8 @@ class TokenConv(nn.Module):
 
 class ClassTokenConvolution(Addition):
     setting = "network.tm: tokent1d"
-    new_parameters = r"^visual\.transformer\.resblocks\.\d+\.over_time\.weight$"
+    needs_class_token = True
+    new_parameters = r"^visual\.(transformer\.resblocks|trunk\.blocks)\.\d+\.over_time\.weight$"
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.control_point\.conv\.weight$", r"\1.over_time.weight"),
     )

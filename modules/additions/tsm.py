@@ -6,7 +6,7 @@ from torch import nn
 
 from modules.additions.addition import Addition
 from modules.additions.shift import shift_frames
-from modules.tower_blocks import RESNET, VIT, ImageTower
+from modules.tower_blocks import RESNET, VITS, ImageTower
 from utils.schema import Config
 
 EVERY_SECOND_FROM = 23  # blocks in layer3 from which every second bottleneck only is shifted (RN101, RN50x64)
@@ -42,7 +42,7 @@ class ShiftedConv2d(nn.Conv2d):
 
 class TemporalShift(Addition):
     setting = "network.tm: tsm"
-    takers = (VIT, RESNET)
+    takers = (*VITS, RESNET)
     # The published code wraps a block of a ViT, and a bottleneck's conv1.
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.net\.", r"\1."),

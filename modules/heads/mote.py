@@ -14,7 +14,7 @@ from torch.func import functional_call
 
 from clip import ClipModel
 from modules.heads.head import Head, Passes
-from modules.heads.transf import Block, TemporalTransformer, check_num_frames, num_heads_for
+from modules.heads.transf import Block, TemporalTransformer, num_heads_for, positions_of, warn_of_interpolation
 from utils.config_fields import Section, key
 from utils.metrics import softmax
 from utils.schema import Config
@@ -70,7 +70,7 @@ class TemporalMixture(Head):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalMixture":
-        check_num_frames(cfg.data.num_frames)
+        warn_of_interpolation(cfg.data.num_frames)
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
         return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers, cls.settings(cfg).num_experts)
 
@@ -111,9 +111,7 @@ class TemporalMixture(Head):
         return softmax(np.arange(1, self.num_experts + 1) / temperature).tolist()
 
     def _run(self, frames: torch.Tensor, shares: list[list[float]]) -> torch.Tensor:
-        num_frames = frames.shape[1]
-        check_num_frames(num_frames)
-        x = frames + self.frame_position_embeddings.weight[:num_frames]
+        x = frames + positions_of(self.frame_position_embeddings.weight, frames.shape[1])
         for block, of_experts in zip(self.resblocks, shares):
             x = block(x, of_experts)
         return x + frames

@@ -3,6 +3,7 @@
 Shapes: B batch, T frames, D embedding.
 """
 
+import logging
 from collections import OrderedDict
 
 import torch
@@ -11,11 +12,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from clip import ClipModel
+from modules.frame_positions import stretched
 from modules.heads.head import Head
-from utils.errors import UserError
 from utils.schema import Config
 
 MAX_FRAMES = 77  # rows of the published position table, which took CLIP's context length over
+log = logging.getLogger(__name__)
 HEAD_WIDTH = 64  # channels of an attention head
 NORM_EPS = 1e-12  # as published
 
@@ -88,7 +90,7 @@ class TemporalTransformer(Head):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalTransformer":
-        check_num_frames(cfg.data.num_frames)
+        warn_of_interpolation(cfg.data.num_frames)
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
         return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers)
 
@@ -114,23 +116,27 @@ class TemporalTransformer(Head):
             nn.init.zeros_(module.bias)
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, D) float32. Raises UserError for more frames than the position table has rows."""
+        """(B, T, D) -> (B, D) float32. Of more frames than the position table has rows, they are interpolated."""
         return self.over_frames(frames).mean(dim=1)
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        num_frames = frames.shape[1]
-        check_num_frames(num_frames)
+        positions = positions_of(self.frame_position_embeddings.weight, frames.shape[1])
         frames = frames.float()  # under autocast the tower hands out halves; the residual stream stays whole
-        out = self.transformer(frames + self.frame_position_embeddings.weight[:num_frames])
+        out = self.transformer(frames + positions)
         return out + frames
 
 
-def check_num_frames(num_frames: int) -> None:
-    """Raise a UserError for more frames than the head's position table has rows."""
+def positions_of(table: torch.Tensor, num_frames: int) -> torch.Tensor:
+    """(num_frames, D): the first rows of a head's position table; of more frames than it has rows, interpolated."""
+    return table[:num_frames] if num_frames <= len(table) else stretched(table, num_frames)
+
+
+def warn_of_interpolation(num_frames: int) -> None:
+    """Say so where a head's position table has fewer rows than a clip has frames."""
     if num_frames > MAX_FRAMES:
-        raise UserError(
-            f"data.num_segments x data.seg_length is {num_frames} frames, but the Transf head has positions for "
-            f"{MAX_FRAMES}; use fewer, or set network.sim_header to None"
+        log.warning(
+            "data.num_segments x data.seg_length is %d frames: the head's positions of %d are interpolated",
+            *(num_frames, MAX_FRAMES),
         )
 
 

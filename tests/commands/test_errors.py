@@ -53,7 +53,7 @@ CONFIG_CASES = {
         "logging.cache_dir=/proc/cache", "data.cached_draws=1", "network.fix_video=true"
     ),
     "GPU's precision on a CPU": overrides("solver.precision=fp16"),
-    "more frames than the head takes": overrides("data.num_segments=78"),
+    "linspace of a window": overrides("data.frame_rule=linspace", "data.dense=true"),
     "no such architecture": overrides("network.arch=ViT-B/99"),
 }
 

@@ -247,7 +247,6 @@ def test_evaluate_only(world, tmp_path, capsys):
         (("resume=/nowhere/a.pt",), "/nowhere/a.pt"),
         (("pretrain=/nowhere/a.pt",), "/nowhere/a.pt"),
         (("solver.precision=fp16",), "fp16 needs a GPU"),
-        (("data.num_segments=78",), "77"),
         (("logging.run_dir=/proc/run",), "/proc/run: cannot be written"),
         (("data.input_size=30",), "30"),
     ],

@@ -132,14 +132,21 @@ def test_heads_that_differ(tmp_path, new_classes):
     assert "its temporal head has 5 layers and the config's 6; set network.head_layers to 5" in message
 
 
-def test_positions_for_other_frames(tmp_path):
+def test_positions_for_other_frames(tmp_path, caplog):
     model = model_of(tmp_path)
     raw = published(model)
     raw["model_state_dict"]["fusion_model.frame_position_embeddings.weight"] = torch.zeros(100, 32)
     assert "positions for 100 frames, not 77" in refused(model, raw)
     joint = model_of(tmp_path, joint_st=True, sim_header="None")
     other = model_of(tmp_path, joint_st=True, sim_header="None", data_num_segments=6)
-    assert "joint_st on 6 frames; set data.num_segments to that, not 4" in refused(joint, published(other))
+    table = torch.arange(6.0)[:, None].expand(6, 64)
+    with torch.no_grad():
+        other.visual.time_embedding.copy_(table)
+    load_video_weights(joint, published(other), "w.pt")
+    assert "w.pt: time embedding of joint_st interpolated from 6 to 4 frames" in caplog.text
+    expected = torch.tensor([0, 5 / 3, 10 / 3, 5])[:, None].expand(4, 64)
+    torch.testing.assert_close(joint.visual.time_embedding.detach(), expected)
+    assert joint.encode_video(make_clips()).isfinite().all()
 
 
 def test_another_architecture(tmp_path):

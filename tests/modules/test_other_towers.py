@@ -87,10 +87,12 @@ def test_towers_work_with_the_heads(tmp_path, name, head):
     assert all(p.grad is not None for n, p in model.named_parameters() if n.startswith("visual."))
 
 
-@pytest.mark.parametrize("name", TOWERS)
-def test_towers_that_cannot_take_an_addition_say_so(tmp_path, name):
-    cfg = config_for(tmp_path, name, tm="tokenshift")
-    with pytest.raises(UserError, match=r"network.tm: tokenshift: not supported by this image tower, .* supported are"):
+@pytest.mark.parametrize("change", [{"tm": "tsm"}, {"drop_out": 0.1}, {"joint_st": True}])
+def test_towers_that_cannot_take_an_addition_say_so(tmp_path, change):
+    cfg = config_for(tmp_path, "tiny-ConvNeXt", sim_header="None", **change)
+    with pytest.raises(
+        UserError, match=r"network.\w+.*: not supported by this image tower, ConvNeXt \(timm\).* supported are"
+    ):
         build_model(cfg, clip_of(cfg))
 
 

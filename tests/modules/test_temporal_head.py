@@ -7,7 +7,6 @@ import torch
 
 from modules.heads.frame_mean import FrameMean
 from modules.heads.transf import TemporalTransformer, num_heads_for
-from utils.errors import UserError
 
 WIDTH, NUM_HEADS = 32, 4
 
@@ -74,11 +73,15 @@ def test_order_matters_to_transf_and_not_to_the_mean():
     torch.testing.assert_close(FrameMean()(frames), FrameMean()(backwards))
 
 
-def test_more_frames_than_positions_is_a_named_error():
+def test_positions_of_more_frames_than_the_table_has_rows_are_interpolated():
     head = TemporalTransformer(WIDTH, NUM_HEADS, num_layers=1)
-    assert head(torch.zeros(1, 77, WIDTH)).shape == (1, WIDTH)
-    with pytest.raises(UserError, match="is 78 frames.*77.*sim_header to None"):
-        head(torch.zeros(1, 78, WIDTH))
+    seen = []
+    head.transformer.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0][0]))
+    for num_frames in (77, 153):
+        assert head(torch.zeros(1, num_frames, WIDTH)).shape == (1, WIDTH)
+    torch.testing.assert_close(seen[0], head.frame_position_embeddings.weight)
+    torch.testing.assert_close(seen[1][::2], seen[0])  # every second of 153 is a row of the table
+    torch.testing.assert_close(seen[1][1::2], (seen[0][:-1] + seen[0][1:]) / 2)
 
 
 @pytest.mark.parametrize(
