@@ -4,6 +4,7 @@ import argparse
 import datetime
 import os
 import platform
+import shutil
 import subprocess
 import sys
 import time
@@ -54,20 +55,29 @@ def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, cal
 
 def print_header(question: str, how: str = "one thread, CPU time") -> None:
     """What was measured, on what, of which commit."""
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=REPOSITORY, capture_output=True, text=True)
-    today = datetime.date.today().isoformat()
     print(f"### {question}\n")
-    print(f"{today}, commit {commit.stdout.strip()}, `python {' '.join(sys.argv)}`  ")
+    print(f"{what_ran()}  ")
     print(f"{os.cpu_count()}-core {platform.machine()} CPU machine ({_cpu_name()}), {how};", end=" ")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, PyAV {av.__version__}\n")
 
 
+def what_ran() -> str:
+    """Date, commit and command line. A copy of the tree without git has no commit."""
+    commit = "unknown"
+    if shutil.which("git"):
+        words = ["git", "rev-parse", "--short", "HEAD"]
+        commit = subprocess.run(words, cwd=REPOSITORY, capture_output=True, text=True).stdout.strip() or commit
+    return f"{datetime.date.today().isoformat()}, commit {commit}, `python {' '.join(sys.argv)}`"
+
+
+def markdown_table(columns: list[str], rows: Sequence[Sequence[object]]) -> str:
+    lines = [f"| {' | '.join(columns)} |", f"|{' --- |' * len(columns)}"]
+    return "\n".join(lines + [f"| {' | '.join(str(cell) for cell in row)} |" for row in rows]) + "\n"
+
+
 def print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
-    """A Markdown table."""
-    print(f"| {' | '.join(columns)} |\n|{' --- |' * len(columns)}")
-    for row in rows:
-        print(f"| {' | '.join(str(cell) for cell in row)} |")
-    print()
+    """A Markdown table, and an empty line."""
+    print(markdown_table(columns, rows))
 
 
 def in_ms(seconds: np.ndarray) -> str:

@@ -1,24 +1,20 @@
 """What does a training step cost, against the published way, which re-computes every block in the backward pass?
 
-    python benchmarks/training_step.py [--arch ViT-B/32] [--batch 2] [--rounds 5] [--compile] [--device cpu]
+    python benchmarks/training_step.py [--arch ViT-B/32] [--batch 2] [--rounds 5] [--compile]
 
-Random weights, synthetic uint8 clips of 8 frames on the device; forward, loss, backward, AdamW. On a CPU: one thread,
-CPU time. On a GPU: wall time of steps that are queued ahead, model FLOP utilisation against the measured bf16 matrix
-rate, peak memory, and the costliest kernels of one step.
+Random weights, synthetic uint8 clips of 8 frames; forward, loss, backward, AdamW; one thread, CPU time. For a GPU:
+benchmarks/gpu_check.py.
 """
 
 import argparse
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
 from modules.build import build_model, load_clip_model
@@ -30,29 +26,30 @@ from utils.optim import build_optimizer
 from utils.precision import autocast
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
+CPU = torch.device("cpu")
 
 
 class Variant:
     """A model, its optimiser and one step of training."""
 
-    def __init__(self, arch: str, device: torch.device, batch: int, precision: str, *keys: str, compiled: bool = False):
+    def __init__(self, arch: str, batch: int, precision: str, *keys: str, compiled: bool = False):
         size = 336 if "336" in arch else 224
         overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}", *keys]
         cfg, _ = load_config(None, overrides, "predict")
-        self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).to(device).train()
+        self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).train()
         self.optimizer = build_optimizer(parameter_groups(cfg, self.model), cfg.solver)
-        self.precision, self.device = precision, device
+        self.precision = precision
         torch.manual_seed(1)
         shape = (batch, NUM_FRAMES, 3, size, size)
-        self.clips = torch.randint(0, 256, shape, dtype=torch.uint8).to(device)
-        self.text = torch.randn(NUM_CLASSES, self.model.embed_dim).to(device)
-        self.labels = torch.randint(0, NUM_CLASSES, (batch,)).to(device)
-        self.weights = torch.ones(batch, device=device)
+        self.clips = torch.randint(0, 256, shape, dtype=torch.uint8)
+        self.text = torch.randn(NUM_CLASSES, self.model.embed_dim)
+        self.labels = torch.randint(0, NUM_CLASSES, (batch,))
+        self.weights = torch.ones(batch)
         if compiled:
-            compile_model(self.model, device)
+            compile_model(self.model, CPU)
 
     def loss(self) -> torch.Tensor:
-        with autocast(self.precision, self.device):
+        with autocast(self.precision, CPU):
             logits = self.model(self.clips, self.text)
         return weighted_cross_entropy(logits, self.labels, self.weights) / len(self.labels)
 
@@ -73,9 +70,9 @@ def published_optimizer(variant: Variant) -> Variant:
     return variant
 
 
-def variants(args: argparse.Namespace, device: torch.device) -> dict[str, Variant]:
+def variants(args: argparse.Namespace) -> dict[str, Variant]:
     def make(precision: str, *keys: str, **options: Any) -> Variant:
-        return Variant(args.arch, device, args.batch, precision, *keys, **options)
+        return Variant(args.arch, args.batch, precision, *keys, **options)
 
     recompute = "solver.activation_checkpointing=true"
     low = "bf16"
@@ -112,66 +109,16 @@ def cpu_table(made: dict[str, Variant], rounds: int) -> None:
     print_table(["step", "ms", "times the published way in fp32", "in bf16"], rows)
 
 
-def matrix_rate(device: torch.device, size: int = 8192, rounds: int = 20) -> float:
-    """FLOP/s of a large bf16 matrix product."""
-    a, b = (torch.randn(size, size, device=device, dtype=torch.bfloat16) for _ in range(2))
-    seconds = gpu_seconds(lambda number: a @ b, rounds)
-    return 2 * size**3 / float(np.median(seconds))
-
-
-def gpu_seconds(function: Callable[[int], object], rounds: int) -> np.ndarray:
-    for number in range(3):
-        function(number)
-    events = [torch.cuda.Event(enable_timing=True) for _ in range(rounds + 1)]
-    events[0].record()
-    for number in range(rounds):
-        function(number)
-        events[number + 1].record()
-    torch.cuda.synchronize()
-    return np.array([a.elapsed_time(b) / 1e3 for a, b in zip(events, events[1:])])
-
-
-def gpu_table(args: argparse.Namespace, device: torch.device) -> None:
-    rate = matrix_rate(device)
-    print(f"{torch.cuda.get_device_name(device)}: bf16 matrix product {rate / 1e12:.0f} TFLOP/s\n")
-    rows = []
-    with FlopCounterMode(display=False) as counter:
-        Variant(args.arch, device, args.batch, "bf16").step()
-    flops = counter.get_total_flops()
-    for compiled in (False, True):
-        torch.cuda.empty_cache()
-        torch.cuda.reset_peak_memory_stats(device)
-        variant = Variant(args.arch, device, args.batch, "bf16", compiled=compiled)
-        seconds = gpu_seconds(variant.step, args.rounds * 4)
-        median = float(np.median(seconds))
-        use = f"{100 * flops / median / rate:.0f}%"
-        peak = f"{torch.cuda.max_memory_allocated(device) / 2**30:.1f}"
-        name = f"ours, bf16{', compiled' if compiled else ''}"
-        rows.append([name, in_ms(seconds), f"{args.batch / median:.1f}", use, peak])
-        with torch.profiler.profile() as profile:
-            variant.step()
-            torch.cuda.synchronize()
-        print(profile.key_averages().table(sort_by="self_device_time_total", row_limit=8, max_name_column_width=60))
-        del variant  # else the next one's peak holds this one's weights
-    print_table(["step", "ms", "clips/s", "model FLOP utilisation", "peak memory, GiB"], rows)
-
-
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--arch", default="ViT-B/32")
     parser.add_argument("--batch", type=int, default=2, help="clips")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="CPU: a compiled model too (on a GPU always)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    parser.add_argument("--compile", action="store_true", help="a compiled model too")
     args = parser.parse_args()
-    device = torch.device(args.device)
-    if args.device == "cpu":
-        one_thread()
+    one_thread()
     print_header(f"Training step ({args.arch}, {args.batch} clips of {NUM_FRAMES} frames)")
-    if args.device == "cuda":
-        gpu_table(args, device)
-        return
-    made = variants(args, device)
+    made = variants(args)
     check_equal(made)
     cpu_table(made, args.rounds)
 

@@ -6,7 +6,6 @@ import shutil
 from functools import partial
 
 import torch
-from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from modules.distillation import Distilled
@@ -18,7 +17,6 @@ from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import EpochMean, WeightAverage
 from utils.context import RunContext
-from utils.distributed import Process
 from utils.errors import UserError
 from utils.optim import ParameterGroup, build_optimizer, split_parameters
 from utils.schedule import milestones_of
@@ -65,7 +63,7 @@ def build_trainer(
         interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
     has_one_pass = solver.grad_accumulation_steps == 1 and interpolation is None
     return Trainer(
-        model=_distribute(model, process, has_one_pass),
+        model=model if process.world_size == 1 else data_parallel(model, context.device, has_one_pass),
         objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
@@ -105,15 +103,18 @@ def _average(cfg: Config, model: VideoCLIP) -> WeightAverage | None:
     return None if cfg.solver.ema is None else WeightAverage(model, cfg.solver.ema)
 
 
-def _distribute(model: VideoCLIP, process: Process, has_one_pass: bool) -> nn.Module:
-    if process.world_size == 1:
-        return model
+def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) -> DistributedDataParallel:
+    """The model as a member of the process group: its gradients become the mean over the processes.
+
+    Args:
+        has_one_pass: an optimiser step has one backward pass.
+    """
     # Gradients live in the buckets that are sent: no second copy of them. Every step uses the same parameters in the
     # same order, so DDP may plan its messages once; not where several backward passes are summed, because its plan is
     # made in the first one and that one must then be sent.
     return DistributedDataParallel(
         model,
-        device_ids=[process.device] if process.device.type == "cuda" else None,
+        device_ids=[device] if device.type == "cuda" else None,
         gradient_as_bucket_view=True,
         static_graph=has_one_pass,
     )

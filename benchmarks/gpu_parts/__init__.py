@@ -1,0 +1,1 @@
+"""The parts of benchmarks/gpu_check.py: functions (Setting, figures of earlier parts) -> Found."""

@@ -1,0 +1,222 @@
+"""How fast a training step is, what it is made of, and what memory it takes.
+
+FLOPs are those of the model, counted on tensors without data; blocks that are computed again in the backward pass count
+once.
+"""
+
+import gc
+import time
+import warnings
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from torch.autograd import DeviceType
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped, expect
+from benchmarks.gpu_parts.training import RepeatedBatch, make_config, make_trainer, random_batch, random_text
+from engine.plan import estimate_memory
+from modules.build import build_model, load_clip_model
+from modules.training import Progress, Trainer
+from utils.schema import Config
+
+NUM_KERNELS = 3
+WARM_UP = 3  # steps
+
+
+class Model(NamedTuple):
+    """`batch`: clips of a step, halved while memory runs out; `keys`: overrides."""
+
+    arch: str
+    batch: int
+    keys: tuple[str, ...] = ()
+
+
+def device(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    """Versions, memory and the rate of large matrix products, which utilisation is measured against."""
+    figures: Figures = {"torch": torch.__version__}
+    if setting.device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        figures |= {
+            "name": properties.name,
+            "bytes": properties.total_memory,
+            "cuda": torch.version.cuda,
+            "cudnn": torch.backends.cudnn.version(),
+        }
+    else:
+        figures |= {"name": "CPU"}
+    size = 512 if setting.device == "cpu" else 8192
+    for name, dtype in (("bf16", torch.bfloat16), ("fp32", torch.float32)):
+        a, b = (torch.randn(size, size, device=setting.device, dtype=dtype) for _ in range(2))
+        seconds = seconds_of(lambda a=a, b=b: a @ b, setting.device, 20)
+        figures[f"{name}_flops"] = 2 * size**3 / seconds
+    rates = ", ".join(f"{name} {figures[f'{name}_flops'] / 1e12:.3g}" for name in ("bf16", "fp32"))
+    return Found(f"{figures['name']}, torch {torch.__version__}; matrix products: {rates} TFLOP/s", figures)
+
+
+def seconds_of(function: Callable[[], object], device: str, calls: int) -> float:
+    """Mean wall seconds of a call, of `calls` that are queued ahead, after some that warm up."""
+    for _ in range(WARM_UP):
+        function()
+    _synchronize(device)
+    started = time.perf_counter()
+    for _ in range(calls):
+        function()
+    _synchronize(device)
+    return (time.perf_counter() - started) / calls
+
+
+def vit_b32(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    return measure(setting, earlier, Model("ViT-B/32", 128))
+
+
+def vit_b16(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    return measure(setting, earlier, Model("ViT-B/16", 64))
+
+
+def vit_l14(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    return measure(setting, earlier, Model("ViT-L/14", 16))
+
+
+def vit_l14_336(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    return measure(setting, earlier, Model("ViT-L/14-336px", 8))
+
+
+def vit_l14_compiled(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    if setting.device == "cpu":
+        raise Skipped("a CPU takes a minute to compile it")
+    return measure(setting, earlier, Model("ViT-L/14", 16, ("solver.compile=true",)), beside="L/14")
+
+
+def vit_l14_published(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    """Every block is computed again in the backward pass, and AdamW is PyTorch's default."""
+    model = Model("ViT-L/14", 16, ("solver.activation_checkpointing=true",))
+    return measure(setting, earlier, model, beside="L/14", prepare=_plain_adamw)
+
+
+def adapter(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    raise Skipped("this version has no adapters")
+
+
+def _plain_adamw(trainer: Trainer) -> None:
+    names = ("params", "lr", "lr_scale", "name", "weight_decay")
+    trainer.optimizer = _PlainAdamW([{name: group[name] for name in names} for group in trainer.optimizer.param_groups])
+
+
+class _PlainAdamW(torch.optim.AdamW):
+    """PyTorch's default, which cannot read the flag by which the trainer leaves out an update."""
+
+    def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore
+        self.grad_scale = self.found_inf = None
+        return super().step(closure)
+
+
+def measure(
+    setting: Setting,
+    earlier: dict[str, Figures],
+    model: Model,
+    beside: str = "",
+    prepare: Callable[[Trainer], None] = lambda trainer: None,
+) -> Found:
+    """Steps of the trainer in bf16 on a batch in pinned memory.
+
+    Args:
+        beside: the part that its speed is compared with.
+        prepare: changes the trainer before its first step.
+    """
+    batch = 2 if setting.tiny else model.batch
+    while True:
+        try:
+            figures = _measure(setting, make_config(setting, model.arch, *model.keys, batch=batch), prepare)
+            break
+        except torch.OutOfMemoryError:
+            expect(batch > 1, "one clip does not fit into the memory")
+        batch //= 2  # outside the handler, whose traceback holds the model
+        gc.collect()
+        torch.cuda.empty_cache()
+    text = f"{figures['clips_per_second']:.4g} clips/s in steps of {batch} clips"
+    if "device" in earlier:
+        figures["utilisation"] = figures["clips_per_second"] * figures["flops"] / earlier["device"]["bf16_flops"]
+        text += f", {figures['utilisation']:.0%} of the matrix rate"
+    if beside in earlier:
+        figures["times_faster"] = figures["clips_per_second"] / earlier[beside]["clips_per_second"]
+        text += f", {figures['times_faster']:.2f} times {beside}"
+    if "peak_bytes" in figures:
+        peak, estimate = figures["peak_bytes"] / 2**30, figures["estimated_bytes"] / 2**30
+        text += f"; peak {peak:.1f} GiB, --check says {estimate:.1f}"
+    kernels = ", ".join(f"{kernel['name'][:48]} {kernel['share']:.0%}" for kernel in figures["kernels"])
+    return Found(f"{text}; costliest: {kernels}", figures)
+
+
+def _measure(setting: Setting, cfg: Config, prepare: Callable[[Trainer], None]) -> Figures:
+    gc.collect()
+    with torch.device(setting.device):  # drawing the weights of L/14 on a CPU takes long
+        model = build_model(cfg, load_clip_model(cfg)).cpu()
+    data = cfg.data
+    estimate = estimate_memory(
+        model, random_text(model.embed_dim), data.batch_size, data.num_frames, data.input_size, "bf16"
+    )
+    figures: Figures = {"batch": data.batch_size, "flops": count_flops(cfg), "estimated_bytes": estimate.total}
+    trainer = make_trainer(cfg, model, setting.device, "bf16")
+    prepare(trainer)
+    num_steps = 2 if setting.tiny else 12
+    batch = random_batch(cfg)
+    if setting.device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()
+    _run(trainer, batch, WARM_UP, setting.device)
+    seconds = [_run(trainer, batch, num_steps, setting.device) / num_steps for _ in range(3)]
+    if setting.device == "cuda":
+        figures["peak_bytes"] = torch.cuda.max_memory_allocated()
+    figures |= {"step_seconds": seconds, "clips_per_second": data.batch_size / float(np.median(seconds))}
+    figures["kernels"] = _costliest(trainer, batch, setting.device)
+    return figures
+
+
+def count_flops(cfg: Config) -> int:
+    """FLOPs of a clip's training step, forward and backward."""
+    with torch.device("meta"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # weights of a file do not arrive on the meta device
+        model = build_model(cfg, load_clip_model(cfg)).train()
+    if cfg.solver.activation_checkpointing:
+        model.visual.set_grad_checkpointing(False)
+    shape = (1, cfg.data.num_frames, 3, cfg.data.input_size, cfg.data.input_size)
+    with FlopCounterMode(display=False) as counter:
+        model.encode_video(torch.zeros(shape, device="meta")).sum().backward()
+    return counter.get_total_flops()
+
+
+def _run(trainer: Trainer, batch: dict[str, torch.Tensor], num_steps: int, device: str) -> float:
+    """Seconds of an epoch of `num_steps` steps."""
+    loader = RepeatedBatch(batch, num_steps)
+    _synchronize(device)
+    started = time.perf_counter()
+    for record in trainer.run_epoch(loader, Progress()):
+        expect(bool(np.isfinite(record.loss)), f"the loss of step {record.step} is {record.loss}")
+    _synchronize(device)
+    return time.perf_counter() - started
+
+
+def _costliest(trainer: Trainer, batch: dict[str, torch.Tensor], device: str) -> list[Figures]:
+    """The kernels (on a CPU: operations) that take the most time of a step, with their share of all."""
+    with torch.profiler.profile() as profile:
+        _run(trainer, batch, 1, device)
+    kind, clock = (
+        (DeviceType.CUDA, "self_device_time_total") if device == "cuda" else (DeviceType.CPU, "self_cpu_time_total")
+    )
+    times = {
+        event.key: getattr(event, clock)
+        for event in profile.key_averages()
+        if event.device_type == kind and not event.is_user_annotation
+    }
+    total = sum(times.values())
+    expect(total > 0, "the profiler saw no kernel")
+    largest = sorted(times, key=lambda name: times[name], reverse=True)[:NUM_KERNELS]
+    return [{"name": name, "share": times[name] / total} for name in largest]
+
+
+def _synchronize(device: str) -> None:
+    if device == "cuda":
+        torch.cuda.synchronize()

@@ -1,0 +1,31 @@
+"""Parts that do what a GPU may do to a program: for test_gpu_check.py."""
+
+import os
+import time
+
+from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped
+
+Earlier = dict[str, Figures]
+
+
+def works(setting: Setting, earlier: Earlier) -> Found:
+    print("a line of the log")
+    return Found(f"after {', '.join(earlier) or 'nothing'}", {"process": os.getpid()})
+
+
+def fails(setting: Setting, earlier: Earlier) -> Found:
+    raise ValueError("no such kernel\nand a second line")
+
+
+def crashes(setting: Setting, earlier: Earlier) -> Found:
+    print("last words", flush=True)
+    os.abort()
+
+
+def hangs(setting: Setting, earlier: Earlier) -> Found:
+    time.sleep(600)
+    raise AssertionError("not ended")
+
+
+def cannot(setting: Setting, earlier: Earlier) -> Found:
+    raise Skipped("this version has none")

@@ -1,0 +1,70 @@
+"""benchmarks/gpu_check.py: every part runs, on small models on the CPU, and none takes the others with it."""
+
+import json
+
+import pytest
+
+from benchmarks import gpu_check
+from benchmarks.gpu_check import Part, run_parts, write_report
+from benchmarks.gpu_parts import part
+from benchmarks.gpu_parts.part import FAILED, NOT_RUN, OK, SKIPPED, Setting
+
+FAKES = "tests.benchmarks.fake_parts"
+SAME_AS_L14 = {"B/16", "L/14-336"}  # on the CPU
+NOT_ON_A_CPU = {"L/14, compiled"}
+
+
+def test_every_part_runs_on_small_models(tmp_path, capsys):
+    names = [name for name in gpu_check.PARTS if name not in SAME_AS_L14]
+    code = gpu_check.main(["--device", "cpu", "--tiny", "--minutes", "4", "--out", str(tmp_path), "--parts", *names])
+    rows = {row["part"]: row for row in json.loads((tmp_path / "gpu_check.json").read_text())["rows"]}
+    assert [row["traceback"] for row in rows.values() if row["result"] == FAILED] == [] and code == 0
+    assert list(rows) == names
+    for row in rows.values():
+        lacks = row["text"].startswith("this version has no")
+        assert row["result"] == (SKIPPED if row["part"] in NOT_ON_A_CPU or lacks else OK), row
+    speed = rows["L/14"]["figures"]
+    assert speed["clips_per_second"] > 0 and speed["utilisation"] > 0 and speed["flops"] > 1e6
+    assert len(speed["kernels"]) == 3 and speed["kernels"][0]["share"] >= speed["kernels"][1]["share"] > 0
+    assert rows["loader processes"]["figures"]["clips_per_second"]
+    table = (tmp_path / "gpu_check.md").read_text()
+    assert table.count("\n| ") == 2 + len(rows) and table in capsys.readouterr().out
+
+
+def test_a_part_that_fails_crashes_or_hangs_is_a_row_and_the_others_run(tmp_path, monkeypatch):
+    monkeypatch.setattr(part, "GRACE", 1.0)
+    parts = {
+        name: Part(f"{FAKES}.{name.partition(' ')[0]}", limit)
+        for name, limit in {"works": 30, "works too": 30, "fails": 30, "cannot": 30, "crashes": 30, "hangs": 1}.items()
+    }
+    parts |= {"works again": Part(f"{FAKES}.works", 30), "not there": Part(f"{FAKES}.no_such", 30)}
+    reported = []
+    setting = Setting("cpu", True, str(tmp_path))
+    found = run_parts(parts, setting, 100, tmp_path / "log", lambda rows: reported.append(len(rows)))
+    rows = {row.part: row for row in found}
+    assert reported == list(range(1, len(parts) + 1))
+    assert [rows[name].result for name in parts] == [OK, OK, FAILED, SKIPPED, FAILED, FAILED, OK, FAILED]
+    assert rows["works too"].text == "after works"
+    assert rows["works"].figures == rows["works too"].figures != rows["works again"].figures  # processes
+    assert rows["works again"].text == "after works, works too"
+    assert rows["fails"].text == "ValueError: no such kernel" and "in fails" in rows["fails"].traceback
+    assert rows["cannot"].text == "this version has none"
+    assert "exit code -6" in rows["crashes"].text
+    assert "last words" in rows["crashes"].traceback and "fake_parts.py" in rows["crashes"].traceback
+    assert "longer than 1 s" in rows["hangs"].text and "in hangs" in rows["hangs"].traceback
+    assert "a line of the log" in (tmp_path / "log").read_text()
+    table = write_report(found, "about", tmp_path)
+    assert "| hangs | FAILED |" in table and len(json.loads((tmp_path / "gpu_check.json").read_text())["rows"]) == 8
+
+
+def test_what_there_is_no_time_for_is_a_row(tmp_path):
+    parts = {name: Part(f"{FAKES}.works") for name in ("one", "two")}
+    rows = run_parts(parts, Setting("cpu", True, str(tmp_path)), 1, tmp_path / "log", lambda rows: None)
+    assert [row.result for row in rows] == [NOT_RUN, NOT_RUN]
+
+
+def test_a_missing_gpu_is_one_line(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(gpu_check.torch.cuda, "is_available", lambda: False)
+    with pytest.raises(SystemExit) as raised:
+        gpu_check.main(["--out", str(tmp_path)])
+    assert raised.value.code == 2 and "PyTorch sees no GPU" in capsys.readouterr().err
