@@ -97,7 +97,8 @@ def vit_l14_published(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def adapter(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    raise Skipped("this version has no adapters")
+    model = Model("ViT-L/14", 16, ("network.adapter=st_adapter",))
+    return measure(setting, earlier, model, beside="L/14")
 
 
 def _plain_adamw(trainer: Trainer) -> None:

@@ -19,6 +19,7 @@ from clip import ClipModel
 from inference.export_formats import random_clips
 from modules.build import build_model, load_clip_model
 from modules.build_training import build_trainer
+from modules.pixels import with_own_pixels
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
@@ -50,7 +51,8 @@ def make_config(setting: Setting, arch: str, *keys: str, batch: int = 2, num_fra
         "solver.lr_warmup_step=0",
         "solver.lr=5e-6",
     ]
-    return load_config(None, [*overrides, f"data.num_classes={NUM_CLASSES}", *keys], "predict").config
+    overrides += [f"data.num_classes={NUM_CLASSES}", *keys]
+    return with_own_pixels(load_config(None, overrides, "predict").config)
 
 
 @functools.lru_cache(maxsize=1)
