@@ -10,7 +10,7 @@ from torch.export.passes import move_to_device_pass
 from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
 from benchmarks.gpu_parts.pictures import LABELS, data_keys
 from benchmarks.gpu_parts.training import TINY_ARCH, device_of, make_config
-from datasets.build import Views, build_eval_loader
+from datasets.build import Views, build_eval_loader, input_size
 from engine import train as training
 from inference import export_formats
 from inference.model import VideoModel, read_checkpoint
@@ -97,7 +97,7 @@ def export(setting: Setting, earlier: dict[str, Figures]) -> Found:
     model = export_formats.VideoClassifier(loaded.network, text).eval()
     about = {"class_names": list(LABELS), "config": cfg.model_dump()}
     trace, clips = (
-        export_formats.random_clips(n, cfg.data.num_frames, cfg.data.input_size, seed) for seed, n in enumerate((2, 5))
+        export_formats.random_clips(n, cfg.data.num_frames, input_size(cfg), seed) for seed, n in enumerate((2, 5))
     )
     with torch.no_grad():
         expected, _ = model(clips)

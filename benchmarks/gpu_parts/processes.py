@@ -2,9 +2,11 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import torch
 import torch.distributed as dist
+from torch.cuda import nccl
 
 from benchmarks.gpu_parts.equality import FP32, compare, describe, plain_steps, prepare
 from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
@@ -30,14 +32,15 @@ def data_parallel_step(setting: Setting, earlier: dict[str, Figures]) -> Found:
         numbers = torch.arange(4.0, device=setting.device)
         dist.all_reduce(numbers)
         expect(numbers.tolist() == [0, 1, 2, 3], f"all_reduce over one process gave {numbers.tolist()}")
-        gathered, box = [None], [{"a": 1}]
+        gathered: list[Any] = [None]
+        box = [{"a": 1}]
         dist.gather_object({"b": 2}, gathered)
         dist.broadcast_object_list(box)
         expect(gathered == [{"b": 2}] and box == [{"a": 1}], f"objects came back as {gathered} and {box}")
         cfg, trainer = prepare(setting, "fp32")
         trainer.model = data_parallel(video_clip(trainer), trainer.context.device, has_one_pass=True)
         figures = compare(train_steps(trainer, cfg), plain_steps(setting, setting.device, "fp32"), FP32)
-    version = ".".join(map(str, torch.cuda.nccl.version())) if backend == "nccl" else ""
+    version = ".".join(map(str, nccl.version())) if backend == "nccl" else ""
     return Found(f"DDP on {backend} {version}: {describe(figures)}".replace(" :", ":"), figures)
 
 

@@ -17,6 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped, expect
 from benchmarks.gpu_parts.training import RepeatedBatch, make_config, make_trainer, random_batch, random_text
+from datasets.build import input_size
 from engine.plan import estimate_memory
 from modules.build import build_model, load_clip_model
 from modules.training import Progress, Trainer
@@ -156,9 +157,8 @@ def _measure(setting: Setting, cfg: Config, prepare: Callable[[Trainer], None]) 
     with torch.device(setting.device):  # drawing the weights of L/14 on a CPU takes long
         model = build_model(cfg, load_clip_model(cfg)).cpu()
     data = cfg.data
-    estimate = estimate_memory(
-        model, random_text(model.embed_dim), data.batch_size, data.num_frames, data.input_size, "bf16"
-    )
+    text = random_text(model.embed_dim)
+    estimate = estimate_memory(model, text, data.batch_size, data.num_frames, input_size(cfg), "bf16")
     figures: Figures = {"batch": data.batch_size, "flops": count_flops(cfg), "estimated_bytes": estimate.total}
     trainer = make_trainer(cfg, model, setting.device, "bf16")
     prepare(trainer)
@@ -178,12 +178,12 @@ def _measure(setting: Setting, cfg: Config, prepare: Callable[[Trainer], None]) 
 
 def count_flops(cfg: Config) -> int:
     """FLOPs of a clip's training step, forward and backward."""
+    solver = cfg.solver.model_copy(update={"activation_checkpointing": False})
+    cfg = cfg.model_copy(update={"solver": solver})
     with torch.device("meta"), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # weights of a file do not arrive on the meta device
         model = build_model(cfg, load_clip_model(cfg)).train()
-    if cfg.solver.activation_checkpointing:
-        model.visual.set_grad_checkpointing(False)
-    shape = (1, cfg.data.num_frames, 3, cfg.data.input_size, cfg.data.input_size)
+    shape = (1, cfg.data.num_frames, 3, input_size(cfg), input_size(cfg))
     with FlopCounterMode(display=False) as counter:
         model.encode_video(torch.zeros(shape, device="meta")).sum().backward()
     return counter.get_total_flops()

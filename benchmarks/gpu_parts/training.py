@@ -8,6 +8,7 @@ import functools
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any, NamedTuple
 
@@ -16,6 +17,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from benchmarks.gpu_parts.part import Setting, Skipped
 from clip import ClipModel
+from datasets.build import input_size
 from inference.export_formats import random_clips
 from modules.build import build_model, load_clip_model
 from modules.build_training import build_trainer
@@ -44,7 +46,7 @@ def make_config(setting: Setting, arch: str, *keys: str, batch: int = 2, num_fra
     size = 336 if "336" in arch else 224
     overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}"]
     if setting.tiny:
-        overrides, num_frames = [f"network.arch={TINY_ARCH}", "data.input_size=64"], 4
+        overrides, num_frames = [f"network.arch={TINY_ARCH}", "data.input_size=64", "network.head_layers=1"], 4
     overrides += [
         f"data.batch_size={batch}",
         f"data.num_segments={num_frames}",
@@ -65,7 +67,7 @@ def _kept_clip(arch: str, weights: str, size: int) -> ClipModel:
 
 def model_on_cpu(cfg: Config) -> VideoCLIP:
     """The model of `cfg`, with the same weights each time. What it is made from is kept for the next of its arch."""
-    clip_model = _kept_clip(cfg.network.arch, cfg.network.weights, cfg.data.input_size)
+    clip_model = _kept_clip(cfg.network.arch, cfg.network.weights, input_size(cfg))
     torch.manual_seed(cfg.seed)
     return build_model(cfg, copy.deepcopy(clip_model))
 
@@ -78,7 +80,7 @@ def random_text(width: int) -> torch.Tensor:
 def random_batch(cfg: Config, seed: int = 0) -> Batch:
     """What a loader of training clips gives for a batch, in the same memory layout."""
     data = cfg.data
-    different = random_clips(min(4, data.batch_size), data.num_frames, data.input_size, seed)
+    different = random_clips(min(4, data.batch_size), data.num_frames, input_size(cfg), seed)
     clips = different[torch.arange(data.batch_size) % len(different)]
     return {
         "frames": clips.movedim(-3, -1).contiguous().movedim(-1, -3),
@@ -95,7 +97,7 @@ class RepeatedBatch:
     def __init__(self, batch: Batch, num_steps: int):
         self._batch = {k: v.pin_memory() if torch.cuda.is_available() else v for k, v in batch.items()}
         size = len(batch["label"])
-        self.batches = SimpleNamespace(plan=[size] * num_steps)
+        self.batches = _Plan([size] * num_steps)
         self.dataset: Any = _Clips(size * num_steps)
 
     def __len__(self) -> int:
@@ -109,6 +111,11 @@ class RepeatedBatch:
         """The batches from the epoch's sample `start_sample` on."""
         size = len(self._batch["label"])
         self.batches.plan = [size] * ((len(self.dataset) - start_sample) // size)
+
+
+@dataclass
+class _Plan:
+    plan: list[int]
 
 
 class _Clips(list):
