@@ -45,6 +45,7 @@ PARSED = {
     "benchmarks/scaling.py": "tests/test_scaling_page.py",
     "tools/check_attribution.py": "tests/tools/test_check_attribution.py",
     "tools/check_data.py": "tests/tools/test_check_data.py",
+    "tools/extract_features.py": "tests/tools/test_extract_features.py",
     "tools/fit_lda.py": "tests/tools/test_fit_lda.py",
     "tools/interpolate.py": "tests/tools/test_interpolate.py",
     "tools/average_checkpoints.py": "tests/tools/test_interpolate.py",
