@@ -40,7 +40,7 @@ class InfiniteGradient(torch.autograd.Function):
 SPOILT = {"loss": lambda value: value * float("nan"), "gradient": InfiniteGradient.apply}
 
 
-@pytest.mark.parametrize("optim", ["adamw", "adam", "sgd"])
+@pytest.mark.parametrize("optim", ["adamw", "adam", "sgd", "lion"])
 @pytest.mark.parametrize("what", list(SPOILT))
 def test_a_bad_step_makes_no_update(world, tmp_path, monkeypatch, capsys, what, optim):
     """A run whose last step is bad has the weights of the step before."""
