@@ -63,7 +63,16 @@ def test_imports_follow_the_arrows(path):
 
 
 # Packages that a user may lack, and one that costs a second to import.
-OPTIONAL = {"gradio", "transformers", "wandb", "torch.utils.tensorboard", "onnx", "onnxruntime", "onnxscript"} | {
+OPTIONAL = {
+    "gradio",
+    "h5py",
+    "transformers",
+    "wandb",
+    "torch.utils.tensorboard",
+    "onnx",
+    "onnxruntime",
+    "onnxscript",
+} | {
     "starlette.middleware",  # comes with gradio
     "starlette.middleware.trustedhost",
 }

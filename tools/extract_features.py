@@ -117,7 +117,6 @@ class FeatureWriter:
             "shape": list(features.shape),
             "window": window or None,
             "stride": stride,
-            "stride": stride,
             "fps": 1 / stride if stride else None,
             "start": [round(start, 6) for start, _ in spans],
             "end": [round(end, 6) for _, end in spans],
@@ -204,10 +203,8 @@ def parse_shard(text: str) -> tuple[int, int]:
 
 
 def _slurm_shard() -> str:
-    task, first, count = (
-        int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", default))
-        for name, default in (("ID", 0), ("MIN", 0), ("COUNT", 1))
-    )
+    defaults = {"ID": 0, "MIN": 0, "COUNT": 1}
+    task, first, count = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", value)) for name, value in defaults.items())
     return f"{task - first}/{count}"
 
 
