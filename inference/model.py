@@ -101,7 +101,7 @@ class VideoModel:
         self.precision = resolve_precision(cfg.solver.precision, device)
         self.trained_classes = checkpoint.class_names if checkpoint else []
         self._clip_model = load_clip_model(cfg)
-        self.text_tower = "" if trained_classifier(cfg.network) else text_weights_hash(self._clip_model)
+        self.text_tower = "" if trained_classifier(cfg) else text_weights_hash(self._clip_model)
         text = build_text(cfg, self._clip_model, self.class_names, device)
         self.network = build_model(cfg, self._clip_model, self.class_names, text)
         if checkpoint:
@@ -136,7 +136,7 @@ class VideoModel:
         names = read_class_names(classes)
         if names == self.class_names:
             return self
-        check_other_classes(self.cfg.network)
+        check_other_classes(self.cfg)
         other = copy.copy(self)
         other.class_names, other.class_matrix = names, self._encode(names)
         return other
@@ -305,7 +305,7 @@ def load_model(
         log.warning("%s", warning)
     names = names or own_names or _names_of(cfg)
     if checkpoint and names != (checkpoint.class_names or names):
-        check_other_classes(cfg.network)
+        check_other_classes(cfg)
     device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
     return VideoModel(cfg, names, checkpoint, device)
 
@@ -344,7 +344,7 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
     Raises:
         UserError: the text side trained, or the table was made with another CLIP.
     """
-    if trained_classifier(cfg.network) or not table.text_tower:
+    if trained_classifier(cfg) or not table.text_tower:
         raise UserError(f"{path}: a table cannot be scored again if the text tower was trained; give --weights")
     clip_model = load_clip_model(cfg)
     if text_weights_hash(clip_model) != table.text_tower:
@@ -355,9 +355,9 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
     return build_text(cfg, clip_model, names).numpy()
 
 
-def check_other_classes(network: NetworkConfig) -> None:
+def check_other_classes(cfg: Config) -> None:
     """Raise a UserError where the class embeddings are not made from the names by CLIP's text tower."""
-    trained = trained_classifier(network)
+    network, trained = cfg.network, trained_classifier(cfg)
     if not Classifier.named(network.classifier).takes_any_names:
         what = f"network.classifier {network.classifier}"
     elif trained is None or (what := trained.own_classes(network)) is None:
@@ -370,7 +370,7 @@ def check_other_classes(network: NetworkConfig) -> None:
 
 def _plain_clip(cfg: Config) -> Config:
     """The config without what only a video checkpoint could fill."""
-    plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False}
+    plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "adapter": None}
     frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
     return cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
 
@@ -380,4 +380,5 @@ def _structure(network: NetworkConfig) -> str:
     if network.joint_st:
         return "joint space-time attention (joint_st)"
     head = "mean of frames" if network.sim_header == "None" else f"head {network.sim_header}"
-    return f"{head}, tm {network.tm}" if network.tm else head
+    inside = [f"tm {network.tm}"] * bool(network.tm) + [f"adapter {network.adapter}"] * (network.adapter is not None)
+    return ", ".join([head, *inside])

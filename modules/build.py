@@ -84,7 +84,7 @@ def build_model(
     """
     head = Head.named(cfg.network.sim_header).build(cfg, clip_model)
     visual = add_to(clip_model.visual, cfg)
-    kind = trained_classifier(cfg.network)
+    kind = trained_classifier(cfg)
     classifier = None if kind is None else kind.build(cfg, clip_model, names, text)
     if cfg.solver.activation_checkpointing:
         if kind_of(visual) == RESNET:

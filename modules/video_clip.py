@@ -6,11 +6,14 @@ State-dict names, as in published checkpoints: `visual.*` (CLIP's own names), `f
 text trains too: `text.*` (open_clip's names) and `classifier.*`; where the scorer has tensors: `scorer.*`.
 """
 
+import re
+
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from clip import ClipModel
+from modules.adapters.adapter import Adapter
 from modules.additions.addition import MixesFrames, chosen_additions, owner_of
 from modules.classifiers.trained import TrainedClassifier
 from modules.heads.head import Head
@@ -24,8 +27,9 @@ class VideoCLIP(nn.Module):
 
     Args:
         cfg: `network.fix_video`: CLIP's own parameters of the image tower do not train, and its normalisation
-            statistics and dropout rest; parameters that were added to it train all the same. `network.fix_text`: the
-            text tower does not train.
+            statistics and dropout rest; parameters that were added to it train all the same. `network.adapter`: of
+            CLIP's own parameters of the tower, those that the adapter tunes train. `network.fix_text`: the text tower
+            does not train.
         clip_model: what the towers were; its text tower is taken over where `classifier` reads it.
         visual: (N, C, H, W) -> (N, D), one image each; with joint space-time attention (B*T, C, H, W) -> (B, D).
         fusion_model: (B, T, D) -> (B, D), the temporal head.
@@ -34,7 +38,8 @@ class VideoCLIP(nn.Module):
 
     Attributes:
         embed_dim: D.
-        additions: names of what was added to the image tower (modules.additions).
+        additions: names of what was added to the image tower (modules.additions, modules.adapters).
+        adapter: the class of `network.adapter`; None: there is none.
         distillation: None, or what compares the model with frozen CLIP (modules.distillation).
         embeddings: of the last pass in training where there is a distillation: frames (B, T, D), classes (K, D).
         tower_trains: whether a parameter of the image tower trains, so that gradients pass through it.
@@ -63,19 +68,25 @@ class VideoCLIP(nn.Module):
         self.embeddings: tuple[torch.Tensor, torch.Tensor] | None = None
         self.embed_dim = clip_model.embed_dim
         self.additions = chosen_additions(cfg)
+        self.adapter = None if cfg.network.adapter is None else Adapter.named(cfg.network.adapter)
         self.fix_video, self.fix_text = cfg.network.fix_video, cfg.network.fix_text
         # Levels 0..255 to normalised pixels in one multiplication and addition.
         std = torch.tensor(clip_model.std)
         self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(clip_model.mean) / std).view(1, -1, 1, 1), persistent=False)
         for name, parameter in self.named_parameters():
-            if self.fix_video and name.startswith("visual.") and self.is_pretrained(name):
+            if name.startswith("visual.") and self.is_pretrained(name) and not self._trains(name):
                 parameter.requires_grad_(False)
         self.tower_trains = any(parameter.requires_grad for parameter in visual.parameters())
         if self.text is not None and self.fix_text:
             self.text.requires_grad_(False)
         # Additions that mix frames must know T to find a clip's frames in the images.
         self._over_time = [module for module in visual.modules() if isinstance(module, MixesFrames)]
+
+    def _trains(self, name: str) -> bool:
+        """Whether one of the parameters that came with CLIP's image tower trains."""
+        tunes = "" if self.adapter is None else self.adapter.tunes  # the empty pattern: all of them
+        return not self.fix_video and tunes is not None and bool(re.search(tunes, name))
 
     def train(self, mode: bool = True) -> "VideoCLIP":
         super().train(mode)

@@ -163,6 +163,9 @@ class NetworkConfig(Section):
     tm: Annotated[str | Literal[False], OneOf("modules.additions.TM", (False,))] = key(
         False, "temporal addition inside the image tower"
     )
+    adapter: Annotated[str | None, OneOf("modules.adapters.ADAPTERS", (None,))] = key(
+        None, "parameter-efficient tuning: CLIP's image tower is frozen, the adapter trains; null: all of it trains"
+    )
     drop_out: float = key(
         0.0,
         "attention dropout and stochastic depth of the image tower's last block, increasing linearly up to it",

@@ -6,11 +6,15 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch import nn
 
+from modules.adapters import ADAPTERS
 from modules.additions import ADDITIONS, OWN_KEYS
 from modules.tower_blocks import VITS, ImageTower
-from utils.components import Component
+from utils.components import Component, load_component
 from utils.errors import UserError
 from utils.schema import Config
+
+INSIDE = ADDITIONS | ADAPTERS
+"""All that can be inside the image tower, in the order in which it is added."""
 
 
 @runtime_checkable
@@ -31,6 +35,7 @@ class Addition(Component):
         needs_class_token: whether only those with a class token can.
         new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train at the full
             learning rate, also where the tower is frozen. None: it adds none.
+        excludes: names of other additions that it cannot be combined with.
         published_names: (pattern, replacement) from the names that published checkpoints have to ours.
     """
 
@@ -39,6 +44,7 @@ class Addition(Component):
     takers: ClassVar[tuple[str, ...]] = VITS
     needs_class_token: ClassVar[bool] = False
     new_parameters: ClassVar[str | None] = None
+    excludes: ClassVar[tuple[str, ...]] = ()
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @classmethod
@@ -58,21 +64,31 @@ class Addition(Component):
         return []
 
 
+def inside(name: str) -> type[Addition]:
+    """The class of an addition or adapter."""
+    found = load_component(INSIDE[name])
+    assert issubclass(found, Addition)
+    return found
+
+
 def chosen_additions(cfg: Config) -> list[str]:
-    """The names of the additions that a config asks for, in the order of the table."""
+    """The names of the additions that a config asks for, its adapter among them, in the order of `INSIDE`."""
     network = cfg.network
-    return [name for name in ADDITIONS if (getattr(network, name) if name in OWN_KEYS else network.tm == name)]
+    named = (network.tm, network.adapter)
+    return [name for name in INSIDE if (getattr(network, name) if name in OWN_KEYS else name in named)]
 
 
 def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
     """The image tower with all additions of a config.
 
     Raises:
-        UserError: the tower cannot take one of them; the message lists those that can.
+        UserError: the tower cannot take one of them, the message lists those that can; or two exclude each other.
     """
-    tower = ImageTower(visual)
-    for name in chosen_additions(cfg):
-        addition = Addition.named(name)
+    tower, chosen = ImageTower(visual), chosen_additions(cfg)
+    for name in chosen:
+        addition = inside(name)
+        for other in set(addition.excludes) & set(chosen):
+            raise UserError(f"{addition.setting}: cannot be combined with {inside(other).setting}; keep one")
         if tower.kind not in addition.takers:
             raise UserError(
                 f"{addition.setting}: not supported by this image tower, {tower.kind}; supported are "
@@ -89,7 +105,7 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
 
 def owner_of(parameter_name: str) -> type[Addition] | None:
     """The addition that a parameter of VideoCLIP belongs to; None: no addition."""
-    for addition in Addition.listed().values():
+    for addition in map(inside, INSIDE):
         if addition.new_parameters and re.search(addition.new_parameters, parameter_name):
             return addition
     return None

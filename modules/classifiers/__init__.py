@@ -14,6 +14,7 @@ CLASSIFIERS = {
 """Frozen ones: choices of `network.classifier`."""
 
 TRAINED = {
+    "adapter": "modules.adapters.deep_prompts.TextPrompts",
     "train_classifier": "modules.classifiers.trained_matrix.TrainedMatrix",
     "context_tokens": "modules.classifiers.learned_context.LearnedContext",
     "fix_text": "modules.classifiers.trained_text.TrainedText",

@@ -40,15 +40,15 @@ class LearnedContext(TrainedClassifier):
         self.context = nn.Parameter(context.detach().float().clone())
 
     @classmethod
-    def is_asked_for(cls, network: NetworkConfig) -> bool:
-        return network.context_tokens > 0
+    def is_asked_for(cls, cfg: Config) -> bool:
+        return cfg.network.context_tokens > 0
 
     @classmethod
     def build(
         cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
     ) -> "LearnedContext":
         network = cfg.network
-        tokens, places = _places(clip_model, names, network.context_tokens, network.context_position)
+        tokens, places = context_places(clip_model, names, network.context_tokens, network.context_position)
         context = _start(clip_model, network.context_tokens, network.context_init)
         return cls(tokens, places, context.expand(len(names), -1, -1) if network.context_per_class else context)
 
@@ -58,7 +58,7 @@ class LearnedContext(TrainedClassifier):
 
     def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "LearnedContext":
         return LearnedContext(
-            *_places(clip_model, names, len(self.context), cfg.network.context_position), self.context
+            *context_places(clip_model, names, len(self.context), cfg.network.context_position), self.context
         )
 
     @staticmethod
@@ -81,31 +81,47 @@ class LearnedContext(TrainedClassifier):
             tokens, places = tokens[rows], places[rows]
             context = context[rows] if context.ndim == 3 else context
 
-        def insert(module: nn.Module, inputs: tuple, embedded: torch.Tensor) -> torch.Tensor:
-            where = places[..., None].expand(-1, -1, embedded.shape[-1])
-            return embedded.scatter(1, where, context.to(embedded.dtype).expand(len(tokens), -1, -1))
-
-        # Where tokens become vectors is the one place that every text tower of open_clip has under this name.
-        hook = _token_embedding(text).register_forward_hook(insert)
-        try:
-            return text(tokens)
-        finally:
-            hook.remove()
+        return encode_with_context(text, tokens, places, context)
 
 
-def _places(
-    clip_model: ClipModel, names: Sequence[str], num_tokens: int, position: str
+def encode_with_context(
+    text: nn.Module, tokens: torch.Tensor, places: torch.Tensor, context: torch.Tensor
+) -> torch.Tensor:
+    """(n, D) embeddings by the text tower of tokens (n, L), in which `context`, (M, W) or (n, M, W), is in the places
+    (n, M) in place of the tokens' own vectors."""
+
+    def insert(module: nn.Module, inputs: tuple, embedded: torch.Tensor) -> torch.Tensor:
+        where = places[..., None].expand(-1, -1, embedded.shape[-1])
+        return embedded.scatter(1, where, context.to(embedded.dtype).expand(len(tokens), -1, -1))
+
+    # Where tokens become vectors is the one place that every text tower of open_clip has under this name.
+    hook = _token_embedding(text).register_forward_hook(insert)
+    try:
+        return text(tokens)
+    finally:
+        hook.remove()
+
+
+def context_places(
+    clip_model: ClipModel,
+    names: Sequence[str],
+    num_tokens: int,
+    position: str,
+    setting: str = "network.context_tokens",
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) places.
 
     The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
     half of the context).
 
+    Args:
+        setting: the key that asks for the context, for messages.
+
     Raises:
         UserError: a name too long beside the context, a text tower or tokenizer of another kind than CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
-        raise UserError("network.context_tokens: this text tower cannot take a learned context; CLIP's own can")
+        raise UserError(f"{setting}: this text tower cannot take a learned context; CLIP's own can")
     before = {"end": num_tokens, "front": 0, "middle": num_tokens // 2}[position]
     after = num_tokens - before
     texts = [" ".join([PLACEHOLDER] * before + [name] + [PLACEHOLDER] * after) + "." for name in names]
@@ -114,7 +130,7 @@ def _places(
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
             raise UserError(
-                f"network.context_tokens {num_tokens}: the class {name!r} does not fit beside them in "
+                f"{setting} {num_tokens}: the class {name!r} does not fit beside them in "
                 f"{context_length} tokens"
             )
     tokens = tokenize(clip_model, texts)
@@ -122,7 +138,7 @@ def _places(
     # 1: the start token. What follows the name is shifted by the name's length.
     places = 1 + number[None] + (number[None] >= before) * lengths[:, None]
     if not (tokens.gather(1, places) == tokenize(clip_model, [PLACEHOLDER])[0, 1]).all():
-        raise UserError("network.context_tokens: this model's tokenizer cannot take a learned context; CLIP's own can")
+        raise UserError(f"{setting}: this model's tokenizer cannot take a learned context; CLIP's own can")
     return tokens, places
 
 

@@ -29,7 +29,7 @@ class TrainedClassifier(Component, nn.Module):
     reads_text: ClassVar[bool] = True
 
     @classmethod
-    def is_asked_for(cls, network: NetworkConfig) -> bool:
+    def is_asked_for(cls, cfg: Config) -> bool:
         raise NotImplementedError
 
     @classmethod
@@ -69,6 +69,6 @@ class TrainedClassifier(Component, nn.Module):
         raise NotImplementedError
 
 
-def trained_classifier(network: NetworkConfig) -> type[TrainedClassifier] | None:
+def trained_classifier(cfg: Config) -> type[TrainedClassifier] | None:
     """The kind that a config asks for; None where the class embeddings are frozen."""
-    return next((found for found in TrainedClassifier.listed().values() if found.is_asked_for(network)), None)
+    return next((found for found in TrainedClassifier.listed().values() if found.is_asked_for(cfg)), None)

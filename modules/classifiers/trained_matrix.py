@@ -20,8 +20,8 @@ class TrainedMatrix(TrainedClassifier):
         self.weight = nn.Parameter(matrix.detach().float().clone())
 
     @classmethod
-    def is_asked_for(cls, network: NetworkConfig) -> bool:
-        return network.train_classifier
+    def is_asked_for(cls, cfg: Config) -> bool:
+        return cfg.network.train_classifier
 
     @classmethod
     def build(

@@ -9,7 +9,7 @@ from clip import ClipModel
 from modules.classifiers.trained import TrainedClassifier
 from modules.prompts import class_prompts
 from modules.text_classifier import tokenize
-from utils.schema import Config, NetworkConfig
+from utils.schema import Config
 
 
 class TrainedText(TrainedClassifier):
@@ -26,8 +26,8 @@ class TrainedText(TrainedClassifier):
         self.register_buffer("tokens", tokens, persistent=False)
 
     @classmethod
-    def is_asked_for(cls, network: NetworkConfig) -> bool:
-        return not network.fix_text
+    def is_asked_for(cls, cfg: Config) -> bool:
+        return not cfg.network.fix_text
 
     @classmethod
     def build(

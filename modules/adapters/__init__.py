@@ -1,0 +1,13 @@
+"""Parameter-efficient ways to tune the image tower, by their name in a config; docs/tuning.md compares them.
+
+`utils.components` imports a class's file when it is asked for.
+"""
+
+ADAPTERS = {
+    "st_adapter": "modules.adapters.st_adapter.StAdapter",
+    "aim": "modules.adapters.aim.Aim",
+    "deep_prompts": "modules.adapters.deep_prompts.DeepPrompts",
+    "lora": "modules.adapters.lora.Lora",
+    "bitfit": "modules.adapters.bitfit.BitFit",
+}
+"""Choices of `network.adapter`."""

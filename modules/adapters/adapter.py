@@ -1,0 +1,27 @@
+"""What every parameter-efficient way to tune the image tower says of itself."""
+
+from typing import ClassVar
+
+from torch import nn
+
+from modules.adapters import ADAPTERS
+from modules.additions.addition import Addition
+from modules.tower_blocks import VITS
+
+
+class Adapter(Addition):
+    """An addition that freezes CLIP's own parameters, but for those that it tunes.
+
+    What it adds trains at the full learning rate; CLIP's own parameters that train do so at `solver.clip_ratio` of it.
+
+    Attributes:
+        tunes: pattern of the names, in VideoCLIP, of CLIP's own parameters that train; None: none.
+    """
+
+    table = ADAPTERS
+    takers = VITS
+    tunes: ClassVar[str | None] = None
+
+    @classmethod
+    def merge(cls, visual: nn.Module) -> None:
+        """Put into CLIP's own weights what can be computed by them: no cost is left where the model only runs."""

@@ -1,0 +1,120 @@
+"""`adapter: aim`: frozen attention once more over time, and adapters after it, after attention and beside the MLP
+(AIM, arXiv 2302.03024).
+
+Shapes: B clips, T frames, N = B T images, L tokens, C width.
+"""
+
+from functools import partial
+
+import torch
+from torch import nn
+
+from modules.adapters.adapter import Adapter
+from modules.tower_blocks import ImageTower, TowerBlock
+from utils.config_fields import Section, key
+from utils.errors import UserError
+from utils.schema import Config
+
+DOWN_STD = 0.02  # as published
+
+
+class Bottleneck(nn.Module):
+    """Down, GELU, up; the up projection starts at zero. (..., C) -> same."""
+
+    def __init__(self, width: int, hidden: int):
+        super().__init__()
+        self.down, self.up = nn.Linear(width, hidden), nn.Linear(hidden, width)
+        nn.init.trunc_normal_(self.down.weight, std=DOWN_STD)
+        for zero in (self.down.bias, self.up.weight, self.up.bias):
+            nn.init.zeros_(zero)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.up(nn.functional.gelu(self.down(x)))
+
+
+class BlockAdapters(nn.Module):
+    """The adapters of one block.
+
+    Args:
+        scale: of the one beside the MLP.
+        two_temporal: whether there is one before the attention over time too.
+    """
+
+    num_frames = 1
+
+    def __init__(self, width: int, hidden: int, scale: float, two_temporal: bool):
+        super().__init__()
+        self.scale = scale
+        self.temporal_in = Bottleneck(width, hidden) if two_temporal else None
+        self.temporal = Bottleneck(width, hidden)
+        self.spatial = Bottleneck(width, hidden)
+        self.mlp = Bottleneck(width, hidden)
+
+    def over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
+        """The stream (N, L, C), and added to it the block's attention over the T tokens of one place, adapted."""
+        z = block.attention_input(x).unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # (B, L, T, C)
+        z = z.flatten(0, 1)
+        if self.temporal_in is not None:
+            z = z + self.temporal_in(z)
+        adapted = self.temporal(block.attend(z, {})).unflatten(0, (-1, x.shape[1])).transpose(1, 2)
+        return x + block.drop_path(adapted.flatten(0, 1))
+
+    def after_attention(self, x: torch.Tensor) -> torch.Tensor:
+        return x + self.spatial(x)
+
+    def beside_mlp(self, z: torch.Tensor) -> torch.Tensor:
+        return self.scale * self.mlp(z)
+
+
+class TimeEmbedding(nn.Module):
+    """(T, C), zero at the start, added to all tokens of a frame."""
+
+    num_frames = 1
+
+    def __init__(self, num_frames: int, width: int):
+        super().__init__()
+        self.time_embedding = nn.Parameter(torch.zeros(num_frames, width))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """(N, L, C) -> same.
+
+        Raises:
+            UserError: clips of another length than the embedding has.
+        """
+        if self.num_frames != len(self.time_embedding):
+            raise UserError(
+                f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "
+                f"{self.num_frames}; set data.num_segments x data.seg_length to {len(self.time_embedding)}"
+            )
+        time = self.time_embedding.to(x.dtype)[:, None]
+        return (x.unflatten(0, (-1, self.num_frames)) + time).flatten(0, 1)
+
+
+class Aim(Adapter):
+    class Settings(Section):
+        ratio: float = key(0.25, "width of the bottlenecks", "share of the tower's width", gt=0)
+        mlp_scale: float = key(0.5, "factor of the adapter beside the MLP; 0.7 is published for SSv2", "")
+        two_temporal: bool = key(False, "an adapter before the attention over time too")
+
+    setting = "network.adapter: aim"
+    new_parameters = r"^visual\.(.*\.)?aim\."
+    excludes = ("patch_dropout", "joint_st")
+
+    @classmethod
+    def add(cls, tower: ImageTower, cfg: Config) -> None:
+        own = cls.settings(cfg)
+        tower.visual.aim = TimeEmbedding(cfg.data.num_frames, tower.width)
+        tower.before_norm_pre(tower.visual.aim)
+        hidden = max(1, int(tower.width * own.ratio))
+        for block in tower.blocks:
+            block.aim = BlockAdapters(tower.width, hidden, own.mlp_scale, own.two_temporal)
+            block.before_attention.append(partial(block.aim.over_time, block))
+            block.after_attention.append(block.aim.after_attention)
+            block.beside_mlp.append(block.aim.beside_mlp)
+
+    @classmethod
+    def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
+        found, own = (len(tensors["visual.aim.time_embedding"]) for tensors in (state, expected))
+        if found == own:
+            return None
+        return f"was trained with adapter aim on {found} frames; set data.num_segments to that, not {own}"

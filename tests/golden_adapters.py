@@ -1,0 +1,135 @@
+"""Golden figures of other published methods, by the method's name. Used by tests/test_golden.py.
+
+Every value of an entry is read; what is left over is a failure.
+"""
+
+import inspect
+import re
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch.nn import functional as F
+
+from modules.build import build_model, load_clip_model
+from modules.video_clip import VideoCLIP
+from tests.golden_models import GOLDEN_DIR, relative_error, tiny_clip
+from utils.config import load_config
+
+TOLERANCE = 1e-4
+ROUNDING = 5e-6  # the figures have five decimals
+BLOCKS = "visual.transformer.resblocks"
+
+
+def golden_module(name: str) -> dict[str, Any]:
+    """What a module beside the figures defines."""
+    found: dict[str, Any] = {}
+    exec(compile((GOLDEN_DIR / f"{name}.py").read_text(encoding="utf-8"), name, "exec"), found)  # noqa: S102
+    return found
+
+
+def arguments(maker: Callable, entry: dict[str, Any]) -> dict[str, Any]:
+    """The values of an entry that a maker of parameters takes, taken out of the entry; the others at their defaults."""
+    taken = {name: entry.pop(name) for name in inspect.signature(maker).parameters if name in entry and name != "seed"}
+    defaults = {n: p.default for n, p in inspect.signature(maker).parameters.items() if p.default is not p.empty}
+    return defaults | taken
+
+
+def tuned_clip(entry: dict[str, Any], frames: int, adapter: str, settings: dict[str, Any]) -> VideoCLIP:
+    """The model of an entry, on the tiny CLIP that it names."""
+    with tempfile.TemporaryDirectory() as folder:
+        torch.save(tiny_clip().vit(seed=entry.pop("clip_seed")), f"{folder}/weights.pt")
+        overrides = [f"network.arch={folder}/weights.pt", "network.sim_header=None", "data.input_size=32"]
+        overrides += [f"data.num_segments={frames}", f"network.adapter={adapter}"]
+        path = Path(folder, "config.yaml")
+        path.write_text(f"components: {{{adapter}: {settings}}}")
+        cfg = load_config(path, overrides, "predict").config
+        return build_model(cfg, load_clip_model(cfg), entry.get("names") or ["a class"]).eval()
+
+
+def load_parameters(model: VideoCLIP, state: dict[str, torch.Tensor]) -> None:
+    """Give the adapter's parameters the golden values: all of them, and to nothing else."""
+    new = {
+        name for name, _ in model.named_parameters() if not model.is_pretrained(name) and not name.startswith("text.")
+    }
+    assert new == set(state), new ^ set(state)
+    own = model.state_dict()
+    for name, value in state.items():
+        assert own[name].shape == value.shape, (name, own[name].shape, value.shape)
+        own[name].copy_(value)
+
+
+def check_frames(model: VideoCLIP, entry: dict[str, Any], frames: int) -> None:
+    expected = torch.tensor(entry.pop("frame_embeddings"))
+    with torch.no_grad():
+        found = model.encode_frames(tiny_clip().clips(entry.pop("clips_seed"), len(expected), frames))
+    assert relative_error(found, expected) <= TOLERANCE + ROUNDING / expected.abs().max().item()
+
+
+def check_st_adapter(entry: dict[str, Any]) -> None:
+    maker, frames = golden_module("tiny_methods")["st_adapter"], entry.pop("frames")
+    sizes = arguments(maker, entry)
+    made = maker(entry.pop("seed"), **sizes)
+    settings = {"width": sizes["adapter_width"], "kernel": sizes["kernel"], "places": sizes["places"]}
+    settings = {n: list(v) if isinstance(v, tuple) else v for n, v in settings.items()} | {"last": sizes["last"]}
+    model = tuned_clip(entry, frames, "st_adapter", settings)
+    load_parameters(model, {re.sub(r"^blocks\.(\d+)", rf"{BLOCKS}.\1.st_adapter", n): v for n, v in made.items()})
+    check_frames(model, entry, frames)
+
+
+def check_aim(entry: dict[str, Any]) -> None:
+    maker, frames = golden_module("tiny_methods")["aim"], entry["frames"]
+    sizes = arguments(maker, entry)
+    made = maker(entry.pop("seed"), **sizes)
+    settings = {"ratio": sizes["ratio"], "two_temporal": str(sizes["two_temporal"]).lower()}
+    settings = (
+        f"{{ratio: {sizes['ratio']}, two_temporal: {settings['two_temporal']}, mlp_scale: {entry.pop('mlp_scale')}}}"
+    )
+    model = tuned_clip(entry, frames, "aim", settings)
+    named = {re.sub(r"^blocks\.(\d+)", rf"{BLOCKS}.\1.aim", n): v for n, v in made.items()}
+    load_parameters(model, {n.replace("time_embedding", "visual.aim.time_embedding"): v for n, v in named.items()})
+    check_frames(model, entry, frames)
+
+
+def check_deep_prompts(entry: dict[str, Any]) -> None:
+    """An entry without names has no text side, whatever its text_depth."""
+    maker, frames = golden_module("tiny_methods")["deep_prompts"], entry.pop("frames")
+    seed, num_tokens = entry.pop("seed"), entry.pop("tokens")
+    depth = {"visual": entry.pop("visual_depth"), "text": entry.pop("text_depth") if entry["names"] else 0}
+    entry.pop("text_depth", None)
+    settings = {"tokens": num_tokens, "visual_depth": depth["visual"], "text_depth": depth["text"]}
+    model = tuned_clip(entry, frames, "deep_prompts", settings)
+    state = {}
+    for name, count, first in (
+        ("visual.deep_prompts.tokens", "visual", seed),
+        ("classifier.prompts", "text", seed + 1),
+    ):
+        if depth[count]:
+            state[name] = torch.stack(list(maker(first, depth=depth[count], tokens=num_tokens).values()))
+    load_parameters(model, state)
+    check_frames(model, entry, frames)
+    names, expected = entry.pop("names"), entry.pop("text_features", None)
+    if names and expected is not None:
+        with torch.no_grad():
+            found = model.class_embeddings()
+        expected = torch.tensor(expected)
+        if torch.allclose(expected.norm(dim=-1), torch.ones(len(names)), atol=1e-3):
+            found = F.normalize(found, dim=-1)
+        assert relative_error(found, expected) <= TOLERANCE + ROUNDING / expected.abs().max().item()
+
+
+METHOD_CHECKS: dict[str, Callable[[dict], None]] = {
+    "st_adapter": check_st_adapter,
+    "aim": check_aim,
+    "deep_prompts": check_deep_prompts,
+}
+
+
+def check_method(entry: dict[str, Any]) -> None:
+    entry = dict(entry)
+    method = entry.pop("method")
+    assert method in METHOD_CHECKS, f"method not understood: {method}"
+    METHOD_CHECKS[method](entry)
+    assert not entry, f"fields not understood: {sorted(entry)}"

@@ -1,0 +1,188 @@
+"""Parameter-efficient tuning: on a tower of each family it starts as the untouched model, and it alone trains."""
+
+import pytest
+import torch
+
+from modules.adapters import ADAPTERS
+from modules.adapters.adapter import Adapter
+from modules.adapters.lora import Lora
+from modules.build import build_model
+from tests.clip.tiny import RESNET
+from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
+from tests.modules.tiny_towers import TOWERS, with_tower
+from utils.errors import UserError
+
+SETTINGS = {
+    "st_adapter": {"width": 6},
+    "aim": {},
+    "deep_prompts": {"tokens": 3, "visual_depth": 2, "text_depth": 0},
+    "lora": {"rank": 2},
+    "bitfit": {},
+}
+
+
+def config(folder, adapter, settings=None, **changes):
+    cfg = make_config(folder, adapter=adapter, sim_header="None", **changes)
+    own = SETTINGS[adapter] | (settings or {}) if adapter else {}
+    return cfg.model_copy(update={"components": {adapter: own} if own else {}})
+
+
+def built(folder, adapter, tower=None, settings=None, **changes):
+    cfg = config(folder, adapter, settings, **changes)
+    clip_model = clip_of(cfg)
+    return build_model(cfg, with_tower(clip_model, tower) if tower else clip_model, NAMES).eval()
+
+
+def embed(model, clips=None):
+    with torch.no_grad():
+        return model.encode_frames(make_clips() if clips is None else clips)
+
+
+def moved(model):
+    """The model with every parameter that trains away from its start."""
+    torch.manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad and parameter.ndim:
+                parameter += 0.1 * torch.randn_like(parameter)
+    return model
+
+
+@pytest.mark.parametrize("adapter", sorted(set(ADAPTERS) - {"deep_prompts"}))
+@pytest.mark.parametrize("tower", TOWERS)
+def test_it_starts_as_the_untouched_model(tmp_path, tower, adapter):
+    plain, model = built(tmp_path, None, tower), built(tmp_path, adapter, tower)
+    torch.testing.assert_close(embed(model), embed(plain), rtol=1e-5, atol=1e-5)
+    own = plain.state_dict()
+    assert all(torch.equal(value, own[name]) for name, value in model.state_dict().items() if name in own)
+    assert set(own) <= set(model.state_dict())
+    assert not torch.allclose(embed(moved(model)), embed(plain), atol=1e-3)
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_learned_tokens_are_attended_to_and_not_pooled(tmp_path, tower):
+    """They start at random, as published: not as CLIP. Tokens that nothing attends to would change nothing."""
+    plain, model = built(tmp_path, None, tower), built(tmp_path, "deep_prompts", tower)
+    assert embed(model).shape == embed(plain).shape
+    assert not torch.allclose(embed(model), embed(plain), atol=1e-6)
+    torch.testing.assert_close(embed(model), embed(plain), rtol=0.5, atol=0.5)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("tower", ["CLIP", "SigLIP", "EVA-02"])
+def test_it_alone_trains(tmp_path, tower, adapter):
+    """Every parameter that trains has a gradient (DDP looks for none without), also with checkpointing."""
+    gradients = []
+    for checkpointing in (False, True):
+        model = moved(built(tmp_path, adapter, tower, solver_activation_checkpointing=checkpointing)).train()
+        model(make_clips(), torch.ones(3, model.embed_dim)).sum().backward()
+        trains = {name for name, p in model.visual.named_parameters() if p.requires_grad}
+        assert trains and model.tower_trains
+        assert {name for name, p in model.visual.named_parameters() if p.grad is not None} == trains
+        if adapter == "bitfit":
+            assert all("norm" in name or "ln_" in name or name.endswith("bias") for name in trains)
+            assert all(model.is_pretrained(f"visual.{name}") for name in trains)
+        else:
+            assert trains == {n for n, _ in model.visual.named_parameters() if not model.is_pretrained(f"visual.{n}")}
+        gradients.append({name: p.grad for name, p in model.visual.named_parameters() if p.grad is not None})
+    for name, gradient in gradients[0].items():
+        torch.testing.assert_close(gradients[1][name], gradient, rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_nothing_of_clip_trains_in_a_frozen_tower(tmp_path, adapter):
+    model = built(tmp_path, adapter, fix_video=True)
+    names = {n for n, p in model.visual.named_parameters() if p.requires_grad}
+    assert all(not model.is_pretrained(f"visual.{n}") for n in names) and bool(names) == (adapter != "bitfit")
+
+
+@pytest.mark.parametrize("adapter", ["st_adapter", "aim"])
+def test_frames_of_one_clip_meet_and_clips_do_not(tmp_path, adapter):
+    model = moved(built(tmp_path, adapter))
+    clips = make_clips()
+    changed = clips.clone()
+    changed[0, 1] = 255 - changed[0, 1]
+    differs = (embed(model, clips) - embed(model, changed)).abs().amax(-1) > 1e-5
+    assert differs[0].all() and not differs[1].any()
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_half_precision_is_near(tmp_path, adapter):
+    model = moved(built(tmp_path, adapter, tower="PE-Core"))
+    expected = embed(model)
+    with torch.autocast("cpu", torch.bfloat16):
+        found = embed(model).float()
+    assert (found - expected).abs().max() <= 0.05 * expected.abs().max()
+
+
+@pytest.mark.parametrize("tower", TOWERS)
+def test_lora_merges_into_clips_own_weights(tmp_path, tower):
+    plain, model = built(tmp_path, None, tower), moved(built(tmp_path, "lora", tower))
+    expected = embed(model)
+    assert not torch.allclose(expected, embed(plain), atol=1e-3)
+    Lora.merge(model.visual)
+    assert set(model.state_dict()) == set(plain.state_dict())
+    torch.testing.assert_close(embed(model), expected, rtol=1e-4, atol=1e-5)
+
+
+def test_parts_of_lora(tmp_path):
+    model = built(tmp_path, "lora", settings={"parts": ["query", "out"]})
+    block = model.visual.transformer.resblocks[0]
+    assert set(block.lora.changes) == {"query", "out"}
+    moved(model)
+    changed = block.lora.changed(block, "attn")
+    differs = (changed["in_proj_weight"] != block.attn.in_proj_weight).any(dim=1)
+    assert differs[:64].all() and not differs[64:].any() and block.lora.changed(block, "mlp") == {}
+
+
+def test_places_and_depth_of_st_adapter(tmp_path):
+    model = built(tmp_path, "st_adapter", settings={"last": 2, "places": ["before_mlp"]})
+    names = {name.split(".st_adapter.")[0][-1] for name, _ in model.visual.named_parameters() if ".st_adapter." in name}
+    assert names == {"1", "2"}
+    with pytest.raises(UserError, match="kernel: must be three odd numbers, as"):
+        built(tmp_path, "st_adapter", settings={"kernel": [2, 1, 1]})
+
+
+@pytest.mark.parametrize("adapter", ["st_adapter", "aim"])
+def test_what_leaves_no_grid_of_patches_is_refused(tmp_path, adapter):
+    for changes in ({"joint_st": True}, {"patch_dropout": 0.5}):
+        with pytest.raises(
+            UserError, match=f"network.adapter: {adapter}: cannot be combined with network.{next(iter(changes))}"
+        ):
+            built(tmp_path, adapter, **changes)
+
+
+def test_a_time_embedding_of_other_frames_is_said(tmp_path):
+    with pytest.raises(UserError, match="aim: the time embedding has 4 frames and the clips 5"):
+        embed(built(tmp_path, "aim"), make_clips(frames=5))
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_a_resnet_takes_none(tmp_path, adapter):
+    with pytest.raises(UserError, match=f"network.adapter: {adapter}: this image tower, ResNet .* cannot take it"):
+        built(tmp_path, adapter, vision=RESNET)
+
+
+def test_learned_tokens_of_the_text_tower(tmp_path):
+    model = built(tmp_path, "deep_prompts", settings={"text_depth": 2}).train()
+    classifier = model.classifier
+    assert classifier.prompts.shape == (2, 3, 64) and not any(p.requires_grad for p in model.text.parameters())
+    whole = model.class_embeddings()
+    torch.testing.assert_close(model.class_embeddings(torch.tensor([2, 0])), whole[[2, 0]])
+    whole.square().sum().backward()
+    assert all(classifier.prompts.grad[depth].abs().sum() > 0 for depth in range(2))
+    with torch.no_grad():
+        classifier.prompts[1] += 0.1
+    cfg = config(tmp_path, "deep_prompts", {"text_depth": 2})
+    others = classifier.of_classes(cfg, clip_of(cfg), NAMES[::-1])
+    assert not torch.allclose(model.class_embeddings(), whole, atol=1e-4)  # each depth counts
+    torch.testing.assert_close(others(model.text), model.class_embeddings().flip(0))
+
+
+def test_learned_tokens_leave_no_other_text_to_train(tmp_path):
+    with pytest.raises(UserError, match="learned tokens replace the prompt of a frozen text tower"):
+        built(tmp_path, "deep_prompts", settings={"text_depth": 2}, fix_text=False)
+
+
+def test_every_adapter_is_an_adapter():
+    assert all(issubclass(found, Adapter) for found in Adapter.listed().values())
