@@ -24,6 +24,7 @@ from modules.frozen_tower import frame_encoder, tower_key
 from modules.interpolation import clip_weights
 from modules.pixels import with_own_pixels
 from modules.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
+from modules.trained_part import base_of
 from modules.training import Progress, Trainer
 from modules.validation import validate
 from modules.video_clip import VideoCLIP
@@ -56,6 +57,7 @@ class TrainingRun:
     Attributes:
         text: frozen class embeddings (K,D); None: the model makes its own.
         class_names: K names, which checkpoints hold.
+        base: what checkpoints that hold only what trained say of the rest; None: they hold all.
     """
 
     cfg: Config
@@ -67,6 +69,7 @@ class TrainingRun:
     progress: Progress
     train_loader: TrainClips | CachedTrainClips
     val_loader: EvalClips | CachedEvalClips
+    base: dict[str, str] | None = None
 
     def cache_frames(self) -> None:
         """Replace pixels by the frame embeddings of the frozen image tower, kept on disk."""
@@ -86,7 +89,8 @@ class TrainingRun:
         if self.context.process.is_main:
             metrics.sync()
             with self.trainer.kept_weights():
-                state = run_state(self.model, self.trainer, self.progress, self.class_names, dump_config(self.cfg))
+                config_text = dump_config(self.cfg)
+                state = run_state(self.model, self.trainer, self.progress, self.class_names, config_text, self.base)
                 keeper.save(state, is_best)
 
     def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:
@@ -215,16 +219,22 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
     train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries)
     val_loader = build_eval_loader(cfg, process.world_size, process.rank)
     model, text = build_model_and_text(cfg, names, context.device)
+    base = base_of(cfg, model) if cfg.solver.save == "trained" else None
     clip = clip_weights(model) if cfg.solver.interpolated_loss else None
     if cfg.solver.distill:
         attach_distillation(cfg, model, names, context.device)
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
+        if base is not None and base_of(cfg, model) != base:
+            raise UserError(
+                f"{cfg.pretrain}: pretrain changes weights that are frozen in this run, which solver.save: trained "
+                "would leave out; set solver.save=all"
+            )
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
     trainer = build_trainer(cfg, model.to(context.device), text, context, clip)
     progress = Progress(epoch=cfg.solver.start_epoch)
-    return TrainingRun(cfg, context, names, model, text, trainer, progress, train_loader, val_loader)
+    return TrainingRun(cfg, context, names, model, text, trainer, progress, train_loader, val_loader, base)
 
 
 def restore(run: TrainingRun, run_dir: Path) -> Path | None:

@@ -106,6 +106,7 @@ class VideoModel:
         self.network = build_model(cfg, self._clip_model, self.class_names, text)
         if checkpoint:
             self.load(checkpoint)
+            self.network.merge_adapter()
             warn_of_other_classifier(cfg, checkpoint.state, checkpoint.path)
             self.description = (
                 f"{checkpoint.path}: {cfg.network.arch}, {_structure(cfg.network)}, {cfg.data.num_frames} frames"

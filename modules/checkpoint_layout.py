@@ -21,6 +21,7 @@ from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import TrainedClassifier
 from modules.heads.head import Head, head_of
 from modules.scorers.scorer import Scorer
+from modules.trained_part import with_base
 from modules.transformers_layout import from_transformers, is_transformers_xclip
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
@@ -59,7 +60,7 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
             "uses the parameter names of Hugging Face's transformers (vision_model.*), which are not supported; give "
             "the model under OpenAI's or open_clip's names"
         )
-    if not any(name.startswith("visual.") for name in state):
+    if not any(name.startswith("visual.") for name in state) and "base" not in raw:
         raise UserError(f"no image tower (visual.*) in it; its names start {', '.join(list(model_state)[:3])}")
     return state
 
@@ -88,7 +89,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         UserError: the checkpoint is of another architecture, head or temporal addition, or lacks parts.
     """
     try:
-        state = to_model_state(raw)
+        state = with_base(model, raw, to_model_state(raw))
     except UserError as error:
         raise UserError(f"{source}: {error}") from error
     _check_unmarked(model, raw, source, new_classes)

@@ -8,6 +8,7 @@ import torch
 import yaml
 
 from modules.checkpoint_layout import load_video_weights, saved_config, split_training_parts
+from modules.trained_part import trained_state
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
@@ -30,13 +31,23 @@ log = logging.getLogger(__name__)
 
 
 def run_state(
-    model: VideoCLIP, trainer: Trainer, progress: Progress, class_names: list[str], config_text: str
+    model: VideoCLIP,
+    trainer: Trainer,
+    progress: Progress,
+    class_names: list[str],
+    config_text: str,
+    base: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """All that a run needs to go on, in the layout of `utils.checkpoint`; within `trainer.kept_weights()`."""
-    of_model, of_training = split_training_parts(model.state_dict())
+    """All that a run needs to go on, in the layout of `utils.checkpoint`; within `trainer.kept_weights()`.
+
+    Args:
+        base: of `modules.trained_part.base_of`: only what trained is in it. None: the whole model.
+    """
+    of_model, of_training = split_training_parts(model.state_dict() if base is None else trained_state(model))
     return {
         "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
         "model_state_dict": of_model,
+        **({} if base is None else {"base": base}),
         **({} if not of_training else {"training_state_dict": of_training}),
         **({} if trainer.average is None else {"trained_weights": trainer.average.trained_weights()}),
         **({} if trainer.average is None else {"averaged_epochs": trainer.average.num_epochs}),

@@ -188,6 +188,11 @@ class VideoCLIP(nn.Module):
         drawn, merged = (self.scorer(self.scorer.of_joined(frames, one), text, scale) for one in joined)
         return drawn, merged, difference
 
+    def merge_adapter(self) -> None:
+        """Put into CLIP's own weights what of the adapter can be computed by them; the model only runs afterwards."""
+        if self.adapter is not None:
+            self.adapter.merge(self.visual)
+
     def is_pretrained(self, parameter_name: str) -> bool:
         """Whether a parameter came with CLIP's image tower or is its temperature: these train at lr * clip_ratio."""
         if parameter_name == "logit_scale":

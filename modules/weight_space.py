@@ -17,7 +17,7 @@ from utils.errors import UserError
 State = dict[str, torch.Tensor]
 
 # What decides, besides the weights, what a model computes or which text its embeddings belong to.
-_SAME_IN_CONFIG = ("arch", "weights", "tm", "joint_st", "sim_header", "scorer", "prompt", "classifier")
+_SAME_IN_CONFIG = ("arch", "weights", "tm", "adapter", "joint_st", "sim_header", "scorer", "prompt", "classifier")
 
 
 def untuned_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
@@ -91,6 +91,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     first: State = {}
     class_names: list[str] = []
     network: dict[str, Any] = {}
+    base: str | None = None  # hash of what the checkpoints leave out; None: nothing
     for path in paths:
         raw = load_checkpoint(path)
         try:
@@ -100,6 +101,9 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         if not first:
             first, class_names = state, list(raw.get("class_names", []))
             network = saved_network(raw)
+        base = raw.get("base") if path == paths[0] else base
+        if raw.get("base") != base:
+            raise UserError(f"{path}: was trained on other base weights than {paths[0]}; average adapters of one CLIP")
         _check_config(saved_network(raw), str(path), network, str(paths[0]))
         _check_same(state, list(raw.get("class_names", [])), str(path), first, class_names, str(paths[0]))
         for name, value in state.items():
@@ -150,6 +154,8 @@ def mixed_checkpoint(raw: dict[str, Any], state: State, **origin: Any) -> dict[s
     Args:
         origin: what it was mixed from, kept under `mixed_from`.
     """
-    kept = {name: raw[name] for name in ("epoch", "class_names", "config") if name in raw}
+    kept = {name: raw[name] for name in ("epoch", "class_names", "config", "base") if name in raw}
+    if "base" in raw:  # the rest is the same all along
+        state = {name: state[name] for name in raw["model_state_dict"]}
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     return {**kept, "model_state_dict": state, "mixed_from": origin}

@@ -3,6 +3,8 @@
 Layout (the first three as the published system writes them):
     epoch                 last finished epoch, 0-based; -1 before the first
     model_state_dict      visual.*, fusion_model.*, logit_scale; with solver.ema or average_epochs the average
+    base                  only with solver.save=trained, where model_state_dict lacks what is frozen: {hash, arch,
+                          weights}, its SHA-256 and where it is from
     training_state_dict   only with solver.distill: what is of no use after the training
     trained_weights       only with an average: the weights that train, from which a resumed run continues
     averaged_epochs       only with an average: the epochs in it, 0 with solver.ema

@@ -43,6 +43,7 @@ RECIPE_KEYS = (
 # Of the recipe, what the names and shapes of the weights follow from.
 WEIGHT_KEYS = (
     "network.tm",
+    "network.adapter",
     "network.sim_header",
     "network.head_layers",
     "network.joint_st",

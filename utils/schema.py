@@ -274,6 +274,9 @@ class SolverConfig(Section):
     save_every: int | str | None = key(
         None, "interval of checkpoints within an epoch, in steps (500) or minutes (10min)", "steps or minutes"
     )
+    save: Literal["all", "trained"] = key(
+        "all", "what of the model a checkpoint holds. trained: megabytes for an adapter; needs the same CLIP to load"
+    )
     keep_last: int = key(2, "number of last checkpoints to keep: last_model.pt, last_model.1.pt ...", "files", ge=1)
     clip_grad_norm: float | None = key(None, "maximum gradient norm; null: unlimited", "", gt=0)
     max_nonfinite_steps: int = key(

@@ -61,11 +61,13 @@ def test_it_starts_as_the_untouched_model(tmp_path, tower, adapter):
 
 @pytest.mark.parametrize("tower", TOWERS)
 def test_learned_tokens_are_attended_to_and_not_pooled(tmp_path, tower):
-    """They start at random, as published: not as CLIP. Tokens that nothing attends to would change nothing."""
+    """They start at random, as published: not as CLIP."""
     plain, model = built(tmp_path, None, tower), built(tmp_path, "deep_prompts", tower)
     assert embed(model).shape == embed(plain).shape
     assert not torch.allclose(embed(model), embed(plain), atol=1e-6)
-    torch.testing.assert_close(embed(model), embed(plain), rtol=0.5, atol=0.5)
+    prompts = model.visual.deep_prompts
+    x = torch.randn(2, 17, 32)
+    assert torch.equal(prompts.drop(prompts.replace(1, prompts.append(x))), x)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
@@ -172,7 +174,7 @@ def test_learned_tokens_of_the_text_tower(tmp_path):
     whole.square().sum().backward()
     assert all(classifier.prompts.grad[depth].abs().sum() > 0 for depth in range(2))
     with torch.no_grad():
-        classifier.prompts[1] += 0.1
+        classifier.prompts[1] += torch.randn(3, 64)
     cfg = config(tmp_path, "deep_prompts", {"text_depth": 2})
     others = classifier.of_classes(cfg, clip_of(cfg), NAMES[::-1])
     assert not torch.allclose(model.class_embeddings(), whole, atol=1e-4)  # each depth counts

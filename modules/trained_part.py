@@ -1,0 +1,53 @@
+"""Checkpoints that hold only what trained, and name the weights beneath by their hash (`solver.save: trained`)."""
+
+from typing import Any
+
+import torch
+
+from modules.video_clip import VideoCLIP
+from utils.errors import UserError
+from utils.hashing import content_hash
+from utils.schema import Config
+
+# These follow the input size; all else of the weights beneath is as it was loaded.
+RESIZED = ("visual.positional_embedding", "visual.attnpool.positional_embedding", "visual.trunk.pos_embed")
+
+
+def trained_state(model: VideoCLIP) -> dict[str, torch.Tensor]:
+    """The model's tensors without the parameters that are frozen."""
+    frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
+    return {name: value for name, value in model.state_dict().items() if name not in frozen}
+
+
+def base_of(cfg: Config, model: VideoCLIP) -> dict[str, str]:
+    """What a checkpoint of `trained_state` says of the other tensors: their hash, and where CLIP's come from."""
+    hash_ = _base_hash(model.state_dict(), trained_state(model))
+    return {"hash": hash_, "arch": cfg.network.arch, "weights": cfg.network.weights}
+
+
+def with_base(model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint under VideoCLIP's names; of one that holds only what trained, with the model's own
+    for the rest.
+
+    Raises:
+        UserError: the model's own are not those that the checkpoint was trained on.
+    """
+    base = raw.get("base")
+    if base is None:
+        return state
+    own = {
+        name: value
+        for name, value in model.state_dict().items()
+        if name not in state and (model.is_pretrained(name) or name.startswith("text."))
+    }
+    if _base_hash(own, state) != base["hash"]:
+        raise UserError(
+            "holds only what trained, on other weights than this model's; set network.arch and network.weights to "
+            f"{base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
+        )
+    return own | state
+
+
+def _base_hash(tensors: dict[str, torch.Tensor], trained: dict[str, torch.Tensor]) -> str:
+    names = [n for n in tensors if n.startswith(("visual.", "text.")) and n not in trained and n not in RESIZED]
+    return content_hash({name: tensors[name] for name in names})

@@ -1,0 +1,54 @@
+"""A run that trains an adapter, from its start to a test, with checkpoints that hold only what trained."""
+
+import json
+import shutil
+
+import pytest
+import torch
+
+from tests.commands.world import call, losses, tiny_clip_state
+from utils.checkpoint import load_checkpoint
+from utils.hashing import content_hash
+
+RUNS = {
+    "st_adapter": ["components.st_adapter.width=4", "solver.ema=0.5"],
+    "aim": ["solver.grad_accumulation_steps=2"],
+    "deep_prompts": ["components.deep_prompts.tokens=2"],
+    "lora": ["solver.activation_checkpointing=true", "solver.precision=bf16"],
+    "bitfit": ["solver.clip_ratio=1"],
+}
+
+
+def train(world, run_dir, adapter, *overrides):
+    own = ["network.sim_header=None", f"network.adapter={adapter}", "solver.save=trained", *RUNS[adapter], *overrides]
+    return call("train", "--config", world.config, f"logging.run_dir={run_dir}", *own)
+
+
+@pytest.mark.parametrize("adapter", RUNS)
+def test_it_trains_resumes_bit_for_bit_and_tests(world, tmp_path, adapter):
+    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
+    assert train(world, whole, adapter, "solver.epochs=2", "solver.keep_last=3") == 0
+    assert (whole / "last_model.pt").stat().st_size < 1e6
+    state = load_checkpoint(whole / "last_model.pt")
+    assert all(
+        name == "logit_scale" or adapter in name or adapter in ("bitfit", "deep_prompts")
+        for name in state["model_state_dict"]
+    )
+    resumed.mkdir()
+    shutil.copy(whole / "last_model.1.pt", resumed / "last_model.pt")  # after the first epoch
+    assert train(world, resumed, adapter, "solver.epochs=2", "resume=auto") == 0
+    assert losses(resumed) == losses(whole)[len(losses(whole)) // 2 :]
+    for name in ("model_state_dict", "optimizer_state_dict"):
+        assert content_hash(load_checkpoint(resumed / "last_model.pt")[name]) == content_hash(state[name])
+    tests = "--config", world.config, "--weights", whole / "last_model.pt", "--out", tmp_path / "test"
+    assert call("test", *tests) == 0
+    assert json.loads((tmp_path / "test" / "summary.json").read_text())["num_videos"] == 9
+
+
+def test_another_clip_is_one_line(world, tmp_path, capsys):
+    assert train(world, tmp_path, "lora") == 0
+    torch.save(tiny_clip_state(seed=1), tmp_path / "other.pt")
+    arguments = "--weights", tmp_path / "last_model.pt", "--config", world.config
+    assert call("test", *arguments, f"network.arch={tmp_path / 'other.pt'}") == 2
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "other weights" in line]
+    assert "set network.arch and network.weights to" in line

@@ -1,0 +1,58 @@
+"""Adapters train on two processes as on one: DDP without a search for unused parameters."""
+
+import socket
+from pathlib import Path
+
+import pytest
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from torch.nn.parallel import DistributedDataParallel
+
+from modules.adapters import ADAPTERS
+from tests.modules.test_adapters import built, moved
+from tests.modules.tiny import make_clips
+
+CLIPS = make_clips(batch=4)
+
+
+def gradients(adapter: str, folder: Path, rows: slice, wrap: bool) -> dict[str, torch.Tensor]:
+    """After the second of two steps, the first of which DDP learns its buckets from."""
+    settings = {"text_depth": 2} if adapter == "deep_prompts" else None
+    model = moved(built(folder, adapter, settings=settings)).train()
+    text = None if settings else torch.randn(3, model.embed_dim, generator=torch.Generator().manual_seed(0))
+    whole = DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True) if wrap else model
+    for _ in range(2):
+        model.zero_grad()
+        whole(CLIPS[rows], text).logsumexp(-1).mean().backward()
+    return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
+
+
+def one_of_two(rank: int, port: int, folder: Path) -> None:
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    rows = slice(2 * rank, 2 * rank + 2)
+    torch.save({name: gradients(name, folder / str(rank), rows, True) for name in ADAPTERS}, folder / f"{rank}.pt")
+    dist.barrier()
+    dist.destroy_process_group()
+
+
+@pytest.fixture(scope="module")
+def found_by_two(tmp_path_factory) -> list[dict[str, dict[str, torch.Tensor]]]:
+    folder = tmp_path_factory.mktemp("two")
+    for rank in (0, 1):
+        (folder / str(rank)).mkdir()
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(one_of_two, (port, folder), nprocs=2)
+    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+
+
+@pytest.mark.parametrize("adapter", ADAPTERS)
+def test_two_processes_equal_one(tmp_path, found_by_two, adapter):
+    expected = gradients(adapter, tmp_path, slice(None), False)
+    for found in found_by_two:
+        assert found[adapter].keys() == expected.keys()
+        for name, gradient in expected.items():
+            torch.testing.assert_close(found[adapter][name], gradient, rtol=1e-4, atol=1e-6)
