@@ -1,12 +1,19 @@
 """What does a training step cost, against the published way, which re-computes every block in the backward pass?
 
     python benchmarks/training_step.py [--arch ViT-B/32] [--batch 2] [--rounds 5] [--compile]
+    python benchmarks/training_step.py --tuning [--arch ViT-B/32 ViT-B/16] [--batch 2] [--rounds 2]
 
 Random weights, synthetic uint8 clips of 8 frames; forward, loss, backward, AdamW; one thread, CPU time. For a GPU:
 benchmarks/gpu_check.py.
+
+--tuning: full tuning beside a frozen tower and each adapter, in float32 on a CPU, each in a process of its own; peak
+memory is what the process takes during a step beyond Python and its libraries (Linux's VmHWM).
 """
 
 import argparse
+import json
+import re
+import subprocess
 import sys
 import time
 from pathlib import Path
@@ -27,6 +34,17 @@ from utils.precision import autocast
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
 CPU = torch.device("cpu")
+# Ways to tune: name -> keys beside a mean over frames.
+TUNING = {
+    "full tuning": [],
+    "frozen tower with temporal head": ["network.fix_video=true", "network.sim_header=Transf"],
+    "st_adapter": ["network.adapter=st_adapter"],
+    "st_adapter, before the MLP": ["network.adapter=st_adapter", "components.st_adapter.places=[before_mlp]"],
+    "aim": ["network.adapter=aim"],
+    "deep_prompts, image": ["network.adapter=deep_prompts", "components.deep_prompts.text_depth=0"],
+    "lora": ["network.adapter=lora"],
+    "bitfit": ["network.adapter=bitfit"],
+}
 
 
 class Variant:
@@ -109,15 +127,66 @@ def cpu_table(made: dict[str, Variant], rounds: int) -> None:
     print_table(["step", "ms", "times the published way in fp32", "in bf16"], rows)
 
 
+def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, float]:
+    """Of one way to tune: CPU seconds of a step, peak bytes, trained values. In a process of its own."""
+    before = memory("VmRSS")
+    variant = Variant(arch, batch, "fp32", "network.sim_header=None", *TUNING[name])
+    variant.step()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    started = time.process_time()
+    for _ in range(rounds):
+        variant.step()
+    seconds = (time.process_time() - started) / rounds
+    trained = sum(p.numel() for p in variant.model.parameters() if p.requires_grad)
+    return {"seconds": seconds, "peak": memory("VmHWM") - before, "trained": trained}
+
+
+def memory(name: str) -> int:
+    """A line of Linux's account of this process, in bytes."""
+    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
+    assert found is not None
+    return int(found[1]) * 1024
+
+
+def tuning_table(args: argparse.Namespace) -> None:
+    options = "--batch", str(args.batch), "--rounds", str(args.rounds)
+    for arch in args.arch:
+        figures = {}
+        for name in TUNING:
+            words = [sys.executable, __file__, "--tuning", "--one", name, "--arch", arch, *options]
+            result = subprocess.run(words, capture_output=True, text=True, check=True)
+            figures[name] = json.loads(result.stdout.splitlines()[-1])
+        full = figures["full tuning"]
+        rows = [
+            [
+                name, f"{f['trained'] / 1e6:.2f}", f"{f['seconds'] * 1e3:.0f}", f"{f['seconds'] / full['seconds']:.0%}",
+                f"{f['peak'] / 2**20:.0f}", f"{f['peak'] / full['peak']:.0%}",
+            ]
+            for name, f in figures.items()
+        ]  # fmt: skip
+        print(f"\n{arch}\n")
+        columns = ["way to tune", "trained parameters, millions", "ms", "of full tuning", "peak memory, MiB", "of full"]
+        print_table(columns, rows)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--arch", default="ViT-B/32")
+    parser.add_argument("--arch", nargs="+", default=["ViT-B/32"], help="several only with --tuning")
     parser.add_argument("--batch", type=int, default=2, help="clips")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="a compiled model too")
+    parser.add_argument("--tuning", action="store_true", help="ways to tune, side by side")
+    parser.add_argument("--one", choices=TUNING, help=argparse.SUPPRESS)
     args = parser.parse_args()
     one_thread()
-    print_header(f"Training step ({args.arch}, {args.batch} clips of {NUM_FRAMES} frames)")
+    if args.one:
+        print(json.dumps(tuning_figures(args.arch[0], args.one, args.batch, args.rounds)))
+        return
+    print_header(f"Training step ({', '.join(args.arch)}, {args.batch} clips of {NUM_FRAMES} frames)")
+    if args.tuning:
+        tuning_table(args)
+        return
+    (args.arch,) = args.arch
     made = variants(args)
     check_equal(made)
     cpu_table(made, args.rounds)
