@@ -10,8 +10,9 @@ from tests.commands.world import call, losses, tiny_clip_state
 from utils.checkpoint import load_checkpoint
 from utils.hashing import content_hash
 
+DEMO = ["network.arch=clip/shapes_clip.pt", "data.input_size=64"]  # the demo's CLIP
 RUNS = {
-    "st_adapter": ["components.st_adapter.width=4", "solver.ema=0.5"],
+    "st_adapter": [*DEMO, "components.st_adapter.width=32", "solver.ema=0.5"],
     "aim": ["solver.grad_accumulation_steps=2"],
     "deep_prompts": ["components.deep_prompts.tokens=2"],
     "lora": ["solver.activation_checkpointing=true", "solver.precision=bf16"],
@@ -43,6 +44,14 @@ def test_it_trains_resumes_bit_for_bit_and_tests(world, tmp_path, adapter):
     tests = "--config", world.config, "--weights", whole / "last_model.pt", "--out", tmp_path / "test"
     assert call("test", *tests) == 0
     assert json.loads((tmp_path / "test" / "summary.json").read_text())["num_videos"] == 9
+
+
+def test_frozen_weights_of_another_run_cannot_be_left_out(world, tmp_path, capsys):
+    """A fully tuned model under an adapter is no weights that `network.arch` names."""
+    full = "network.sim_header=None", f"logging.run_dir={tmp_path / 'full'}"
+    assert call("train", "--config", world.config, *full) == 0
+    assert train(world, tmp_path / "adapter", "lora", f"pretrain={tmp_path / 'full' / 'last_model.pt'}") == 2
+    assert "which solver.save: trained would leave out; set solver.save=all" in capsys.readouterr().err
 
 
 def test_another_clip_is_one_line(world, tmp_path, capsys):

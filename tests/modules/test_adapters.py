@@ -127,6 +127,17 @@ def test_lora_merges_into_clips_own_weights(tmp_path, tower):
     torch.testing.assert_close(embed(model), expected, rtol=1e-4, atol=1e-5)
 
 
+@pytest.mark.parametrize("adapter", ADAPTERS)
+@pytest.mark.parametrize("tower", ["CLIP", "PE-Core"])
+def test_the_tower_is_traced_as_one_graph(tmp_path, tower, adapter):
+    """As `solver.compile` and export.py trace it."""
+    model = moved(built(tmp_path, adapter, tower))
+    expected = embed(model)
+    model.visual.compile(backend="eager", fullgraph=True)
+    torch.testing.assert_close(embed(model), expected, rtol=1e-4, atol=1e-5)
+    torch.compiler.reset()
+
+
 def test_parts_of_lora(tmp_path):
     model = built(tmp_path, "lora", settings={"parts": ["query", "out"]})
     block = model.visual.transformer.resblocks[0]
