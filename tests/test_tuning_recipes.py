@@ -60,5 +60,8 @@ def test_two_steps_on_tiny_weights(tmp_path, name):
         trainer.optimizer.step()
         trainer.optimizer.zero_grad()
     changed = {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
-    assert changed == {n for n, p in model.named_parameters() if p.requires_grad}
+    # After the last attention no patch reaches the class token: that adapter's gradient is zero, as published.
+    last = "resblocks.2.st_adapter.before_mlp"
+    trains = {n for n, p in model.named_parameters() if p.requires_grad and last not in n}
+    assert trains == {n for n in changed if last not in n}
     assert not any(model.is_pretrained(n) and n.startswith("visual.") for n in changed)
