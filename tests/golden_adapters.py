@@ -1,4 +1,4 @@
-"""Golden figures of other published methods, by the method's name. Used by tests/test_golden.py.
+"""Golden figures of adapters. Used by tests/test_golden.py.
 
 Every value of an entry is read; what is left over is a failure.
 """
@@ -8,6 +8,7 @@ import json
 import re
 import tempfile
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -119,16 +120,16 @@ def check_deep_prompts(entry: dict[str, Any]) -> None:
         assert relative_error(found, expected) <= TOLERANCE + ROUNDING / expected.abs().max().item()
 
 
-METHOD_CHECKS: dict[str, Callable[[dict], None]] = {
-    "st_adapter": check_st_adapter,
-    "aim": check_aim,
-    "deep_prompts": check_deep_prompts,
-}
-
-
-def check_method(entry: dict[str, Any]) -> None:
-    entry = dict(entry)
-    method = entry.pop("method")
-    assert method in METHOD_CHECKS, f"method not understood: {method}"
-    METHOD_CHECKS[method](entry)
+def _whole(check: Callable[[dict[str, Any]], None], entry: dict[str, Any]) -> None:
+    """Run a check, which takes out of the entry what it reads: nothing may be left."""
+    entry = {name: value for name, value in entry.items() if name != "method"}
+    check(entry)
     assert not entry, f"fields not understood: {sorted(entry)}"
+
+
+CHECKS: dict[str, Callable[[dict], None]] = {
+    "st_adapter": partial(_whole, check_st_adapter),
+    "aim": partial(_whole, check_aim),
+    "deep_prompts": partial(_whole, check_deep_prompts),
+}
+"""By the name of the method."""
