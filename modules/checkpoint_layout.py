@@ -98,6 +98,8 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     expected, of_training = split_training_parts(model.state_dict())
     if new_classes:
         state |= {f"scorer.{name}": expected[f"scorer.{name}"] for name in model.scorer.of_classes}
+    if new_classes:
+        state |= _fresh_adapter(model, state, source)
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:
         state["logit_scale"] = state["logit_scale"].reshape(())
@@ -190,6 +192,17 @@ def _fit_parts(
         _drop(state, "classifier")
         kept.add("classifier")
     return kept
+
+
+def _fresh_adapter(model: VideoCLIP, state: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
+    """The model's own tensors of its adapter, where a checkpoint that it is to start from has none of them."""
+    adapter = model.adapter
+    if adapter is None or any(owner_of(name) is adapter for name in state):
+        return {}
+    fresh = {name: value for name, value in model.state_dict().items() if owner_of(name) is adapter}
+    if fresh:
+        log.warning("%s: holds no weights of %s: they start anew", source, adapter.setting)
+    return fresh
 
 
 def _drop(state: dict[str, torch.Tensor], part: str) -> None:
