@@ -130,8 +130,7 @@ def context_places(
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
             raise UserError(
-                f"{setting} {num_tokens}: the class {name!r} does not fit beside them in "
-                f"{context_length} tokens"
+                f"{setting} {num_tokens}: the class {name!r} does not fit beside them in {context_length} tokens"
             )
     tokens = tokenize(clip_model, texts)
     number = torch.arange(num_tokens)
