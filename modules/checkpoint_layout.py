@@ -201,7 +201,7 @@ def _fresh_adapter(model: VideoCLIP, state: dict[str, torch.Tensor], source: str
         return {}
     fresh = {name: value for name, value in model.state_dict().items() if owner_of(name) is adapter}
     if fresh:
-        log.warning("%s: holds no weights of %s: they start anew", source, adapter.setting)
+        log.warning("%s: holds no weights of %s: they start from scratch", source, adapter.setting)
     return fresh
 
 

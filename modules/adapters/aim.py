@@ -10,6 +10,7 @@ import torch
 from torch import nn
 
 from modules.adapters.adapter import Adapter
+from modules.frame_positions import stretched
 from modules.tower_blocks import ImageTower, TowerBlock
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -84,7 +85,7 @@ class TimeEmbedding(nn.Module):
         if self.num_frames != len(self.time_embedding):
             raise UserError(
                 f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "
-                f"{self.num_frames}; set data.num_segments x data.seg_length to {len(self.time_embedding)}"
+                f"{self.num_frames}; set data.num_segments x data.seg_length to {self.num_frames}, and it is interpolated"
             )
         time = self.time_embedding.to(x.dtype)[:, None]
         return (x.unflatten(0, (-1, self.num_frames)) + time).flatten(0, 1)
@@ -113,8 +114,8 @@ class Aim(Adapter):
             block.beside_mlp.append(block.aim.beside_mlp)
 
     @classmethod
-    def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
-        found, own = (len(tensors["visual.aim.time_embedding"]) for tensors in (state, expected))
-        if found == own:
-            return None
-        return f"was trained with adapter aim on {found} frames; set data.num_segments to that, not {own}"
+    def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
+        name = "visual.aim.time_embedding"
+        found, own = len(state[name]), len(expected[name])
+        state[name] = stretched(state[name], own)
+        return [] if found == own else [f"time embedding of adapter aim interpolated from {found} to {own} frames"]

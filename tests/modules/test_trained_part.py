@@ -59,6 +59,12 @@ def test_another_input_size_keeps_the_base(tmp_path):
     load_video_weights(built(tmp_path, "lora", data_input_size=48), raw, "w.pt")
 
 
+def test_aim_takes_other_numbers_of_frames(tmp_path, caplog):
+    _, raw = checkpoint_of(tmp_path, "aim")
+    load_video_weights(built(tmp_path, "aim", data_num_segments=8), raw, "w.pt")
+    assert "time embedding of adapter aim interpolated from 4 to 8 frames" in caplog.text
+
+
 def test_another_adapter_is_named(tmp_path):
     _, raw = checkpoint_of(tmp_path, "lora")
     with pytest.raises(
