@@ -85,7 +85,7 @@ class TimeEmbedding(nn.Module):
         if self.num_frames != len(self.time_embedding):
             raise UserError(
                 f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "
-                f"{self.num_frames}; set data.num_segments x data.seg_length to {self.num_frames}, and it is interpolated"
+                f"{self.num_frames}; set data.num_segments x data.seg_length to that, and it is interpolated"
             )
         time = self.time_embedding.to(x.dtype)[:, None]
         return (x.unflatten(0, (-1, self.num_frames)) + time).flatten(0, 1)
