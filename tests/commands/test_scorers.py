@@ -4,10 +4,15 @@ import json
 
 import numpy as np
 import pytest
+import torch
 
 from modules.scorers.scorer import scorer_of
 from tests.commands.world import call
+from tests.tools.loading import load_tool
+from utils.checkpoint import load_checkpoint
+from utils.cli import run_command
 from utils.embed import load_table
+from utils.metrics import class_logits
 
 # Settings, and the axes of a table of two clips by three crops of four frames.
 SCORERS = {
@@ -61,3 +66,46 @@ def test_export_says_which_models_it_takes(trained, capsys):
     folder, name, _ = trained
     assert call("export", folder / "last_model.pt", "--format", "safetensors") == 2
     assert f"network.scorer {name}: models with it cannot be exported" in capsys.readouterr().err
+
+
+def test_a_mixture_with_clip_and_its_curve(trained, world, tmp_path, capsys):
+    """As MoTE is tested: 0.99 of the tuned weights, 0.01 of CLIP's; and scores along the way by the model's scorer."""
+    folder, name, shape = trained
+    tool = load_tool("interpolate")
+    words = ["--weights", folder / "last_model.pt", "--head", "keep", "--save", "0.99", tmp_path / "mixed.pt"]
+    arguments = tool.parse_arguments(
+        [str(word) for word in (*words, "--alphas", "0.99,1", "--out", tmp_path / "curve")]
+    )
+    assert run_command(tool.main, arguments) == 0
+    mixed, tuned = (load_checkpoint(path)["model_state_dict"] for path in (tmp_path / "mixed.pt", words[1]))
+    assert mixed.keys() == tuned.keys()
+    assert all(torch.equal(mixed[key], tuned[key]) for key in tuned if key.startswith(("fusion_model.", "scorer.")))
+    assert not torch.equal(mixed["visual.proj"], tuned["visual.proj"])
+    (scores,) = json.loads((tmp_path / "curve" / "curve.json").read_text())["scores"].values()
+    for weights, expected in ((tmp_path / "mixed.pt", scores[0]), (words[1], scores[1])):
+        assert call("test", "--weights", weights, "--out", tmp_path / "test") == 0
+        assert json.loads((tmp_path / "test" / "summary.json").read_text())["top1"] == expected["top1"]
+
+
+def test_other_classes_with_and_without_modulation(world, tmp_path):
+    folder = tmp_path / "run"
+    assert call("train", "--config", world.config, f"logging.run_dir={folder}", *SCORERS["modulated"][0]) == 0
+    (tmp_path / "labels.csv").write_text("id,name\n0,juggling\n1,diving\n2,swimming\n")
+    options = (
+        "--config",
+        world.config,
+        "--weights",
+        folder / "last_model.pt",
+        f"data.label_list={tmp_path}/labels.csv",
+    )
+    assert call("test_zeroshot", *options, "--out", tmp_path / "with") == 0
+    assert call("test_zeroshot", *options, "--out", tmp_path / "without", "network.scorer=cosine") == 0
+    (table, text, _), (plain, _, _) = (load_table(tmp_path / n / "embeddings.npz") for n in ("with", "without"))
+    np.testing.assert_allclose(table.embeddings[:, 0].sum(axis=1), plain.embeddings, rtol=1e-4, atol=1e-4)
+    scorer = scorer_of(table)
+    modulation = scorer.modulation(torch.from_numpy(table.embeddings[:, 0, 0]), torch.from_numpy(text)).numpy()
+    assert (modulation < 1).all()
+    videos = table.embeddings[:, 0, 0] + modulation[:, None] * table.embeddings[:, 0, 1]
+    np.testing.assert_allclose(
+        scorer.table_logits(table.embeddings, text), class_logits(videos, text), rtol=1e-3, atol=1e-3
+    )
