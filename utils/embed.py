@@ -111,7 +111,7 @@ def embed_videos(
 
 
 def _nonfinite_message(batch: EvalBatch, per_video: torch.Tensor, entries: Sequence[Entry]) -> str:
-    is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().flatten(1).all(dim=1)
+    is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(per_video), -1).all(dim=1)
     row = int((~is_finite).nonzero()[0])
     return nonfinite_message(entries[int(batch["index"][~batch["is_faulty"]][row])].path)
 
