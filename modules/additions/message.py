@@ -10,7 +10,7 @@ from torch import nn
 
 from modules.additions.addition import Addition
 from modules.heads.transf import HEAD_WIDTH, SelfAttention
-from modules.tower_blocks import ImageTower, TowerBlock
+from modules.tower_blocks import VIT, ImageTower, TowerBlock
 from utils.schema import Config
 
 
@@ -39,6 +39,7 @@ class CrossFrameMessages(Addition):
     """It starts at random, so that the tower is not CLIP's before it has trained."""
 
     setting = "network.tm: message"
+    takers = (VIT,)  # a message is made of the class token
     new_parameters = r"^visual\.transformer\.resblocks\.\d+\.message\."
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.message_fc\.", r"\1.message.fc."),

@@ -47,7 +47,7 @@ def test_a_table_holds_what_the_scorer_needs(trained, world, capsys):
 
     reuse = ("test_zeroshot", "--config", world.config, "--reuse", out / "embeddings.npz", "--out", folder / "again")
     if name == "linear":
-        assert call(*reuse) == 2 and "the text side trained" in capsys.readouterr().err
+        assert call(*reuse) == 2 and "text tower was trained" in capsys.readouterr().err
         return
     assert call(*reuse) == 0
     (again,) = json.loads((folder / "again" / "summary.json").read_text())["tests"].values()
@@ -64,7 +64,7 @@ def test_a_prediction_is_what_the_test_says(trained, world, capsys):
 
 def test_export_says_which_models_it_takes(trained, capsys):
     folder, name, _ = trained
-    assert call("export", folder / "last_model.pt", "--format", "safetensors") == 2
+    assert call("export", "--weights", folder / "last_model.pt", "--format", "safetensors") == 2
     assert f"network.scorer {name}: models with it cannot be exported" in capsys.readouterr().err
 
 
