@@ -92,7 +92,7 @@ def test_messages_reach_the_other_frames_of_their_clip_alone(tmp_path):
 
 def test_towers_without_a_class_token_are_refused(tmp_path):
     cfg = make_config(tmp_path, RESNET, tm="message")
-    with pytest.raises(UserError, match="network.tm: message: this image tower"):
+    with pytest.raises(UserError, match="network.tm: message: not supported by this image tower, ResNet"):
         build_model(cfg, clip_of(cfg), NAMES)
 
 
