@@ -17,7 +17,11 @@ from utils.files import check_is_file, check_writable
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__, required=False)
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of train.py or a published one")
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="a checkpoint of train.py or a published one; without: the config's CLIP",
+    )
     parser.add_argument(
         "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip (default 1)"
     )
@@ -39,7 +43,10 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
     if args.out:
         check_writable(args.out, "--out", is_folder=True)
-    check_is_file(args.weights, "checkpoint file")
+    if args.weights:
+        check_is_file(args.weights, "checkpoint file")
+    elif not args.config:
+        raise UserError("--weights or --config is required: a checkpoint, or the config of an image-text model")
     from engine.test import test  # after the checks: --help and a typo answer at once
 
     test(args, warnings)

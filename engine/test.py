@@ -6,7 +6,7 @@ from pathlib import Path
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
-from inference.model import VideoModel, read_checkpoint
+from inference.model import VideoModel, plain_clip_config, read_checkpoint
 from modules.validation import embed_with
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside, next_report
@@ -14,20 +14,25 @@ from utils.context import RunContext
 from utils.embed import VideoTable, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
+from utils.keeper import LAST
 from utils.project_paths import given
+from utils.rundir import default_run_dir
 from utils.runlog import RESULT, open_log
 
 
 def test(args: argparse.Namespace, warnings: list[str]) -> None:
-    """Test a checkpoint and write its table and scores; `warnings` come first in the log."""
+    """Test a checkpoint, or an image-text model as it is: its table and scores; `warnings` come first in the log."""
     process = distributed.start()
-    checkpoint = read_checkpoint(args.weights)
-    cfg, config_warnings, names = checkpoint.config(args.config, args.overrides, "test")
+    checkpoint = read_checkpoint(args.weights) if args.weights else None
+    if checkpoint:
+        cfg, config_warnings, names = checkpoint.config(args.config, args.overrides, "test")
+    else:
+        cfg, config_warnings, names = plain_clip_config(args.config, args.overrides, "test")
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
     stem = f"{Path(args.config).stem}_" if args.config else ""
-    out = Path(args.out or folder_beside(args.weights, f"test_{stem}{views}"))
+    out = Path(args.out or folder_beside(args.weights or str(default_run_dir(cfg) / LAST), f"test_{stem}{views}"))
     check_writable(out, "--out", is_folder=True)
 
     # ---- data
@@ -46,7 +51,7 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     # ---- videos to a table
     log.info(
         "testing %s: %d videos, %d classes, %d clips x %d crops, %s",
-        args.weights,
+        args.weights or model.description,
         len(loader.dataset),
         len(names),
         args.test_clips,
@@ -80,7 +85,7 @@ def write_scores(
         seconds=round(table.seconds, 3),
         videos_per_second=round(scores.num_videos / table.seconds, 3),
         weights=args.weights,
-        weights_hash=file_hash(args.weights),
+        weights_hash=file_hash(args.weights) if args.weights else None,
         list=cfg.data.val_list,
         list_hash=file_hash(given(cfg.data.val_list)),
         num_classes=len(names),

@@ -300,8 +300,7 @@ def load_model(
     if checkpoint:
         cfg, warnings, own_names = checkpoint.config(config, overrides, "predict")
     else:
-        cfg, warnings = load_config(config, overrides, "predict")
-        cfg, own_names = _plain_clip(cfg), None
+        cfg, warnings, own_names = plain_clip_config(config, overrides, "predict")
     for warning in warnings:
         log.warning("%s", warning)
     names = names or own_names or _names_of(cfg)
@@ -369,11 +368,13 @@ def check_other_classes(cfg: Config) -> None:
     )
 
 
-def _plain_clip(cfg: Config) -> Config:
-    """The config without what only a video checkpoint could fill."""
+def plain_clip_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
+    """The config of a command without a checkpoint: without what only a video checkpoint could fill."""
+    cfg, warnings = load_config(path, overrides, purpose)
     plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "adapter": None}
     frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
-    return cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
+    cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
+    return Resolved(with_own_pixels(cfg), warnings, None)
 
 
 def _structure(network: NetworkConfig) -> str:

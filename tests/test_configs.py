@@ -5,9 +5,11 @@ import re
 import shlex
 from pathlib import Path
 
+import open_clip
 import pytest
 
 from datasets.lists import read_labels
+from modules.pixels import with_own_pixels
 from utils.config import load_config
 from utils.rundir import default_run_dir
 
@@ -15,7 +17,16 @@ REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "configs"
 RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("**/*.yaml"))
 PUBLISHED_SETS = ("k400", "k600", "anet", "ucf101", "hmdb51")
-OF_PUBLISHED_SETS = [name for name in RECIPES if name.split("/")[0] in PUBLISHED_SETS]
+# Image-text models as they are: open_clip's model and tag, published top-1 on Kinetics-400.
+IMAGE_TEXT = {
+    "k400/zero_shot_pe_core_b16.yaml": ("PE-Core-B-16", "meta", "65.6"),
+    "k400/zero_shot_pe_core_l14_336.yaml": ("PE-Core-L-14-336", "meta", "73.4"),
+    "k400/zero_shot_pe_core_g14_448.yaml": ("PE-Core-bigG-14-448", "meta", "76.9"),
+    "k400/zero_shot_siglip2_b16.yaml": ("ViT-B-16-SigLIP2", "webli", "58.7"),
+    "k400/zero_shot_siglip2_l16_384.yaml": ("ViT-L-16-SigLIP2-384", "webli", "65.3"),
+    "k400/zero_shot_siglip2_gopt16_384.yaml": ("ViT-gopt-16-SigLIP2-384", "webli", "69.8"),
+}
+OF_PUBLISHED_SETS = [name for name in RECIPES if name.split("/")[0] in PUBLISHED_SETS and name not in IMAGE_TEXT]
 ZERO_SHOT = [name for name in RECIPES if "zero_shot" in name or name == "shapes/zeroshot.yaml"]
 TRAINED = [name for name in OF_PUBLISHED_SETS if name not in ZERO_SHOT]
 
@@ -92,6 +103,23 @@ def test_set_of_recipes_is_complete():
     assert set(OF_PUBLISHED_SETS) == kinetics_400 | zero_shot | fine_tuned
 
 
+@pytest.mark.parametrize("name", IMAGE_TEXT)
+def test_image_text_models_are_tested_by_pe_cores_protocol(name):
+    """With their own pixels and text: 8 frames by linspace, the mean of their embeddings, several prompts."""
+    arch, tag, score = IMAGE_TEXT[name]
+    cfg = load(name).config
+    assert (cfg.network.arch, cfg.network.weights) == (arch, tag) and tag in open_clip.list_pretrained_tags_by_model(
+        arch
+    )
+    assert (cfg.data.num_segments, cfg.data.frame_rule) == (8, "linspace")
+    assert (cfg.network.sim_header, cfg.network.prompt_set) == ("None", "action28")
+    assert header_line(name, "Score:").startswith(f"published {score} % top-1 (")
+    pixels = with_own_pixels(cfg).data
+    assert pixels.resize_mode == "squash" and pixels.resize_size == pixels.input_size
+    assert pixels.interpolation == ("bilinear" if tag == "meta" else "bicubic")
+    assert name.removesuffix(".yaml").endswith(str(pixels.input_size)) or pixels.input_size == 224
+
+
 def test_names_differ_between_folders():
     # A run's folder and a test's results are named after the file alone.
     assert len({Path(name).stem for name in RECIPES}) == len(RECIPES)
@@ -115,6 +143,9 @@ def test_header_has_commands_that_name_the_recipe(name):
     commands = {"Test:": "scripts/run_test_zeroshot.sh" if is_half_and_full else "scripts/run_test.sh"}
     if name not in ZERO_SHOT:
         commands["Train:"] = "scripts/run_train.sh"
+    if name in IMAGE_TEXT:
+        assert header_line(name, "Test:") == f"python test.py --config configs/{name}"
+        return
     for start, script in commands.items():
         words = shlex.split(header_line(name, start))
         assert words[:3] == ["sh", script, f"configs/{name}"]
@@ -264,6 +295,7 @@ def test_model_zoo_lists_each_published_zero_shot_score():
         for path in re.findall(r"\(\.\./configs/([^)]*zero_shot[^)]*)\)", line):
             scores[path] = line.split("|")[2].split(" top-1")[0].strip()
     scores.pop("anet/anet_zero_shot.yaml")
+    scores = {name: score for name, score in scores.items() if name not in IMAGE_TEXT}
     assert scores == {name: score.split(" %")[0] for name, score in PUBLISHED_ZERO_SHOT.items()}
 
 
@@ -277,7 +309,14 @@ def test_model_zoo_commands_are_the_headers_own():
 
 def test_model_zoo_names_every_recipe_of_the_published_sets():
     named = set(re.findall(r"configs/([\w-]+/[\w-]+\.yaml)", zoo_page()))
-    assert named == set(OF_PUBLISHED_SETS)
+    assert named == {*OF_PUBLISHED_SETS, *IMAGE_TEXT}
+
+
+@pytest.mark.parametrize("name", IMAGE_TEXT)
+def test_model_zoo_lists_each_image_text_model(name):
+    arch, tag, score = IMAGE_TEXT[name]
+    (row,) = [line for line in zoo_page().split("\n") if f"(../configs/{name})" in line]
+    assert row.startswith(f"| `{arch}` ({tag}) | {score} |")
 
 
 def test_model_zoo_marks_its_commands():
