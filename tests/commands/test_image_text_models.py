@@ -37,7 +37,7 @@ def tiny_models(tmp_path):
 def test_a_recipe_runs_without_a_checkpoint(world, tiny_models, tmp_path, recipe):
     config = yaml.safe_load((REPO / f"configs/k400/zero_shot_{recipe}.yaml").read_text())
     own = yaml.safe_load(world.config.read_text())["data"]
-    config["data"] |= {key: own[key] for key in ("image_tmpl", "val_root", "val_list", "label_list", "num_classes")}
+    config["data"] |= {key: own[key] for key in ("val_root", "val_list", "label_list", "num_classes")}
     config["data"] |= {"input_size": 160 if "siglip" in recipe else 64, "batch_size": 4, "workers": 0}
     config["network"]["weights"] = "none"
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config))
