@@ -16,6 +16,7 @@ from datasets.lists import read_labels
 from inference.model import read_checkpoint
 from modules.build import build_model, load_clip_model
 from modules.checkpoint_layout import load_video_weights
+from modules.classifiers.trained import trained_classifier
 from modules.pixels import with_own_pixels
 from modules.probes.probe import ProbeSweep, Setting
 from modules.tower_tokens import embed_with_tokens
@@ -81,10 +82,10 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
 def frozen_model(cfg: Config, source: str | None, state: dict[str, Any] | None) -> VideoCLIP:
     """The model in evaluation mode, none of it training; without a checkpoint CLIP's tower and the mean of frames."""
     if state is None:
-        plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "train_classifier": False}
-        network = cfg.network.model_copy(update=plain | {"fix_text": True, "context_tokens": 0})
-        cfg = cfg.model_copy(update={"network": network})
-    elif cfg.network.train_classifier or not cfg.network.fix_text or cfg.network.context_tokens:
+        plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "adapter": None}
+        frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
+        cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
+    elif trained_classifier(cfg) is not None:
         raise UserError(f"{source}: its text side trained; test_frozen.py takes checkpoints of frozen texts alone")
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
     model = build_model(cfg, load_clip_model(cfg))

@@ -42,7 +42,7 @@ class Modulated(Scorer):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Modulated":
-        if trained_classifier(cfg.network) is not None or text is None:
+        if trained_classifier(cfg) is not None or text is None:
             raise UserError("network.scorer modulated: compares frozen class embeddings; train no text, or use cosine")
         return cls(cls.settings(cfg), F.normalize(text.float(), dim=-1))
 

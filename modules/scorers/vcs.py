@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from clip import ClipModel
 from modules.classifier_file import cached_classifier
+from modules.classifiers.trained import trained_classifier
 from modules.heads.head import Head
 from modules.prompts import class_prompts
 from modules.scorers.scorer import Scorer
@@ -32,14 +33,11 @@ class VideoConceptSpotting(Scorer):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "VideoConceptSpotting":
-        network = cfg.network
-        if network.classifier != "clip_text" or network.prompt_set or not network.fix_text or network.context_tokens:
+        if cfg.network.classifier != "clip_text" or cfg.network.prompt_set or trained_classifier(cfg) is not None:
             raise UserError(
                 "network.scorer vcs: reads the words of one frozen prompt a class; set classifier to clip_text, "
-                "prompt_set to null, fix_text to true and context_tokens to 0"
+                "prompt_set to null, and train no text (fix_text, context_tokens, train_classifier, a text adapter)"
             )
-        if network.train_classifier:
-            raise UserError("network.scorer vcs: class embeddings that train have no words; set train_classifier=false")
         return cls(cls.settings(cfg))
 
     @classmethod
