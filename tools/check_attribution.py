@@ -32,8 +32,8 @@ from utils.results import format_table
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = config_parser(__doc__, required=False)
-    parser.add_argument("videos", nargs="+", metavar="VIDEO", help="video files, or folders of them")
+    operands = (("videos", "a folder of videos, or one video"),)
+    parser = config_parser(__doc__, required=False, operands=operands)
     parser.add_argument("--weights", required=True, help="checkpoint of train.py")
     parser.add_argument(
         "--share", type=float, default=0.2, help="share of the places that is painted over (default 0.2)"
@@ -51,7 +51,7 @@ def main(args: argparse.Namespace) -> None:
     text = torch.from_numpy(model.class_matrix).to(model.device)
     rng = np.random.default_rng(0)
     rows, correlations = [], []
-    for path in tqdm(expand_inputs(args.videos), "videos", unit="video", leave=False):
+    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False):
         clip = model.clips(path)[:1]
         probabilities = model.classify(model.embed(clip, str(path)))[0]
         label = int(probabilities.argmax())

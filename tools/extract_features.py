@@ -43,9 +43,11 @@ SETTINGS = "settings.json"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    parser = config_parser(__doc__, required=False)
-    parser.add_argument("videos", metavar="VIDEOS", help="a folder of videos or of folders of frames, or one video")
-    parser.add_argument("out", metavar="OUT", type=Path, help="the folder of the arrays")
+    operands = (
+        ("videos", "a folder of videos or of folders of frames, or one video"),
+        ("out", "the folder of the arrays"),
+    )
+    parser = config_parser(__doc__, required=False, operands=operands)
     parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: plain CLIP of the config)")
     parser.add_argument("--format", choices=("npy", "h5"), default="npy", help="default npy; h5 needs h5py")
     parser.add_argument("--level", choices=LEVELS, default="window", help="what a row is (default window)")
@@ -58,6 +60,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 
 
 def main(args: argparse.Namespace) -> int:
+    args.out = Path(args.out)
     check_arguments(args)
     targets = name_targets(args.videos, args.out)
     part, num_parts = parse_shard(args.shard)

@@ -84,14 +84,17 @@ class Parser(argparse.ArgumentParser):
         return f"; did you mean {near[0]}?" if near else ""
 
 
-def config_parser(doc: str | None, required: bool = True) -> Parser:
+def config_parser(doc: str | None, required: bool = True, operands: Sequence[tuple[str, str]] = ()) -> Parser:
     """A parser with `--config`, `key=value` overrides, and how much to show.
 
     Args:
         doc: the module's docstring, as of `Parser`.
         required: False: the config may be left out, since a checkpoint knows its recipe.
+        operands: names and help of what is given before the overrides.
     """
     parser = Parser(doc)
+    for name, what in operands:
+        parser.add_argument(name, metavar=name.upper(), help=what)
     text = "the recipe; docs/config.md explains its keys" + ("" if required else " (default: the checkpoint's)")
     parser.add_argument("--config", "-cfg", required=required, metavar="YAML", help=text)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")

@@ -19,7 +19,14 @@ def test_the_chosen_places_take_the_clip_s_mean_colour():
 
 def test_the_table_has_a_row_for_each_way_of_painting(world, tmp_path, capsys):
     assert call("train", "--config", world.config, f"logging.run_dir={tmp_path}") == 0
-    arguments = [str(world.root / "videos"), "--weights", str(tmp_path / "last_model.pt"), "--share", "0.25"]
+    arguments = [
+        str(world.root / "videos"),
+        "--weights",
+        str(tmp_path / "last_model.pt"),
+        "--share",
+        "0.25",
+        "data.batch_size=2",
+    ]
     capsys.readouterr()
     check_attribution.main(check_attribution.parse_arguments(arguments))
     printed = capsys.readouterr().out

@@ -36,7 +36,9 @@ def test_rows_equal_the_embeddings_behind_predictions(world, weights, tmp_path):
     assert described["shape"] == list(features.shape) and (described["stride"], described["fps"]) == (0.2, 5.0)
     np.testing.assert_allclose(described["start"], [window.start for window in windows], atol=1e-6)
 
-    assert run(videos, tmp_path / "f", "--weights", weights, "--level", "frame", "--window", 0.4) == 0
+    assert (
+        run(videos, tmp_path / "f", "--weights", weights, "--level", "frame", "--window", 0.4, "data.batch_size=3") == 0
+    )
     frames = np.load(tmp_path / "f" / f"{name}.npy")
     assert frames.shape[1:] == (model.cfg.data.num_frames, features.shape[1])
     assert run(videos / f"{name}.mp4", tmp_path / "v", "--weights", weights, "--level", "video") == 0
@@ -92,6 +94,11 @@ def test_mistakes(world, weights, tmp_path):
         with pytest.raises(UserError) as caught:
             run(*words)
         assert part in str(caught.value)
+
+
+def test_overrides_come_last():
+    args = extract_features.parse_arguments(["a", "b", "data.batch_size=3", "--weights", "w.pt"])
+    assert (args.videos, args.out, args.overrides) == ("a", "b", ["data.batch_size=3"])
 
 
 def test_slurm_s_array_task_is_the_default_shard(monkeypatch):
