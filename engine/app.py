@@ -123,7 +123,7 @@ def class_sets(model: VideoModel) -> dict[str, list[str]]:
     """The model's own classes, and where it takes others, those of known data sets."""
     sets = {OWN_CLASSES: model.class_names}
     try:
-        check_other_classes(model.cfg.network)
+        check_other_classes(model.cfg)
     except UserError:
         return sets
     return sets | {name: read_class_names(str(REPOSITORY / "lists" / file)) for name, file in CLASS_SETS.items()}
