@@ -6,6 +6,7 @@ Shapes: N images, L tokens, C width of the image tower; K classes, n rows, W wid
 
 from collections.abc import Sequence
 from functools import partial
+from typing import Any
 
 import torch
 from torch import nn
@@ -81,6 +82,8 @@ class TextPrompts(TrainedClassifier):
         prompts: (depth, M, W), shared, not copied.
     """
 
+    tokens: torch.Tensor
+    places: torch.Tensor
     mark = "prompts"
     absent = "no learned tokens of the text tower; set components.deep_prompts.text_depth=0"
 
@@ -105,9 +108,10 @@ class TextPrompts(TrainedClassifier):
                 "network.fix_text=true, classifier=clip_text and prompt_set=null, or text_depth to 0"
             )
         tokens, places = context_places(clip_model, names, own.tokens, "end", "components.deep_prompts.tokens")
-        blocks = tower_blocks(clip_model.text.transformer.resblocks)  # pyright: ignore[reportArgumentType]
-        width = clip_model.text.token_embedding.embedding_dim
-        prompts = nn.Parameter(STD * torch.randn(min(own.text_depth, len(blocks)), own.tokens, int(width)))
+        text_tower: Any = clip_model.text  # one with CLIP's token embedding, as `context_places` found
+        blocks = tower_blocks(text_tower.transformer.resblocks)
+        width = text_tower.token_embedding.embedding_dim
+        prompts = nn.Parameter(STD * torch.randn(min(own.text_depth, len(blocks)), own.tokens, width))
         classifier = cls(tokens, places, prompts)
         for number, block in enumerate(blocks[1 : len(prompts)], 1):
             block.before_attention.append(partial(_replace, classifier, number))

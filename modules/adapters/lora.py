@@ -49,10 +49,10 @@ class BlockLora(nn.Module):
         self.changes = nn.ModuleDict()
         # Of each changed weight: the keys of its changes from the first rows to the last, None where rows stay.
         self.keys: dict[str, dict[str, list[str | None]]] = {"attn": {}, "mlp": {}}
-        for name, weight in block.attn.named_parameters():
+        for name, weight in block.get_submodule("attn").named_parameters():
             if weight.ndim == 2 and (keys := [part if part in parts else None for part in _parts_of(name)]):
                 self._add("attn", name, weight, keys, rank)
-        for name, weight in block.mlp.named_parameters():
+        for name, weight in block.get_submodule("mlp").named_parameters():
             if weight.ndim == 2 and "mlp" in parts:
                 self._add("mlp", name, weight, [f"mlp_{name.removesuffix('.weight')}"], rank)
 
@@ -99,18 +99,19 @@ class Lora(Adapter):
     def add(cls, tower: ImageTower, cfg: Config) -> None:
         own = cls.settings(cfg)
         for block in tower.blocks:
-            block.lora = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
-            block.changed_weights = partial(block.lora.changed, block)
+            block.lora = changes = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
+            block.changed_weights = partial(changes.changed, block)
 
     @classmethod
     @torch.no_grad()
     def merge(cls, visual: nn.Module) -> None:
         for block in [module for module in visual.modules() if isinstance(module, TowerBlock)]:
-            if not hasattr(block, "lora"):
+            changes = getattr(block, "lora", None)
+            if changes is None:
                 continue
             for module in ("attn", "mlp"):
                 weights = dict(getattr(block, module).named_parameters())
-                for name, weight in block.lora.changed(block, module).items():
+                for name, weight in changes.changed(block, module).items():
                     weights[name].copy_(weight)
             del block.lora
             block.changed_weights = None

@@ -33,10 +33,13 @@ class SpatioTemporalAdapter(nn.Module):
         super().__init__()
         self.patches, self.grid = tower.patches, tower.grid
         self.down = nn.Linear(tower.width, width)
-        self.conv = nn.Conv3d(width, width, tuple(kernel), padding=tuple(k // 2 for k in kernel), groups=width)
+        time, rows, columns = kernel
+        padding = (time // 2, rows // 2, columns // 2)
+        self.conv = nn.Conv3d(width, width, (time, rows, columns), padding=padding, groups=width)
         self.up = nn.Linear(width, tower.width)
-        for zero in (self.conv.weight, self.conv.bias, self.down.bias, self.up.bias):
-            nn.init.zeros_(zero)
+        nn.init.zeros_(self.conv.weight)
+        for layer in (self.conv, self.down, self.up):
+            nn.init.zeros_(layer.get_parameter("bias"))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The stream (N, L, C) -> same."""
