@@ -113,7 +113,7 @@ def read_scores(folder: Path) -> dict[str, float]:
 
 def read_costs(folder: Path) -> dict[str, float]:
     """What a variant that is done cost: trained values, bytes of checkpoint and process, seconds of a step."""
-    records = read_records(folder / "metrics.jsonl", f"remove {folder} to measure anew")
+    records = read_records(folder / "metrics.jsonl", f"remove {folder} to measure again")
     state = load_checkpoint(folder / "last_model.pt")["model_state_dict"]
     return {
         "trained": sum(value.numel() for value in state.values()),

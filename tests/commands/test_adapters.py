@@ -47,7 +47,7 @@ def test_it_trains_resumes_bit_for_bit_and_tests(world, tmp_path, adapter):
 
 
 def test_frozen_weights_of_another_run_cannot_be_left_out(world, tmp_path, capsys):
-    """A fully tuned model under an adapter is no weights that `network.arch` names."""
+    """A fully tuned model under an adapter is not among the weights that `network.arch` names."""
     full = "network.sim_header=None", f"logging.run_dir={tmp_path / 'full'}"
     assert call("train", "--config", world.config, *full) == 0
     assert train(world, tmp_path / "adapter", "lora", f"pretrain={tmp_path / 'full' / 'last_model.pt'}") == 2

@@ -57,7 +57,7 @@ def test_the_page_is_not_written_while_a_variant_lacks_results(measured, capsys)
 
 
 def test_the_tuning_page_says_what_each_way_costs(measured, monkeypatch):
-    """Its words stay, its table is made anew, once each way has results."""
+    """Its words stay, its table is made again, once each way has results."""
     (measured / "docs").mkdir()
     page = measured / "docs" / "tuning.md"
     page.write_text("Words.\n\n| way to tune | seen | old |\n")
