@@ -32,6 +32,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--train_labels", metavar="CSV", help="classes of the training, to warn of those tested too")
     parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a clip (default 1)")
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of a video (default 1)")
+    parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: beside the weights or table)")
     add_published_options(parser)
     add_output_options(parser)
@@ -43,8 +44,8 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError("give --weights to embed the videos, or --reuse to score a table again: one of the two")
     if args.reuse and len(args.reuse) != len(args.config):
         raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one for each")
-    if args.reuse and (args.test_clips, args.test_crops) != (1, 1):
-        raise UserError("--reuse: a table has the views that it was made of; leave --test_clips and --test_crops out")
+    if args.reuse and (args.test_clips, args.test_crops, args.dense) != (1, 1, False):
+        raise UserError("--reuse: a table has its views; leave out --test_clips, --test_crops, --dense")
     if args.test_clips < 1:
         raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
     stems = [Path(path).stem for path in args.config]

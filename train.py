@@ -11,6 +11,7 @@ import sys
 
 from utils.cli import add_published_options, apply_published_options, config_parser, run_command
 from utils.config import TEST_FILES, check_data_files, load_config
+from utils.files import check_is_file
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -25,6 +26,8 @@ def main(args: argparse.Namespace) -> int:
     warnings = apply_published_options(args)
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
     check_data_files(cfg, ("data.train_list", *TEST_FILES, "data.train_root"))
+    if cfg.pretrain:
+        check_is_file(cfg.pretrain, "checkpoint file")
     from engine.train import train  # after the checks: --help and a typo answer at once
 
     return train(args, cfg, [*config_warnings, *warnings])

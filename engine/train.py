@@ -208,7 +208,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         )
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
-    log.info("%s", rundir.describe_end(run_dir, run.progress.best_top1, args.config))
+    log.info("%s", rundir.describe_end(run_dir, run.progress.best_top1))
     return 0
 
 

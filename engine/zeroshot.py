@@ -53,7 +53,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
             matrix, scorer = text_for_table(cfg, names, table, args.reuse[number]), scorer_of(table)
         else:
             model = VideoModel(cfg, names, checkpoint, process.device)
-            views = Views(args.test_clips, args.test_crops)
+            views = Views(args.test_clips, args.test_crops, args.dense or cfg.data.dense)
             loader = build_eval_loader(cfg, process.world_size, process.rank, views, tests.entries)
             context = RunContext(process, model.precision)
             table = embed_with(model.network, loader, context, cfg.data.batch_size, Path(config_path).stem)

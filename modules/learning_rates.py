@@ -7,6 +7,7 @@ from open_clip.transformer import TextTransformer, VisionTransformer
 from timm.models import group_parameters
 from torch import nn
 
+from modules.additions.addition import owner_of
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 from utils.schema import Config
@@ -30,9 +31,9 @@ LAYERS = {
 def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]]:
     """A parameter's name -> the name of its group, and its learning rate as a share of `solver.lr`.
 
-    The groups: `pretrained`, CLIP's image tower and logit scale; `text`, a text tower that trains, where its rate is
-    not that of what is new; `new`, everything else. In the towers the rate falls by `solver.layer_decay` from each
-    layer to the one before it.
+    The groups: `pretrained`, CLIP's image tower, its logit scale, and additions that train at their rate; `text`, a
+    text tower that trains, where its rate is not that of what is new; `new`, everything else. In the towers the rate
+    falls by `solver.layer_decay` from each layer to the one before it.
 
     Raises:
         UserError: `solver.layer_decay` of a tower whose layers are not known.
@@ -44,7 +45,8 @@ def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]
 
     def rate_of(name: str) -> tuple[str, float]:
         tower, _, inner = name.partition(".")
-        if model.is_pretrained(name):
+        addition = owner_of(name)
+        if model.is_pretrained(name) or (addition is not None and not addition.trains_at_full_rate):
             return "pretrained", solver.clip_ratio * decays["visual"].get(inner, 1.0)
         if tower == "text":
             group = "new" if solver.text_ratio == solver.new_ratio else "text"

@@ -89,7 +89,7 @@ def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
         ) from error
 
 
-def describe_end(run_dir: Path, best_top1: float, config_path: str) -> str:
+def describe_end(run_dir: Path, best_top1: float) -> str:
     """Where everything is, and the commands that usually come next: the last lines of a run."""
     files = {
         LAST: "the last epoch's checkpoint",
@@ -102,5 +102,6 @@ def describe_end(run_dir: Path, best_top1: float, config_path: str) -> str:
     }
     found = [f"  {run_dir / name}  {what}" for name, what in files.items() if (run_dir / name).exists()]
     weights = run_dir / (BEST if (run_dir / BEST).exists() else LAST)
-    commands = (("sh", "scripts/run_test.sh", config_path, str(weights)), ("python", "report.py", str(run_dir)))
+    # Without a config: the checkpoint knows its data, overrides included.
+    commands = (("sh", "scripts/run_test.sh", str(weights)), ("python", "report.py", str(run_dir)))
     return "\n".join(["done; the run is in", *found, "next:", *(f"  {shlex.join(words)}" for words in commands)])

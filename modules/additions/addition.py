@@ -33,8 +33,9 @@ class Addition(Component):
         setting: the config's key and value that ask for it, for messages.
         takers: the kinds of towers that can take it (modules.tower_blocks).
         needs_class_token: whether only those with a class token can.
-        new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train at the full
-            learning rate, also where the tower is frozen. None: it adds none.
+        new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train also where the
+            tower is frozen. None: it adds none.
+        trains_at_full_rate: whether these train at the full learning rate; False: at the tower's.
         excludes: names of other additions that it cannot be combined with.
         published_names: (pattern, replacement) from the names that published checkpoints have to ours.
     """
@@ -44,6 +45,7 @@ class Addition(Component):
     takers: ClassVar[tuple[str, ...]] = VITS
     needs_class_token: ClassVar[bool] = False
     new_parameters: ClassVar[str | None] = None
+    trains_at_full_rate: ClassVar[bool] = True
     excludes: ClassVar[tuple[str, ...]] = ()
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 

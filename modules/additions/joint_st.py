@@ -22,6 +22,7 @@ class JointSpaceTime(Addition):
 
     setting = "network.joint_st: true"
     new_parameters = rf"^{NAME}$"
+    trains_at_full_rate = False  # as in the published program, which exempts tokent1d alone
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:

@@ -95,8 +95,9 @@ def test_train_test_report(repository, type_in):
     code, out, err = type_in(train)
     assert code == 0, err
     assert (repository / B32 / "last_model.pt").exists()
-    test = f"sh scripts/run_test.sh configs/k400/k400_train_rgb_vitb-32-f8.yaml {B32}/best_model.pt"
-    assert out.splitlines()[-3:] == ["next:", f"  {test}", f"  python report.py {B32}"]
+    weights = f"{B32}/best_model.pt"
+    assert out.splitlines()[-3:] == ["next:", f"  sh scripts/run_test.sh {weights}", f"  python report.py {B32}"]
+    test = f"sh scripts/run_test.sh configs/k400/k400_train_rgb_vitb-32-f8.yaml {weights}"
     for text in (
         test,
         f"sh scripts/run_test.sh  configs/k400/k400_train_rgb_vitb-32-f8.yaml {B32}/last_model.pt",

@@ -136,6 +136,7 @@ def test_weights_that_are_not_finite_are_the_same_line_everywhere(world, weights
         ("train.py --config CONFIG data.train_list=no.txt", "no.txt: no such file; set data.train_list"),
         ("train.py --config CONFIG data.train_root=no", "no: no such folder; set data.train_root"),
         ("test.py --weights WEIGHTS data.val_list=no.txt", "no.txt: no such file; set data.val_list"),
+        ("train.py --config CONFIG pretrain=no.pt", "no.pt: no such checkpoint file"),
         ("test.py --weights no.pt", "no.pt: no such checkpoint file"),
         ("test_zeroshot.py --config CONFIG --weights WEIGHTS --lists no.txt", "no.txt: no such file"),
         (

@@ -151,7 +151,7 @@ def train(
     for name, value in p.items():
         if not value.is_floating_point() or "running_" in name:
             continue
-        is_clip = name.startswith("visual.") and "control_point" not in name and "time_embedding" not in name
+        is_clip = name.startswith("visual.") and "control_point" not in name
         (slow if is_clip or name == "logit_scale" else fast).append(value.requires_grad_())
     shares = [(group, share) for group, share in ((slow, solver.clip_ratio), (fast, 1.0)) if group]
     optimizer = torch.optim.AdamW(

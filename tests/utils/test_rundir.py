@@ -51,11 +51,11 @@ def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
 
 def test_the_last_lines_are_the_next_commands(tmp_path):
     (tmp_path / "last_model.pt").touch()
-    lines = describe_end(tmp_path, 1.0, "my config.yaml").splitlines()
+    lines = describe_end(tmp_path, 1.0).splitlines()
     assert lines[-3:] == [
         "next:",
-        f"  sh scripts/run_test.sh 'my config.yaml' {tmp_path}/last_model.pt",
+        f"  sh scripts/run_test.sh {tmp_path}/last_model.pt",
         f"  python report.py {tmp_path}",
     ]
     (tmp_path / "best_model.pt").touch()
-    assert f"{tmp_path}/best_model.pt" in describe_end(tmp_path, 1.0, "my.yaml").splitlines()[-2]
+    assert f"{tmp_path}/best_model.pt" in describe_end(tmp_path, 1.0).splitlines()[-2]
