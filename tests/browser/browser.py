@@ -25,7 +25,9 @@ _FLAGS = (
 
 def chromium_path() -> str | None:
     """The browser's program, None where there is none."""
-    return next((found for name in ("/usr/bin/chromium", "chromium") if (found := shutil.which(name))), None)
+    return next(
+        (found for name in ("/usr/bin/chromium", "chromium", "google-chrome") if (found := shutil.which(name))), None
+    )
 
 
 def missing() -> str | None:
