@@ -214,7 +214,7 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
 def render_world(args: argparse.Namespace) -> None:
     for name in ("train_per_class", "val_per_class", "heldout_per_class", "workers"):
         if getattr(args, name) < 1:
-            raise UserError(f"--{name.replace('_', '-')}: {getattr(args, name)} is less than 1; give 1 or more")
+            raise UserError(f"--{name}: {getattr(args, name)} is less than 1; give 1 or more")
     settings = world_settings(args)
     if prepare_folder(args.out, settings):
         print(f"{args.out} is already complete")

@@ -239,7 +239,8 @@ def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
     described, wanted = _describe_tower(state), _describe_tower(expected)
     if described != wanted:
         raise UserError(
-            f"{source}: different architecture: its image tower is {described}, the config's {wanted}; set network.arch"
+            f"{source}: different architecture: its image tower is {described}, the config's is {wanted}; set "
+            "network.arch"
         )
     return messages
 

@@ -51,7 +51,8 @@ def main(args: argparse.Namespace) -> None:
     text = torch.from_numpy(model.class_matrix).to(model.device)
     rng = np.random.default_rng(0)
     rows, correlations = [], []
-    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False):
+    hidden = True if args.quiet or args.plain else None  # None: where stderr is not a terminal
+    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hidden):
         clip = model.clips(path)[:1]
         probabilities = model.classify(model.embed(clip, str(path)))[0]
         label = int(probabilities.argmax())

@@ -260,5 +260,5 @@ def test_a_cache_folder_that_may_only_be_read(world, tmp_path, capsys, monkeypat
     assert train(world, tmp_path / "three", tmp_path / "cache", "data.cached_draws=2") == 2
     error = capsys.readouterr().err
     assert re.fullmatch(
-        r"error: logging\.cache_dir: .*frames-\w+ cannot be used \(Permission denied\); name another folder\n", error
+        r"error: logging\.cache_dir: .*frames-\w+ cannot be used \(Permission denied\); choose another folder\n", error
     )

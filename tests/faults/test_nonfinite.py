@@ -49,7 +49,7 @@ def test_a_bad_step_makes_no_update(world, tmp_path, monkeypatch, capsys, what, 
     assert train(world, tmp_path, *overrides) == 0
     output = capsys.readouterr().out
     assert "step 8: the " in output and "the update was skipped" in output and "(1 of 1 allowed)" in output
-    assert "train_" in output.split("clips of this process's batch:")[1]
+    assert "train_" in output.split("clips in this process's batch:")[1]
     before, after = (load_checkpoint(tmp_path / name) for name in ("last_model.2.pt", "last_model.1.pt"))
     assert [s["progress"]["step"] for s in (before, after)] == [7, 8]
     assert content_hash(before["model_state_dict"]) == content_hash(after["model_state_dict"])

@@ -1,5 +1,7 @@
 """tools.check_attribution: what it paints over, and its table."""
 
+import shutil
+
 import numpy as np
 import torch
 
@@ -19,14 +21,11 @@ def test_the_chosen_places_take_the_clip_s_mean_colour():
 
 def test_the_table_has_a_row_for_each_way_of_painting(world, tmp_path, capsys):
     assert call("train", "--config", world.config, f"logging.run_dir={tmp_path}") == 0
-    arguments = [
-        str(world.root / "videos"),
-        "--weights",
-        str(tmp_path / "last_model.pt"),
-        "--share",
-        "0.25",
-        "data.batch_size=2",
-    ]
+    videos, weights = tmp_path / "videos", tmp_path / "last_model.pt"
+    videos.mkdir()
+    for name in ("val_0_0.mp4", "val_1_0.mp4"):
+        shutil.copy(world.root / "videos" / name, videos)
+    arguments = [str(videos), "--weights", str(weights), "--share", "0.25", "data.batch_size=2"]
     capsys.readouterr()
     check_attribution.main(check_attribution.parse_arguments(arguments))
     printed = capsys.readouterr().out

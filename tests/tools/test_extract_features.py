@@ -1,6 +1,7 @@
 """tools.extract_features: rows equal predict's embeddings; levels, formats, resuming, shards, mistakes."""
 
 import json
+import shutil
 
 import numpy as np
 import pytest
@@ -18,12 +19,20 @@ def weights(world, tmp_path_factory):
     return folder / "last_model.pt"
 
 
+@pytest.fixture(scope="module")
+def videos(world, tmp_path_factory):
+    """Three of the world's videos, in a folder of their own."""
+    folder = tmp_path_factory.mktemp("videos")
+    for name in ("val_0_0.mp4", "val_1_0.mp4", "train_0_0.mp4"):
+        shutil.copy(world.root / "videos" / name, folder)
+    return folder
+
+
 def run(*words) -> int:
     return extract_features.main(extract_features.parse_arguments([*map(str, words), "--quiet"]))
 
 
-def test_rows_equal_the_embeddings_behind_predictions(world, weights, tmp_path):
-    videos = world.root / "videos"
+def test_rows_equal_the_embeddings_behind_predictions(videos, weights, tmp_path):
     assert run(videos, tmp_path / "w", "--weights", weights, "--window", 0.4, "--stride", 0.2, "--workers", 3) == 0
     model = load_model(weights)
     name = "val_0_0"
@@ -55,8 +64,7 @@ def test_hdf5_holds_the_same(world, weights, tmp_path):
         np.testing.assert_allclose(file["features"][:], np.load(tmp_path / "npy" / "val_0_0.npy"), rtol=1e-4, atol=1e-4)
 
 
-def test_an_interrupted_run_continues_and_shards_share_a_folder(world, weights, tmp_path, capsys):
-    videos = world.root / "videos"
+def test_an_interrupted_run_continues_and_shards_share_a_folder(videos, weights, tmp_path, capsys):
     for part in ("0/2", "1/2"):
         assert run(videos, tmp_path, "--weights", weights, "--shard", part) == 0
     arrays = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}

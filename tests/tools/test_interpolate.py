@@ -154,7 +154,7 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
 
     fails_with("needs at least two checkpoints", tuned)
     headless = save_model(world, tmp_path / "headless.pt", overrides=["network.sim_header=None"])
-    fails_with("names are in one only, as fusion_model.", tuned, headless)
+    fails_with("names are in only one of them, such as fusion_model.", tuned, headless)
     wide = load_checkpoint(tuned)
     wide["model_state_dict"]["visual.proj"] = torch.zeros(64, 16)
     save_checkpoint(tmp_path / "wide.pt", wide)
@@ -162,6 +162,6 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
     save_checkpoint(tmp_path / "names.pt", load_checkpoint(tuned) | {"class_names": ["a", "b", "c"]})
     fails_with("was trained on other classes", tuned, tmp_path / "names.pt")
     shifts = [save_model(world, tmp_path / f"{tm}.pt", config=f"network: {{tm: {tm}}}") for tm in ("tsm", "tokenshift")]
-    fails_with("tokenshift.pt: was trained with network.tm: tokenshift, and", *shifts)
+    fails_with("tokenshift.pt: was trained with network.tm: tokenshift, but", *shifts)
     fails_with("cannot be written", tuned, tmp_path / "no.pt", out="/proc/x/y.pt")  # before a file is read
     fails_with("is one of the checkpoints", tuned, tmp_path / "wide.pt", out="wide.pt")

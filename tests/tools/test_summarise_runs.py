@@ -50,7 +50,7 @@ def test_an_unfinished_run_is_named(runs, tmp_path, capsys):
     cut = write_run(tmp_path / "cut", 10.0, epoch=2)
     assert f"{cut}/metrics.jsonl: its last validation is after epoch 2 of 4" in fault(capsys, *runs, cut)
     none = write_run(tmp_path / "none", 10.0, epoch=0)
-    assert f"{none}/metrics.jsonl: holds no validation" in fault(capsys, *runs, none)
+    assert f"{none}/metrics.jsonl: contains no validation" in fault(capsys, *runs, none)
 
 
 def test_runs_of_other_lengths_are_not_averaged(runs, tmp_path, capsys):
