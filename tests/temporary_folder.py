@@ -17,6 +17,7 @@ LEFT_BY_LIBRARIES = (
     ".ses",  # onnxruntime, in each process
     "torchinductor_*",  # torch's cache of compiled code
     "pymp-*",  # multiprocessing, until the process ends
+    "torchelastic_*",  # torchrun, where a signal ends it before its own cleaning
     "*wandb-media",  # wandb, in a process that ends without Python's exit handlers, as xdist's workers do
     "*wandb-artifacts",
 )
