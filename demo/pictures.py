@@ -25,7 +25,6 @@ from utils.files import atomic_path
 INK, GREY, RULE = "#1f2328", "#6e7781", "#d8dee4"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
 NUM_RIGHT, NUM_WRONG, FRAMES_A_STRIP = 4, 1, 6
-NUM_PLAYED = 5
 SIDE = 160  # of a playing frame's height, in pixels
 FONT: dict[str, Any] = {"family": "DejaVu Sans"}  # in every installation of matplotlib
 
@@ -128,7 +127,7 @@ def film_strip(folder: Path) -> np.ndarray:
 def animate(path: Path, frames: Path, rows: list[dict[str, str]]) -> None:
     """Clips that play one after the other, beside the three classes that the model finds most likely: a WebP file."""
     pictures = []
-    for row in pick_clips(rows)[-NUM_PLAYED:]:
+    for row in pick_clips(rows):
         panel = _answer_panel(row)
         for file in frame_files(frames / row["path"]):
             frame = Image.open(file).convert("RGB")

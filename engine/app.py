@@ -19,6 +19,7 @@ from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, check_other_classes, collect, load_model
 from inference.page import OWN_CLASSES, PageContent, build_page, look
 from inference.page_html import Answer
+from inference.pictures import MAX_STRIPS, spread
 from inference.upload import Limits
 from inference.upload_guard import UploadGuard
 from inference.video_inputs import read_class_names
@@ -29,7 +30,6 @@ from utils.project_paths import REPOSITORY
 DEMO_WORLD = "exp/demo/world"
 LOCAL = "127.0.0.1"
 MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 400, 200
-MAX_STRIPS = 6
 TOY = "a toy: it knows moving shapes alone"
 CLASS_SETS = {
     "Kinetics-400": "kinetics_400_labels.csv",
@@ -81,8 +81,7 @@ class Service:
                 model = self.model.with_classes(names) if names else self.model
             named = self._named(model, decoded.windows())
             prediction = collect(named, Path(video).name, model.class_names, threshold)
-        places = np.unique(np.linspace(0, len(prediction.clips) - 1, MAX_STRIPS).round().astype(int))
-        clips = [prediction.clips[place] for place in places]
+        clips = spread(list(prediction.clips), MAX_STRIPS)
         best = [int(prediction.probabilities[number].argmax()) for number, _ in clips]
         with self._turn:
             lit = model.spotlight(torch.stack([clip for _, clip in clips]), best)

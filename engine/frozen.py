@@ -13,7 +13,7 @@ import torch
 
 from datasets.build import Views, build_eval_loader, build_train_loader, read_train_entries
 from datasets.lists import read_labels
-from inference.model import read_checkpoint
+from inference.model import plain_clip, read_checkpoint
 from modules.build import build_model, load_clip_model
 from modules.checkpoint_layout import load_video_weights
 from modules.classifiers.trained import trained_classifier
@@ -82,9 +82,7 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
 def frozen_model(cfg: Config, source: str | None, state: dict[str, Any] | None) -> VideoCLIP:
     """The model in evaluation mode, none of it training; without a checkpoint CLIP's tower and the mean of frames."""
     if state is None:
-        plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "adapter": None}
-        frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
-        cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
+        cfg = plain_clip(cfg)
     elif trained_classifier(cfg) is not None:
         raise UserError(f"{source}: its text side trained; test_frozen.py takes checkpoints of frozen texts alone")
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})

@@ -369,12 +369,16 @@ def check_other_classes(cfg: Config) -> None:
 
 
 def plain_clip_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
-    """The config of a command without a checkpoint: without what only a video checkpoint could fill."""
+    """The config of a command without a checkpoint: that of `plain_clip`."""
     cfg, warnings = load_config(path, overrides, purpose)
+    return Resolved(with_own_pixels(plain_clip(cfg)), warnings, None)
+
+
+def plain_clip(cfg: Config) -> Config:
+    """The config without what only a video checkpoint could fill."""
     plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "adapter": None}
     frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
-    cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
-    return Resolved(with_own_pixels(cfg), warnings, None)
+    return cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
 
 
 def _structure(network: NetworkConfig) -> str:

@@ -17,10 +17,10 @@ import numpy as np
 import torch
 from PIL import Image
 
-from inference.pictures import draw_strips
+from inference.pictures import MAX_FRAMES_A_STRIP, draw_strips, spread
 from inference.timeline import UNKNOWN, VideoPrediction, clock
 
-MAX_FRAMES_A_STRIP, MAX_BARS = 8, 5
+MAX_BARS = 5
 FRAME_HEIGHT = 160  # pixels that a frame is sent with, at most
 THUMBNAIL_HEIGHT, THUMBNAIL_FRAMES = 96, 16
 # Okabe and Ito's colours, which stay apart for colour-blind eyes; a class keeps its colour within a result.
@@ -203,8 +203,8 @@ def _timeline(prediction: VideoPrediction) -> str:
 
 def _strip(clip: np.ndarray, alt: str, kind: str = "") -> str:
     """(T,C,S,S) uint8 -> up to eight of its frames side by side."""
-    places = np.unique(np.linspace(0, len(clip) - 1, MAX_FRAMES_A_STRIP).round().astype(int))
-    images = "".join(f'<img alt="{alt}" src="{_jpeg(clip[place].transpose(1, 2, 0))}">' for place in places)
+    frames = spread(list(clip.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP)
+    images = "".join(f'<img alt="{alt}" src="{_jpeg(frame)}">' for frame in frames)
     return f'<div class="strip {kind}">{images}</div>'
 
 

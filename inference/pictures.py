@@ -45,7 +45,7 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5, spotl
     Args:
         spotlight: below each strip the same frames, lit where they speak for the window's best class; None: left out.
     """
-    clips = _spread(list(prediction.clips), MAX_STRIPS)
+    clips = spread(list(prediction.clips), MAX_STRIPS)
     k = min(k, len(prediction.class_names), MAX_BARS)
     films = [_film(clip.numpy()) for _, clip in clips]
     if spotlight is not None:
@@ -165,13 +165,13 @@ def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, thres
 
 def _film(clip: np.ndarray) -> np.ndarray:
     """(T,C,S,S) uint8 -> (S,W',C): up to eight of its frames side by side with white between."""
-    frames = _spread(list(clip.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP)
+    frames = spread(list(clip.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP)
     gap = max(1, frames[0].shape[1] // 40)
     padded = [np.pad(frame, ((0, 0), (0, gap), (0, 0)), constant_values=255) for frame in frames]
     return np.concatenate(padded, axis=1)[:, :-gap]
 
 
-def _spread(items: list, count: int) -> list:
+def spread(items: list, count: int) -> list:
     """`count` of the items, evenly from first to last; all where there are not more."""
     if len(items) <= count:
         return items

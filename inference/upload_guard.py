@@ -84,7 +84,7 @@ class UploadGuard:
         try:
             await self._app(scope, receive_in_time, send_once)
         except Exception:
-            if not is_late:
+            if not is_late:  # else it is the application's error on the disconnect that is made up above
                 raise
         if is_late and not has_answer:
             await _answer(send, 408, "The upload was too slow and was ended.")

@@ -98,7 +98,6 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     expected, of_training = split_training_parts(model.state_dict())
     if new_classes:
         state |= {f"scorer.{name}": expected[f"scorer.{name}"] for name in model.scorer.of_classes}
-    if new_classes:
         state |= _fresh_adapter(model, state, source)
     kept_parts = _fit_parts(state, expected, source, new_classes)
     if state.get("logit_scale") is not None and state["logit_scale"].numel() == 1:

@@ -93,6 +93,9 @@ class Trainer:
     interpolation: Interpolation | None = None
     num_nonfinite_steps: int = 0  # so far
 
+    def __post_init__(self) -> None:
+        self._heads = [module for module in self.model.modules() if isinstance(module, Head)]
+
     def run_epoch(
         self, loader: TrainLoader, progress: Progress, settle_after: Callable[[int], bool] = lambda step: False
     ) -> Iterator[StepRecord]:
@@ -223,9 +226,8 @@ class Trainer:
     def _draw_for_step(self, epoch: int, consumed_clips: int) -> None:
         # The same stream on all processes, which therefore draw alike; and again a resumed run needs no state.
         generator = np.random.default_rng([self.seed, epoch, consumed_clips])
-        for module in self.model.modules():
-            if isinstance(module, Head):
-                module.draw(generator)
+        for head in self._heads:
+            head.draw(generator)
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.

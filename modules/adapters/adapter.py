@@ -6,7 +6,6 @@ from torch import nn
 
 from modules.adapters import ADAPTERS
 from modules.additions.addition import Addition
-from modules.tower_blocks import VITS
 
 
 class Adapter(Addition):
@@ -19,7 +18,6 @@ class Adapter(Addition):
     """
 
     table = ADAPTERS
-    takers = VITS
     tunes: ClassVar[str | None] = None
 
     @classmethod

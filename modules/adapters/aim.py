@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from modules.adapters.adapter import Adapter
-from modules.frame_positions import stretched
+from modules.frame_positions import fit_frames
 from modules.tower_blocks import ImageTower, TowerBlock
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -115,7 +115,4 @@ class Aim(Adapter):
 
     @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
-        name = "visual.aim.time_embedding"
-        found, own = len(state[name]), len(expected[name])
-        state[name] = stretched(state[name], own)
-        return [] if found == own else [f"time embedding of adapter aim interpolated from {found} to {own} frames"]
+        return fit_frames(state, expected, "visual.aim.time_embedding", "time embedding of adapter aim")

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from modules.additions.addition import Addition
-from modules.frame_positions import stretched
+from modules.frame_positions import fit_frames
 from modules.tower_blocks import ImageTower
 from utils.errors import UserError
 from utils.schema import Config
@@ -37,9 +37,7 @@ class JointSpaceTime(Addition):
 
     @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
-        found, own = len(state[NAME]), len(expected[NAME])
-        state[NAME] = stretched(state[NAME], own)
-        return [] if found == own else [f"time embedding of joint_st interpolated from {found} to {own} frames"]
+        return fit_frames(state, expected, NAME, "time embedding of joint_st")
 
 
 def _joined_frames(visual: Any, x: torch.Tensor) -> torch.Tensor:
