@@ -225,8 +225,9 @@ class VideoDecoder:
     def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
         """Parts to decode: positions of the first (a keyframe) and last packet, and times of the wanted frames."""
         assert self._times is not None
-        before = np.searchsorted(self._keyframe_indices, wanted, side="right") - 1
-        keyframes = np.where(before < 0, 0, self._keyframes[before])
+        # Frames before the first shown keyframe, if there is one, are decoded from the first packet on.
+        starts = np.append(0, self._keyframes)
+        keyframes = starts[np.searchsorted(self._keyframe_indices, wanted, side="right")]
         stretches: list[tuple[int, int, set[int]]] = []
         for time, position, keyframe in zip(
             self._times[wanted].tolist(), self._position_of[wanted].tolist(), keyframes.tolist()

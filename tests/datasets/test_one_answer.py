@@ -10,8 +10,10 @@ import re
 import shutil
 import struct
 import subprocess
+from fractions import Fraction
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -308,3 +310,23 @@ def test_a_frame_that_grows_past_the_limit_is_refused(tmp_path):
     with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match=r"growing\.mkv: "):
         list(video.frames())
     assert len(assert_one_answer(path, tmp_path / "work")) == 8
+
+
+def write_cut(path: Path, source: Path, first: int) -> None:
+    """The MP4 `source` (25 frames a second) cut without encoding: frames before `first` are hidden by an edit list."""
+    options = {"avoid_negative_ts": "disabled"}
+    with av.open(str(source)) as whole, av.open(str(path), "w", container_options=options) as cut:
+        stream = cut.add_stream_from_template(whole.streams.video[0])
+        for packet in whole.demux(whole.streams.video[0]):
+            if packet.dts is not None:
+                shift = round(Fraction(first, 25) / packet.time_base)
+                packet.pts, packet.dts, packet.stream = packet.pts - shift, packet.dts - shift, stream
+                cut.mux(packet)
+
+
+def test_the_only_keyframe_is_hidden(tmp_path):
+    """A short clip cut with `ffmpeg -ss ... -c copy` has one keyframe, before its first frame."""
+    write_video(tmp_path / "whole.mp4", 30, options={"bf": "0"})
+    write_cut(tmp_path / "cut.mp4", tmp_path / "whole.mp4", 10)
+    frames = assert_one_answer(tmp_path / "cut.mp4", tmp_path / "work")
+    assert np.array_equal(frames, by_list(tmp_path / "whole.mp4", tmp_path)[10:])
