@@ -25,6 +25,7 @@ from inference.windows import Window
 from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.terminal import print_error_line
 
 
 def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> int:
@@ -115,7 +116,7 @@ def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
     """Note and print what is wrong with a source; the first fault of each."""
     if source not in errors:
         errors[source] = printable(str(error))
-        print(f"error: {errors[source]}", file=sys.stderr, flush=True)
+        print_error_line(f"error: {errors[source]}")
 
 
 def is_tabular(args: argparse.Namespace) -> bool:

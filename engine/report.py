@@ -1,7 +1,6 @@
 """`report.py`: a run, or what differs between two, as one page of HTML."""
 
 import argparse
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from utils import distributed
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.precision import autocast
+from utils.terminal import print_error_line
 
 
 def report(args: argparse.Namespace) -> None:
@@ -38,7 +38,7 @@ def report(args: argparse.Namespace) -> None:
             clips = read_clips(run, test, rows) if rows else {}
         except UserError as error:
             clips = str(error)  # the page shows it too; the rest needs only the table
-            print(f"warning: no film strips: {error}", file=sys.stderr)
+            print_error_line(f"warning: no film strips: {error}")
 
     page = comparison_page(run, other, pair, clips) if other and pair else run_page(run, test, clips)
     out = Path(args.out or run.folder / (f"compare_{other.name}.html" if other else "report.html"))

@@ -38,6 +38,7 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
+from utils.terminal import print_error_line
 
 COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
 JOURNAL = ".checked.csv"  # rows as they come; becomes report.csv at the end
@@ -140,7 +141,7 @@ def write_clean_list(job: ListJob, bad_lines: set[int], path: Path) -> None:
 def main(args: argparse.Namespace) -> int:
     cfg, warnings = load_config(args.config, args.overrides, "train")
     for warning in warnings:
-        print(f"warning: {warning}", file=sys.stderr)
+        print_error_line(f"warning: {warning}")
     data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
     if cfg.data.modality == "video":
         check_decoder(cfg.data.decoder)
@@ -152,7 +153,7 @@ def main(args: argparse.Namespace) -> int:
     ]
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     for warning in list_warnings(cfg.data, jobs[0].entries, jobs[1].entries, names):
-        print(f"warning: {warning}", file=sys.stderr)
+        print_error_line(f"warning: {warning}")
     out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
     stamp = " ".join([*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, data.values())])
     try:

@@ -6,7 +6,6 @@ import errno
 import fcntl
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -19,6 +18,7 @@ from tqdm import tqdm
 from tools.workers import run_jobs
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable, write_text_atomic
+from utils.terminal import print_error_line
 
 REPORT_FILE = "report.csv"
 REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
@@ -95,7 +95,7 @@ def only_run_in(out: Path, settings_file: str, settings: dict) -> Iterator[None]
         except BlockingIOError:
             raise UserError(f"{out}: in use by another run; wait until it ends, or give another folder") from None
         except OSError as error:  # some network file systems have no locks
-            print(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it", file=sys.stderr)
+            print_error_line(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it")
         try:
             before = dict(json.load(file))
         except (ValueError, TypeError) as error:

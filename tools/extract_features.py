@@ -37,6 +37,7 @@ from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable, write_text_atomic
 from utils.hashing import content_hash, file_hash
+from utils.terminal import print_error_line
 
 LEVELS = ("window", "frame", "video")
 SETTINGS = "settings.json"
@@ -82,7 +83,7 @@ def main(args: argparse.Namespace) -> int:
         for _ in pool.map(extract, todo):
             bar.update()
     for error in errors.values():
-        print(f"error: {error}", file=sys.stderr)
+        print_error_line(f"error: {error}")
     done = len(sources) - len(errors)
     print(f"{args.out}: {done} of {len(sources)} videos, {len(sources) - len(todo)} of them from an earlier run")
     return EXIT_USER_ERROR if errors else 0

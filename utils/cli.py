@@ -15,6 +15,7 @@ from typing import Any, NoReturn
 
 from utils.errors import MachineError, UserError
 from utils.stop import Stopped, is_first_failure, launch_folder, requeue_code
+from utils.terminal import print_error_line
 
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
@@ -190,7 +191,7 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
             raise
         if is_first and line:
             rank = os.environ.get("RANK", "0")
-            print(f"error{'' if rank == '0' else f' (process {rank})'}: {line}", file=sys.stderr, flush=True)
+            print_error_line(f"error{'' if rank == '0' else f' (process {rank})'}: {line}")
         return code
 
 

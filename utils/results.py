@@ -74,7 +74,11 @@ def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:
-    """Rows of text with aligned columns; the first row is the heading."""
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths)).rstrip() for row in rows]
-    return "\n".join([lines[0], "  ".join("-" * width for width in widths), *lines[1:]])
+    """Rows of text with aligned columns, those of numbers on the right; the first row is the heading."""
+    columns: list[list[str]] = []
+    for heading, *cells in zip(*rows, strict=True):
+        width = max(map(len, (heading, *cells)))
+        are_numbers = all(cell[:1].isdigit() for cell in cells if cell not in ("", "-"))
+        align = str.rjust if are_numbers else str.ljust
+        columns.append([align(heading, width), "-" * width, *(align(cell, width) for cell in cells)])
+    return "\n".join("  ".join(cells).rstrip() for cells in zip(*columns))

@@ -100,8 +100,10 @@ def describe_end(run_dir: Path, best_top1: float) -> str:
         "metrics.jsonl": "one line a step",
         "tensorboard": f"event files: tensorboard --logdir {run_dir}",
     }
-    found = [f"  {run_dir / name}  {what}" for name, what in files.items() if (run_dir / name).exists()]
+    found = {run_dir / name: what for name, what in files.items() if (run_dir / name).exists()}
+    width = max(len(str(path)) for path in found)
+    lines = [f"  {str(path):{width}}  {what}" for path, what in found.items()]
     weights = run_dir / (BEST if (run_dir / BEST).exists() else LAST)
     # Without a config: the checkpoint knows its data, overrides included.
     commands = (("sh", "scripts/run_test.sh", str(weights)), ("python", "report.py", str(run_dir)))
-    return "\n".join(["done; the run is in", *found, "next:", *(f"  {shlex.join(words)}" for words in commands)])
+    return "\n".join(["done; the run is in", *lines, "next:", *(f"  {shlex.join(words)}" for words in commands)])

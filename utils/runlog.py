@@ -21,6 +21,7 @@ from utils.hashing import content_hash
 from utils.keeper import LAST
 from utils.records import read_records
 from utils.schema import Config
+from utils.terminal import coloured
 
 RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
 _has_bars = True
@@ -31,7 +32,7 @@ class _BarFriendlyHandler(logging.Handler):
     """Writes console lines that do not break a progress bar. Raises BrokenPipeError where stdout is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(self.format(record), file=sys.stdout)
+        tqdm.write(coloured(self.format(record), sys.stdout), file=sys.stdout)
         sys.stdout.flush()
 
 
@@ -46,7 +47,8 @@ class _LogFile(logging.FileHandler):
             super().handleError(record)
         elif not self._has_failed:
             self._has_failed = True
-            tqdm.write(f"WARNING: {self.baseFilename} is incomplete ({error.strerror})", file=sys.stdout)
+            warning = f"WARNING: {self.baseFilename} is incomplete ({error.strerror})"
+            tqdm.write(coloured(warning, sys.stdout), file=sys.stdout)
 
 
 def open_log(

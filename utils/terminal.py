@@ -1,0 +1,25 @@
+"""Colour on a terminal: of errors and warnings, and of nothing else."""
+
+import os
+import re
+import sys
+from typing import TextIO
+
+_COLOURS = {"error": "31", "warning": "33"}  # red and yellow of the terminal's own palette
+_LABEL = re.compile(r"(error|warning)\b[^:\n]*:", re.IGNORECASE)
+
+
+def coloured(line: str, stream: TextIO) -> str:
+    """`line` with the label that it begins with (`error:`, `WARNING:`) in colour, where `stream` is a terminal.
+
+    The environment variable NO_COLOR (https://no-color.org) turns it off.
+    """
+    label = _LABEL.match(line)
+    if label is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
+        return line
+    return f"\033[1;{_COLOURS[label[1].lower()]}m{label[0]}\033[0m{line[label.end() :]}"
+
+
+def print_error_line(line: str) -> None:
+    """Print a line that begins with `error:` or `warning:` on stderr, at once."""
+    print(coloured(line, sys.stderr), file=sys.stderr, flush=True)
