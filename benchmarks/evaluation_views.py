@@ -3,8 +3,8 @@
     python benchmarks/evaluation_views.py VIDEOS [--rounds 7]
 
 Published: the recipe on PIL images in a DataLoader, every view a float32 tensor. Ours: the evaluation loader, which
-hands over each frame once in uint8, and the views cut from it a few at a time, as `utils.embed` does; "and normalised"
-adds the scaling and normalisation, which belong to the model and its device, on the same core.
+hands over each frame once in uint8, and the views cut from it a few at a time, as `modules.embed` does; "and
+normalised" adds the scaling and normalisation, which belong to the model and its device, on the same core.
 """
 
 import sys

@@ -27,9 +27,9 @@ from benchmarks.timing import in_ms, interleaved, one_thread, print_header, prin
 from modules.build import build_model, load_clip_model
 from modules.build_training import compile_model, parameter_groups
 from modules.losses.cross_entropy import weighted_cross_entropy
+from modules.optim import build_optimizer
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
-from utils.optim import build_optimizer
 from utils.precision import autocast
 
 NUM_FRAMES, NUM_CLASSES = 8, 400

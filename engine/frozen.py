@@ -17,6 +17,7 @@ from inference.model import plain_clip, read_checkpoint
 from modules.build import build_model, load_clip_model
 from modules.checkpoint_layout import load_video_weights
 from modules.classifiers.trained import trained_classifier
+from modules.embed import VideoTable, embed_videos
 from modules.pixels import with_own_pixels
 from modules.probes.probe import ProbeSweep, Setting
 from modules.tower_tokens import embed_with_tokens
@@ -24,7 +25,6 @@ from modules.video_clip import VideoCLIP
 from utils import distributed, metrics, results
 from utils.config import load_config
 from utils.context import RunContext
-from utils.embed import VideoTable, embed_videos
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.hashing import file_hash

@@ -6,17 +6,17 @@ from pathlib import Path
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
+from engine.keeper import LAST
+from engine.rundir import default_run_dir
 from inference.model import VideoModel, plain_clip_config, read_checkpoint
+from modules.embed import VideoTable, save_table
 from modules.validation import embed_with
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside, next_report
 from utils.context import RunContext
-from utils.embed import VideoTable, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
-from utils.keeper import LAST
 from utils.project_paths import given
-from utils.rundir import default_run_dir
 from utils.runlog import RESULT, open_log
 
 

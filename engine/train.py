@@ -15,35 +15,37 @@ from datasets.list_checks import list_warnings
 from datasets.lists import read_labels
 from datasets.loader import EvalClips, TrainClips
 from datasets.packed_clip import is_packed_clip
+from engine import rundir
+from engine.keeper import CheckpointKeeper
+from engine.meter import EpochInfo, TrainingMeter
+from engine.metrics_writer import MetricsWriter
 from engine.plan import describe_plan
+from engine.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
+from engine.run_lock import run_lock
+from engine.run_summary import describe_run
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer, parameter_groups
 from modules.checkpoint_layout import load_video_weights
 from modules.distillation import attach_distillation
 from modules.frozen_tower import frame_encoder, tower_key
 from modules.interpolation import clip_weights
+from modules.optim import describe_groups
 from modules.pixels import with_own_pixels
-from modules.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
 from modules.trained_part import base_of
 from modules.training import Progress, Trainer
 from modules.validation import validate
 from modules.video_clip import VideoCLIP
-from utils import distributed, rundir
+from utils import distributed
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
 from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.keeper import CheckpointKeeper
-from utils.meter import EpochInfo, TrainingMeter
 from utils.metrics import Scores
-from utils.optim import describe_groups
 from utils.precision import resolve_precision
 from utils.project_paths import given
-from utils.run_lock import run_lock
-from utils.run_summary import describe_run
-from utils.runlog import RESULT, MetricsWriter, log_to_file, open_log
+from utils.runlog import RESULT, log_to_file, open_log
 from utils.schema import Config
 from utils.stop import Stopped, StopRequest, requeue_code
 

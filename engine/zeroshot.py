@@ -11,6 +11,7 @@ import yaml
 from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint, text_for_table
+from modules.embed import VideoTable, load_table, rows_of_entries, save_table
 from modules.pixels import with_own_pixels
 from modules.scorers.scorer import scorer_of
 from modules.validation import embed_with
@@ -18,7 +19,6 @@ from utils import distributed, protocols, results
 from utils.cli import folder_beside, next_report
 from utils.config import resolve_config
 from utils.context import RunContext
-from utils.embed import VideoTable, load_table, rows_of_entries, save_table
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.project_paths import given

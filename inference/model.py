@@ -28,13 +28,13 @@ from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
+from modules.embed import VideoTable, nonfinite_message
 from modules.pixels import with_own_pixels
 from modules.scorers.scorer import scorer_state
 from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
 from utils.config import Resolved, dump_config, load_config, resolve_config
-from utils.embed import VideoTable, nonfinite_message
 from utils.errors import UserError
 from utils.metrics import softmax
 from utils.precision import autocast, resolve_precision

@@ -13,13 +13,13 @@ from modules.interpolation import Interpolation, clip_weights
 from modules.learning_rates import rates_of
 from modules.losses.loss import Loss
 from modules.mixing import Mixing
+from modules.optim import ParameterGroup, build_optimizer, split_parameters
+from modules.schedule import milestones_of
 from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import EpochMean, WeightAverage
 from utils.context import RunContext
 from utils.errors import UserError
-from utils.optim import ParameterGroup, build_optimizer, split_parameters
-from utils.schedule import milestones_of
 from utils.schema import Config
 
 

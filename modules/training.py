@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -20,19 +21,35 @@ from torch.nn.parallel import DistributedDataParallel as DDP
 from modules.heads.head import Head
 from modules.interpolation import Interpolation
 from modules.mixing import Mixing
+from modules.optim import set_lr
+from modules.schedule import fractional_epoch, lr_factor
 from modules.weight_average import WeightAverage
 from utils.context import RunContext
 from utils.distributed import sum_over_processes
 from utils.errors import UserError
 from utils.loaders import TrainLoader
-from utils.meter import StepRecord
-from utils.optim import set_lr
-from utils.schedule import fractional_epoch, lr_factor
 
 log = logging.getLogger(__name__)
 
 # (model, batch) -> a loss whose mean over processes is the sum over the clips of this batch on all processes.
 Objective = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
+
+
+class StepRecord(NamedTuple):
+    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
+
+    `stop`: some process was asked to stop; all processes see it in the same record. `num_skipped`: clips of the step
+    that could not be read and were replaced. A loss that is not finite: the step made no update.
+    """
+
+    step: int
+    loss: float
+    lrs: dict[str, float]
+    num_clips: int
+    seconds: float
+    wait_seconds: float
+    stop: bool = False
+    num_skipped: int = 0
 
 
 @dataclass
@@ -50,7 +67,7 @@ class Progress:
 
 @dataclass
 class Schedule:
-    """The learning rate's course: `lr` times `utils.schedule.lr_factor` of the fractional epoch."""
+    """The learning rate's course: `lr` times `modules.schedule.lr_factor` of the fractional epoch."""
 
     lr: float
     min_lr: float

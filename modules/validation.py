@@ -3,10 +3,10 @@
 import numpy as np
 import torch
 
+from modules.embed import VideoTable, embed_videos
 from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.distributed import share_from_main
-from utils.embed import VideoTable, embed_videos
 from utils.loaders import EvalLoader
 from utils.metrics import Scores, score
 
@@ -16,7 +16,7 @@ def embed_with(
 ) -> VideoTable | None:
     """Embed the videos of `loader` by a model in evaluation mode; its mode is restored afterwards.
 
-    See `utils.embed.embed_videos`.
+    See `modules.embed.embed_videos`.
     """
     was_training = model.training
     model.eval()

@@ -53,7 +53,7 @@ def mix(start: State, end: State, alpha: float) -> State:
 
 
 class Interpolation:
-    """A model on the line between two of its states. `encode` is for `utils.embed.embed_videos`: with several mixing
+    """A model on the line between two of its states. `encode` is for `modules.embed.embed_videos`: with several mixing
     weights at once, each video is read once."""
 
     def __init__(self, model: VideoCLIP, start: State, end: State):

@@ -2,9 +2,9 @@
 
 import numpy as np
 
+from modules.embed import VideoTable
 from reporting.inputs import Pair
 from reporting.run_folder import Run, TestResult
-from utils.embed import VideoTable
 from utils.errors import UserError
 
 

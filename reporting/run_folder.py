@@ -12,10 +12,10 @@ import numpy as np
 import yaml
 from pydantic import ValidationError
 
+from modules.embed import VideoTable, load_table
 from modules.scorers.scorer import Scorer, class_vectors, scorer_of
 from reporting.outcomes import Outcomes, outcomes_of
 from utils.config import load_config
-from utils.embed import VideoTable, load_table
 from utils.errors import UserError
 from utils.hashing import file_hash
 from utils.records import read_records

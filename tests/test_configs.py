@@ -9,9 +9,9 @@ import open_clip
 import pytest
 
 from datasets.lists import read_labels
+from engine.rundir import default_run_dir
 from modules.pixels import with_own_pixels
 from utils.config import load_config
-from utils.rundir import default_run_dir
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "configs"

@@ -9,10 +9,10 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
+from modules.schedule import lr_factor
 from tests import golden_adapters, golden_datasets, golden_heads, golden_models
 from tests.golden_models import GOLDEN_DIR
 from utils.metrics import class_logits, half_class_scores, mean_average_precision, score, softmax
-from utils.schedule import lr_factor
 
 NOT_DATA = {"README.md", "tiny_clip.py", "tiny_methods.py", "__pycache__"}
 METHOD_CHECKS: dict[str, Callable[[dict], None]] = golden_heads.CHECKS | golden_adapters.CHECKS

@@ -20,6 +20,7 @@ from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint
 from modules import weight_space
+from modules.embed import embed_videos
 from modules.validation import text_matrix
 from utils import distributed, metrics, results
 from utils.checkpoint import save_checkpoint
@@ -27,7 +28,6 @@ from utils.cli import config_parser, folder_beside, run_command
 from utils.config import TEST_FILES, check_config
 from utils.context import RunContext
 from utils.distributed import Process
-from utils.embed import embed_videos
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.hashing import file_hash

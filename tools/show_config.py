@@ -8,10 +8,10 @@ Examples:
 import argparse
 import sys
 
+from engine.rundir import default_run_dir
 from utils.cli import config_parser, run_command
 from utils.config import load_config
 from utils.errors import UserError
-from utils.rundir import default_run_dir
 from utils.schema import dotted_keys
 
 

@@ -1,31 +1,18 @@
-"""The logs of a run: console and log.txt for people, metrics.jsonl and TensorBoard for programs."""
+"""What a command prints: on the console, and in a run's log.txt."""
 
-import errno
-import json
 import logging
-import os
 import sys
-import threading
-import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from logging.handlers import MemoryHandler
 from pathlib import Path
-from typing import Any
 
 from tqdm import tqdm
 
 from utils.distributed import Process
-from utils.files import write_text_atomic
-from utils.hashing import content_hash
-from utils.keeper import LAST
-from utils.records import read_records
-from utils.schema import Config
 from utils.terminal import coloured
 
 RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
 _has_bars = True
-log = logging.getLogger(__name__)
 
 
 class _BarFriendlyHandler(logging.Handler):
@@ -36,7 +23,7 @@ class _BarFriendlyHandler(logging.Handler):
         sys.stdout.flush()
 
 
-class _LogFile(logging.FileHandler):
+class LogFile(logging.FileHandler):
     """log.txt; on a full disk it misses lines, of which one warning tells."""
 
     _has_failed = False
@@ -90,7 +77,7 @@ def log_to_file(path: Path) -> None:
     """From now on, and with all that was said before, the log goes to the file `path` too, which is appended to."""
     logger = logging.getLogger()
     for memory in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
-        file = _LogFile(path, encoding="utf-8")
+        file = LogFile(path, encoding="utf-8")
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         memory.setTarget(file)
         memory.flush()
@@ -108,136 +95,3 @@ def progress_bar(total: int, unit: str, description: str, process: Process) -> t
         leave=False,
         dynamic_ncols=True,
     )
-
-
-def _drop_full_disk(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread raises an error in the next call, where it is reported; its own report is a traceback."""
-    is_board = type(args.thread).__module__.startswith("tensorboard.")
-    if not (is_board and isinstance(args.exc_value, OSError)):
-        threading.__excepthook__(args)
-
-
-class MetricsWriter:
-    """One JSON line a record in metrics.jsonl, the same numbers in TensorBoard and Weights & Biases where asked for.
-
-    Only the main process writes.
-    """
-
-    def __init__(self, run_dir: Path, process: Process, cfg: Config, from_step: int, in_epoch: bool = False):
-        """Records past `from_step` in an existing file are dropped: a resumed run writes them again.
-
-        `in_epoch`: it goes on within an epoch, perhaps after its last step; a validation there is still to come.
-        """
-        self._file = self._board = self._wandb = None
-        if not process.is_main:
-            return
-        self._path = run_dir / "metrics.jsonl"
-        self._unwritten: list[str] = []
-        last = {"train": from_step, "val": from_step - in_epoch}
-        had_file = self._path.exists() or (run_dir / LAST).exists()
-        records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
-        missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
-        if missing and had_file:  # a run that resumes another folder's checkpoint starts its own file
-            log.warning(
-                "WARNING: %s lacks %d of the %d steps up to the checkpoint, the first of them step %d: they were lost, "
-                "for example by a power cut or a full disk; the weights are not affected",
-                *(self._path, len(missing), from_step, missing[0]),
-            )
-        write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
-        self._file = self._path.open("ab", buffering=0)
-        if cfg.logging.tensorboard:
-            # Imported here: it takes a second, and only the main process of a run that wants it pays.
-            from torch.utils.tensorboard import SummaryWriter
-
-            threading.excepthook = _drop_full_disk
-            self._board = SummaryWriter(str(run_dir / "tensorboard"), purge_step=from_step + 1)
-        if cfg.logging.wandb_project:
-            import wandb
-
-            # A resumed run goes on in its own curves.
-            name = content_hash(str(run_dir.resolve()))[:16]
-            self._wandb = wandb.init(
-                project=cfg.logging.wandb_project,
-                dir=run_dir,
-                id=name,
-                name=run_dir.name,
-                resume="allow",
-                config=cfg.model_dump(),
-            )
-
-    def records(self) -> list[dict[str, Any]]:
-        """All records of the run so far; on the main process."""
-        return read_records(self._path, "move it away to continue")
-
-    def write(self, kind: str, step: int, **values: Any) -> None:
-        """Record `values` of optimiser step `step`. `kind` is `train` or `val`."""
-        if self._file is None:
-            return
-        record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
-        self._unwritten.append(json.dumps(record) + "\n")
-        self._write_lines()
-        numbers = {f"{kind}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
-        if self._board is not None:
-            with self._board_may_fail():
-                for name, value in numbers.items():
-                    self._board.add_scalar(name, value, step)
-        if self._wandb is not None:
-            self._wandb.log(numbers, step=step)
-
-    @contextmanager
-    def _board_may_fail(self) -> Iterator[None]:
-        """Curves are a convenience: on a full disk the run continues without them, with a warning."""
-        try:
-            yield
-        except OSError as error:
-            log.warning("WARNING: TensorBoard's curves stop here (%s)", error.strerror)
-            self._board = None
-
-    def _write_lines(self) -> None:
-        """Write the lines that wait; on a full disk they go on waiting, with one warning."""
-        assert self._file is not None
-        try:
-            while self._unwritten:
-                # Unbuffered, so that what fails is known; a line of which a part was written is cut off again.
-                end = self._file.seek(0, os.SEEK_END)
-                left = self._unwritten[0].encode()
-                try:
-                    while left:
-                        num_written = self._file.write(left)
-                        if not num_written:  # nothing fits, and no error says so
-                            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                        left = left[num_written:]
-                except OSError:
-                    self._file.truncate(end)
-                    raise
-                self._unwritten.pop(0)
-        except OSError as error:
-            if len(self._unwritten) == 1:
-                log.warning(
-                    "WARNING: %s cannot be written (%s); its lines are kept and written later",
-                    self._path,
-                    error.strerror,
-                )
-
-    def sync(self) -> None:
-        """Have metrics.jsonl and log.txt on the disk, before a checkpoint is saved that counts on them."""
-        if self._file is None:
-            return
-        self._write_lines()
-        logs = [handler.stream for handler in logging.getLogger().handlers if isinstance(handler, _LogFile)]
-        for file in filter(None, (self._file, *logs)):
-            try:
-                file.flush()
-                os.fsync(file.fileno())
-            except OSError as error:
-                log.warning("WARNING: %s may miss lines after a power cut (%s)", file.name, error.strerror)
-
-    def close(self) -> None:
-        if self._file is not None:
-            self._write_lines()
-            self._file.close()
-        if self._board is not None:
-            with self._board_may_fail():
-                self._board.close()
-        if self._wandb is not None:
-            self._wandb.finish()

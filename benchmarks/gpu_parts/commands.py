@@ -14,10 +14,10 @@ from datasets.build import Views, build_eval_loader, input_size
 from engine import train as training
 from inference import export_formats
 from inference.model import VideoModel, read_checkpoint
+from modules.embed import VideoTable
 from modules.validation import embed_with
 from utils.context import RunContext
 from utils.distributed import Process
-from utils.embed import VideoTable
 from utils.metrics import class_logits
 from utils.records import read_records
 

@@ -20,7 +20,7 @@ from benchmarks.gpu_parts.training import (
     train_steps,
     video_clip,
 )
-from modules.resume import restore_run, run_state
+from engine.resume import restore_run, run_state
 from modules.training import Progress, Trainer
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import dump_config

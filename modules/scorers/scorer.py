@@ -13,11 +13,11 @@ from torch import nn
 
 from clip import ClipModel
 from modules.classifiers.classifier import Classifier
+from modules.embed import VideoTable
 from modules.heads.head import Head
 from modules.scorers import SCORERS
 from utils.components import Component
 from utils.config_fields import Section
-from utils.embed import VideoTable
 from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 

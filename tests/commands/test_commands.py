@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 import torch
 
+from modules.embed import load_table
 from tests.commands.world import REPO, assert_same_predictions, command, losses, records
 from utils.cli import EXIT_CLOSED_OUTPUT
-from utils.embed import load_table
 
 
 def test_help_answers_at_once():

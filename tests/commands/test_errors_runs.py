@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import torch
 
+from engine import keeper
 from tests.commands.errors_page import expect, rows_of
 from tests.commands.world import call, tiny_clip_state
-from utils import keeper
 
 WEIGHTS, RUNS, NUMBERS = rows_of("Weights"), rows_of("Run folders"), rows_of("Numbers")
 

@@ -13,9 +13,9 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from torch import nn
 
+from modules.embed import embed_videos
 from tests.commands.world import call, command, losses, records
 from utils.checkpoint import load_checkpoint
-from utils.embed import embed_videos
 from utils.hashing import content_hash
 from utils.schema import Config
 from utils.stop import EXIT_REQUEUE

@@ -8,9 +8,9 @@ import torch
 import yaml
 
 import engine.app
+from modules.embed import load_table
 from tests.commands.world import CLASSES, call, command, entry_script
 from utils.checkpoint import load_checkpoint
-from utils.embed import load_table
 
 
 @pytest.fixture(scope="module")

@@ -5,8 +5,8 @@ import sys
 
 import pytest
 
+from modules.embed import load_table, save_table
 from tests.commands.world import call, command
-from utils.embed import load_table, save_table
 
 # The page's marks of a film strip, and of a section that says why there is none.
 STRIP, NOT_SHOWN = "data:image/jpeg;base64,", "Not shown: "

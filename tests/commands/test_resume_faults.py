@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from engine import keeper
 from tests.commands.world import REPO, call, command, losses, records
-from utils import keeper
 from utils.checkpoint import load_checkpoint
 from utils.hashing import content_hash
 

@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 
+from modules.embed import load_table
 from modules.scorers.scorer import scorer_of
 from tests.commands.world import call
 from tests.tools.loading import load_tool
 from utils.checkpoint import load_checkpoint
 from utils.cli import run_command
-from utils.embed import load_table
 from utils.metrics import class_logits
 
 # Settings, and the axes of a table of two clips by three crops of four frames.

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 
+from modules.embed import load_table
 from tests.commands.world import CLASSES, NUM_VAL, call, records
-from utils.embed import load_table
 from utils.hashing import file_hash
 from utils.metrics import class_logits, score
 

@@ -12,13 +12,13 @@ import yaml
 
 import modules.build
 from datasets.packed_clip import write_packed_clip
+from engine import keeper
+from engine.meter import TrainingMeter
 from modules.training import Trainer
 from tests.commands.world import NUM_TRAIN, NUM_VAL, call, losses, records
-from utils import keeper
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 from utils.hashing import content_hash
-from utils.meter import TrainingMeter
 from utils.stop import ASKED, EXIT_REQUEUE
 
 NUM_CLIPS = 3 * NUM_TRAIN
@@ -268,7 +268,7 @@ def test_config_warnings_are_shown(world, tmp_path, capsys):
 
 
 def test_the_advice_on_slow_data_knows_packed_clips(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("utils.meter.WAIT_ADVICE_SHARE", -1)
+    monkeypatch.setattr("engine.meter.WAIT_ADVICE_SHARE", -1)
     videos = tmp_path / "videos"
     shutil.copytree(world.root / "videos", videos)
     root = f"data.train_root={videos}"

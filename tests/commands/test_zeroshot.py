@@ -8,8 +8,8 @@ import pytest
 import torch
 import yaml
 
+from modules.embed import load_table
 from tests.commands.world import CLASSES, call, command, tiny_clip_state
-from utils.embed import load_table
 from utils.metrics import class_logits, half_class_scores, score
 
 

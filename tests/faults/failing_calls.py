@@ -27,12 +27,12 @@ from typing import NamedTuple
 import engine.test
 import engine.train  # noqa: F401  (so that a fork starts with all imports done)
 from datasets.frame_cache import _read
+from modules.embed import load_table
 from tests.commands.world import World, call
 from tests.faults.injection import world_of_another_process
 from tests.faults.live_runs import ON_CPU
 from tools import make_lists, pack_videos
 from utils.checkpoint import load_checkpoint
-from utils.embed import load_table
 from utils.hashing import content_hash, file_hash
 
 SOURCE = Path(__file__).with_suffix(".c")

@@ -19,12 +19,12 @@ from typing import NamedTuple
 
 import datasets.build  # noqa: F401  (so that a life starts with all imports done)
 import modules.build_training  # noqa: F401
+from engine.keeper import BEST, LAST
 from tests.commands.world import World, call, make_world, records
 from tests.faults.live_runs import ON_CPU
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
 from utils.hashing import content_hash
-from utils.keeper import BEST, LAST
 from utils.stop import EXIT_REQUEUE
 
 OVERRIDES = ("resume=auto", "solver.epochs=3", "solver.save_every=1", "solver.keep_last=3")

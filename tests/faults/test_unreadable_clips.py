@@ -8,10 +8,10 @@ import pytest
 
 from datasets.build import build_train_loader
 from datasets.video_dataset import SampleKey
+from modules.embed import load_table
 from modules.pixels import with_own_pixels
 from tests.commands.world import NUM_TRAIN, NUM_VAL, assert_same_predictions, call, losses, records
 from utils.config import load_config
-from utils.embed import load_table
 from utils.hashing import content_hash
 
 SKIP = ("data.on_error=skip", "data.max_skipped_share=0.2")

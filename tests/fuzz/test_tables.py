@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from modules.embed import VideoTable, load_table, save_table
 from tests.fuzz.settings import NUM_CASES, fuzz
-from utils.embed import VideoTable, load_table, save_table
 from utils.errors import UserError
 
 NUM_VIDEOS, DIM, NUM_CLASSES = 13, 8, 3

@@ -11,9 +11,9 @@ from modules.additions.addition import owner_of
 from modules.build import build_model
 from modules.build_training import parameter_groups
 from modules.learning_rates import layer_shares
+from modules.optim import split_parameters
 from tests.modules.tiny import NAMES, clip_of, make_config
 from utils.errors import UserError
-from utils.optim import split_parameters
 
 
 class TimmTower(nn.Module):

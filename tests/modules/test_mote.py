@@ -9,6 +9,7 @@ from engine.plan import estimate_memory
 from modules.build import build_model, build_model_and_text, load_clip_model
 from modules.build_training import build_trainer
 from modules.checkpoint_layout import load_video_weights
+from modules.embed import VideoTable, load_table, save_table
 from modules.heads.mote import TEMPERATURES, TemporalMixture
 from modules.heads.transf import TemporalTransformer
 from modules.scorers.modulated import Modulated
@@ -16,7 +17,6 @@ from modules.scorers.scorer import scorer_of, scorer_state
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
 from utils.context import RunContext
 from utils.distributed import Process
-from utils.embed import VideoTable, load_table, save_table
 from utils.errors import UserError
 
 CPU = torch.device("cpu")

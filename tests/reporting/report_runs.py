@@ -5,8 +5,8 @@ from pathlib import Path
 
 import numpy as np
 
+from modules.embed import VideoTable, save_table
 from utils.config import dump_config
-from utils.embed import VideoTable, save_table
 from utils.files import write_text_atomic
 from utils.results import write_summary
 from utils.schema import Config

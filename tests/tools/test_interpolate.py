@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from modules.build import build_model_and_text
+from modules.embed import load_table
 from tests.commands.world import CLASSES, call
 from tests.tools.loading import load_tool
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.cli import run_command
 from utils.config import load_config
-from utils.embed import load_table
 
 
 def save_model(world, path, change=0.0, overrides=(), **more):

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 import torch
 
+from modules.embed import load_table
 from utils.checkpoint import load_checkpoint, save_checkpoint
-from utils.embed import load_table
 from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
 from utils.hashing import content_hash, file_hash

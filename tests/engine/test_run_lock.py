@@ -10,10 +10,10 @@ import time
 
 import pytest
 
+from engine.run_lock import LOCK, run_lock
 from tests.commands.world import call, records
 from tests.faults.live_runs import live_run
 from utils.errors import UserError
-from utils.run_lock import LOCK, run_lock
 
 
 def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):

@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from engine.rundir import choose_run_dir, default_run_dir, describe_end
 from utils.config import load_config
 from utils.errors import UserError
-from utils.rundir import choose_run_dir, default_run_dir, describe_end
 
 CONFIGS = Path(__file__).parents[2] / "configs"
 

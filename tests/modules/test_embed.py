@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from modules.embed import embed_videos
 from utils.context import RunContext
-from utils.embed import embed_videos
 
 
 def run(videos: list[torch.Tensor], clips_per_forward: int, seen: list[int]):

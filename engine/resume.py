@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import yaml
 
+from engine.keeper import newest_good
 from modules.checkpoint_layout import load_video_weights, saved_config, split_training_parts
 from modules.trained_part import trained_state
 from modules.training import Progress, Trainer
@@ -16,7 +17,6 @@ from utils.config import dump_config
 from utils.distributed import Process, gather_to_all, is_restart
 from utils.errors import UserError
 from utils.hashing import content_hash
-from utils.keeper import newest_good
 from utils.loaders import TrainLoader
 from utils.schema import Config, dotted_keys
 

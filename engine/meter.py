@@ -9,32 +9,17 @@ from typing import NamedTuple
 
 import torch
 
+from engine.metrics_writer import MetricsWriter
+from modules.training import StepRecord
 from utils.cores import num_cores
 from utils.distributed import Process
 from utils.metrics import Scores
-from utils.runlog import MetricsWriter, progress_bar
+from utils.runlog import progress_bar
 from utils.schema import Config
 
 WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which the run says what to change
 WARM_UP_STEPS = 2  # of a process: start-up of loader processes and kernels, not counted in that share
 log = logging.getLogger(__name__)
-
-
-class StepRecord(NamedTuple):
-    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
-
-    `stop`: some process was asked to stop; all processes see it in the same record. `num_skipped`: clips of the step
-    that could not be read and were replaced. A loss that is not finite: the step made no update.
-    """
-
-    step: int
-    loss: float
-    lrs: dict[str, float]
-    num_clips: int
-    seconds: float
-    wait_seconds: float
-    stop: bool = False
-    num_skipped: int = 0
 
 
 class EpochInfo(NamedTuple):

@@ -11,7 +11,7 @@ def describe_run(records: list[dict[str, Any]]) -> str:
     """A table with a row for each validated epoch (at most twelve, evenly chosen, best and last among them).
 
     Args:
-        records: of metrics.jsonl, in order (`utils.runlog.MetricsWriter`).
+        records: of metrics.jsonl, in order (`engine.metrics_writer.MetricsWriter`).
     """
     steps = [r for r in records if r["kind"] == "train" and "seconds" in r]  # the first versions wrote no seconds
     validations = {r["epoch"]: r for r in records if r["kind"] == "val"}

@@ -1,6 +1,6 @@
 """The closing table of a run."""
 
-from utils.run_summary import MAX_ROWS, describe_run
+from engine.run_summary import MAX_ROWS, describe_run
 
 
 def step(epoch, **more):

@@ -8,11 +8,11 @@ import torch
 from timm.optim import list_optimizers
 from torch import nn
 
+from modules import optim
+from modules.optim import build_optimizer, describe_groups, set_lr, split_parameters
+from modules.schedule import fractional_epoch, lr_factor, milestones_of
 from modules.training import Schedule
-from utils import optim
 from utils.errors import UserError
-from utils.optim import build_optimizer, describe_groups, set_lr, split_parameters
-from utils.schedule import fractional_epoch, lr_factor, milestones_of
 from utils.schema import SolverConfig
 
 

@@ -3,9 +3,9 @@
 import shlex
 from pathlib import Path
 
+from engine.keeper import BEST, LAST
 from utils.errors import UserError
 from utils.files import write_text_atomic
-from utils.keeper import BEST, LAST
 from utils.project_paths import from_working_folder
 from utils.schema import Config
 from utils.stop import launch_folder

@@ -5,10 +5,10 @@ import logging
 import pytest
 import torch
 
+from engine.meter import EpochInfo, TrainingMeter
+from engine.metrics_writer import MetricsWriter
 from modules.training import StepRecord
 from utils.distributed import Process
-from utils.meter import EpochInfo, TrainingMeter
-from utils.runlog import MetricsWriter
 from utils.schema import Config
 
 
@@ -45,7 +45,7 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
     """The advice of two epochs of a process that has shown none before."""
     monkeypatch.setattr(TrainingMeter, "_has_advised", False)
     monkeypatch.setattr(TrainingMeter, "_num_warm_up", 0)
-    monkeypatch.setattr("utils.meter.num_cores", lambda: 8)
+    monkeypatch.setattr("engine.meter.num_cores", lambda: 8)
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"data": data, "logging": {"tensorboard": False}})
     process = Process(0, 1, 0, torch.device("cpu"))
