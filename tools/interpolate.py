@@ -34,6 +34,9 @@ from utils.hashing import file_hash
 from utils.runlog import open_log
 
 ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, for all kinds of sight
+GREY = "#57606a"
+LABEL_HEIGHT = 6.0  # of a line's name, in points of the score
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -148,19 +151,25 @@ def write_curve(
 
 
 def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: str) -> None:
-    """The scores over the mixing weight."""
-    figure = Figure(figsize=(6.4, 4), layout="constrained")
+    """The scores over the mixing weight, each line named at its end."""
+    figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    for title, values in top1.items():
-        axis.plot(alphas, values, marker="o", markersize=4, label=title)
-    axis.set_xlabel(label)
-    axis.set_ylabel("top-1, %")
-    axis.set_ylim(0, 102)
-    axis.grid(color="0.9")
-    axis.spines[["top", "right"]].set_visible(False)
-    figure.legend(loc="outside upper center", ncols=2, frameon=False)
+    height = -LABEL_HEIGHT
+    for title, values in sorted(top1.items(), key=lambda item: item[1][-1]):
+        colour = COLOURS[list(top1).index(title) % len(COLOURS)]
+        axis.plot(alphas, values, color=colour, linewidth=2, marker="o", markersize=5, clip_on=False)
+        height = max(values[-1], height + LABEL_HEIGHT)  # names of lines that end together are written apart
+        text = f"{title} {values[-1]:.1f}"
+        end, apart = (alphas[-1], height), {"textcoords": "offset points", "xytext": (10, 0)}
+        axis.annotate(text, end, **apart, color=colour, va="center", annotation_clip=False)
+    axis.set_xlabel(label, color=GREY)
+    axis.set_title("top-1 %", loc="left", color=GREY, fontsize="medium")
+    axis.set_ylim(0, 100)
+    axis.grid(axis="y", color="0.9")
+    axis.tick_params(length=0, labelcolor=GREY)
+    axis.spines[["top", "right", "left"]].set_visible(False)
     with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=120, format="png")
+        figure.savefig(temporary, dpi=150, format="png")
 
 
 if __name__ == "__main__":
