@@ -13,13 +13,7 @@ from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
 from datasets.readers import check_decoder, open_source
 from datasets.samplers import Draws, EvalBatches, TrainBatches, plan_epoch
-from datasets.transforms import (
-    SOMETHING_FLIP_PAIRS,
-    EvalTransform,
-    Resize,
-    TrainTransform,
-    something_scale_for,
-)
+from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
 from utils.files import check_writable
@@ -38,6 +32,7 @@ __all__ = [
     "read_entries",
     "read_test_lists",
     "read_train_entries",
+    "train_transform",
 ]
 
 
@@ -113,28 +108,32 @@ def build_train_loader(
         check_writable(cfg.logging.cache_dir, "logging.cache_dir", is_folder=True)
     if entries is None:
         entries = read_train_entries(cfg).entries
-    something = _is_something(cfg)
-    transform = TrainTransform(
-        resize=first_resize(cfg),
-        input_size=input_size(cfg),
-        multi_scale=something,
-        area_range=(data.area_range[0], data.area_range[1]),
-        flip_prob=data.flip,
-        grayscale_prob=data.grayscale,
-        flip_pairs=SOMETHING_FLIP_PAIRS if something else {},
-        randaug=(data.randaug.N, data.randaug.M),
-        color_jitter=data.color_jitter,
-        erasing=data.erasing,
-    )
     choose = FrameChooser(
         "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
     )
     opener = _opener(cfg, data.train_root, given(data.train_list))
     on_error = "replace" if data.on_error == "skip" else "raise"
-    dataset = VideoDataset(entries, opener, choose, transform, seed=cfg.seed, on_error=on_error)
+    dataset = VideoDataset(entries, opener, choose, train_transform(cfg), seed=cfg.seed, on_error=on_error)
     draws = Draws(data.repeats, are_paired=data.mixup.is_on)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
     return TrainClips(dataset, batches, data.workers)
+
+
+def train_transform(cfg: Config) -> TrainTransform:
+    """What becomes of the frames of a training clip."""
+    data = cfg.data
+    return TrainTransform(
+        resize=first_resize(cfg),
+        input_size=input_size(cfg),
+        multi_scale=data.crop == "multi_scale",
+        area_range=(data.area_range[0], data.area_range[1]),
+        flip_prob=data.flip,
+        grayscale_prob=data.grayscale,
+        flip_pairs={label: other for pair in data.flip_pairs or [] for label, other in (pair, pair[::-1])},
+        randaug=(data.randaug.N, data.randaug.M),
+        color_jitter=data.color_jitter,
+        erasing=data.erasing,
+    )
 
 
 @dataclass(frozen=True)
@@ -240,16 +239,12 @@ def _without_short(entries: list[ListEntry], list_path: str) -> tuple[list[ListE
     return kept, num_short
 
 
-def _is_something(cfg: Config) -> bool:
-    return "something" in cfg.data.dataset.lower()
-
-
 def first_resize(cfg: Config) -> Resize:
-    """The first step of every transform. something-something has a size of its own, unless the tower squashes."""
+    """The first step of every transform."""
     data = cfg.data
     assert data.resize_size and data.resize_mode and data.interpolation and data.resizer, "see modules.pixels"
-    if _is_something(cfg) and data.resize_mode == "shortest":
-        return Resize(something_scale_for(input_size(cfg)), "squash", data.interpolation, data.resizer)
+    if data.scale is not None:
+        return Resize((data.scale[0], data.scale[1]), "squash", data.interpolation, data.resizer)
     return Resize(data.resize_size, data.resize_mode, data.interpolation, data.resizer)
 
 

@@ -45,7 +45,7 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # wh
 # Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
-_TRAINING_ONLY |= {"randaug", "color_jitter", "erasing", "on_error"}
+_TRAINING_ONLY |= {"flip_pairs", "crop", "randaug", "color_jitter", "erasing", "on_error"}
 _NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": _TRAINING_ONLY}
 
 log = logging.getLogger(__name__)

@@ -20,18 +20,10 @@ from utils.schema import ColorJitterConfig, ErasingConfig
 RANDAUG_MAX_MAGNITUDE = 30
 """Magnitudes run over torchvision's default of 31 bins."""
 
-SOMETHING_FLIP_PAIRS = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
-"""something-something classes that a mirror turns into each other (left/right)."""
-
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _CROP_TRIES = 10
 _MULTI_SCALES = (1, 0.875, 0.75, 0.66)
-
-
-def something_scale_for(input_size: int) -> tuple[int, int]:
-    """(H, W) after the first resize in something-something: 240 x 320 for 224, in proportion for other sizes."""
-    return round(240 * input_size / 224), round(320 * input_size / 224)
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,16 @@
 """The preprocessing of a config, completed from the image tower where the config leaves it open."""
 
 import logging
+from typing import Any
 
 from clip import pixels_of
 from utils.recipe import PIXEL_KEYS
 from utils.schema import Config
+
+# Text4Vis knows something-something by a word in the name of the data set, and gives it these.
+SOMETHING = "something"
+SOMETHING_SCALE = (240, 320)  # height and width for an input of 224, and in proportion
+SOMETHING_FLIP_PAIRS = ((86, 87), (93, 94), (166, 167))  # from left to right and from right to left, and so on
 
 log = logging.getLogger(__name__)
 
@@ -12,12 +18,18 @@ log = logging.getLogger(__name__)
 def with_own_pixels(cfg: Config) -> Config:
     """The config with a value in each pixel key (`data.input_size`, `resize_mode` ...) that is null.
 
+    A config of Text4Vis for something-something, known by its name, gets its three keys, and the log says so.
+
     The commands begin with it, so that loaders, model and checkpoint agree, and a checkpoint keeps its pixels whatever
     weights it is loaded with.
 
     Raises:
         UserError: `network.arch` is unknown, or a file that is missing or damaged.
     """
+    return _with_something(_with_towers(cfg))
+
+
+def _with_towers(cfg: Config) -> Config:
     open_keys = [key for key in ("input_size", *PIXEL_KEYS) if getattr(cfg.data, key) is None]
     if not open_keys:
         return cfg
@@ -31,3 +43,17 @@ def with_own_pixels(cfg: Config) -> Config:
             *(cfg.network.arch, cfg.network.weights, found.resize_mode, found.interpolation),
         )
     return cfg.model_copy(update={"data": cfg.data.model_copy(update=values)})
+
+
+def _with_something(cfg: Config) -> Config:
+    data = cfg.data
+    if SOMETHING not in data.dataset.lower() or (data.scale, data.crop, data.flip_pairs) != (None, None, None):
+        return cfg
+    assert data.input_size is not None
+    pairs = [list(pair) for pair in SOMETHING_FLIP_PAIRS if max(pair) < data.num_classes]
+    values: dict[str, Any] = {"crop": "multi_scale", "flip_pairs": pairs}
+    if data.resize_mode == "shortest":
+        values["scale"] = [round(side * data.input_size / 224) for side in SOMETHING_SCALE]
+    given = ", ".join(f"data.{key}={value}" for key, value in values.items())
+    log.warning("data.dataset: %s has %r in it: %s; write these keys to have others", data.dataset, SOMETHING, given)
+    return cfg.model_copy(update={"data": data.model_copy(update=values)})

@@ -3,12 +3,15 @@
 import argparse
 import re
 import shlex
+from dataclasses import replace
 from pathlib import Path
 
 import open_clip
 import pytest
 
+from datasets.build import first_resize, train_transform
 from datasets.lists import read_labels
+from datasets.transforms import Resize, TrainTransform
 from engine.rundir import default_run_dir
 from modules.pixels import with_own_pixels
 from utils.config import load_config
@@ -30,6 +33,11 @@ OF_PUBLISHED_SETS = [name for name in RECIPES if name.split("/")[0] in PUBLISHED
 ZERO_SHOT = [name for name in RECIPES if "zero_shot" in name or name == "shapes/zeroshot.yaml"]
 TRAINED = [name for name in OF_PUBLISHED_SETS if name not in ZERO_SHOT]
 
+# What these have of their own, beside something-something's scale and crop, without a flip.
+ON_SOMETHING = {
+    "tuning/ssv2_aim_vitb-16-f8.yaml": {},
+    "tuning/ssv2_st_adapter_vitb-16-f8.yaml": {"randaug": (4, 7), "grayscale_prob": 0},
+}
 FEW_SHOT = [name for name in TRAINED if "few_shot" in name]
 
 # arch, frames, published score, crops, clips.
@@ -185,6 +193,20 @@ def test_model_is_the_published_one(name):
     assert network.sim_header == ("None" if name in FEW_SHOT else "Transf")
     assert (network.init, network.fix_text, network.fix_video) == (True, True, False)
     assert network.prompt == "a video of a person {}."
+
+
+@pytest.mark.parametrize("name", [*TRAINED, *ON_SOMETHING])
+def test_pixels_of_training_and_validation_are_the_published_ones(name):
+    """Every draw and every pixel follows from these: short sides or the size of something-something, crop, flip."""
+    cfg = with_own_pixels(load(name).config)
+    size = cfg.data.input_size
+    if name in ON_SOMETHING:
+        expected = TrainTransform(Resize((240, 320), "squash"), 224, multi_scale=True, flip_prob=0, randaug=(0, 9))
+        expected = replace(expected, **ON_SOMETHING[name])
+    else:
+        expected = TrainTransform(Resize(256 if size == 224 else size), size, randaug=(0, 9))
+    assert train_transform(cfg) == expected
+    assert first_resize(cfg) == expected.resize
 
 
 @pytest.mark.parametrize("name", TRAINED)

@@ -53,9 +53,7 @@ MAX_SIDE = 8192
 
 
 class DataConfig(Section):
-    dataset: str = key(
-        "dataset", "name; with 'something' in it, the scale, crop and flip of something-something are used"
-    )
+    dataset: str = key("dataset", "name, of which the run's folder is named")
     modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files")
     num_segments: int = key(8, "parts of a video from which a clip takes frames", "segments", ge=1, le=MAX_FRAMES)
     seg_length: int = key(1, "consecutive frames per segment", "frames", ge=1, le=MAX_FRAMES)
@@ -81,6 +79,14 @@ class DataConfig(Section):
         "pixels",
         ge=8,
         le=MAX_SIDE,
+    )
+    scale: list[int] | None = key(
+        None,
+        "height and width after the first resize, whatever the shape was, as [240, 320]; null: by resize_mode and "
+        "resize_size",
+        "pixels",
+        min_length=2,
+        max_length=2,
     )
     interpolation: Literal["bilinear", "bicubic"] | None = key(
         None, "interpolation of the first resize; null: the weights' own"
@@ -120,8 +126,20 @@ class DataConfig(Section):
     decoder: Literal["pyav", "decord", "torchcodec"] = key(
         "pyav", "video reader; decord and torchcodec are installed separately"
     )
-    flip: float = key(0.5, "probability of mirroring a training clip; 0 if left and right are classes", "", ge=0, le=1)
+    flip: float = key(
+        0.5,
+        "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs",
+        "",
+        ge=0,
+        le=1,
+    )
+    flip_pairs: list[list[int]] | None = key(
+        None, "pairs of classes that a mirror swaps, as [[86, 87], [93, 94]]; null: none", "class ids"
+    )
     grayscale: float = key(0.2, "probability of converting a training clip to greyscale", "", ge=0, le=1)
+    crop: Literal["random_resized", "multi_scale"] | None = key(
+        None, "crop of training clips; multi_scale: TSN's, of four sizes at fixed positions; null: random_resized"
+    )
     area_range: list[float] = key(
         lambda: [0.08, 1.0],
         "range of the random-resized crop",

@@ -33,6 +33,12 @@ def _has_one_prompt(config: Config) -> bool:
     return config.network.classifier == "clip_text" and config.network.prompt_set is None
 
 
+def _are_pairs(pairs: list[list[int]], num_classes: int) -> bool:
+    labels = [label for pair in pairs for label in pair]
+    is_unique = len(set(labels)) == len(labels) and all(0 <= label < num_classes for label in labels)
+    return is_unique and all(len(pair) == 2 for pair in pairs)
+
+
 def _is_bad_interval(value: int | str | None) -> bool:
     try:
         parse_interval(value)
@@ -74,6 +80,16 @@ RULES = (
         ("data.resize_size", "data.input_size"),
         lambda c: None not in (c.data.resize_size, c.data.input_size) and c.data.resize_size < c.data.input_size,
         "the frames would be smaller than what the image tower sees; set resize_size to input_size or more",
+    ),
+    Rule(
+        ("data.scale", "data.input_size"),
+        lambda c: c.data.scale is not None and min(c.data.scale) < (c.data.input_size or 1),
+        "the frames would be smaller than what the image tower sees; set both numbers of scale to input_size or more",
+    ),
+    Rule(
+        ("data.flip_pairs", "data.num_classes"),
+        lambda c: not _are_pairs(c.data.flip_pairs or [], c.data.num_classes),
+        "must be pairs of class ids below num_classes, each class in one pair, such as [[86, 87], [93, 94]]",
     ),
     Rule(
         ("data.std",),

@@ -2,6 +2,7 @@ import gc
 import logging
 import multiprocessing
 import os
+import re
 import signal
 import traceback
 
@@ -11,8 +12,9 @@ import torch
 
 from datasets import build, lists
 from datasets.loader import _usable
-from datasets.transforms import Resize, make_views
+from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views
 from tests.datasets.helpers import frame_config, picture, write_video
+from utils.config import load_config
 from utils.errors import MachineError, UserError
 from utils.schema import Config
 
@@ -298,12 +300,46 @@ def test_no_more_workers_than_cores(tmp_path, monkeypatch, caplog):
     assert caplog.messages == ["data.workers is 7, but only 1 loader processes are started, one for each usable core"]
 
 
-def test_something_something_is_recognised_by_its_name(tmp_path):
-    loader = build.build_train_loader(frame_config(tmp_path, dataset="something-v2"))
-    transform = loader.dataset.transform
-    assert transform.multi_scale and transform.flip_pairs[86] == 87 and transform.resize == Resize((34, 46), "squash")
-    transform = build.build_train_loader(frame_config(tmp_path, dataset="kinetics400")).dataset.transform
-    assert not transform.multi_scale and not transform.flip_pairs and transform.resize == Resize(32)
+def test_a_config_of_text4vis_for_something_something_gets_its_keys_and_they_are_named(tmp_path, caplog):
+    keys = {"scale": [34, 46], "crop": "multi_scale", "flip_pairs": [[86, 87], [93, 94], [166, 167]]}
+    by_name = frame_config(tmp_path, dataset="Something-v2", num_classes=174)
+    assert {key: getattr(by_name.data, key) for key in keys} == keys
+    assert "data.scale=[34, 46]" in caplog.text and "data.crop=multi_scale" in caplog.text
+    by_keys = frame_config(tmp_path, num_classes=174, **keys)
+    transform = build.build_train_loader(by_name).dataset.transform
+    assert transform == build.build_train_loader(by_keys).dataset.transform
+    pairs = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
+    assert transform == TrainTransform(
+        Resize((34, 46), "squash"), 32, multi_scale=True, flip_pairs=pairs, randaug=(0, 9)
+    )
+    for cfg in (by_name, by_keys):
+        assert build.build_eval_loader(cfg).dataset.transform == EvalTransform(transform.resize, 32)
+    assert frame_config(tmp_path, dataset="something", num_classes=90).data.flip_pairs == [[86, 87]]
+
+
+def test_one_key_switches_the_name_off(tmp_path):
+    cfg = frame_config(tmp_path, dataset="something-v2", crop="random_resized")
+    assert build.train_transform(cfg) == TrainTransform(Resize(32), 32, randaug=(0, 9))
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            ["data.flip_pairs=[[0, 1], [1, 2]]"],
+            "data.flip_pairs and data.num_classes: must be pairs",
+        ),
+        (["data.flip_pairs=[[0, 3]]"], "must be pairs of class ids"),
+        (["data.flip_pairs=[[0]]"], "must be pairs of class ids"),
+        (
+            ["data.scale=[240, 320]", "data.input_size=256"],
+            "data.scale and data.input_size: the frames",
+        ),
+    ],
+)
+def test_pairs_and_scale_that_cannot_be_are_named(keys, message):
+    with pytest.raises(UserError, match=re.escape(message)):
+        load_config(None, ["data.num_classes=3", *keys], "predict")
 
 
 def test_config_reaches_the_transform(tmp_path):
