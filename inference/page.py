@@ -161,7 +161,8 @@ def _uploaded_names(gradio: Any, path: str) -> list[str]:
 
 def look(gradio: Any) -> dict[str, Any]:
     """The theme for `launch`: system fonts, none downloaded."""
-    theme = gradio.themes.Default("blue", font=["system-ui", "sans-serif"], font_mono=["ui-monospace", "monospace"])
+    fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
+    theme = gradio.themes.Default(primary_hue="blue", **fonts)
     return {"theme": theme, "css": CSS, "head": SCRIPT, "footer_links": []}
 
 
