@@ -85,6 +85,8 @@ def test_imports_are_at_the_top_of_a_file(path):
     inside = set().union(*(imports_of(function) for function in functions)) - OPTIONAL
     if folder_of(path) in ("entry scripts", "hubconf.py"):
         assert len(inside) <= 1 and all(name.startswith(("engine.", "inference")) for name in inside), inside
+    elif folder_of(path) == "tools":
+        assert len(inside) <= 1 and all(name.startswith("engine.") for name in inside), inside
     else:
         assert not inside, f"{path} imports {sorted(inside)} inside functions"
 

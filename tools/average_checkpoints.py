@@ -8,11 +8,9 @@ import argparse
 import sys
 from pathlib import Path
 
-from modules.weight_space import average_checkpoints
-from utils.checkpoint import save_checkpoint
 from utils.cli import Parser, run_command
 from utils.errors import UserError
-from utils.files import check_writable
+from utils.files import check_is_file, check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -27,10 +25,11 @@ def main(args: argparse.Namespace) -> None:
     if Path(args.out).resolve() in [Path(path).resolve() for path in args.checkpoints]:
         raise UserError(f"--out {args.out}: is one of the checkpoints; give another name")
     check_writable(args.out, "--out")
-    average = average_checkpoints(args.checkpoints)
-    save_checkpoint(args.out, average)
-    num_values = sum(value.numel() for value in average["model_state_dict"].values())
-    print(f"{args.out}: {num_values:,} values, the mean of {len(args.checkpoints)} checkpoints")
+    for path in args.checkpoints:
+        check_is_file(path, "checkpoint file")
+    from engine.mix_weights import average  # after the checks: --help and a typo answer at once
+
+    average(args.checkpoints, args.out)
 
 
 if __name__ == "__main__":

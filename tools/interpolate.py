@@ -9,34 +9,14 @@ Examples:
 
 import argparse
 import sys
-from functools import partial
-from logging import Logger
 from pathlib import Path
 
-import numpy as np
-from matplotlib.figure import Figure
-
-from datasets.build import Views, build_eval_loader
-from datasets.lists import read_labels
-from inference.model import VideoModel, read_checkpoint
-from modules import weight_space
-from modules.embed import embed_videos
-from modules.validation import text_matrix
-from utils import distributed, metrics, results
-from utils.checkpoint import save_checkpoint
 from utils.cli import config_parser, folder_beside, run_command
 from utils.config import TEST_FILES, check_config
-from utils.context import RunContext
-from utils.distributed import Process
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable
-from utils.hashing import file_hash
-from utils.runlog import open_log
+from utils.files import check_is_file, check_writable
 
 ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, for all kinds of sight
-GREY = "#57606a"
-LABEL_HEIGHT = 6.0  # of a line's name, in points of the score
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -74,102 +54,12 @@ def main(args: argparse.Namespace) -> None:
     out = Path(args.out or folder_beside(args.weights, f"interpolate_{args.head}"))
     if alphas:
         check_writable(out, "--out", is_folder=True)
-    configs = [args.config, *args.zeroshot]
-    for path in configs:
+    for path in (args.config, *args.zeroshot):
         check_config(path, args.overrides, TEST_FILES)
-    process = distributed.start()
-    if process.world_size > 1:
-        raise UserError("interpolate.py runs in one process; start it without torchrun")
-    checkpoint = read_checkpoint(args.weights)
-    resolved = [checkpoint.config(path, args.overrides, "test") for path in configs]
-    log = open_log(process, [warning for one in resolved for warning in one.warnings])
-    curves: dict[str, list[metrics.Scores]] = {}
-    for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
-        # ---- both ends of the line
-        assert names or cfg.data.label_list
-        names = names or read_labels(cfg.data.label_list or "", cfg.data.num_classes)
-        model = VideoModel(cfg, names, None, process.device)
-        fresh = weight_space.copy_of(model.network)
-        model.load(checkpoint)
-        tuned = weight_space.copy_of(model.network)
-        line = weight_space.Interpolation(
-            model.network, weight_space.untuned_counterpart(model.network, fresh, args.head), tuned
-        )
-        if args.save and number == 0:
-            line.apply(save_alpha)
-            mixed = weight_space.mixed_checkpoint(
-                checkpoint.state, model.network.state_dict(), weights=args.weights,
-                weights_hash=file_hash(args.weights), alpha=save_alpha, head=args.head,
-            )  # fmt: skip
-            save_checkpoint(args.save[1], mixed)
-            log.info("%s: the checkpoint at %g", args.save[1], save_alpha)
-        if not alphas:
-            return
+    check_is_file(args.weights, "checkpoint file")
+    from engine.mix_weights import interpolate  # after the checks: --help and a typo answer at once
 
-        curves[str(path or args.weights)] = scores_at(alphas, line, model, process)
-    write_curve(out, args, alphas, curves, log)
-
-
-def scores_at(
-    alphas: list[float], line: weight_space.Interpolation, model: VideoModel, process: Process
-) -> list[metrics.Scores]:
-    """Scores at each mixing weight; every video is read once and embedded at all of them."""
-    cfg, context = model.cfg, RunContext(process, model.precision)
-    loader = build_eval_loader(cfg, views=Views())
-    table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
-    assert table is not None  # this is the only process
-    scores = []
-    axis = 1 if table.embeddings.ndim == 2 else 2  # (N, A*D) or (N, V, A*R, D)
-    for alpha, embeddings in zip(alphas, np.split(table.embeddings, len(alphas), axis=axis)):
-        line.apply(alpha)  # a text tower that trained is mixed, too
-        matrix = model.class_matrix if model.network.classifier is None else text_matrix(model.network, None)
-        logits = model.network.scorer.table_logits(embeddings, matrix, process.device)
-        scores.append(metrics.score(logits, table.labels))
-    return scores
-
-
-def write_curve(
-    out: Path, args: argparse.Namespace, alphas: list[float], curves: dict[str, list[metrics.Scores]], log: Logger
-) -> None:
-    """The scores of each config as a table in the log, curve.json and curve.png."""
-    titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
-    top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
-    log.info(
-        "%s",
-        results.format_table(
-            [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
-            + [(f"{alpha:g}", *(f"{top1[title][i]:.2f}" for title in titles)) for i, alpha in enumerate(alphas)]
-        ),
-    )
-    results.write_summary(
-        out / "curve.json", alphas=alphas, head=args.head, weights=args.weights, weights_hash=file_hash(args.weights),
-        scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},
-    )  # fmt: skip
-    start = "un-tuned CLIP" if args.head == "fade" else "CLIP's image tower, tuned head"
-    draw(out / "curve.png", alphas, top1, f"mixing weight; 0: {start}, 1: the tuned checkpoint")
-    log.info("curve.json and curve.png are in %s", out)
-
-
-def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: str) -> None:
-    """The scores over the mixing weight, each line named at its end."""
-    figure = Figure(figsize=(7, 4), layout="constrained")
-    axis = figure.subplots()
-    height = -LABEL_HEIGHT
-    for title, values in sorted(top1.items(), key=lambda item: item[1][-1]):
-        colour = COLOURS[list(top1).index(title) % len(COLOURS)]
-        axis.plot(alphas, values, color=colour, linewidth=2, marker="o", markersize=5, clip_on=False)
-        height = max(values[-1], height + LABEL_HEIGHT)  # names of lines that end together are written apart
-        text = f"{title} {values[-1]:.1f}"
-        end, apart = (alphas[-1], height), {"textcoords": "offset points", "xytext": (10, 0)}
-        axis.annotate(text, end, **apart, color=colour, va="center", annotation_clip=False)
-    axis.set_xlabel(label, color=GREY)
-    axis.set_title("top-1 %", loc="left", color=GREY, fontsize="medium")
-    axis.set_ylim(0, 100)
-    axis.grid(axis="y", color="0.9")
-    axis.tick_params(length=0, labelcolor=GREY)
-    axis.spines[["top", "right", "left"]].set_visible(False)
-    with atomic_path(path) as temporary:
-        figure.savefig(temporary, dpi=150, format="png")
+    interpolate(args, alphas, save_alpha, out)
 
 
 if __name__ == "__main__":

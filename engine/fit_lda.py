@@ -1,0 +1,50 @@
+"""`python -m tools.fit_lda`: class embeddings by a linear discriminant analysis of frozen CLIP's."""
+
+import argparse
+
+from datasets.build import build_eval_loader, read_train_entries
+from datasets.lists import pick_few_shot, read_labels
+from inference.model import plain_clip
+from modules.build import build_model, load_clip_model
+from modules.classifier_file import ClassifierFile, save_classifier
+from modules.lda import fit_lda
+from modules.pixels import with_own_pixels
+from modules.validation import embed_with
+from utils import distributed
+from utils.context import RunContext
+from utils.errors import UserError
+from utils.hashing import content_hash, file_hash
+from utils.precision import resolve_precision
+from utils.runlog import open_log
+from utils.schema import Config
+
+
+def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
+    """Write the classifier file `args.out`, from `args.videos` training videos a class."""
+    process = distributed.start()
+    log = open_log(process, config_warnings)
+    if process.world_size > 1:
+        raise UserError("fit_lda.py runs in one process; start it without torchrun")
+
+    # ---- the training videos, read by the rules of validation: one clip, centre crop
+    data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
+    cfg = with_own_pixels(plain_clip(cfg).model_copy(update={"data": data}))
+    assert cfg.data.label_list is not None and cfg.data.train_list is not None
+    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    entries = read_train_entries(cfg).entries
+    picks = [entries[i] for i in pick_few_shot([e.label for e in entries], args.videos, cfg.seed)]
+    absent = sorted(set(range(len(names))) - {e.label for e in picks})
+    if absent:
+        raise UserError(f"{cfg.data.train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
+    loader = build_eval_loader(cfg, entries=picks)
+
+    # ---- embeddings, fit
+    precision = resolve_precision(cfg.solver.precision, process.device)
+    clip_model = load_clip_model(cfg)
+    model = build_model(cfg, clip_model).to(process.device)
+    table = embed_with(model, loader, RunContext(process, precision), cfg.data.batch_size, "videos")
+    assert table is not None  # this is the only process
+    matrix = fit_lda(table.embeddings, table.labels)
+    source = [table.paths, cfg.seed, file_hash(cfg.data.train_list), content_hash(model.visual.state_dict())]
+    save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))
+    log.info("%d classes x %d values, from %d videos: %s", *matrix.shape, len(picks), args.out)
