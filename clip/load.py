@@ -18,6 +18,7 @@ from torch import nn
 
 from clip import names
 from clip.download import announce_download, announce_hub_download, cached_weights, weights_url
+from clip.fast_layers import use_fast_layers
 from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
 from clip.pixels import pixels_of
@@ -114,8 +115,8 @@ def load_clip(
     pixels = pixels_of(arch, weights, config["vision_cfg"]["image_size"])
     return ClipModel(
         name=source,
-        visual=model.visual.eval(),
-        text=model.text.eval(),
+        visual=use_fast_layers(model.visual.eval()),
+        text=use_fast_layers(model.text.eval()),
         logit_scale=model.logit_scale.detach().reshape(()).clone(),
         embed_dim=config["embed_dim"],
         text_width=text_config.get("width", config["embed_dim"]),

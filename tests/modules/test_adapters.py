@@ -6,10 +6,12 @@ import torch
 from modules.adapters import ADAPTERS
 from modules.adapters.adapter import Adapter
 from modules.adapters.lora import Lora
+from modules.adapters.st_adapter import SpatioTemporalAdapter
 from modules.build import build_model
+from modules.tower_blocks import ImageTower
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
-from tests.modules.tiny_towers import TOWERS, with_tower
+from tests.modules.tiny_towers import TOWERS, tiny_tower, with_tower
 from utils.errors import UserError
 
 SETTINGS = {
@@ -154,6 +156,19 @@ def test_places_and_depth_of_st_adapter(tmp_path):
     assert names == {"1", "2"}
     with pytest.raises(UserError, match="kernel: must be three odd numbers, as"):
         built(tmp_path, "st_adapter", settings={"kernel": [2, 1, 1]})
+
+
+@pytest.mark.parametrize("kernel", [1, 3, 7])
+def test_the_convolution_over_time_is_pytorchs(kernel):
+    tower = ImageTower(tiny_tower("CLIP"))
+    module = moved(SpatioTemporalAdapter(tower, 6, [kernel, 1, 1]).double())
+    hidden = torch.randn(2, 3, 16, 6, dtype=torch.double, requires_grad=True)
+    found, expected = module._convolve(hidden), module.conv(hidden.permute(0, 3, 1, 2)[..., None])
+    expected = expected[..., 0].permute(0, 2, 3, 1)
+    torch.testing.assert_close(found, expected)
+    wanted, weights = [hidden, *module.conv.parameters()], torch.randn_like(expected)
+    gradients = (torch.autograd.grad((out * weights).sum(), wanted) for out in (found, expected))
+    torch.testing.assert_close(*gradients)
 
 
 @pytest.mark.parametrize("adapter", ["st_adapter", "aim"])

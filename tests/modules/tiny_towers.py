@@ -11,6 +11,7 @@ from timm.models.vision_transformer import VisionTransformer as TimmVisionTransf
 from torch import nn
 
 from clip import ClipModel
+from clip.fast_layers import use_fast_layers
 from utils.schema import Config
 
 SIZE, WIDTH, DIM, DEPTH = 32, 32, 24, 3
@@ -60,7 +61,7 @@ TOWERS: dict[str, Callable[[], nn.Module]] = {
 
 def tiny_tower(name: str) -> nn.Module:
     torch.manual_seed(0)
-    visual = TOWERS[name]()
+    visual = use_fast_layers(TOWERS[name]())
     with torch.no_grad():
         for parameter in visual.parameters():
             parameter += 0.05 * torch.randn_like(parameter)

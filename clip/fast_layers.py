@@ -1,0 +1,201 @@
+"""open_clip's layers, computed in fewer passes over memory: same parameters, same names, same results.
+
+On a GPU a training step of a ViT in bf16 waits more for memory than for arithmetic. open_clip's own layers read and
+write the largest tensors of a block, the MLP's hidden ones, nine times for QuickGELU alone; they normalise bf16 through
+two float32 copies; and they copy queries, keys and values.
+
+Shapes: N sequences, L tokens, C width, F width of an MLP's hidden tensors, H heads.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import open_clip.transformer as theirs
+import torch
+from torch import nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+SHARPNESS = 1.702  # of QuickGELU, x * sigmoid(1.702 x) = silu(1.702 x) / 1.702
+AnyModule = TypeVar("AnyModule", bound=nn.Module)
+
+
+class _QuickGelu(torch.autograd.Function):
+    """Keeps one tensor, 1.702 x, and differentiates in one pass: the derivative is that of silu there."""
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
+        sharp = SHARPNESS * x
+        ctx.save_for_backward(sharp)
+        return F.silu(sharp).div_(SHARPNESS)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
+        return torch.ops.aten.silu_backward(gradient, *ctx.saved_tensors)
+
+
+class QuickGELU(theirs.QuickGELU):
+    """x * sigmoid(1.702 x), of any shape."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(x) if torch.compiler.is_compiling() else _QuickGelu.apply(x)
+
+
+class _QuickGeluMlp(torch.autograd.Function):
+    """(M, C) -> (M, C): a linear layer, QuickGELU, a linear layer.
+
+    The factors of QuickGELU are those of the matrix products, which take one at no cost: silu is the only pass over the
+    hidden tensor, and its derivative the only one backwards.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: torch.Tensor, w_in: torch.Tensor, b_in: torch.Tensor, w_out: torch.Tensor, b_out: torch.Tensor
+    ) -> torch.Tensor:
+        sharp = torch.addmm(SHARPNESS * b_in, x, w_in.T, alpha=SHARPNESS)  # (M, F)
+        hidden = F.silu(sharp)  # 1.702 times what QuickGELU gives
+        of_x, of_w_in, of_b_in, of_w_out, _ = ctx.needs_input_grad
+        ctx.save_for_backward(
+            x if of_w_in else None,
+            w_in if of_x else None,
+            sharp if of_x or of_w_in or of_b_in else None,
+            hidden if of_w_out else None,
+            w_out,
+        )
+        return torch.addmm(b_out, hidden, w_out.T, alpha=1 / SHARPNESS)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, w_in, sharp, hidden, w_out = ctx.saved_tensors
+        of_x, of_w_in, of_b_in, of_w_out, of_b_out = ctx.needs_input_grad
+        d_w_out = (gradient.T @ hidden).div_(SHARPNESS) if of_w_out else None
+        d_b_out = gradient.sum(dim=0) if of_b_out else None
+        if sharp is None:
+            return None, None, None, d_w_out, d_b_out
+        # The factors before and behind silu cancel: of the layer's output before 1.702 this is the gradient.
+        d_hidden = torch.ops.aten.silu_backward(gradient @ w_out, sharp)
+        return (
+            d_hidden @ w_in if of_x else None,
+            d_hidden.T @ x if of_w_in else None,
+            d_hidden.sum(dim=0) if of_b_in else None,
+            d_w_out,
+            d_b_out,
+        )
+
+
+class QuickGeluMlp(nn.Sequential):
+    """The MLP of a block, (..., C) -> same, with the layers `c_fc`, `gelu`, `c_proj`."""
+
+    c_fc: nn.Linear
+    c_proj: nn.Linear
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        # A compiler fuses by itself; what somebody hooked to a layer must be called.
+        if torch.compiler.is_compiling() or self.c_fc._forward_hooks or self.c_proj._forward_hooks:
+            return super().forward(x)
+        tensors = x.flatten(0, -2), self.c_fc.weight, self.c_fc.bias, self.c_proj.weight, self.c_proj.bias
+        dtype = _computing_dtype(x)
+        return _QuickGeluMlp.apply(*(tensor.to(dtype) for tensor in tensors)).unflatten(0, x.shape[:-1])
+
+
+class _MixedLayerNorm(torch.autograd.Function):
+    """Normalisation of x (..., C) in half precision with a float32 weight and bias (C,), in the dtype of x.
+
+    PyTorch's kernel computes in float32 inside, and on a GPU takes a weight of the dtype of x alone. A weight that is
+    rounded to bf16 more than doubles the error of a tower's gradients: so the kernel is left to normalise, and weight
+    and bias are applied behind it.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, eps: float) -> torch.Tensor:
+        out, mean, rstd = torch.native_layer_norm(x, weight.shape, None, None, eps)
+        ctx.save_for_backward(x, mean, rstd, weight)
+        return torch.addcmul(bias, out, weight, out=out)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        x, mean, rstd, weight = ctx.saved_tensors
+        of_x, of_weight, of_bias, _ = ctx.needs_input_grad
+        backward = torch.ops.aten.native_layer_norm_backward
+        gradient = gradient.contiguous()
+        d_x = d_weight = d_bias = None
+        if of_weight or of_bias:
+            low = weight.to(x.dtype)  # for its shape and dtype: neither gradient depends on the values
+            mask = [False, of_weight, of_bias]
+            _, d_weight, d_bias = backward(gradient, x, weight.shape, mean, rstd, low, low, mask)
+        if of_x:
+            scaled = torch.mul(gradient, weight, out=torch.empty_like(gradient))
+            d_x, _, _ = backward(scaled, x, weight.shape, mean, rstd, None, None, [True, False, False])
+        return d_x, d_weight, d_bias, None
+
+
+class LayerNorm(theirs.LayerNorm):
+    """Under autocast without float32 copies of its input and output."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        if x.dtype == self.weight.dtype or torch.compiler.is_compiling():
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            return _MixedLayerNorm.apply(x, self.weight, self.bias, self.eps)
+
+
+class SelfAttention(nn.MultiheadAttention):
+    """Self-attention without averaged weights, (N, L, C) -> same, on views of one projection; else the base class.
+
+    Attributes:
+        beside_in_proj: added to the projection, (N, L, C) -> (N, L, 3 C); None: nothing is.
+    """
+
+    beside_in_proj: Callable[[torch.Tensor], torch.Tensor] | None = None
+
+    def forward(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        key_padding_mask: torch.Tensor | None = None,
+        need_weights: bool = True,
+        attn_mask: torch.Tensor | None = None,
+        average_attn_weights: bool = True,
+        is_causal: bool = False,
+    ) -> tuple[torch.Tensor, torch.Tensor | None]:
+        """As of nn.MultiheadAttention. A float `attn_mask` is (L, L) or (N * H, L, L)."""
+        if need_weights or key_padding_mask is not None or query is not key or key is not value:
+            assert self.beside_in_proj is None
+            return super().forward(
+                query, key, value, key_padding_mask, need_weights, attn_mask, average_attn_weights, is_causal
+            )
+        qkv = F.linear(query, self.in_proj_weight, self.in_proj_bias)
+        if self.beside_in_proj is not None:
+            qkv = qkv + self.beside_in_proj(query)
+        q, k, v = (part.transpose(1, 2) for part in qkv.unflatten(-1, (3, self.num_heads, -1)).unbind(2))
+        if attn_mask is not None and attn_mask.ndim == 3:
+            attn_mask = attn_mask.unflatten(0, (-1, self.num_heads))
+        attended = F.scaled_dot_product_attention(q, k, v, attn_mask, self.dropout if self.training else 0.0)
+        return self.out_proj(attended.transpose(1, 2).flatten(2)), None
+
+
+def _computing_dtype(x: torch.Tensor) -> torch.dtype:
+    """In which linear layers multiply x."""
+    kind = x.device.type
+    has_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # `meta` has none
+    return torch.get_autocast_dtype(kind) if has_autocast else x.dtype
+
+
+def use_fast_layers(tower: AnyModule) -> AnyModule:
+    """The tower, whose layers of the kinds above are now these. Modules and parameters stay the same objects."""
+    for module in tower.modules():
+        kind = type(module)
+        if kind is theirs.QuickGELU:
+            module.__class__ = QuickGELU
+        elif kind is theirs.LayerNorm:
+            module.__class__ = LayerNorm
+        elif isinstance(module, theirs.ResidualAttentionBlock):
+            assert module.attn.batch_first
+            module.attn.__class__ = SelfAttention
+            if isinstance(module.mlp.gelu, theirs.QuickGELU):
+                module.mlp.__class__ = QuickGeluMlp
+    return tower
