@@ -20,6 +20,9 @@ from utils.errors import UserError
 MIN_TRAIN_FRAMES = 8
 """Frame entries shorter than this are left out of training and validation (not of testing), as published."""
 
+NO_CLASS = "-"
+"""The label of a video of none of the classes, in a multi-label list."""
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 
 

@@ -14,6 +14,7 @@ from datasets.lists import read_labels
 from datasets.transforms import Resize, TrainTransform
 from engine.rundir import default_run_dir
 from modules.pixels import with_own_pixels
+from tools.annotation_folders import ANNOTATED
 from utils.config import load_config
 
 REPO = Path(__file__).resolve().parents[1]
@@ -38,6 +39,7 @@ ON_SOMETHING = {
     "tuning/ssv2_aim_vitb-16-f8.yaml": {},
     "tuning/ssv2_st_adapter_vitb-16-f8.yaml": {"randaug": (4, 7), "grayscale_prob": 0},
 }
+OTHER_SETS = {data_set.dataset: name for name, data_set in ANNOTATED.items()}
 FEW_SHOT = [name for name in TRAINED if "few_shot" in name]
 
 # arch, frames, published score, crops, clips.
@@ -291,6 +293,18 @@ def test_the_data_page_makes_roots_frames_and_lists(name):
         template = options.get("--template", "img_{:05d}.jpg")
         assert data.image_tmpl == template == cutting.get("--template", "img_{:05d}.jpg")
         assert data.index_bias == 1
+
+
+@pytest.mark.parametrize("name", [name for name in RECIPES if load(name).config.data.dataset in OTHER_SETS])
+def test_recipes_of_other_sets_name_what_make_lists_makes(name):
+    """With the names of docs/data.md: NAME_frames, lists/NAME."""
+    data = load(name).config.data
+    key = OTHER_SETS[data.dataset]
+    assert key in (REPO / "docs/data.md").read_text(encoding="utf-8")
+    assert (data.train_root, data.val_root) == (f"{key}_frames", f"{key}_frames")
+    paths = (data.train_list, data.val_list, data.label_list)
+    assert paths == tuple(f"lists/{key}/{file}" for file in ("train.txt", "val.txt", "labels.csv"))
+    assert {wanted: getattr(data, wanted) for wanted in ANNOTATED[key].keys} == ANNOTATED[key].keys
 
 
 # docs/model-zoo.md

@@ -7,7 +7,7 @@ of the expected form is a UserError "file:line: ...".
 import csv
 import json
 import math
-import re
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,12 @@ class Sample:
     """A clip of a split. `candidates`: the names it may have on disk, most exact first, without a video's suffix."""
 
     candidates: tuple[str, ...]
-    class_name: str
+    class_names: tuple[str, ...]  # one, but in a multi-label data set any number
+
+    @property
+    def class_name(self) -> str:
+        (name,) = self.class_names
+        return name
 
 
 @dataclass(frozen=True)
@@ -50,6 +55,19 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
         raise UserError(f"{path}: no such file")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
     return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """("file:line", text by column) of each row of a CSV whose header has these columns, and maybe others."""
+    if not path.is_file():
+        raise UserError(f"{path}: no such file")
+    with path.open(newline="", encoding="utf-8-sig") as file:
+        reader = csv.DictReader(file)
+        absent = [name for name in columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise UserError(f"{path}:1: no column {', '.join(absent)}; expected a header with {', '.join(columns)}")
+        for row in reader:
+            yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
 
 
 def read_json(path: Path, kind: type) -> Any:
@@ -88,7 +106,7 @@ def read_ucf101_split(folder: Path, split: int) -> dict[str, list[Sample]]:
             video = line.split()[0]
             if video.count("/") != 1 or not video.endswith(".avi"):
                 raise UserError(f'{folder / name}:{number}: "{line}" is not "ClassName/video.avi"')
-            samples[part].append(Sample((video.removesuffix(".avi"),), video.split("/")[0]))
+            samples[part].append(Sample((video.removesuffix(".avi"),), (video.split("/")[0],)))
     return samples
 
 
@@ -115,7 +133,7 @@ def read_hmdb51_split(folder: Path, split: int) -> dict[str, list[Sample]]:
             if len(fields) != 2 or fields[1] not in HMDB51_PARTS:
                 raise UserError(f'{path}:{number}: "{line}" is not "video.avi 0", 1 or 2')
             video = fields[0].removesuffix(".avi")
-            samples[HMDB51_PARTS[fields[1]]].append(Sample((f"{class_name}/{video}",), class_name))
+            samples[HMDB51_PARTS[fields[1]]].append(Sample((f"{class_name}/{video}",), (class_name,)))
     return samples
 
 
@@ -125,25 +143,16 @@ KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 def read_kinetics_csv(path: Path) -> list[Sample]:
     """Clips are looked for as youtube_id_SSSSSS_EEEEEE (the official downloader's name), then as youtube_id."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
     samples = []
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in KINETICS_COLUMNS if name not in (reader.fieldnames or ())]
-        if absent:
-            raise UserError(
-                f"{path}:1: no column {', '.join(absent)}; expected a header with {', '.join(KINETICS_COLUMNS)}"
-            )
-        for row in reader:
-            try:
-                start, end = int(float(row["time_start"])), int(float(row["time_end"]))
-            except (TypeError, ValueError) as error:
-                raise UserError(f"{path}:{reader.line_num}: time_start or time_end is not a number") from error
-            if not row["label"]:
-                raise UserError(f"{path}:{reader.line_num}: no label")
-            youtube_id = row["youtube_id"]
-            samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), row["label"]))
+    for where, row in read_columns(path, KINETICS_COLUMNS):
+        try:
+            start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+        except ValueError as error:
+            raise UserError(f"{where}: time_start or time_end is not a number") from error
+        if not row["label"]:
+            raise UserError(f"{where}: no label")
+        youtube_id = row["youtube_id"]
+        samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), (row["label"],)))
     return samples
 
 
@@ -158,7 +167,7 @@ def read_kinetics(path: Path) -> list[Sample]:
             start, end = (int(float(second)) for second in entry["annotations"]["segment"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: {youtube_id} has no annotation with label and segment") from error
-        samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), label))
+        samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), (label,)))
     return samples
 
 
@@ -196,28 +205,3 @@ def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
     first = math.floor(segment.start_s * fps)
     stop = min(math.ceil(segment.end_s * fps), num_frames)
     return range(first, stop)
-
-
-# Something-something v2: labels.json {"Doing something": "0"}; train.json, validation.json
-# [{"id": "78687", "template": "Doing [something]", ...}].
-def _ssv2_file(folder: Path, name: str) -> Path:
-    """`name` (labels.json, train.json, validation.json) in `folder`, under its short or its official name."""
-    official = folder / f"something-something-v2-{name}"
-    return official if official.is_file() else folder / name
-
-
-def read_ssv2_classes(folder: Path) -> list[str]:
-    path = _ssv2_file(folder, "labels.json")
-    by_id = {int(id): name for name, id in read_json(path, dict).items()}
-    if sorted(by_id) != list(range(len(by_id))):
-        raise UserError(f"{path}: ids are not 0 to {len(by_id) - 1}")
-    return [by_id[id] for id in sorted(by_id)]
-
-
-def read_ssv2_split(folder: Path, name: str) -> list[Sample]:
-    path, samples = _ssv2_file(folder, name), []
-    for position, entry in enumerate(read_json(path, list), 1):
-        if "id" not in entry or "template" not in entry:
-            raise UserError(f'{path}: entry {position} has no "id" or no "template"; the test set has no labels')
-        samples.append(Sample((str(entry["id"]),), re.sub(r"[\[\]]", "", entry["template"])))
-    return samples

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import yaml
 
-from datasets.lists import MIN_TRAIN_FRAMES, read_labels
+from datasets.lists import MIN_TRAIN_FRAMES, NO_CLASS, read_labels
 from tools.list_sources import Sample
 from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.errors import UserError
@@ -121,14 +121,13 @@ class Disk:
 
     def find(self, sample: Sample) -> tuple[Found | None, str]:
         """(what was found or None, why not). By path, else by the last part of it wherever that lies."""
+        forms = {normal_form(name) for name in sample.class_names}
         for candidate in sample.candidates:
             names = self.by_stem.get(candidate.rsplit("/", 1)[-1], [])
             if candidate in names:
                 names = [candidate]
             if len(names) > 1:
-                names = [
-                    name for name in names if normal_form(sample.class_name) in map(normal_form, name.split("/"))
-                ] or names
+                names = [name for name in names if forms & {normal_form(folder) for folder in name.split("/")}] or names
             if len(names) > 1:
                 return None, f"is in several places: {', '.join(names[:3])}"
             if names:
@@ -142,26 +141,28 @@ class Line:
 
     path: str
     num_frames: int | None
-    label: int
+    labels: tuple[int, ...]  # one, but in a multi-label list any number
 
     def __str__(self) -> str:
         # HMDB51 has files whose name begins with "#", at which a list line may not begin.
         path = f"./{self.path}" if self.path.startswith("#") else self.path
-        return " ".join(str(value) for value in (path, self.num_frames, self.label) if value is not None)
+        label = ",".join(map(str, self.labels)) or NO_CLASS
+        return " ".join(str(value) for value in (path, self.num_frames, label) if value is not None)
 
 
 def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[Line], list[tuple[str, str]], int]:
     """(lines, missing as (name, reason), number of samples left out because their class is not among `labels`)."""
     lines, missing, num_other = [], [], 0
     for sample in samples:
-        if sample.class_name not in labels:
+        if not all(name in labels for name in sample.class_names):
             num_other += 1
             continue
         found, reason = disk.find(sample)
         if found is None:
             missing.append((sample.candidates[0], reason))
         else:
-            lines.append(Line(found.path, found.num_frames, labels.id(sample.class_name)))
+            ids = tuple(sorted(labels.id(name) for name in sample.class_names))
+            lines.append(Line(found.path, found.num_frames, ids))
     return lines, missing, num_other
 
 
@@ -191,7 +192,7 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
     num_short = sum(line.num_frames is not None and line.num_frames < MIN_TRAIN_FRAMES for line in lines)
     if num_short:
         print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation skip them")
-    present = {line.label for line in lines}
+    present = {label for line in lines for label in line.labels}
     empty = [class_name for id, class_name in enumerate(labels.names) if id not in present]
     if empty:
         print(f"  no clip of {len(empty)} classes: {', '.join(empty[:10])}" + " ..." * (len(empty) > 10))

@@ -9,6 +9,7 @@ Examples:
 """
 
 import argparse
+import json
 import math
 import os
 import random
@@ -18,11 +19,13 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from tqdm import tqdm
 
 from inference.video_inputs import SYSTEM_FOLDERS, natural_key
 from tools import list_sources
+from tools.annotation_folders import ANNOTATED, mirrored_pairs
 from tools.list_sources import Sample
 from tools.list_writing import (
     LISTS_FOLDER,
@@ -59,8 +62,15 @@ class ListNames:
     in_config: dict[str, str]
 
 
-def write_all(args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels, lists: ListNames) -> None:
-    """The label CSV, the lists, and the lines for the config."""
+def write_all(
+    args: argparse.Namespace,
+    dataset: str,
+    disk: Disk,
+    labels: Labels,
+    lists: ListNames,
+    keys: Mapping[str, Any] | None = None,
+) -> None:
+    """The label CSV, the lists, and the lines for the config, the last of them `keys`, further keys of `data`."""
     write_labels(args.out, labels)
     for name, samples in lists.samples.items():
         lines, missing, num_other = locate(samples, disk, labels)
@@ -68,7 +78,8 @@ def write_all(args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels
         if num_other:
             print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
     roots = dict.fromkeys(lists.in_config, Path(args.root))
-    print_yaml(yaml_lines(dataset, disk, labels, args.out, lists.in_config, roots))
+    further = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in (keys or {}).items())  # JSON is YAML
+    print_yaml(yaml_lines(dataset, disk, labels, args.out, lists.in_config, roots) + further)
 
 
 def plain_names(parts: Parts, name: str = "{part}") -> ListNames:
@@ -110,7 +121,7 @@ def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
             class_name, slash, _ = name.removeprefix(prefix).partition("/")
             if not slash:
                 raise UserError(f"{disk.root / name}: is not in a class folder; expected {prefix}CLASS/{class_name}")
-            samples.append(Sample((name,), class_name))
+            samples.append(Sample((name,), (class_name,)))
     return samples
 
 
@@ -209,13 +220,17 @@ def make_kinetics(args: argparse.Namespace) -> None:
     write_all(args, "kinetics", Disk(args.root, args.kind, args.template), labels, plain_names(parts, args.name))
 
 
-def make_ssv2(args: argparse.Namespace) -> None:
-    labels = Labels(list_sources.read_ssv2_classes(args.annotations), "labels.json")
-    files = {"train": "train.json", "val": "validation.json"}
-    parts = {part: list_sources.read_ssv2_split(args.annotations, name) for part, name in files.items()}
-    for line in compare_names({sample.class_name for samples in parts.values() for sample in samples}, labels):
+def make_annotated(args: argparse.Namespace) -> None:
+    data_set = ANNOTATED[args.name]
+    class_names, parts = data_set.read(args.annotations)
+    labels = Labels(class_names, data_set.files.split(",")[0])
+    found = {name for samples in parts.values() for sample in samples for name in sample.class_names}
+    for line in compare_names(found, labels):
         print(f"names: {line}")
-    write_all(args, "something-something-v2", Disk(args.root, args.kind, args.template), labels, plain_names(parts))
+    pairs = mirrored_pairs(class_names)
+    keys = data_set.keys | ({"flip_pairs": pairs} if pairs else {})
+    disk = Disk(args.root, args.kind, args.template)
+    write_all(args, data_set.dataset, disk, labels, plain_names(parts), keys)
 
 
 def link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
@@ -237,7 +252,7 @@ def cut_instances(
     """A folder of links for each training segment, as the line of a list can name only a whole folder."""
     lines, missing = [], []
     for video in tqdm(videos, unit="video", desc="cutting", disable=None):
-        found, reason = disk.find(Sample(video.candidates, ""))
+        found, reason = disk.find(Sample(video.candidates, ()))
         for number, segment in enumerate(video.segments):
             name = f"{video.id}_{number:02d}"
             if found is None:
@@ -251,7 +266,7 @@ def cut_instances(
                 )
                 continue
             link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
-            lines.append(Line(name, len(frames), labels.id(segment.class_name)))
+            lines.append(Line(name, len(frames), (labels.id(segment.class_name),)))
     return lines, missing
 
 
@@ -268,7 +283,7 @@ def make_activitynet(args: argparse.Namespace) -> None:
     disk = Disk(args.root, "frames", args.template)
     train_lines, train_missing = cut_instances(videos["training"], disk, labels, args.instances, args.fps)
     whole = {
-        subset: [Sample(video.candidates, list_sources.main_class(video)) for video in members]
+        subset: [Sample(video.candidates, (list_sources.main_class(video),)) for video in members]
         for subset, members in videos.items()
     }
     num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
@@ -297,7 +312,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         if name != "activitynet":  # its segments can be cut from frames only
             command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
-        if name not in ("activitynet", "ssv2"):
+        if name not in ("activitynet", *ANNOTATED):
             command.add_argument(
                 "--labels", type=Path, help="CSV id,name: classes and their order, in place of the usual"
             )
@@ -324,10 +339,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
     command.add_argument("--instances", type=Path, required=True, help="folder to make for the training segments")
     command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
-    command = add("ssv2", make_ssv2, "something-something v2")
-    command.add_argument(
-        "--annotations", type=Path, required=True, help="folder of labels.json, train.json, validation.json"
-    )
+    for name, data_set in ANNOTATED.items():
+        command = add(name, make_annotated, data_set.described)
+        command.set_defaults(name=name)
+        command.add_argument("--annotations", type=Path, required=True, help=f"folder of {data_set.files}")
     return parser.parse_args(argv)
 
 
