@@ -18,7 +18,7 @@ from utils.config_fields import OneOf
 from utils.errors import UserError
 from utils.recipe import COMMAND_LINE, Given, Recipe, combine
 from utils.schema import MEANINGLESS_KEYS, Config, dotted_keys
-from utils.schema_rules import ADVICE, RULES, Purpose, Rule
+from utils.schema_rules import Purpose, all_rules
 
 TEST_FILES = ("data.val_list", "data.label_list", "data.val_root")
 SECTIONS = ("data", "network", "solver", "logging", "components")
@@ -121,17 +121,17 @@ def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: lis
     """Check the rules between keys, but those with one in `bad_keys`; raises all `faults` with those of the rules."""
     config, places, path = given
 
-    def broken(rules: tuple[Rule, ...]) -> list[str]:
-        found = []
-        for rule in rules:
-            is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
-            if purpose in rule.purposes and is_sound and rule.broken(config):
-                place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
-                found.append(f"{place}{' and '.join(rule.keys)}: {rule.message}")
-        return found
-
-    _raise_faults(faults + broken(RULES))
-    return Loaded(config, warnings + broken(ADVICE))
+    for rule in all_rules():
+        is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
+        if purpose in rule.purposes and is_sound and rule.broken(config):
+            place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
+            line = f"{place}{' and '.join(rule.keys)}: {rule.message}"
+            if rule.is_advice:
+                warnings = [*warnings, line]
+            else:
+                faults = [*faults, line]
+    _raise_faults(faults)
+    return Loaded(config, warnings)
 
 
 def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: Sequence[str]) -> None:

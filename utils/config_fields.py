@@ -2,16 +2,24 @@
 
 from dataclasses import dataclass
 from importlib import import_module
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 from pydantic_core import PydanticCustomError, core_schema
 
+Role = Literal["", "weights", "choice", "training"]
 
-def key(default: Any, description: str, unit: str = "", **limits: Any) -> Any:
-    """A schema field. `default` may be a callable that makes a fresh value."""
+
+def key(default: Any, description: str, unit: str = "", role: Role = "", **limits: Any) -> Any:
+    """A schema field.
+
+    Args:
+        default: a value, or a callable that makes a fresh one.
+        role: beside a checkpoint (`utils.recipe`). weights: names or shapes of its tensors follow from the key; choice:
+            the user's to choose; training: has no effect on a trained model.
+    """
     how = {"default_factory": default} if callable(default) else {"default": default}
-    return Field(description=description, json_schema_extra={"unit": unit}, **how, **limits)
+    return Field(description=description, json_schema_extra={"unit": unit, "role": role}, **how, **limits)
 
 
 def none_string(value: Any) -> Any:

@@ -1,6 +1,7 @@
 """Combines the config in a checkpoint with a config file and the command line.
 
-A checkpoint of this project holds the resolved config of its training and the names of its classes. Of each key:
+A checkpoint of this project holds the resolved config of its training and the names of its classes. Of each key, by its
+role in the schema:
 
 - `key=value` on the command line is always taken, except where the weights fit no other value (WEIGHT_KEYS).
 - RECIPE_KEYS (the model, its frames and pixels) are the checkpoint's. A config file that says otherwise is warned of.
@@ -14,23 +15,17 @@ A checkpoint of this project holds the resolved config of its training and the n
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from utils.config_fields import Role
 from utils.errors import UserError
 from utils.project_paths import REPOSITORY
 from utils.schema import Config, dotted_keys
 
-CHOICE_KEYS = (
-    "seed",
-    "data.dataset",
-    "data.dense",
-    "data.frame_rule",
-    "network.prompt",
-    "network.prompt_set",
-    "network.classifier",
-    "network.classifier_file",
-    "network.language_model",
-    "network.language_pooling",
-)
-TRAINING_KEYS = ("network.drop_out", "network.emb_dropout", "network.patch_dropout", "network.fix_video")
+
+def _keys_of(role: Role) -> tuple[str, ...]:
+    return tuple(key for key, field in dotted_keys().items() if field.json_schema_extra["role"] == role)
+
+
+CHOICE_KEYS, TRAINING_KEYS, WEIGHT_KEYS = _keys_of("choice"), _keys_of("training"), _keys_of("weights")
 PIXEL_KEYS = ("resize_mode", "resize_size", "interpolation", "resizer", "mean", "std")
 RECIPE_KEYS = (
     *(key for key in dotted_keys() if key.startswith("network.") and key not in (*CHOICE_KEYS, *TRAINING_KEYS)),
@@ -39,17 +34,6 @@ RECIPE_KEYS = (
     "data.input_size",
     *(f"data.{key}" for key in PIXEL_KEYS),
     "components",
-)
-# Of the recipe, what the names and shapes of the weights follow from.
-WEIGHT_KEYS = (
-    "network.tm",
-    "network.adapter",
-    "network.sim_header",
-    "network.head_layers",
-    "network.joint_st",
-    "network.train_classifier",
-    "network.context_tokens",
-    "network.context_per_class",
 )
 FILE_KEYS = ("network.arch", "network.weights")
 FILE_SUFFIXES = (".pt", ".pth", ".bin", ".safetensors", ".ckpt")

@@ -53,7 +53,7 @@ MAX_SIDE = 8192
 
 
 class DataConfig(Section):
-    dataset: str = key("dataset", "name, of which the run's folder is named")
+    dataset: str = key("dataset", "name, of which the run's folder is named", role="choice")
     modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files")
     num_segments: int = key(8, "parts of a video from which a clip takes frames", "segments", ge=1, le=MAX_FRAMES)
     seg_length: int = key(1, "consecutive frames per segment", "frames", ge=1, le=MAX_FRAMES)
@@ -117,11 +117,12 @@ class DataConfig(Section):
     random_shift: bool = key(True, "train on a random frame of each segment; false: on the validation frames")
     shot: int = key(0, "few-shot: training videos per class; 0: all", "videos per class", ge=0)
     shot_seed: int = key(0, "seed of the few-shot selection", "", ge=0, le=MAX_SEED)
-    dense: bool = key(False, "sample from a window of 128 frames instead of the whole video")
+    dense: bool = key(False, "sample from a window of 128 frames instead of the whole video", role="choice")
     frame_rule: Literal["segments", "linspace"] = key(
         "segments",
         "frames of validation, test and prediction. segments: the first of each segment; linspace: at equal distances "
         "from the first frame of the video to its last (PE-Core)",
+        role="choice",
     )
     decoder: Literal["pyav", "decord", "torchcodec"] = key(
         "pyav", "video reader; decord and torchcodec are installed separately"
@@ -141,11 +142,7 @@ class DataConfig(Section):
         None, "crop of training clips; multi_scale: TSN's, of four sizes at fixed positions; null: random_resized"
     )
     area_range: list[float] = key(
-        lambda: [0.08, 1.0],
-        "range of the random-resized crop",
-        "share of the frame",
-        min_length=2,
-        max_length=2,
+        lambda: [0.08, 1.0], "range of the random-resized crop", "share of the frame", min_length=2, max_length=2
     )
     cached_draws: int = key(
         0,
@@ -170,19 +167,19 @@ class DataConfig(Section):
 
 class NetworkConfig(Section):
     arch: NameOrPath = key(
-        "ViT-B/32",
-        "OpenAI's or open_clip's model name (ViT-B/32, RN50 ...), or the path of a file in OpenAI's format",
+        "ViT-B/32", "OpenAI's or open_clip's model name (ViT-B/32, RN50 ...), or the path of a file in OpenAI's format"
     )
     weights: NameOrPath = key(
-        "openai",
-        "weights tag, path of a weights file, or `none` (random); unused if arch is a path",
+        "openai", "weights tag, path of a weights file, or `none` (random); unused if arch is a path"
     )
     init: bool = key(True, "load all of CLIP's weights; false: only the image tower's")
     tm: Annotated[str | Literal[False], OneOf("modules.additions.TM", (False,))] = key(
-        False, "temporal addition inside the image tower"
+        False, "temporal addition inside the image tower", role="weights"
     )
     adapter: Annotated[str | None, OneOf("modules.adapters.ADAPTERS", (None,))] = key(
-        None, "parameter-efficient tuning: CLIP's image tower is frozen, the adapter trains; null: all of it trains"
+        None,
+        "parameter-efficient tuning: CLIP's image tower is frozen, the adapter trains; null: all of it trains",
+        role="weights",
     )
     drop_out: float = key(
         0.0,
@@ -190,22 +187,22 @@ class NetworkConfig(Section):
         "",
         ge=0,
         lt=1,
+        role="training",
     )
-    emb_dropout: float = key(0.0, "dropout of the image tower's embeddings before ln_pre", "", ge=0, lt=1)
+    emb_dropout: float = key(
+        0.0, "dropout of the image tower's embeddings before ln_pre", "", ge=0, lt=1, role="training"
+    )
     patch_dropout: float = key(
-        0.0,
-        "share of patches that a ViT drops in training (FLIP, arXiv 2212.00794)",
-        "",
-        ge=0,
-        lt=1,
+        0.0, "share of patches that a ViT drops in training (FLIP, arXiv 2212.00794)", "", ge=0, lt=1, role="training"
     )
     sim_header: Annotated[str, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
         "Transf",
         "temporal head. Transf: transformer blocks over the frame embeddings; MoTE: with mixtures of experts in them "
         "(arXiv 2410.10589); None: the mean",
+        role="weights",
     )
     head_layers: int = key(
-        6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1, le=MAX_LAYERS
+        6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1, le=MAX_LAYERS, role="weights"
     )
     scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key(
         "cosine",
@@ -213,30 +210,37 @@ class NetworkConfig(Section):
         "(BIKE, arXiv 2301.00182); modulated: MoTE's, for classes that were not trained on; linear: class embeddings "
         "that train, and a bias",
     )
-    joint_st: bool = key(False, "one sequence of all frames' patches (joint space-time attention); no head")
+    joint_st: bool = key(
+        False, "one sequence of all frames' patches (joint space-time attention); no head", role="weights"
+    )
     fix_text: bool = key(True, "the text tower is frozen")
-    fix_video: bool = key(False, "the image tower is frozen")
-    prompt: str = key("a video of a person {}.", "sentence around a class name; `{}` is the name")
+    fix_video: bool = key(False, "the image tower is frozen", role="training")
+    prompt: str = key("a video of a person {}.", "sentence around a class name; `{}` is the name", role="choice")
     prompt_set: OptionalNameOrPath = key(
         None,
         "action16 or action28 (ensembles of templates), or a YAML file with a list of templates or descriptions by "
         "class name",
+        role="choice",
     )
     classifier: Annotated[str, OneOf("modules.classifiers.CLASSIFIERS")] = key(
-        "clip_text", "source of the class embeddings"
+        "clip_text", "source of the class embeddings", role="choice"
     )
-    classifier_file: OptionalPath = key(None, "classifier lda (tools/fit_lda.py) or file: its .npz")
-    train_classifier: bool = key(False, "train the class embeddings, starting from the classifier's")
+    classifier_file: OptionalPath = key(None, "classifier lda (tools/fit_lda.py) or file: its .npz", role="choice")
+    train_classifier: bool = key(False, "train the class embeddings, starting from the classifier's", role="weights")
     language_model: NameOrPath = key(
-        "distilbert-base-uncased", "classifier language_model: name of a transformers encoder, or a folder"
+        "distilbert-base-uncased",
+        "classifier language_model: name of a transformers encoder, or a folder",
+        role="choice",
     )
     language_pooling: Literal["mean", "cls"] = key(
-        "mean", "classifier language_model: mean of the tokens, or the first token"
+        "mean", "classifier language_model: mean of the tokens, or the first token", role="choice"
     )
-    context_tokens: int = key(0, "CoOp: learned tokens instead of the prompt; 0: none", "tokens", ge=0, le=64)
+    context_tokens: int = key(
+        0, "CoOp: learned tokens instead of the prompt; 0: none", "tokens", ge=0, le=64, role="weights"
+    )
     context_init: str | None = key(None, "CoOp: words to initialise the context with; null: random")
     context_position: Literal["end", "middle", "front"] = key("end", "CoOp: position of the class name")
-    context_per_class: bool = key(False, "CoOp: one context per class instead of a shared one")
+    context_per_class: bool = key(False, "CoOp: one context per class instead of a shared one", role="weights")
 
 
 # Those of timm's factory that need no other package and no second-order gradient.
@@ -268,8 +272,7 @@ class SolverConfig(Section):
     weight_decay: float = key(0.2, "weight decay", "", ge=0)
     decay_1d: bool = key(True, "weight decay of tensors of one dimension too: biases, norms, class token")
     loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
-        "CE",
-        "CE: cross-entropy over the class texts; NCE, DS: video-text contrast; mixture: of the head MoTE",
+        "CE", "CE: cross-entropy over the class texts; NCE, DS: video-text contrast; mixture: of the head MoTE"
     )
     label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", "", ge=0, lt=1)
     evaluate: bool = key(False, "validate once without training")
@@ -354,7 +357,7 @@ class LoggingConfig(Section):
 class Config(Section):
     resume: OptionalNameOrPath = key(None, "checkpoint to resume; `auto`: the newest intact one in the run folder")
     pretrain: OptionalPath = key(None, "video checkpoint whose weights a new run starts from")
-    seed: int = key(1024, "random seed", "", ge=0, le=MAX_SEED)
+    seed: int = key(1024, "random seed", "", ge=0, le=MAX_SEED, role="choice")
     components: dict[str, dict[str, Any]] = key(dict, "settings of components, by component name (docs/layout.md)")
     data: DataConfig = key(DataConfig, "")
     network: NetworkConfig = key(NetworkConfig, "")

@@ -170,7 +170,7 @@ def test_weights_and_biases_offline(world, tmp_path):
 
 
 def test_weights_and_biases_must_be_installed(world, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("utils.schema_rules.find_spec", lambda name: None)
+    monkeypatch.setattr("engine.rules.find_spec", lambda name: None)
     assert train(world, tmp_path, "logging.wandb_project=shapes") == 2
     assert (
         "logging.wandb_project: Weights & Biases is not installed; run 'pip install wandb'" in capsys.readouterr().err

@@ -1,0 +1,78 @@
+"""Rules between config keys of lists, frames and pixels."""
+
+from utils.schema_rules import Rule
+
+
+def _is_bad_template(template: str) -> bool:
+    try:
+        return template.format(1) == template.format(2)
+    except (ValueError, LookupError, AttributeError, TypeError, MemoryError):  # each a kind of braces, as {.foo}, {[0]}
+        return True
+
+
+def _are_pairs(pairs: list[list[int]], num_classes: int) -> bool:
+    labels = [label for pair in pairs for label in pair]
+    is_unique = len(set(labels)) == len(labels) and all(0 <= label < num_classes for label in labels)
+    return is_unique and all(len(pair) == 2 for pair in pairs)
+
+
+RULES = (
+    Rule(
+        ("data.train_list",),
+        lambda c: not c.data.train_list,
+        "is required; give the list of training videos",
+        ("train",),
+    ),
+    Rule(
+        ("data.val_list",),
+        lambda c: not c.data.val_list,
+        "is required; give the list of validation videos",
+        ("train", "test"),
+    ),
+    Rule(
+        ("data.label_list",),
+        lambda c: not c.data.label_list,
+        "is required; give the CSV of class descriptions",
+        ("train", "test"),
+    ),
+    Rule(
+        ("data.image_tmpl", "data.modality"),
+        lambda c: c.data.modality == "RGB" and _is_bad_template(c.data.image_tmpl),
+        "must be a file name with the frame's number in braces, such as img_{:05d}.jpg",
+    ),
+    Rule(
+        ("data.area_range",),
+        lambda c: not 0 < c.data.area_range[0] <= c.data.area_range[1] <= 1,
+        "must be two shares with 0 < smallest <= largest <= 1, such as [0.08, 1.0]",
+    ),
+    Rule(
+        ("data.resize_size", "data.input_size"),
+        lambda c: None not in (c.data.resize_size, c.data.input_size) and c.data.resize_size < c.data.input_size,
+        "the frames would be smaller than what the image tower sees; set resize_size to input_size or more",
+    ),
+    Rule(
+        ("data.scale", "data.input_size"),
+        lambda c: c.data.scale is not None and min(c.data.scale) < (c.data.input_size or 1),
+        "the frames would be smaller than what the image tower sees; set both numbers of scale to input_size or more",
+    ),
+    Rule(
+        ("data.flip_pairs", "data.num_classes"),
+        lambda c: not _are_pairs(c.data.flip_pairs or [], c.data.num_classes),
+        "must be pairs of class ids below num_classes, each class in one pair, such as [[86, 87], [93, 94]]",
+    ),
+    Rule(
+        ("data.std",),
+        lambda c: c.data.std is not None and min(c.data.std) <= 0,
+        "pixels are divided by it; give three numbers above 0",
+    ),
+    Rule(
+        ("data.frame_rule", "data.dense"),
+        lambda c: c.data.frame_rule == "linspace" and c.data.dense,
+        "linspace takes frames of the whole video, and dense of a window; keep one",
+    ),
+    Rule(
+        ("data.erasing.area_range",),
+        lambda c: not 0 < c.data.erasing.area_range[0] <= c.data.erasing.area_range[1] < 1,
+        "must be two shares with 0 < smallest <= largest < 1, as [0.02, 0.33]",
+    ),
+)

@@ -1,0 +1,41 @@
+"""Rules between config keys of a run: its beginning, its checkpoints, its logs."""
+
+from importlib.util import find_spec
+
+from utils.interval import parse_interval
+from utils.schema_rules import Rule
+
+
+def _is_bad_interval(value: int | str | None) -> bool:
+    try:
+        parse_interval(value)
+    except ValueError:
+        return True
+    return False
+
+
+RULES = (
+    Rule(
+        ("solver.start_epoch", "solver.epochs"),
+        lambda c: c.solver.start_epoch >= c.solver.epochs,
+        "start_epoch must be below epochs",
+        ("train",),
+    ),
+    Rule(
+        ("solver.save_every",),
+        lambda c: _is_bad_interval(c.solver.save_every),
+        "must be a number of steps, such as 500, or of minutes, such as 10min",
+    ),
+    Rule(
+        ("logging.wandb_project",),
+        lambda c: bool(c.logging.wandb_project) and find_spec("wandb") is None,
+        "Weights & Biases is not installed; run 'pip install wandb', or set it to null",
+        ("train",),
+    ),
+    Rule(
+        ("resume", "pretrain"),
+        lambda c: bool(c.resume) and bool(c.pretrain),
+        "are both given; resume continues a run, pretrain starts a new one; keep one",
+        ("train",),
+    ),
+)

@@ -1,0 +1,28 @@
+"""Rules between config keys of additions to the image tower."""
+
+from utils.schema_rules import Rule
+
+RULES = (
+    Rule(
+        ("network.joint_st", "network.sim_header"),
+        lambda c: c.network.joint_st and c.network.sim_header != "None",
+        "joint_st gives one embedding per video, so there are no frames for a head; set sim_header to None",
+    ),
+    Rule(
+        ("network.joint_st", "network.tm"),
+        lambda c: c.network.joint_st and bool(c.network.tm),
+        "joint_st has no separate frames to shift; set tm to False",
+    ),
+    Rule(
+        ("network.patch_dropout", "network.tm"),
+        lambda c: c.network.patch_dropout > 0 and c.network.tm == "tsm",
+        "tsm shifts a patch's channels between frames, and patch_dropout leaves out other patches in each; keep one",
+    ),
+    Rule(
+        ("network.patch_dropout", "network.fix_video"),
+        lambda c: not c.solver.evaluate and c.network.patch_dropout > 0 and c.network.fix_video,
+        "patch_dropout has no effect on a frozen image tower; set it to 0",
+        ("train",),
+        is_advice=True,
+    ),
+)

@@ -1,0 +1,42 @@
+"""Rules between config keys of the class embeddings."""
+
+from utils.schema import Config
+from utils.schema_rules import Rule
+
+
+def _has_one_prompt(config: Config) -> bool:
+    """Whether each class is one prompt through CLIP's text tower."""
+    return config.network.classifier == "clip_text" and config.network.prompt_set is None
+
+
+RULES = (
+    Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must contain {} for the class name"),
+    Rule(
+        ("network.classifier", "network.classifier_file"),
+        lambda c: c.network.classifier in ("lda", "file") and not c.network.classifier_file,
+        "this classifier is read from a file; give its .npz as classifier_file",
+    ),
+    Rule(
+        ("network.fix_text", "network.classifier", "network.prompt_set"),
+        lambda c: not c.network.fix_text and not _has_one_prompt(c),
+        "a trained text tower uses one prompt per class; set classifier to clip_text and prompt_set to null",
+    ),
+    Rule(
+        ("network.context_tokens", "network.classifier", "network.prompt_set"),
+        lambda c: c.network.context_tokens > 0 and not _has_one_prompt(c),
+        "a learned context replaces the prompt; set classifier to clip_text and prompt_set to null",
+    ),
+    Rule(
+        ("network.context_tokens", "network.context_init", "network.context_per_class"),
+        lambda c: c.network.context_tokens == 0 and (bool(c.network.context_init) or c.network.context_per_class),
+        "apply only to a learned context; set context_tokens to its length",
+    ),
+    Rule(
+        ("network.train_classifier", "network.fix_text", "network.context_tokens", "solver.loss_type"),
+        lambda c: (
+            c.network.train_classifier
+            and (not c.network.fix_text or c.network.context_tokens > 0 or c.solver.loss_type != "CE")
+        ),
+        "trained class embeddings replace the text and need loss_type CE; set fix_text to true and context_tokens to 0",
+    ),
+)

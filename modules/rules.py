@@ -1,0 +1,89 @@
+"""Rules between config keys of the training of a model."""
+
+from utils.schema_rules import Rule
+
+RULES = (
+    Rule(
+        ("data.mixup", "data.batch_size"),
+        lambda c: c.data.mixup.is_on and c.data.batch_size % 2 == 1,
+        "a clip and its partner are in one batch; make batch_size even",
+        ("train",),
+    ),
+    Rule(
+        ("data.cached_draws", "data.mixup", "data.repeats"),
+        lambda c: c.data.cached_draws > 0 and (c.data.mixup.is_on or c.data.repeats > 1),
+        "mixup and repeats need the pixels of each epoch, and of kept frame embeddings there are none; set mixup.prob "
+        "to 0 and repeats to 1",
+        ("train",),
+    ),
+    Rule(
+        ("data.cached_draws", "network.fix_video"),
+        lambda c: c.data.cached_draws > 0 and not c.network.fix_video,
+        "frame embeddings can be cached only if the image tower is frozen; set network.fix_video to true",
+        ("train",),
+    ),
+    Rule(
+        ("solver.lr_decay_step", "solver.type"),
+        lambda c: (
+            c.solver.type == "multistep"
+            and (
+                c.solver.lr_decay_step <= 0
+                if isinstance(c.solver.lr_decay_step, int)
+                else not c.solver.lr_decay_step
+                or min(c.solver.lr_decay_step) <= 0
+                or sorted(set(c.solver.lr_decay_step)) != c.solver.lr_decay_step
+            )
+        ),
+        "must be a positive number of epochs or an ascending list of epochs",
+    ),
+    Rule(
+        ("solver.betas", "solver.optim"),
+        lambda c: (
+            c.solver.betas is not None and (c.solver.optim == "sgd" or not all(0 <= b < 1 for b in c.solver.betas))
+        ),
+        "must be numbers of at least 0 and below 1, of an optimiser that has betas (sgd has momentum)",
+        ("train",),
+    ),
+    Rule(
+        ("solver.min_lr", "solver.lr"),
+        lambda c: c.solver.min_lr >= c.solver.lr,
+        "min_lr must be below lr",
+        ("train",),
+    ),
+    Rule(
+        ("solver.ema", "solver.average_epochs"),
+        lambda c: c.solver.ema is not None and c.solver.average_epochs,
+        "are two averages of the weights; keep one",
+        ("train",),
+    ),
+    Rule(
+        ("solver.interpolated_range",),
+        lambda c: not 0 <= c.solver.interpolated_range[0] <= c.solver.interpolated_range[1] <= 1,
+        "must be two shares with 0 <= smallest <= largest <= 1, as [0.0, 0.6]",
+    ),
+    Rule(
+        ("solver.interpolated_loss", "solver.distill", "network.fix_video", "network.fix_text"),
+        lambda c: (
+            (c.solver.interpolated_loss > 0 or c.solver.distill > 0) and c.network.fix_video and c.network.fix_text
+        ),
+        "keep weights that train near CLIP's, and here none of CLIP's train; set fix_video or fix_text to false",
+        ("train",),
+    ),
+    Rule(
+        ("solver.distill", "solver.loss_type", "network.joint_st", "data.cached_draws"),
+        lambda c: (
+            c.solver.distill > 0 and (c.solver.loss_type != "CE" or c.network.joint_st or c.data.cached_draws > 0)
+        ),
+        "compares each frame's embedding with frozen CLIP's, beside loss_type CE; set joint_st to false and "
+        "cached_draws to 0",
+        ("train",),
+    ),
+    Rule(
+        ("solver.lr_warmup_step", "solver.epochs"),
+        lambda c: not c.solver.evaluate and c.solver.lr_warmup_step >= c.solver.epochs,
+        "the warm-up is as long as the training, so the learning rate never reaches lr; set lr_warmup_step below "
+        "epochs",
+        ("train",),
+        is_advice=True,
+    ),
+)
