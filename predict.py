@@ -18,6 +18,7 @@ from utils.cli import Parser, add_output_options, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
+from utils.work_shards import add_shard_options
 
 OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
@@ -42,6 +43,7 @@ def parse_arguments(arguments: list[str] | None = None):
         "--isolate", type=float, metavar="S",
         help="for files from strangers: decode each in a child process with limits, and give it up after S seconds",
     )  # fmt: skip
+    add_shard_options(parser)
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 

@@ -1,31 +1,29 @@
 """`predict.py`: classifies videos, folders, cameras and streams."""
 
 import argparse
-import csv
-import dataclasses
-import io
 import itertools
-import json
 import logging
 import re
+import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 from tqdm import tqdm
 
+from engine.predict_results import Results, merge_results, parts_folder, write_results
 from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, collect, load_model
 from inference.pictures import Spotlight, draw_strips, draw_timeline
-from inference.timeline import UNKNOWN, VideoPrediction, clock, csv_header
+from inference.timeline import UNKNOWN, VideoPrediction, clock
 from inference.video_inputs import is_live
 from inference.windows import Window
 from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from utils.errors import UserError
-from utils.files import write_text_atomic
 from utils.terminal import print_error_line
+from utils.work_shards import chosen_shard, print_next_step
 
 
 def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> int:
@@ -36,35 +34,61 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
         level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )
     log = logging.getLogger()
+    if args.merge:
+        return merge(args, sources)
+    shard = chosen_shard(args)
+    inputs = shard.of(list(zip(range(len(sources)), sources, picture_names(sources))))
     model = load_model(args.weights, args.config, args.classes, overrides)
     if len(model.class_names) == 1:
         log.warning("warning: a single class always has probability 1; give others to compare with")
     log.info("%s; %d classes, %s", model.description, len(model.class_names), model.precision)
 
     # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
-    predictions, errors, taken, is_interrupted = [], {}, set(), False
+    heading = {"model": model.description, "classes": model.class_names, "threshold": args.threshold}
+    results, is_interrupted = Results(heading, args.top), False
     try:
-        for source in sources:
+        for position, source, name in inputs:
+            errors: dict[str, str] = {}
             prediction = predict_source(source, model, args, errors)
+            if errors:
+                results.errors[position] = (printable(source), errors[source])
             if prediction is None:
                 continue
-            predictions.append(dataclasses.replace(prediction, clips=()))  # they are what fills the memory
+            results.add(position, prediction)
             if is_tabular(args):
                 print(prediction.describe(args.top), end="\n\n", flush=True)
             if args.pictures:
-                for path in draw_pictures(Path(args.pictures), prediction, args.top, taken, model.spotlight):
+                for path in draw_pictures(Path(args.pictures, name), prediction, args.top, model.spotlight):
                     log.info("picture: %s", path)
     except KeyboardInterrupt:
         is_interrupted = True
-        print(f"interrupted: {len(predictions)} of {len(sources)} videos were done", file=sys.stderr, flush=True)
+        print(f"interrupted: {len(results.videos)} of {len(inputs)} videos were done", file=sys.stderr, flush=True)
 
     # ---- files
-    write_results(args, model, predictions, errors)
-    if errors and len(sources) > 1:
-        print(f"{len(errors)} of {len(sources)} could not be read", file=sys.stderr)
+    write_results(args, results, shard)
     if is_interrupted:
+        print_faulty(results, len(inputs))
         return EXIT_INTERRUPTED
-    return EXIT_USER_ERROR if errors else 0
+    print_next_step(shard)
+    return print_faulty(results, len(inputs))
+
+
+def merge(args: argparse.Namespace, sources: list[str]) -> int:
+    """Write the files of all shards; returns the exit code."""
+    results = merge_results(args, sources)
+    write_results(args, results)
+    folder = parts_folder(args)
+    assert folder is not None  # the results were in it
+    shutil.rmtree(folder)
+    logging.getLogger().info("merged: %s", ", ".join(target for target in (args.json, args.csv) if target))
+    return print_faulty(results, len(sources))
+
+
+def print_faulty(results: Results, num_inputs: int) -> int:
+    """Print how many of several inputs could not be read; returns the exit code."""
+    if results.errors and num_inputs > 1:
+        print(f"{len(results.errors)} of {num_inputs} could not be read", file=sys.stderr)
+    return EXIT_USER_ERROR if results.errors else 0
 
 
 Scored = tuple[Window, np.ndarray]
@@ -142,63 +166,24 @@ def follow(
         tell(error, source, errors)
 
 
-def write_results(
-    args: argparse.Namespace, model: VideoModel, predictions: list[VideoPrediction], errors: dict[str, str]
-) -> None:
-    """JSON and CSV, to files or to the standard output.
-
-    Raises:
-        UserError: one of them could not be written; the other one was.
-    """
-    texts = {}
-    if args.json:
-        content = {
-            "model": model.description,
-            "classes": model.class_names,
-            "threshold": args.threshold,
-            "videos": [prediction.to_dict(args.top) for prediction in predictions],
-            "errors": [{"video": printable(video), "error": error} for video, error in errors.items()],
-        }
-        texts[args.json] = json.dumps(content, indent=2, ensure_ascii=False) + "\n"
-    if args.csv:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(csv_header(len(model.class_names), args.top))
-        for prediction in predictions:
-            writer.writerows(prediction.rows(args.top))
-        texts[args.csv] = text.getvalue()
-    failed = []
-    for target, content in texts.items():
-        try:
-            _write(target, content)
-        except OSError as error:
-            failed.append(f"{target}: cannot be written ({error.strerror})")
-    if failed:
-        raise UserError("; ".join(failed))
+def picture_names(sources: Sequence[str]) -> list[str]:
+    """A name for the pictures of each source, by its file; of equal ones the second and later get a number."""
+    names: dict[str, None] = {}  # a set that keeps the order
+    for source in sources:
+        stem = name = re.sub(r"[^\w.-]+", "_", Path(printable(source)).stem)[-80:] or "video"
+        for number in itertools.count(2):
+            if name not in names:
+                break
+            name = f"{stem}_{number}"
+        names[name] = None
+    return list(names)
 
 
-def _write(target: str, text: str) -> None:
-    if target == "-":
-        print(text, end="", flush=True)
-    elif Path(target).exists() and not Path(target).is_file():
-        Path(target).write_text(text, encoding="utf-8")  # a pipe or device: a rename would take its place
-    else:
-        write_text_atomic(target, text)
-
-
-def draw_pictures(
-    folder: Path, prediction: VideoPrediction, k: int, taken: set[str], spotlight: Spotlight
-) -> list[Path]:
-    """`NAME.strip.png`, and `NAME.timeline.png` where there are several windows; a name in `taken` gets a number."""
-    stem = name = re.sub(r"[^\w.-]+", "_", Path(prediction.source).stem)[-80:] or "video"
-    for number in itertools.count(2):
-        if name not in taken:
-            break
-        name = f"{stem}_{number}"
-    taken.add(name)
-    written = [folder / f"{name}.strip.png"]
+def draw_pictures(stem: Path, prediction: VideoPrediction, k: int, spotlight: Spotlight) -> list[Path]:
+    """`STEM.strip.png`, and `STEM.timeline.png` where there are several windows."""
+    written = [stem.with_name(f"{stem.name}.strip.png")]
     draw_strips(written[0], prediction, k, spotlight)
     if len(prediction.spans) > 1:
-        written.append(folder / f"{name}.timeline.png")
+        written.append(stem.with_name(f"{stem.name}.timeline.png"))
         draw_timeline(written[1], prediction)
     return written

@@ -8,7 +8,8 @@ data.decoder is not pyav. DIR (default: data_check_CONFIG beside the config) rec
     train_clean.txt    the lists without the bad lines; as they are where nothing is bad
     val_clean.txt
 
-An interrupted check resumes where it stopped, given the same lists and DIR. Exit code 0: all good; 1: some are bad, or
+An interrupted check resumes where it stopped, given the same lists and DIR. Several machines share DIR by --shard; then
+--merge writes the files. Exit code 0: all good; 1: some are bad, or
 a worker process was killed (one line says so); 2: a mistake in the config or a list; 130: interrupted.
 
 Examples:
@@ -19,7 +20,9 @@ Examples:
 import argparse
 import csv
 import os
+import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -38,7 +41,17 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
+from utils.schema import Config
 from utils.terminal import print_error_line
+from utils.work_shards import (
+    ALL,
+    FOLDER,
+    add_shard_options,
+    check_complete,
+    chosen_shard,
+    print_next_step,
+    shard_files,
+)
 
 COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
 JOURNAL = ".checked.csv"  # rows as they come; becomes report.csv at the end
@@ -59,6 +72,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    add_shard_options(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_intermixed_args(arguments)
 
@@ -100,21 +114,22 @@ def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
     return {(row["list"], int(row["line"])): row for row in csv.DictReader(whole, COLUMNS)}
 
 
-def check_all(jobs: list[ListJob], data: dict, journal: Path, stamp: str, workers: int) -> list[dict]:
-    """All rows, in the lists' order; rows that the journal has are not checked again."""
+Task = tuple[ListJob, ListEntry]
+
+
+def check_all(tasks: Sequence[Task], data: dict, journal: Path, stamp: str, workers: int) -> list[dict]:
+    """The rows of all tasks, in their order; those that the journal has are not checked again."""
     done = read_journal(journal, stamp)
     work = [
         (f"{job.path}:{entry.line}: {entry.path}", (data, job.name, job.path, job.root, entry))
-        for job in jobs
-        for entry in job.entries
+        for job, entry in tasks
         if (job.name, entry.line) not in done
     ]
-    total = sum(len(job.entries) for job in jobs)
     if not done:
         journal.write_text(stamp + "\n", encoding="utf-8")
     with (
         journal.open("a", newline="", encoding="utf-8") as file,
-        tqdm(total=total, initial=len(done), unit="video", desc="check", disable=None) as bar,
+        tqdm(total=len(tasks), initial=len(done), unit="video", desc="check", disable=None) as bar,
     ):
         writer = csv.DictWriter(file, COLUMNS)
 
@@ -127,7 +142,16 @@ def check_all(jobs: list[ListJob], data: dict, journal: Path, stamp: str, worker
             bar.update()
 
         run_jobs(check_entry, work, max(1, workers), write)
-    return [done[job.name, entry.line] for job in jobs for entry in job.entries]
+    return [done[job.name, entry.line] for job, entry in tasks]
+
+
+def merge_journals(tasks: Sequence[Task], out: Path, stamp: str) -> list[dict]:
+    """The rows of all tasks, in their order, from the journals of the shards. Raises UserError where one lacks."""
+    journals = shard_files(out / FOLDER, ".csv")
+    done = {place: row for journal in journals for place, row in read_journal(journal, stamp).items()}
+    places = [(job.name, entry.line) for job, entry in tasks]
+    check_complete([entry.path for _, entry in tasks], lambda i: places[i] in done, len(journals))
+    return [done[place] for place in places]
 
 
 def write_clean_list(job: ListJob, bad_lines: set[int], path: Path) -> None:
@@ -138,13 +162,41 @@ def write_clean_list(job: ListJob, bad_lines: set[int], path: Path) -> None:
         temporary.write_bytes(b"\n".join(kept))
 
 
-def main(args: argparse.Namespace) -> int:
-    cfg, warnings = load_config(args.config, args.overrides, "train")
-    for warning in warnings:
-        print_error_line(f"warning: {warning}")
-    data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
-    if cfg.data.modality == "video":
-        check_decoder(cfg.data.decoder)
+def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> None:
+    """report.csv and the lists without bad lines."""
+    for job in jobs:
+        bad = {int(row["line"]) for row in rows if row["list"] == job.name and row["status"] == "bad"}
+        write_clean_list(job, bad, out / f"{job.name}_clean.txt")
+    with atomic_path(out / "report.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, COLUMNS)
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / JOURNAL).unlink(missing_ok=True)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+
+
+def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None) -> int:
+    """Prints how many entries of each list are bad, and the first ones; returns the exit code.
+
+    Args:
+        out: folder of the cleaned lists; None: they are not written yet.
+    """
+    num_bad = 0
+    for job in jobs:
+        of_list = [row for row in rows if row["list"] == job.name]
+        reasons = [row["reason"] for row in of_list if row["status"] == "bad"]
+        num_bad += len(reasons)
+        clean = f"; without them: {out / f'{job.name}_clean.txt'}" if out else ""
+        print(f"{job.path}: {len(of_list)} entries, {len(reasons)} bad{clean}")
+        for reason in reasons[:10]:
+            print(f"  {reason}")
+        if len(reasons) > 10:
+            print(f"  and {len(reasons) - 10} more")
+    return 1 if num_bad else 0
+
+
+def read_lists(cfg: Config) -> list[ListJob]:
+    """The lists of a config. Prints what is probably a mistake in them."""
     assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
     jobs = [
@@ -154,33 +206,41 @@ def main(args: argparse.Namespace) -> int:
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     for warning in list_warnings(cfg.data, jobs[0].entries, jobs[1].entries, names):
         print_error_line(f"warning: {warning}")
+    return jobs
+
+
+def main(args: argparse.Namespace) -> int:
+    cfg, warnings = load_config(args.config, args.overrides, "train")
+    for warning in warnings:
+        print_error_line(f"warning: {warning}")
+    data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
+    if cfg.data.modality == "video":
+        check_decoder(cfg.data.decoder)
+    shard = ALL if args.merge else chosen_shard(args)
+    jobs = read_lists(cfg)
+    tasks = [(job, entry) for job in jobs for entry in job.entries]
     out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
     stamp = " ".join([*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, data.values())])
+    journal = out / JOURNAL
     try:
         out.mkdir(parents=True, exist_ok=True)
-        rows = check_all(jobs, data, out / JOURNAL, stamp, args.workers)
+        if args.merge:
+            rows = merge_journals(tasks, out, stamp)
+        else:
+            journal = journal if shard.is_all else shard.file(out / FOLDER, ".csv")
+            rows = check_all(shard.of(tasks), data, journal, stamp, args.workers)
+        if shard.is_all:
+            write_reports(jobs, rows, out)
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on ({out / JOURNAL})", file=sys.stderr)
+        print(f"interrupted; the same command goes on ({journal})", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written ({error.strerror}); choose another folder") from error
-    num_bad = 0
-    for job in jobs:
-        bad = {int(row["line"]): row for row in rows if row["list"] == job.name and row["status"] == "bad"}
-        write_clean_list(job, set(bad), out / f"{job.name}_clean.txt")
-        num_bad += len(bad)
-        print(f"{job.path}: {len(job.entries)} entries, {len(bad)} bad; without them: {out / f'{job.name}_clean.txt'}")
-        for row in list(bad.values())[:10]:
-            print(f"  {row['reason']}")
-        if len(bad) > 10:
-            print(f"  and {len(bad) - 10} more")
-    with atomic_path(out / "report.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
-    (out / JOURNAL).unlink()
-    print(f"the report is {out / 'report.csv'}")
-    return 1 if num_bad else 0
+    code = print_faults(jobs, rows, out if shard.is_all else None)
+    print_next_step(shard)
+    if shard.is_all:
+        print(f"the report is {out / 'report.csv'}")
+    return code
 
 
 if __name__ == "__main__":

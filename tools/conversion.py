@@ -1,11 +1,13 @@
-"""Shared by extract_frames.py and pack_videos.py: options, and one outcome for each video of a folder."""
+"""Shared by extract_frames.py and pack_videos.py: options, shards, and one outcome for each video of a folder."""
 
 import argparse
+import contextlib
 import csv
 import errno
 import fcntl
 import json
 import os
+import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,8 +19,17 @@ from tqdm import tqdm
 
 from tools.workers import run_jobs
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable, write_text_atomic
+from utils.files import atomic_path, check_writable, machine_name
 from utils.terminal import print_error_line
+from utils.work_shards import (
+    ALL,
+    FOLDER,
+    Shard,
+    add_shard_options,
+    check_complete,
+    print_next_step,
+    shard_files,
+)
 
 REPORT_FILE = "report.csv"
 REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
@@ -35,6 +46,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
+    add_shard_options(parser)
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -78,24 +90,26 @@ def failed(name: str, error: Exception, source: Path) -> Result:
 
 
 @contextmanager
-def only_run_in(out: Path, settings_file: str, settings: dict) -> Iterator[None]:
+def only_run_in(out: Path, settings_file: str, settings: dict, shard: Shard = ALL) -> Iterator[None]:
     """Makes OUT ready for a first or a continued run with these settings, the only one in it while the block lasts.
+
+    Several shards may be in it at a time, but each only once.
 
     Raises:
         UserError: in use by another run, it was made with other settings, or it holds something else.
     """
     path = out / settings_file
     if not path.exists():
-        if out.exists() and any(out.iterdir()):
+        # What is hidden may be of another shard, which writes its settings first.
+        if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()) and not path.exists():
             raise UserError(f"{out}: is not empty and was not made by this script; give another folder")
-        write_text_atomic(path, json.dumps(settings, indent=2) + "\n")
-    with path.open("r+") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)  # falls with the process and its workers, however they end
-        except BlockingIOError:
-            raise UserError(f"{out}: in use by another run; wait until it ends, or give another folder") from None
-        except OSError as error:  # some network file systems have no locks
-            print_error_line(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it")
+        _write_once(path, json.dumps(settings, indent=2) + "\n")
+    with contextlib.ExitStack() as stack:
+        file = stack.enter_context(path.open("r+"))
+        _lock(file, fcntl.LOCK_EX if shard.is_all else fcntl.LOCK_SH, out)
+        if not shard.is_all:
+            own = shard.file(out / FOLDER, ".lock")
+            _lock(stack.enter_context(own.open("w")), fcntl.LOCK_EX, out)
         try:
             before = dict(json.load(file))
         except (ValueError, TypeError) as error:
@@ -108,18 +122,44 @@ def only_run_in(out: Path, settings_file: str, settings: dict) -> Iterator[None]
         yield
 
 
+def _write_once(path: Path, text: str) -> None:
+    """Write a file, unless another shard has just done so: the one that each of them locks."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{machine_name()}-{os.getpid()}.tmp")
+    temporary.write_text(text, encoding="utf-8")
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _lock(file: IO[str], kind: int, out: Path) -> None:
+    """Falls with the process and its workers, however they end."""
+    try:
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
+    except BlockingIOError:
+        raise UserError(f"{out}: in use by another run; wait until it ends, or give another folder") from None
+    except OSError as error:  # some network file systems have no locks
+        print_error_line(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it")
+
+
 def run_all(
     function: Callable[..., Result],
     jobs: Sequence[tuple[str, tuple]],
     num_workers: int,
     out: Path,
+    shard: Shard,
     known: Iterable[Result],
 ) -> list[Result]:
     """`known` and the results of the jobs (`tools.workers.run_jobs`), sorted by path, with progress on show.
 
-    OUT/report.csv has each line as soon as it is known, so that a run that is killed leaves those of what it did.
+    The report has each line as soon as it is known, so that a run that is killed leaves those of what it did.
     """
-    results, report = list(known), out / REPORT_FILE
+    results, report = list(known), report_file(out, shard)
     _write_report(report, results)
     with (
         _open_report(report, "a") as file,
@@ -136,6 +176,8 @@ def run_all(
         run_jobs(function, jobs, num_workers, done)
     results.sort(key=lambda result: result.path)
     _write_report(report, results)
+    if shard.is_all:
+        shutil.rmtree(out / FOLDER, ignore_errors=True)  # of shards that were begun before
     return results
 
 
@@ -150,17 +192,46 @@ def _write_report(path: Path, results: Iterable[Result]) -> None:
         writer.writerows(asdict(result).values() for result in results)
 
 
-def read_report(out: Path) -> dict[str, Result]:
-    """path -> line of the report that an earlier run left in `out`, if any."""
-    path = out / REPORT_FILE
-    if not path.exists():
-        return {}
+def report_file(out: Path, shard: Shard) -> Path:
+    """Where a run, or a shard, writes its report."""
+    return out / REPORT_FILE if shard.is_all else shard.file(out / FOLDER, ".csv")
+
+
+def read_reports(out: Path) -> dict[str, Result]:
+    """path -> line of the reports that earlier runs and shards left in `out`, if any."""
+    found = {}
+    for path in (out / REPORT_FILE, *(out / FOLDER).glob("*.csv")):
+        if path.exists():
+            found |= _read_report(path)
+    return found
+
+
+def _read_report(path: Path) -> dict[str, Result]:
     with _open_report(path, "r") as file:
         rows = [row for row in csv.DictReader(file) if row["reason"] is not None]  # a last line may be cut off
     return {row["path"]: Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]) for row in rows}
 
 
-def summarise(results: list[Result], made: str, source: Path, out: Path) -> int:
+def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
+    """Writes OUT/report.csv from those of the shards, and removes these.
+
+    Args:
+        targets: source -> what is made of it, both as `Result.path`; all that the shards divided among them, in order.
+
+    Raises:
+        UserError: a shard has not run, or is not complete.
+    """
+    paths = shard_files(out / FOLDER, ".csv")
+    results = {path: result for report in paths for path, result in _read_report(report).items()}
+    sources = list(targets)
+    check_complete(sources, lambda i: sources[i] in results or targets[sources[i]] in results, len(paths))
+    merged = sorted(results.values(), key=lambda result: result.path)
+    _write_report(out / REPORT_FILE, merged)
+    shutil.rmtree(out / FOLDER)
+    return merged
+
+
+def summarise(results: list[Result], made: str, source: Path, out: Path, shard: Shard) -> int:
     """Prints the counts and the first failures; returns the exit status. `made`: the status of what is new."""
     counts = Counter(result.status for result in results)
     print(", ".join(f"{counts[status]} {status}" for status in (made, "present", "short", "failed")))
@@ -168,5 +239,6 @@ def summarise(results: list[Result], made: str, source: Path, out: Path) -> int:
     for result in failures[:10]:
         line = f"failed: {source / result.path}: {result.reason}"
         print(line.encode("utf-8", "backslashreplace").decode())
-    print(f"report: {out / REPORT_FILE}")
+    print(f"report: {report_file(out, shard)}")
+    print_next_step(shard)
     return 1 if failures else 0

@@ -7,8 +7,9 @@ A video becomes OUT/NAME.npy (or NAME.h5 with `features`), float32:
     --level video    (1, D): one clip over the whole video
 
 Beside it NAME.json holds start and end of each window in seconds, the stride, and the windows per second, as `fps`.
-Rows are the embeddings behind predict.py's probabilities. Interrupted, the same command continues; `--shard 2/8` takes
-every eighth video, beginning with the third, on several machines into one folder (default: SLURM's array task).
+Rows are the embeddings behind predict.py's probabilities. OUT/report.csv has a line a video: path, status (written,
+present, failed), num_rows, reason. Interrupted, the same command continues. Several machines share OUT by --shard; then
+--merge writes the report.
 
 Examples:
   python -m tools.extract_features my_videos features --weights WEIGHTS
@@ -16,11 +17,13 @@ Examples:
 """
 
 import argparse
+import csv
 import itertools
 import json
-import os
+import shutil
 import sys
 import threading
+from collections import Counter
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -38,9 +41,22 @@ from utils.errors import UserError
 from utils.files import atomic_path, check_writable, write_text_atomic
 from utils.hashing import content_hash, file_hash
 from utils.terminal import print_error_line
+from utils.work_shards import (
+    ALL,
+    FOLDER,
+    Shard,
+    add_shard_options,
+    check_complete,
+    chosen_shard,
+    print_next_step,
+    shard_files,
+)
 
 LEVELS = ("window", "frame", "video")
 SETTINGS = "settings.json"
+REPORT = "report.csv"
+COLUMNS = ("path", "status", "num_rows", "reason")
+ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -56,7 +72,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: the window)")
     parser.add_argument("--fps", type=float, default=25.0, help="frames a second of folders of frames (default 25)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="videos read at a time (default 2)")
-    parser.add_argument("--shard", metavar="I/N", default=_slurm_shard(), help="part I of N, from 0 (default: all)")
+    add_shard_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -64,29 +80,64 @@ def main(args: argparse.Namespace) -> int:
     args.out = Path(args.out)
     check_arguments(args)
     targets = name_targets(args.videos, args.out)
-    part, num_parts = parse_shard(args.shard)
-    sources = list(targets)[part::num_parts]
+    shard = ALL if args.merge else chosen_shard(args)
+    rows = merge_rows(list(targets), args.out) if args.merge else extract_all(args, shard.of(list(targets)), targets)
+    write_rows(report_file(args.out, shard), rows)
+    if shard.is_all:
+        shutil.rmtree(args.out / FOLDER, ignore_errors=True)
+    counts = Counter(row["status"] for row in rows)
+    done = len(rows) - counts["failed"]
+    print(f"{args.out}: {done} of {len(rows)} videos, {counts['present']} of them from an earlier run")
+    print_next_step(shard)
+    return EXIT_USER_ERROR if counts["failed"] else 0
+
+
+def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str, Path]) -> list[dict]:
+    """Writes the arrays of `sources` that are not there yet; a row of the report for each source."""
     model = load_model(args.weights, args.config, overrides=args.overrides)
     check_settings(args, model)
     writer = FeatureWriter(model, args)
-    todo = [source for source in sources if not writer.is_done(targets[source])]
-    errors: dict[str, str] = {}
 
-    def extract(source: str) -> None:
+    def extract(source: str) -> dict:
+        row = {"path": source, "status": "present", "num_rows": 0, "reason": ""}
         try:
-            writer.extract(source, targets[source])
+            if not writer.is_done(targets[source]):
+                writer.extract(source, targets[source])
+                row["status"] = "written"
+            row["num_rows"] = writer.num_rows(targets[source])
         except UserError as error:
-            errors[source] = str(error)
+            row |= {"status": "failed", "reason": " ".join(str(error).split())}
+        return row
 
     hidden = True if args.quiet or args.plain else None  # None: where stderr is not a terminal
-    with ThreadPoolExecutor(args.workers) as pool, tqdm(total=len(todo), unit="video", disable=hidden) as bar:
-        for _ in pool.map(extract, todo):
-            bar.update()
-    for error in errors.values():
-        print_error_line(f"error: {error}")
-    done = len(sources) - len(errors)
-    print(f"{args.out}: {done} of {len(sources)} videos, {len(sources) - len(todo)} of them from an earlier run")
-    return EXIT_USER_ERROR if errors else 0
+    with ThreadPoolExecutor(args.workers) as pool:
+        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hidden))
+    for row in rows:
+        if row["status"] == "failed":
+            print_error_line(f"error: {row['reason']}")
+    return rows
+
+
+def report_file(out: Path, shard: Shard) -> Path:
+    return out / REPORT if shard.is_all else shard.file(out / FOLDER, ".csv")
+
+
+def write_rows(path: Path, rows: Sequence[dict]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=ODD_NAMES) as file:
+        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def merge_rows(sources: list[str], out: Path) -> list[dict]:
+    """The rows of all shards, in the order of `sources`. Raises UserError where one lacks."""
+    paths = shard_files(out / FOLDER, ".csv")
+    rows = {}
+    for path in paths:
+        with path.open(newline="", encoding="utf-8", errors=ODD_NAMES) as file:
+            rows |= {row["path"]: row for row in csv.DictReader(file)}
+    check_complete(sources, lambda i: sources[i] in rows, len(paths))
+    return [rows[source] for source in sources]
 
 
 class FeatureWriter:
@@ -99,6 +150,10 @@ class FeatureWriter:
     def is_done(self, target: Path) -> bool:
         """The JSON is written last."""
         return self._description(target).is_file() and self._array(target).is_file()
+
+    def num_rows(self, target: Path) -> int:
+        """Rows of an array that is there."""
+        return json.loads(self._description(target).read_text(encoding="utf-8"))["shape"][0]
 
     def extract(self, source: str, target: Path) -> None:
         """Write the array and the description of a video. Raises UserError where it cannot be read."""
@@ -196,20 +251,6 @@ def name_targets(videos: str, out: Path) -> dict[str, Path]:
         owners[target] = source
         targets[source] = target
     return targets
-
-
-def parse_shard(text: str) -> tuple[int, int]:
-    """`2/8` -> (2, 8). Raises UserError where it is not a part of a whole."""
-    part, _, whole = text.partition("/")
-    if not (part.isdecimal() and whole.isdecimal() and int(part) < int(whole)):
-        raise UserError(f"--shard {text}: write I/N with I from 0 to N - 1, as 0/4")
-    return int(part), int(whole)
-
-
-def _slurm_shard() -> str:
-    defaults = {"ID": 0, "MIN": 0, "COUNT": 1}
-    task, first, count = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", value)) for name, value in defaults.items())
-    return f"{task - first}/{count}"
 
 
 def import_h5py() -> Any:

@@ -10,6 +10,7 @@ Examples:
 """
 
 import argparse
+import contextlib
 import math
 import os
 import re
@@ -31,14 +32,16 @@ from tools.conversion import (
     add_options,
     check_options,
     failed,
+    merge_reports,
     only_run_in,
-    read_report,
+    read_reports,
     run_all,
     summarise,
 )
 from tools.media_files import find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
+from utils.work_shards import ALL, Shard, chosen_shard
 
 SETTINGS_FILE = "extract_frames.json"
 PARTIAL_FOLDER = ".partial"
@@ -98,26 +101,29 @@ def save_frame(pixels: np.ndarray, path: Path, settings: Settings) -> None:
     Image.fromarray(pixels).save(path, quality=settings.quality)
 
 
-def run_job(video_root: Path, video: str, out: Path, settings: Settings) -> Result:
-    """One video, in a worker: extracts into OUT/.partial and moves the whole folder to its place at the end."""
-    name = str(Path(video).with_suffix("").as_posix())
-    partial, final = out / PARTIAL_FOLDER / name, out / name
+def run_job(video_root: Path, video: str, out: Path, partial: Path, settings: Settings) -> Result:
+    """One video, in a worker: extracts into the folder `partial` and moves the whole to its place in OUT at the end."""
+    name = folder_name(video)
+    unfinished, final = partial / name, out / name
     try:
-        num_frames, note = extract_video(video_root / video, partial, settings)
+        num_frames, note = extract_video(video_root / video, unfinished, settings)
         final.parent.mkdir(parents=True, exist_ok=True)
-        partial.rename(final)
+        unfinished.rename(final)
     except FILE_ERRORS as error:
-        shutil.rmtree(partial, ignore_errors=True)
+        shutil.rmtree(unfinished, ignore_errors=True)
         return failed(video, error, video_root / video)
     return Result(name, "short" if note else "extracted", num_frames, note)
 
 
-def already_present(videos: list[str], out: Path) -> dict[str, Result]:
+def folder_name(video: str) -> str:
+    return Path(video).with_suffix("").as_posix()
+
+
+def already_present(videos: list[str], out: Path, earlier: dict[str, Result]) -> dict[str, Result]:
     """video -> result, for those whose frame folder is in place; a note of an earlier run (short) is kept."""
-    earlier = read_report(out)
     present = {}
     for video in videos:
-        name = str(Path(video).with_suffix("").as_posix())
+        name = folder_name(video)
         if (out / name).is_dir():
             note = earlier[name].reason if name in earlier else ""
             num_frames = sum(1 for _ in os.scandir(out / name))
@@ -125,21 +131,29 @@ def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     return present
 
 
-def extract_all(video_root: Path, out: Path, settings: Settings, num_workers: int) -> list[Result]:
-    """Extracts what is not there yet, shows progress, and writes the report."""
-    videos = find_videos(video_root)
-    if not videos:
+def find_targets(video_root: Path) -> dict[str, str]:
+    """video -> name of its frame folder, of all below `video_root`."""
+    targets = {video: folder_name(video) for video in find_videos(video_root)}
+    if not targets:
         raise UserError(f"{video_root}: no video file in it or below it")
-    names = Counter(str(Path(video).with_suffix("")) for video in videos)
-    for video in videos:
-        if names[str(Path(video).with_suffix(""))] > 1:
+    names = Counter(targets.values())
+    for video, name in targets.items():
+        if names[name] > 1:
             raise UserError(f"{video_root / video}: another video differs only in its suffix; rename one")
-    with only_run_in(out, SETTINGS_FILE, asdict(settings)):
-        shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)  # what an interrupted run left
-        present = already_present(videos, out)
-        jobs = [(video, (video_root, video, out, settings)) for video in videos if video not in present]
-        results = run_all(run_job, jobs, num_workers, out, present.values())
-        shutil.rmtree(out / PARTIAL_FOLDER, ignore_errors=True)
+    return targets
+
+
+def extract_all(args: argparse.Namespace, videos: list[str], settings: Settings, shard: Shard) -> list[Result]:
+    """Extracts those of `videos` that are not there yet, shows progress, and writes the report."""
+    out = args.out
+    partial = out / PARTIAL_FOLDER / f"{shard.number}-of-{shard.count}"
+    shutil.rmtree(out / PARTIAL_FOLDER if shard.is_all else partial, ignore_errors=True)  # of an interrupted run
+    present = already_present(videos, out, read_reports(out))
+    jobs = [(video, (args.videos, video, out, partial, settings)) for video in videos if video not in present]
+    results = run_all(run_job, jobs, args.workers, out, shard, present.values())
+    shutil.rmtree(partial, ignore_errors=True)
+    with contextlib.suppress(OSError):  # it has other shards' folders, or none was made
+        (out / PARTIAL_FOLDER).rmdir()
     return results
 
 
@@ -166,8 +180,14 @@ def check_arguments(args: argparse.Namespace) -> None:
 def extract(args: argparse.Namespace) -> int:
     check_arguments(args)
     settings = Settings(args.fps, args.short_side, args.quality, args.template)
-    results = extract_all(args.videos, args.out, settings, args.workers)
-    return summarise(results, "extracted", args.videos, args.out)
+    shard = ALL if args.merge else chosen_shard(args)
+    targets = find_targets(args.videos)
+    with only_run_in(args.out, SETTINGS_FILE, asdict(settings), shard):
+        if args.merge:
+            results = merge_reports(args.out, targets)
+        else:
+            results = extract_all(args, shard.of(list(targets)), settings, shard)
+    return summarise(results, "extracted", args.videos, args.out, shard)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -18,7 +18,7 @@ import io
 import re
 import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -33,8 +33,9 @@ from tools.conversion import (
     add_options,
     check_options,
     failed,
+    merge_reports,
     only_run_in,
-    read_report,
+    read_reports,
     run_all,
     summarise,
 )
@@ -43,8 +44,11 @@ from tools.media_files import find_frame_folders, find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.work_shards import ALL, Shard, chosen_shard
 
 SETTINGS_FILE = "pack_videos.json"
+Job = tuple[str, int, int]
+"""Relative path, number of the first frame, number of frames (of frame folders)."""
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,8 @@ def packed_name(root: Path, name: str, settings: Settings) -> str:
     return f"{root.resolve().name if name == '.' else name}.mkv"  # the source folder may be a frame folder itself
 
 
-def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]], list[Result]]:
-    """(relative path, number of the first frame, number of frames) of what there is to pack, and what cannot be."""
+def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
+    """What there is to pack, and what cannot be."""
     if settings.frames:
         assert settings.template is not None
         folders = find_frame_folders(root, settings.template)
@@ -165,11 +169,12 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[tuple[str, int, int]
     return jobs, faults
 
 
-def already_packed(names: list[str], out: Path) -> dict[str, Result]:
+def already_packed(names: Iterable[str], out: Path, earlier: dict[str, Result]) -> dict[str, Result]:
     """name -> result, of the clips that an earlier run packed and that are whole; what it noted about them is kept."""
-    earlier = read_report(out)
     present = {}
     for name in names:
+        if not (out / name).is_file():
+            continue
         try:
             with PackedClip(out / name) as clip:
                 note = earlier[name].reason if name in earlier else ""
@@ -205,15 +210,29 @@ def pack_all(args: argparse.Namespace) -> int:
     check_arguments(args)
     of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
     settings = Settings(args.frames, args.short_side, args.quality, *of_frames)
+    shard = ALL if args.merge else chosen_shard(args)
     jobs, faults = find_jobs(args.source, settings)
-    with only_run_in(args.out, SETTINGS_FILE, settings.saved()):
-        for partial in args.out.rglob(".*.tmp"):  # what a killed run left
+    targets = {job[0]: packed_name(args.source, job[0], settings) for job in jobs}
+    with only_run_in(args.out, SETTINGS_FILE, settings.saved(), shard):
+        if args.merge:
+            results = merge_reports(args.out, targets)
+        else:
+            known = faults if shard.number == 1 else []
+            results = pack_left(args, settings, shard, [(job, targets[job[0]]) for job in shard.of(jobs)], known)
+    return summarise(results, "packed", args.source, args.out, shard)
+
+
+def pack_left(
+    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[tuple[Job, str]], known: list[Result]
+) -> list[Result]:
+    """Packs those of `jobs`, each with its target, that are not there yet; the report has the lines `known` too."""
+    names = {target for _, target in jobs}
+    for partial in args.out.rglob(".*.tmp"):  # what a killed run left
+        if partial.with_name(partial.name[1:].rsplit(".", 2)[0]).relative_to(args.out).as_posix() in names:
             partial.unlink()
-        targets = {job[0]: packed_name(args.source, job[0], settings) for job in jobs}
-        present = already_packed([name for name in targets.values() if (args.out / name).is_file()], args.out)
-        left = [(job[0], (args.source, *job, args.out, settings)) for job in jobs if targets[job[0]] not in present]
-        results = run_all(run_job, left, args.workers, args.out, [*faults, *present.values()])
-    return summarise(results, "packed", args.source, args.out)
+    present = already_packed(names, args.out, read_reports(args.out))
+    left = [(job[0], (args.source, *job, args.out, settings)) for job, target in jobs if target not in present]
+    return run_all(run_job, left, args.workers, args.out, shard, [*known, *present.values()])
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -25,9 +25,9 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name may fill all of the 255 bytes that file systems allow.
+    # A name may fill all of the 255 bytes that file systems allow. The folder may be that of several machines.
     short_name = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
-    temporary = path.with_name(f".{short_name}.{os.getpid()}.tmp")
+    temporary = path.with_name(f".{short_name}.{machine_name()}-{os.getpid()}.tmp")
     try:
         yield temporary
         with temporary.open("rb+") as file:
@@ -41,6 +41,11 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     finally:
         with contextlib.suppress(OSError):  # the disk that failed; what is left has a name that nothing reads
             temporary.unlink(missing_ok=True)
+
+
+def machine_name() -> str:
+    """This machine's name, for the names of files that no other machine may write."""
+    return os.uname().nodename.partition(".")[0][:40]
 
 
 def sync_folder(folder: Path) -> None:

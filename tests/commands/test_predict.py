@@ -137,7 +137,7 @@ def test_a_file_that_fails_at_the_end_does_not_take_the_other_with_it(world, tmp
             raise OSError(28, "No space left on device")
         write_text_atomic(target, text)
 
-    monkeypatch.setattr("engine.predict.write_text_atomic", full)
+    monkeypatch.setattr("engine.predict_results.write_text_atomic", full)
     options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
     assert call("predict", world.root / "frames" / "val_0_0", *options) == 2
     assert "r.json: cannot be written (No space left on device)" in capsys.readouterr().err

@@ -1,0 +1,113 @@
+"""`predict.py`: its results as JSON and CSV, of one run or of the shards of one."""
+
+import argparse
+import csv
+import io
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from inference.timeline import VideoPrediction, csv_header
+from utils.errors import UserError
+from utils.files import write_text_atomic
+from utils.work_shards import ALL, Shard, check_complete, shard_files
+
+
+@dataclass
+class Results:
+    """What the files hold. `videos`, `rows` and `errors` are by a video's position among the inputs.
+
+    Attributes:
+        heading: the model's description, the classes, the threshold.
+        top: classes shown of each video.
+        videos: `VideoPrediction.to_dict`, of those that were read.
+        rows: `VideoPrediction.rows`, likewise.
+        errors: (video, what is wrong with it).
+    """
+
+    heading: dict
+    top: int
+    videos: dict[int, dict] = field(default_factory=dict)
+    rows: dict[int, list[list[str]]] = field(default_factory=dict)
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+
+    def add(self, position: int, prediction: VideoPrediction) -> None:
+        self.videos[position] = prediction.to_dict(self.top)
+        self.rows[position] = prediction.rows(self.top)
+
+    def json(self) -> str:
+        videos = [self.videos[position] for position in sorted(self.videos)]
+        errors = [dict(zip(("video", "error"), self.errors[position])) for position in sorted(self.errors)]
+        return json.dumps({**self.heading, "videos": videos, "errors": errors}, indent=2, ensure_ascii=False) + "\n"
+
+    def csv(self) -> str:
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(csv_header(len(self.heading["classes"]), self.top))
+        for position in sorted(self.rows):
+            writer.writerows(self.rows[position])
+        return text.getvalue()
+
+
+def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL) -> None:
+    """JSON and CSV, to files or to the standard output; of a shard, instead of files its part of them.
+
+    Raises:
+        UserError: one of them could not be written; the other one was.
+    """
+    targets = [(target, text) for target, text in ((args.json, results.json), (args.csv, results.csv)) if target]
+    failed = []
+    if not shard.is_all and (folder := parts_folder(args)):
+        targets = [(target, text) for target, text in targets if target == "-"]
+        targets.append((str(shard.file(folder, ".json")), lambda: json.dumps(asdict(results))))
+    for target, text in targets:
+        try:
+            _write(target, text())
+        except OSError as error:
+            failed.append(f"{target}: cannot be written ({error.strerror})")
+    if failed:
+        raise UserError("; ".join(failed))
+
+
+def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
+    """The results of all shards.
+
+    Raises:
+        UserError: a shard has not run, or is not complete, or they had different options.
+    """
+    folder = parts_folder(args)
+    if folder is None:
+        raise UserError("--merge: give the file of --json or --csv that the shards were given")
+    paths = shard_files(folder, ".json")
+    merged = None
+    for path in paths:
+        saved = json.loads(path.read_text(encoding="utf-8"))
+        part = Results(saved["heading"], saved["top"])
+        for name in ("videos", "rows", "errors"):
+            getattr(part, name).update({int(position): value for position, value in saved[name].items()})
+        merged = merged or part
+        if (part.heading, part.top) != (merged.heading, merged.top):
+            raise UserError(f"{path}: its shard had other options than {paths[0]}; run one of them again")
+        merged.videos |= part.videos
+        merged.rows |= part.rows
+        merged.errors |= part.errors
+    assert merged is not None
+    found = merged
+    check_complete(sources, lambda position: position in found.videos or position in found.errors, len(paths))
+    return merged
+
+
+def parts_folder(args: argparse.Namespace) -> Path | None:
+    """Where shards leave their parts of the files: beside the first file; None where there is none."""
+    files = [Path(target) for target in (args.json, args.csv) if target and target != "-"]
+    return files[0].with_name(f".{files[0].name}.shards") if files else None
+
+
+def _write(target: str, text: str) -> None:
+    if target == "-":
+        print(text, end="", flush=True)
+    elif Path(target).exists() and not Path(target).is_file():
+        Path(target).write_text(text, encoding="utf-8")  # a pipe or device: a rename would take its place
+    else:
+        write_text_atomic(target, text)

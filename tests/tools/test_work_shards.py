@@ -1,0 +1,138 @@
+"""`--shard I/N` and `--merge`: each tool's shards, merged, leave what one run leaves; mistakes are one line."""
+
+import re
+import shutil
+from pathlib import Path
+from typing import NamedTuple
+
+import pytest
+
+from tests.commands.world import call
+from tests.tools.loading import load_tool
+from utils.cli import run_command
+from utils.work_shards import FOLDER
+
+TOOLS = ("extract_frames", "pack_videos", "check_data", "extract_features", "predict")
+
+
+class Job(NamedTuple):
+    """A tool with its inputs: `run(OUT, option ...)` is its exit code; `code` is what a whole run gives."""
+
+    name: str
+    words: tuple
+    code: int
+
+    def run(self, out: Path, *options: str) -> int:
+        quick = ("--workers", "1")
+        if self.name == "predict":
+            where = ("--json", out / "all.json", "--csv", out / "all.csv", "--pictures", out)
+            return call("predict", *self.words, *where, "--quiet", *options)
+        tool = load_tool(self.name)
+        if self.name in ("extract_frames", "pack_videos"):
+            return tool.main([str(word) for word in (*self.words, out, *quick, *options)])
+        words = ("--out", out) if self.name == "check_data" else (self.words[0], out)
+        rest = self.words if self.name == "check_data" else self.words[1:]
+        return run_command(tool.main, tool.parse_arguments([str(w) for w in (*words, *rest, *quick, *options)]))
+
+
+@pytest.fixture(scope="module")
+def videos(world, tmp_path_factory) -> Path:
+    """Four videos, two of one name, and one that is damaged."""
+    folder = tmp_path_factory.mktemp("videos")
+    (folder / "b").mkdir()
+    for name in ("val_0_0.mp4", "val_1_0.mp4", "train_0_0.mp4", "b/val_0_0.mp4"):
+        shutil.copy(world.root / "videos" / Path(name).name, folder / name)
+    (folder / "bad.mp4").write_text("no video")
+    return folder
+
+
+@pytest.fixture(params=TOOLS)
+def job(request, world, videos) -> Job:
+    return {
+        "extract_frames": Job("extract_frames", (videos,), 1),
+        "pack_videos": Job("pack_videos", (videos,), 1),
+        "check_data": Job("check_data", ("--config", world.config), 0),
+        "extract_features": Job("extract_features", (videos, "--config", world.video_config, "--quiet"), 2),
+        "predict": Job("predict", (videos, "--config", world.video_config), 2),
+    }[request.param]
+
+
+def files_of(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_merged_shards_equal_one_run(job, tmp_path, capsys):
+    assert job.run(tmp_path / "whole") == job.code
+    for shard in ("2/3", "1/3"):
+        job.run(tmp_path / "parts", "--shard", shard)
+    capsys.readouterr()
+    assert job.run(tmp_path / "parts", "--merge") == 2
+    assert capsys.readouterr().err.strip() == "error: --merge: shard 3/3 has not run; run all shards first"
+    job.run(tmp_path / "parts", "--shard", "3/3")
+    assert "shard 3/3 is done; after all 3, run the command with --merge" in capsys.readouterr().out
+    assert job.run(tmp_path / "parts", "--merge") == job.code
+    assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
+    assert not list(tmp_path.rglob("*.shards")) and not list(tmp_path.rglob(FOLDER))
+
+
+def test_a_shard_that_was_cut_short_is_named(job, tmp_path, capsys):
+    for shard in ("1/2", "2/2"):
+        job.run(tmp_path, "--shard", shard)
+    (part,) = [path for path in tmp_path.rglob("1-of-2.*") if path.suffix != ".lock"]
+    cut = re.sub(r'"0": .*?"2": ', '"2": ', part.read_text()) if job.name == "predict" else part.read_text()
+    part.write_text(cut if job.name == "predict" else "".join(part.read_text().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    assert job.run(tmp_path, "--merge") == 2
+    assert "shard 1/2 is not complete: 1 of " in capsys.readouterr().err
+    assert job.run(tmp_path, "--shard", "1/3") == 2
+    assert "has results of 2 shards; continue with --shard I/2" in capsys.readouterr().err
+    job.run(tmp_path, "--shard", "1/2")
+    assert job.run(tmp_path, "--merge") == job.code
+
+
+@pytest.mark.parametrize(
+    ("array", "expected"),
+    [
+        ({"ID": "1", "MIN": "0", "COUNT": "2"}, "shard 2/2, from SLURM_ARRAY_TASK_ID; --shard 1/1 takes everything"),
+        ({"ID": "10", "MIN": "4", "STEP": "6", "COUNT": "2"}, "shard 2/2, from SLURM_ARRAY_TASK_ID"),
+        ({"ID": "3", "MIN": "0", "COUNT": "2"}, "task 3 of 2 is not one of an even range; give --shard I/N"),
+    ],
+)
+def test_slurm_s_array_task_is_the_default(videos, tmp_path, monkeypatch, capsys, array, expected):
+    for name, value in array.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    code = Job("pack_videos", (videos,), 1).run(tmp_path)
+    assert expected in capsys.readouterr().err
+    if "shard" in expected.split()[0]:
+        assert code == 1 and sorted(path.name for path in tmp_path.rglob("*.mkv")) == ["val_0_0.mkv"]
+    else:
+        assert code == 2
+
+
+@pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
+def test_a_shard_that_is_none_is_one_line(job, tmp_path, capsys, shard):
+    assert job.run(tmp_path, "--shard", shard) == 2
+    assert f"--shard {shard}: write I/N with I from 1 to N, as 1/4" in capsys.readouterr().err
+
+
+def test_merging_without_shards_is_one_line(job, tmp_path, capsys):
+    assert job.run(tmp_path, "--merge") == 2
+    assert "has no results of shards; run --shard 1/N to N/N first" in capsys.readouterr().err
+
+
+def test_shards_share_a_folder_at_a_time_but_each_runs_once(videos, tmp_path, monkeypatch, capsys):
+    tool, out = load_tool("pack_videos"), tmp_path / "out"
+    job, real, codes = Job("pack_videos", (videos,), 1), tool.run_job, {}
+
+    def run_job(*arguments):
+        if not codes:
+            monkeypatch.setattr(tool, "run_job", real)
+            for options in (("--shard", "2/2"), ("--shard", "1/2"), ("--merge",), ()):
+                codes[options] = job.run(out, *options)
+        return real(*arguments)
+
+    monkeypatch.setattr(tool, "run_job", run_job)
+    job.run(out, "--shard", "1/2")
+    assert codes == {("--shard", "2/2"): 1, ("--shard", "1/2"): 2, ("--merge",): 2, (): 2}
+    assert capsys.readouterr().err.count("in use by another run") == 3
+    assert job.run(out, "--merge") == 1
