@@ -185,6 +185,15 @@ def _computing_dtype(x: torch.Tensor) -> torch.dtype:
     return torch.get_autocast_dtype(kind) if has_autocast else x.dtype
 
 
+FAST_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
+    QuickGELU: theirs.QuickGELU,
+    LayerNorm: theirs.LayerNorm,
+    SelfAttention: nn.MultiheadAttention,
+    QuickGeluMlp: nn.Sequential,
+}
+"""These layers, and those of open_clip and PyTorch that they take the place of."""
+
+
 def use_fast_layers(tower: AnyModule) -> AnyModule:
     """The tower, whose layers of the kinds above are now these. Modules and parameters stay the same objects."""
     for module in tower.modules():

@@ -108,7 +108,13 @@ def _exporter() -> Iterator[None]:
 def _trace(model: VideoClassifier, clips: torch.Tensor) -> torch.export.ExportedProgram:
     """The model's graph, for any batch size."""
     shapes = {INPUT_NAME: {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
-    return torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=True)
+    program = torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=True)
+    # A view is recorded where the tensor's layout allowed one. Another device's attention has another layout.
+    for node in program.graph.nodes:
+        if node.target is torch.ops.aten.view.default:
+            node.target = torch.ops.aten.reshape.default
+    program.graph_module.recompile()
+    return program
 
 
 def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: torch.Tensor, about: str) -> None:

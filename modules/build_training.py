@@ -15,6 +15,7 @@ from modules.losses.loss import Loss
 from modules.mixing import Mixing
 from modules.optim import ParameterGroup, build_optimizer, split_parameters
 from modules.schedule import milestones_of
+from modules.tower_blocks import VITS, ImageTower
 from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import EpochMean, WeightAverage
@@ -123,6 +124,9 @@ def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) ->
 def compile_model(model: VideoCLIP, device: torch.device) -> None:
     """Have image tower and head compiled by torch.compile when they first run; parameters keep their names.
 
+    Of a ViT each block is compiled: the code of one serves all that are built alike, and a ViT-L takes no longer than
+    a small tower. What is around the blocks is little.
+
     Raises:
         UserError: there is no compiler for this device.
     """
@@ -132,5 +136,11 @@ def compile_model(model: VideoCLIP, device: torch.device) -> None:
         raise UserError(
             "solver.compile: on a GPU it needs Triton; run 'pip install triton' or set solver.compile=false"
         )
-    model.visual.compile()
+    tower = ImageTower(model.visual)
+    parts = tower.blocks if tower.kind in VITS else [model.visual]
+    # Blocks may differ in a number (a dropout's rate, a prompt's place), and their code also in training and testing.
+    limit = torch._dynamo.config.recompile_limit
+    torch._dynamo.config.recompile_limit = max(limit, 4 * len(parts))
+    for part in parts:
+        part.compile()
     model.fusion_model.compile()

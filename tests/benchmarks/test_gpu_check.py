@@ -7,6 +7,7 @@ import pytest
 from benchmarks import gpu_check
 from benchmarks.gpu_check import Part, run_parts, write_report
 from benchmarks.gpu_parts import part
+from benchmarks.gpu_parts.kernels import kind_of, shares_by_kind, short_name
 from benchmarks.gpu_parts.part import FAILED, NOT_RUN, OK, SKIPPED, Setting
 
 FAKES = "tests.benchmarks.fake_parts"
@@ -26,9 +27,30 @@ def test_every_part_runs_on_small_models(tmp_path, capsys):
     speed = rows["L/14"]["figures"]
     assert speed["clips_per_second"] > 0 and speed["utilisation"] > 0 and speed["flops"] > 1e6
     assert len(speed["kernels"]) == 3 and speed["kernels"][0]["share"] >= speed["kernels"][1]["share"] > 0
+    assert sum(speed["kinds"].values()) == pytest.approx(1) and speed["kinds"]["matmul"] > 0
     assert rows["loader processes"]["figures"]["clips_per_second"]
     table = (tmp_path / "gpu_check.md").read_text()
     assert table.count("\n| ") == 2 + len(rows) and table in capsys.readouterr().out
+
+
+def test_names_of_kernels():
+    add = "CUDAFunctor_add<c10::BFloat16>, std::array<char*, 3ul> >(int, at::native::CUDAFunctor_add<c10::BFloat16>)"
+    mul = "BinaryFunctor<c10::BFloat16, c10::BFloat16, at::native::binary_internal::MulFunctor<float> >, char*>(int)"
+    copy = "gpu_kernel_impl_nocast<at::native::direct_copy_kernel_cuda(at::TensorIteratorBase&)::{lambda(c10::Half)#1}>"
+    names = {
+        f"void at::native::vectorized_elementwise_kernel<8, at::native::{add}": ("elementwise add bf16", "elementwise"),
+        f"void at::native::vectorized_elementwise_kernel<8, at::native::{mul}": ("elementwise Mul bf16", "elementwise"),
+        f"void at::native::elementwise_kernel<128, 4, at::native::{copy}": ("elementwise direct_copy fp16", "copy"),
+        "nvjet_sm90_tst_192x192_64x3_2x1_v_bz_coopB_NNN": ("nvjet_sm90_tst_192x192_64x3_2x1_v_bz_coopB_NNN", "matmul"),
+        "void pytorch_flash::flash_fwd_kernel<Flash_fwd_kernel_traits<64>>(Params)": ("flash_fwd_kernel", "attention"),
+        "void at::native::(anonymous namespace)::vectorized_layer_norm_kernel<float>(int)": (
+            "vectorized_layer_norm_kernel", "norm",
+        ),
+        "aten::addmm": ("aten::addmm", "matmul"),
+        "Memcpy HtoD (Pinned -> Device)": ("Memcpy HtoD ", "copy"),
+    }  # fmt: skip
+    assert {name: (short_name(name), kind_of(name)) for name in names} == names
+    assert shares_by_kind({"aten::addmm": 1, "aten::mm": 2, "triton_red": 1}) == {"matmul": 0.75, "compiled": 0.25}
 
 
 def test_a_part_that_fails_crashes_or_hangs_is_a_row_and_the_others_run(tmp_path, monkeypatch):

@@ -12,6 +12,7 @@ from contextlib import redirect_stdout
 import numpy as np
 import pytest
 import torch
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from datasets.transforms import EvalTransform, Resize
 from datasets.video_dataset import FrameChooser
@@ -80,6 +81,15 @@ def test_the_file_holds_the_model_and_what_goes_with_it(weights, exported, file_
 
     logits, embedding = export.FORMATS[file_format].run(out)(export.random_clips(7, 4, 32, seed=9))
     assert logits.shape == (7, 3) and embedding.shape == (7, 32) and logits.dtype == torch.float32
+
+
+def test_the_graph_runs_where_attention_has_another_layout(exported):
+    """As a GPU's kernels have: heads before tokens in memory."""
+    out, _ = exported("torch_export")
+    run, clips = export.FORMATS["torch_export"].run(out), export.random_clips(2, 4, 32, seed=9)
+    expected, _ = run(clips)
+    with sdpa_kernel(SDPBackend.MATH):
+        torch.testing.assert_close(run(clips)[0], expected, rtol=1e-4, atol=1e-3)
 
 
 def about_in(path, file_format):

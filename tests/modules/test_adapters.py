@@ -8,8 +8,9 @@ from modules.adapters.adapter import Adapter
 from modules.adapters.lora import Lora
 from modules.adapters.st_adapter import SpatioTemporalAdapter
 from modules.build import build_model
+from modules.build_training import compile_model
 from modules.tower_blocks import ImageTower
-from tests.clip.tiny import RESNET
+from tests.clip.tiny import RESNET, VIT
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
 from tests.modules.tiny_towers import TOWERS, tiny_tower, with_tower
 from utils.errors import UserError
@@ -138,6 +139,29 @@ def test_the_tower_is_traced_as_one_graph(tmp_path, tower, adapter):
     model.visual.compile(backend="eager", fullgraph=True)
     torch.testing.assert_close(embed(model), expected, rtol=1e-4, atol=1e-5)
     torch.compiler.reset()
+
+
+@pytest.mark.parametrize("adapter", [None, *ADAPTERS])
+def test_blocks_share_their_compiled_code(tmp_path, adapter, monkeypatch):
+    """The first may have code of its own, where its input has no gradient, or no learned tokens to replace."""
+    graphs = []
+    compile_module = torch.nn.Module.compile
+
+    def count(graph, inputs):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch.nn.Module, "compile", lambda module: compile_module(module, backend=count))
+    torch.compiler.reset()
+    model = moved(built(tmp_path, adapter, vision=VIT | {"layers": 5})).train()
+    names, clips = set(model.state_dict()), make_clips()
+    compile_model(model, torch.device("cpu"))
+    model.fusion_model.forward = lambda frames: frames.mean(dim=1)  # is not what is counted
+    for _ in range(2):
+        model(clips, torch.ones(3, model.embed_dim)).sum().backward()
+    torch.compiler.reset()
+    assert set(model.state_dict()) == names
+    assert 1 <= len(graphs) <= 3 + (adapter == "deep_prompts")
 
 
 def test_parts_of_lora(tmp_path):
