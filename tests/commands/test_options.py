@@ -141,7 +141,7 @@ def test_quiet_tests_show_the_scores(world, plain_run, tmp_path, capsys):
 def test_the_summary_has_a_row_for_each_validation(world, tmp_path, capsys):
     assert train(world, tmp_path, "solver.epochs=2") == 0
     lines = capsys.readouterr().out.splitlines()
-    head = next(i for i, line in enumerate(lines) if line.startswith("epoch  loss"))
+    head = next(i for i, line in enumerate(lines) if re.match(r"epoch +loss", line))
     val = [r for r in records(tmp_path) if r["kind"] == "val"]
     assert [line.split()[0] for line in lines[head + 2 : head + 4]] == ["1", "2"]
     for line, record in zip(lines[head + 2 : head + 4], val):
