@@ -13,8 +13,9 @@ import numpy as np
 import torch
 
 from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, read_arguments
+from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
-from datasets.readers import check_decoder, open_source
+from datasets.readers import open_source
 from datasets.sampling import val_uniform
 from utils.errors import UserError
 
@@ -57,7 +58,7 @@ def main() -> None:
     args = read_arguments(__doc__, 9)
     one_thread()
     for decoder in OTHERS:
-        check_decoder(decoder)
+        FrameSource.named(decoder).check_installed()
     print_header("Video files to clips (8 uniform frames, H.264 and others)")
     rows, h264 = [], {decoder: [] for decoder in OTHERS}
     for path in sorted(args.videos.iterdir()):

@@ -9,9 +9,10 @@ from typing import NamedTuple
 
 from datasets import lists
 from datasets.frame_folder import count_frames
+from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
-from datasets.readers import check_decoder, open_source
+from datasets.readers import open_source
 from datasets.samplers import Draws, EvalBatches, TrainBatches, plan_epoch
 from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import FrameChooser, VideoDataset
@@ -194,7 +195,7 @@ def _opener(cfg: Config, root: str, list_path: str) -> partial:
     if not Path(root or ".").is_dir():
         raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
     if cfg.data.modality == "video":
-        check_decoder(cfg.data.decoder)
+        FrameSource.named(cfg.data.decoder).check_installed()
     return partial(
         open_source,
         root,

@@ -9,20 +9,29 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 
+from datasets import READERS
 from datasets.transforms import Resize
+from utils.components import Component
 from utils.errors import UserError
 
 
-class FrameSource(ABC):
+class FrameSource(Component, ABC):
     """An opened video or frame folder. A context manager: leaving it closes the files.
+
+    Those of the table READERS are made with the path of a video file and `listed_at`, its list line for messages.
 
     Attributes:
         name: path of the video or folder, with its list line, for error messages.
         num_frames: frames in it; indices run from 0 to num_frames - 1.
     """
 
+    table = READERS
     name: str
     num_frames: int
+
+    @classmethod
+    def check_installed(cls) -> None:
+        """Raise UserError where a package that it reads with is not installed or does not load."""
 
     def read(self, indices: np.ndarray, resize: Resize | None = None) -> torch.Tensor:
         """(N,3,H,W) uint8 RGB, channels-last memory: the frames at `indices`, in that order, repeats allowed.

@@ -19,8 +19,8 @@ import numpy as np
 import torch
 
 from datasets.build import first_resize, input_size
+from datasets.frame_source import FrameSource
 from datasets.image_decoding import MAX_PIXELS
-from datasets.readers import check_decoder
 from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
@@ -225,6 +225,6 @@ def build_window_reader(cfg: Config) -> WindowReader:
     """What reads videos for a prediction: the test's frames and pixels, one view. UserError without a decoder."""
     cfg = with_own_pixels(cfg)
     data = cfg.data
-    check_decoder(data.decoder)
+    FrameSource.named(data.decoder).check_installed()
     choose = FrameChooser("test", data.num_segments, data.seg_length, data.dense, rule=data.frame_rule)
     return WindowReader(choose, EvalTransform(first_resize(cfg), input_size(cfg)), data.decoder)

@@ -31,10 +31,11 @@ import torch
 from tqdm import tqdm
 
 from datasets.build import count_unknown_frames, read_entries
+from datasets.frame_source import FrameSource
 from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
 from datasets.pyav_source import PyAVVideo
-from datasets.readers import check_decoder, open_source
+from datasets.readers import open_source
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, run_command
 from utils.config import load_config
@@ -215,7 +216,7 @@ def main(args: argparse.Namespace) -> int:
         print_error_line(f"warning: {warning}")
     data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
     if cfg.data.modality == "video":
-        check_decoder(cfg.data.decoder)
+        FrameSource.named(cfg.data.decoder).check_installed()
     shard = ALL if args.merge else chosen_shard(args)
     jobs = read_lists(cfg)
     tasks = [(job, entry) for job in jobs for entry in job.entries]

@@ -124,7 +124,7 @@ class DataConfig(Section):
         "from the first frame of the video to its last (PE-Core)",
         role="choice",
     )
-    decoder: Literal["pyav", "decord", "torchcodec"] = key(
+    decoder: Annotated[str, OneOf("datasets.READERS")] = key(
         "pyav", "video reader; decord and torchcodec are installed separately"
     )
     flip: float = key(

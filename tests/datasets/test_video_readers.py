@@ -7,9 +7,10 @@ import numpy as np
 import pytest
 import torch
 
+from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
 from datasets.pyav_source import PyAVVideo
-from datasets.readers import check_decoder, open_source
+from datasets.readers import open_source
 from datasets.sampling import train_uniform
 from datasets.video_decoder import VideoDecoder
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, write_video
@@ -28,7 +29,7 @@ def needs(decoder: str) -> None:
     if decoder == "decord" and platform.machine() != "x86_64":
         pytest.skip("decord has no wheel for this processor")
     try:
-        check_decoder(decoder)
+        FrameSource.named(decoder).check_installed()
     except UserError as error:
         pytest.skip(str(error))
 
@@ -389,7 +390,7 @@ def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
 def test_an_absent_decoder_says_how_to_install_it(tmp_path, monkeypatch, decoder):
     monkeypatch.setitem(sys.modules, decoder, None)
     monkeypatch.setitem(sys.modules, f"{decoder}.decoders", None)
-    for use in (lambda: opened(tmp_path / "a.mp4", decoder), lambda: check_decoder(decoder)):
+    for use in (lambda: opened(tmp_path / "a.mp4", decoder), lambda: FrameSource.named(decoder).check_installed()):
         with pytest.raises(UserError, match=f"pip install {decoder}"):
             use()
-    check_decoder("pyav")
+    FrameSource.named("pyav").check_installed()
