@@ -51,10 +51,9 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     state = {name.removeprefix("module."): value for name, value in model_state.items()}
     if is_transformers_xclip(state):
         state = from_transformers(state)
-    state = {_own_name(name): value for name, value in state.items()}
     for name, value in raw.get("fusion_model_state_dict", {}).items():
         state["fusion_model." + name.removeprefix("module.").removeprefix("fusion_model.")] = value
-    state = {name: value for name, value in state.items() if name.removeprefix("text.") not in NOT_WEIGHTS}
+    state = {_own_name(name): value for name, value in state.items() if not _is_constant(name, value)}
     if any(name.startswith(("text.vision_model.", "text.text_model.")) for name in state):
         raise UserError(
             "uses the parameter names of Hugging Face's transformers (vision_model.*), which are not supported; give "
@@ -63,6 +62,13 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     if not any(name.startswith("visual.") for name in state) and "base" not in raw:
         raise UserError(f"no image tower (visual.*) in it; its names start {', '.join(list(model_state)[:3])}")
     return state
+
+
+def _is_constant(name: str, value: torch.Tensor) -> bool:
+    """Whether a tensor under its published name says nothing that training could have changed."""
+    zeros = [head.published_zeros for head in Head.listed().values() if head.published_zeros]
+    is_zero = any(re.search(pattern, name) for pattern in zeros) and not value.any()
+    return name.removeprefix("text.") in NOT_WEIGHTS or is_zero
 
 
 def _own_name(name: str) -> str:

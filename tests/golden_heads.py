@@ -65,7 +65,7 @@ def mote_head(entry: dict[str, Any]) -> TemporalMixture:
     named = {}
     for name, value in state.items():
         parts = [MOTE_NAMES.get(part, part) for part in name.split(".")]
-        named[".".join(parts).replace("blocks.", "resblocks.")] = value
+        named[".".join(parts).replace("blocks.", "transformer.resblocks.")] = value
     named["frame_position_embeddings.weight"] = named.pop("position")
     head.load_state_dict(named)
     head.drawn = list(zip(entry["experts"], map(float, entry["taus"]), strict=True))

@@ -32,6 +32,7 @@ class Head(Component, nn.Module):
             the video embedding has the direction of the mean of the frames (modules.weight_space).
         loss: the `solver.loss_type` that trains it, where only one does.
         published_names: (pattern, replacement) from the names that published checkpoints have to ours.
+        published_zeros: pattern of tensors that published checkpoints hold, and that are 0 in all of them.
     """
 
     table = HEADS
@@ -40,6 +41,7 @@ class Head(Component, nn.Module):
     fades: ClassVar[tuple[str, ...]] = ()
     loss: ClassVar[str | None] = None
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
+    published_zeros: ClassVar[str | None] = None
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":

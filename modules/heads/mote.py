@@ -56,15 +56,23 @@ class TemporalMixture(Head):
         num_experts: int = key(4, "MLPs of each block", "experts", ge=2, le=64)
 
     described = "a temporal head of experts"
-    mark = "resblocks.0.experts.0.c_fc.weight"
+    mark = "transformer.resblocks.0.experts.0.c_fc.weight"
     fades = TemporalTransformer.fades
     loss = "mixture"
+    published_names = (
+        (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_up\.(\d+)\.", r"\1.experts.\2.c_fc."),
+        (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_dn\.(\d+)\.", r"\1.experts.\2.c_proj."),
+    )
+    # The merged pass of a test takes the experts by the softmax of this, which no training changes: evenly.
+    published_zeros = r"^fusion_model\.transformer\.resblocks\.\d+\.mlp\.mote_fusion_weight$"
 
     def __init__(self, width: int, num_heads: int, num_layers: int, num_experts: int):
         super().__init__()
         plain = TemporalTransformer(width, num_heads, num_layers)
         self.frame_position_embeddings = plain.frame_position_embeddings
-        self.resblocks = nn.ModuleList(MixtureBlock(block, num_experts) for block in plain.transformer.resblocks)
+        self.transformer = nn.Module()  # the names that Transf has, and published checkpoints
+        blocks = plain.transformer.resblocks
+        self.transformer.resblocks = nn.ModuleList(MixtureBlock(block, num_experts) for block in blocks)
         self.num_experts = num_experts
         self.drawn = [(0, math.inf)] * num_layers  # expert and temperature of each block
 
@@ -74,8 +82,14 @@ class TemporalMixture(Head):
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
         return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers, cls.settings(cfg).num_experts)
 
+    @property
+    def resblocks(self) -> nn.ModuleList:
+        blocks = self.transformer.resblocks
+        assert isinstance(blocks, nn.ModuleList)
+        return blocks
+
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        found = {(name.split(".")[1], name.split(".")[3]) for name in state if ".experts." in name}
+        found = {(name.split(".")[2], name.split(".")[4]) for name in state if ".experts." in name}
         counts = [len({part[place] for part in found}) for place in (0, 1)]
         if counts != [len(self.resblocks), self.num_experts]:
             return (

@@ -35,6 +35,7 @@ class Modulated(Scorer):
         nearest: int = key(5, "classes that are compared with a video's nearest trained ones", "classes", ge=1)
 
     of_classes = ("trained_text",)
+    published_names = ((r"^fusion_model\.spe_cls_feature$", "scorer.trained_text"),)
 
     def __init__(self, settings: Section, trained_text: torch.Tensor | None = None):
         super().__init__(settings)
