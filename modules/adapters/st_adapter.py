@@ -90,7 +90,8 @@ class SpatioTemporalAdapter(nn.Module):
     def _convolve(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, T, P, A) -> same."""
         if self.conv.kernel_size[1:] == (1, 1):
-            taps, bias = self.conv.weight.flatten(1).T, self.conv.get_parameter("bias")
+            taps, bias = self.conv.weight.flatten(1).T, self.conv.bias
+            assert bias is not None
             return _OverTime.apply(hidden, taps.to(hidden.dtype), bias.to(hidden.dtype))
         hidden = hidden.unflatten(2, self.grid).permute(0, 4, 1, 2, 3)  # (B, A, T, H, W)
         return self.conv(hidden).permute(0, 2, 3, 4, 1).flatten(2, 3)
