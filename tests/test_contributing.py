@@ -1,4 +1,4 @@
-"""CONTRIBUTING.md's example, done as it says in a copy of the repository: a head is added, trained and loaded."""
+"""CONTRIBUTING.md's examples, done as it says in a copy of the repository: added, trained, loaded and reported."""
 
 import os
 import re
@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from tests.commands.world import REPO
+from utils.checkpoint import load_checkpoint
 from utils.config import load_config
 
 PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
-BLOCKS = [code for _, code in re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.DOTALL)]
-FILES = {code.split("\n", 1)[0].removeprefix("# "): code.split("\n", 1)[1] for code in BLOCKS if code.startswith("# ")}
-(LINE,) = (code for code in BLOCKS if not code.startswith("# "))
+BLOCKS = [code.split("\n", 1) for _, code in re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.DOTALL)]
+LINES = {head.split()[2]: (head.split()[4].rstrip(","), text) for head, text in BLOCKS if head.startswith("# in ")}
+FILES = {head.removeprefix("# "): text for head, text in BLOCKS if not head.startswith("# in ")}
 
 
 @pytest.fixture(scope="module")
@@ -29,8 +30,13 @@ def copy(tmp_path_factory) -> Path:
             shutil.copy(REPO / name, root / name)
     for name, text in FILES.items():
         (root / name).write_text(text)
-    table = root / "modules" / "heads" / "__init__.py"
-    table.write_text(table.read_text().replace("HEADS = {\n", f"HEADS = {{\n{LINE}"))
+    for table, (name, text) in LINES.items():
+        imports, line = re.fullmatch(r"((?:from .*\n)*)(.*\n)", text).groups()
+        source, count = re.subn(
+            rf"^({table}\b.* = [{{\[]\n)", rf"{imports}\g<1>{line}", (root / name).read_text(), flags=re.M
+        )
+        assert count == 1, table
+        (root / name).write_text(source)
     return root
 
 
@@ -47,9 +53,10 @@ def run(copy: Path, *words: object) -> str:
     return done.stdout
 
 
-def test_the_page_has_the_four_pieces():
-    assert [Path(name).suffix for name in FILES] == [".py", ".yaml", ".py"]
-    assert LINE.strip() in PAGE and all((REPO / name).parent.is_dir() for name in FILES)
+def test_the_page_names_what_is_there():
+    assert [Path(name).suffix for name in FILES].count(".py") == len(FILES) - 1
+    assert list(LINES) == ["HEADS", "TM", "LOSSES", "READERS", "RUN_SECTIONS"]
+    assert all((REPO / name).parent.is_dir() for name in FILES)
 
 
 def test_its_files_pass_the_linter(copy):
@@ -62,15 +69,21 @@ def test_its_test_passes(copy):
     run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", next(name for name in FILES if name.startswith("tests/")))
 
 
-def test_its_head_trains_and_loads(copy, world, tmp_path):
+def test_its_components_train_and_report(copy, world, tmp_path):
     shipped = load_config(REPO / "configs/shapes/transf.yaml").config
     config = next(name for name in FILES if name.endswith(".yaml"))
-    files = [f"data.{key}={getattr(load_config(world.config).config.data, key)}" for key in (
-        "train_root", "train_list", "val_root", "val_list", "label_list", "num_classes",
-    )]  # fmt: skip
+    data = load_config(world.video_config).config.data
+    keys = ("modality", "train_root", "train_list", "val_root", "val_list", "label_list", "num_classes")
+    files = [f"data.{key}={getattr(data, key)}" for key in keys]
     for key in ("train_list", "label_list", "num_classes"):
         assert f"{key}: {getattr(shipped.data, key)}" in FILES[config]
+    added = ["network.tm=echo", "solver.loss_type=focal", "components.focal.gamma=1.5", "data.decoder=whole"]
     small = ["data.workers=0", "data.batch_size=4", "solver.epochs=1", "logging.tensorboard=false"]
-    out = run(copy, "train.py", "--config", config, *files, *small, f"logging.run_dir={tmp_path / 'run'}")
+    folder = tmp_path / "run"
+    out = run(copy, "train.py", "--config", config, *files, *added, *small, f"logging.run_dir={folder}")
     assert "sim_header AttentionPool" in out
-    run(copy, "test.py", "--config", config, "--weights", tmp_path / "run/last_model.pt", *files, "data.workers=0")
+    share = load_checkpoint(folder / "last_model.pt")["model_state_dict"]
+    assert any(name.endswith("over_time.share") and value.any() for name, value in share.items())
+    run(copy, "test.py", "--weights", folder / "last_model.pt", "data.workers=0")
+    run(copy, "report.py", folder, "--no_frames")
+    assert "Least confident predictions" in (folder / "report.html").read_text(encoding="utf-8")
