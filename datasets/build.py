@@ -54,7 +54,12 @@ class TrainEntries(NamedTuple):
 def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
     """All entries of an annotation list, by `cfg.data.modality`. Raises UserError for any fault in it."""
     read = lists.read_frame_list if cfg.data.modality == "RGB" else lists.read_video_list
-    return read(list_path, cfg.data.num_classes, allow_outside_root=cfg.data.allow_outside_root)
+    return read(
+        list_path,
+        cfg.data.num_classes,
+        allow_outside_root=cfg.data.allow_outside_root,
+        multi_label=cfg.data.multi_label,
+    )
 
 
 class TestLists(NamedTuple):
@@ -114,7 +119,15 @@ def build_train_loader(
     )
     opener = _opener(cfg, data.train_root, given(data.train_list))
     on_error = "replace" if data.on_error == "skip" else "raise"
-    dataset = VideoDataset(entries, opener, choose, train_transform(cfg), seed=cfg.seed, on_error=on_error)
+    dataset = VideoDataset(
+        entries,
+        opener,
+        choose,
+        train_transform(cfg),
+        seed=cfg.seed,
+        on_error=on_error,
+        num_classes=_multi_label_classes(cfg),
+    )
     draws = Draws(data.repeats, are_paired=data.mixup.is_on)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
     return TrainClips(dataset, batches, data.workers)
@@ -184,7 +197,16 @@ def build_eval_loader(
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
     opener = _opener(cfg, data.val_root, val_list)
     on_error = "miss" if allow_missing else "raise"
-    dataset = VideoDataset(entries, opener, choose, transform, num_clips=num_clips, seed=cfg.seed, on_error=on_error)
+    dataset = VideoDataset(
+        entries,
+        opener,
+        choose,
+        transform,
+        num_clips=num_clips,
+        seed=cfg.seed,
+        on_error=on_error,
+        num_classes=_multi_label_classes(cfg),
+    )
     # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return EvalClips(dataset, batches, data.workers)
@@ -238,6 +260,10 @@ def _without_short(entries: list[ListEntry], list_path: str) -> tuple[list[ListE
     if not kept:
         raise UserError(f"{list_path}: every entry has fewer than {lists.MIN_TRAIN_FRAMES} frames")
     return kept, num_short
+
+
+def _multi_label_classes(cfg: Config) -> int | None:
+    return cfg.data.num_classes if cfg.data.multi_label else None
 
 
 def first_resize(cfg: Config) -> Resize:

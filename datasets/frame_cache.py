@@ -171,7 +171,7 @@ class FrameCache:
         todo, batches, is_stopped = iter(work), loader.stacked(), False
         with progress_bar(len(keys) * process.world_size, "batch", "frame embeddings", process) as bar:
             while any_process((one := next(todo, None)) is not None, process):
-                rows, facts = [], []
+                rows, labels, faulty = [], [], []
                 for _ in one.batches(data.batch_size) if one else ():
                     if is_stopped := context.stop_requested():
                         break
@@ -179,14 +179,14 @@ class FrameCache:
                     # Validation's are (B,1,T,C,S,S): one view.
                     frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
                     rows.append(encode(frames).numpy())
-                    facts.append(torch.stack([batch["label"], batch["is_faulty"].long()]).numpy())
+                    labels.append(batch["label"].numpy())
+                    faulty.append(batch["is_faulty"].numpy())
                     bar.update(process.world_size)
                 if any_process(is_stopped, process):
                     loader.close()
                     raise Stopped
                 if one:
-                    labels, is_faulty = np.concatenate(facts, axis=1)
-                    self._put(one, np.concatenate(rows), labels, is_faulty.astype(bool))
+                    self._put(one, np.concatenate(rows), np.concatenate(labels), np.concatenate(faulty))
         loader.close()
 
     def _put(self, work: "_Work", rows: np.ndarray, labels: np.ndarray, is_faulty: np.ndarray) -> None:
@@ -216,7 +216,9 @@ class FrameCache:
 
 
 class Part(NamedTuple):
-    """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,); `is_faulty` bool (n,): of another clip.
+    """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,), or multi-label float32 (n,K).
+
+    `is_faulty` bool (n,): of another clip.
 
     `stamps` int64 (n,2): see `_stamp`.
     """

@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from datasets.lists import ListEntry
+from datasets.lists import Label, ListEntry
 from utils.schema import DataConfig
 
 MAX_EXAMPLES = 3
@@ -21,7 +21,7 @@ def list_warnings(
     """
     found = []
     for list_path, entries in ((data.train_list, train), (data.val_list, val)):
-        labels: dict[str, set[int]] = {}
+        labels: dict[str, set[Label]] = {}
         for entry in entries:
             labels.setdefault(entry.path, set()).add(entry.label)
         contradictory = [path for path, of_path in labels.items() if len(of_path) > 1]
@@ -36,7 +36,7 @@ def list_warnings(
     shared = [entry.path for entry in val if _place(data.val_root, entry.path) in training]
     if shared:
         found.append(f"{_count(shared, 'video')} of {data.val_list} also in {data.train_list}: scores will be too high")
-    trained = {entry.label for entry in train}
+    trained = {class_id for entry in train for class_id in entry.classes}
     empty = [name for label, name in enumerate(class_names) if label not in trained]
     if empty:
         found.append(f"{data.train_list}: {_count(empty, 'class', 'classes')} without a training clip")

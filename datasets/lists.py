@@ -1,7 +1,8 @@
 """Annotation lists and class descriptions: text files in, checked entries out.
 
 A frame list has lines `path num_frames label`, a video list `path label`: fields split by white space and counted from
-the right, so a path may contain spaces. Blank lines are skipped; CRLF line ends and a byte order mark are accepted.
+the right, so a path may contain spaces. In a multi-label list the label is class ids joined by commas (`3,17,40`), or
+NO_CLASS. Blank lines are skipped; CRLF line ends and a byte order mark are accepted.
 Every fault is a `UserError` that starts with `file:line:` (or `file:` where no one line is at fault).
 """
 
@@ -23,6 +24,9 @@ MIN_TRAIN_FRAMES = 8
 NO_CLASS = "-"
 """The label of a video of none of the classes, in a multi-label list."""
 
+Label = int | tuple[int, ...]
+"""A class id, or in a multi-label list class ids, ascending and possibly none."""
+
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 
 
@@ -33,23 +37,37 @@ class ListEntry(NamedTuple):
         path: of the frame folder or the video file, relative to the list's root.
         num_frames: number of frames in the list; 0: the folder is to be counted, as in published lists
             (`datasets.build.read_entries` does); None in a video list, where the file itself says.
-        label: class id in 0..K-1.
+        label: class id in 0..K-1; of a multi-label list a tuple of them, ascending, possibly empty.
         line: 1-based line number in the list.
     """
 
     path: str
     num_frames: int | None
-    label: int
+    label: Label
     line: int
 
+    @property
+    def classes(self) -> tuple[int, ...]:
+        """The label's class ids: one, or in a multi-label list any number."""
+        return (self.label,) if isinstance(self.label, int) else self.label
 
-def read_frame_list(path: str | Path, num_classes: int, *, allow_outside_root: bool = False) -> list[ListEntry]:
+    @property
+    def text(self) -> str:
+        """The entry as a line of a list, without its end."""
+        label = ",".join(map(str, self.classes)) or NO_CLASS
+        return " ".join(str(field) for field in (self.path, self.num_frames, label) if field is not None)
+
+
+def read_frame_list(
+    path: str | Path, num_classes: int, *, allow_outside_root: bool = False, multi_label: bool = False
+) -> list[ListEntry]:
     """Entries of a list of frame folders, in the file's order. Lines: `path num_frames label`.
 
     Args:
         path: the list file.
         num_classes: K; labels must lie in 0..K-1.
         allow_outside_root: accept absolute paths and paths whose `..` leaves the root.
+        multi_label: a line has any number of labels.
 
     Raises:
         UserError: for any fault, as `file:line: ...`.
@@ -65,11 +83,13 @@ def read_frame_list(path: str | Path, num_classes: int, *, allow_outside_root: b
         if num_frames < 0:
             raise UserError(f"{where}: num_frames is {num_frames}; give the frames in the folder, or 0 to count them")
         _check_path(fields[0], where, allow_outside_root)
-        entries.append(ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes), line))
+        entries.append(ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes, multi_label), line))
     return _not_empty(entries, path)
 
 
-def read_video_list(path: str | Path, num_classes: int, *, allow_outside_root: bool = False) -> list[ListEntry]:
+def read_video_list(
+    path: str | Path, num_classes: int, *, allow_outside_root: bool = False, multi_label: bool = False
+) -> list[ListEntry]:
     """Entries of a list of video files, in the file's order. Lines: `path label`. Arguments as `read_frame_list`.
 
     Raises:
@@ -88,7 +108,7 @@ def read_video_list(path: str | Path, num_classes: int, *, allow_outside_root: b
                 "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
             )
         _check_path(fields[0], where, allow_outside_root)
-        entries.append(ListEntry(fields[0], None, _label(fields[1], where, num_classes), line))
+        entries.append(ListEntry(fields[0], None, _label(fields[1], where, num_classes, multi_label), line))
     return _not_empty(entries, path)
 
 
@@ -155,7 +175,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
     return [names[class_id] for class_id in range(size)]
 
 
-def pick_few_shot(labels: Sequence[int], shot: int, seed: int) -> np.ndarray:
+def pick_few_shot(labels: Sequence[Label], shot: int, seed: int) -> np.ndarray:
     """Positions of `shot` entries per class, ascending, int64: the few-shot training set.
 
     Each class is shuffled by its own stream, seeded by (seed, class), and its first `shot` entries taken: the picks of
@@ -225,9 +245,20 @@ def _integer(field: str, where: str, name: str) -> int:
     return int(field)
 
 
-def _label(field: str, where: str, num_classes: int) -> int:
-    if "," in field:
-        raise UserError(f"{where}: label is {field!r}; a line has one label, an integer")
+def _label(field: str, where: str, num_classes: int, multi_label: bool) -> Label:
+    if not multi_label:
+        if "," in field or field == NO_CLASS:
+            raise UserError(
+                f"{where}: label is {field!r}; a line has one label, an integer; several need data.multi_label=true"
+            )
+        return _class_id(field, where, num_classes)
+    classes = [_class_id(part, where, num_classes) for part in field.split(",") if field != NO_CLASS]
+    if len(set(classes)) < len(classes):
+        raise UserError(f"{where}: label is {field!r}, which has a class twice")
+    return tuple(sorted(classes))
+
+
+def _class_id(field: str, where: str, num_classes: int) -> int:
     label = _integer(field, where, "label")
     if not 0 <= label < num_classes:
         raise UserError(
@@ -255,4 +286,6 @@ def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
 def _not_empty(entries: list[ListEntry], path: str | Path) -> list[ListEntry]:
     if not entries:
         raise UserError(f"{path}: the list is empty")
+    if not any(entry.classes for entry in entries):
+        raise UserError(f"{path}: all videos are of none of the classes")
     return entries

@@ -42,15 +42,16 @@ class _Packed(NamedTuple):
 
     flat: torch.Tensor  # uint8 (bytes of all frames,)
     shapes: list[tuple[int, ...]]  # of the readable clips, channels last
-    numbers: np.ndarray  # int64 (5,B): label, index, weight, is_faulty, repeat
+    numbers: np.ndarray  # int64 (4,B): index, weight, is_faulty, repeat
+    labels: np.ndarray  # int64 (B,), or multi-label float32 (B,K)
     faults: dict[int, str]  # by index
 
 
 class ClipLoader:
     """The batches of one process, as `stacked` or `listed`.
 
-    Their keys: frames, uint8 over channels-last memory; label, index, repeat int64 (B,); weight float32 (B,);
-    is_faulty bool (B,): the clip could not be read. Each such clip is logged once.
+    Their keys: frames, uint8 over channels-last memory, and those of `utils.loaders.Numbers`. Each clip that could not
+    be read is logged once.
 
     Args:
         dataset: its items.
@@ -102,7 +103,7 @@ class ClipLoader:
             readable = iter(
                 flat.view(shape).movedim(-1, -3) for flat, shape in zip(packed.flat.split(sizes), packed.shapes)
             )
-            frames = [None if index in packed.faults else next(readable) for index in packed.numbers[1].tolist()]
+            frames = [None if index in packed.faults else next(readable) for index in packed.numbers[0].tolist()]
             yield {"frames": frames, **_numbers(packed)}
 
     def _packed(self) -> Iterator[_Packed]:
@@ -188,9 +189,9 @@ class EvalClips(ClipLoader):
 
 
 def _numbers(packed: _Packed) -> Numbers:
-    label, index, weight, is_faulty, repeat = torch.from_numpy(packed.numbers)
+    index, weight, is_faulty, repeat = torch.from_numpy(packed.numbers)
     return {
-        "label": label,
+        "label": torch.from_numpy(packed.labels),
         "index": index,
         "weight": weight.to(torch.float32),
         "is_faulty": is_faulty.bool(),
@@ -274,10 +275,11 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
             return MachineError(NO_SHARED_MEMORY)
     for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
         part.view(clip.shape).copy_(clip)
-    columns = [(x["label"], x["index"], int(x["weight"]), x["fault"] is not None, x["repeat"]) for x in items]
+    columns = [(x["index"], int(x["weight"]), x["fault"] is not None, x["repeat"]) for x in items]
     return _Packed(
         flat,
         shapes=[tuple(clip.shape) for clip in frames],
         numbers=np.array(columns, dtype=np.int64).T.copy(),
+        labels=np.array([x["label"] for x in items]),
         faults={item["index"]: item["fault"] for item in items if item["fault"] is not None},
     )

@@ -15,6 +15,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from datasets.augmentations import apply_seeded, erase, jitter_colors
+from datasets.lists import Label
 from utils.schema import ColorJitterConfig, ErasingConfig
 
 RANDAUG_MAX_MAGNITUDE = 30
@@ -92,14 +93,14 @@ class TrainTransform:
     color_jitter: ColorJitterConfig = ColorJitterConfig()
     erasing: ErasingConfig = ErasingConfig()
 
-    def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+    def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
         """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
         assert frames.shape[0] == 1, "training uses one clip of a video"
         frames = _pad_to(self.resize(frames[0]), self.input_size)
         frames = self._crop(frames, rng)
         if rng.random() < self.flip_prob:
             frames = F.horizontal_flip(frames)
-            label = self.flip_pairs.get(label, label)
+            label = self._mirrored(label)
         if self.randaug[0] > 0:
             augment = v2.RandAugment(*self.randaug, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
             frames = apply_seeded(augment, frames, rng)
@@ -111,6 +112,11 @@ class TrainTransform:
         if self.erasing.prob > 0 and rng.random() < self.erasing.prob:
             frames = erase(frames, self.erasing, rng)
         return frames, label
+
+    def _mirrored(self, label: Label) -> Label:
+        if isinstance(label, int):
+            return self.flip_pairs.get(label, label)
+        return tuple(sorted(self.flip_pairs.get(class_id, class_id) for class_id in label))
 
     def _crop(self, frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
         height, width = frames.shape[-2:]
@@ -140,7 +146,7 @@ class EvalTransform:
     input_size: int
     num_crops: int = 1
 
-    def __call__(self, frames: torch.Tensor, label: int, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+    def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
         """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Draws nothing."""
         frames = _pad_to(self.resize(frames), self.input_size)
         if self.num_crops == 1:

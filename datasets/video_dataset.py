@@ -13,7 +13,7 @@ from torch.utils.data import Dataset
 
 from datasets import sampling
 from datasets.frame_source import FrameSource
-from datasets.lists import ListEntry
+from datasets.lists import Label, ListEntry
 from datasets.transforms import EvalTransform, TrainTransform
 from utils.errors import UserError
 
@@ -43,7 +43,7 @@ class Item(TypedDict):
     """A clip. Its shape is that of the data set's transform."""
 
     frames: torch.Tensor | None  # uint8; None: unreadable
-    label: int
+    label: int | np.ndarray  # multi-label: float32 (K,), 1 for the classes of the video
     index: int
     weight: float  # 1.0, or 0.0 for a stand-in
     fault: str | None  # why the clip could not be read
@@ -105,6 +105,7 @@ class VideoDataset(Dataset):
         on_error: what becomes of an item whose files are missing or damaged. "raise"; "replace": another entry of its
             class, drawn from the item's stream, takes its place; "miss": its frames are None. The last two leave the
             message in "fault".
+        num_classes: K, where the entries are of a multi-label list.
 
     Raises:
         UserError: from an item whose files are missing or damaged, and of a class without a readable one.
@@ -120,6 +121,7 @@ class VideoDataset(Dataset):
         num_clips: int = 1,
         seed: int = 0,
         on_error: str = "raise",
+        num_classes: int | None = None,
     ):
         assert on_error in ("raise", "replace", "miss")
         self.entries = entries
@@ -129,6 +131,7 @@ class VideoDataset(Dataset):
         self.transform = transform
         self._num_clips = num_clips
         self._seed = seed
+        self.num_classes = num_classes
 
     def __len__(self) -> int:
         return len(self.entries)
@@ -147,22 +150,30 @@ class VideoDataset(Dataset):
                 frames, label = None, entry.label
         return {
             "frames": frames,
-            "label": label,
+            "label": label if isinstance(label, int) else self._multi_hot(label),
             "index": key.index,
             "weight": float(key.real),
             "fault": fault,
             "repeat": key.repeat,
         }
 
-    def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, int]:
+    def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
         with self._open_entry(entry) as source:
             frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.resize)
         return self.transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
 
-    def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, int]:
-        """The first readable one of its class's other entries, in an order drawn from the item's stream."""
+    def _multi_hot(self, classes: tuple[int, ...]) -> np.ndarray:
+        assert self.num_classes is not None
+        return np.isin(np.arange(self.num_classes), classes).astype(np.float32)
+
+    def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, Label]:
+        """The first readable one of its class's other entries, in an order drawn from the item's stream.
+
+        In a multi-label list an entry that shares a class takes the place, with its own label.
+        """
         bad = self.entries[key.index]
-        others = sorted({e.path: e for e in self.entries if e.label == bad.label and e.path != bad.path}.items())
+        same = [e for e in self.entries if e.label == bad.label or set(e.classes) & set(bad.classes)]
+        others = sorted({e.path: e for e in same if e.path != bad.path}.items())
         rng = key.stream(self._seed, purpose=1)
         for position in rng.permutation(len(others)):
             try:

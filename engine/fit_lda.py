@@ -15,12 +15,14 @@ from utils.context import RunContext
 from utils.errors import UserError
 from utils.hashing import content_hash, file_hash
 from utils.precision import resolve_precision
+from utils.protocols import check_single_label
 from utils.runlog import open_log
 from utils.schema import Config
 
 
 def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
     """Write the classifier file `args.out`, from `args.videos` training videos a class."""
+    check_single_label(cfg, "fit_lda.py")
     process = distributed.start()
     log = open_log(process, config_warnings)
     if process.world_size > 1:

@@ -29,6 +29,7 @@ from utils.errors import UserError
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.precision import resolve_precision
+from utils.protocols import check_single_label
 from utils.runlog import RESULT, open_log, progress_bar
 from utils.schema import Config
 
@@ -46,6 +47,7 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
         cfg, config_warnings = load_config(args.config, args.overrides, "train")
         cfg = with_own_pixels(cfg)
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
+    check_single_label(cfg, "test_frozen.py")
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
     assert cfg.data.label_list is not None  # the schema asks for it
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)

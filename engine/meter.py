@@ -13,7 +13,7 @@ from engine.metrics_writer import MetricsWriter
 from modules.training import StepRecord
 from utils.cores import num_cores
 from utils.distributed import Process
-from utils.metrics import Scores
+from utils.metrics import MultiLabelScores, Scores
 from utils.runlog import progress_bar
 from utils.schema import Config
 
@@ -92,7 +92,7 @@ class TrainingMeter:
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record)
 
-    def show_validation(self, num_epochs: int, step: int, scores: Scores) -> None:
+    def show_validation(self, num_epochs: int, step: int, scores: Scores | MultiLabelScores) -> None:
         """Take in the scores after `num_epochs` epochs."""
         log.info("epoch %d validation: %s", num_epochs, scores.describe())
         self._metrics.write("val", step, epoch=num_epochs, **scores._asdict())

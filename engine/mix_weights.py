@@ -22,6 +22,7 @@ from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
+from utils.protocols import check_single_label
 from utils.runlog import open_log
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, for all kinds of sight
@@ -48,6 +49,8 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     log = open_log(process, [warning for one in resolved for warning in one.warnings])
     curves: dict[str, list[metrics.Scores]] = {}
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
+        check_single_label(cfg, "interpolate.py")
+
         # ---- both ends of the line
         assert names or cfg.data.label_list
         names = names or read_labels(cfg.data.label_list or "", cfg.data.num_classes)

@@ -5,6 +5,8 @@ from typing import Any
 from utils.results import format_table
 
 MAX_ROWS = 12
+SCORES = {"top1": "top-1 %", "top5": "top-5 %", "mean_class": "mean class %", "map": "mAP %"}
+"""Keys of a validation's record, the one that best_model.pt is chosen by first, and how people read them."""
 
 
 def describe_run(records: list[dict[str, Any]]) -> str:
@@ -17,8 +19,10 @@ def describe_run(records: list[dict[str, Any]]) -> str:
     validations = {r["epoch"]: r for r in records if r["kind"] == "val"}
     if not validations:
         return "no validation yet"
-    best = max(validations, key=lambda epoch: validations[epoch]["top1"])  # the first of equals, as best_model.pt
-    rows = [("epoch", "loss", "top-1 %", "top-5 %", "mean class %", "clips/s", "waiting for data", "training time", "")]
+    names = [name for name in SCORES if all(name in record for record in validations.values())]
+    best = max(validations, key=lambda epoch: validations[epoch][names[0]])  # the first of equals, as best_model.pt
+    titles = [SCORES[name] for name in names]
+    rows = [("epoch", "loss", *titles, "clips/s", "waiting for data", "training time", "")]
     for epoch in _chosen(list(validations), best):
         scores = validations[epoch]
         of_epoch = [r for r in steps if r["epoch"] == epoch - 1]
@@ -30,9 +34,7 @@ def describe_run(records: list[dict[str, Any]]) -> str:
             (
                 str(epoch),
                 f"{sum(r['loss'] for r in of_epoch) / len(of_epoch):.4f}" if of_epoch else "-",
-                f"{scores['top1']:.2f}",
-                f"{scores['top5']:.2f}",
-                f"{scores['mean_class']:.2f}",
+                *(f"{scores[name]:.2f}" for name in names),
                 f"{clips / seconds:.1f}" if of_epoch else "-",
                 f"{100 * wait / seconds:.0f}%" if of_epoch else "-",
                 f"{until / 60:.1f} min",

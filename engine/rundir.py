@@ -67,11 +67,11 @@ def _named_or_default(cfg: Config, log_time: str | None) -> Path:
     return default_run_dir(cfg, log_time)
 
 
-def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
+def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
     """Make the folder and write the resolved config into it, and the few-shot picks where there are any.
 
     Args:
-        picks: list entries, with `path`, `num_frames` (None for video files) and `label`.
+        picks: lines of an annotation list.
 
     Raises:
         UserError: it cannot be made or written.
@@ -80,20 +80,18 @@ def make_run_dir(path: Path, config_text: str, picks: list | None) -> None:
         path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path / "config.yaml", config_text)
         if picks is not None:
-            fields = [(p.path, p.num_frames, p.label) for p in picks]
-            lines = [" ".join(str(f) for f in line if f is not None) + "\n" for line in fields]
-            write_text_atomic(path / PICKS, "".join(lines))
+            write_text_atomic(path / PICKS, "".join(f"{line}\n" for line in picks))
     except OSError as error:
         raise UserError(
             f"logging.run_dir: {path} cannot be written ({error.strerror}); choose another folder"
         ) from error
 
 
-def describe_end(run_dir: Path, best_top1: float) -> str:
+def describe_end(run_dir: Path, best_score: str) -> str:
     """Where everything is, and the commands that usually come next: the last lines of a run."""
     files = {
         LAST: "the last epoch's checkpoint",
-        BEST: f"the best one: top-1 {best_top1:.2f}%",
+        BEST: f"the best one: {best_score}",
         "config.yaml": "the resolved config",
         PICKS: "the few-shot videos, as an annotation list",
         "log.txt": "what was printed",

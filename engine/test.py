@@ -14,6 +14,7 @@ from modules.validation import embed_with
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside, next_report
 from utils.context import RunContext
+from utils.errors import UserError
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.project_paths import given
@@ -34,6 +35,9 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     stem = f"{Path(args.config).stem}_" if args.config else ""
     out = Path(args.out or folder_beside(args.weights or str(default_run_dir(cfg) / LAST), f"test_{stem}{views}"))
     check_writable(out, "--out", is_folder=True)
+
+    if args.allow_missing and cfg.data.multi_label:
+        raise UserError("--allow_missing: a video without a prediction has no rank, which mAP needs; leave it out")
 
     # ---- data
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
@@ -72,9 +76,10 @@ def write_scores(
     cfg, names = model.cfg, model.class_names
     dense = args.dense or cfg.data.dense
     logits = model.network.scorer.table_logits(table.embeddings, model.class_matrix, model.device)
-    scores = metrics.score(logits, table.labels)
+    scores = metrics.score_labels(logits, table.labels)
     num_missing = int(table.is_missing.sum())
-    average_precisions = protocols.map_summary(logits, table.labels) if args.metric == "map" else {}
+    is_ranked = args.metric == "map" and not cfg.data.multi_label
+    average_precisions = protocols.map_summary(logits, table.labels) if is_ranked else {}
     save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
     results.write_summary(

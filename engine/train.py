@@ -42,7 +42,7 @@ from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.metrics import Scores
+from utils.metrics import MultiLabelScores, Scores
 from utils.precision import resolve_precision
 from utils.project_paths import given
 from utils.runlog import RESULT, log_to_file, open_log
@@ -81,7 +81,7 @@ class TrainingRun:
             self.cfg, self.context, self.train_loader, self.val_loader, encode, key
         )
 
-    def validate(self) -> Scores:
+    def validate(self) -> Scores | MultiLabelScores:
         """Scores of the weights that would be saved now, the same on every process."""
         with self.trainer.kept_weights():
             return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data.batch_size)
@@ -138,9 +138,10 @@ class TrainingRun:
             except Stopped:
                 is_stopped = True  # the epoch's steps are saved, and resuming begins with its validation
             else:
-                is_best = scores.top1 > progress.best_top1
-                progress.best_top1 = max(scores.top1, progress.best_top1)
-                watched = getattr(scores, self.cfg.solver.patience_score)
+                main = scores.top1 if isinstance(scores, Scores) else scores.map
+                is_best = main > progress.best_top1
+                progress.best_top1 = max(main, progress.best_top1)
+                watched = getattr(scores, self.cfg.solver.patience_score) if self.cfg.solver.patience else main
                 progress.stale_validations = 0 if watched > progress.best_watched else progress.stale_validations + 1
                 progress.best_watched = max(watched, progress.best_watched)
                 meter.show_validation(num_epochs, progress.step, scores)
@@ -189,7 +190,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         log.info("stopped by a signal before the first step: nothing was written; run the same command again")
         return requeue_code()
     if process.is_main:
-        rundir.make_run_dir(run_dir, dump_config(cfg), train_entries.picks)
+        picks = None if train_entries.picks is None else [entry.text for entry in train_entries.picks]
+        rundir.make_run_dir(run_dir, dump_config(cfg), picks)
         log_to_file(run_dir / "log.txt")
     metrics = MetricsWriter(run_dir, process, cfg, run.progress.step, run.progress.consumed_clips > 0)
     keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every, resumed_from)
@@ -210,7 +212,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         )
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
-    log.info("%s", rundir.describe_end(run_dir, run.progress.best_top1))
+    main_score = "mAP" if cfg.data.multi_label else "top-1"
+    log.info("%s", rundir.describe_end(run_dir, f"{main_score} {run.progress.best_top1:.2f}%"))
     return 0
 
 

@@ -49,7 +49,8 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         if args.reuse:
             if not process.is_main:
                 continue
-            table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number])
+            num_classes = cfg.data.num_classes if cfg.data.multi_label else None
+            table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number], num_classes)
             matrix, scorer = text_for_table(cfg, names, table, args.reuse[number]), scorer_of(table)
         else:
             model = VideoModel(cfg, names, checkpoint, process.device)
@@ -76,7 +77,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         return 0
 
     # ---- the figures
-    log.log(RESULT, "%s", results.format_table(results.zero_shot_rows(summaries)))
+    log.log(RESULT, "%s", results.zero_shot_tables(summaries))
     source = (
         {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
     )

@@ -19,7 +19,7 @@ from utils.context import RunContext
 from utils.distributed import any_process, gather_to_main
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.loaders import Entry, EvalBatch, EvalLoader
+from utils.loaders import Entry, EvalBatch, EvalLoader, ListedVideos
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
@@ -31,7 +31,7 @@ class VideoTable(NamedTuple):
     """One entry a video, in the order of its list. Its scorer (modules.scorers) says what it holds of a video."""
 
     paths: list[str]
-    labels: np.ndarray  # int64 (N,)
+    labels: np.ndarray  # int64 (N,); multi-label: (N,K), 1 for the classes of a video, else 0
     # float32, not normalised; NaN: unreadable. (N,D), mean over the views; or (N,V,R,D), R rows of each view.
     embeddings: np.ndarray
     seconds: float  # of the whole pass
@@ -107,7 +107,8 @@ def embed_videos(
     gathered = gather_to_main(mine, process)
     if gathered is None:
         return None
-    return _table(entries, [share for share in gathered if share is not None], time.perf_counter() - started)
+    shares = [share for share in gathered if share is not None]
+    return _table(loader.dataset, shares, time.perf_counter() - started)
 
 
 def _nonfinite_message(batch: EvalBatch, per_video: torch.Tensor, entries: Sequence[Entry]) -> str:
@@ -131,16 +132,26 @@ def nonfinite_message(name: str) -> str:
     )
 
 
-def _table(entries: Sequence[Entry], shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
+def _table(videos: ListedVideos, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
     """The processes' shares, (indices, embeddings) each, in the order of the list."""
+    entries = videos.entries
     if not shares:
         raise UserError(f"none of the {len(entries)} videos can be read")
     order = np.concatenate([share[0] for share in shares])
     assert len(set(order)) == len(order), "each video must be embedded exactly once"
     rows = np.full((len(entries), *shares[0][1].shape[1:]), np.nan, dtype=np.float32)
     rows[order] = np.concatenate([share[1] for share in shares])
-    labels = np.array([entry.label for entry in entries], dtype=np.int64)
-    return VideoTable([entry.path for entry in entries], labels, rows, seconds)
+    return VideoTable([entry.path for entry in entries], label_array(entries, videos.num_classes), rows, seconds)
+
+
+def label_array(entries: Sequence[Entry], num_classes: int | None) -> np.ndarray:
+    """int64 (N,), the class of each entry; (N,K) of 0 and 1 for the entries of a multi-label list of K classes."""
+    if num_classes is None:
+        return np.array([entry.label for entry in entries], dtype=np.int64)
+    labels = np.zeros((len(entries), num_classes), dtype=np.int64)
+    for row, entry in zip(labels, entries):
+        row[list(entry.classes)] = 1
+    return labels
 
 
 def _chunks_of_views(
@@ -194,7 +205,7 @@ STATE = "scorer."  # before the names of the scorer's tensors
 # What the file holds: type and axes, or a choice of axes. Axes of one letter are of one length.
 _ARRAYS = {
     "paths": (np.str_, "N"),
-    "labels": (np.int64, "N"),
+    "labels": (np.int64, "N", "NK"),
     "embeddings": (np.float32, "ND", "NVRD"),
     "seconds": (np.float64, ""),
     "views": (np.int64, "2"),
@@ -243,11 +254,14 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     return table, arrays["text"], arrays["class_names"].tolist()
 
 
-def rows_of_entries(table: VideoTable, entries: Sequence[Entry], source: str) -> VideoTable:
+def rows_of_entries(
+    table: VideoTable, entries: Sequence[Entry], source: str, num_classes: int | None = None
+) -> VideoTable:
     """The rows of list entries, in their order and with their labels.
 
     Args:
         source: the table's file, for messages.
+        num_classes: K, where the list is multi-label.
 
     Raises:
         UserError: the table lacks one of them.
@@ -256,7 +270,7 @@ def rows_of_entries(table: VideoTable, entries: Sequence[Entry], source: str) ->
     missing = [entry.path for entry in entries if entry.path not in rows]
     if missing:
         raise UserError(f"{source}: lacks {len(missing)} of the {len(entries)} videos listed, such as {missing[0]}")
-    labels = np.array([entry.label for entry in entries], dtype=np.int64)
+    labels = label_array(entries, num_classes)
     chosen = table.embeddings[[rows[entry.path] for entry in entries]]
     return table._replace(paths=[entry.path for entry in entries], labels=labels, embeddings=chosen)
 
@@ -273,7 +287,7 @@ def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
             return f"{name} is {array.dtype} {array.shape}, not {kind.__name__} ({wanted})"
     if lengths["2"] != 2 or arrays["views"].min() < 1:
         return f"views are {arrays['views'].tolist()}, not clips and crops"
-    labels = arrays["labels"]
-    if labels.size and not 0 <= labels.min() <= labels.max() < lengths["K"]:
-        return f"labels are {labels.min()}..{labels.max()}, outside 0..{lengths['K'] - 1}"
+    labels, highest = arrays["labels"], lengths["K"] - 1 if arrays["labels"].ndim == 1 else 1
+    if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
+        return f"labels are {labels.min()}..{labels.max()}, outside 0..{highest}"
     return None

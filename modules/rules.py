@@ -17,6 +17,26 @@ RULES = (
         ("train",),
     ),
     Rule(
+        ("data.multi_label", "solver.loss_type"),
+        lambda c: c.data.multi_label != (c.solver.loss_type == "BCE"),
+        "lists with several labels a video and loss_type BCE go together; set multi_label to true and loss_type to "
+        "BCE, or neither",
+        ("train",),
+    ),
+    Rule(
+        ("data.multi_label", "data.shot", "data.mixup", "solver.label_smoothing"),
+        lambda c: c.data.multi_label and (c.data.shot > 0 or c.data.mixup.is_on or c.solver.label_smoothing > 0),
+        "few-shot picks, mixup and label smoothing need one label a video; set shot, mixup.prob and label_smoothing "
+        "to 0",
+        ("train",),
+    ),
+    Rule(
+        ("data.multi_label", "solver.patience", "solver.patience_score"),
+        lambda c: c.solver.patience > 0 and c.data.multi_label != (c.solver.patience_score == "map"),
+        "multi_label validations have the score map, and no others have it; set patience_score to one that there is",
+        ("train",),
+    ),
+    Rule(
         ("data.cached_draws", "network.fix_video"),
         lambda c: c.data.cached_draws > 0 and not c.network.fix_video,
         "frame embeddings can be cached only if the image tower is frozen; set network.fix_video to true",

@@ -59,7 +59,7 @@ class Progress:
     epoch: int = 0
     consumed_clips: int = 0
     step: int = 0
-    best_top1: float = -1.0
+    best_top1: float = -1.0  # of a multi-label run the best mAP
     skipped_clips: int = 0  # of this epoch, unreadable and replaced
     best_watched: float = -1.0  # of solver.patience_score
     stale_validations: int = 0  # in a row, without a better one

@@ -8,7 +8,7 @@ from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.distributed import share_from_main
 from utils.loaders import EvalLoader
-from utils.metrics import Scores, score
+from utils.metrics import MultiLabelScores, Scores, score_labels
 
 
 def embed_with(
@@ -38,7 +38,7 @@ def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
 
 def validate(
     model: VideoCLIP, text: torch.Tensor | None, loader: EvalLoader, context: RunContext, clips_per_forward: int
-) -> Scores:
+) -> Scores | MultiLabelScores:
     """Scores of single views over the whole list, the same on every process.
 
     Args:
@@ -51,7 +51,7 @@ def validate(
     scores = None
     if table is not None:
         logits = model.scorer.table_logits(table.embeddings, text_matrix(model, text), context.device)
-        scores = score(logits, table.labels)
+        scores = score_labels(logits, table.labels)
     scores = share_from_main(scores, context.process)
     assert scores is not None
     return scores

@@ -1,7 +1,7 @@
 """What report.py shows: figures of a table of embeddings, and the pages that hold them.
 
 A section is a function of what its page is about (`RunReport` or `Comparison`), in a file of its own, and a line in
-one of the two tables here, which are in the order of the page. A function that returns None leaves its section out.
+one of the tables here, which are in the order of the page. A function that returns None leaves its section out.
 """
 
 from typing import Any
@@ -19,6 +19,7 @@ from reporting.sections.classes import classes
 from reporting.sections.confusions import confusions
 from reporting.sections.curves import curves, curves_of_two
 from reporting.sections.embedding_map import embedding_map
+from reporting.sections.multi_label import average_precision_by_class, multi_label_opening, multi_label_scores
 from reporting.sections.opening import opening
 from reporting.sections.recipe import recipe
 from reporting.sections.scores import scores
@@ -33,6 +34,12 @@ RUN_SECTIONS: list[Section[RunReport]] = [
     Section("calibration", "Calibration", calibration),
     Section("classes", "Accuracy by class", classes),
     Section("map", "Embedding map", embedding_map),
+    Section("curves", "Training curves", curves),
+    Section("recipe", "Recipe and commands", recipe),
+]
+MULTI_LABEL_SECTIONS: list[Section[RunReport]] = [
+    Section("scores", "Scores", multi_label_scores),
+    Section("classes", "Average precision by class", average_precision_by_class),
     Section("curves", "Training curves", curves),
     Section("recipe", "Recipe and commands", recipe),
 ]
@@ -54,7 +61,8 @@ def run_page(run: Run, test: TestResult, clips: dict[int, Clip | str] | str) -> 
         clips: of `rows_to_show`, by row; a text for a video that cannot be shown, or one text for all of them.
     """
     report = RunReport(run, test, clips)
-    return page(f"Report: {run.name}", opening(report), _parts(RUN_SECTIONS, report))
+    top, sections = (multi_label_opening, MULTI_LABEL_SECTIONS) if test.is_multi_label else (opening, RUN_SECTIONS)
+    return page(f"Report: {run.name}", top(report), _parts(sections, report))
 
 
 def comparison_page(run: Run, other: Run, pair: Pair, clips: dict[int, Clip | str] | str) -> str:

@@ -114,14 +114,14 @@ def bootstrap(*tests: Outcomes, num_resamples: int = NUM_RESAMPLES, seed: int = 
     Tests of the same videos in the same order see the same resamples, so that their differences are paired.
     """
     found: list[dict[str, list[np.ndarray]]] = [{name: [] for name in FIGURES} for _ in tests]
-    for weights in _resamples(len(tests[0].labels), num_resamples, seed):
+    for weights in resamples(len(tests[0].labels), num_resamples, seed):
         for test, samples in zip(tests, found):
             for name, values in figures(test, weights).items():
                 samples[name].append(values)
     return [{name: np.concatenate(values) for name, values in samples.items()} for samples in found]
 
 
-def _resamples(num_videos: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
+def resamples(num_videos: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
     """How often each video was drawn: float32 (up to 100, N) at a time."""
     rng = np.random.default_rng(seed)
     for start in range(0, num_resamples, _RESAMPLES_AT_A_TIME):

@@ -34,6 +34,12 @@ def pair_tests(run: Run, other: Run, name: str | None) -> Pair:
     Raises:
         UserError: no such test, or none of the same videos.
     """
+    for test in [*run.tests, *other.tests]:
+        if test.is_multi_label and name in (None, test.name):
+            raise UserError(
+                f"{test.folder}: is a multi-label test, and those are not compared; name tests with one label a video "
+                "by --test, or make the report of one run"
+            )
     if name is not None:
         first, second = run.test_named(name), other.test_named(name)
         return Pair(first, second, align(first.table, second.table))

@@ -64,6 +64,10 @@ class TestResult:
         return outcomes_of(self.logits, self.table.labels)
 
     @property
+    def is_multi_label(self) -> bool:
+        return self.table.labels.ndim == 2
+
+    @property
     def is_zero_shot(self) -> bool:
         return bool(self.by_list)
 

@@ -16,13 +16,21 @@ class Entry(Protocol):
     def path(self) -> str: ...
 
     @property
-    def label(self) -> int: ...
+    def label(self) -> int | tuple[int, ...]: ...
+
+    @property
+    def classes(self) -> tuple[int, ...]: ...
 
 
 class ListedVideos(Protocol):
     @property
     def entries(self) -> Sequence[Entry]:
         """One a video, in the order of the list."""
+        ...
+
+    @property
+    def num_classes(self) -> int | None:
+        """K, where the list is multi-label."""
         ...
 
     def __len__(self) -> int: ...
@@ -38,7 +46,7 @@ class EpochPlan(Protocol):
 class Numbers(TypedDict):
     """What a batch contains besides its frames."""
 
-    label: torch.Tensor  # int64 (B,)
+    label: torch.Tensor  # int64 (B,); multi-label: float32 (B,K), 1 for the classes of a video
     index: torch.Tensor  # int64 (B,), positions in the list
     weight: torch.Tensor  # float32 (B,): 1, or 0 for a clip that does not count
     is_faulty: torch.Tensor  # bool (B,): the clip could not be read

@@ -73,6 +73,26 @@ class Scores(NamedTuple):
         return f"{figures}  ({self.num_videos} videos)"
 
 
+class MultiLabelScores(NamedTuple):
+    """Of a multi-label list: mean average precision over the classes that occur, and how many these are."""
+
+    map: float
+    num_scored_classes: int
+    num_videos: int
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"mAP {self.map:.2f}%  ({self.num_videos} videos, {self.num_scored_classes} classes that occur)"
+
+
+def score_labels(logits: np.ndarray, labels: np.ndarray) -> Scores | MultiLabelScores:
+    """The scores of a list of either kind. Args: logits (N,K); labels int (N,), or multi-label (N,K) of 0 and 1."""
+    if labels.ndim == 1:
+        return score(logits, labels)
+    precisions = average_precisions(logits, labels)
+    return MultiLabelScores(100 * float(np.nanmean(precisions)), int(np.isfinite(precisions).sum()), len(labels))
+
+
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """Top-1, top-5 and the mean over the classes that occur of each class's top-1.
 
@@ -131,5 +151,22 @@ def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 
 
 def mean_average_precision(rankings: np.ndarray, labels: np.ndarray) -> float:
     """Mean over the classes that occur of average precision, each class's videos ranked by its column of (N,K)."""
-    present = np.unique(labels)
-    return 100 * float(np.mean([average_precision_score(labels == c, rankings[:, c]) for c in present]))
+    return 100 * float(np.nanmean(average_precisions(rankings, labels[:, None] == np.arange(rankings.shape[1]))))
+
+
+def average_precisions(rankings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """float64 (K,), 0..1: scikit-learn's average precision of each class, the mean of the precision at its videos.
+
+    As in the evaluation of Charades (Charades_v1_classify.m): it is not interpolated, and videos without any class rank
+    last, where they change nothing, so they are left out here. A class without a video, for which scikit-learn's
+    function returns 0, is NaN; PySlowFast leaves it out of the mean, as we do, while that evaluation's mean would be
+    NaN (in Charades each class occurs). Videos of equal scores are one step of the ranking here, and ordered by chance
+    there.
+
+    Args:
+        rankings: (N,K), finite. labels: (N,K), nonzero for the classes of a video.
+    """
+    has_class = labels.any(axis=1)
+    known, scores = labels[has_class] != 0, rankings[has_class]
+    found = [average_precision_score(k, s) if k.any() else np.nan for k, s in zip(known.T, scores.T)]
+    return np.array(found, dtype=np.float64)

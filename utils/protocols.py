@@ -8,15 +8,19 @@ from typing import Any
 
 import numpy as np
 
-from utils.metrics import half_class_scores, mean_average_precision, score, softmax
+from utils.errors import UserError
+from utils.metrics import half_class_scores, mean_average_precision, score, score_labels, softmax
+from utils.schema import Config
 
 
 def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Full-class and half-class scores of one list, in percent.
+    """Full-class and half-class scores of one list, in percent; of a multi-label list its mean average precision.
 
     Args:
-        logits: (N,K). labels: int (N,).
+        logits: (N,K). labels: int (N,), or multi-label (N,K) of 0 and 1.
     """
+    if labels.ndim == 2:
+        return {"num_classes": logits.shape[1], **score_labels(logits, labels)._asdict()}
     full, half = score(logits, labels), half_class_scores(logits, labels)
     return {
         "num_videos": full.num_videos,
@@ -30,6 +34,12 @@ def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
         "half_top1": half.top1,
         "half_top5": half.top5,
     }
+
+
+def check_single_label(cfg: Config, what: str) -> None:
+    """Raise UserError where the lists of `cfg` are multi-label, which `what` cannot use."""
+    if cfg.data.multi_label:
+        raise UserError(f"data.multi_label: {what} needs one label a video; give such lists, and set it to false")
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:

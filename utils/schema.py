@@ -65,6 +65,9 @@ class DataConfig(Section):
     train_list: OptionalPath = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
     val_root: ProjectPath = key("", "root folder of the paths in val_list; empty: the repository")
     val_list: OptionalPath = key(None, "validation videos, like train_list")
+    multi_label: bool = key(
+        False, "the lists' lines end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
+    )
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
     index_bias: int = key(1, "number of the first frame in file names", "", ge=0)
     input_size: int | None = key(None, "side of the input image; null: the tower's own", "pixels", ge=8, le=MAX_SIDE)
@@ -272,7 +275,9 @@ class SolverConfig(Section):
     weight_decay: float = key(0.2, "weight decay", "", ge=0)
     decay_1d: bool = key(True, "weight decay of tensors of one dimension too: biases, norms, class token")
     loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
-        "CE", "CE: cross-entropy over the class texts; NCE, DS: video-text contrast; mixture: of the head MoTE"
+        "CE",
+        "CE: cross-entropy over the class texts; BCE: binary, of multi_label lists; NCE, DS: video-text contrast; "
+        "mixture: of the head MoTE",
     )
     label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", "", ge=0, lt=1)
     evaluate: bool = key(False, "validate once without training")
@@ -340,7 +345,7 @@ class SolverConfig(Section):
     patience: int = key(
         0, "end the run after so many validations in a row without a better patience_score; 0: never", "", ge=0
     )
-    patience_score: Literal["top1", "top5", "mean_class"] = key("top1", "score that patience watches")
+    patience_score: Literal["top1", "top5", "mean_class", "map"] = key("top1", "score that patience watches")
 
 
 class LoggingConfig(Section):

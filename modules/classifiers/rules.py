@@ -35,8 +35,9 @@ RULES = (
         ("network.train_classifier", "network.fix_text", "network.context_tokens", "solver.loss_type"),
         lambda c: (
             c.network.train_classifier
-            and (not c.network.fix_text or c.network.context_tokens > 0 or c.solver.loss_type != "CE")
+            and (not c.network.fix_text or c.network.context_tokens > 0 or c.solver.loss_type not in ("CE", "BCE"))
         ),
-        "trained class embeddings replace the text and need loss_type CE; set fix_text to true and context_tokens to 0",
+        "trained class embeddings replace the text and need loss_type CE or BCE; set fix_text to true and "
+        "context_tokens to 0",
     ),
 )

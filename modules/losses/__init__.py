@@ -5,6 +5,7 @@
 
 LOSSES = {
     "CE": "modules.losses.cross_entropy.CrossEntropy",
+    "BCE": "modules.losses.binary_cross_entropy.BinaryCrossEntropy",
     "NCE": "modules.losses.contrastive.NoiseContrastive",
     "mixture": "modules.losses.mixture.MixtureLoss",
     "DS": "modules.losses.contrastive.DualSoftmax",

@@ -9,6 +9,9 @@ from reporting.html import Html, count_of, el, join, number, table
 from reporting.inputs import Comparison, RunReport
 from reporting.run_folder import Run
 
+SCORES = {"top1": ("top-1", ""), "top5": ("top-5", "dashed "), "map": ("mAP", "")}
+"""Keys of a validation's record: their names, and how their lines are drawn."""
+
 
 def curves(report: RunReport) -> Html:
     return _charts({"": report.run})
@@ -20,7 +23,7 @@ def curves_of_two(comparison: Comparison) -> Html:
 
 def _charts(runs: dict[str, Run]) -> Html:
     """One run, or two in the same charts, by the names that their lines get."""
-    train, rates, val, rows, windows = [], [], [], [], {}
+    train, rates, val, records, windows, shown = [], [], [], [], {}, {}
     for style, (name, run) in zip("ab", runs.items()):
         steps = [r for r in run.records if r["kind"] == "train"]
         tests = [r for r in run.records if r["kind"] == "val"]
@@ -38,12 +41,12 @@ def _charts(runs: dict[str, Run]) -> Html:
                     rates.append(charts.Line(label, x, rate, dash + style))
         if tests:
             x = _column(tests, "step")
-            for key, label, dash in (("top1", "top-1", ""), ("top5", "top-5", "dashed ")):
-                val.append(charts.Line(f"{name[:1]} {label}".strip(), x, _column(tests, key), dash + style, True))
-            rows += [
-                [*([name] if name else []), number(r["step"], 0), number(r.get("top1")), number(r.get("top5"))]
-                for r in tests
-            ]
+            for key, (label, dash) in SCORES.items():
+                values = _column(tests, key)
+                if np.isfinite(values).any():
+                    shown |= {key: label}
+                    val.append(charts.Line(f"{name[:1]} {label}".strip(), x, values, dash + style, True))
+            records += [(name, r) for r in tests]
     if not train and not val:
         return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
     title = "Training loss" + (f", mean of {' and '.join(windows)} steps" if any(windows.values()) else "")
@@ -56,7 +59,10 @@ def _charts(runs: dict[str, Run]) -> Html:
         )
         if lines
     ]
-    columns = [*(["run"] if len(runs) > 1 else []), "step", "top-1 %", "top-5 %"]
+    columns = [*(["run"] if len(runs) > 1 else []), "step", *(f"{label} %" for label in shown.values())]
+    rows = [
+        [*([name] if name else []), number(r["step"], 0), *(number(r.get(key)) for key in shown)] for name, r in records
+    ]
     figures = el("details", el("summary", f"{count_of(len(rows), 'validation')} as a table"),
                  table(columns, rows, "Validation scores"))  # fmt: skip
     return join([el("div", drawn, class_="charts"), figures if rows else None])

@@ -60,7 +60,8 @@ def describe_test(test: TestResult) -> str:
     network = test.scores["config"]["network"]
     head = f"temporal head {network['sim_header']}" + (f", {network['tm']}" if network["tm"] else "")
     head += ", joint space-time attention" if network["joint_st"] else ""
-    classes, data = count_of(len(np.unique(test.table.labels)), "class"), ", ".join(test.lists)
+    labels, data = test.table.labels, ", ".join(test.lists)
+    classes = count_of(int(labels.any(axis=0).sum()) if test.is_multi_label else len(np.unique(labels)), "class")
     videos = count_of(len(test.table.paths), "video")
     return f"{network['arch']}, {head}; {videos} in {classes} of {data}; {describe_views(test)}"
 

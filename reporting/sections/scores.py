@@ -28,7 +28,7 @@ def scores(report: RunReport) -> Html:
         "videos",
         "classes",
     ]
-    rows = [row for test in report.run.tests for row in _rows_of(test, report)]
+    rows = [row for test in report.run.tests if not test.is_multi_label for row in _rows_of(test, report)]
     for column in (7, 6, 5):
         if all(row[column].shown in ("–", "0") for row in rows):
             for row in (columns, *rows):

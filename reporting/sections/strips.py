@@ -14,7 +14,12 @@ NUM_MISTAKES, NUM_HITS = 12, 7
 
 
 def rows_to_show(test: TestResult) -> list[int]:
-    """Rows of the table whose frames the page shows: confident mistakes, then confident hits."""
+    """Rows of the table whose frames the page shows: confident mistakes, then confident hits.
+
+    A multi-label test has neither.
+    """
+    if test.is_multi_label:
+        return []
     return [*confident_mistakes(test.outcomes, NUM_MISTAKES), *confident_hits(test.outcomes, NUM_HITS)]
 
 

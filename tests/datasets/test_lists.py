@@ -181,3 +181,21 @@ def test_several_labels_on_a_line_are_named_as_such(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0,2\n")
     with pytest.raises(UserError, match="label is '0,2'; a line has one label"):
         lists.read_video_list(tmp_path / "list.txt", 3)
+
+
+def test_several_labels(tmp_path):
+    entries = lists.read_frame_list(written(tmp_path, "a b 9 2,0\nc 9 1\nd 9 -\n"), 3, multi_label=True)
+    assert [entry.label for entry in entries] == [(0, 2), (1,), ()]
+    assert [entry.text for entry in entries] == ["a b 9 0,2", "c 9 1", "d 9 -"]
+    assert lists.read_video_list(written(tmp_path, "x y.mp4 1,2\n"), 3, multi_label=True)[0].classes == (1, 2)
+
+
+@pytest.mark.parametrize(
+    ("label", "part"),
+    [("0,3", "label 3 is outside 0..2"), ("1,", "label is '', not"), ("1,1", "has a class twice"), ("a", "not an int")],
+)
+def test_faults_in_several_labels(tmp_path, label, part):
+    with pytest.raises(UserError, match=f"list.txt:1: {part}|{part}"):
+        lists.read_frame_list(written(tmp_path, f"a 9 {label}\n"), 3, multi_label=True)
+    with pytest.raises(UserError, match="all videos are of none"):
+        lists.read_frame_list(written(tmp_path, "a 9 -\n"), 3, multi_label=True)

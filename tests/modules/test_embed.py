@@ -21,7 +21,7 @@ def run(videos: list[torch.Tensor], clips_per_forward: int, seen: list[int]):
     ]
 
     class Loader(list):
-        dataset = types.SimpleNamespace(entries=entries)
+        dataset = types.SimpleNamespace(entries=entries, num_classes=None)
 
         def views(self, clip: torch.Tensor) -> torch.Tensor:
             assert clip.shape[0] == 1, "one clip at a time is cut"

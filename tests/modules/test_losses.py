@@ -65,6 +65,16 @@ class Pairs(torch.nn.Module):
         return self.video, rows, torch.tensor(7.0)
 
 
+def test_binary_cross_entropy_is_its_formula():
+    model, weights = Pairs(), torch.tensor([1.0, 1, 1, 0])
+    labels = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])
+    cfg = Config.model_validate({"components": {"BCE": {"bias": -2.0}}})
+    found = Loss.named("BCE")(cfg, world_size=3)(model, {"frames": None, "label": labels, "weight": weights})
+    p = torch.sigmoid(model.video @ model.text.T - 2)
+    expected = -(labels * p.log() + (1 - labels) * (1 - p).log()).mean(dim=1)
+    torch.testing.assert_close(found, 3 * expected[:3].sum())
+
+
 @pytest.mark.parametrize("kind", ["CE", "NCE", "DS"])
 def test_shares_of_the_classes_as_labels(kind):
     """(B, K) shares that are all of one class are that class; what lies between is another loss."""

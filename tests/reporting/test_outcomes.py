@@ -5,8 +5,9 @@ import pytest
 from scipy import stats
 
 from reporting import outcomes as o
+from reporting.sections.multi_label import map_samples
 from tests.reporting.report_runs import make_table
-from utils.metrics import class_logits, score, softmax
+from utils.metrics import average_precisions, class_logits, score, softmax
 
 NAN = float("nan")
 
@@ -119,3 +120,14 @@ def test_confident_hits_are_of_different_classes():
     found = handmade([0.6, 0.9, 0.99, 0.7, 0.8], [True] * 5)  # classes 0, 1, 0, 1, 0
     assert o.confident_hits(found, 6).tolist() == [2, 1]
     assert o.confident_hits(found, 1).tolist() == [2]
+
+
+def test_resamples_of_a_multi_label_test_have_the_whole_lists_mean():
+    rng = np.random.default_rng(0)
+    labels = (rng.random((120, 5)) < 0.3).astype(np.int64)
+    logits = labels + rng.standard_normal(labels.shape)
+    samples, expected = map_samples(logits, labels, 200), 100 * np.nanmean(average_precisions(logits, labels))
+    assert samples.shape == (200,) and abs(samples.mean() - expected) < 2
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("reporting.sections.multi_label.resamples", lambda n, *_: [np.ones((1, n), dtype=np.float32)])
+        np.testing.assert_allclose(map_samples(logits, labels), expected, rtol=1e-5)

@@ -3,7 +3,16 @@
 import numpy as np
 import pytest
 
-from utils.metrics import class_logits, half_class_scores, is_in_top, mean_average_precision, score, softmax
+from utils.metrics import (
+    average_precisions,
+    class_logits,
+    half_class_scores,
+    is_in_top,
+    mean_average_precision,
+    score,
+    score_labels,
+    softmax,
+)
 
 
 def test_scores_by_hand():
@@ -41,3 +50,28 @@ def test_average_precision_by_hand():
     ranking = np.array([[0.9, 0.1], [0.8, 0.7], [0.7, 0.8]])
     # class 0 (videos 0 and 2): precision 1 at rank 1, 2/3 at rank 3; class 1 (video 1): 1/2 at rank 2.
     assert mean_average_precision(ranking, np.array([0, 1, 0])) == pytest.approx(100 * ((1 + 2 / 3) / 2 + 0.5) / 2)
+
+
+def charades_average_precisions(rankings: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Written from the description of Charades' evaluation: videos without a class last, precision at each hit."""
+    rankings = np.where(labels.any(axis=1, keepdims=True), rankings, -np.inf)
+    found = []
+    for scores, is_hit in zip(rankings.T, labels.T):
+        hits = is_hit[np.argsort(-scores)]
+        precision = np.cumsum(hits) / np.arange(1, len(hits) + 1)
+        found.append(precision[hits == 1].mean() if hits.any() else np.nan)
+    return np.array(found)
+
+
+def test_several_labels_are_scored_as_in_charades():
+    rng = np.random.default_rng(0)
+    rankings, labels = rng.standard_normal((200, 12)), (rng.random((200, 12)) < 0.1).astype(np.int64)
+    labels[:, 5] = 0
+    rankings[:20], labels[:20] = 9.0, 0  # they would rank first, were they not without a class
+    expected = charades_average_precisions(rankings, labels)
+    np.testing.assert_allclose(average_precisions(rankings, labels), expected, rtol=1e-12)
+    assert np.flatnonzero(np.isnan(expected)).tolist() == [5]
+    scores = score_labels(rankings, labels)
+    assert scores.map == pytest.approx(100 * np.nanmean(expected))
+    assert (scores.num_scored_classes, scores.num_videos) == (11, 200)
+    assert score_labels(rankings, labels[:, 0]) == score(rankings, labels[:, 0])

@@ -1,0 +1,97 @@
+"""The sections of a multi-label test: mean average precision, and that of each class.
+
+Legend: N videos, K classes, B resamples.
+"""
+
+import numpy as np
+
+from reporting.html import Cell, Html, count_of, el, join, number, ranged, table
+from reporting.inputs import RunReport
+from reporting.outcomes import interval, resamples
+from reporting.sections.opening import describe_test
+from utils.metrics import average_precisions
+
+NUM_RESAMPLES = 500  # fewer than of top-1: a ranking of each class is slower
+_NOTE = (
+    f"mAP: the mean over the classes that occur of average precision. The range beside it is its 95% interval by the "
+    f"percentile bootstrap over videos, {NUM_RESAMPLES} resamples. Videos without a class change nothing, as in the "
+    "evaluation of Charades."
+)
+
+
+def multi_label_opening(report: RunReport) -> Html:
+    test = report.test
+    precisions, names = average_precisions(test.logits, test.table.labels), test.class_names
+    best, worst = int(np.nanargmax(precisions)), int(np.nanargmin(precisions))
+    found = [
+        f"“{names[c]}” is found {how} ({100 * precisions[c]:.1f}%)" for c, how in ((best, "best"), (worst, "worst"))
+    ]
+    rest = f" over {count_of(len(test.table.paths), 'video')}; {', '.join(found)}."
+    return join(
+        [
+            el("p", f"Report: {report.run.name}", class_="eyebrow"),
+            el("h1", el("strong", f"mAP {100 * np.nanmean(precisions):.1f}%"), rest),
+            el("p", f"Details of test {test.name}: {describe_test(test)}.", class_="note"),
+        ]
+    )
+
+
+def multi_label_scores(report: RunReport) -> Html:
+    rows = []
+    for test in report.run.tests:
+        if not test.is_multi_label:
+            continue
+        precisions, views = average_precisions(test.logits, test.table.labels), test.scores["views"]
+        samples = map_samples(test.logits, test.table.labels)
+        rows.append(
+            [
+                test.name,
+                ranged(100 * float(np.nanmean(precisions)), interval(samples)),
+                f"{views['clips']} × {views['crops']}{' dense' if views.get('dense') else ''}",
+                number(len(test.table.paths), 0),
+                number(int(np.isfinite(precisions).sum()), 0),
+                number(float(test.table.labels.sum(axis=1).mean())),
+            ]
+        )
+    columns = ["test", "mAP %", ("views", "clips × crops."), "videos", "classes", "labels a video"]
+    return join([table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note")])
+
+
+def average_precision_by_class(report: RunReport) -> Html:
+    test = report.test
+    precisions, count = average_precisions(test.logits, test.table.labels), test.table.labels.sum(axis=0)
+    rows = []
+    for c in np.flatnonzero(count):
+        share = 100 * precisions[c]
+        meter = el("i", class_="meter", style=f"--share:{share:.1f}%")
+        shown = Cell([meter, el("span", f"{share:.1f}", class_="beside")], share)
+        rows.append([test.class_names[c], shown, number(count[c], 0), number(100 * count[c] / len(test.table.paths))])
+    num_absent = int((count == 0).sum())
+    note = f"{num_absent} classes without a video in this test are left out." if num_absent else None
+    columns = ["class", "average precision %", "videos", ("chance %", "its share of the videos, what a guess gets.")]
+    grid = table(columns, rows, "Average precision by class", "classes-table", "Filter by name")
+    return join([grid, note and el("p", note, class_="note")])
+
+
+def map_samples(
+    logits: np.ndarray, labels: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
+) -> np.ndarray:
+    """(B,) mAP in percent over resamples of the videos, drawn with replacement.
+
+    Args:
+        logits: float32 (N,K), finite. labels: int (N,K) of 0 and 1.
+    """
+    has_class = labels.any(axis=1)
+    logits, labels, found = logits[has_class], labels[has_class], []
+    for weights in resamples(len(labels), num_resamples, seed):
+        per_class = []
+        for c in np.flatnonzero(labels.any(axis=0)):
+            order = np.argsort(-logits[:, c], kind="stable")
+            drawn = weights[:, order]
+            hits = drawn * labels[order, c]
+            precision = np.cumsum(hits, axis=1) / np.maximum(np.cumsum(drawn, axis=1), 1)
+            total = hits.sum(axis=1)
+            summed = (hits * precision).sum(axis=1)
+            per_class.append(np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0))
+        found.append(np.nanmean(per_class, axis=0))
+    return 100 * np.concatenate(found)
