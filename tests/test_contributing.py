@@ -18,6 +18,46 @@ BLOCKS = [code.split("\n", 1) for _, code in re.findall(r"```(python|yaml)\n(.*?
 LINES = {head.split()[2]: (head.split()[4].rstrip(","), text) for head, text in BLOCKS if head.startswith("# in ")}
 FILES = {head.removeprefix("# "): text for head, text in BLOCKS if not head.startswith("# in ")}
 
+# Of the kinds that the page has no example of: table, its file, the new file, its class.
+MORE = (
+    ("ADAPTERS", "modules/adapters", "ends", "Ends", """
+from modules.adapters.adapter import Adapter
+
+
+class Ends(Adapter):
+    setting = "network.adapter: ends"
+    tunes = r"^visual\\.ln_"
+
+    @classmethod
+    def add(cls, tower, cfg):
+        pass
+"""),
+    ("SCORERS", "modules/scorers", "nearness", "Nearness", """
+import torch
+
+from modules.scorers.scorer import Scorer
+
+
+class Nearness(Scorer):
+    def forward(self, videos, classes, scale=100.0):
+        return -scale * torch.cdist(videos.float(), classes.float())
+"""),
+    ("CLASSIFIERS", "modules/classifiers", "letters", "Letters", """
+import torch
+
+from modules.classifiers.classifier import Classifier
+
+
+class Letters(Classifier):
+    takes_any_names = True
+
+    @classmethod
+    def embed(cls, cfg, clip_model, names, device=None):
+        rows = [[name.count(chr(97 + i % 26)) for i in range(clip_model.embed_dim)] for name in names]
+        return torch.tensor(rows, dtype=torch.float32)
+"""),
+)  # fmt: skip
+
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
@@ -30,7 +70,11 @@ def copy(tmp_path_factory) -> Path:
             shutil.copy(REPO / name, root / name)
     for name, text in FILES.items():
         (root / name).write_text(text)
-    for table, (name, text) in LINES.items():
+    lines = {**LINES}
+    for table, folder, name, kind, text in MORE:
+        (root / folder / f"{name}.py").write_text(text)
+        lines[table] = (f"{folder}/__init__.py", f'    "{name}": "{folder.replace("/", ".")}.{name}.{kind}",\n')
+    for table, (name, text) in lines.items():
         imports, line = re.fullmatch(r"((?:from .*\n)*)(.*\n)", text).groups()
         source, count = re.subn(
             rf"^({table}\b.* = [{{\[]\n)", rf"{imports}\g<1>{line}", (root / name).read_text(), flags=re.M
@@ -78,6 +122,7 @@ def test_its_components_train_and_report(copy, world, tmp_path):
     for key in ("train_list", "label_list", "num_classes"):
         assert f"{key}: {getattr(shipped.data, key)}" in FILES[config]
     added = ["network.tm=echo", "solver.loss_type=focal", "components.focal.gamma=1.5", "data.decoder=whole"]
+    added += [f"network.{key}={name}" for key, (_, _, name, *_) in zip(("adapter", "scorer", "classifier"), MORE)]
     small = ["data.workers=0", "data.batch_size=4", "solver.epochs=1", "logging.tensorboard=false"]
     folder = tmp_path / "run"
     out = run(copy, "train.py", "--config", config, *files, *added, *small, f"logging.run_dir={folder}")
