@@ -6,7 +6,6 @@ of the expected form is a UserError "file:line: ...".
 
 import csv
 import json
-import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,27 +25,6 @@ class Sample:
     def class_name(self) -> str:
         (name,) = self.class_names
         return name
-
-
-@dataclass(frozen=True)
-class Segment:
-    """A stretch of an untrimmed video, in seconds."""
-
-    start_s: float
-    end_s: float
-    class_name: str
-
-
-@dataclass(frozen=True)
-class UntrimmedVideo:
-    """A video of ActivityNet with its annotated segments."""
-
-    id: str
-    segments: tuple[Segment, ...]
-
-    @property
-    def candidates(self) -> tuple[str, ...]:
-        return (f"v_{self.id}", self.id)
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
@@ -169,39 +147,3 @@ def read_kinetics(path: Path) -> list[Sample]:
             raise UserError(f"{path}: {youtube_id} has no annotation with label and segment") from error
         samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), (label,)))
     return samples
-
-
-# ActivityNet 1.3: {"database": {id: {"subset", "duration", "annotations": [{"segment": [s, e], "label"}]}}}.
-def read_activitynet(path: Path) -> dict[str, list[UntrimmedVideo]]:
-    """{"training", "validation"}; the test subset has no annotations."""
-    database = read_json(path, dict).get("database")
-    if not isinstance(database, dict):
-        raise UserError(f'{path}: no "database" in it; give activity_net.v1-3.min.json')
-    videos: dict[str, list[UntrimmedVideo]] = {"training": [], "validation": []}
-    for id, entry in database.items():
-        try:
-            if entry["subset"] not in videos:
-                continue
-            parts = [(part, part["segment"]) for part in entry["annotations"]]
-            segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
-        except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: video {id} has no subset, or an annotation without segment or label") from error
-        if not segments:
-            raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
-        videos[entry["subset"]].append(UntrimmedVideo(id, segments))
-    return videos
-
-
-def main_class(video: UntrimmedVideo) -> str:
-    """The class with the most annotated seconds; of equals, the first annotated."""
-    seconds: dict[str, float] = {}
-    for segment in video.segments:
-        seconds[segment.class_name] = seconds.get(segment.class_name, 0.0) + segment.end_s - segment.start_s
-    return max(seconds, key=seconds.__getitem__)
-
-
-def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
-    """0-based frames of a segment: frame i shows the second i / fps. Empty if the segment lies past the video's end."""
-    first = math.floor(segment.start_s * fps)
-    stop = min(math.ceil(segment.end_s * fps), num_frames)
-    return range(first, stop)

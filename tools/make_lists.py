@@ -11,27 +11,22 @@ Examples:
 import argparse
 import json
 import math
-import os
 import random
 import re
-import shutil
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tqdm import tqdm
-
 from inference.video_inputs import SYSTEM_FOLDERS, natural_key
-from tools import list_sources
+from tools import list_sources, untrimmed
 from tools.annotation_folders import ANNOTATED, mirrored_pairs
 from tools.list_sources import Sample
 from tools.list_writing import (
     LISTS_FOLDER,
     Disk,
     Labels,
-    Line,
     choose_labels,
     compare_names,
     locate,
@@ -45,6 +40,7 @@ from utils.errors import UserError
 from utils.files import check_writable
 
 PARTS = ("train", "val")
+UNTRIMMED = ("activitynet", "hacs")
 # Names, in any case, of the folders of a data set that is already split.
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
@@ -233,70 +229,61 @@ def make_annotated(args: argparse.Namespace) -> None:
     write_all(args, data_set.dataset, disk, labels, plain_names(parts), keys)
 
 
-def link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
-    """Makes `folder` hold `frames` (0-based) of the frame folder `source` as relative links, renumbered."""
-    partial = folder.with_name(f".{folder.name}")  # hidden from a search for frame folders until it is whole
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    up = os.path.relpath(source.resolve(), folder.resolve())
-    for position, frame in enumerate(frames):
-        link = partial / template.format(first_number + position)
-        link.symlink_to(f"{up}/{template.format(first_number + frame)}")
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
-
-
-def cut_instances(
-    videos: Sequence[list_sources.UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float
-) -> tuple[list[Line], list[tuple[str, str]]]:
-    """A folder of links for each training segment, as the line of a list can name only a whole folder."""
-    lines, missing = [], []
-    for video in tqdm(videos, unit="video", desc="cutting", disable=None):
-        found, reason = disk.find(Sample(video.candidates, ()))
-        for number, segment in enumerate(video.segments):
-            name = f"{video.id}_{number:02d}"
-            if found is None:
-                missing.append((name, reason))
-                continue
-            assert found.num_frames is not None  # a frame folder
-            frames = list_sources.segment_frames(segment, fps, found.num_frames)
-            if not frames:
-                missing.append(
-                    (name, f"segment {segment.start_s}-{segment.end_s} s has none of {found.num_frames} frames")
-                )
-                continue
-            link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
-            lines.append(Line(name, len(frames), (labels.id(segment.class_name),)))
-    return lines, missing
-
-
 def make_activitynet(args: argparse.Namespace) -> None:
+    check_cutting(args)
+    videos = untrimmed.read_activitynet(args.json)
+    labels = official_labels(untrimmed.class_names(videos), None, "anet1.3_labels.csv")
+    names = {"train": "anet_train_instance_fps1", "val": "anet_val_video_fps1", "full": "anet_full_for_zeroshot"}
+    make_untrimmed(args, "anet", videos, labels, names)
+
+
+def make_hacs(args: argparse.Namespace) -> None:
+    check_cutting(args)
+    is_segments = args.annotations.suffix.lower() == ".json"
+    read = untrimmed.read_activitynet if is_segments else untrimmed.read_hacs_clips
+    videos = read(args.annotations)
+    labels = choose_labels(untrimmed.class_names(videos), None)
+    make_untrimmed(args, "hacs", videos, labels, {part: part for part in PARTS}, cuts_val=not is_segments)
+
+
+def check_cutting(args: argparse.Namespace) -> None:
     if not 0 < args.fps < math.inf:
         raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
-    check_writable(args.instances, "--instances", is_folder=True)
-    videos = list_sources.read_activitynet(args.json)
-    everything = [segment for subset in videos.values() for video in subset for segment in video.segments]
-    class_names = sorted({segment.class_name for segment in everything})
-    labels = official_labels(class_names, None, "anet1.3_labels.csv")
     if args.instances.resolve() == args.root.resolve():
         raise UserError(f"{args.instances}: --instances must be another folder than --root")
+    check_writable(args.instances, "--instances", is_folder=True)
+
+
+def make_untrimmed(
+    args: argparse.Namespace,
+    dataset: str,
+    videos: untrimmed.Untrimmed,
+    labels: Labels,
+    names: Mapping[str, str],
+    cuts_val: bool = False,
+) -> None:
+    """Lists of training segments, of validation segments or whole videos, and of all whole videos.
+
+    Args:
+        names: of the lists by "train" and "val", and by "full" where there is one.
+    """
     disk = Disk(args.root, "frames", args.template)
-    train_lines, train_missing = cut_instances(videos["training"], disk, labels, args.instances, args.fps)
-    whole = {
-        subset: [Sample(video.candidates, (list_sources.main_class(video),)) for video in members]
-        for subset, members in videos.items()
-    }
-    num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
-    val_lines, val_missing, _ = locate(whole["validation"], disk, labels)
-    full_lines, full_missing, _ = locate(whole["training"] + whole["validation"], disk, labels)
-    names = {"train": "anet_train_instance_fps1", "val": "anet_val_video_fps1"}
     write_labels(args.out, labels)
-    write_list(args.out, names["train"], train_lines, train_missing, labels)
-    write_list(args.out, names["val"], val_lines, val_missing, labels)
-    write_list(args.out, "anet_full_for_zeroshot", full_lines, full_missing, labels)
-    print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
-    roots = {"train": args.instances, "val": args.root}
-    print_yaml(yaml_lines("anet", disk, labels, args.out, names, roots))
+    roots = {part: args.instances if part == "train" or cuts_val else args.root for part in PARTS}
+    for part, subset in (("train", "training"), ("val", "validation")):
+        if roots[part] == args.instances:
+            lines, missing = untrimmed.cut_instances(videos[subset], disk, labels, args.instances, args.fps)
+        else:
+            lines, missing, _ = locate(untrimmed.whole(videos[subset]), disk, labels)
+        write_list(args.out, names[part], lines, missing, labels)
+    if "full" in names:
+        everything = untrimmed.whole(videos["training"] + videos["validation"])
+        lines, missing, _ = locate(everything, disk, labels)
+        write_list(args.out, names["full"], lines, missing, labels)
+    if not cuts_val:
+        num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
+        print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
+    print_yaml(yaml_lines(dataset, disk, labels, args.out, {part: names[part] for part in PARTS}, roots))
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -310,9 +297,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--out", type=Path, required=True, help="folder for the lists and labels.csv")
         command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        if name != "activitynet":  # its segments can be cut from frames only
+        if name not in UNTRIMMED:  # segments can be cut from frames only
             command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
-        if name not in ("activitynet", *ANNOTATED):
+        if name not in (*UNTRIMMED, *ANNOTATED):
             command.add_argument(
                 "--labels", type=Path, help="CSV id,name: classes and their order, in place of the usual"
             )
@@ -337,13 +324,22 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "activitynet", make_activitynet, "ActivityNet 1.3, from frames; training segments as folders of links"
     )
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
-    command.add_argument("--instances", type=Path, required=True, help="folder to make for the training segments")
-    command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
+    add_cutting(command)
+    command = add("hacs", make_hacs, "HACS Segments or Clips, from frames; segments as folders of links")
+    command.add_argument(
+        "--annotations", type=Path, required=True, help="HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
+    )
+    add_cutting(command)
     for name, data_set in ANNOTATED.items():
         command = add(name, make_annotated, data_set.described)
         command.set_defaults(name=name)
         command.add_argument("--annotations", type=Path, required=True, help=f"folder of {data_set.files}")
     return parser.parse_args(argv)
+
+
+def add_cutting(command: Parser) -> None:
+    command.add_argument("--instances", type=Path, required=True, help="folder to make for the segments")
+    command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
 
 
 def make(args: argparse.Namespace) -> None:

@@ -11,14 +11,12 @@ from tests.tools.list_inputs import (
     add_frames,
     add_video,
     lines,
-    make_lists,
     missing,
     printed_yaml,
     run,
     shipped_names,
 )
-
-list_sources = make_lists.list_sources
+from tools import untrimmed
 
 # UCF101: classInd.txt with CRLF, ids from 1; train lists with, test lists without the id
 
@@ -223,7 +221,7 @@ def test_a_clip_in_two_places_is_found_by_its_class_or_named(tmp_path):
 
 def test_segment_frames():
     def frames(start, end, fps, num_frames):
-        return list(list_sources.segment_frames(list_sources.Segment(start, end, "a"), fps, num_frames))
+        return list(untrimmed.segment_frames(untrimmed.Segment(start, end, "a"), fps, num_frames))
 
     assert frames(0.01, 3.0, 1, 10) == [0, 1, 2]
     assert frames(2.6, 4.2, 1, 10) == [2, 3, 4]
@@ -298,3 +296,39 @@ def test_activitynet_faults_name_the_file(tmp_path, capsys, text, message):
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
     assert run("activitynet", *paths, "--out", tmp_path / "out") == 2
     assert message in capsys.readouterr().err
+
+
+def test_hacs_segments(tmp_path, capsys):
+    database = {
+        "--0edUL8zmA": activitynet_entry("training", (5.4, 11.6, "Dodgeball"), (12.6, 20.0, "Kickball")),
+        "va_1": activitynet_entry("validation", (0.0, 4.0, "Kickball")),
+    }
+    (tmp_path / "HACS_segments.json").write_text(json.dumps({"database": database}))
+    for class_name in ("Dodgeball", "Kickball"):  # the official downloader puts a video beside each of its classes
+        add_frames(tmp_path / "frames", f"{class_name}/v_--0edUL8zmA", num_frames=21)
+    add_frames(tmp_path / "frames", "Kickball/v_va_1", num_frames=30)
+    paths = ("--root", tmp_path / "frames", "--instances", tmp_path / "cut", "--out", tmp_path / "out")
+    assert run("hacs", "--annotations", tmp_path / "HACS_segments.json", *paths) == 0
+    assert lines(tmp_path / "out/train.txt") == ["--0edUL8zmA_00 7 0", "--0edUL8zmA_01 8 1"]
+    assert lines(tmp_path / "out/val.txt") == ["Kickball/v_va_1 30 1"]
+    data = printed_yaml(capsys.readouterr().out)
+    assert data["dataset"] == "hacs" and data["val_root"] == str(tmp_path / "frames")
+
+
+def test_hacs_clips(tmp_path, capsys):
+    rows = ["classname,youtube_id,subset,start,end,label", "Archery,a2X2hz1G6i8,training,1.5,3.5,1"]
+    rows += ["Archery,a2X2hz1G6i8,training,7.5,9.5,-1", "Archery,va_1,validation,0.0,2.0,1", "Archery,te,testing,0,2,1"]
+    (tmp_path / "HACS_clips.csv").write_text("\n".join(rows) + "\n")
+    for name in ("v_a2X2hz1G6i8", "v_va_1"):
+        add_frames(tmp_path / "frames", f"Archery/{name}", num_frames=40)
+    paths = ("--root", tmp_path / "frames", "--instances", tmp_path / "cut", "--out", tmp_path / "out", "--fps", 8)
+    assert run("hacs", "--annotations", tmp_path / "HACS_clips.csv", *paths) == 0
+    assert lines(tmp_path / "out/train.txt") == ["a2X2hz1G6i8_00 16 0"]
+    assert lines(tmp_path / "out/val.txt") == ["va_1_00 16 0"]
+    assert printed_yaml(capsys.readouterr().out)["val_root"] == str(tmp_path / "cut")
+    (tmp_path / "HACS_clips.csv").write_text("\n".join([rows[0], rows[1].replace("1.5", "soon")]))
+    assert run("hacs", "--annotations", tmp_path / "HACS_clips.csv", *paths) == 2
+    assert "HACS_clips.csv:2: start or end is not a number" in capsys.readouterr().err
+    (tmp_path / "HACS_clips.csv").write_text("\n".join([rows[0], rows[1][:-1] + "2"]))
+    assert run("hacs", "--annotations", tmp_path / "HACS_clips.csv", *paths) == 2
+    assert "HACS_clips.csv:2: label is '2'; expected 1 or -1" in capsys.readouterr().err

@@ -1,0 +1,142 @@
+"""ActivityNet and HACS: the annotated segments of long videos, cut out of extracted frames as folders of links."""
+
+import math
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tqdm import tqdm
+
+from tools.list_sources import Sample, read_columns, read_json
+from tools.list_writing import Disk, Labels, Line
+from utils.errors import UserError
+
+SUBSETS = ("training", "validation")  # the test subset has no annotations
+HACS_COLUMNS = ("classname", "youtube_id", "subset", "start", "end", "label")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """A stretch of an untrimmed video, in seconds."""
+
+    start_s: float
+    end_s: float
+    class_name: str
+
+
+@dataclass(frozen=True)
+class UntrimmedVideo:
+    """A video with its annotated segments."""
+
+    id: str
+    segments: tuple[Segment, ...]
+
+    @property
+    def candidates(self) -> tuple[str, ...]:
+        return (f"v_{self.id}", self.id)
+
+
+Untrimmed = Mapping[str, list[UntrimmedVideo]]  # by SUBSETS
+
+
+def read_activitynet(path: Path) -> Untrimmed:
+    """ActivityNet 1.3, HACS Segments: {"database": {id: {"subset", "annotations": [{"segment": [s, e], "label"}]}}}."""
+    database = read_json(path, dict).get("database")
+    if not isinstance(database, dict):
+        raise UserError(f'{path}: no "database" in it; give the JSON of the annotations, as activity_net.v1-3.min.json')
+    videos: dict[str, list[UntrimmedVideo]] = {subset: [] for subset in SUBSETS}
+    for id, entry in database.items():
+        try:
+            if entry["subset"] not in videos:
+                continue
+            parts = [(part, part["segment"]) for part in entry["annotations"]]
+            segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: video {id} has no subset, or an annotation without segment or label") from error
+        if not segments:
+            raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
+        videos[entry["subset"]].append(UntrimmedVideo(id, segments))
+    return videos
+
+
+def read_hacs_clips(path: Path) -> Untrimmed:
+    """HACS Clips: a CSV with HACS_COLUMNS, whose rows with label 1 are clips of their class, and those with -1 are not.
+
+    Documented in the README.md of github.com/hangzhaomit/HACS-dataset.
+    """
+    segments: dict[str, dict[str, list[Segment]]] = {subset: {} for subset in SUBSETS}
+    for where, row in read_columns(path, HACS_COLUMNS):
+        if row["label"] not in ("1", "-1"):
+            raise UserError(f"{where}: label is {row['label']!r}; expected 1 or -1")
+        if row["subset"] not in segments or row["label"] == "-1":
+            continue
+        try:
+            segment = Segment(float(row["start"]), float(row["end"]), row["classname"])
+        except ValueError as error:
+            raise UserError(f"{where}: start or end is not a number") from error
+        segments[row["subset"]].setdefault(row["youtube_id"], []).append(segment)
+    return {
+        subset: [UntrimmedVideo(id, tuple(found)) for id, found in by_id.items()] for subset, by_id in segments.items()
+    }
+
+
+def class_names(videos: Untrimmed) -> list[str]:
+    return sorted({segment.class_name for subset in videos.values() for video in subset for segment in video.segments})
+
+
+def whole(videos: Sequence[UntrimmedVideo]) -> list[Sample]:
+    return [Sample(video.candidates, (main_class(video),)) for video in videos]
+
+
+def main_class(video: UntrimmedVideo) -> str:
+    """The class with the most annotated seconds; of equals, the first annotated."""
+    seconds: dict[str, float] = {}
+    for segment in video.segments:
+        seconds[segment.class_name] = seconds.get(segment.class_name, 0.0) + segment.end_s - segment.start_s
+    return max(seconds, key=seconds.__getitem__)
+
+
+def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
+    """0-based frames of a segment: frame i shows the second i / fps. Empty if the segment is behind the video's end."""
+    first = math.floor(segment.start_s * fps)
+    stop = min(math.ceil(segment.end_s * fps), num_frames)
+    return range(first, stop)
+
+
+def cut_instances(
+    videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float
+) -> tuple[list[Line], list[tuple[str, str]]]:
+    """A folder of links for each segment, as the line of a list can name only a whole folder."""
+    lines, missing = [], []
+    for video in tqdm(videos, unit="video", desc="cutting", disable=None):
+        for number, segment in enumerate(video.segments):
+            found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
+            name = f"{video.id}_{number:02d}"
+            if found is None:
+                missing.append((name, reason))
+                continue
+            assert found.num_frames is not None  # a frame folder
+            frames = segment_frames(segment, fps, found.num_frames)
+            if not frames:
+                missing.append(
+                    (name, f"segment {segment.start_s}-{segment.end_s} s has none of {found.num_frames} frames")
+                )
+                continue
+            _link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
+            lines.append(Line(name, len(frames), (labels.id(segment.class_name),)))
+    return lines, missing
+
+
+def _link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
+    """Makes `folder` hold `frames` (0-based) of the frame folder `source` as relative links, renumbered."""
+    partial = folder.with_name(f".{folder.name}")  # hidden from a search for frame folders until it is whole
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    up = os.path.relpath(source.resolve(), folder.resolve())
+    for position, frame in enumerate(frames):
+        link = partial / template.format(first_number + position)
+        link.symlink_to(f"{up}/{template.format(first_number + frame)}")
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.rename(folder)
