@@ -17,6 +17,7 @@ from torch.func import functional_call
 from datasets.build import TrainEntries
 from modules.distillation import Distillation
 from modules.interpolation import interpolated_parameters
+from modules.sharding import blocks_of
 from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.precision import autocast
@@ -71,6 +72,20 @@ def method_bytes(cfg: Config, model: VideoCLIP) -> int:
     return total
 
 
+def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: int) -> MemoryEstimate:
+    """The estimate under `solver.shard`: a process's shares, and the weights that are gathered at a time."""
+    if kind == "none" or world_size == 1:
+        return memory
+    blocks = [sum(4 * parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
+    gathered = memory.weights
+    if kind == "full":
+        gathered += 2 * max(blocks) - sum(blocks)  # the block that computes, and the next one
+    return memory._replace(
+        weights=memory.weights // world_size + gathered,
+        gradients_and_optimizer=memory.gradients_and_optimizer // world_size,
+    )
+
+
 def _activation_bytes(
     model: VideoCLIP, text: torch.Tensor | None, batch_size: int, num_frames: int, image_size: int, precision: str
 ) -> int:
@@ -115,6 +130,7 @@ def describe_plan(
     assert data.input_size is not None, "modules.pixels.with_own_pixels comes first"
     memory = estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, precision)
     memory = memory._replace(methods=method_bytes(cfg, model))
+    memory = shared_out(memory, model, solver.shard, process.world_size)
     methods = [name for name in ("interpolated_loss", "distill") if getattr(solver, name)]
     beside = f", {' and '.join(methods)} {memory.methods / 2**30:.2f}" if methods else ""
     total = sum(p.numel() for p in model.parameters())

@@ -9,6 +9,7 @@ import yaml
 
 from engine.keeper import newest_good
 from modules.checkpoint_layout import load_video_weights, saved_config, split_training_parts
+from modules.sharding import gathered
 from modules.trained_part import trained_state
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
@@ -40,11 +41,13 @@ def run_state(
 ) -> dict[str, Any]:
     """All that a run needs to go on, in the layout of `utils.checkpoint`; within `trainer.kept_weights()`.
 
+    Called by all processes, because sharded weights are gathered; only the main one's is whole.
+
     Args:
         base: of `modules.trained_part.base_of`: only what trained is in it. None: the whole model.
     """
     of_model, of_training = split_training_parts(model.state_dict() if base is None else trained_state(model))
-    return {
+    state = {
         "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
         "model_state_dict": of_model,
         **({} if base is None else {"base": base}),
@@ -64,6 +67,7 @@ def run_state(
         "class_names": class_names,
         "config": config_text,
     }
+    return gathered(state, keep=trainer.context.process.is_main)
 
 
 def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:

@@ -14,6 +14,10 @@ def _is_bad_interval(value: int | str | None) -> bool:
     return False
 
 
+def _is_in_minutes(value: int | str | None) -> bool:
+    return not _is_bad_interval(value) and parse_interval(value)[1] is not None
+
+
 RULES = (
     Rule(
         ("solver.start_epoch", "solver.epochs"),
@@ -25,6 +29,12 @@ RULES = (
         ("solver.save_every",),
         lambda c: _is_bad_interval(c.solver.save_every),
         "must be a number of steps, such as 500, or of minutes, such as 10min",
+    ),
+    Rule(
+        ("solver.shard", "solver.save_every"),
+        lambda c: c.solver.shard != "none" and _is_in_minutes(c.solver.save_every),
+        "all processes gather the weights for a checkpoint, and their clocks differ: give save_every in steps",
+        ("train",),
     ),
     Rule(
         ("logging.wandb_project",),

@@ -31,6 +31,7 @@ from modules.frozen_tower import frame_encoder, tower_key
 from modules.interpolation import clip_weights
 from modules.optim import describe_groups
 from modules.pixels import with_own_pixels
+from modules.sharding import unsharded
 from modules.trained_part import base_of
 from modules.training import Progress, Trainer
 from modules.validation import validate
@@ -83,16 +84,16 @@ class TrainingRun:
 
     def validate(self) -> Scores | MultiLabelScores:
         """Scores of the weights that would be saved now, the same on every process."""
-        with self.trainer.kept_weights():
+        with self.trainer.kept_weights(), unsharded(self.model, self.cfg.solver.shard):
             return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data.batch_size)
 
     def save(self, keeper: CheckpointKeeper, metrics: MetricsWriter, is_best: bool = False) -> None:
         """Save a checkpoint; `keeper.has_failed` says whether that did not work."""
-        if self.context.process.is_main:
-            metrics.sync()
-            with self.trainer.kept_weights():
-                config_text = dump_config(self.cfg)
-                state = run_state(self.model, self.trainer, self.progress, self.class_names, config_text, self.base)
+        with self.trainer.kept_weights():
+            config_text = dump_config(self.cfg)
+            state = run_state(self.model, self.trainer, self.progress, self.class_names, config_text, self.base)
+            if self.context.process.is_main:
+                metrics.sync()
                 keeper.save(state, is_best)
 
     def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:

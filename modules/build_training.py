@@ -6,6 +6,8 @@ import shutil
 from functools import partial
 
 import torch
+import torch.distributed as dist
+from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 from modules.distillation import Distilled
@@ -15,6 +17,7 @@ from modules.losses.loss import Loss
 from modules.mixing import Mixing
 from modules.optim import ParameterGroup, build_optimizer, split_parameters
 from modules.schedule import milestones_of
+from modules.sharding import check_can_shard, shard, take_whole_state
 from modules.tower_blocks import VITS, ImageTower
 from modules.training import Schedule, Trainer
 from modules.video_clip import VideoCLIP
@@ -43,7 +46,8 @@ def build_trainer(
         clip: CLIP's own weights, for `solver.interpolated_loss`; None: those that the model has now.
 
     Raises:
-        UserError: frame embeddings are to be kept of an image tower that trains, or there is no compiler.
+        UserError: frame embeddings are to be kept of an image tower that trains, there is no compiler, or the model
+            cannot be sharded.
     """
     process, solver = context.process, cfg.solver
     _check_head(cfg, model)
@@ -55,16 +59,17 @@ def build_trainer(
     text = text if text is None else text.to(context.device)
     if solver.compile:
         compile_model(model, context.device)
+    over_processes = _spread(cfg, model, context)
     optimizer = build_optimizer(parameter_groups(cfg, model), solver)
+    take_whole_state(optimizer)
     objective = Loss.named(solver.loss_type)(cfg, process.world_size)
     if solver.distill:
         objective = Distilled(objective, solver.distill)
     interpolation = None
     if solver.interpolated_loss:
         interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
-    has_one_pass = solver.grad_accumulation_steps == 1 and interpolation is None
     return Trainer(
-        model=model if process.world_size == 1 else data_parallel(model, context.device, has_one_pass),
+        model=over_processes,
         objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
@@ -102,6 +107,19 @@ def _average(cfg: Config, model: VideoCLIP) -> WeightAverage | None:
     if cfg.solver.average_epochs:
         return EpochMean(model)
     return None if cfg.solver.ema is None else WeightAverage(model, cfg.solver.ema)
+
+
+def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
+    """`model` itself where there is one process or it is sharded, in place; else its DDP wrapper."""
+    solver = cfg.solver
+    if solver.shard != "none":
+        check_can_shard(model, solver.shard, context)
+        if dist.is_initialized():
+            shard(model, solver.shard, context)
+            return model
+    if context.process.world_size == 1:
+        return model
+    return data_parallel(model, context.device, solver.grad_accumulation_steps == 1 and not solver.interpolated_loss)
 
 
 def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) -> DistributedDataParallel:

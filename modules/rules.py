@@ -43,6 +43,21 @@ RULES = (
         ("train",),
     ),
     Rule(
+        ("solver.shard", "solver.compile", "solver.interpolated_loss", "data.cached_draws"),
+        lambda c: (
+            c.solver.shard != "none" and (c.solver.compile or c.solver.interpolated_loss > 0 or c.data.cached_draws > 0)
+        ),
+        "shard is not supported with compile, interpolated_loss and cached_draws; set them to false and 0, or shard to "
+        "none",
+        ("train",),
+    ),
+    Rule(
+        ("solver.shard", "solver.optim"),
+        lambda c: c.solver.shard != "none" and c.solver.optim not in ("adamw", "adam"),
+        "shard is supported with PyTorch's AdamW and Adam: set optim to adamw or adam",
+        ("train",),
+    ),
+    Rule(
         ("solver.lr_decay_step", "solver.type"),
         lambda c: (
             c.solver.type == "multistep"

@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from modules.sharding import gathered
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 from utils.hashing import content_hash
@@ -35,11 +36,13 @@ def with_base(model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tens
     base = raw.get("base")
     if base is None:
         return state
-    own = {
-        name: value
-        for name, value in model.state_dict().items()
-        if name not in state and (model.is_pretrained(name) or name.startswith("text."))
-    }
+    own = gathered(
+        {
+            name: value
+            for name, value in model.state_dict().items()
+            if name not in state and (model.is_pretrained(name) or name.startswith("text."))
+        }
+    )
     if _base_hash(own, state) != base["hash"]:
         raise UserError(
             "holds only what trained, on other weights than this model's; set network.arch and network.weights to "

@@ -16,6 +16,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.nn.parallel import DistributedDataParallel as DDP
 
 from modules.heads.head import Head
@@ -90,7 +91,8 @@ class Schedule:
 class Trainer:
     """What stays the same from step to step.
 
-    `model` is the bare model or its DDP wrapper; `global_batch` the clips of a full batch over all processes.
+    `model` is the model, bare or sharded, or its DDP wrapper; `global_batch` the clips of a full batch over all
+    processes.
     """
 
     model: nn.Module
@@ -226,6 +228,8 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
+        if isinstance(norm, DTensor):  # of sharded gradients
+            norm = norm.full_tensor()
         if self.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
         is_finite = torch.isfinite(loss + norm)

@@ -144,6 +144,10 @@ class VideoCLIP(nn.Module):
 
     def class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
         """(K, D) class embeddings with the current weights, not normalised; (n, D) of the classes `rows` (n,) int64."""
+        return self._class_embeddings(rows)
+
+    def _class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
+        # Within a pass: `modules.sharding` makes the public method a pass of its own, and these do not nest.
         assert self.classifier is not None, "this model has no classifier: class embeddings are passed in"
         return self.classifier(self.text, rows)
 
@@ -168,11 +172,11 @@ class VideoCLIP(nn.Module):
             the videos and of their texts, (B, ...), not normalised, and the scale ().
         """
         if passes:
-            return self._both_passes(clips, self.class_embeddings() if text is None else text)
+            return self._both_passes(clips, self._class_embeddings() if text is None else text)
         frames, video = self._frames_and_features(clips)
         if labels is not None and labels.ndim == 1:
-            return video, self.class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
-        text = self.class_embeddings() if text is None else text
+            return video, self._class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
+        text = self._class_embeddings() if text is None else text
         if self.distillation is not None and self.training:
             self.embeddings = frames, text
         if labels is not None:

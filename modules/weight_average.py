@@ -58,8 +58,9 @@ class WeightAverage:
     @torch.no_grad()
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
-            # The storages change places and nothing is copied; DDP and the optimiser know the parameter object.
-            self._average[name], parameter.data = parameter.data, self._average[name]
+            trained = parameter.detach().clone()
+            parameter.copy_(self._average[name])  # in place: DDP, FSDP and the optimiser know the memory
+            self._average[name].copy_(trained)
         self._is_applied = not self._is_applied
 
 

@@ -310,6 +310,10 @@ class SolverConfig(Section):
     )
     process_timeout_minutes: float = key(10, "how long a process waits for the others before it exits", "minutes", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
+    shard: Literal["none", "grad", "full"] = key(
+        "none",
+        "what processes share out (FSDP2) for large towers. grad: gradients and optimiser; full: weights too",
+    )
     compile: bool = key(False, "torch.compile image tower and head; the first step takes a minute or more")
     ema: float | None = key(
         None,

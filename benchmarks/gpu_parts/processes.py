@@ -8,10 +8,12 @@ import torch
 import torch.distributed as dist
 from torch.cuda import nccl
 
-from benchmarks.gpu_parts.equality import FP32, compare, describe, plain_steps, prepare
+from benchmarks.gpu_parts.equality import FP32, LOW, compare, describe, plain_steps, prepare
 from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
-from benchmarks.gpu_parts.training import train_steps, video_clip
+from benchmarks.gpu_parts.training import Steps, random_batch, train_steps, video_clip
 from modules.build_training import data_parallel
+from modules.sharding import unsharded
+from modules.training import Progress
 
 
 @contextmanager
@@ -45,8 +47,21 @@ def data_parallel_step(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def sharded(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Three steps with sharded weights, gradients and optimiser, where this version has them."""
+    """Three steps with sharded weights, gradients and optimiser, of both kinds, and a validation after the first."""
+    figures: Figures = {}
     with group_of_one(setting.device) as backend:
-        cfg, trainer = prepare(setting, "fp32", "solver.shard=full")
-        figures = compare(train_steps(trainer, cfg), plain_steps(setting, setting.device, "fp32"), FP32)
-    return Found(f"solver.shard=full on {backend}: {describe(figures)}", figures)
+        for kind in ("grad", "full"):
+            for precision, tolerance in (("fp32", FP32), ("bf16", LOW)):
+                cfg, trainer = prepare(setting, precision, f"solver.shard={kind}")
+                progress, clips = Progress(), random_batch(cfg)["frames"].to(trainer.context.device)
+                first = train_steps(trainer, cfg, progress=progress, stop_after=1)
+                with unsharded(trainer.model, kind), torch.inference_mode(), trainer.context.autocast():
+                    features = video_clip(trainer).eval().video_features(clips)
+                expect(bool(features.isfinite().all()), "features of a validation are not finite")
+                rest = train_steps(trainer, cfg, progress=progress)
+                steps = Steps(first.losses + rest.losses, first.gradients)
+                figures[f"{kind}, {precision}"] = compare(
+                    steps, plain_steps(setting, setting.device, precision), tolerance
+                )
+    worst = {key: max(found[key] for found in figures.values()) for key in ("loss_difference", "gradient_difference")}
+    return Found(f"solver.shard grad and full in fp32 and bf16 on {backend}: {describe(worst)}", figures)

@@ -22,6 +22,7 @@ from inference.export_formats import random_clips
 from modules.build import build_model, load_clip_model
 from modules.build_training import build_trainer
 from modules.pixels import with_own_pixels
+from modules.sharding import gathered
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
@@ -176,7 +177,7 @@ def train_steps(
         if not gradients:
             for name, parameter in trainer.model.named_parameters():
                 if parameter.grad is not None:
-                    gradients[name.removeprefix("module.")] = parameter.grad.detach().float().cpu().clone()
+                    gradients[name.removeprefix("module.")] = gathered(parameter.grad.detach()).float().cpu().clone()
 
     hook = trainer.optimizer.register_step_pre_hook(keep_gradients)
     progress, loader, losses = progress or Progress(), RepeatedBatch(random_batch(cfg), num_steps), []

@@ -26,18 +26,23 @@ STEPS, BATCH = 3, 4
 
 
 class Share:
-    """What the trainer asks of a loader: each batch's clips from `rank` on, in steps of `world_size`."""
+    """What the trainer asks of a loader: each batch's clips from `rank` on, in steps of `world_size`.
 
-    def __init__(self, rank: int, world_size: int):
-        self.batches, self.dataset = SimpleNamespace(plan=[BATCH] * STEPS), range(BATCH * STEPS)
-        self._rows = slice(rank, None, world_size)
+    Of `num_batches` batches those from `first` on.
+    """
+
+    def __init__(self, rank: int, world_size: int, num_batches: int = STEPS, first: int = 0):
+        self.batches, self.dataset = SimpleNamespace(plan=[BATCH] * (num_batches - first)), range(BATCH * num_batches)
+        self._rows, self._num_batches, self._first = slice(rank, None, world_size), num_batches, first
 
     def __iter__(self):
         generator = torch.Generator().manual_seed(9)
-        for _ in range(STEPS):
+        for number in range(self._num_batches):
             clips = torch.randn(BATCH, 4, 3, 32, 32, generator=generator)[self._rows]
             labels = torch.randint(0, len(NAMES), (BATCH,), generator=generator)[self._rows]
             size = len(labels)
+            if number < self._first:
+                continue
             yield {
                 "frames": clips,
                 "label": labels,

@@ -1,0 +1,128 @@
+"""Sharded training by PyTorch's FSDP2 (`solver.shard`): each process keeps a part of weights, gradients and averages.
+
+Each transformer block of a tower is a unit, and all else of the model is one. Weights are gathered and gradients are
+averaged in float32 (`MixedPrecisionPolicy()`), and autocast casts as without sharding, so that the losses are those of
+DistributedDataParallel. State dicts have sharded tensors, which `gathered` makes whole; whole ones load as they are.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard, register_fsdp_forward_method
+from torch.distributed.tensor import DTensor, distribute_tensor
+
+from modules.tower_blocks import BLOCKS, TowerBlock
+from modules.video_clip import VideoCLIP
+from utils.context import RunContext
+from utils.errors import UserError
+
+
+def blocks_of(model: nn.Module) -> list[nn.Module]:
+    """The transformer blocks of the towers in `model`."""
+    return [module for module in model.modules() if isinstance(module, (TowerBlock, *BLOCKS))]
+
+
+def check_can_shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
+    """Raises UserError where the image tower has no blocks to shard, or the precision is fp16."""
+    if not blocks_of(model.visual):
+        raise UserError(f"solver.shard {kind}: shards blocks of ViTs, and this image tower has none; set it to none")
+    if context.precision == "fp16":
+        raise UserError(f"solver.shard {kind}: is not supported in fp16; set solver.precision to bf16 or fp32")
+
+
+def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
+    """Shard the parameters of `model` over the process group, in place. The optimiser must be made afterwards.
+
+    Args:
+        kind: `grad`: a block's weights stay gathered from the forward pass to the backward one; `full`: they are
+            gathered in each.
+    """
+    mesh = init_device_mesh(context.device.type, (dist.get_world_size(),))
+    # FSDP2 takes no parameters of no dimension (the logit scale): each process keeps them whole.
+    scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
+    for block in blocks_of(model):
+        fully_shard(block, mesh=mesh, reshard_after_forward=kind == "full", mp_policy=MixedPrecisionPolicy())
+    fully_shard(model, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
+    for parameter in scalars:
+        if parameter.requires_grad:
+            parameter.register_post_accumulate_grad_hook(_average)
+    for name in ("video_features", "class_embeddings"):  # entries of a validation
+        register_fsdp_forward_method(model, name)
+    layout = {name: parameter for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)}
+
+    def take_shares(module: nn.Module, state: dict[str, torch.Tensor], *_: Any) -> None:
+        state |= {name: _share(value, layout[name]) for name, value in state.items() if name in layout}
+
+    model.register_load_state_dict_pre_hook(take_shares)
+
+
+def _average(parameter: torch.Tensor) -> None:
+    # Of gradients that are added up, those that are the same everywhere already do not change.
+    assert parameter.grad is not None
+    dist.all_reduce(parameter.grad)
+    parameter.grad /= dist.get_world_size()
+
+
+def _share(value: torch.Tensor, like: DTensor) -> torch.Tensor:
+    """This process's share of a whole tensor, which all processes have."""
+    if isinstance(value, DTensor):
+        return value
+    share = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
+    return share.clone()  # not a view, which would keep the whole
+
+
+def take_whole_state(optimizer: torch.optim.Optimizer) -> None:
+    """Have `load_state_dict` of an optimiser of sharded parameters take whole averages."""
+
+    def take_shares(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+        parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
+        numbers = [number for group in state["param_groups"] for number in group["params"]]
+        of_parameters = dict(state["state"])
+        for number, parameter in zip(numbers, parameters):
+            if isinstance(parameter, DTensor) and number in of_parameters:
+                of_parameters[number] = {
+                    name: _share(value, parameter) if torch.is_tensor(value) and value.ndim else value
+                    for name, value in of_parameters[number].items()
+                }
+        return {**state, "state": of_parameters}
+
+    optimizer.register_load_state_dict_pre_hook(take_shares)
+
+
+def gathered(tree: Any, keep: bool = True) -> Any:
+    """A tree of dictionaries and lists with whole tensors on the CPU in place of sharded ones.
+
+    All processes call it alike; those without `keep` get empty tensors in their place.
+    """
+    if isinstance(tree, Mapping):
+        return {name: gathered(value, keep) for name, value in tree.items()}
+    if isinstance(tree, list):
+        return [gathered(value, keep) for value in tree]
+    if isinstance(tree, DTensor):
+        whole = tree.full_tensor()
+        return whole.cpu() if keep else whole.new_empty(0, device="cpu")
+    return tree
+
+
+@contextmanager
+def unsharded(model: nn.Module, kind: str) -> Iterator[None]:
+    """Within the block every process has all weights, and passes without gradient need not be as many on each.
+
+    Args:
+        kind: as of `shard`; a model that is not sharded stays as it is.
+    """
+    parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
+    for part in parts:
+        part.set_reshard_after_forward(False, recurse=False)
+        part.unshard()
+    try:
+        yield
+    finally:
+        for part in parts:
+            part.reshard()
+            part.set_reshard_after_forward(kind == "full" and part is not model, recurse=False)
