@@ -74,7 +74,7 @@ def test_any_number_of_processes_gives_identical_scores(runs):
         assert_same_predictions(*lines)
 
 
-def test_a_run_of_one_process_goes_on_in_two(world, runs, tmp_path):
+def test_a_run_of_one_process_goes_on_in_two_sharded_ones(world, runs, tmp_path):
     """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is shared again."""
     first = command(
         "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=4",
@@ -85,7 +85,7 @@ def test_a_run_of_one_process_goes_on_in_two(world, runs, tmp_path):
     shutil.copy(tmp_path / "last_model.3.pt", tmp_path / "step3.pt")
     second = command(
         "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=2",
-        "solver.epochs=2", f"resume={tmp_path / 'step3.pt'}", NPROC="2",
+        "solver.epochs=2", f"resume={tmp_path / 'step3.pt'}", "solver.shard=full", NPROC="2",
     )  # fmt: skip
     assert second.returncode == 0, second.stderr
     assert "step 3" in second.stdout
