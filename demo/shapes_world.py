@@ -13,7 +13,7 @@ Legend: T frames, H, W height and width in pixels; pictures are uint8 (..., H, W
 right and y down, angles are in radians, clockwise on the screen, 0 with the mark on top.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
 import numpy as np
@@ -241,12 +241,17 @@ def _blobs(rng: np.random.Generator, num_frames: int, height: int, width: int):
         yield strength * down.astype(np.float32)[:, :, None] * across.astype(np.float32)[:, None, :], colour
 
 
-def _camera_shake(rng: np.random.Generator, num_frames: int) -> np.ndarray:
+def camera_shake(rng: np.random.Generator, num_frames: int) -> np.ndarray:
     """Offsets of the picture in pixels, (T, 2) float32, x then y: a slow sway and a jitter, within the margin."""
     size = rng.uniform(0, 1)
     sway = np.stack([_wobble(rng, num_frames, 2.5) for _ in range(2)], axis=1)
     jitter = rng.standard_normal((num_frames, 2)) * 0.5
     return np.clip(size * (sway + jitter), 1 - _SHAKE_MARGIN, _SHAKE_MARGIN - 1).astype(np.float32)
+
+
+def shaken(track: Track, shake: np.ndarray) -> Track:
+    """The track as a camera with offsets (T, 2) sees it."""
+    return replace(track, x=track.x + shake[:, 0], y=track.y + shake[:, 1])
 
 
 def _shifted(picture: np.ndarray, shake: np.ndarray, height: int, width: int) -> np.ndarray:
@@ -289,24 +294,31 @@ def background_with_blobs(rng: np.random.Generator, avoid: np.ndarray, height: i
 # ---------------------------------------------------------------------------------------------- clips
 
 
-def render_track(shape: str, track: Track, rng: np.random.Generator) -> np.ndarray:
-    """Film a shape along a track: uint8 (T, 64, 80, 3), with random colours, scenery, camera shake and noise."""
+def render_track(shape: str, track: Track, rng: np.random.Generator, colour: int | None = None) -> np.ndarray:
+    """Film a shape along a track: uint8 (T, 64, 80, 3), with random scenery, camera shake and noise.
+
+    Args:
+        colour: of COLOURS, by number; None: a random one.
+    """
     num_frames = len(track.x)
-    body_colour = paint_colour(rng, int(rng.integers(len(COLOURS))))
-    shake = _camera_shake(rng, num_frames)
+    body_colour = paint_colour(rng, int(rng.integers(len(COLOURS))) if colour is None else colour)
+    shake = camera_shake(rng, num_frames)
     scene = _background(rng, body_colour, HEIGHT + 2 * _SHAKE_MARGIN, WIDTH + 2 * _SHAKE_MARGIN)
     frames = _shifted(scene, shake, HEIGHT, WIDTH)
     for cover, colour in _blobs(rng, num_frames, HEIGHT, WIDTH):
         _blend(frames, cover, colour)
-    seen = Track(track.x + shake[:, 0], track.y + shake[:, 1], track.radius, track.angle, track.opacity)
-    body, ink = coverage(shape, seen, HEIGHT, WIDTH)
+    body, ink = coverage(shape, shaken(track, shake), HEIGHT, WIDTH)
     opacity = track.opacity[:, None, None]
     _blend(frames, body * opacity, body_colour)
     _blend(frames, ink * opacity, INK)
     return finish(frames, rng)
 
 
+def random_track(motion: str, rng: np.random.Generator) -> Track:
+    """A random track of T frames, T in 25..60."""
+    return make_track(motion, int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1)), rng)
+
+
 def render_clip(clip_class: ClipClass, rng: np.random.Generator) -> np.ndarray:
     """One random clip of a class: uint8 (T, 64, 80, 3), T in 25..60."""
-    num_frames = int(rng.integers(MIN_FRAMES, MAX_FRAMES + 1))
-    return render_track(clip_class.shape, make_track(clip_class.motion, num_frames, rng), rng)
+    return render_track(clip_class.shape, random_track(clip_class.motion, rng), rng)

@@ -139,8 +139,12 @@ def probe_rows(
     table = _embed(encode, cfg, Views(args.test_clips, args.test_crops), context, "probes")
     parts = np.split(table.embeddings, len(sweep.probes), axis=1)
     return [
-        {**setting._asdict(), **metrics.score(part, table.labels)._asdict()}
-        for setting, part in zip(sweep.settings, parts)
+        {
+            **setting._asdict(),
+            **metrics.score(part, table.labels)._asdict(),
+            "trained": sum(parameter.numel() for parameter in probe.parameters()),
+        }
+        for setting, probe, part in zip(sweep.settings, sweep.probes, parts)
     ]
 
 

@@ -4,11 +4,9 @@ import argparse
 import json
 
 import pytest
-import torch
 
 from tests.commands.world import REPO
 from tests.tools.loading import load_tool
-from utils.checkpoint import save_checkpoint
 from utils.cli import run_command
 
 compare_variants = load_tool("compare_variants")
@@ -54,26 +52,6 @@ def test_the_page_is_not_written_while_a_variant_lacks_results(measured, capsys)
     write_results(measured, **dict.fromkeys(others, (1.0, 2.0)))
     assert run(measured, "transf") == 0
     assert page.read_text().count("| 1.0 | 2.0 |") == len(others)
-
-
-def test_the_tuning_page_says_what_each_way_costs(measured, monkeypatch):
-    """Its words stay, its table is made again, once each way has results."""
-    (measured / "docs").mkdir()
-    page = measured / "docs" / "tuning.md"
-    page.write_text("Words.\n\n| way to tune | seen | old |\n")
-    monkeypatch.setattr(compare_variants, "REPOSITORY", measured)
-    monkeypatch.setattr(compare_variants, "TUNING", ("mean", "transf"))
-    for name, side in (("mean", 10), ("transf", 20)):
-        folder = measured / f"{name}-5"
-        lines = [json.dumps({"kind": "train", "step": n, "seconds": n / 10}) + "\n" for n in (1, 2, 3)]
-        (folder / "metrics.jsonl").write_text("".join(lines) + (folder / "metrics.jsonl").read_text())
-        save_checkpoint(folder / "last_model.pt", {"model_state_dict": {"w": torch.zeros(side, side)}})
-        (folder / "memory.json").write_text('{"peak": 5e8}')
-    assert run(measured, "mean", page=str(measured / "page.md")) == 0
-    lines = page.read_text().splitlines()
-    assert lines[0] == "Words." and "old" not in page.read_text()
-    assert lines[4].startswith("| mean of the frames | 30.0 | 50.0 | 100 | 0.00 | 500 | 200 |")
-    assert lines[5].startswith("| temporal head | 85.5 | 76.2 | 400 | 0.00 | 500 | 200 |")
 
 
 def test_an_unknown_variant_is_named(measured, capsys):

@@ -1,0 +1,215 @@
+"""Renders what tells methods apart that the demo itself does not: two more test sets, and base and novel classes.
+
+    OUT/frames/coloured/<class>/<clip>/img_00001.jpg ...    held-out pairs of shape and motion, with a named colour
+    OUT/frames/drawn/<class>/<clip>/img_00001.jpg ...       all pairs, drawn with pen or chalk
+    OUT/lists/{coloured,drawn}.txt                          path num_frames label   (paths relative to OUT/frames)
+    OUT/lists/{base_train,base_val,novel_val}.txt           the same of WORLD's clips   (relative to WORLD/frames)
+    OUT/lists/{coloured,drawn,base,novel}_labels.csv        id,name
+    OUT/transfer.json                                       what was rendered, written last
+
+WORLD is the folder of `demo.make_shapes_world`, whose seen classes are split into base and novel ones. Shapes and
+motions of both are the same; opposite motions of a shape are both base or both novel.
+
+Examples:
+    python -m demo.make_transfer_sets exp/demo/world exp/demo/transfer
+"""
+
+import argparse
+import hashlib
+import json
+import shutil
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+from tqdm import tqdm
+
+from datasets.lists import read_frame_list
+from demo.make_shapes_world import read_settings, write_frames
+from demo.shapes_world import (
+    COLOURS,
+    HEIGHT,
+    HELD_OUT_CLASSES,
+    MOTIONS,
+    SEEN_CLASSES,
+    SHAPES,
+    WIDTH,
+    ClipClass,
+    camera_shake,
+    coverage,
+    finish,
+    random_track,
+    render_track,
+    shaken,
+)
+from utils.cli import Parser, run_command
+from utils.errors import UserError
+
+COLOURS_PER_PAIR = 3
+SETTINGS = "transfer.json"  # not the name that a WORLD has
+_PENS = np.array([(25, 35, 140), (150, 25, 40), (20, 100, 50), (30, 30, 30)], dtype=np.float32)
+_BOARDS = np.array([(30, 60, 45), (40, 45, 60), (50, 40, 40)], dtype=np.float32)
+
+
+class TestClass(NamedTuple):
+    """A class of a test set. `colour` is a number of COLOURS; None: random, and not in the name."""
+
+    pair: ClipClass
+    colour: int | None = None
+
+    @property
+    def name(self) -> str:
+        if self.colour is None:
+            return self.pair.name
+        colour = list(COLOURS)[self.colour]
+        return f"{'an' if colour == 'orange' else 'a'} {colour} {self.pair.shape} {self.pair.motion}"
+
+
+# Each held-out pair in three of the eight colours, each colour with three pairs: 24 combinations.
+COLOURED_CLASSES = tuple(
+    TestClass(pair, (number + 3 * step) % len(COLOURS))
+    for number, pair in enumerate(HELD_OUT_CLASSES)
+    for step in range(COLOURS_PER_PAIR)
+)
+DRAWN_CLASSES = tuple(TestClass(ClipClass(shape, motion)) for shape in SHAPES for motion in MOTIONS)
+
+
+def is_base(pair: ClipClass) -> bool:
+    """Whether a seen class is one of the base half: every other pair of opposite motions of a shape."""
+    return (SHAPES.index(pair.shape) + MOTIONS.index(pair.motion) // 2) % 2 == 0
+
+
+BASE_CLASSES = tuple(pair for pair in SEEN_CLASSES if is_base(pair))
+NOVEL_CLASSES = tuple(pair for pair in SEEN_CLASSES if not is_base(pair))
+
+
+def render_coloured(test_class: TestClass, rng: np.random.Generator) -> np.ndarray:
+    """A clip of the demo's look: uint8 (T, 64, 80, 3)."""
+    return render_track(test_class.pair.shape, random_track(test_class.pair.motion, rng), rng, test_class.colour)
+
+
+def render_drawn(test_class: TestClass, rng: np.random.Generator) -> np.ndarray:
+    """A clip of the second look, uint8 (T, 64, 80, 3): lines and a thin wash on squared paper, or chalk on a board."""
+    track = random_track(test_class.pair.motion, rng)
+    if rng.uniform() < 0.5:
+        ground, pen = rng.uniform(205, 245, 3).astype(np.float32), _PENS[rng.integers(len(_PENS))]
+    else:
+        ground, pen = _BOARDS[rng.integers(len(_BOARDS))], rng.uniform(190, 250, 3).astype(np.float32)
+    frames = np.tile(_ruled(ground, pen, rng), (len(track.x), 1, 1, 1))
+    shake = camera_shake(rng, len(track.x))
+    body, ink = coverage(test_class.pair.shape, shaken(track, shake), HEIGHT, WIDTH)
+    wash = np.float32(rng.uniform(0, 0.35))
+    cover = np.maximum(ink, wash * body) * track.opacity[:, None, None]
+    frames += cover[..., None] * (pen - frames)
+    return finish(frames, rng)
+
+
+def _ruled(ground: np.ndarray, pen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """Paper or board with faint ruled lines in both directions, float32 (64, 80, 3)."""
+    spacing, phase = int(rng.integers(6, 13)), rng.integers(0, 6, 2)
+    rows, columns = np.arange(HEIGHT)[:, None], np.arange(WIDTH)
+    lines = ((rows + phase[0]) % spacing == 0) | ((columns + phase[1]) % spacing == 0)
+    return ground + np.float32(rng.uniform(0.05, 0.2)) * lines[..., None] * (pen - ground)
+
+
+Film = Callable[[TestClass, np.random.Generator], np.ndarray]
+# Name -> (its number for the random streams, classes, how they are rendered).
+TEST_SETS: dict[str, tuple[int, Sequence[TestClass], Film]] = {
+    "coloured": (0, COLOURED_CLASSES, render_coloured),
+    "drawn": (1, DRAWN_CLASSES, render_drawn),
+}
+# Clips of a class.
+PER_CLASS = {"coloured": 8, "drawn": 4}
+
+
+def render_set(name: str, per_class: int, frames: Path, seed: int) -> list[str]:
+    """Render one test set into the folder `frames`; the lines of its list."""
+    number, classes, film = TEST_SETS[name]
+    lines = []
+    for label, test_class in enumerate(tqdm(classes, desc=name, unit="class", disable=None)):
+        for index in range(per_class):
+            path = f"{name}/{test_class.name.replace(' ', '_')}/{index:03d}"
+            clip = film(test_class, np.random.default_rng([seed, number, label, index]))
+            (frames / path).parent.mkdir(parents=True, exist_ok=True)
+            write_frames(frames / path, clip)
+            lines.append(f"{path} {len(clip)} {label}")
+    return lines
+
+
+def lines_of_half(world: Path, split: str, half: Sequence[ClipClass]) -> list[str]:
+    """The lines of WORLD's list of a split whose class is of this half, with labels that count within it."""
+    labels = {SEEN_CLASSES.index(pair): label for label, pair in enumerate(half)}
+    entries = read_frame_list(world / "lists" / f"{split}_frames.txt", len(SEEN_CLASSES))
+    return [f"{e.path} {e.num_frames} {labels[e.label]}" for e in entries if e.label in labels]
+
+
+def write_lines(path: Path, lines: Sequence[str]) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text("".join(f"{line}\n" for line in lines))
+
+
+def settings_of(world: Path, per_class: dict[str, int], seed: int) -> dict[str, object]:
+    """What decides what the files hold: the numbers asked for, WORLD's own settings, a hash of the code that draws."""
+    made = read_settings(world / "settings.json")
+    if made is None:
+        raise UserError(f"{world}: not a complete data set; render it: python -m demo.make_shapes_world {world}")
+    code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
+    return {"seed": seed, "per_class": per_class, "world": made, "code": code}
+
+
+def make_sets(world: Path, out: Path, per_class: dict[str, int] = PER_CLASS, seed: int = 0) -> None:
+    """Render both sets and write all lists, unless `out` holds them already. UserError where it holds anything else."""
+    settings = settings_of(world, per_class, seed)
+    if read_settings(out / SETTINGS) == settings:
+        return
+    if out.exists() and not (out / SETTINGS).exists():
+        raise UserError(f"{out}: the folder was not made by this command; choose another folder")
+    unfinished = out.with_name(out.name + ".partial")
+    shutil.rmtree(unfinished, ignore_errors=True)
+    lists = unfinished / "lists"
+    for name, (_, classes, _) in TEST_SETS.items():
+        write_lines(lists / f"{name}.txt", render_set(name, per_class[name], unfinished / "frames", seed))
+        write_labels(lists / f"{name}_labels.csv", [one.name for one in classes])
+    for name, half, splits in (("base", BASE_CLASSES, ("train", "val")), ("novel", NOVEL_CLASSES, ("val",))):
+        for split in splits:
+            write_lines(lists / f"{name}_{split}.txt", lines_of_half(world, split, half))
+        write_labels(lists / f"{name}_labels.csv", [pair.name for pair in half])
+    write_lines(unfinished / SETTINGS, [json.dumps(settings, indent=1)])
+    shutil.rmtree(out, ignore_errors=True)
+    unfinished.replace(out)
+    print(f"{out}: {len(COLOURED_CLASSES)} coloured combinations, {len(DRAWN_CLASSES)} drawn ones")
+
+
+def write_labels(path: Path, names: Sequence[str]) -> None:
+    write_lines(path, ["id,name", *(f"{label},{name}" for label, name in enumerate(names))])
+
+
+def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("world", type=Path, metavar="WORLD", help="the folder of demo.make_shapes_world")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
+    for name, number in PER_CLASS.items():
+        parser.add_argument(
+            f"--{name}_per_class", type=int, default=number, help=f"clips of a class (default {number})"
+        )
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
+    return parser.parse_args(argv)
+
+
+def render(args: argparse.Namespace) -> None:
+    per_class = {name: getattr(args, f"{name}_per_class") for name in PER_CLASS}
+    for name, number in per_class.items():
+        if number < 1:
+            raise UserError(f"--{name}_per_class: {number} is less than 1; give 1 or more")
+    make_sets(args.world, args.out, per_class, args.seed)
+
+
+def main(argv: list[str] | None = None) -> int:
+    return run_command(render, parse_arguments(argv))
+
+
+if __name__ == "__main__":
+    sys.exit(main())
