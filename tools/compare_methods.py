@@ -162,10 +162,10 @@ def adapter(name: str, *overrides: str) -> Method:
 
 METHODS = {
     "clip": Method("CLIP as it is", measure=clip_alone),
-    "linear": Method("linear probe", ("--probes", "linear", "--lrs", "2e-2,5e-3"), measure=probe),
+    "linear": Method("linear probe", ("--probes", "linear", "--lrs", "0.3,0.1,0.03"), measure=probe),
     "attentive": Method(
         "attentive probe",
-        ("--probes", "attentive", "--lrs", "1e-3", "components.attentive.num_heads=4"),
+        ("--probes", "attentive", "--lrs", "3e-3", "components.attentive.num_heads=4"),
         measure=probe,
     ),
     "mean": way_to_tune("mean of the frames", MEAN),
