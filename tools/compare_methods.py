@@ -116,7 +116,7 @@ def probe(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
     """A probe of frozen CLIP, which knows the classes of its training alone."""
     usage = run(
         "test_frozen.py", "--config", str(plan.configs / "transf.yaml"), *method.overrides, "--epochs",
-        str(plan.epochs), "--out", str(folder), *plan.overrides, f"data.shot={plan.shots}", f"data.shot_seed={seed}",
+        str(plan.epochs), "--weight_decays", "0.1", "--out", str(folder), *plan.overrides, f"data.shot={plan.shots}", f"data.shot_seed={seed}",
         f"seed={seed}",
     )  # fmt: skip
     (best,) = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"].values()
@@ -162,7 +162,7 @@ def adapter(name: str, *overrides: str) -> Method:
 
 METHODS = {
     "clip": Method("CLIP as it is", measure=clip_alone),
-    "linear": Method("linear probe", ("--probes", "linear", "--lrs", "0.3,0.1,0.03"), measure=probe),
+    "linear": Method("linear probe", ("--probes", "linear", "--lrs", "1,0.3,0.1,0.03"), measure=probe),
     "attentive": Method(
         "attentive probe",
         ("--probes", "attentive", "--lrs", "3e-3", "components.attentive.num_heads=4"),
