@@ -115,9 +115,9 @@ def costs_of(run_dir: Path) -> Figures:
 def probe(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
     """A probe of frozen CLIP, which knows the classes of its training alone."""
     usage = run(
-        "test_frozen.py", "--config", str(plan.configs / "transf.yaml"), *method.overrides, "--epochs",
-        str(plan.epochs), "--weight_decays", "0.1", "--out", str(folder), *plan.overrides, f"data.shot={plan.shots}", f"data.shot_seed={seed}",
-        f"seed={seed}",
+        "test_frozen.py", "--config", str(plan.configs / "transf.yaml"), *method.overrides, "--weight_decays", "0.1",
+        "--epochs", str(plan.epochs), "--out", str(folder), *plan.overrides, f"data.shot={plan.shots}",
+        f"data.shot_seed={seed}", f"seed={seed}",
     )  # fmt: skip
     (best,) = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"].values()
     return {"seen": best["top1"], "trained": best["trained"], "cpu": usage.cpu}
