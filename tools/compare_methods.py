@@ -60,7 +60,8 @@ class Plan(NamedTuple):
 
     @property
     def overrides(self) -> list[str]:
-        return [f"data.num_segments={self.frames}", "data.workers=0"]
+        cache = f"logging.cache_dir={self.configs.with_name('cache')}"
+        return [f"data.num_segments={self.frames}", "data.workers=0", cache]
 
 
 def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
