@@ -305,8 +305,8 @@ def render_track(shape: str, track: Track, rng: np.random.Generator, colour: int
     shake = camera_shake(rng, num_frames)
     scene = _background(rng, body_colour, HEIGHT + 2 * _SHAKE_MARGIN, WIDTH + 2 * _SHAKE_MARGIN)
     frames = _shifted(scene, shake, HEIGHT, WIDTH)
-    for cover, colour in _blobs(rng, num_frames, HEIGHT, WIDTH):
-        _blend(frames, cover, colour)
+    for cover, blob_colour in _blobs(rng, num_frames, HEIGHT, WIDTH):
+        _blend(frames, cover, blob_colour)
     body, ink = coverage(shape, shaken(track, shake), HEIGHT, WIDTH)
     opacity = track.opacity[:, None, None]
     _blend(frames, body * opacity, body_colour)

@@ -109,7 +109,7 @@ def costs_of(run_dir: Path) -> Figures:
         "trained": sum(value.numel() for value in state.values()),
         "size": (run_dir / "last_model.pt").stat().st_size,
         # The quickest tenth: other processes of the machine slow the others down.
-        "seconds": statistics.quantiles(seconds, n=10)[0] if len(seconds) > 1 else seconds[0],
+        "seconds": statistics.quantiles(seconds, n=10, method="inclusive")[0] if len(seconds) > 1 else seconds[0],
     }
 
 
