@@ -24,6 +24,7 @@ def scaled_down(recipe: Path, world, run_dir: Path) -> list[str]:
         *(f"network.arch={world.arch}", "solver.epochs=1", "solver.lr_warmup_step=0", "solver.precision=fp32"),
         *("solver.grad_accumulation_steps=1", f"logging.cache_dir={run_dir / 'cache'}", "logging.tensorboard=false"),
         f"logging.run_dir={run_dir}",
+        "pretrain=null",
     ]
 
 
