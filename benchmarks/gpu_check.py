@@ -49,7 +49,7 @@ PARTS = {
     "train.py": Part("commands.train"),
     "test.py": Part("commands.test"),
     "export.py": Part("commands.export"),
-    "pixels on the device": Part("commands.pixels"),
+    "pixels on the device": Part("pixels.pixels", 150),
     "L/14": Part("speed.vit_l14", 120),
     "B/32": Part("speed.vit_b32"),
     "B/16": Part("speed.vit_b16"),

@@ -1,47 +1,115 @@
-"""Augmentations of a training clip: uint8 (T,C,S,S) in and out, one draw for all of its frames."""
+"""Augmentations of a training clip: drawn once for all of its frames, then applied to uint8 frames on any device.
+
+Legend: T frames, C=3 channels, S input size.
+"""
 
 import math
-from collections.abc import Callable
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torchvision.transforms import v2
+from torchvision.transforms.v2 import functional as F
 
 from utils.schema import ColorJitterConfig, ErasingConfig
 
 ASPECT_RATIO = 0.3, 1 / 0.3  # of an erased rectangle, height to width (arXiv 1708.04896)
 ERASING_TRIES = 10
+RANDAUG_MAX_MAGNITUDE = 30
+"""Magnitudes run over torchvision's default of 31 bins."""
+GREYSCALE = "greyscale"
+GEOMETRIC = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
+"""Operations of RandAugment that move pixels and change none."""
+
+# Name and value: of RandAugment's, as torchvision names them, and magnitude; of the colour jitter, and factor.
+Operation = tuple[str, float]
+_JITTER = {
+    "brightness": F.adjust_brightness,
+    "contrast": F.adjust_contrast,
+    "saturation": F.adjust_saturation,
+    "hue": F.adjust_hue,
+}
 
 
-def apply_seeded(
-    transform: Callable[[torch.Tensor], torch.Tensor], frames: torch.Tensor, rng: np.random.Generator
-) -> torch.Tensor:
-    """A transform of torchvision's on the whole clip; torch's global generator is seeded from `rng`, then put back."""
+class _DrawsOnly(v2.RandAugment):
+    """torchvision's RandAugment, which notes what it would do, and returns the image unchanged."""
+
+    def __init__(self, *args: int, **kwargs: int):
+        super().__init__(*args, **kwargs)
+        self.drawn: list[Operation] = []
+
+    def _apply_image_or_video_transform(self, image: Any, transform_id: str, magnitude: float, *_: Any, **__: Any):
+        self.drawn.append((transform_id, magnitude))
+        return image
+
+
+_RANDAUG = v2.RandAugment()
+
+
+@contextmanager
+def _seeded(rng: np.random.Generator) -> Iterator[None]:
+    """A block in which torch's global generator is seeded from `rng`; it is put back."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
-        return transform(frames)
+        yield
 
 
-def jitter_colors(frames: torch.Tensor, jitter: ColorJitterConfig, rng: np.random.Generator) -> torch.Tensor:
-    """torchvision's ColorJitter: brightness, contrast, saturation and hue, in random order."""
-    return apply_seeded(v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue), frames, rng)
+def draw_randaug(num_operations: int, magnitude: int, size: int, rng: np.random.Generator) -> list[Operation]:
+    """What torchvision's RandAugment would do to frames of size x size."""
+    randaug = _DrawsOnly(num_operations, magnitude, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
+    with _seeded(rng):
+        randaug(torch.empty((3, size, size), dtype=torch.uint8))
+    return randaug.drawn
 
 
-def erase(frames: torch.Tensor, erasing: ErasingConfig, rng: np.random.Generator) -> torch.Tensor:
-    """Random erasing (arXiv 1708.04896, random values): one rectangle of one noise in all frames.
+def draw_jitter(jitter: ColorJitterConfig, rng: np.random.Generator) -> list[Operation]:
+    """What torchvision's ColorJitter would do: brightness, contrast, saturation and hue, in random order."""
+    with _seeded(rng):
+        drawn = v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue).make_params([])
+    names = list(_JITTER)
+    factors = {name: drawn[f"{name}_factor"] for name in names}
+    order = [names[position] for position in drawn["fn_idx"].tolist()]
+    return [(name, factors[name]) for name in order if factors[name] is not None]
 
-    Area uniform in `erasing.area_range` of the frame, the logarithm of height to width uniform; as it was where ten
-    tries do not fit.
+
+def apply_operation(frames: torch.Tensor, operation: Operation) -> torch.Tensor:
+    """(...,C,S,S) uint8 -> the same with an operation of RandAugment or of the colour jitter, by torchvision."""
+    name, value = operation
+    if name in _JITTER:
+        return _JITTER[name](frames, value)
+    changed = _RANDAUG._apply_image_or_video_transform(frames, name, value, _RANDAUG.interpolation, _RANDAUG._fill)
+    assert isinstance(changed, torch.Tensor)
+    return changed
+
+
+class Erased(NamedTuple):
+    """A rectangle of noise, at `top`, `left`: uint8 (C,h,w)."""
+
+    top: int
+    left: int
+    noise: np.ndarray
+
+    def apply(self, frames: torch.Tensor) -> torch.Tensor:
+        """(T,C,S,S) uint8, changed in place."""
+        height, width = self.noise.shape[1:]
+        noise = torch.from_numpy(self.noise).to(frames.device, non_blocking=True)
+        frames[..., self.top : self.top + height, self.left : self.left + width] = noise
+        return frames
+
+
+def draw_erased(erasing: ErasingConfig, size: int, rng: np.random.Generator) -> Erased | None:
+    """Random erasing (arXiv 1708.04896, random values) of frames of size x size, the same in all of them.
+
+    Area uniform in `erasing.area_range` of the frame, the logarithm of height to width uniform; None where ten tries do
+    not fit.
     """
-    height, width = frames.shape[-2:]
     for _ in range(ERASING_TRIES):
-        area = rng.uniform(erasing.area_range[0], erasing.area_range[1]) * height * width
+        area = rng.uniform(erasing.area_range[0], erasing.area_range[1]) * size * size
         ratio = math.exp(rng.uniform(math.log(ASPECT_RATIO[0]), math.log(ASPECT_RATIO[1])))
         h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < h < height and 0 < w < width:
-            top, left = int(rng.integers(height - h + 1)), int(rng.integers(width - w + 1))
-            noise = torch.from_numpy(rng.integers(0, 256, (frames.shape[-3], h, w), dtype=np.uint8))
-            frames = frames.clone()  # it may be a view of the frames that were read
-            frames[..., top : top + h, left : left + w] = noise
-            return frames
-    return frames
+        if 0 < h < size and 0 < w < size:
+            top, left = int(rng.integers(size - h + 1)), int(rng.integers(size - w + 1))
+            return Erased(top, left, rng.integers(0, 256, (3, h, w), dtype=np.uint8))
+    return None

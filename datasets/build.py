@@ -130,7 +130,7 @@ def build_train_loader(
     )
     draws = Draws(data.repeats, are_paired=data.mixup.is_on)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
-    return TrainClips(dataset, batches, data.workers)
+    return TrainClips(dataset, batches, data.workers, data.pixels_on, data.decode_on)
 
 
 def train_transform(cfg: Config) -> TrainTransform:
@@ -209,7 +209,7 @@ def build_eval_loader(
     )
     # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
-    return EvalClips(dataset, batches, data.workers)
+    return EvalClips(dataset, batches, data.workers, data.pixels_on, data.decode_on)
 
 
 def _opener(cfg: Config, root: str, list_path: str) -> partial:

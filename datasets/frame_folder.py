@@ -40,6 +40,10 @@ class FrameFolder(FrameSource):
             decode_image_file(path, self._listed_at, missing=self._missing, target=partial(target, index))
             yield index
 
+    def _files(self, wanted: np.ndarray) -> list[tuple[bytes, str]]:
+        paths = [f"{self._folder}/{self._file_name(index)}" for index in wanted.tolist()]
+        return [(_read_file(path, self._listed_at, self._missing), describe(path, self._listed_at)) for path in paths]
+
     def _frame_name(self, index: int) -> str:
         return f"frame {self._file_name(index)}"
 
@@ -84,11 +88,14 @@ def decode_image_file(
     Raises:
         UserError: for a missing, empty, truncated or otherwise undecodable file.
     """
+    return decode_image(_read_file(path, listed_at, missing), describe(path, listed_at), target)
+
+
+def _read_file(path: str | Path, listed_at: str, missing: Callable[[str], str] | None) -> bytes:
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
-            data = file.read()
+            return file.read()
     except (FileNotFoundError, NotADirectoryError):
         raise UserError(missing(str(path)) if missing else f"{describe(path, listed_at)}: no such file") from None
     except OSError as error:
         raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None
-    return decode_image(data, describe(path, listed_at), target)

@@ -4,15 +4,33 @@ Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from datasets import READERS
+from datasets.image_decoding import plain_jpeg_size
 from datasets.transforms import Resize
 from utils.components import Component
 from utils.errors import UserError
+
+
+class Jpegs(NamedTuple):
+    """The frames of a clip as JPEG files, all of one size, that any decoder takes.
+
+    Attributes:
+        lengths: of each file in bytes; they follow one another.
+        names: of the files, for messages.
+        order: which file is each of the N frames.
+        size: (H, W).
+    """
+
+    lengths: list[int]
+    names: list[str]
+    order: list[int]
+    size: tuple[int, int]
 
 
 class FrameSource(Component, ABC):
@@ -57,6 +75,22 @@ class FrameSource(Component, ABC):
             if position != place:
                 clip.frames[position] = clip.frames[place]
         return clip.frames.permute(0, 3, 1, 2)
+
+    def jpegs(self, indices: np.ndarray) -> tuple[torch.Tensor, Jpegs] | None:
+        """The files of the frames at `indices`, uint8 (bytes,), each once, and what they are; None where they are not
+        all JPEG files as `Jpegs` has them, or of several sizes: `read` decodes them, or says what is wrong."""
+        wanted, order = np.unique(indices, return_inverse=True)
+        files = self._files(wanted)
+        sizes = {plain_jpeg_size(data) for data, _ in files}
+        size = sizes.pop() if len(sizes) == 1 else None
+        if size is None:
+            return None
+        data = torch.frombuffer(bytearray().join(data for data, _ in files), dtype=torch.uint8)
+        return data, Jpegs([len(data) for data, _ in files], [name for _, name in files], order.tolist(), size)
+
+    def _files(self, wanted: np.ndarray) -> Sequence[tuple[bytes, str]]:
+        """The image files of the frames at `wanted`, and their names; none where frames have no files of their own."""
+        return ()
 
     @abstractmethod
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:

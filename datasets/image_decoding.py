@@ -8,6 +8,7 @@ import struct
 import warnings
 import zlib
 from collections.abc import Callable
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -42,6 +43,18 @@ _EXIF_ORIENTATIONS = {
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # SOFn of ITU-T T.81, B.1.1.3: 0xC0..0xCF without the tables and the reserved code among them.
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_PLAIN_FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, with Huffman codes
+
+
+class _JpegHeader(NamedTuple):
+    """Of the frame header; `marker` and what follows it are 0 where there is none."""
+
+    height: int
+    width: int
+    orientation: Orientation
+    marker: int = 0
+    precision: int = 0  # bits
+    num_components: int = 0
 
 
 def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
@@ -62,7 +75,7 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
     is_jpeg = data[:2] == b"\xff\xd8"
     if not is_jpeg and data[:8] != _PNG_SIGNATURE:
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
-    height, width, orientation = _jpeg_header(data) if is_jpeg else (*_png_size(data), Orientation())
+    height, width, orientation, *_ = _jpeg_header(data) if is_jpeg else (*_png_size(data), Orientation())
     if height * width == 0:
         raise UserError(
             f"{name}: could not be decoded (no frame header); the file is corrupted; extract the frame again"
@@ -83,7 +96,17 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
 
 def is_upright(data: bytes) -> bool:
     """Are the pixels of these JPEG bytes stored as they are shown?"""
-    return _jpeg_header(data)[2] == Orientation()
+    return _jpeg_header(data).orientation == Orientation()
+
+
+def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(H, W) of JPEG bytes that any decoder takes: upright, Huffman-coded, of 8 bits, grey or YCbCr. None: others."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    header = _jpeg_header(data)
+    is_plain = header.marker in _PLAIN_FRAME_HEADERS and header.precision == 8 and header.num_components in (1, 3)
+    is_whole = is_plain and 0 < header.height * header.width <= MAX_PIXELS
+    return (header.height, header.width) if is_whole and header.orientation == Orientation() else None
 
 
 def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torch.Tensor:
@@ -105,15 +128,16 @@ def _png_size(data: bytes) -> tuple[int, int]:
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
-def _jpeg_header(data: bytes) -> tuple[int, int, Orientation]:
-    """H and W of the frame header (ITU-T T.81, B.2.2), 0 where the data end before it or hold something else; and how
-    the pixels become upright."""
+def _jpeg_header(data: bytes) -> _JpegHeader:
+    """The frame header (ITU-T T.81, B.2.2), H and W 0 where the data end before it or hold something else; and how the
+    pixels become upright."""
     position, orientation = 2, Orientation()
-    while position + 9 <= len(data) and data[position] == 0xFF:
+    while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _JPEG_FRAME_HEADERS:
             height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            return int.from_bytes(height, "big"), int.from_bytes(width, "big"), orientation
+            sizes = int.from_bytes(height, "big"), int.from_bytes(width, "big")
+            return _JpegHeader(*sizes, orientation, marker, data[position + 4], data[position + 9])
         if marker == 0xFF:  # a fill byte
             position += 1
         else:
@@ -121,7 +145,7 @@ def _jpeg_header(data: bytes) -> tuple[int, int, Orientation]:
             if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
                 orientation = _exif_orientation(data[position + 10 : position + 2 + size])
             position += 2 + size
-    return 0, 0, orientation
+    return _JpegHeader(0, 0, orientation)
 
 
 def _exif_orientation(tiff: bytes) -> Orientation:

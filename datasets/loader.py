@@ -5,7 +5,6 @@ while it is in flight, and a copy of its bytes where its memory layout is change
 """
 
 import atexit
-import functools
 import gc
 import logging
 import math
@@ -15,21 +14,25 @@ import signal
 import sys
 import threading
 from collections.abc import Iterator
+from functools import cache, partial
 from multiprocessing import connection
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
+from datasets.device_decoding import check_device_decodes, decode_jpegs
+from datasets.device_pixels import eval_pixels, train_pixels
 from datasets.samplers import Batches, TrainBatches
-from datasets.transforms import EvalTransform
-from datasets.video_dataset import Item, SampleKey, VideoDataset
+from datasets.transforms import EvalTransform, TrainTransform
+from datasets.video_dataset import Item, SampleKey, Stored, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
 from utils.loaders import EvalBatch, Numbers, train_batch
 from utils.stop import SIGNALS
 
+Loader = TypeVar("Loader", bound="ClipLoader")
 log = logging.getLogger(__name__)
 NO_SHARED_MEMORY = (
     "the loader processes ran out of shared memory; give the container more (docker run --shm-size=8g), enlarge "
@@ -41,10 +44,11 @@ class _Packed(NamedTuple):
     """A batch on its way from a worker."""
 
     flat: torch.Tensor  # uint8 (bytes of all frames,)
-    shapes: list[tuple[int, ...]]  # of the readable clips, channels last
+    shapes: list[tuple[int, ...]]  # of the readable clips, channels last, or (bytes,) of their files
     numbers: np.ndarray  # int64 (4,B): index, weight, is_faulty, repeat
     labels: np.ndarray  # int64 (B,), or multi-label float32 (B,K)
     faults: dict[int, str]  # by index
+    stored: list[Stored]  # of the readable clips, where their pixels are made later
 
 
 class ClipLoader:
@@ -57,6 +61,7 @@ class ClipLoader:
         dataset: its items.
         batches: its batch sampler.
         workers: loader processes, at most as many as this process may use cores; 0 loads in this process.
+        pixels_on, decode_on: of the config. Device: of `to`, from the frames that the loader processes hand over.
 
     Raises (while iterating):
         UserError: of an item, as raised in its worker.
@@ -64,9 +69,18 @@ class ClipLoader:
         Exception: any other of a worker, of the same type, with its traceback in the message.
     """
 
-    def __init__(self, dataset: VideoDataset, batches: Batches, workers: int):
+    def __init__(
+        self,
+        dataset: VideoDataset,
+        batches: Batches,
+        workers: int,
+        pixels_on: str = "cpu",
+        decode_on: str = "cpu",
+    ):
         self.dataset = dataset
         self.batches = batches
+        self._decodes_later = decode_on == "device"
+        self._device = torch.device("cpu")
         self._logged: set[int] = set()
         self._has_frozen = False
         self._workers: set = set()  # processes
@@ -74,7 +88,7 @@ class ClipLoader:
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader: DataLoader | None = DataLoader(
-            _Fetch(dataset),
+            _Fetch(dataset, pixels_on == "device", self._decodes_later),
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_pack,
@@ -88,23 +102,51 @@ class ClipLoader:
         """Batches of this process."""
         return len(self.batches)
 
+    def to(self: "Loader", device: torch.device) -> "Loader":
+        """Make pixels on `device`, where they are not made by the loader processes; all else stays on the CPU.
+
+        Raises:
+            UserError: data.decode_on is device, and this one does not decode.
+        """
+        if self._decodes_later:
+            check_device_decodes(device)
+        self._device = device
+        return self
+
     def stacked(self) -> Iterator[dict[str, torch.Tensor]]:
         """Batches with the clips in one tensor (B,T,C,S,S); an unreadable one is another's of its class."""
         for packed in self._packed():
             self._log_faults(packed, "replaced by a clip of its class")
-            frames = packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
+            if packed.stored:
+                clips = self._pixels(packed)
+                frames = clips if isinstance(clips, torch.Tensor) else torch.stack(clips)
+            else:
+                frames = packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
             yield train_batch(frames, _numbers(packed))
 
     def listed(self) -> Iterator[EvalBatch]:
         """Batches with one tensor (clips,T,C,H,W) a video; None for an unreadable one."""
         for packed in self._packed():
             self._log_faults(packed, "left out")
-            sizes = [math.prod(shape) for shape in packed.shapes]
-            readable = iter(
-                flat.view(shape).movedim(-1, -3) for flat, shape in zip(packed.flat.split(sizes), packed.shapes)
-            )
+            clips = self._pixels(packed) if packed.stored else [part.movedim(-1, -3) for part in _parts(packed)]
+            readable = iter(clips)
             frames = [None if index in packed.faults else next(readable) for index in packed.numbers[0].tolist()]
             yield {"frames": frames, **_numbers(packed)}
+
+    @torch.no_grad()
+    def _pixels(self, packed: _Packed) -> torch.Tensor | list[torch.Tensor]:
+        """The frames of the readable clips, as the loader processes make them otherwise, on the device."""
+        transform, stored = self.dataset.transform, packed.stored
+        files = [(part, one.jpegs) for part, one in zip(_parts(packed), stored) if one.jpegs is not None]
+        decoded = iter(decode_jpegs(files, self._device) if files else ())
+        on_device = packed.flat.to(self._device, non_blocking=True) if len(files) < len(stored) else packed.flat
+        parts = _parts(packed._replace(flat=on_device))
+        clips = [part if one.jpegs is None else next(decoded) for part, one in zip(parts, stored)]
+        if isinstance(transform, TrainTransform):
+            draws = [one.draw for one in stored if one.draw is not None]
+            return train_pixels([clip.flatten(0, -4) for clip in clips], draws, transform)
+        num_clips = self.dataset.num_clips
+        return eval_pixels([clip.flatten(0, -4).unflatten(0, (num_clips, -1)) for clip in clips], transform)
 
     def _packed(self) -> Iterator[_Packed]:
         self._keep_memory_shared()
@@ -166,8 +208,15 @@ class ClipLoader:
 class TrainClips(ClipLoader):
     """The loader of training (`utils.loaders.TrainLoader`)."""
 
-    def __init__(self, dataset: VideoDataset, batches: TrainBatches, workers: int):
-        super().__init__(dataset, batches, workers)
+    def __init__(
+        self,
+        dataset: VideoDataset,
+        batches: TrainBatches,
+        workers: int,
+        pixels_on: str = "cpu",
+        decode_on: str = "cpu",
+    ):
+        super().__init__(dataset, batches, workers, pixels_on, decode_on)
         self.batches = batches
 
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
@@ -188,6 +237,12 @@ class EvalClips(ClipLoader):
         return self.listed()
 
 
+def _parts(packed: _Packed) -> list[torch.Tensor]:
+    """The readable clips' frames, channels last, or their files' bytes; views of the buffer."""
+    sizes = [math.prod(shape) for shape in packed.shapes]
+    return [part.view(shape) for part, shape in zip(packed.flat.split(sizes), packed.shapes)]
+
+
 def _numbers(packed: _Packed) -> Numbers:
     index, weight, is_faulty, repeat = torch.from_numpy(packed.numbers)
     return {
@@ -199,7 +254,7 @@ def _numbers(packed: _Packed) -> Numbers:
     }
 
 
-@functools.cache
+@cache
 def _usable(workers: int) -> int:
     """`workers`, but at most the number of cores, with one warning."""
     if workers > num_cores():
@@ -244,12 +299,12 @@ class _Fetch(torch.utils.data.Dataset):
     As a value: raised in a worker, it would arrive as a traceback in a string.
     """
 
-    def __init__(self, dataset: VideoDataset):
-        self._dataset = dataset
+    def __init__(self, dataset: VideoDataset, is_stored: bool, with_jpegs: bool):
+        self._read = partial(dataset.stored, with_jpegs=with_jpegs) if is_stored else dataset.__getitem__
 
     def __getitems__(self, keys: list[SampleKey]) -> list[Item] | UserError:
         try:
-            return [self._dataset[key] for key in keys]
+            return [self._read(key) for key in keys]
         except UserError as error:
             return UserError(str(error))  # without the frames that the traceback holds
 
@@ -262,7 +317,7 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
     if isinstance(items, UserError):
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
-    frames = [item["frames"].movedim(-3, -1) for item in items if item["frames"] is not None]
+    frames = [_as_stored(item["frames"]) for item in items if item["frames"] is not None]
     size = sum(clip.numel() for clip in frames)
     if get_worker_info() is None:
         flat = torch.empty(size, dtype=torch.uint8)
@@ -282,4 +337,10 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
         numbers=np.array(columns, dtype=np.int64).T.copy(),
         labels=np.array([x["label"] for x in items]),
         faults={item["index"]: item["fault"] for item in items if item["fault"] is not None},
+        stored=[item["stored"] for item in items if item["stored"] is not None],
     )
+
+
+def _as_stored(frames: torch.Tensor) -> torch.Tensor:
+    """Channels last; the bytes of files as they are."""
+    return frames if frames.ndim == 1 else frames.movedim(-3, -1)

@@ -96,6 +96,9 @@ class PackedClip(FrameSource):
             decode_image(self._jpeg(index), f"{self.name}: frame {index}", partial(target, index))
             yield index
 
+    def _files(self, wanted: np.ndarray) -> list[tuple[bytes, str]]:
+        return [(self._jpeg(index), f"{self.name}: frame {index}") for index in wanted.tolist()]
+
     def _jpeg(self, index: int) -> bytes:
         begin, end = self._offsets[index : index + 2].tolist()
         data = os.pread(self._file, end - begin, begin)

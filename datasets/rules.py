@@ -75,4 +75,10 @@ RULES = (
         lambda c: not 0 < c.data.erasing.area_range[0] <= c.data.erasing.area_range[1] < 1,
         "must be two shares with 0 < smallest <= largest < 1, as [0.02, 0.33]",
     ),
+    Rule(
+        ("data.decode_on", "data.pixels_on", "data.on_error"),
+        lambda c: c.data.decode_on == "device" and (c.data.pixels_on == "cpu" or c.data.on_error == "skip"),
+        "frames that are decoded on the device are resized there, and a damaged one is found too late to be replaced; "
+        "set pixels_on to device and on_error to raise",
+    ),
 )

@@ -7,19 +7,24 @@ normalisation happen in the model, on the device. Sizes and probabilities are th
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from datasets.augmentations import apply_seeded, erase, jitter_colors
+from datasets.augmentations import (
+    GREYSCALE,
+    Erased,
+    Operation,
+    apply_operation,
+    draw_erased,
+    draw_jitter,
+    draw_randaug,
+)
 from datasets.lists import Label
 from utils.schema import ColorJitterConfig, ErasingConfig
-
-RANDAUG_MAX_MAGNITUDE = 30
-"""Magnitudes run over torchvision's default of 31 bins."""
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -66,6 +71,26 @@ class Resize:
         return _short_side_to(self.size, height, width)
 
 
+class Draw(NamedTuple):
+    """What is done to all frames of a training clip after the first resize.
+
+    Attributes:
+        box: top, left, height and width of what is cut out of the resized, padded frame.
+        size: (H, W) that it is resized to.
+        corner: top and left of the S x S pixels that are cut out of that.
+        is_flipped: whether these are mirrored.
+        operations: of RandAugment, the colour jitter and greyscale, in that order.
+        erased: the last step.
+    """
+
+    box: tuple[int, int, int, int]
+    size: tuple[int, int]
+    corner: tuple[int, int] = (0, 0)
+    is_flipped: bool = False
+    operations: tuple[Operation, ...] = ()
+    erased: Erased | None = None
+
+
 @dataclass(frozen=True)
 class TrainTransform:
     """Resize, random crop to S x S, flip, then, where they are on, RandAugment, colour jitter, greyscale and erasing:
@@ -96,43 +121,61 @@ class TrainTransform:
     def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
         """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
         assert frames.shape[0] == 1, "training uses one clip of a video"
-        frames = _pad_to(self.resize(frames[0]), self.input_size)
-        frames = self._crop(frames, rng)
+        draw, label = self.draw((frames.shape[-2], frames.shape[-1]), label, rng)
+        return self.apply(frames[0], draw), label
+
+    def draw(self, size: tuple[int, int], label: Label, rng: np.random.Generator) -> tuple[Draw, Label]:
+        """All that is random of a clip whose frames have the stored or resized size (H, W), and its label.
+
+        Nothing is drawn for what is off: clips without it stay as they were.
+        """
+        height, width = (max(side, self.input_size) for side in self.resize.size_of(*size))
+        draw = self._draw_crop(height, width, rng)
         if rng.random() < self.flip_prob:
-            frames = F.horizontal_flip(frames)
+            draw = draw._replace(is_flipped=True)
             label = self._mirrored(label)
+        operations = []
         if self.randaug[0] > 0:
-            augment = v2.RandAugment(*self.randaug, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
-            frames = apply_seeded(augment, frames, rng)
+            operations += draw_randaug(*self.randaug, self.input_size, rng)
         if self.color_jitter.prob > 0 and rng.random() < self.color_jitter.prob:
-            frames = jitter_colors(frames, self.color_jitter, rng)
+            operations += draw_jitter(self.color_jitter, rng)
         if rng.random() < self.grayscale_prob:
-            frames = grayscale(frames)
-        # Nothing is drawn for what is off: clips without it stay as they were.
+            operations.append((GREYSCALE, 1.0))
         if self.erasing.prob > 0 and rng.random() < self.erasing.prob:
-            frames = erase(frames, self.erasing, rng)
-        return frames, label
+            draw = draw._replace(erased=draw_erased(self.erasing, self.input_size, rng))
+        return draw._replace(operations=tuple(operations)), label
 
     def _mirrored(self, label: Label) -> Label:
         if isinstance(label, int):
             return self.flip_pairs.get(label, label)
         return tuple(sorted(self.flip_pairs.get(class_id, class_id) for class_id in label))
 
-    def _crop(self, frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
-        height, width = frames.shape[-2:]
+    def _draw_crop(self, height: int, width: int, rng: np.random.Generator) -> Draw:
         size = self.input_size
         if self.multi_scale:
             box = multi_scale_box(height, width, size, rng)
         else:
             box = random_resized_box(height, width, self.area_range, rng)
         if box is not None:
-            top, left, crop_height, crop_width = box
-            crop = frames[..., top : top + crop_height, left : left + crop_width]
-            return _resize_to(crop, (size, size), "bilinear")
-        frames = _resize_to(frames, _short_side_to(size, height, width), "bilinear")
-        height, width = frames.shape[-2:]
-        top, left = int(rng.integers(height - size + 1)), int(rng.integers(width - size + 1))
-        return frames[..., top : top + size, left : left + size]
+            return Draw(box, (size, size))
+        resized = _short_side_to(size, height, width)
+        corner = int(rng.integers(resized[0] - size + 1)), int(rng.integers(resized[1] - size + 1))
+        return Draw((0, 0, height, width), resized, corner)
+
+    def apply(self, frames: torch.Tensor, draw: Draw) -> torch.Tensor:
+        """(T,C,H,W) uint8 on the CPU -> (T,C,S,S) uint8, which may be a view of it."""
+        frames = pad_to(self.resize(frames), self.input_size)
+        top, left, height, width = draw.box
+        frames = _resize_to(frames[..., top : top + height, left : left + width], draw.size, "bilinear")
+        top, left = draw.corner
+        frames = frames[..., top : top + self.input_size, left : left + self.input_size]
+        if draw.is_flipped:
+            frames = F.horizontal_flip(frames)
+        for operation in draw.operations:
+            frames = grayscale(frames) if operation[0] == GREYSCALE else apply_operation(frames, operation)
+        if draw.erased is not None:
+            frames = draw.erased.apply(frames.clone())  # it may be a view of the frames that were read
+        return frames
 
 
 @dataclass(frozen=True)
@@ -148,7 +191,7 @@ class EvalTransform:
 
     def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
         """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Draws nothing."""
-        frames = _pad_to(self.resize(frames), self.input_size)
+        frames = pad_to(self.resize(frames), self.input_size)
         if self.num_crops == 1:
             frames = self.views(frames)
         return frames, label
@@ -192,7 +235,7 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
     return views.movedim(-1, -3)
 
 
-def _pad_to(frames: torch.Tensor, size: int) -> torch.Tensor:
+def pad_to(frames: torch.Tensor, size: int) -> torch.Tensor:
     """(...,C,H,W) with black around what is smaller than `size`, the same on both sides, one more at right and bottom
     where it is odd, as open_clip pads. No copy when nothing is."""
     height, width = frames.shape[-2:]

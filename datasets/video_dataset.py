@@ -5,6 +5,7 @@ Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, TypedDict
 
 import numpy as np
@@ -12,9 +13,9 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets import sampling
-from datasets.frame_source import FrameSource
+from datasets.frame_source import FrameSource, Jpegs
 from datasets.lists import Label, ListEntry
-from datasets.transforms import EvalTransform, TrainTransform
+from datasets.transforms import Draw, EvalTransform, TrainTransform
 from utils.errors import UserError
 
 
@@ -48,6 +49,20 @@ class Item(TypedDict):
     weight: float  # 1.0, or 0.0 for a stand-in
     fault: str | None  # why the clip could not be read
     repeat: int  # how often it came before in its epoch
+    stored: "Stored | None"  # of a clip whose pixels are made later
+
+
+@dataclass(frozen=True)  # a tuple's fields would come out of DataLoader's pinning of memory as lists
+class Stored:
+    """How the pixels of a clip are made of its stored frames, uint8 (clips,T,C,H,W).
+
+    Attributes:
+        draw: for a `TrainTransform`.
+        jpegs: where the item holds their files instead, uint8 (bytes,).
+    """
+
+    draw: Draw | None
+    jpegs: Jpegs | None
 
 
 @dataclass(frozen=True)
@@ -129,7 +144,7 @@ class VideoDataset(Dataset):
         self._open_entry = open_entry
         self._choose_frames = choose_frames
         self.transform = transform
-        self._num_clips = num_clips
+        self.num_clips = num_clips
         self._seed = seed
         self.num_classes = num_classes
 
@@ -137,17 +152,28 @@ class VideoDataset(Dataset):
         return len(self.entries)
 
     def __getitem__(self, key: SampleKey) -> Item:
+        return self._item(key, self._read)
+
+    def stored(self, key: SampleKey, with_jpegs: bool = False) -> Item:
+        """The item with its frames as they are stored, from the same draws; see `datasets.device_pixels`.
+
+        Args:
+            with_jpegs: hand over the files of JPEG frames that any decoder takes.
+        """
+        return self._item(key, partial(self._read_stored, with_jpegs=with_jpegs))
+
+    def _item(self, key: SampleKey, read: "_Read") -> Item:
         entry, fault = self.entries[key.index], None
         try:
-            frames, label = self._read(entry, key.stream(self._seed))
+            frames, label, stored = read(entry, key.stream(self._seed))
         except UserError as error:
             fault = str(error)
             if self._on_error == "raise":
                 raise
             if self._on_error == "replace":
-                frames, label = self._replacement(key, fault)
+                frames, label, stored = self._replacement(key, fault, read)
             else:
-                frames, label = None, entry.label
+                frames, label, stored = None, entry.label, None
         return {
             "frames": frames,
             "label": label if isinstance(label, int) else self._multi_hot(label),
@@ -155,18 +181,32 @@ class VideoDataset(Dataset):
             "weight": float(key.real),
             "fault": fault,
             "repeat": key.repeat,
+            "stored": stored,
         }
 
-    def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
+    def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, Label, None]:
         with self._open_entry(entry) as source:
             frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.resize)
-        return self.transform(frames.unflatten(0, (self._num_clips, -1)), entry.label, rng)
+        return *self.transform(frames.unflatten(0, (self.num_clips, -1)), entry.label, rng), None
 
     def _multi_hot(self, classes: tuple[int, ...]) -> np.ndarray:
         assert self.num_classes is not None
         return np.isin(np.arange(self.num_classes), classes).astype(np.float32)
 
-    def _replacement(self, key: SampleKey, fault: str) -> tuple[torch.Tensor, Label]:
+    def _read_stored(
+        self, entry: ListEntry, rng: np.random.Generator, with_jpegs: bool
+    ) -> tuple[torch.Tensor, Label, Stored]:
+        with self._open_entry(entry) as source:
+            indices = self._choose_frames(source.num_frames, rng)
+            found = source.jpegs(indices) if with_jpegs else None
+            frames, jpegs = found or (source.read(indices).unflatten(0, (self.num_clips, -1)), None)
+        size = (frames.shape[-2], frames.shape[-1]) if jpegs is None else jpegs.size
+        if isinstance(self.transform, EvalTransform):
+            return frames, entry.label, Stored(None, jpegs)
+        draw, label = self.transform.draw(size, entry.label, rng)
+        return frames, label, Stored(draw, jpegs)
+
+    def _replacement(self, key: SampleKey, fault: str, read: "_Read") -> tuple[torch.Tensor, Label, Stored | None]:
         """The first readable one of its class's other entries, in an order drawn from the item's stream.
 
         In a multi-label list an entry that shares a class takes the place, with its own label.
@@ -177,7 +217,11 @@ class VideoDataset(Dataset):
         rng = key.stream(self._seed, purpose=1)
         for position in rng.permutation(len(others)):
             try:
-                return self._read(others[position][1], rng)
+                return read(others[position][1], rng)
             except UserError:
                 continue  # reported when its own turn comes
         raise UserError(f"{fault}; no other clip of class {bad.label} can be read either")
+
+
+# Entry, generator -> frames, label, and `stored` of an item.
+_Read = Callable[[ListEntry, np.random.Generator], tuple[torch.Tensor, Label, Stored | None]]

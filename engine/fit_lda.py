@@ -38,7 +38,7 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     absent = sorted(set(range(len(names))) - {e.label for e in picks})
     if absent:
         raise UserError(f"{cfg.data.train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
-    loader = build_eval_loader(cfg, entries=picks)
+    loader = build_eval_loader(cfg, entries=picks).to(process.device)
 
     # ---- embeddings, fit
     precision = resolve_precision(cfg.solver.precision, process.device)

@@ -105,7 +105,7 @@ def train_probes(
     epochs: int, settings: list[Setting], cfg: Config, model: VideoCLIP, context: RunContext
 ) -> ProbeSweep:
     """All probes from one pass of the tower over each epoch's clips."""
-    loader, log = build_train_loader(cfg), logging.getLogger(__name__)
+    loader, log = build_train_loader(cfg).to(context.device), logging.getLogger(__name__)
     sweep: ProbeSweep | None = None
     for epoch in range(epochs):
         loader.start_epoch(epoch)
@@ -170,7 +170,7 @@ def _embed(
     description: str,
     entries: list | None = None,
 ) -> VideoTable:
-    loader = build_eval_loader(cfg, views=views, entries=entries)
+    loader = build_eval_loader(cfg, views=views, entries=entries).to(context.device)
     table = embed_videos(encode, loader, context, cfg.data.batch_size, description)
     assert table is not None  # this is the only process
     return table

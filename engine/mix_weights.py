@@ -81,7 +81,7 @@ def scores_at(
 ) -> list[metrics.Scores]:
     """Scores at each mixing weight; every video is read once and embedded at all of them."""
     cfg, context = model.cfg, RunContext(process, model.precision)
-    loader = build_eval_loader(cfg, views=Views())
+    loader = build_eval_loader(cfg, views=Views()).to(process.device)
     table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
     assert table is not None  # this is the only process
     scores = []

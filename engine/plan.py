@@ -21,7 +21,7 @@ from modules.sharding import blocks_of
 from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.precision import autocast
-from utils.schema import Config
+from utils.schema import Config, DataConfig
 
 ADAM_STATES = 2  # float32 values that Adam keeps for each trainable one
 
@@ -146,12 +146,20 @@ def describe_plan(
         "validation": f"{num_val} videos, {data.num_classes} classes",
         "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
-        "clip": f"{data.num_frames} frames",
+        "clip": f"{data.num_frames} frames, {_where(data)}",
         "device": f"{process.world_size} x {device}" if process.world_size > 1 else f"one {device}",
         "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients, "
         f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}{beside}",
     }
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
+
+
+def _where(data: DataConfig) -> str:
+    """Where its pixels are made."""
+    if data.pixels_on == "cpu":
+        return "made by the loader processes"
+    by = "there too, JPEG files at least" if data.decode_on == "device" else "by the loader processes"
+    return f"resized, cropped and augmented on the device, decoded {by}"
 
 
 def _left_out(train: TrainEntries) -> str:

@@ -47,7 +47,7 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
         process.rank,
         Views(args.test_clips, args.test_crops, dense),
         allow_missing=args.allow_missing,
-    )
+    ).to(process.device)
 
     # ---- model
     model = VideoModel(cfg, names, checkpoint, process.device)

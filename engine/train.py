@@ -222,8 +222,8 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
     """Loaders, model and trainer, with the plan of the run in the log."""
     process = context.process
     names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
-    train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries)
-    val_loader = build_eval_loader(cfg, process.world_size, process.rank)
+    train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries).to(process.device)
+    val_loader = build_eval_loader(cfg, process.world_size, process.rank).to(process.device)
     model, text = build_model_and_text(cfg, names, context.device)
     base = base_of(cfg, model) if cfg.solver.save == "trained" else None
     clip = clip_weights(model) if cfg.solver.interpolated_loss else None

@@ -55,7 +55,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         else:
             model = VideoModel(cfg, names, checkpoint, process.device)
             views = Views(args.test_clips, args.test_crops, args.dense or cfg.data.dense)
-            loader = build_eval_loader(cfg, process.world_size, process.rank, views, tests.entries)
+            loader = build_eval_loader(cfg, process.world_size, process.rank, views, tests.entries).to(process.device)
             context = RunContext(process, model.precision)
             table = embed_with(model.network, loader, context, cfg.data.batch_size, Path(config_path).stem)
             if table is None:

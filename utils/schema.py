@@ -130,6 +130,10 @@ class DataConfig(Section):
     decoder: Annotated[str, OneOf("datasets.READERS")] = key(
         "pyav", "video reader; decord and torchcodec are installed separately"
     )
+    pixels_on: Literal["cpu", "device"] = key(
+        "cpu", "where frames are resized, cropped and augmented: by the loader processes, or on the GPU"
+    )
+    decode_on: Literal["cpu", "device"] = key("cpu", "with pixels_on device: where JPEG frames are decoded")
     flip: float = key(
         0.5,
         "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs",

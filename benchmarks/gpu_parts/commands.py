@@ -116,9 +116,3 @@ def export(setting: Setting, earlier: dict[str, Figures]) -> Found:
         tolerance = 100 * EMBEDDING_TOLERANCE  # logits are 100 times a cosine
         expect(figures[name] <= tolerance, f"{name}: logits differ by {figures[name]:.2g}, over {tolerance:g}")
     return Found(", ".join(f"{name}: logits within {value:.1g}" for name, value in figures.items()), figures)
-
-
-def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Clips that are resized and cropped on the device, where this version does that."""
-    make_config(setting, TINY_ARCH, "data.pixels_on=device")
-    raise NotImplementedError("data.pixels_on exists, and this part does not compare its clips yet")

@@ -25,7 +25,7 @@ def loader_processes(setting: Setting, earlier: dict[str, Figures]) -> Found:
     rates = {}
     for workers in counts:
         cfg = make_config(setting, ARCH, *keys, f"data.workers={workers}", batch=batch)
-        rates[workers] = _clips_per_second(cfg)
+        rates[workers] = clips_per_second(cfg, setting.device)
     needs = {name: earlier[name]["clips_per_second"] for name in MODELS if name in earlier}
     enough = {name: next((n for n in counts if rates[n] >= need), None) for name, need in needs.items()}
     figures: Figures = {"clips_per_second": rates, "needs": needs, "workers": enough}
@@ -34,7 +34,7 @@ def loader_processes(setting: Setting, earlier: dict[str, Figures]) -> Found:
         text += "; enough for " + ", ".join(f"{m}: {n or f'none of up to {counts[-1]}'}" for m, n in enough.items())
     workers = enough.get("B/32") or counts[-1]
     cfg = make_config(setting, ARCH, *keys, f"data.workers={workers}", batch=batch)
-    figures |= _train_from_files(cfg, setting)
+    figures |= train_from_files(cfg, setting)
     text += (
         f"; {ARCH} trains {figures['training_clips_per_second']:.0f} clips/s from {workers}, "
         f"waiting {figures['waiting_share']:.0%} of the time"
@@ -42,8 +42,9 @@ def loader_processes(setting: Setting, earlier: dict[str, Figures]) -> Found:
     return Found(text, figures)
 
 
-def _clips_per_second(cfg: Config) -> float:
-    loader = build_train_loader(cfg)
+def clips_per_second(cfg: Config, device: str) -> float:
+    """What a training loader gives, on the device that its pixels are made on."""
+    loader = build_train_loader(cfg).to(torch.device(device))
     loader.start_epoch(0)
     num_clips, started = 0, 0.0
     for number, batch in enumerate(loader):
@@ -53,15 +54,18 @@ def _clips_per_second(cfg: Config) -> float:
         num_clips += len(batch["label"])
         if time.perf_counter() - started > SECONDS:
             break
+    if device == "cuda":
+        torch.cuda.synchronize()
     seconds = time.perf_counter() - started
     loader.close()
     expect(num_clips > 0, "the epoch is too short to measure")
     return num_clips / seconds
 
 
-def _train_from_files(cfg: Config, setting: Setting) -> Figures:
+def train_from_files(cfg: Config, setting: Setting) -> Figures:
+    """Clips a second of training, and the share of the time that it waits for the loader."""
     trainer = make_trainer(cfg, model_on_cpu(cfg), setting.device, "bf16")
-    loader = build_train_loader(cfg)
+    loader = build_train_loader(cfg).to(torch.device(setting.device))
     loader.start_epoch(0)
     num_clips, waited, started = 0, 0.0, time.perf_counter()
     for record in trainer.run_epoch(loader, Progress()):

@@ -97,6 +97,16 @@ def test_interrupted_equals_undisturbed(world, run, tmp_path, monkeypatch, step)
         assert content_hash(resumed[part]) == content_hash(whole[part]), part
 
 
+def test_pixels_made_on_the_device_give_the_same_run_resumed_too(world, run, tmp_path, monkeypatch, capsys):
+    keys = ("data.pixels_on=device", "data.decode_on=device", "data.workers=2", "solver.epochs=2", "resume=auto")
+    stop_after(monkeypatch, 4)
+    assert train(world, tmp_path, *keys) == EXIT_REQUEUE
+    monkeypatch.undo()
+    assert train(world, tmp_path, *keys) == 0
+    assert losses(tmp_path) == losses(run)
+    assert "4 frames, resized, cropped and augmented on the device, decoded there too" in capsys.readouterr().out
+
+
 def test_a_resumed_run_draws_the_experts_of_the_undisturbed_one(world, tmp_path, monkeypatch):
     mote = ("network.sim_header=MoTE", "network.scorer=modulated", "solver.loss_type=mixture", "network.head_layers=1")
     assert train(world, tmp_path / "whole", *mote) == 0

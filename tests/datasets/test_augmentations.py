@@ -3,8 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from torchvision.transforms import v2
 
-from datasets.augmentations import erase, jitter_colors
+from datasets.augmentations import apply_operation, draw_erased, draw_jitter, draw_randaug
 from datasets.samplers import Draws, TrainBatches, epoch_permutation
 from datasets.transforms import Resize, TrainTransform
 from datasets.video_dataset import SampleKey
@@ -17,26 +18,48 @@ def frames_of(num_frames: int = 3, size: int = 24) -> torch.Tensor:
     return torch.from_numpy(picture).expand(num_frames, -1, -1, -1)
 
 
-@pytest.mark.parametrize(
-    ("augment", "settings"), [(jitter_colors, ColorJitterConfig(prob=1.0)), (erase, ErasingConfig(prob=1.0))]
-)
-def test_all_frames_share_one_draw_of_the_generator_given(augment, settings):
+def jittered(frames: torch.Tensor, rng: np.random.Generator) -> torch.Tensor:
+    for operation in draw_jitter(ColorJitterConfig(prob=1.0), rng):
+        frames = apply_operation(frames, operation)
+    return frames
+
+
+def erased(frames: torch.Tensor, rng: np.random.Generator, **how) -> torch.Tensor:
+    drawn = draw_erased(ErasingConfig(prob=1.0, **how), frames.shape[-1], rng)
+    return drawn.apply(frames.clone())
+
+
+@pytest.mark.parametrize("augment", [jittered, erased])
+def test_all_frames_share_one_draw_of_the_generator_given(augment):
     frames = frames_of()
     torch.manual_seed(5)
     expected_next = torch.rand(3)
     torch.manual_seed(5)
-    found = augment(frames, settings, np.random.default_rng(1))
+    found = augment(frames, np.random.default_rng(1))
     assert torch.equal(torch.rand(3), expected_next)  # the global generator is as it was
     assert found.dtype == torch.uint8 and found.shape == frames.shape
     assert all(torch.equal(frame, found[0]) for frame in found) and not torch.equal(found, frames)
-    assert torch.equal(augment(frames, settings, np.random.default_rng(1)), found)
-    assert not torch.equal(augment(frames, settings, np.random.default_rng(2)), found)
+    assert torch.equal(augment(frames, np.random.default_rng(1)), found)
+    assert not torch.equal(augment(frames, np.random.default_rng(2)), found)
+
+
+def test_what_is_drawn_is_what_torchvision_does():
+    frames = frames_of()
+    for seed in range(20):
+        torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))
+        expected = v2.RandAugment(3, 20)(frames)
+        found = frames
+        for operation in draw_randaug(3, 20, frames.shape[-1], np.random.default_rng(seed)):
+            found = apply_operation(found, operation)
+        assert torch.equal(found, expected)
+        torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))
+        assert torch.equal(jittered(frames, np.random.default_rng(seed)), v2.ColorJitter(0.4, 0.4, 0.2, 0.1)(frames))
 
 
 def test_an_erased_rectangle_has_the_area_asked_for():
     frames = frames_of(size=100)
     for seed in range(20):
-        changed = (erase(frames, ErasingConfig(area_range=[0.1, 0.2]), np.random.default_rng(seed)) != frames)[0].any(0)
+        changed = (erased(frames, np.random.default_rng(seed), area_range=[0.1, 0.2]) != frames)[0].any(0)
         rows, columns = changed.any(1), changed.any(0)
         assert 0.085 < rows.sum() * columns.sum() / 100**2 < 0.21
 

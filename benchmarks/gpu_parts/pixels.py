@@ -1,0 +1,141 @@
+"""Pixels of clips made on the device: equal to those of the CPU, and how many a second."""
+
+from dataclasses import replace
+
+import numpy as np
+import torch
+
+from benchmarks.gpu_parts.feeding import clips_per_second, train_from_files
+from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
+from benchmarks.gpu_parts.pictures import data_keys
+from benchmarks.gpu_parts.speed import seconds_of
+from benchmarks.gpu_parts.training import make_config
+from datasets.augmentations import draw_jitter, draw_randaug
+from datasets.build import Views, build_eval_loader, build_train_loader, input_size, train_transform
+from datasets.device_pixels import train_pixels
+from datasets.transforms import Draw, Resize
+from datasets.video_dataset import SampleKey
+from utils.cores import num_cores
+from utils.errors import UserError
+from utils.schema import ColorJitterConfig, Config
+
+COMBINED = "all augmentations"
+ARCH, BATCH, NUM_CLIPS, WORKERS = "ViT-B/32", 64, 40_000, 4
+AUGMENTED = (
+    "data.randaug.N=2", "data.randaug.M=9", "data.color_jitter.prob=0.5", "data.erasing.prob=0.5", "data.grayscale=0.3",
+)  # fmt: skip
+MAX_LEVELS = 1  # of 255, that a level may be off
+MAX_SHARE_OFF = 1e-5  # of the levels, more than that: where one operation makes more of a level that another is off
+MAX_MEAN_OF_JPEG = 2.0  # levels, of nvJPEG's decoding
+PLACES = {
+    "cpu": (),
+    "device": ("data.pixels_on=device",),
+    "device, JPEG too": ("data.pixels_on=device", "data.decode_on=device"),
+}
+
+
+def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    """Training batches with every augmentation, test views and each operation, device against CPU; then rates."""
+    batch, num_clips = (2, 12) if setting.tiny else (BATCH, NUM_CLIPS)
+    keys = [*data_keys(setting, num_clips), f"data.workers={min(WORKERS, num_cores())}"]
+
+    def config(*more: str) -> Config:
+        return make_config(setting, ARCH, *keys, *more, batch=batch)
+
+    figures: Figures = {"operations": _operations(config(), setting.device)}
+    for name, more in (("training", ()), (COMBINED, AUGMENTED)):
+        figures[name] = _batch_difference(config(*more), config(*more, *PLACES["device"]), setting.device)
+    figures["3 crops of 2 clips"] = _view_difference(config(), config(*PLACES["device"]), setting)
+    text = "; ".join(f"{name}: {_describe(found)}" for name, found in figures.items())
+    for name, found in figures.items():
+        expect(found["largest"] <= MAX_LEVELS or (name == COMBINED and found["share over 1"] <= MAX_SHARE_OFF), text)
+    decoded = _jpeg_difference(config(), config(*PLACES["device, JPEG too"]), setting.device)
+    figures["JPEG"] = decoded
+    text += f"; JPEG decoding: {decoded['error'] if 'error' in decoded else _describe(decoded)}"
+    expect("error" in decoded or decoded["mean"] <= MAX_MEAN_OF_JPEG, text)
+    figures["milliseconds of a batch"] = _milliseconds(config(*PLACES["device"]), setting.device)
+    text += f"; {config().data.batch_size} clips take {figures['milliseconds of a batch']:.1f} ms on the device"
+    for name, place in PLACES.items():
+        if "error" in decoded and "JPEG" in name:
+            continue
+        cfg = config(*place)
+        rate = clips_per_second(cfg, setting.device)
+        figures[f"rates, {name}"] = {"loader": rate} | train_from_files(cfg, setting)
+        trained = figures[f"rates, {name}"]
+        text += (
+            f"; {name}: {rate:.0f} clips/s from {cfg.data.workers} processes, {ARCH} trains "
+            f"{trained['training_clips_per_second']:.0f}, waiting {trained['waiting_share']:.0%}"
+        )
+    return Found(text, figures)
+
+
+def _difference(found: torch.Tensor, expected: torch.Tensor) -> Figures:
+    off = (found.cpu().int() - expected.int()).abs()
+    return {
+        "largest": int(off.max()),
+        "mean": float(off.double().mean()),
+        "share over 1": float((off > MAX_LEVELS).double().mean()),
+    }
+
+
+def _describe(found: Figures) -> str:
+    if found["largest"] == 0:
+        return "equal"
+    return f"largest {found['largest']} levels, mean {found['mean']:.2g}, over one {found['share over 1']:.1g}"
+
+
+def _first_frames(cfg: Config, device: str) -> torch.Tensor:
+    loader = build_train_loader(cfg).to(torch.device(device))
+    loader.start_epoch(0)
+    frames = next(iter(loader))["frames"]
+    loader.close()
+    return frames
+
+
+def _batch_difference(on_cpu: Config, on_device: Config, device: str) -> Figures:
+    return _difference(_first_frames(on_device, device), _first_frames(on_cpu, "cpu"))
+
+
+def _jpeg_difference(on_cpu: Config, on_device: Config, device: str) -> Figures:
+    """Of training batches whose files are decoded on the device, or why they are not."""
+    try:
+        found = _first_frames(on_device, device)
+    except UserError as error:
+        return {"error": str(error)}
+    return _difference(found, _first_frames(on_cpu, "cpu"))
+
+
+def _view_difference(on_cpu: Config, on_device: Config, setting: Setting) -> Figures:
+    loaders = [build_eval_loader(cfg, views=Views(2, 3)) for cfg in (on_cpu, on_device)]
+    loaders[1].to(torch.device(setting.device))
+    videos = [[loader.views(clip) for clip in next(iter(loader))["frames"] if clip is not None] for loader in loaders]
+    for loader in loaders:
+        loader.close()
+    return _difference(torch.cat(videos[1]), torch.cat(videos[0]))
+
+
+def _operations(cfg: Config, device: str) -> Figures:
+    """Of each operation of RandAugment and of the colour jitter alone; the worst of them."""
+    size = input_size(cfg)
+    transform = replace(train_transform(cfg), resize=Resize(size))
+    drawn = {one for seed in range(60) for one in draw_randaug(4, 9, size, np.random.default_rng(seed))}
+    drawn |= {one for seed in range(4) for one in draw_jitter(ColorJitterConfig(), np.random.default_rng(seed))}
+    clip = next(iter(build_eval_loader(cfg)))["frames"][0]
+    assert clip is not None
+    frames = clip[0][:2]  # two frames are enough
+    draws = [Draw((0, 0, size, size), (size, size), operations=(one,)) for one in sorted(drawn)]
+    expected = torch.stack([transform.apply(frames, draw) for draw in draws])
+    stored = frames.movedim(1, -1).to(device)
+    return _difference(train_pixels([stored] * len(draws), draws, transform), expected)
+
+
+def _milliseconds(cfg: Config, device: str) -> float:
+    """Of making the pixels of a batch whose frames are on the device, with the default augmentations."""
+    dataset = build_train_loader(cfg).dataset
+    clips, draws = [], []
+    for number in range(cfg.data.batch_size):
+        item = dataset.stored(SampleKey(0, number))
+        assert item["frames"] is not None and item["stored"] is not None and item["stored"].draw is not None
+        clips.append(item["frames"][0].movedim(1, -1).to(device))
+        draws.append(item["stored"].draw)
+    return 1e3 * seconds_of(lambda: train_pixels(clips, draws, train_transform(cfg)), device, 5)

@@ -1,0 +1,63 @@
+"""JPEG frames decoded on the training device (`data.decode_on: device`), by nvJPEG on a GPU.
+
+Its pixels are not those of libjpeg-turbo, on the CPU: the inverse transform is rounded elsewhere, and colours between
+the stored ones may be interpolated differently, as far as a few levels at coloured edges.
+
+Legend: T frames, C=3 channels, H,W image.
+"""
+
+import io
+from collections.abc import Sequence
+
+import torch
+import torchvision.io
+from PIL import Image
+
+from datasets.frame_source import Jpegs
+from datasets.image_decoding import decode_image
+from utils.errors import UserError, first_line
+
+_RGB = torchvision.io.ImageReadMode.RGB
+
+
+def check_device_decodes(device: torch.device) -> None:
+    """Raise UserError where JPEGs cannot be decoded on `device`."""
+    buffer = io.BytesIO()
+    Image.new("RGB", (16, 16)).save(buffer, "jpeg")
+    try:
+        torchvision.io.decode_jpeg([_bytes(buffer.getvalue())], _RGB, device)
+    except (RuntimeError, AttributeError) as error:
+        raise UserError(
+            f"data.decode_on: JPEG files cannot be decoded on {device} ({first_line(error)}); set it to cpu"
+        ) from None
+
+
+def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.device) -> list[torch.Tensor]:
+    """uint8 (N,H,W,C) on `device` for each clip, all of whose files are decoded in one call.
+
+    Args:
+        clips: the files of each, uint8 (bytes,) on the CPU, and what they are.
+
+    Raises:
+        UserError: a file is damaged.
+    """
+    parts = [part for data, clip in clips for part in data.split(clip.lengths)]
+    try:
+        pictures = list(torchvision.io.decode_jpeg(parts, _RGB, device))
+    except RuntimeError as error:
+        names = [name for _, clip in clips for name in clip.names]
+        for part, name in zip(parts, names):
+            decode_image(part.numpy().tobytes(), name)  # says which one is damaged
+        raise UserError(
+            f"data.decode_on: the JPEG files of a batch, such as {names[0]}, could not be decoded on {device} "
+            f"({first_line(error)}); set it to cpu"
+        ) from None
+    decoded = []
+    for _, clip in clips:
+        frames, pictures = torch.stack(pictures[: len(clip.lengths)]), pictures[len(clip.lengths) :]
+        decoded.append(frames[clip.order].movedim(1, -1))
+    return decoded
+
+
+def _bytes(data: bytes) -> torch.Tensor:
+    return torch.frombuffer(bytearray(data), dtype=torch.uint8)

@@ -1,0 +1,126 @@
+"""Pixels of clips on the training device (`data.pixels_on: device`): what the transforms do, batched, from their draws.
+
+The geometry and most operations are integers, or single roundings of float32, and so the same on every device as
+`datasets.transforms` makes them on the CPU.
+
+Legend: B clips, V clips of a video, T frames, C=3 channels, H,W image, S input size.
+"""
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import torch
+
+from datasets.augmentations import GEOMETRIC, GREYSCALE, Operation, apply_operation
+from datasets.exact_resize import Axis, axis_of, resize
+from datasets.transforms import Draw, EvalTransform, TrainTransform
+
+_MAX_LEVELS = 2**26  # that are resized at a time, as float32
+
+
+def train_pixels(clips: Sequence[torch.Tensor], draws: Sequence[Draw], transform: TrainTransform) -> torch.Tensor:
+    """(B,T,C,S,S) uint8 over channels-last memory, as `TrainTransform.apply` makes them.
+
+    Args:
+        clips: uint8 (T,H,W,C) each, of the stored size, all on one device.
+    """
+    size = transform.input_size
+    made = torch.empty((len(clips), clips[0].shape[0], 3, size, size), dtype=torch.uint8, device=clips[0].device)
+    for places in _alike(clips):
+        frames = _resized(torch.stack([clips[place] for place in places]), transform)
+        chosen = [draws[place] for place in places]
+        rows = [Axis(d.box[0], d.box[2], d.size[0], d.corner[0]) for d in chosen]
+        columns = [Axis(d.box[1], d.box[3], d.size[1], d.corner[1], d.is_flipped) for d in chosen]
+        cut = resize(frames.flatten(1, 2), rows, columns, (size, size), ("bilinear", "torch"))
+        made[places] = cut.unflatten(1, (-1, 3))
+    _change(made, [draw.operations for draw in draws])
+    for clip, draw in zip(made, draws):
+        if draw.erased is not None:
+            draw.erased.apply(clip)
+    return _channels_last(made)
+
+
+def eval_pixels(videos: Sequence[torch.Tensor], transform: EvalTransform) -> list[torch.Tensor]:
+    """(V,T,C,S,S) or (V,T,C,H',W') each, uint8 over channels-last memory, as `EvalTransform` makes them.
+
+    Args:
+        videos: uint8 (V,T,H,W,C) each, of the stored size, all on one device.
+    """
+    made = [torch.empty(0)] * len(videos)
+    for places in _alike(videos):
+        frames = _channels_last(_resized(torch.stack([videos[place] for place in places]).flatten(0, 1), transform))
+        for place, clips in zip(places, frames.unflatten(0, (len(places), -1))):
+            made[place] = transform.views(clips) if transform.num_crops == 1 else clips
+    return made
+
+
+def _alike(clips: Sequence[torch.Tensor]) -> list[list[int]]:
+    """The places of clips of one shape, as many at a time as memory is meant for."""
+    by_shape: dict[torch.Size, list[int]] = {}
+    for place, clip in enumerate(clips):
+        by_shape.setdefault(clip.shape, []).append(place)
+    groups = []
+    for shape, places in by_shape.items():
+        count = max(1, _MAX_LEVELS // shape.numel())
+        groups += [places[first : first + count] for first in range(0, len(places), count)]
+    return groups
+
+
+def _resized(clips: torch.Tensor, transform: TrainTransform | EvalTransform) -> torch.Tensor:
+    """(B,T,H,W,C) -> (B,T,C,H',W') after the first resize, and padded."""
+    frames, size, first = clips.movedim(-1, -3), transform.input_size, transform.resize
+    height, width = frames.shape[-2:]
+    resized = first.size_of(height, width)
+    padded = max(size, resized[0]), max(size, resized[1])
+    if padded == (height, width):
+        return frames
+    rows, columns = axis_of(height, resized[0], size), axis_of(width, resized[1], size)
+    # Pillow and PyTorch each leave alone a frame that has the size already, and so does either's arithmetic.
+    how = first.interpolation, first.resizer
+    return resize(frames.flatten(1, 2), [rows], [columns], padded, how).unflatten(1, (-1, 3))
+
+
+def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) -> None:
+    """Apply the operations of each clip to it, in place; clips with the same one next go together."""
+    for step in range(max(map(len, operations))):
+        places: dict[Operation, list[int]] = {}
+        for place, of_clip in enumerate(operations):
+            if step < len(of_clip):
+                places.setdefault(of_clip[step], []).append(place)
+        for operation, chosen in places.items():
+            clips[chosen] = _operate(clips[chosen], operation)
+
+
+def _operate(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
+    name, _ = operation
+    if name == GREYSCALE:
+        return _grayscale(clips)
+    if name in GEOMETRIC:
+        black_first = torch.nn.functional.pad(clips.flatten(-2), (1, 0))
+        sources = _sources(operation, clips.shape[-1]).to(clips.device, non_blocking=True)
+        return black_first.index_select(-1, sources).view(clips.shape)
+    # Without cuDNN, whose convolution (of Sharpness) may round its inputs to TF32.
+    with torch.autocast(clips.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
+        return apply_operation(clips, operation)
+
+
+@lru_cache(maxsize=32)
+def _sources(operation: Operation, size: int) -> torch.Tensor:
+    """int64 (S*S,): 1 + the pixel that comes to each place, row by row; 0: none does.
+
+    By torchvision on the CPU: which of two pixels is nearer to a place between them is a matter of the last bit.
+    """
+    pixels = torch.arange(1, size * size + 1, dtype=torch.float32).view(1, size, size)
+    return apply_operation(pixels, operation).flatten().long()
+
+
+def _grayscale(frames: torch.Tensor) -> torch.Tensor:
+    """(...,3,H,W) uint8 as `datasets.transforms.grayscale`: Pillow's integers of ITU-R 601-2 (Convert.c, L24)."""
+    red, green, blue = frames.int().unbind(-3)
+    luma = (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
+    return luma.to(torch.uint8).unsqueeze(-3).expand(frames.shape)
+
+
+def _channels_last(frames: torch.Tensor) -> torch.Tensor:
+    """(...,C,H,W) over channels-last memory, where the model's first layer reads it as fast as the CPU's clips."""
+    return frames.movedim(-3, -1).contiguous().movedim(-1, -3)

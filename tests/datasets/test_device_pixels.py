@@ -1,0 +1,153 @@
+"""Pixels made on the device, here the CPU, against those of the loader processes, to the bit."""
+
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from datasets import build
+from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw_randaug
+from datasets.device_pixels import _change, eval_pixels, train_pixels
+from datasets.exact_resize import Axis, resize
+from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
+from tests.datasets.helpers import frame_config, picture, write_frames
+from utils.errors import UserError
+from utils.schema import ColorJitterConfig, ErasingConfig
+
+DEVICE = {"pixels_on": "device"}
+ALL = {
+    "randaug": {"N": 2, "M": 20},
+    "color_jitter": {"prob": 0.7},
+    "erasing": {"prob": 0.7},
+    "grayscale": 0.4,
+}
+
+
+def noise(*shape: int, seed: int = 0) -> torch.Tensor:
+    return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
+
+
+@pytest.mark.parametrize("arithmetic", ["torch", "pillow"])
+@pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
+@pytest.mark.parametrize("size", [(22, 30), (44, 59), (45, 60), (90, 17), (9, 121)])
+def test_a_resize_is_that_of_the_cpu_to_the_bit(arithmetic, interpolation, size):
+    frames = noise(2, 3, 44, 60)
+    frames[1] = (frames[1] > 127).to(torch.uint8) * 255  # overshoots at every edge
+    found = resize(frames, [Axis(0, 44, size[0])], [Axis(0, 60, size[1])], size, (interpolation, arithmetic))
+    assert torch.equal(found, Resize(size, "squash", interpolation, arithmetic)(frames))
+
+
+def test_boxes_corners_and_mirrors_of_a_resize():
+    frames = noise(2, 3, 40, 50)
+    rows = [Axis(3, 30, 16), Axis(0, 40, 20, 3)]
+    columns = [Axis(5, 20, 16, 0, True), Axis(10, 40, 33, 9)]
+    found = resize(frames, rows, columns, (16, 16), ("bilinear", "torch"))
+
+    def part(clip: int, top: int, left: int, height: int, width: int, size: tuple[int, int]) -> torch.Tensor:
+        box = frames[clip : clip + 1, :, top : top + height, left : left + width]
+        return F.interpolate(box, size, mode="bilinear", antialias=True)[0]
+
+    assert torch.equal(found[0], part(0, 3, 5, 30, 20, (16, 16)).flip(-1))
+    assert torch.equal(found[1], part(1, 0, 10, 40, 40, (20, 33))[:, 3:19, 9:25])
+
+
+def test_every_operation_is_the_same_for_clips_together_and_one_by_one():
+    operations = {draw for seed in range(60) for draw in draw_randaug(4, 17, 40, np.random.default_rng(seed))}
+    assert len({name for name, _ in operations}) == 14  # all of RandAugment's, and both signs
+    jitter = [draw for seed in range(3) for draw in draw_jitter(ColorJitterConfig(), np.random.default_rng(seed))]
+    for operation in [*sorted(operations), *jitter, (GREYSCALE, 1.0)]:
+        clips = torch.stack([noise(2, 3, 40, 40, seed=1), noise(2, 3, 40, 40, seed=2), noise(2, 3, 40, 40, seed=3)])
+        change = grayscale if operation[0] == GREYSCALE else lambda clip, of=operation: apply_operation(clip, of)
+        expected = torch.stack([change(clips[0]), clips[1], change(clips[2])])
+        _change(clips, [(operation,), (), (operation,)])
+        assert torch.equal(clips, expected), operation
+
+
+def frames_of(seed: int, height: int, width: int) -> torch.Tensor:
+    """(2,C,H,W) over channels-last memory."""
+    frames = torch.stack([picture(2 * seed, height, width), picture(2 * seed + 1, height, width)])
+    return frames.contiguous(memory_format=torch.channels_last)
+
+
+SIZES = [(48, 64), (64, 48), (48, 64), (30, 30), (20, 90), (200, 130)]
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"resize": Resize(40)},
+        {"resize": Resize(40, "shortest", "bicubic", "pillow")},
+        {"resize": Resize((36, 50), "squash"), "multi_scale": True},
+        {"resize": Resize(34, "longest"), "area_range": (0.9, 1.0)},
+        {"resize": Resize(32), "randaug": (2, 25), "grayscale_prob": 0.5},
+        {"resize": Resize(40), "color_jitter": ColorJitterConfig(prob=1.0), "erasing": ErasingConfig(prob=0.8)},
+    ],
+)
+def test_training_clips_of_several_sizes_are_those_of_the_transform(how):
+    transform, rng = TrainTransform(**{"input_size": 32, **how}), np.random.default_rng(0)
+    clips = [frames_of(seed, *size) for seed, size in enumerate(3 * SIZES)]
+    draws = [transform.draw((clip.shape[-2], clip.shape[-1]), 0, rng)[0] for clip in clips]
+    assert {draw.is_flipped for draw in draws} == {True, False}
+    expected = torch.stack([transform.apply(clip, draw) for clip, draw in zip(clips, draws)])
+    found = train_pixels([clip.movedim(1, -1) for clip in clips], draws, transform)
+    assert torch.equal(found, expected)
+    assert found.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("crops", [1, 3])
+@pytest.mark.parametrize("first", [Resize(40), Resize(34, "longest", "bilinear", "pillow"), Resize(32, "squash")])
+def test_evaluation_clips_are_those_of_the_transform(first, crops):
+    transform = EvalTransform(first, 32, crops)
+    videos = [frames_of(seed, *size)[:, None] for seed, size in enumerate(SIZES)]  # two clips of one frame
+    found = eval_pixels([video.movedim(-3, -1) for video in videos], transform)
+    for made, video in zip(found, videos):
+        expected, _ = transform(video, 0, np.random.default_rng(0))
+        assert torch.equal(made, expected) and made.stride(-3) == 1
+
+
+def batches_of(cfg) -> list[dict]:
+    loader = build.build_train_loader(cfg).to(torch.device("cpu"))
+    loader.start_epoch(1)
+    batches = list(loader)
+    loader.close()
+    return batches
+
+
+@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize("where", [DEVICE, DEVICE | {"decode_on": "device"}])
+def test_batches_of_training_are_the_same(tmp_path, workers, where):
+    write_frames(tmp_path / "frames" / "v3", 10, height=50, width=40)  # of another size than the rest
+    expected = batches_of(frame_config(tmp_path, num_videos=4, **ALL))
+    found = batches_of(frame_config(tmp_path, num_videos=4, workers=workers, **ALL, **where))
+    assert len(found) == len(expected)
+    for one, other in zip(found, expected):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+
+
+@pytest.mark.parametrize("where", [DEVICE, DEVICE | {"decode_on": "device"}])
+def test_batches_of_a_test_are_the_same_with_an_unreadable_video_among_them(tmp_path, where):
+    cfgs = [frame_config(tmp_path), frame_config(tmp_path, workers=1, **where)]
+    (tmp_path / "frames" / "v2" / "img_00001.jpg").unlink()
+    for views in (build.Views(2, 3), build.Views()):
+        loaders = [build.build_eval_loader(cfg, views=views, allow_missing=True) for cfg in cfgs]
+        for one, other in zip(*loaders, strict=True):
+            for found, expected in zip(one["frames"], other["frames"], strict=True):
+                assert (found is None) == (expected is None)
+                assert found is None or torch.equal(found, expected)
+        loaders[1].close()
+
+
+def test_png_frames_are_decoded_by_the_loader_processes(tmp_path):
+    write_frames(tmp_path / "frames" / "v0", 10, height=36, width=44, png=True)
+    names = {"image_tmpl": "img_{:05d}.png", "num_videos": 1}
+    expected = batches_of(frame_config(tmp_path, **names))
+    found = batches_of(frame_config(tmp_path, **names, **DEVICE, decode_on="device"))
+    assert torch.equal(found[0]["frames"], expected[0]["frames"])
+
+
+def test_a_damaged_jpeg_is_named_where_it_is_decoded_later(tmp_path):
+    cfg = frame_config(tmp_path, **DEVICE, decode_on="device")
+    for frame in (tmp_path / "frames" / "v1").iterdir():
+        frame.write_bytes(frame.read_bytes()[:-300])
+    with pytest.raises(UserError, match=r"v1/img_000.*\(listed at .*corrupted"):
+        batches_of(cfg)
