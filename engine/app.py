@@ -170,7 +170,8 @@ def serve(args: argparse.Namespace) -> None:
             )  # fmt: skip
         except OSError as error:
             raise UserError(
-                f"--host {args.host} --port {args.port}: cannot serve there ({error}); choose another address or port"
+                f"--host {args.host} --port {args.port}: the server could not be started ({error}); choose another "
+                "address or port"
             ) from None
         print(f"open {address} in a browser; press Ctrl-C to stop", flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the uploads are deleted then, too

@@ -20,7 +20,7 @@ from inference.pictures import Spotlight, draw_strips, draw_timeline
 from inference.timeline import UNKNOWN, VideoPrediction, clock
 from inference.video_inputs import is_live
 from inference.windows import Window
-from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
+from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR, hides_bars
 from utils.errors import UserError
 from utils.terminal import print_error_line
 from utils.work_shards import chosen_shard, print_next_step
@@ -105,10 +105,9 @@ def predict_source(
             stream = follow(model.stream(windows, source), source, model.class_names, args, errors)
             return collect(stream, source, model.class_names, args.threshold)
         name = printable(source)
-        hidden = True if args.quiet or args.plain else None  # None: where stderr is not a terminal
         with (
             open_windows(source, model, args) as (windows, total),
-            tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hidden) as bar,
+            tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hides_bars(args)) as bar,
         ):
             return model.predict_windows(bar, name, args.threshold)
     except UserError as error:

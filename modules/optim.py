@@ -119,7 +119,7 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
     except (TypeError, ValueError) as error:
         raise UserError(
-            f"solver.optim: {solver.optim} cannot be made so ({first_line(error)}); take another"
+            f"solver.optim: {solver.optim} could not be created ({first_line(error)}); choose another"
         ) from error
 
 

@@ -26,7 +26,7 @@ from inference.model import VideoModel, load_model
 from inference.video_inputs import expand_inputs
 from modules.attribution import has_relevance_maps, last_parameters, relevance_maps
 from modules.video_clip import VideoCLIP
-from utils.cli import config_parser, run_command
+from utils.cli import config_parser, hides_bars, run_command
 from utils.errors import UserError
 from utils.results import format_table
 
@@ -51,8 +51,7 @@ def main(args: argparse.Namespace) -> None:
     text = torch.from_numpy(model.class_matrix).to(model.device)
     rng = np.random.default_rng(0)
     rows, correlations = [], []
-    hidden = True if args.quiet or args.plain else None  # None: where stderr is not a terminal
-    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hidden):
+    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hides_bars(args)):
         clip = model.clips(path)[:1]
         probabilities = model.classify(model.embed(clip, str(path)))[0]
         label = int(probabilities.argmax())

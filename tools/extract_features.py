@@ -35,7 +35,7 @@ from tqdm import tqdm
 
 from inference.model import VideoModel, load_model
 from inference.video_inputs import expand_inputs, is_live
-from utils.cli import EXIT_USER_ERROR, config_parser, run_command
+from utils.cli import EXIT_USER_ERROR, config_parser, hides_bars, run_command
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable, write_text_atomic
@@ -109,9 +109,8 @@ def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str,
             row |= {"status": "failed", "reason": " ".join(str(error).split())}
         return row
 
-    hidden = True if args.quiet or args.plain else None  # None: where stderr is not a terminal
     with ThreadPoolExecutor(args.workers) as pool:
-        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hidden))
+        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hides_bars(args)))
     for row in rows:
         if row["status"] == "failed":
             print_error_line(f"error: {row['reason']}")

@@ -40,8 +40,8 @@ def type_text(annotation: Any) -> str:
     if origin is list:
         return f"list of {type_text(arguments[0])}"
     if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_text(a) for a in arguments)
-    names = {str: "text", int: "integer", float: "number", bool: "true or false", type(None): "null"}
+        return " / ".join(type_text(a) for a in arguments)
+    names = {str: "text", int: "integer", float: "number", bool: "true / false", type(None): "null"}
     return names[annotation]
 
 

@@ -110,6 +110,11 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def hides_bars(args: argparse.Namespace) -> bool | None:
+    """tqdm's `disable`: True with `--quiet` or `--plain`; None: only where stderr is not a terminal."""
+    return args.quiet or args.plain or None
+
+
 class _Ignored(argparse.Action):
     """An option that is accepted for the sake of users' scripts and has no effect; `ignored` lists those given."""
 

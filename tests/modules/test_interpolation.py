@@ -13,8 +13,8 @@ from modules.interpolation import clip_weights
 from modules.training import Progress
 from tests.clip.tiny import EMBED_DIM, state_of
 from tests.modules import reference
-from tests.modules.test_training_parity import FRAMES, Batches, epochs_of, published_checkpoint
-from tests.modules.tiny import NAMES, clip_of, make_config
+from tests.modules.test_training_parity import FRAMES, epochs_of, published_checkpoint
+from tests.modules.tiny import NAMES, Batches, clip_of, make_config
 from utils.context import RunContext
 
 TEXT = torch.randn(len(NAMES), EMBED_DIM, generator=torch.Generator().manual_seed(2))

@@ -2,7 +2,6 @@
 
 import socket
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -12,7 +11,7 @@ import torch.multiprocessing as mp
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer
 from modules.training import Progress
-from tests.modules.tiny import NAMES, make_config
+from tests.modules.tiny import NAMES, Batches, make_config
 from utils.context import RunContext
 from utils.distributed import Process
 
@@ -25,31 +24,15 @@ METHODS = {
 STEPS, BATCH = 3, 4
 
 
-class Share:
-    """What the trainer asks of a loader: each batch's clips from `rank` on, in steps of `world_size`.
-
-    Of `num_batches` batches those from `first` on.
-    """
+class Share(Batches):
+    """Each batch's clips from `rank` on, in steps of `world_size`; of `num_batches` batches those from `first` on."""
 
     def __init__(self, rank: int, world_size: int, num_batches: int = STEPS, first: int = 0):
-        self.batches, self.dataset = SimpleNamespace(plan=[BATCH] * (num_batches - first)), range(BATCH * num_batches)
-        self._rows, self._num_batches, self._first = slice(rank, None, world_size), num_batches, first
-
-    def __iter__(self):
         generator = torch.Generator().manual_seed(9)
-        for number in range(self._num_batches):
-            clips = torch.randn(BATCH, 4, 3, 32, 32, generator=generator)[self._rows]
-            labels = torch.randint(0, len(NAMES), (BATCH,), generator=generator)[self._rows]
-            size = len(labels)
-            if number < self._first:
-                continue
-            yield {
-                "frames": clips,
-                "label": labels,
-                "weight": torch.ones(size),
-                "index": torch.arange(size),
-                "is_faulty": torch.zeros(size, dtype=torch.bool),
-            }
+        clips = lambda: torch.randn(BATCH, 4, 3, 32, 32, generator=generator)  # noqa: E731
+        labels = lambda: torch.randint(0, len(NAMES), (BATCH,), generator=generator)  # noqa: E731
+        super().__init__([(clips(), labels()) for _ in range(num_batches)], slice(rank, None, world_size))
+        self.batches.plan, self.shares = self.batches.plan[first:], self.shares[first:]
 
 
 def train(name: str, folder: Path, rank: int, world_size: int) -> tuple[list[float], dict[str, torch.Tensor]]:

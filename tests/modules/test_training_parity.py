@@ -4,8 +4,6 @@ What is held: the models and their gradients, the logit scale's too; the paramet
 weight decay of every parameter; accumulation. Each side starts from one checkpoint under the published names.
 """
 
-from types import SimpleNamespace
-
 import pytest
 import torch
 
@@ -15,7 +13,7 @@ from modules.checkpoint_layout import load_video_weights
 from modules.training import Progress
 from tests.clip.tiny import EMBED_DIM, RESNET, state_of
 from tests.modules import reference
-from tests.modules.tiny import NAMES, clip_of, make_config
+from tests.modules.tiny import NAMES, Batches, clip_of, make_config
 from utils.context import RunContext
 
 FRAMES, BATCH = 4, 2
@@ -56,25 +54,6 @@ def published_checkpoint(vision: dict | None, kind: str | bool, head: str) -> di
             for part in ("ln_1", "ln_2"):
                 state[f"{name}.{part}.weight"], state[f"{name}.{part}.bias"] = 1 + draw(EMBED_DIM), draw(EMBED_DIM)
     return state
-
-
-class Batches:
-    """What the trainer asks of a `datasets.loader.ClipLoader`."""
-
-    def __init__(self, batches: list[tuple[torch.Tensor, torch.Tensor]]):
-        sizes = [len(labels) for _, labels in batches]
-        self.batches, self.dataset, self._batches = SimpleNamespace(plan=sizes), range(sum(sizes)), batches
-
-    def __iter__(self):
-        for clips, labels in self._batches:
-            size = len(labels)
-            yield {
-                "frames": clips,
-                "label": labels,
-                "weight": torch.ones(size),
-                "index": torch.arange(size),
-                "is_faulty": torch.zeros(size, dtype=torch.bool),
-            }
 
 
 def epochs_of(num_epochs: int, num_batches: int, size: int) -> list[list[tuple[torch.Tensor, torch.Tensor]]]:

@@ -1,6 +1,8 @@
 """Tiny CLIP models and configs for the tests of modules/."""
 
+from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -41,3 +43,23 @@ def make_clips(batch: int = 2, frames: int = 4, size: int = 32, seed: int = 0) -
     """uint8 (B, T, 3, H, W)."""
     generator = torch.Generator().manual_seed(seed)
     return torch.randint(0, 256, (batch, frames, 3, size, size), dtype=torch.uint8, generator=generator)
+
+
+class Batches:
+    """What the trainer asks of a loader, of batches of clips and labels, of which this process has the rows `share`."""
+
+    def __init__(self, batches: list[tuple[torch.Tensor, torch.Tensor]], share: slice = slice(None)):
+        sizes = [len(labels) for _, labels in batches]
+        self.batches, self.dataset = SimpleNamespace(plan=sizes), range(sum(sizes))
+        self.shares = [(clips[share], labels[share]) for clips, labels in batches]
+
+    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+        for clips, labels in self.shares:
+            size = len(labels)
+            yield {
+                "frames": clips,
+                "label": labels,
+                "weight": torch.ones(size),
+                "index": torch.arange(size),
+                "is_faulty": torch.zeros(size, dtype=torch.bool),
+            }
