@@ -24,7 +24,10 @@ def sets(tmp_path_factory):
 def test_the_coloured_combinations_are_of_held_out_pairs():
     assert len({one.name for one in COLOURED_CLASSES}) == 24
     assert {one.pair for one in COLOURED_CLASSES} == set(HELD_OUT_CLASSES)
-    assert "an orange square moving right" in {one.name for one in COLOURED_CLASSES}
+    assert {"an orange square moving left", "an orange square moving right"} <= {one.name for one in COLOURED_CLASSES}
+    for left, right in zip(MOTIONS[:6:2], MOTIONS[1:6:2]):  # colour does not tell opposite motions apart
+        colours = [{one.colour for one in COLOURED_CLASSES if one.pair.motion == motion} for motion in (left, right)]
+        assert colours[0] == colours[1] and len(colours[0]) == 3
 
 
 def test_base_and_novel_share_shapes_and_motions_but_no_class():
