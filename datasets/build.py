@@ -7,6 +7,8 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+
 from datasets import lists
 from datasets.frame_folder import count_frames
 from datasets.frame_source import FrameSource
@@ -128,7 +130,8 @@ def build_train_loader(
         on_error=on_error,
         num_classes=_multi_label_classes(cfg),
     )
-    draws = Draws(data.repeats, are_paired=data.mixup.is_on)
+    classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
+    draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
     return TrainClips(dataset, batches, data.workers, data.pixels_on, data.decode_on)
 

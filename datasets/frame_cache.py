@@ -43,7 +43,7 @@ PART_CLIPS = 64
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what NumPy raises for a damaged part
 
 # Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
-_NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats"}
+_NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats", "sampling"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
 _TRAINING_ONLY |= {"flip_pairs", "crop", "randaug", "color_jitter", "erasing", "on_error"}
 _NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": _TRAINING_ONLY}

@@ -134,7 +134,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
     Raises:
         UserError: for any fault, as `file:line: ...`, or `file: ...` for an id that no line has.
     """
-    rows = _csv_rows(path)
+    rows = csv_rows(path)
     if not rows:
         raise UserError(f"{path}: the file is empty; expected the header 'id,name' and one line per class")
     header_line, header = rows[0]
@@ -209,7 +209,7 @@ def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
     return lines
 
 
-def _csv_rows(path: str | Path) -> list[tuple[int, list[str]]]:
+def csv_rows(path: str | Path) -> list[tuple[int, list[str]]]:
     """(1-based number of its last line, fields) of each non-blank CSV row."""
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     rows = []

@@ -21,6 +21,27 @@ def epoch_permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,))).permutation(num_samples)
 
 
+def balanced_order(classes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
+    """(num_samples,) int64: an epoch as long as the list in which every class that occurs comes equally often.
+
+    The counts of two classes differ by one at most, and so do those of two samples of a class; which come once more is
+    drawn for each epoch. The same on every process.
+
+    Args:
+        classes: int (num_samples,), the class id of each sample.
+    """
+    # Not the spawn keys of the order above, of a clip's replacement and of its mixing.
+    rng = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(3,)))
+    present = rng.permutation(np.unique(classes))
+    quota, num_larger = divmod(len(classes), len(present))
+    draws = []
+    for place, class_id in enumerate(present):
+        members = np.flatnonzero(classes == class_id)
+        times, rest = divmod(quota + (place < num_larger), len(members))
+        draws += [np.tile(members, times), rng.permutation(members)[:rest]]
+    return rng.permutation(np.concatenate(draws))
+
+
 def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:
     """Sizes of the global batches of an epoch, from its sample `start_sample` on.
 
@@ -52,24 +73,29 @@ class Draws(NamedTuple):
     Attributes:
         repeats: how often each of its samples comes; with more than 1 the epoch has as many fewer of them.
         are_paired: whether samples 2k and 2k+1 of the order stay in one batch of one process, as mixup needs them.
+        classes: of `balanced_order`.
     """
 
     repeats: int = 1
     are_paired: bool = False
+    classes: np.ndarray | None = None  # int (num_samples,), class ids that come equally often; None: each sample once
 
 
 ONCE = Draws()
 
 
 def repeated_order(order: np.ndarray, repeats: int) -> np.ndarray:
-    """(num_samples, 2) int64: sample and repetition, of an epoch as long as `order` (num_samples,) in which samples
-    come `repeats` times. Two samples take turns (a b a b ...), so that no sample is followed by itself.
+    """(num_samples, 2) int64: sample, and how often it came before, of an epoch as long as `order` (num_samples,) in
+    which samples come `repeats` times as often. Two samples take turns (a b a b ...).
     """
     num_samples = len(order)
     pairs = np.resize(order, (math.ceil(num_samples / (2 * repeats)), 1, 2))
-    samples = np.broadcast_to(pairs, (len(pairs), repeats, 2))
-    numbers = np.broadcast_to(np.arange(repeats)[:, None], samples.shape)
-    return np.stack([samples.ravel(), numbers.ravel()], axis=1)[:num_samples]
+    samples = np.broadcast_to(pairs, (len(pairs), repeats, 2)).ravel()[:num_samples]
+    by_sample = np.argsort(samples, kind="stable")
+    _, first, counts = np.unique(samples[by_sample], return_index=True, return_counts=True)
+    numbers = np.empty(num_samples, dtype=np.int64)
+    numbers[by_sample] = np.arange(num_samples) - np.repeat(first, counts)
+    return np.stack([samples, numbers], axis=1)
 
 
 class Batches(Protocol):
@@ -99,7 +125,12 @@ class TrainBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = repeated_order(epoch_permutation(self.num_samples, self.seed, self.epoch), self._draws.repeats)
+        classes = self._draws.classes
+        if classes is None:
+            order = epoch_permutation(self.num_samples, self.seed, self.epoch)
+        else:
+            order = balanced_order(classes, self.seed, self.epoch)
+        order = repeated_order(order, self._draws.repeats)
         unit = 2 if self._draws.are_paired else 1
         epoch, position = self.epoch, self.start_sample
         for global_batch in self.plan:

@@ -142,7 +142,7 @@ def describe_plan(
         "software": ", ".join([f"Python {platform.python_version()}", *software]),
         "model": f"{cfg.network.arch}, sim_header {cfg.network.sim_header}, {data.input_size} pixels, {precision}",
         "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
-        "training": f"{num_clips} clips an epoch{_left_out(train)}",
+        "training": f"{num_clips} clips an epoch{_left_out(train, data.sampling)}",
         "validation": f"{num_val} videos, {data.num_classes} classes",
         "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
@@ -162,10 +162,12 @@ def _where(data: DataConfig) -> str:
     return f"resized, cropped and augmented on the device, decoded {by}"
 
 
-def _left_out(train: TrainEntries) -> str:
+def _left_out(train: TrainEntries, sampling: str) -> str:
     notes = []
     if train.num_short:
         notes.append(f"{train.num_short} entries with fewer than 8 frames left out")
     if train.picks is not None:
         notes.append(f"few-shot: {len(train.picks)} videos, repeated")
+    if sampling == "balanced":
+        notes.append("equally many of each class")
     return f" ({'; '.join(notes)})" if notes else ""

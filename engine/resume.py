@@ -24,7 +24,8 @@ from utils.schema import Config, dotted_keys
 # What makes a run a different one: its clips, their order, and the class embeddings. Rates, lengths, batches and
 # processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
 RUN_KEYS = (
-    "seed", "data.shot", "data.shot_seed", "network.classifier", "network.scorer", "network.prompt", "solver.loss_type"
+    "seed", "data.shot", "data.shot_seed", "data.sampling", "network.classifier", "network.scorer", "network.prompt",
+    "solver.loss_type",
 )  # fmt: skip
 PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # averages of the shape of their parameter
 OR_ANOTHER_RUN = "to resume it, or set another logging.run_dir for a new run"

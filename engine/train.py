@@ -10,6 +10,7 @@ import torch
 
 from datasets.build import TrainEntries, build_eval_loader, build_train_loader, read_entries, read_train_entries
 from datasets.check import check_clips
+from datasets.class_weights import class_weights
 from datasets.frame_cache import CachedEvalClips, CachedTrainClips, cached_loaders
 from datasets.list_checks import list_warnings
 from datasets.lists import read_labels
@@ -238,7 +239,8 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
             )
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
-    trainer = build_trainer(cfg, model.to(context.device), text, context, clip)
+    weights = class_weights(cfg, train_entries.entries)
+    trainer = build_trainer(cfg, model.to(context.device), text, context, clip, weights)
     progress = Progress(epoch=cfg.solver.start_epoch)
     return TrainingRun(cfg, context, names, model, text, trainer, progress, train_loader, val_loader, base)
 

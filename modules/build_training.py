@@ -5,6 +5,7 @@ import os
 import shutil
 from functools import partial
 
+import numpy as np
 import torch
 import torch.distributed as dist
 from torch import nn
@@ -38,12 +39,14 @@ def build_trainer(
     text: torch.Tensor | None,
     context: RunContext,
     clip: dict[str, torch.Tensor] | None = None,
+    class_weights: np.ndarray | None = None,
 ) -> Trainer:
     """A trainer of `model` (on its device, with its distillation attached where `solver.distill` asks for one).
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
         clip: CLIP's own weights, for `solver.interpolated_loss`; None: those that the model has now.
+        class_weights: float32 (K,), of `solver.class_weights`; None: 1.
 
     Raises:
         UserError: frame embeddings are to be kept of an image tower that trains, there is no compiler, or the model
@@ -62,7 +65,7 @@ def build_trainer(
     over_processes = _spread(cfg, model, context)
     optimizer = build_optimizer(parameter_groups(cfg, model), solver)
     take_whole_state(optimizer)
-    objective = Loss.named(solver.loss_type)(cfg, process.world_size)
+    objective = build_loss(cfg, context, class_weights)
     if solver.distill:
         objective = Distilled(objective, solver.distill)
     interpolation = None
@@ -92,6 +95,18 @@ def build_trainer(
         mixing=Mixing.of(cfg),
         interpolation=interpolation,
     )
+
+
+def build_loss(cfg: Config, context: RunContext, class_weights: np.ndarray | None) -> Loss:
+    """The loss of the config. Raises UserError where it takes no class weights and there are some."""
+    loss = Loss.named(cfg.solver.loss_type)(cfg, context.process.world_size)
+    if class_weights is not None:
+        if not loss.takes_class_weights:
+            raise UserError(
+                f"solver.class_weights: loss_type {cfg.solver.loss_type} does not take them; set class_weights to null"
+            )
+        loss.class_weights = torch.from_numpy(class_weights).to(context.device)
+    return loss
 
 
 def _check_head(cfg: Config, model: VideoCLIP) -> None:

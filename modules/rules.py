@@ -24,10 +24,13 @@ RULES = (
         ("train",),
     ),
     Rule(
-        ("data.multi_label", "data.shot", "data.mixup", "solver.label_smoothing"),
-        lambda c: c.data.multi_label and (c.data.shot > 0 or c.data.mixup.is_on or c.solver.label_smoothing > 0),
-        "few-shot picks, mixup and label smoothing need one label a video; set shot, mixup.prob and label_smoothing "
-        "to 0",
+        ("data.multi_label", "data.shot", "data.mixup", "solver.label_smoothing", "data.sampling"),
+        lambda c: (
+            c.data.multi_label
+            and (c.data.shot > 0 or c.data.mixup.is_on or c.solver.label_smoothing > 0 or c.data.sampling == "balanced")
+        ),
+        "few-shot picks, mixup, label smoothing and balanced sampling need one label a video; set shot, mixup.prob and "
+        "label_smoothing to 0 and sampling to uniform",
         ("train",),
     ),
     Rule(

@@ -117,6 +117,10 @@ class DataConfig(Section):
         ge=1,
         le=64,
     )
+    sampling: Literal["uniform", "balanced"] = key(
+        "uniform",
+        "uniform: an epoch has each training clip once; balanced: as many clips, of each class equally many",
+    )
     random_shift: bool = key(True, "train on a random frame of each segment; false: on the validation frames")
     shot: int = key(0, "few-shot: training videos per class; 0: all", "videos per class", ge=0)
     shot_seed: int = key(0, "seed of the few-shot selection", "", ge=0, le=MAX_SEED)
@@ -282,6 +286,10 @@ class SolverConfig(Section):
         "CE",
         "CE: cross-entropy over the class texts; BCE: binary, of multi_label lists; NCE, DS: video-text contrast; "
         "mixture: of the head MoTE",
+    )
+    class_weights: OptionalNameOrPath = key(
+        None,
+        "factor of a class's clips in the loss. balanced: mean number of clips over the class's; or a CSV `id,weight`",
     )
     label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", "", ge=0, lt=1)
     evaluate: bool = key(False, "validate once without training")

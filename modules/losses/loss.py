@@ -1,5 +1,7 @@
 """Base class of training losses."""
 
+from typing import ClassVar
+
 import torch
 from torch import nn
 
@@ -14,9 +16,15 @@ class Loss(Component):
     Args:
         cfg: the run's config.
         world_size: number of processes.
+
+    Attributes:
+        takes_class_weights: whether it uses `class_weights`.
+        class_weights: float32 (K,), `solver.class_weights`; None: 1.
     """
 
     table = LOSSES
+    takes_class_weights: ClassVar[bool] = False
+    class_weights: torch.Tensor | None = None
 
     def __init__(self, cfg: Config, world_size: int):
         self.world_size = world_size

@@ -15,6 +15,8 @@ class MixtureLoss(Loss):
     """CE(drawn) + `merged` CE(merged) + `difference` x the mean squared difference of the merged pass's frames and the
     head's input."""
 
+    takes_class_weights = True
+
     class Settings(Section):
         merged: float = key(0.5, "factor of the merged pass's cross-entropy", ge=0)
         difference: float = key(0.1, "factor of the merged pass's difference from the head's input", ge=0)
@@ -30,6 +32,6 @@ class MixtureLoss(Loss):
     ) -> torch.Tensor:
         drawn, merged, difference = model(batch["frames"], text, passes=True)
         labels, weights = batch["label"], batch["weight"]
-        loss = weighted_cross_entropy(drawn, labels, weights)
-        loss = loss + self.factors.merged * weighted_cross_entropy(merged, labels, weights)
+        loss = weighted_cross_entropy(drawn, labels, weights, self.class_weights)
+        loss = loss + self.factors.merged * weighted_cross_entropy(merged, labels, weights, self.class_weights)
         return (loss + self.factors.difference * (difference * weights).sum()) * self.world_size

@@ -13,7 +13,7 @@ from utils.stop import EXIT_REQUEUE
 
 AUGMENTED = (
     *("data.mixup.mixup=0.8", "data.mixup.cutmix=1.0", "solver.label_smoothing=0.1", "data.repeats=2"),
-    *("data.color_jitter.prob=0.8", "data.erasing.prob=0.5"),
+    *("data.color_jitter.prob=0.8", "data.erasing.prob=0.5", "data.sampling=balanced"),
 )
 RATES = (
     *("solver.layer_decay=0.7", "solver.decay_1d=false", "solver.betas=[0.9,0.98]", "solver.min_lr=1e-5"),
@@ -100,3 +100,24 @@ def test_a_run_whose_score_no_longer_rises_ends_early(world, tmp_path, capsys):
 def test_check_says_what_the_methods_cost(world, tmp_path, capsys):
     assert train(world, tmp_path, *METHODS, "--check") == 0
     assert "interpolated_loss and distill 0.00" in capsys.readouterr().out
+
+
+def test_class_weights_of_the_list_and_of_a_file(world, tmp_path, capsys):
+    """A list that lacks two clips of class 0; a file with a class of weight 0 from which nothing is learned."""
+    lines = (world.root / "train_frames.txt").read_text().splitlines()
+    (tmp_path / "train.txt").write_text("\n".join(lines[2:]))
+    (tmp_path / "w.csv").write_text("id,weight\n0,0\n1,0\n2,1\n")
+    (tmp_path / "classes.txt").write_text("\n".join(lines[:10]))
+    found = {}
+    for name, words in {
+        "none": (),
+        "balanced": ("solver.class_weights=balanced",),
+        "file": (f"solver.class_weights={tmp_path / 'w.csv'}", f"data.train_list={tmp_path / 'classes.txt'}"),
+    }.items():
+        words = (f"data.train_list={tmp_path / 'train.txt'}", "data.batch_size=20", *words)
+        assert train(world, tmp_path / name, *words) == 0
+        (found[name],) = losses(tmp_path / name)
+    assert found["balanced"] != pytest.approx(found["none"], rel=1e-4) and found["file"] == 0
+    words = ("solver.class_weights=balanced", "solver.loss_type=NCE", "network.fix_text=false")
+    assert train(world, tmp_path / "nce", *words) == 2
+    assert "solver.class_weights: loss_type NCE does not take them" in capsys.readouterr().err

@@ -2,7 +2,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.samplers import EvalBatches, TrainBatches, epoch_permutation, plan_epoch, share_of
+from datasets.samplers import Draws, EvalBatches, TrainBatches, balanced_order, epoch_permutation, plan_epoch, share_of
 from datasets.video_dataset import SampleKey
 
 sizes = st.integers(1, 60)
@@ -93,3 +93,35 @@ def test_evaluation_batches_are_the_same_for_any_number_of_processes(num_samples
     assert sorted(sum(dealt, [])) == alone
     assert [key.index for keys in alone for key in keys] == list(range(num_samples))
     assert max(map(len, dealt)) - min(map(len, dealt)) <= 1
+
+
+class_lists = st.lists(st.integers(0, 5), min_size=1, max_size=60).map(np.array)
+
+
+@given(class_lists, st.integers(0, 3))
+def test_a_balanced_epoch_has_each_class_equally_often(classes, epoch):
+    order = balanced_order(classes, 3, epoch)
+    assert len(order) == len(classes) and set(classes[order]) == set(classes)
+    for members in (classes[order], *(order[classes[order] == c] for c in np.unique(classes))):
+        counts = np.unique(members, return_counts=True)[1]
+        assert counts.max() - counts.min() <= 1
+
+
+@given(class_lists, batch_sizes, worlds, st.integers(0, 60))
+def test_a_balanced_epoch_is_the_same_for_any_number_of_processes_and_resumed(classes, batch_size, world_size, start):
+    start, draws = min(start, len(classes)), Draws(classes=classes)
+
+    def keys(batch_size, world_size, start=0):
+        made = [TrainBatches(len(classes), batch_size, world_size, rank, 3, draws) for rank in range(world_size)]
+        for batches in made:
+            batches.start(2, start)
+        return [key for step in zip(*made, strict=True) for keys in step for key in keys if key.real]
+
+    alone = keys(1, 1)
+    assert keys(batch_size, world_size) == alone and keys(batch_size, world_size, start) == alone[start:]
+    assert len(set(alone)) == len(alone), "each draw of a sample has its own random stream"
+
+
+def test_balanced_epochs_differ():
+    classes = np.arange(30) // 10
+    assert balanced_order(classes, 3, 0).tolist() != balanced_order(classes, 3, 1).tolist()

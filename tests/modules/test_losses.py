@@ -65,6 +65,17 @@ class Pairs(torch.nn.Module):
         return self.video, rows, torch.tensor(7.0)
 
 
+def test_class_weights_multiply_the_classes_parts():
+    model, labels, weights = Pairs(), torch.tensor([0, 2, 0, 1]), torch.tensor([1.0, 1, 1, 0])
+    loss = Loss.named("CE")(Config(), world_size=1)
+    batch = {"frames": None, "label": labels, "weight": weights}
+    each = F.cross_entropy(model.video @ model.text.T, labels, reduction="none")
+    loss.class_weights = torch.tensor([2.0, 1.0, 0.5])
+    torch.testing.assert_close(loss(model, batch), 2 * each[0] + 0.5 * each[1] + 2 * each[2])
+    shares = F.one_hot(labels, 3).float()
+    torch.testing.assert_close(loss(model, batch | {"label": shares}), loss(model, batch))
+
+
 def test_binary_cross_entropy_is_its_formula():
     model, weights = Pairs(), torch.tensor([1.0, 1, 1, 0])
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])

@@ -1,0 +1,64 @@
+"""`solver.class_weights`: how much the clips of each class count in the loss. K classes."""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+
+from datasets.lists import ListEntry, csv_rows
+from utils.errors import UserError
+from utils.schema import Config
+
+
+def class_weights(cfg: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
+    """float32 (K,), or None where all classes count the same.
+
+    Args:
+        entries: what an epoch of training goes through.
+
+    Raises:
+        UserError: for any fault in the file that the config names.
+    """
+    chosen, num_classes = cfg.solver.class_weights, cfg.data.num_classes
+    if chosen is None:
+        return None
+    if chosen == "balanced":
+        return balanced_weights(np.array([entry.label for entry in entries]), num_classes)
+    return read_class_weights(chosen, num_classes)
+
+
+def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
+    """float32 (K,): the mean number of clips of the classes that occur, over a class's number of clips.
+
+    As scikit-learn's "balanced". Their mean over the clips is 1. A class without a clip has 1.
+
+    Args:
+        labels: int (N,).
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    occurs = counts > 0
+    return np.where(occurs, len(labels) / (occurs.sum() * np.maximum(counts, 1)), 1.0).astype(np.float32)
+
+
+def read_class_weights(path: str, num_classes: int) -> np.ndarray:
+    """float32 (K,) of a CSV with the header `id,weight` and a line for each class. Raises UserError for any fault."""
+    rows = csv_rows(path)
+    if not rows or [field.strip().lower() for field in rows[0][1]] != ["id", "weight"]:
+        raise UserError(f"{path}: expected the header 'id,weight' and a line for each class (solver.class_weights)")
+    weights = np.full(num_classes, np.nan)
+    for line, fields in rows[1:]:
+        try:
+            class_id, weight = int(fields[0]), float(fields[1])
+        except (ValueError, IndexError):
+            raise UserError(f"{path}:{line}: {','.join(fields)!r} is not a class id and a number") from None
+        if not 0 <= class_id < num_classes or not np.isnan(weights[class_id]):
+            raise UserError(f"{path}:{line}: class id {class_id} is outside 0..{num_classes - 1}, or given twice")
+        if not (math.isfinite(weight) and weight >= 0):
+            raise UserError(f"{path}:{line}: weight is {weight}; give a number of 0 or more")
+        weights[class_id] = weight
+    missing = np.flatnonzero(np.isnan(weights))
+    if len(missing):
+        raise UserError(f"{path}: no line for class id {missing[0]}; data.num_classes is {num_classes}")
+    if not weights.any():
+        raise UserError(f"{path}: all weights are 0")
+    return weights.astype(np.float32)
