@@ -13,7 +13,6 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
-from av.error import ArgumentError
 from av.video.stream import VideoStream
 
 from datasets.container_check import check_sample_tables, is_mp4, missing_bytes
@@ -78,7 +77,7 @@ def open_container(path: str | Path, name: str) -> InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(names)}
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
-    except ArgumentError:
+    except ValueError:  # EINVAL, whose class has another name in each version of PyAV
         raise UserError(
             f"{name}: could not be decoded (unsupported container); the file is corrupted or not a video"
         ) from None

@@ -182,7 +182,7 @@ class TimmBlock(TowerBlock):
         if rope is not None:
             assert isinstance(self.attn, (AttentionRope, EvaAttention))
             rope = _repeated(rope, self.frames_in_sequence)
-            context = context | {"rope": _lengthened(rope, z.shape[1] - self.attn.num_prefix_tokens)}
+            context = {**context, "rope": _lengthened(rope, z.shape[1] - self.attn.num_prefix_tokens)}
         return self._call("attn", z, **context)
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
