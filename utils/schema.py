@@ -379,7 +379,7 @@ class Config(Section):
     resume: OptionalNameOrPath = key(None, "checkpoint to resume; `auto`: the newest intact one in the run folder")
     pretrain: OptionalPath = key(None, "video checkpoint whose weights a new run starts from")
     seed: int = key(1024, "random seed", "", ge=0, le=MAX_SEED, role="choice")
-    components: dict[str, dict[str, Any]] = key(dict, "settings of components, by component name (docs/layout.md)")
+    components: dict[str, dict[str, Any]] = key(dict, "settings of components, by component name (CONTRIBUTING.md)")
     data: DataConfig = key(DataConfig, "")
     network: NetworkConfig = key(NetworkConfig, "")
     solver: SolverConfig = key(SolverConfig, "")

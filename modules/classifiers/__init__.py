@@ -1,4 +1,4 @@
-"""Where class embeddings come from, by its name in a config; docs/layout.md says how to add one.
+"""Where class embeddings come from, by its name in a config; CONTRIBUTING.md says how to add one.
 
 `utils.components` imports a class's file when it is asked for.
 """

@@ -1,4 +1,4 @@
-"""Temporal heads by their name in a config (`network.sim_header`); docs/layout.md says how to add one.
+"""Temporal heads by their name in a config (`network.sim_header`); CONTRIBUTING.md says how to add one.
 
 `utils.components` imports a class's file when it is asked for.
 """

@@ -1,4 +1,4 @@
-"""Training losses by their name in a config (`solver.loss_type`); docs/layout.md says how to add one.
+"""Training losses by their name in a config (`solver.loss_type`); CONTRIBUTING.md says how to add one.
 
 `utils.components` imports a class's file when it is asked for.
 """

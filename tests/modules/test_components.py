@@ -68,7 +68,7 @@ def test_a_config_is_checked_without_pytorch():
 
 
 class LastFrame(Head):
-    """A head as docs/layout.md says to add one: the last frame's embedding through a matrix."""
+    """A head as CONTRIBUTING.md says to add one: the last frame's embedding through a matrix."""
 
     class Settings(Section):
         scale: float = key(1.0, "factor of the embedding", "", gt=0)
