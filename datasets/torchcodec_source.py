@@ -1,7 +1,10 @@
 """`data.decoder: torchcodec`. The package is imported when it is asked for."""
 
+import dataclasses
 from collections.abc import Callable, Iterator
+from importlib.metadata import version
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -19,13 +22,13 @@ class TorchCodecVideo(FrameSource):
     def check_installed(cls) -> None:
         # Its libraries are loaded at the first use, so an empty file is tried: any complaint about the file is well.
         try:
-            import_optional("torchcodec", "torchcodec.decoders").VideoDecoder(b"")
+            _decoders().VideoDecoder(b"")
         except (RuntimeError, ValueError) as error:
             _raise_if_not_loaded(error)
 
     def __init__(self, path: str | Path, listed_at: str = ""):
         self.name = describe(path, listed_at)
-        decoders = import_optional("torchcodec", "torchcodec.decoders")
+        decoders = _decoders()
         check_is_video_file(path, self.name)
         try:
             self._reader: Any = decoders.VideoDecoder(
@@ -48,6 +51,17 @@ class TorchCodecVideo(FrameSource):
 
     def close(self) -> None:
         self._reader = None
+
+
+def _decoders() -> ModuleType:
+    decoders = import_optional("torchcodec", "torchcodec.decoders")
+    # The first versions give the frames of a phone's upright video lying on their side.
+    if "rotation" not in {field.name for field in dataclasses.fields(decoders.VideoStreamMetadata)}:
+        raise UserError(
+            f"data.decoder: torchcodec {version('torchcodec')} ignores the rotation of videos; run "
+            "'pip install \"torchcodec>=0.11\"', or set data.decoder=pyav"
+        )
+    return decoders
 
 
 def _raise_if_not_loaded(error: Exception) -> None:

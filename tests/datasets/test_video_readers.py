@@ -1,3 +1,4 @@
+import dataclasses
 import os
 import platform
 import sys
@@ -384,6 +385,18 @@ def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     with pytest.raises(UserError, match=f"text.mp4 .listed at val.txt:7.: {decoder} cannot decode it"):
         opened(tmp_path / "text.mp4", decoder)
+
+
+def test_a_torchcodec_that_ignores_rotation_is_refused(tmp_path, monkeypatch):
+    @dataclasses.dataclass
+    class Metadata:
+        width: int
+
+    needs("torchcodec")
+    monkeypatch.setattr("torchcodec.decoders.VideoStreamMetadata", Metadata)
+    for use in (lambda: opened(tmp_path / "a.mp4", "torchcodec"), FrameSource.named("torchcodec").check_installed):
+        with pytest.raises(UserError, match="torchcodec [0-9.]+ ignores the rotation"):
+            use()
 
 
 @pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
