@@ -17,7 +17,6 @@ from timm.models.eva import Eva, EvaAttention, EvaBlock, EvaBlockPostNorm
 from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
-from torch.func import functional_call
 
 # Kinds of image towers, in words.
 VIT = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)"
@@ -44,7 +43,6 @@ class TowerBlock(nn.Module):
         after_mlp: change the stream at the block's end.
         drop_path: applied to what each branch adds to the stream, after the block's own stochastic depth.
         frames_in_sequence: images whose patches follow each other in a sequence, each with the same rotary positions.
-        changed_weights: from `attn` or `mlp` to weights of that submodule, by name, that are used in place of its own.
     """
 
     def __init__(self, block: nn.Module):
@@ -60,7 +58,6 @@ class TowerBlock(nn.Module):
         self.after_mlp: list[Change] = []
         self.drop_path: nn.Module = nn.Identity()
         self.frames_in_sequence = 1
-        self.changed_weights: Callable[[str], dict[str, torch.Tensor]] | None = None
 
     def run(self, x: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         """(N, L, C) -> (N, L, C).
@@ -109,12 +106,6 @@ class TowerBlock(nn.Module):
     def set_attention_dropout(self, rate: float) -> None:
         raise NotImplementedError
 
-    def _call(self, name: str, *inputs: Any, **options: Any) -> Any:
-        """A submodule's output, by `changed_weights` where there are some."""
-        weights = self.changed_weights(name) if self.changed_weights is not None else {}
-        module = getattr(self, name)
-        return functional_call(module, weights, inputs, options) if weights else module(*inputs, **options)
-
 
 class ClipBlock(TowerBlock):
     """open_clip's ResidualAttentionBlock, of an image or a text tower."""
@@ -140,7 +131,7 @@ class ClipBlock(TowerBlock):
         return self.ln_1(x)
 
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
-        return self._call("attn", z, z, z, need_weights=False, **context)[0]
+        return self.attn(z, z, z, need_weights=False, **context)[0]
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
         return self.ls_1(branch)
@@ -149,7 +140,7 @@ class ClipBlock(TowerBlock):
         return self.ln_2(x)
 
     def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
-        return self._call("mlp", z)
+        return self.mlp(z)
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
         return self.ls_2(branch)
@@ -183,7 +174,7 @@ class TimmBlock(TowerBlock):
             assert isinstance(self.attn, (AttentionRope, EvaAttention))
             rope = _repeated(rope, self.frames_in_sequence)
             context = {**context, "rope": _lengthened(rope, z.shape[1] - self.attn.num_prefix_tokens)}
-        return self._call("attn", z, **context)
+        return self.attn(z, **context)
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
         return self.drop_path1(self.ls1(branch))
@@ -192,7 +183,7 @@ class TimmBlock(TowerBlock):
         return self.norm2(x)
 
     def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
-        return self._call("mlp", z)
+        return self.mlp(z)
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
         return self.drop_path2(self.ls2(branch))

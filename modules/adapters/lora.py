@@ -6,12 +6,17 @@ and it wraps linear layers that are called, while open_clip's and timm's attenti
 Shapes: C width, r rank; a weight is (out, in), as torch has them.
 """
 
+from collections.abc import Callable
 from functools import partial
 from typing import Literal
 
 import torch
+from timm.models.eva import EvaAttention
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.hooks import RemovableHandle
 
+from clip.fast_layers import SelfAttention
 from modules.adapters.adapter import Adapter
 from modules.tower_blocks import ImageTower, TowerBlock
 from utils.config_fields import Section, key
@@ -31,12 +36,12 @@ class LowRank(nn.Module):
         self.down, self.up = nn.Parameter(torch.empty(rank, in_width)), nn.Parameter(torch.zeros(out_width, rank))
         nn.init.kaiming_uniform_(self.down, a=5**0.5)  # as torch.nn.Linear starts, and LoRA's own code
 
-    def forward(self) -> torch.Tensor:
-        return self.up @ self.down
-
 
 class BlockLora(nn.Module):
-    """The changes of one block: of the weights of `attn` and `mlp`, by name.
+    """The changes of one block, of the weights of `attn` and `mlp`.
+
+    They are computed on what goes through the weights, x W^T + scale (x down^T) up^T: a changed weight would be kept
+    for the backward pass, and have a gradient of its own size.
 
     Args:
         parts: which are changed; `mlp` is all linear layers of the MLP.
@@ -47,32 +52,65 @@ class BlockLora(nn.Module):
         super().__init__()
         self.scale = scale
         self.changes = nn.ModuleDict()
-        # Of each changed weight: the keys of its changes from the first rows to the last, None where rows stay.
-        self.keys: dict[str, dict[str, list[str | None]]] = {"attn": {}, "mlp": {}}
+        # Of each changed weight, by its name in the block: the keys of its changes from the first rows to the last,
+        # None where rows stay.
+        self.keys: dict[str, list[str | None]] = {}
+        self._hooks: list[RemovableHandle] = []
         for name, weight in block.get_submodule("attn").named_parameters():
-            if weight.ndim == 2 and (keys := [part if part in parts else None for part in _parts_of(name)]):
-                self._add("attn", name, weight, keys, rank)
+            if weight.ndim == 2 and any(keys := [part if part in parts else None for part in _parts_of(name)]):
+                self._add(block, f"attn.{name}", keys, rank)
         for name, weight in block.get_submodule("mlp").named_parameters():
             if weight.ndim == 2 and "mlp" in parts:
-                self._add("mlp", name, weight, [f"mlp_{name.removesuffix('.weight')}"], rank)
+                self._add(block, f"mlp.{name}", [f"mlp_{name.removesuffix('.weight')}"], rank)
 
-    def _add(self, module: str, name: str, weight: torch.Tensor, keys: list[str | None], rank: int) -> None:
+    def _add(self, block: TowerBlock, name: str, keys: list[str | None], rank: int) -> None:
+        weight, (path, _, own_name) = block.get_parameter(name), name.rpartition(".")
         for key_ in filter(None, keys):
             self.changes[key_] = LowRank(len(weight) // len(keys), weight.shape[1], rank)
-        if any(keys):
-            self.keys[module][name] = keys
+        self.keys[name] = keys
+        module, change = block.get_submodule(path), partial(self._on, keys)
+        if own_name == "weight":
+            self._hooks.append(module.register_forward_hook(partial(_added, change)))
+        else:
+            assert isinstance(module, SelfAttention)
+            module.beside_in_proj = change
 
-    def changed(self, block: TowerBlock, module: str) -> dict[str, torch.Tensor]:
-        """The weights of a submodule of the block, `attn` or `mlp`, with their changes."""
-        weights = dict(getattr(block, module).named_parameters())
-        return {
-            name: weights[name] + self.scale * self._change(weights[name], keys)
-            for name, keys in self.keys[module].items()
-        }
+    def _on(self, keys: list[str | None], x: torch.Tensor) -> torch.Tensor:
+        """What the changes of a weight add to its product with x (..., in): (..., out)."""
+        found = [None if key_ is None else self._change(key_) for key_ in keys]
+        changes = [change for change in found if change is not None]
+        if len(found) == 1:
+            down, up = changes[0].down, changes[0].up
+        else:
+            rows = changes[0].up.new_empty(len(changes[0].up), 0)  # of a part that stays
+            down = torch.cat([change.down for change in changes])
+            up = torch.block_diag(*(rows if change is None else change.up for change in found))
+        return F.linear(F.linear(x, down), self.scale * up)
 
-    def _change(self, weight: torch.Tensor, keys: list[str | None]) -> torch.Tensor:
-        zeros = weight.new_zeros(len(weight) // len(keys), weight.shape[1])
-        return torch.cat([zeros if key_ is None else self.changes[key_]() for key_ in keys])
+    def _change(self, key_: str) -> LowRank:
+        found = self.changes[key_]
+        assert isinstance(found, LowRank)
+        return found
+
+    def merge(self, block: TowerBlock) -> None:
+        """Put the changes into the block's own weights."""
+        for hook in self._hooks:
+            hook.remove()
+        for name, keys in self.keys.items():
+            weight = block.get_parameter(name)
+            for key_, rows in zip(keys, weight.chunk(len(keys)), strict=True):
+                if key_ is not None:
+                    rows += self.scale * self._change(key_).up @ self._change(key_).down
+            module = block.get_submodule(name.rpartition(".")[0])
+            if isinstance(module, SelfAttention):
+                module.beside_in_proj = None
+
+
+def _added(
+    change: Callable[[torch.Tensor], torch.Tensor], layer: nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor
+) -> torch.Tensor:
+    """A hook of a linear layer."""
+    return out + change(inputs[0])
 
 
 def _parts_of(name: str) -> list[str]:
@@ -99,19 +137,16 @@ class Lora(Adapter):
     def add(cls, tower: ImageTower, cfg: Config) -> None:
         own = cls.settings(cfg)
         for block in tower.blocks:
-            block.lora = changes = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
-            block.changed_weights = partial(changes.changed, block)
+            attention = block.get_submodule("attn")
+            if isinstance(attention, EvaAttention):
+                attention.qkv_bias_separate = True  # so that it calls its layer, with which the bias is fused else
+            block.lora = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
 
     @classmethod
     @torch.no_grad()
     def merge(cls, visual: nn.Module) -> None:
         for block in [module for module in visual.modules() if isinstance(module, TowerBlock)]:
             changes = getattr(block, "lora", None)
-            if changes is None:
-                continue
-            for module in ("attn", "mlp"):
-                weights = dict(getattr(block, module).named_parameters())
-                for name, weight in changes.changed(block, module).items():
-                    weights[name].copy_(weight)
-            del block.lora
-            block.changed_weights = None
+            if changes is not None:
+                changes.merge(block)
+                del block.lora

@@ -8,6 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import nn
 from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
 
 from modules.adapters.adapter import Adapter
 from modules.tower_blocks import ImageTower
@@ -82,10 +83,10 @@ class SpatioTemporalAdapter(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The stream (N, L, C) -> same."""
-        patches = x[:, self.patches]
-        hidden = self._convolve(self.down(patches).unflatten(0, (-1, self.num_frames)))  # (B, T, P, A)
+        hidden = self.down(x)[:, self.patches]  # narrow before it is cut: a copy of the stream costs more
+        hidden = self._convolve(hidden.unflatten(0, (-1, self.num_frames)))  # (B, T, P, A)
         added = self.up(hidden.flatten(0, 1))  # (N, P, C)
-        return torch.cat([x[:, : self.patches.start], patches + added, x[:, self.patches.stop :]], dim=1)
+        return x + F.pad(added, (0, 0, self.patches.start, x.shape[1] - self.patches.stop))
 
     def _convolve(self, hidden: torch.Tensor) -> torch.Tensor:
         """(B, T, P, A) -> same."""

@@ -67,23 +67,6 @@ def test_each_place_is_reached_with_all_tokens(name):
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_what_attention_and_mlp_compute_with_other_weights(name):
-    """`changed_weights` replace a submodule's own, in the pass and in the gradient."""
-    visual = tiny_tower(name)
-    block = ImageTower(visual).blocks[0]
-    before = visual(images())
-    weights = {n: p for n, p in block.attn.named_parameters() if p.ndim == 2}
-    change = torch.zeros((), requires_grad=True)
-    block.changed_weights = lambda part: {n: p + change for n, p in weights.items()} if part == "attn" else {}
-    torch.testing.assert_close(visual(images()), before)
-    visual(images()).square().sum().backward()
-    assert change.grad is not None and change.grad != 0
-    with torch.no_grad():
-        change.fill_(0.1)
-    assert not torch.allclose(visual(images()), before, atol=1e-4)
-
-
-@pytest.mark.parametrize("name", TOWERS)
 def test_a_token_behind_the_patches_is_attended_to(name):
     """Also where positions are rotary, of which there are as many as patches."""
     visual = tiny_tower(name)
