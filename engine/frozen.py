@@ -37,8 +37,6 @@ from utils.schema import Config
 def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
     """Train the probes of `args.kinds` in all settings, test them, and write summary.json to `args.out`."""
     process = distributed.start()
-    if process.world_size > 1:
-        raise UserError("test_frozen.py runs in one process; start it without torchrun")
     check_writable(args.out, "--out", is_folder=True)
     checkpoint = read_checkpoint(args.weights) if args.weights else None
     if checkpoint:
@@ -58,8 +56,11 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
         Setting(kind, lr, decay) for kind in args.kinds if kind != "knn" for lr in args.rates for decay in args.decays
     ]
     if settings:
-        sweep = train_probes(args.epochs, settings, cfg, model, context)
-        rows += probe_rows(args, cfg, sweep, model, context)
+        sweep, losses = train_probes(args.epochs, settings, cfg, model, context)
+        rows += probe_rows(args, cfg, sweep, model, context, losses)
+    distributed.stop()
+    if not process.is_main:
+        return
     best = {kind: max((r for r in rows if r["kind"] == kind), key=lambda r: r["top1"]) for kind in args.kinds}
     results.write_summary(
         f"{args.out}/summary.json",
@@ -103,32 +104,41 @@ def clip_tokens(model: VideoCLIP, clips: torch.Tensor, context: RunContext) -> t
 
 def train_probes(
     epochs: int, settings: list[Setting], cfg: Config, model: VideoCLIP, context: RunContext
-) -> ProbeSweep:
-    """All probes from one pass of the tower over each epoch's clips."""
-    loader, log = build_train_loader(cfg).to(context.device), logging.getLogger(__name__)
+) -> tuple[ProbeSweep, list[float]]:
+    """All probes from one pass of the tower over each epoch's clips, and their mean losses in the last epoch."""
+    process, log = context.process, logging.getLogger(__name__)
+    loader = build_train_loader(cfg, process.world_size, process.rank).to(context.device)
     sweep: ProbeSweep | None = None
     for epoch in range(epochs):
         loader.start_epoch(epoch)
         losses = torch.zeros(len(settings), device=context.device)
-        with progress_bar(len(loader), "batch", f"epoch {epoch + 1}", context.process) as bar:
+        with progress_bar(len(loader), "batch", f"epoch {epoch + 1}", process) as bar:
             for batch in loader:
                 tokens = clip_tokens(model, batch["frames"].to(context.device, non_blocking=True), context)
                 if sweep is None:
-                    sweep = ProbeSweep(cfg, settings, tokens.shape[-1], epochs * len(loader), context.device)
-                losses += sweep.step(tokens, batch["label"].to(context.device))
+                    sweep = ProbeSweep(cfg, settings, tokens.shape[-1], epochs * len(loader), process)
+                losses += sweep.step(tokens, batch["label"].to(context.device), batch["weight"].to(context.device))
                 bar.update(1)
         mean = losses / len(loader)
         log.info("epoch %d of %d: loss %.3f to %.3f", epoch + 1, epochs, mean.min(), mean.max())
         if not mean.isfinite().all():
             log.warning("WARNING: the loss of %d probes is not finite", int((~mean.isfinite()).sum()))
     assert sweep is not None  # a list has entries
-    return sweep
+    return sweep, mean.tolist()
 
 
 def probe_rows(
-    args: argparse.Namespace, cfg: Config, sweep: ProbeSweep, model: VideoCLIP, context: RunContext
+    args: argparse.Namespace,
+    cfg: Config,
+    sweep: ProbeSweep,
+    model: VideoCLIP,
+    context: RunContext,
+    losses: list[float],
 ) -> list[dict[str, Any]]:
-    """Settings and scores of each probe: of the mean of its probabilities over a video's views."""
+    """Settings and scores of each probe: of the mean of its probabilities over a video's views.
+
+    Only on the main process, as those of the neighbours.
+    """
 
     def encode(clips: torch.Tensor) -> torch.Tensor:
         # A probe that has diverged gives no probabilities; it counts as one that knows nothing.
@@ -137,14 +147,17 @@ def probe_rows(
     for probe in sweep.probes:
         probe.eval()
     table = _embed(encode, cfg, Views(args.test_clips, args.test_crops), context, "probes")
+    if table is None:
+        return []
     parts = np.split(table.embeddings, len(sweep.probes), axis=1)
     return [
         {
             **setting._asdict(),
             **metrics.score(part, table.labels)._asdict(),
             "trained": sum(parameter.numel() for parameter in probe.parameters()),
+            "training_loss": loss,
         }
-        for setting, probe, part in zip(sweep.settings, sweep.probes, parts)
+        for setting, probe, part, loss in zip(sweep.settings, sweep.probes, parts, losses)
     ]
 
 
@@ -156,6 +169,8 @@ def knn_rows(args: argparse.Namespace, cfg: Config, model: VideoCLIP, context: R
     known = entries.picks if entries.picks is not None else entries.entries
     train = _embed(model.encode_video, of_training, Views(), context, "training videos", known)
     test = _embed(model.encode_video, cfg, Views(args.test_clips, args.test_crops), context, "test videos")
+    if train is None or test is None:
+        return []
     votes = metrics.knn_votes(
         train.embeddings, train.labels, test.embeddings, cfg.data.num_classes, num_neighbours=args.neighbours
     )
@@ -169,8 +184,7 @@ def _embed(
     context: RunContext,
     description: str,
     entries: list | None = None,
-) -> VideoTable:
-    loader = build_eval_loader(cfg, views=views, entries=entries).to(context.device)
-    table = embed_videos(encode, loader, context, cfg.data.batch_size, description)
-    assert table is not None  # this is the only process
-    return table
+) -> VideoTable | None:
+    """The table on the main process, None on the others."""
+    loader = build_eval_loader(cfg, context.process.world_size, context.process.rank, views, entries).to(context.device)
+    return embed_videos(encode, loader, context, cfg.data.batch_size, description)

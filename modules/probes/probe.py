@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from modules.probes import PROBES
 from utils.components import Component
+from utils.distributed import Process, sum_over_processes
 from utils.schema import Config
 
 
@@ -44,31 +45,39 @@ class ProbeSweep:
         num_steps: of the training; the learning rate falls to 0 in half a cosine.
     """
 
-    def __init__(self, cfg: Config, settings: Sequence[Setting], width: int, num_steps: int, device: torch.device):
-        self.settings, self._num_steps, self._step = list(settings), num_steps, 0
+    def __init__(self, cfg: Config, settings: Sequence[Setting], width: int, num_steps: int, process: Process):
+        self.settings, self._num_steps, self._step, self._process = list(settings), num_steps, 0, process
         self.probes: list[Probe] = []
         for setting in self.settings:
             torch.manual_seed(cfg.seed)
             probe = Probe.named(setting.kind).build(cfg, width, cfg.data.num_classes)
-            self.probes.append(probe.to(device))
+            self.probes.append(probe.to(process.device))
         self._optimizers = [
             torch.optim.AdamW(probe.parameters(), lr=setting.lr, weight_decay=setting.weight_decay)
             for probe, setting in zip(self.probes, self.settings)
         ]
 
-    def step(self, tokens: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-        """One step of each probe on tokens (B, L, C) and labels int64 (B,); returns their losses (P,)."""
+    def step(self, tokens: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
+        """One step of each probe on the clips of all processes; returns their losses (P,), means over these.
+
+        Args:
+            tokens: (B, L, C). labels: int64 (B,). weights: float32 (B,) 1, or 0 for a clip that does not count.
+        """
+        num_clips = sum_over_processes(weights.sum(), self._process)
         factor = 0.5 * (1 + math.cos(math.pi * self._step / self._num_steps))
         self._step += 1
         losses = []
         for probe, setting, optimizer in zip(self.probes, self.settings, self._optimizers):
             optimizer.param_groups[0]["lr"] = factor * setting.lr
-            loss = F.cross_entropy(probe(tokens), labels)
+            loss = (F.cross_entropy(probe(tokens), labels, reduction="none") * weights).sum() / num_clips
             loss.backward()
+            for parameter in probe.parameters():
+                assert parameter.grad is not None
+                sum_over_processes(parameter.grad, self._process)
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
             losses.append(loss.detach())
-        return torch.stack(losses)
+        return sum_over_processes(torch.stack(losses), self._process)
 
     def probabilities(self, tokens: torch.Tensor) -> torch.Tensor:
         """(B, P*K) float32: the classes' probabilities by each probe, the first one's first."""

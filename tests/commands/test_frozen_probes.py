@@ -1,8 +1,11 @@
 """test_frozen.py: neighbours and probes of a frozen tower, from a plain one and from a checkpoint."""
 
 import json
+import os
+import socket
 
 import pytest
+import torch.multiprocessing as mp
 
 from tests.commands.world import call
 
@@ -28,6 +31,24 @@ def test_a_checkpoint_s_tower_is_judged(world, tmp_path):
     assert call("test_frozen", *options, "--probes", "knn", "--neighbours", "3") == 0
     summary = json.loads((tmp_path / "out" / "summary.json").read_text())
     assert summary["config"]["network"]["tm"] == "tokent1d" and summary["weights_hash"]
+
+
+def as_one_of_two(rank: int, port: int, options: tuple) -> None:
+    """Runs the command with the environment that torchrun would give it."""
+    os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    assert call("test_frozen", *options) == 0
+
+
+def test_two_processes_train_and_score_the_probes_of_one(world, tmp_path):
+    options = ("--config", world.config, "--probes", "knn,linear", *PROBES)
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    mp.spawn(as_one_of_two, (port, (*options, "--out", tmp_path / "two", "data.batch_size=2")), nprocs=2)
+    assert call("test_frozen", *options, "--out", tmp_path / "one", "data.batch_size=4") == 0
+    two, one = (json.loads((tmp_path / name / "summary.json").read_text())["rows"] for name in ("two", "one"))
+    assert [(row.pop("kind"), row) for row in two] == [(row.pop("kind"), pytest.approx(row, rel=1e-4)) for row in one]
 
 
 @pytest.mark.parametrize(

@@ -13,21 +13,24 @@ from modules.probes.probe import ProbeSweep, Setting
 from modules.tower_tokens import embed_with_tokens
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
+from utils.distributed import Process
 from utils.errors import UserError
 from utils.metrics import knn_votes
 from utils.schema import Config
 
 CPU = torch.device("cpu")
+COUNTED = torch.tensor([1.0, 1, 1, 1, 1, 0])
 SETTINGS = [Setting(kind, lr, wd) for kind in ("linear", "attentive") for lr in (1e-2, 1e-3) for wd in (0.01, 0.8)]
 CFG = Config.model_validate({"data": {"num_classes": 3}, "components": {"attentive": {"depth": 2, "num_heads": 2}}})
 
 
 def trained(settings):
-    sweep = ProbeSweep(CFG, settings, width=8, num_steps=4, device=CPU)
+    sweep = ProbeSweep(CFG, settings, width=8, num_steps=4, process=Process(0, 1, 0, CPU))
     generator = torch.Generator().manual_seed(0)
     for _ in range(4):
         tokens = torch.randn(5, 6, 8, generator=generator)
-        losses = sweep.step(tokens, torch.randint(0, 3, (5,), generator=generator))
+        labels = torch.randint(0, 3, (5,), generator=generator)
+        losses = sweep.step(torch.cat([tokens, torch.full((1, 6, 8), 9.0)]), labels[[0, 1, 2, 3, 4, 0]], COUNTED)
     return sweep, losses
 
 
