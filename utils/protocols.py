@@ -36,6 +36,23 @@ def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     }
 
 
+def base_classes(labels: np.ndarray, num_classes: int) -> list[int]:
+    """The base classes of base-to-novel, ascending: the half with most videos; of K classes (K + 1) // 2.
+
+    Of equally frequent classes the lower id is a base class first.
+
+    Args:
+        labels: int (N,), of the training videos.
+    """
+    counts = np.bincount(labels, minlength=num_classes)
+    return sorted(np.argsort(-counts, kind="stable")[: (num_classes + 1) // 2].tolist())
+
+
+def harmonic_mean(base: float, novel: float) -> float:
+    """2 b n / (b + n); 0 where both are 0."""
+    return 2 * base * novel / (base + novel) if base + novel else 0.0
+
+
 def check_single_label(cfg: Config, what: str) -> None:
     """Raise UserError where the lists of `cfg` are multi-label, which `what` cannot use."""
     if cfg.data.multi_label:

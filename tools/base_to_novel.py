@@ -1,0 +1,155 @@
+"""Base-to-novel generalisation: trains on the more frequent half of the classes, tests on both halves.
+
+The protocol of ViFi-CLIP (arXiv 2212.03640): the base classes are the half of the data set's classes that its training
+list has most videos of; --shot videos of each train the model, once for each seed; the base and the novel classes are
+tested apart, each half among its own names; the harmonic mean is 2 b n / (b + n).
+
+OUT/lists has the lists and class files of both halves, OUT/seed<S> the trainings and their tests test_base and
+test_novel, OUT/base_to_novel.json the scores. Finished trainings and tests are not run again. scripts/run_train.sh and
+run_test.sh start them: NPROC and PYTHON are as there.
+
+Examples:
+    python -m tools.base_to_novel --config configs/ucf101/ucf_k400_finetune.yaml --out exp/base_to_novel
+    python -m tools.base_to_novel --config my.yaml --out exp/b2n --seeds 1,2,3 --shot 16 pretrain=exp/k400/last_model.pt
+"""
+
+import argparse
+import csv
+import io
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from datasets.lists import MIN_TRAIN_FRAMES, ListEntry, pick_few_shot, read_frame_list, read_labels, read_video_list
+from tools import series
+from utils.cli import config_parser, run_command
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import check_writable, write_text_atomic
+from utils.hashing import file_hash
+from utils.project_paths import given
+from utils.protocols import base_classes, check_single_label, harmonic_mean, mean_and_deviation
+from utils.results import format_table, write_summary
+from utils.schema import Config
+
+
+class Half(NamedTuple):
+    """One half of the classes: how many, and its files."""
+
+    num_classes: int
+    label_list: Path
+    val_list: Path
+
+    @property
+    def overrides(self) -> list[str]:
+        return [
+            f"data.num_classes={self.num_classes}",
+            f"data.label_list={self.label_list}",
+            f"data.val_list={self.val_list}",
+        ]
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = config_parser(__doc__)
+    parser.add_argument("--seeds", default="1,2,3", metavar="S,S", help="seeds of the training videos (default 1,2,3)")
+    parser.add_argument("--shot", type=int, default=16, metavar="K", help="training videos a base class (default 16)")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of lists, runs and scores")
+    return parser.parse_intermixed_args(arguments)
+
+
+def read_list(cfg: Config, path: str) -> list[ListEntry]:
+    read = read_frame_list if cfg.data.modality == "RGB" else read_video_list
+    return read(path, cfg.data.num_classes, allow_outside_root=cfg.data.allow_outside_root)
+
+
+def write_once(path: Path, text: str) -> None:
+    """Write a file. Raises UserError where it is there with another content, which trainings may have used."""
+    if path.exists() and path.read_text(encoding="utf-8") != text:
+        raise UserError(f"{path}: was made from other lists, classes or options; choose another --out")
+    write_text_atomic(path, text)
+
+
+def lines_of(entries: Sequence[ListEntry], classes: Sequence[int]) -> str:
+    """The entries of some classes as lines of a list; a class's new id is its place among them."""
+    new_ids = {class_id: place for place, class_id in enumerate(classes)}
+    kept = [entry._replace(label=new_ids[entry.label]) for entry in entries if entry.label in new_ids]
+    return "".join(f"{entry.text}\n" for entry in kept)
+
+
+def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> dict[str, Half]:
+    """Write the lists and class files of both halves, and the training list of each seed, `train_seed<S>.txt`."""
+    names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+    train, val = (read_list(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
+    base = base_classes(np.array([entry.label for entry in train]), len(names))
+    halves = {}
+    for name, classes in {"base": base, "novel": sorted(set(range(len(names))) - set(base))}.items():
+        half = Half(len(classes), folder / f"{name}_labels.csv", folder / f"val_{name}.txt")
+        buffer = io.StringIO()
+        csv.writer(buffer, lineterminator="\n").writerows([("id", "name"), *enumerate(names[c] for c in classes)])
+        write_once(half.label_list, buffer.getvalue())
+        if not (text := lines_of(val, classes)):
+            raise UserError(f"{cfg.data.val_list}: has no video of the {name} classes")
+        write_once(half.val_list, text)
+        halves[name] = half
+    # A number of frames of 0 is counted by the training, which then leaves out the short ones.
+    usable = [e for e in train if e.label in base and (not e.num_frames or e.num_frames >= MIN_TRAIN_FRAMES)]
+    for seed in seeds:
+        picks = pick_few_shot([entry.label for entry in usable], shot, seed)
+        write_once(folder / f"train_seed{seed}.txt", lines_of([usable[place] for place in picks], base))
+    return halves
+
+
+def test(weights: Path, half: Half, out: Path) -> int:
+    """Test a checkpoint on one half of the classes, unless that is done; the exit code."""
+    summary = out / "summary.json"
+    if summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["weights_hash"] == file_hash(str(weights)):
+        return 0
+    return series.launch("run_test.sh", str(weights), "--out", str(out), *half.overrides)
+
+
+def main(args: argparse.Namespace) -> int:
+    seeds = series.whole_numbers("--seeds", args.seeds, 0)
+    if args.shot < 1:
+        raise UserError(f"--shot {args.shot}: must be 1 or more")
+    series.check_overrides(args.overrides, ("data.shot", "data.shot_seed"))
+    cfg = load_config(args.config, [*args.overrides, "data.shot=0"], "train").config
+    check_single_label(cfg, "base-to-novel")
+    if cfg.data.num_classes < 2:
+        raise UserError("data.num_classes: base-to-novel splits the classes into two halves; give at least two")
+    out = Path(args.out).resolve()
+    check_writable(out, "--out", is_folder=True)
+    halves = write_lists(cfg, out / "lists", seeds, args.shot)
+
+    scores: dict[str, list[float]] = {name: [] for name in halves}
+    for seed in seeds:
+        folder = out / f"seed{seed}"
+        words = [*args.overrides, "data.shot=0", f"data.train_list={out / 'lists' / f'train_seed{seed}.txt'}"]
+        if code := series.train(args.config, folder, [*words, *halves["base"].overrides]):
+            return code
+        for name, half in halves.items():
+            if code := test(folder / "last_model.pt", half, folder / f"test_{name}"):
+                return code
+            summary = json.loads((folder / f"test_{name}" / "summary.json").read_text(encoding="utf-8"))
+            scores[name].append(summary["top1"])
+
+    harmonic = [harmonic_mean(*pair) for pair in zip(scores["base"], scores["novel"])]
+    rows: list[tuple[str, ...]] = [("seed", "base top-1 %", "novel top-1 %", "harmonic mean")]
+    columns = (scores["base"], scores["novel"], harmonic)
+    rows += [(str(seed), *(f"{column[place]:.2f}" for column in columns)) for place, seed in enumerate(seeds)]
+    over = [mean_and_deviation(column) for column in columns]
+    rows.append((f"mean of {len(seeds)}", *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over)))
+    print(format_table(rows))
+    of_means = harmonic_mean(over[0][0], over[1][0])
+    print(f"harmonic mean of the means, as published tables have it: {of_means:.2f}")
+    write_summary(
+        out / "base_to_novel.json", seeds=seeds, **scores, harmonic=harmonic, harmonic_of_means=of_means, shot=args.shot
+    )
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))

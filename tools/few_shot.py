@@ -1,0 +1,76 @@
+"""Few-shot training with several numbers of videos a class and several picks of them: the scores' mean and deviation.
+
+Each training is in OUT/shot<K>/seed<S>; finished ones are not run again, unfinished ones are resumed. The videos are
+drawn by the seed from data.train_list, and an epoch is as long as with all of them; or they are those of given lists.
+scripts/run_train.sh starts the trainings: NPROC and PYTHON are as there. The table is written to OUT/few_shot.json.
+
+Examples:
+    python -m tools.few_shot --config configs/ucf101/ucf_few_shot.yaml --shots 2,4,8,16 --seeds 0,1,2 --out exp/few_shot
+    python -m tools.few_shot --config my.yaml --shots 2,4 --lists "lists/few/{shot}_{seed}.txt" --out exp/few
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+from tools import series
+from tools.summarise_runs import FIGURES, check_comparable, last_validation
+from utils.cli import config_parser, run_command
+from utils.config import load_config
+from utils.errors import UserError
+from utils.files import check_is_file, check_writable
+from utils.project_paths import from_working_folder
+from utils.protocols import check_single_label
+from utils.results import format_table, write_summary
+
+
+def parse_arguments(arguments: list[str] | None = None):
+    parser = config_parser(__doc__)
+    parser.add_argument("--shots", default="2,4,8,16", metavar="K,K", help="videos of a class (default 2,4,8,16)")
+    parser.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the picks (default 0,1,2)")
+    parser.add_argument("--lists", metavar="PATTERN", help="training lists, {shot} and {seed} in their path")
+    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the runs")
+    return parser.parse_intermixed_args(arguments)
+
+
+def overrides_of(args: argparse.Namespace, shot: int, seed: int) -> list[str]:
+    """What is special of one training. Raises UserError where its list does not exist."""
+    if args.lists is None:
+        return [f"data.shot={shot}", f"data.shot_seed={seed}"]
+    path = args.lists.replace("{shot}", str(shot)).replace("{seed}", str(seed))
+    check_is_file(from_working_folder(path), "training list")
+    return [f"data.train_list={path}", "data.shot=0"]
+
+
+def main(args: argparse.Namespace) -> int:
+    shots, seeds = series.whole_numbers("--shots", args.shots, 1), series.whole_numbers("--seeds", args.seeds, 0)
+    own_keys = ["data.shot", "data.shot_seed", *(["data.train_list"] if args.lists else [])]
+    series.check_overrides(args.overrides, own_keys)
+    if args.lists is not None and ("{shot}" not in args.lists or ("{seed}" not in args.lists and len(seeds) > 1)):
+        raise UserError(f"--lists {args.lists}: needs {{shot}} and, for several seeds, {{seed}} in the path")
+    runs = {(k, s): [*args.overrides, *overrides_of(args, k, s)] for k in shots for s in seeds}
+    check_single_label(load_config(args.config, next(iter(runs.values())), "train").config, "few-shot training")
+    out = Path(args.out).resolve()
+    check_writable(out, "--out", is_folder=True)
+
+    records = {}
+    for (shot, seed), overrides in runs.items():
+        folder = out / f"shot{shot}" / f"seed{seed}"
+        if code := series.train(args.config, folder, overrides):
+            return code
+        records[shot, seed] = last_validation(folder)
+
+    rows: list[tuple[str, ...]] = [("shot", *(f"{name} %" for name in FIGURES))]
+    for shot in shots:
+        found = {f"{shot}, seed {seed}": records[shot, seed] for seed in seeds}
+        check_comparable(found)
+        rows += [(name, *(f"{record[figure]:.2f}" for figure in FIGURES)) for name, record in found.items()]
+        rows.append(series.mean_row(f"{shot}, mean of {len(seeds)}", list(found.values())))
+    print(format_table(rows))
+    scores = {f"shot{k}/seed{s}": {name: record[name] for name in FIGURES} for (k, s), record in records.items()}
+    write_summary(out / "few_shot.json", runs=scores)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(run_command(main, parse_arguments()))

@@ -1,0 +1,77 @@
+"""Trainings one after the other, for tools that average over several: a finished one is not started again."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from tools.summarise_runs import FIGURES
+from utils.config import load_config
+from utils.errors import UserError
+from utils.project_paths import REPOSITORY
+from utils.protocols import mean_and_deviation
+from utils.records import read_records
+from utils.schema import Config, dotted_keys
+
+OWN_KEYS = ("logging.run_dir", "resume")  # each training has its own
+
+
+def whole_numbers(option: str, text: str, least: int) -> list[int]:
+    """The numbers of an option such as `2,4,8`, in that order. Raises UserError for any other text."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() and int(part) >= least for part in parts) or len(set(parts)) < len(parts):
+        raise UserError(f"{option} {text}: give different whole numbers of at least {least}, separated by commas")
+    return [int(part) for part in parts]
+
+
+def check_overrides(overrides: Sequence[str], own_keys: Sequence[str]) -> None:
+    """Raise UserError where an override is of a key that each training has a value of its own of."""
+    for word in overrides:
+        if word.partition("=")[0] in (*OWN_KEYS, *own_keys):
+            raise UserError(f"{word}: each training has its own; leave it out")
+
+
+def launch(script: str, *words: str) -> int:
+    """Run a launcher of scripts/ to its end; its exit code. What it prints is shown."""
+    environment = {"PYTHON": sys.executable} | os.environ
+    return subprocess.run(["sh", f"scripts/{script}", *words], cwd=REPOSITORY, env=environment, check=False).returncode
+
+
+def train(config: str, folder: Path, overrides: Sequence[str]) -> int:
+    """Train into `folder` unless it holds this training, finished; the exit code, 0 where all is well."""
+    if is_finished(config, folder, overrides):
+        print(f"{folder}: finished before")
+        return 0
+    return launch("run_train.sh", str(Path(config).resolve()), *overrides, f"logging.run_dir={folder}", "resume=auto")
+
+
+def is_finished(config: str, folder: Path, overrides: Sequence[str]) -> bool:
+    """Whether `folder` holds a run of this config, up to what it fills in itself, that was validated after its end."""
+    if not (folder / "config.yaml").is_file():
+        return False
+    wanted = load_config(config, overrides, "train").config
+    found = load_config(folder / "config.yaml", purpose="predict").config
+    records = read_records(folder / "metrics.jsonl", "remove the folder")
+    validations = [record["epoch"] for record in records if record["kind"] == "val"]
+    pairs = [(_value_of(wanted, key), _value_of(found, key)) for key in dotted_keys() if _is_of_training(key)]
+    is_same = all(value is None or value == other for value, other in pairs)
+    return is_same and validations[-1:] == [wanted.solver.epochs] and (folder / "last_model.pt").is_file()
+
+
+def _is_of_training(key: str) -> bool:
+    return not key.startswith("logging.") and key != "resume"
+
+
+def _value_of(cfg: Config, key: str) -> Any:
+    value: Any = cfg
+    for part in key.split("."):
+        value = getattr(value, part)
+    return value
+
+
+def mean_row(title: str, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
+    """A row of a table: mean and population deviation of the scores of several validations or tests."""
+    over = [mean_and_deviation([record[name] for record in records]) for name in FIGURES]
+    return (title, *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over))
