@@ -65,9 +65,7 @@ def build_trainer(
     over_processes = _spread(cfg, model, context)
     optimizer = build_optimizer(parameter_groups(cfg, model), solver)
     take_whole_state(optimizer)
-    objective = build_loss(cfg, context, class_weights)
-    if solver.distill:
-        objective = Distilled(objective, solver.distill)
+    objective = build_objective(cfg, context, class_weights)
     interpolation = None
     if solver.interpolated_loss:
         interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
@@ -97,8 +95,8 @@ def build_trainer(
     )
 
 
-def build_loss(cfg: Config, context: RunContext, class_weights: np.ndarray | None) -> Loss:
-    """The loss of the config. Raises UserError where it takes no class weights and there are some."""
+def build_objective(cfg: Config, context: RunContext, class_weights: np.ndarray | None) -> Loss | Distilled:
+    """The loss of the config, with its distillation. Raises UserError where it cannot take the class weights."""
     loss = Loss.named(cfg.solver.loss_type)(cfg, context.process.world_size)
     if class_weights is not None:
         if not loss.takes_class_weights:
@@ -106,7 +104,7 @@ def build_loss(cfg: Config, context: RunContext, class_weights: np.ndarray | Non
                 f"solver.class_weights: loss_type {cfg.solver.loss_type} does not take them; set class_weights to null"
             )
         loss.class_weights = torch.from_numpy(class_weights).to(context.device)
-    return loss
+    return Distilled(loss, cfg.solver.distill) if cfg.solver.distill else loss
 
 
 def _check_head(cfg: Config, model: VideoCLIP) -> None:
