@@ -1,7 +1,7 @@
 """Loads CLIP models with their weights: `load_clip`."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -60,7 +60,7 @@ class ClipModel:
     make_tokenizer: Callable[[], Callable[[list[str]], torch.Tensor]]
     _tokenizer: Callable[[list[str]], torch.Tensor] | None = None
 
-    def tokenize(self, texts: list[str]) -> torch.Tensor:
+    def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
         """(N, context_length) int64 tokens of N texts. Too long a text is cut, and named in the log.
 
         Raises:
@@ -73,7 +73,7 @@ class ClipModel:
             for text in texts:
                 if len(self._tokenizer.encode(text)) + 2 > self._tokenizer.context_length:  # start and end tokens
                     log.warning("text longer than %d tokens is truncated: %s", self._tokenizer.context_length, text)
-        return self._tokenizer(texts)
+        return self._tokenizer(list(texts))
 
 
 def load_clip(

@@ -9,10 +9,6 @@ from utils.errors import UserError
 HEAD_WIDTH = 64  # channels of an attention head in every OpenAI model
 
 
-def is_openai_layout(state: dict[str, torch.Tensor]) -> bool:
-    return "visual.conv1.weight" in state and "token_embedding.weight" in state
-
-
 def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str, Any]:
     """An open_clip model config (embed_dim, vision_cfg, text_cfg, quick_gelu) for the weights in `state`.
 
@@ -23,7 +19,7 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
     Raises:
         UserError: the names are not OpenAI's, or the shapes contradict each other.
     """
-    if not is_openai_layout(state):
+    if not {"visual.conv1.weight", "token_embedding.weight"} <= state.keys():
         some = ", ".join(list(state)[:3])
         raise UserError(
             f"{source}: not in OpenAI's layout (no visual.conv1.weight or token_embedding.weight; its names start "

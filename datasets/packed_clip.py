@@ -38,7 +38,7 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
     """Writes (JPEG bytes, time in ms) pairs, in ascending time, all of width x height. Returns their number."""
     with path.open("wb") as file:
         file.write(_header(width, height, 0, 0, 0))
-        segment_begin = _segment_begin(width, height)
+        segment_begin = _header(width, height, 0, 0, 0).index(_SEGMENT_ID) + 12
         cues, blocks, begin_ms, time_ms = [], bytearray(), 0, 0
         for jpeg, time_ms in frames:
             if blocks and (len(blocks) > _CLUSTER_BYTES or time_ms - begin_ms > _CLUSTER_MS):
@@ -155,10 +155,6 @@ def _header(width: int, height: int, segment_size: int, cues_at: int, last_ms: i
     seek_head = _element("114d9b74", entries)
     assert len(seek_head) == seek_head_bytes
     return _element("1a45dfa3", document) + _sized("18538067", segment_size) + seek_head + info + tracks
-
-
-def _segment_begin(width: int, height: int) -> int:
-    return _header(width, height, 0, 0, 0).index(_SEGMENT_ID) + 12
 
 
 def _cluster(begin_ms: int, blocks: bytearray) -> bytes:

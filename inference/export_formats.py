@@ -206,10 +206,6 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
     return VideoClassifier(model, text).eval(), about
 
 
-def _run_safetensors(path: Path) -> Callable[[torch.Tensor], Outputs]:
-    return load_safetensors(path)[0]
-
-
 class Format(NamedTuple):
     """How a format is written, and run again from its file: clips -> logits, embedding."""
 
@@ -221,7 +217,7 @@ class Format(NamedTuple):
 FORMATS = {
     "onnx": Format(".onnx", _write_onnx, _run_onnx),
     "torch_export": Format(".pt2", _write_torch_export, _run_torch_export),
-    "safetensors": Format(".safetensors", _write_safetensors, _run_safetensors),
+    "safetensors": Format(".safetensors", _write_safetensors, lambda path: load_safetensors(path)[0]),
 }
 
 

@@ -17,10 +17,10 @@ from modules.learning_rates import rates_of
 from modules.losses.loss import Loss
 from modules.mixing import Mixing
 from modules.optim import ParameterGroup, build_optimizer, split_parameters
-from modules.schedule import milestones_of
+from modules.schedule import Schedule
 from modules.sharding import check_can_shard, shard, take_whole_state
 from modules.tower_blocks import VITS, ImageTower
-from modules.training import Schedule, Trainer
+from modules.training import Trainer
 from modules.video_clip import VideoCLIP
 from modules.weight_average import EpochMean, WeightAverage
 from utils.context import RunContext
@@ -74,14 +74,7 @@ def build_trainer(
         objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
-        schedule=Schedule(
-            lr=solver.lr,
-            min_lr=solver.min_lr,
-            kind=solver.type,
-            epochs=solver.epochs,
-            warmup_epochs=solver.lr_warmup_step,
-            milestones=milestones_of(solver.lr_decay_step, solver.epochs) if solver.type == "multistep" else [],
-        ),
+        schedule=Schedule.of(solver),
         context=context,
         seed=cfg.seed,
         global_batch=cfg.data.batch_size * process.world_size,

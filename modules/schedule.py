@@ -3,6 +3,9 @@
 import bisect
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from utils.schema import SolverConfig
 
 
 def milestones_of(decay_step: int | Sequence[int], epochs: int) -> list[int]:
@@ -42,3 +45,29 @@ def fractional_epoch(epoch: int, consumed_clips: int, clips_per_step: int, num_c
     """
     iterations = math.ceil(num_clips / clips_per_step)
     return epoch + consumed_clips / clips_per_step / iterations
+
+
+@dataclass
+class Schedule:
+    """The learning rate's course: `lr` times `lr_factor` of the fractional epoch."""
+
+    lr: float
+    min_lr: float
+    kind: str
+    epochs: int
+    warmup_epochs: float
+    milestones: list[int] = field(default_factory=list)
+
+    @classmethod
+    def of(cls, solver: SolverConfig) -> "Schedule":
+        milestones = milestones_of(solver.lr_decay_step, solver.epochs) if solver.type == "multistep" else []
+        return cls(solver.lr, solver.min_lr, solver.type, solver.epochs, solver.lr_warmup_step, milestones)
+
+    def at(self, epoch: float) -> float:
+        """The rate at a fractional epoch. After the warm-up the cosine ends at `min_lr`; multistep stays above it."""
+        share = lr_factor(epoch, self.kind, self.epochs, self.warmup_epochs, self.milestones)
+        if epoch < self.warmup_epochs:
+            return self.lr * share
+        if self.kind == "cosine":
+            return self.min_lr + (self.lr - self.min_lr) * share
+        return max(self.lr * share, self.min_lr)

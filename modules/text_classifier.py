@@ -25,19 +25,10 @@ def text_weights_hash(clip_model: ClipModel) -> str:
     return content_hash([clip_model.text_config, clip_model.text.state_dict()])
 
 
-def tokenize(clip_model: ClipModel, texts: Sequence[str]) -> torch.Tensor:
-    """(N, context) int64 tokens of N texts.
-
-    Raises:
-        UserError: the model's tokenizer has to be downloaded and cannot be.
-    """
-    return clip_model.tokenize(list(texts))
-
-
 def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.device | None = None) -> torch.Tensor:
     """(N, D) float32 embeddings, not normalised, of N texts, on the CPU; the tower in float32, without gradient."""
     device = device or torch.device("cpu")
-    tokens = tokenize(clip_model, texts)
+    tokens = clip_model.tokenize(texts)
     text = clip_model.text.to(device)
     was_training = text.training
     text.eval()

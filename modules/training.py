@@ -10,7 +10,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
@@ -23,7 +23,7 @@ from modules.heads.head import Head
 from modules.interpolation import Interpolation
 from modules.mixing import Mixing
 from modules.optim import set_lr
-from modules.schedule import fractional_epoch, lr_factor
+from modules.schedule import Schedule, fractional_epoch
 from modules.weight_average import WeightAverage
 from utils.context import RunContext
 from utils.distributed import sum_over_processes
@@ -64,27 +64,6 @@ class Progress:
     skipped_clips: int = 0  # of this epoch, unreadable and replaced
     best_watched: float = -1.0  # of solver.patience_score
     stale_validations: int = 0  # in a row, without a better one
-
-
-@dataclass
-class Schedule:
-    """The learning rate's course: `lr` times `modules.schedule.lr_factor` of the fractional epoch."""
-
-    lr: float
-    min_lr: float
-    kind: str
-    epochs: int
-    warmup_epochs: float
-    milestones: list[int] = field(default_factory=list)
-
-    def at(self, epoch: float) -> float:
-        """The rate at a fractional epoch. After the warm-up the cosine ends at `min_lr`; multistep stays above it."""
-        share = lr_factor(epoch, self.kind, self.epochs, self.warmup_epochs, self.milestones)
-        if epoch < self.warmup_epochs:
-            return self.lr * share
-        if self.kind == "cosine":
-            return self.min_lr + (self.lr - self.min_lr) * share
-        return max(self.lr * share, self.min_lr)
 
 
 @dataclass

@@ -104,3 +104,13 @@ def test_files_and_functions_stay_readable(path):
 
 def test_all_folders_are_walked():
     assert set(FOLDERS) <= {folder_of(path) for path in FILES}
+
+
+def test_no_folder_grows_too_large():
+    """`utils` holds what all need and nothing else; no folder is a project of its own."""
+    lines = dict.fromkeys(FOLDERS, 0)
+    for path in FILES:
+        if path.parts[0] in lines:
+            lines[path.parts[0]] += len((REPO / path).read_text(encoding="utf-8").splitlines())
+    assert lines["utils"] < 3000, lines
+    assert max(lines.values()) <= 0.25 * sum(lines.values()), lines

@@ -116,9 +116,6 @@ def _in_our_layout(state: dict[str, Any]) -> dict[str, Any]:
         state = {"model_state_dict": state}
     for name in ("model_state_dict", "fusion_model_state_dict"):
         if isinstance(state.get(name), dict):
-            state[name] = {_without_wrappers(str(key)): value for key, value in state[name].items()}
+            named = {str(key).replace("_orig_mod.", ""): value for key, value in state[name].items()}
+            state[name] = {re.sub(r"^(?:(?:module|model)\.)+", "", key): value for key, value in named.items()}
     return state
-
-
-def _without_wrappers(name: str) -> str:
-    return re.sub(r"^(?:(?:module|model)\.)+", "", name.replace("_orig_mod.", ""))

@@ -11,7 +11,6 @@ from torch import nn
 from clip import ClipModel
 from modules.classifiers.trained import TrainedClassifier
 from modules.classifiers.trained_matrix import other_number_of_classes
-from modules.text_classifier import tokenize
 from utils.errors import UserError
 from utils.schema import Config, NetworkConfig
 
@@ -126,17 +125,17 @@ def context_places(
     after = num_tokens - before
     texts = [" ".join([PLACEHOLDER] * before + [name] + [PLACEHOLDER] * after) + "." for name in names]
     lengths = torch.tensor([_length(clip_model, name) for name in names])
-    context_length = tokenize(clip_model, names[:1]).shape[1]
+    context_length = clip_model.tokenize(names[:1]).shape[1]
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
             raise UserError(
                 f"{setting} {num_tokens}: the class {name!r} does not fit beside them in {context_length} tokens"
             )
-    tokens = tokenize(clip_model, texts)
+    tokens = clip_model.tokenize(texts)
     number = torch.arange(num_tokens)
     # 1: the start token. What follows the name is shifted by the name's length.
     places = 1 + number[None] + (number[None] >= before) * lengths[:, None]
-    if not (tokens.gather(1, places) == tokenize(clip_model, [PLACEHOLDER])[0, 1]).all():
+    if not (tokens.gather(1, places) == clip_model.tokenize([PLACEHOLDER])[0, 1]).all():
         raise UserError(f"{setting}: this model's tokenizer cannot take a learned context; CLIP's own can")
     return tokens, places
 
@@ -154,7 +153,7 @@ def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Te
         raise UserError(
             f"network.context_init {init!r}: has {length} tokens; set context_tokens to {length}, or change the words"
         )
-    tokens = tokenize(clip_model, [init])[0, 1 : 1 + num_tokens]
+    tokens = clip_model.tokenize([init])[0, 1 : 1 + num_tokens]
     return _token_embedding(clip_model.text)(tokens).detach()
 
 
@@ -166,5 +165,5 @@ def _token_embedding(text: nn.Module) -> nn.Embedding:
 
 def _length(clip_model: ClipModel, words: str) -> int:
     """How many tokens the words are, without start and end."""
-    row = tokenize(clip_model, [words])[0]
+    row = clip_model.tokenize([words])[0]
     return int(row.argmax()) - 1  # CLIP's end token has the highest number

@@ -8,7 +8,6 @@ from torch import nn
 from clip import ClipModel
 from modules.classifiers.trained import TrainedClassifier
 from modules.prompts import class_prompts
-from modules.text_classifier import tokenize
 from utils.schema import Config
 
 
@@ -33,7 +32,7 @@ class TrainedText(TrainedClassifier):
     def build(
         cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
     ) -> "TrainedText":
-        return cls(tokenize(clip_model, [prompt for (prompt,) in class_prompts(names, cfg.network.prompt)]))
+        return cls(clip_model.tokenize([prompt for (prompt,) in class_prompts(names, cfg.network.prompt)]))
 
     def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "TrainedText":
         return self.build(cfg, clip_model, names, None)

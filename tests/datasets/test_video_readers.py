@@ -1,7 +1,5 @@
-import dataclasses
 import os
 import platform
-import sys
 
 import av
 import numpy as np
@@ -377,33 +375,3 @@ def test_optional_decoders_give_the_same_frames(decoder):
         difference = (frames.int() - ours.read(indices).int()).abs().float()
     # They convert colours by another routine: a level or two, never another frame.
     assert difference.mean() < 2
-
-
-@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
-def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
-    needs(decoder)
-    (tmp_path / "text.mp4").write_text("not a video\n" * 100)
-    with pytest.raises(UserError, match=f"text.mp4 .listed at val.txt:7.: {decoder} cannot decode it"):
-        opened(tmp_path / "text.mp4", decoder)
-
-
-def test_a_torchcodec_that_ignores_rotation_is_refused(tmp_path, monkeypatch):
-    @dataclasses.dataclass
-    class Metadata:
-        width: int
-
-    needs("torchcodec")
-    monkeypatch.setattr("torchcodec.decoders.VideoStreamMetadata", Metadata)
-    for use in (lambda: opened(tmp_path / "a.mp4", "torchcodec"), FrameSource.named("torchcodec").check_installed):
-        with pytest.raises(UserError, match="torchcodec [0-9.]+ ignores the rotation"):
-            use()
-
-
-@pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
-def test_an_absent_decoder_says_how_to_install_it(tmp_path, monkeypatch, decoder):
-    monkeypatch.setitem(sys.modules, decoder, None)
-    monkeypatch.setitem(sys.modules, f"{decoder}.decoders", None)
-    for use in (lambda: opened(tmp_path / "a.mp4", decoder), lambda: FrameSource.named(decoder).check_installed()):
-        with pytest.raises(UserError, match=f"pip install {decoder}"):
-            use()
-    FrameSource.named("pyav").check_installed()

@@ -10,8 +10,7 @@ from torch import nn
 
 from modules import optim
 from modules.optim import build_optimizer, describe_groups, set_lr, split_parameters
-from modules.schedule import fractional_epoch, lr_factor, milestones_of
-from modules.training import Schedule
+from modules.schedule import Schedule, fractional_epoch, lr_factor, milestones_of
 from utils.errors import UserError
 from utils.schema import SolverConfig
 

@@ -5,6 +5,7 @@ import shutil
 import numpy as np
 import torch
 
+from engine.check_attribution import paint_over
 from tests.commands.world import call
 from tools import check_attribution
 
@@ -12,7 +13,7 @@ from tools import check_attribution
 def test_the_chosen_places_take_the_clip_s_mean_colour():
     clip = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     clip[:, :, :2] = 100
-    painted = check_attribution.paint_over(clip, (2, 2, 2), np.array([0, 7]))
+    painted = paint_over(clip, (2, 2, 2), np.array([0, 7]))
     assert (painted[0, :, :2, :2] == 50).all() and (painted[1, :, 2:, 2:] == 50).all()
     rest = torch.ones(2, 4, 4, dtype=torch.bool)
     rest[0, :2, :2] = rest[1, 2:, 2:] = False

@@ -1,0 +1,67 @@
+"""`python -m tools.check_attribution`: what happens when the places of a relevance map are painted over."""
+
+import argparse
+import copy
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from inference.model import VideoModel, load_model
+from inference.video_inputs import expand_inputs
+from modules.attribution import has_relevance_maps, last_parameters, relevance_maps
+from modules.video_clip import VideoCLIP
+from utils.cli import hides_bars
+from utils.errors import UserError
+from utils.results import format_table
+
+
+def check_attribution(args: argparse.Namespace) -> None:
+    """Print the mean probability of the predicted class with each choice of places painted over."""
+    model = load_model(args.weights, args.config, overrides=args.overrides)
+    if not has_relevance_maps(model.network):
+        raise UserError(f"{args.weights}: relevance maps need a ViT, ResNet or ConvNeXt image tower")
+    shuffled = shuffled_network(model)
+    text = torch.from_numpy(model.class_matrix).to(model.device)
+    rng = np.random.default_rng(0)
+    rows, correlations = [], []
+    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hides_bars(args)):
+        clip = model.clips(path)[:1]
+        probabilities = model.classify(model.embed(clip, str(path)))[0]
+        label = int(probabilities.argmax())
+        labels = torch.tensor([label], device=model.device)
+        maps = relevance_maps(model.network, clip.to(model.device), text, labels)[0].cpu()
+        other = relevance_maps(shuffled, clip.to(model.device), text, labels)[0].cpu()
+        correlations.append(np.corrcoef(maps.flatten(), other.flatten())[0, 1])
+        values = maps.flatten().numpy()
+        count = max(1, round(args.share * len(values)))
+        chosen = np.argsort(-values)[:count], rng.permutation(len(values))[:count], np.argsort(np.abs(values))[:count]
+        painted = torch.stack([paint_over(clip[0], maps.shape, places) for places in chosen])
+        rows.append([probabilities[label], *model.classify(model.embed(painted, str(path)))[:, label]])
+    means = np.mean(rows, axis=0)
+    names = ("as they are", "most relevant places painted over", "as many at random", "those nearest to zero")
+    print(f"{len(rows)} videos, {args.share:.0%} of the places; mean probability of the class predicted before")
+    print(format_table([("frames", "probability"), *((name, f"{mean:.3f}") for name, mean in zip(names, means))]))
+    print(f"correlation with the maps of a model with shuffled last layers: {np.mean(correlations):.2f}")
+
+
+def shuffled_network(model: VideoModel) -> VideoCLIP:
+    """A copy of the network in which the values of each of its last parameters are permuted."""
+    network = copy.deepcopy(model.network)
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in last_parameters(network):
+            order = torch.randperm(parameter.numel(), generator=generator)
+            parameter.copy_(parameter.flatten().cpu()[order].view_as(parameter))
+    return network
+
+
+def paint_over(clip: torch.Tensor, grid: Sequence[int], places: np.ndarray) -> torch.Tensor:
+    """A clip uint8 (T,C,S,S) with some of the `grid` (T,h,w) of its places, flat indices, in the clip's mean colour."""
+    mask = torch.zeros(int(np.prod(grid)))
+    mask[torch.from_numpy(places.copy())] = 1
+    mask = F.interpolate(mask.view(*grid)[:, None], size=clip.shape[-2:], mode="nearest").bool()
+    colour = clip.float().mean(dim=(0, 2, 3), keepdim=True).to(clip.dtype)
+    return torch.where(mask, colour, clip)
