@@ -6,7 +6,7 @@ import multiprocessing
 import os
 import resource
 import runpy
-from concurrent.futures import ProcessPoolExecutor
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,21 +35,28 @@ def run(script: str, *words: str) -> Usage:
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(ENGINE)
-    with ProcessPoolExecutor(max_workers=1, mp_context=context) as pool:
-        code, printed, usage = pool.submit(_call, script, words).result()
+    answers, answer = context.Pipe(duplex=False)
+    process = context.Process(target=_call, args=(answer, script, words))
+    process.start()
+    answer.close()  # so that the end of the process is the end of the pipe
+    try:
+        code, printed, usage = answers.recv()
+    except EOFError:
+        code, printed, usage = 1, "its process ended early", Usage(0, 0.0)
+    process.join()
     if code != 0:
-        raise UserError(f"{script} {' '.join(words)} failed: {(printed.splitlines() or ['exit code'])[-1]}")
+        raise UserError(f"{script} {' '.join(words)} failed: {(printed.splitlines() or [f'exit code {code}'])[-1]}")
     return usage
 
 
-def _call(script: str, words: tuple[str, ...]) -> tuple[int, str, Usage]:
-    """In the process of the command: its exit code, what it printed, what it took."""
+def _call(answer: Connection, script: str, words: tuple[str, ...]) -> None:
+    """In the process of the command: run it, and send its exit code, what it printed and what it took."""
     os.chdir(REPOSITORY)
     command, printed = runpy.run_path(str(REPOSITORY / script)), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = run_command(command["main"], command["parse_arguments"](list(words)))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    return code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)
+    answer.send((code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)))
 
 
 def write_after(page: Path, mark: str, text: str) -> None:
