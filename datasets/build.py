@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import lists
+from datasets.clip_shards import clip_root
 from datasets.frame_folder import count_frames
 from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
@@ -20,7 +21,7 @@ from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.project_paths import given
+from utils.project_paths import given, is_url
 from utils.schema import Config, DataConfig
 
 log = logging.getLogger(__name__)
@@ -217,13 +218,13 @@ def build_eval_loader(
 
 def _opener(cfg: Config, root: str, list_path: str) -> partial:
     """Entry -> opened source, with the config's reader."""
-    if not Path(root or ".").is_dir():
+    if not is_url(root) and not Path(root or ".").is_dir():
         raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
     if cfg.data.modality == "video":
         FrameSource.named(cfg.data.decoder).check_installed()
     return partial(
         open_source,
-        root,
+        clip_root(cfg.data, root),
         modality=cfg.data.modality,
         list_path=list_path,
         image_tmpl=cfg.data.image_tmpl,

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from datasets.clip_shards import ClipShards, clip_root
 from datasets.frame_source import describe
 from datasets.lists import ListEntry
 from datasets.video_dataset import SampleKey, VideoDataset
@@ -28,20 +29,21 @@ def check_clips(data: DataConfig, train_set: VideoDataset, val_set: VideoDataset
             data.max_skipped_share.
     """
     may_miss = data.max_skipped_share if data.on_error == "skip" else 0
-    num_clips = check_present(train_set.entries, data.train_root, given(data.train_list), process, may_miss)
-    num_clips += check_present(val_set.entries, data.val_root, given(data.val_list), process)
+    roots = (clip_root(data, data.train_root), clip_root(data, data.val_root))
+    num_clips = check_present(train_set.entries, roots[0], given(data.train_list), process, may_miss)
+    num_clips += check_present(val_set.entries, roots[1], given(data.val_list), process)
     num_decoded = read_samples(train_set) + read_samples(val_set)
     return f"{num_clips} clips of the lists found, {num_decoded} of them decoded"
 
 
 def check_present(
-    entries: Sequence[ListEntry], root: str, list_path: str, process: Process, missing_share: float = 0
+    entries: Sequence[ListEntry], root: str | ClipShards, list_path: str, process: Process, missing_share: float = 0
 ) -> int:
-    """Check that the file or folder of every entry exists; returns their number. Nothing is opened.
+    """Check that the file or folder of every entry exists; returns their number. No clip is opened.
 
     Args:
         entries: of the list `list_path`, in which a path may occur several times; it counts once.
-        root: folder that their paths start from.
+        root: folder that their paths start from, or the shards that they are in.
         missing_share: share of the entries that may be missing, with a warning.
 
     Raises:
@@ -53,14 +55,20 @@ def check_present(
     missing = []
     with progress_bar(len(by_path), "clip", f"checking the clips of {list_path}", process) as bar:
         for entry in by_path.values():
-            # Text: a Path for each takes ten times as long.
-            if not os.path.exists(os.path.join(root, entry.path)):  # noqa: PTH110, PTH118
+            if isinstance(root, ClipShards):
+                is_there = entry.path in root
+            else:  # text: a Path for each takes ten times as long
+                is_there = os.path.exists(os.path.join(root, entry.path))  # noqa: PTH110, PTH118
+            if not is_there:
                 missing.append(entry)
             bar.update()
     if missing:
         first = missing[0]
-        kind = "file" if first.num_frames is None else "folder"
-        message = f"{describe(Path(root) / first.path, f'{list_path}:{first.line}')}: no such {kind}"
+        if isinstance(root, ClipShards):
+            place, what = f"{root.root}/{first.path}", f"not in {root.index_name}"
+        else:
+            place, what = Path(root) / first.path, f"no such {'file' if first.num_frames is None else 'folder'}"
+        message = f"{describe(place, f'{list_path}:{first.line}')}: {what}"
         if "\\" in first.path:
             message += " (list paths are separated by /, not by backslashes)"
         if len(missing) > 1:

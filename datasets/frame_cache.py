@@ -20,12 +20,14 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
+from datasets.clip_shards import ClipShards, clip_root
 from datasets.loader import ClipLoader, EvalClips, TrainClips
 from datasets.samplers import Batches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
@@ -44,6 +46,7 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # wh
 
 # Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats", "sampling"}
+_NO_EFFECT |= {"cache_dir", "cache_gb"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
 _TRAINING_ONLY |= {"flip_pairs", "crop", "randaug", "color_jitter", "erasing", "on_error"}
 _NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": _TRAINING_ONLY}
@@ -75,8 +78,9 @@ def cached_loaders(
         data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
         entries = [(entry.path, entry.num_frames, entry.label) for entry in loader.dataset.entries]
         key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
-        paths = [os.path.join(root, entry.path) for entry in loader.dataset.entries]  # noqa: PTH118 - many
-        cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", paths, num_draws)
+        stamp_of = partial(_stamp, clip_root(cfg.data, root))
+        paths = [entry.path for entry in loader.dataset.entries]
+        cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", paths, num_draws, stamp_of)
         log.info("frame embeddings (%s), kept in %s", name, cache.folder)
         cache.fill(loader.dataset, encode, cfg.data, context)
         loader.close()
@@ -92,11 +96,12 @@ class FrameCache:
 
     Args:
         paths: of the clips' videos or frame folders (N,).
+        stamp_of: a path's stamp, by which a changed clip is noticed.
     """
 
-    def __init__(self, folder: Path, paths: Sequence[str], num_draws: int):
+    def __init__(self, folder: Path, paths: Sequence[str], num_draws: int, stamp_of: Callable[[str], tuple[int, int]]):
         self.folder, self.num_draws = folder, num_draws
-        self._paths = paths
+        self._paths, self._stamp_of = paths, stamp_of
         self._open_draw = 0
         self._open: dict[int, Part] = {}
 
@@ -155,7 +160,7 @@ class FrameCache:
         with _usable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for draw, part in parts[process.rank :: process.world_size]:
-                stamps = np.array([_stamp(p) for p in self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]])
+                stamps = np.array([self._stamp_of(p) for p in self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]])
                 if missing := self._missing(draw, part, stamps):
                     found.append(_Work((draw, part), missing, stamps))
         work = sorted((one for share in gather_to_all(found, process) for one in share), key=lambda one: one.place)
@@ -260,10 +265,12 @@ def _facts_path(path: Path) -> Path:
     return path.with_suffix(".npz")
 
 
-def _stamp(path: str) -> tuple[int, int]:
+def _stamp(root: str | ClipShards, path: str) -> tuple[int, int]:
     """Size in bytes and time of change in ns of a video or frame folder; -1 where there is none."""
+    if isinstance(root, ClipShards):
+        return root.stamp(path)
     try:
-        status = os.stat(path)  # noqa: PTH116 - many
+        status = os.stat(os.path.join(root, path))  # noqa: PTH116, PTH118 - many
     except OSError:
         return -1, -1
     return status.st_size, status.st_mtime_ns

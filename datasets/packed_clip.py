@@ -8,7 +8,6 @@ list all of them. Elements are written with sizes of a fixed length, so the inde
 A cluster holds blocks, a block one JPEG; a cue has a frame's time, its cluster's place and its block's place in there.
 """
 
-import os
 import struct
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
@@ -17,6 +16,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from datasets.byte_ranges import ByteRange, FileRange
 from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import decode_image
 from utils.errors import UserError
@@ -60,26 +60,32 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
 
 
 class PackedClip(FrameSource):
-    """A file that `write_packed_clip` wrote. Raises UserError if it is truncated or corrupted."""
+    """A file that `write_packed_clip` wrote. Raises UserError if it is truncated, corrupted or another file.
 
-    def __init__(self, path: str | Path, listed_at: str = ""):
+    Args:
+        data: its bytes, where they are not the file `path`.
+    """
+
+    def __init__(self, path: str | Path, listed_at: str = "", data: ByteRange | None = None):
         self.name = describe(path, listed_at)
-        self._file = os.open(path, os.O_RDONLY)
+        self._data = FileRange(path) if data is None else data
         try:
-            self._index(os.read(self._file, _HEAD_BYTES))
+            self._index(self._data.read(_HEAD_BYTES, 0))
         except UserError:
             self.close()
             raise
 
     def _index(self, head: bytes) -> None:
         """Sets num_frames, and the offsets of the blocks and of what follows the last."""
+        if _WRITER not in head:
+            raise UserError(f"{self.name}: is not a packed clip; its index is of another file, or it is corrupted")
         segment_at, cues_entry = head.find(_SEGMENT_ID), head.find(b"\x53\xab\x84" + _CUES_ID)
         segment_begin = segment_at + 12
         cues_at = segment_begin + int.from_bytes(head[cues_entry + 10 : cues_entry + 18], "big")
         segment_size = int.from_bytes(head[segment_at + 5 : segment_begin], "big")
         cues_size = segment_begin + segment_size - cues_at - 12
         # Before the file is whole, the sizes in its header are 0.
-        table = os.pread(self._file, min(max(cues_size, 0), _MAX_INDEX_BYTES), cues_at + 12)
+        table = self._data.read(min(max(cues_size, 0), _MAX_INDEX_BYTES), cues_at + 12)
         if min(segment_at, cues_entry, cues_size) < 0 or len(table) < cues_size or len(table) % _CUE.itemsize:
             raise UserError(f"{self.name}: the file is truncated; copy it again or pack the video again")
         cues = np.frombuffer(table, dtype=_CUE)
@@ -101,7 +107,7 @@ class PackedClip(FrameSource):
 
     def _jpeg(self, index: int) -> bytes:
         begin, end = self._offsets[index : index + 2].tolist()
-        data = os.pread(self._file, end - begin, begin)
+        data = self._data.read(end - begin, begin)
         if len(data) >= _BLOCK.size:
             block_id, size, *_ = _BLOCK.unpack_from(data)
             jpeg = data[_BLOCK.size : _BLOCK.size + (size ^ _SIZE_MARK) - 4]
@@ -110,9 +116,7 @@ class PackedClip(FrameSource):
         raise UserError(f"{self.name}: frame {index} is not where the index says; the file is corrupted, pack it again")
 
     def close(self) -> None:
-        if self._file >= 0:
-            os.close(self._file)
-            self._file = -1
+        self._data.close()
 
 
 def is_packed_clip(path: Path) -> bool:

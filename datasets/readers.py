@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from datasets.clip_shards import ClipShards
 from datasets.frame_folder import FrameFolder
 from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
@@ -10,7 +11,7 @@ from datasets.packed_clip import PackedClip, is_packed_clip
 
 
 def open_source(
-    root: str | Path,
+    root: str | Path | ClipShards,
     entry: ListEntry,
     *,
     modality: str,
@@ -22,7 +23,7 @@ def open_source(
     """The opened video or frame folder of a list entry.
 
     Args:
-        root: folder that the entry's path is relative to.
+        root: folder that the entry's path is relative to, or the shards that it is in.
         modality: "RGB" (frame folders) or "video".
         list_path: of the list that the entry is from; errors then name its line.
         image_tmpl, index_bias: file name of a frame and number of the first one ("RGB" only).
@@ -31,8 +32,10 @@ def open_source(
     Raises:
         UserError: when it could not be opened, or the decoder is not installed.
     """
-    path = Path(root) / entry.path
     listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""
+    if isinstance(root, ClipShards):
+        return root.open(entry.path, listed_at)
+    path = Path(root) / entry.path
     if modality == "RGB":
         assert entry.num_frames is not None  # a frame list has them
         return FrameFolder(path, entry.num_frames, image_tmpl, index_bias, listed_at)

@@ -11,6 +11,7 @@ import torch
 from datasets.build import TrainEntries, build_eval_loader, build_train_loader, read_entries, read_train_entries
 from datasets.check import check_clips
 from datasets.class_weights import class_weights
+from datasets.clip_shards import ClipShards, clip_root
 from datasets.frame_cache import CachedEvalClips, CachedTrainClips, cached_loaders
 from datasets.list_checks import list_warnings
 from datasets.lists import read_labels
@@ -100,7 +101,8 @@ class TrainingRun:
     def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:
         """Train all epochs from `progress` on; False where some process was asked to stop. The end is saved."""
         first = self.train_loader.dataset.entries[0]
-        is_packed = is_packed_clip(Path(self.cfg.data.train_root, first.path))
+        root = clip_root(self.cfg.data, self.cfg.data.train_root)
+        is_packed = isinstance(root, ClipShards) or is_packed_clip(Path(root, first.path))
         while self.progress.epoch < self.cfg.solver.epochs and not self._has_ended_early():
             self.train_loader.start_epoch(self.progress.epoch, self.progress.consumed_clips)
             num_clips = len(self.train_loader.dataset)

@@ -24,13 +24,14 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from datasets.build import count_unknown_frames, read_entries
+from datasets.clip_shards import clip_root
 from datasets.frame_source import FrameSource
 from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
@@ -42,7 +43,7 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
-from utils.schema import Config
+from utils.schema import Config, DataConfig
 from utils.terminal import print_error_line
 from utils.work_shards import (
     ALL,
@@ -78,25 +79,30 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def check_entry(data: dict, name: str, list_path: str, root: str, entry: ListEntry) -> dict:
+def reading(data: DataConfig) -> dict[str, Any]:
+    """What of a config decides how a clip is read."""
+    return {name: getattr(data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
+
+
+def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: ListEntry) -> dict:
     """One row of the report."""
     row = {"list": name, "line": entry.line, "path": entry.path, "status": "good", "num_frames": "", "reason": ""}
     try:
-        with open_source(root, entry, list_path=list_path, **data) as source:
+        with open_source(clip_root(data, root), entry, list_path=list_path, **reading(data)) as source:
             row["num_frames"] = source.num_frames
             if isinstance(source, PyAVVideo):
                 source.decode_all()
             else:
                 source.read(np.unique([0, source.num_frames // 2, source.num_frames - 1]))
-        if data["modality"] == "RGB":
+        if data.modality == "RGB":
             assert entry.num_frames is not None
-            after = data["image_tmpl"].format(entry.num_frames + data["index_bias"])
+            after = data.image_tmpl.format(entry.num_frames + data.index_bias)
             if (Path(root) / entry.path / after).exists():
                 raise UserError(
                     f"{Path(root) / entry.path}: contains {after}, but the list gives {entry.num_frames} frames"
                 )
             for number in range(entry.num_frames):
-                path = Path(root) / entry.path / data["image_tmpl"].format(number + data["index_bias"])
+                path = Path(root) / entry.path / data.image_tmpl.format(number + data.index_bias)
                 if not path.is_file() or path.stat().st_size == 0:
                     raise UserError(f"{path}: missing or empty, although the list gives {entry.num_frames} frames")
     except UserError as error:
@@ -118,7 +124,7 @@ def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
 Task = tuple[ListJob, ListEntry]
 
 
-def check_all(tasks: Sequence[Task], data: dict, journal: Path, stamp: str, workers: int) -> list[dict]:
+def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str, workers: int) -> list[dict]:
     """The rows of all tasks, in their order; those that the journal has are not checked again."""
     done = read_journal(journal, stamp)
     work = [
@@ -214,14 +220,15 @@ def main(args: argparse.Namespace) -> int:
     cfg, warnings = load_config(args.config, args.overrides, "train")
     for warning in warnings:
         print_error_line(f"warning: {warning}")
-    data = {name: getattr(cfg.data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
     if cfg.data.modality == "video":
         FrameSource.named(cfg.data.decoder).check_installed()
     shard = ALL if args.merge else chosen_shard(args)
     jobs = read_lists(cfg)
     tasks = [(job, entry) for job in jobs for entry in job.entries]
     out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
-    stamp = " ".join([*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, data.values())])
+    stamp = " ".join(
+        [*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, reading(cfg.data).values())]
+    )
     journal = out / JOURNAL
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -229,7 +236,7 @@ def main(args: argparse.Namespace) -> int:
             rows = merge_journals(tasks, out, stamp)
         else:
             journal = journal if shard.is_all else shard.file(out / FOLDER, ".csv")
-            rows = check_all(shard.of(tasks), data, journal, stamp, args.workers)
+            rows = check_all(shard.of(tasks), cfg.data, journal, stamp, args.workers)
         if shard.is_all:
             write_reports(jobs, rows, out)
     except KeyboardInterrupt:

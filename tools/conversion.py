@@ -160,7 +160,7 @@ def run_all(
     The report has each line as soon as it is known, so that a run that is killed leaves those of what it did.
     """
     results, report = list(known), report_file(out, shard)
-    _write_report(report, results)
+    write_report(report, results)
     with (
         _open_report(report, "a") as file,
         tqdm(total=len(results) + len(jobs), initial=len(results), unit="video", disable=None) as progress,
@@ -175,7 +175,7 @@ def run_all(
 
         run_jobs(function, jobs, num_workers, done)
     results.sort(key=lambda result: result.path)
-    _write_report(report, results)
+    write_report(report, results)
     if shard.is_all:
         shutil.rmtree(out / FOLDER, ignore_errors=True)  # of shards that were begun before
     return results
@@ -185,7 +185,7 @@ def _open_report(path: Path, mode: Literal["r", "w", "a"]) -> IO[str]:
     return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
 
 
-def _write_report(path: Path, results: Iterable[Result]) -> None:
+def write_report(path: Path, results: Iterable[Result]) -> None:
     with atomic_path(path) as temporary, _open_report(temporary, "w") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(REPORT_COLUMNS)
@@ -226,7 +226,7 @@ def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
     sources = list(targets)
     check_complete(sources, lambda i: sources[i] in results or targets[sources[i]] in results, len(paths))
     merged = sorted(results.values(), key=lambda result: result.path)
-    _write_report(out / REPORT_FILE, merged)
+    write_report(out / REPORT_FILE, merged)
     shutil.rmtree(out / FOLDER)
     return merged
 

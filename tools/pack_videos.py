@@ -4,6 +4,10 @@ A packed clip is motion JPEG in Matroska, which any player opens; training and t
 (data.modality: video). With --frames, each frame folder becomes one file, and JPEG frames that need no scaling are
 copied byte for byte.
 
+With --shards N, the clips are in N tar files of webdataset's layout (KEY.mkv, KEY.json), and OUT/shards.csv says where
+each one is: set data.train_root to OUT, or to its URL once it is copied to an object store. --labels puts labels into
+KEY.json and shards.csv for other programs; here, lists have them.
+
 A file gets its name when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one line a
 video: path, status, num_frames, reason. The exit status is 1 if any failed or a worker process was killed, 2 for a
 mistake in the command.
@@ -11,6 +15,7 @@ mistake in the command.
 Examples:
     python -m tools.pack_videos my_videos my_packed --short_side 256 --workers 8
     python -m tools.pack_videos my_frames my_packed --frames --fps 25
+    python -m tools.pack_videos my_videos my_shards --shards 64 --labels lists/train.txt lists/val.txt
 """
 
 import argparse
@@ -25,8 +30,10 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.image_decoding import decode_image, is_upright
+from datasets.lists import read_frame_list, read_video_list
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
+from tools import tar_shards
 from tools.conversion import (
     FILE_ERRORS,
     Result,
@@ -36,14 +43,17 @@ from tools.conversion import (
     merge_reports,
     only_run_in,
     read_reports,
+    report_file,
     run_all,
     summarise,
+    write_report,
 )
 from tools.extract_frames import scaled
 from tools.media_files import find_frame_folders, find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
+from utils.hashing import file_hash
 from utils.work_shards import ALL, Shard, chosen_shard
 
 SETTINGS_FILE = "pack_videos.json"
@@ -60,9 +70,12 @@ class Settings:
     quality: int  # JPEG, 1..95
     template: str | None  # file name of a frame, as data.image_tmpl; None: videos
     fps: float | None  # in a player; None: the videos' own
+    shards: int | None = None  # tar files; None: a file for each clip
+    labels: list[str] | None = None  # hashes of the lists
 
     def saved(self) -> dict:
-        return {key: value for key, value in asdict(self).items() if self.frames or key not in ("template", "fps")}
+        left_out = () if self.frames else ("template", "fps")
+        return {key: value for key, value in asdict(self).items() if key not in left_out}
 
 
 class Encoder:
@@ -191,6 +204,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--frames", action="store_true", help="pack frame folders, not videos")
     parser.add_argument("--template", help="with --frames: name of a frame (default: img_{:05d}.jpg)")
     parser.add_argument("--fps", type=float, help="with --frames: rate in a player (default: 25)")
+    parser.add_argument("--shards", type=int, metavar="N", help="pack into N tar files with an index")
+    parser.add_argument("--labels", nargs="+", default=[], metavar="LIST", help="with --shards: lists with the labels")
     add_options(parser)
     return parser.parse_args(argv)
 
@@ -203,23 +218,56 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
     if args.template is not None and not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
         raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+    if args.shards is not None and args.shards < 1:
+        raise UserError(f"--shards {args.shards}: must be at least 1; part I of N machines is --shard I/N")
+    if args.labels and not args.shards:
+        raise UserError("--labels: is for tar files; add --shards or leave it out")
     check_options(args, args.source)
+
+
+def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, int]:
+    """Path without suffix -> label, of all entries of some lists."""
+    read = read_frame_list if of_frames else read_video_list
+    entries = [entry for path in paths for entry in read(path, sys.maxsize, allow_outside_root=True)]
+    return {entry.path if of_frames else Path(entry.path).with_suffix("").as_posix(): entry.label for entry in entries}
 
 
 def pack_all(args: argparse.Namespace) -> int:
     check_arguments(args)
     of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
-    settings = Settings(args.frames, args.short_side, args.quality, *of_frames)
+    hashes = [file_hash(path) for path in args.labels] or None
+    settings = Settings(args.frames, args.short_side, args.quality, *of_frames, args.shards, hashes)
     shard = ALL if args.merge else chosen_shard(args)
     jobs, faults = find_jobs(args.source, settings)
     targets = {job[0]: packed_name(args.source, job[0], settings) for job in jobs}
     with only_run_in(args.out, SETTINGS_FILE, settings.saved(), shard):
-        if args.merge:
+        if args.shards:
+            results = pack_into_tars(args, settings, shard, [(job, targets[job[0]]) for job in jobs], faults)
+        elif args.merge:
             results = merge_reports(args.out, targets)
         else:
             known = faults if shard.number == 1 else []
             results = pack_left(args, settings, shard, [(job, targets[job[0]]) for job in shard.of(jobs)], known)
     return summarise(results, "packed", args.source, args.out, shard)
+
+
+def pack_into_tars(
+    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[tuple[Job, str]], faults: list[Result]
+) -> list[Result]:
+    """Packs those of the shard's tar files that are not there yet, or merges what all have left; writes the report."""
+    if args.merge:
+        return tar_shards.finish(args.out, args.shards, tar_shards.count_shards(args.out), faults)
+    labels = read_label_lists(args.labels, args.frames)
+    clips = [
+        tar_shards.Clip(target, (args.source, *job), labels.get(target.removesuffix(".mkv"))) for job, target in jobs
+    ]
+    packing = tar_shards.Packing(run_job, settings, args.out)
+    tar_shards.pack_tars(packing, clips, args.shards, shard, args.workers)
+    if shard.is_all:
+        return tar_shards.finish(args.out, args.shards, 1, faults)
+    results = tar_shards.results_of(args.out, shard.of(range(args.shards)))
+    write_report(report_file(args.out, shard), results)
+    return results
 
 
 def pack_left(

@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from utils.components import load_component
 from utils.config_fields import OneOf
 from utils.errors import UserError
+from utils.project_paths import is_url
 from utils.recipe import COMMAND_LINE, Given, Recipe, combine
 from utils.schema import MEANINGLESS_KEYS, Config, dotted_keys
 from utils.schema_rules import Purpose, all_rules
@@ -156,6 +157,8 @@ def check_data_files(config: Config, keys: Sequence[str]) -> None:
     """
     for key in keys:
         value = getattr(config.data, key.removeprefix("data."))
+        if value and is_url(value):
+            continue
         if value and key.endswith("_root") and not Path(value).is_dir():
             raise UserError(f"{value}: no such folder; set {key} to the root folder of the paths in the list")
         if value and not Path(value).exists():

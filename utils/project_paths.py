@@ -8,9 +8,14 @@ from pydantic import AfterValidator, PlainSerializer
 REPOSITORY = Path(__file__).resolve().parents[1]
 
 
+def is_url(path: str) -> bool:
+    """Whether a path is an address such as `s3://bucket/train`."""
+    return "://" in path
+
+
 def from_working_folder(path: str) -> str:
     """A relative path of a config as the working folder needs it: unchanged in the repository, absolute elsewhere."""
-    if Path(path).is_absolute() or Path.cwd() == REPOSITORY:
+    if Path(path).is_absolute() or is_url(path) or Path.cwd() == REPOSITORY:
         return path
     return str(REPOSITORY / path)
 

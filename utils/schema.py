@@ -61,9 +61,11 @@ class DataConfig(Section):
     workers: int = key(4, "loader processes per process; 0: load in the process itself", "processes", ge=0)
     num_classes: int = key(400, "number of classes in label_list", "classes", ge=1)
     image_tmpl: str = key("img_{:05d}.jpg", "file name of a frame, with its number in braces")
-    train_root: ProjectPath = key("", "root folder of the paths in train_list; empty: the repository")
+    train_root: ProjectPath = key(
+        "", "root folder, or URL of packed clips, of the paths in train_list; empty: the repository"
+    )
     train_list: OptionalPath = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
-    val_root: ProjectPath = key("", "root folder of the paths in val_list; empty: the repository")
+    val_root: ProjectPath = key("", "root of the paths in val_list, like train_root")
     val_list: OptionalPath = key(None, "validation videos, like train_list")
     multi_label: bool = key(
         False, "the lists' lines end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
@@ -138,6 +140,10 @@ class DataConfig(Section):
         "cpu", "where frames are resized, cropped and augmented: by the loader processes, or on the GPU"
     )
     decode_on: Literal["cpu", "device"] = key("cpu", "with pixels_on device: where JPEG frames are decoded")
+    cache_dir: ProjectPath = key("exp/cache/clips", "folder on a local disk for packed clips that come from a URL")
+    cache_gb: float = key(
+        0.0, "its size; once it is full, what is in it stays and other clips are fetched again; 0: no cache", "GB", ge=0
+    )
     flip: float = key(
         0.5,
         "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs",

@@ -219,7 +219,7 @@ def test_a_full_disk_is_reported_as_one(tmp_path):
     if mounted.returncode != 0:
         pytest.skip(f"mounting is not permitted here: {mounted.stderr.strip()}")
     try:
-        cache = frame_cache.FrameCache(disk / "frames-0", ["clip"] * 16, 1)
+        cache = frame_cache.FrameCache(disk / "frames-0", ["clip"] * 16, 1, lambda path: (1, 1))
         cache.folder.mkdir()
         zeros = np.zeros(16, dtype=np.int64)
         part = frame_cache.Part(np.ones((16, 8, 32), dtype=np.float32), zeros, zeros > 0, np.zeros((16, 2), np.int64))

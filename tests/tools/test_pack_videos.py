@@ -152,7 +152,13 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         assert run(*arguments) == 2
         assert message in capsys.readouterr().err
     assert run(tmp_path / "videos", out) == 0
-    assert set(json.loads((out / "pack_videos.json").read_text())) == {"frames", "short_side", "quality"}
+    assert set(json.loads((out / "pack_videos.json").read_text())) == {
+        "frames",
+        "short_side",
+        "quality",
+        "shards",
+        "labels",
+    }
     assert run(tmp_path / "videos", out, "--quality", "50") == 2
     assert "quality 90 -> 50" in capsys.readouterr().err
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "videos/a.m4v")

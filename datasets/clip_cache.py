@@ -1,0 +1,72 @@
+"""Fetched clips on this machine's disk, of bounded size, for all processes and workers of the machine.
+
+Once it is full, nothing is evicted: an epoch reads each clip once, in an order of its own, so a cache of half the data
+set answers half of the reads. Evicting the least recently used clips would answer fewer: an epoch's own clips would
+take the places of those that it still needs.
+"""
+
+import fcntl
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+from datasets.byte_ranges import ByteRange, FileRange, MemoryRange
+from utils.errors import UserError
+from utils.files import atomic_path
+
+_LEDGER = "bytes"
+
+
+class ClipCache:
+    """At most `max_bytes` in `folder`; nothing is written where that is 0.
+
+    Any number of processes may use it at a time: a clip gets its name when it is whole, and its bytes are reserved
+    before, in a file that is locked meanwhile.
+    """
+
+    def __init__(self, folder: Path, max_bytes: int):
+        self._folder, self._max_bytes = folder, max_bytes
+        self._is_full = max_bytes == 0
+
+    def get(self, key: str, size: int, fetch: Callable[[], bytes]) -> ByteRange:
+        """The clip of this key, of `size` bytes; `fetch` gives it where it is not in the cache.
+
+        Raises:
+            UserError: the folder cannot be used; what `fetch` raises.
+        """
+        path = self._folder / key[:2] / key
+        try:
+            is_counted = self._max_bytes > 0 and path.exists()
+            if is_counted:
+                found = FileRange(path)
+                if found.size == size:
+                    return found
+                found.close()  # of a machine that lost its power
+            data = fetch()
+            if is_counted or (not self._is_full and self._reserve(size)):
+                with atomic_path(path) as temporary:
+                    temporary.write_bytes(data)
+        except OSError as error:
+            raise UserError(
+                f"data.cache_dir: {self._folder} cannot be used ({error.strerror}); free space, lower data.cache_gb "
+                "or choose another folder"
+            ) from error
+        return MemoryRange(data)
+
+    def _reserve(self, size: int) -> bool:
+        """Whether `size` bytes more fit; they then count."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(self._folder / _LEDGER, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            text = os.pread(descriptor, 32, 0)
+            used = int(text) if text else self._count()
+            self._is_full = used + size > self._max_bytes
+            os.pwrite(descriptor, f"{used + (0 if self._is_full else size):031d}\n".encode(), 0)
+        finally:
+            os.close(descriptor)
+        return not self._is_full
+
+    def _count(self) -> int:
+        """Bytes of what is there, where the ledger was deleted."""
+        return sum(path.stat().st_size for path in self._folder.glob("??/*"))

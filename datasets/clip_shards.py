@@ -1,0 +1,126 @@
+"""Packed clips in tar files, as `tools.pack_videos --shards` makes them, in a folder or behind a URL.
+
+A tar file has webdataset's layout, `KEY.mkv` and `KEY.json` of each clip. `shards.csv` beside the tar files says where
+each clip is, so that a clip is one range of bytes: lists name clips as they do in a folder of loose files, and order,
+division among processes and resuming are the same.
+"""
+
+import csv
+import functools
+import hashlib
+import io
+from pathlib import Path
+
+import numpy as np
+
+from datasets.byte_ranges import ByteRange, FileRange
+from datasets.clip_cache import ClipCache
+from datasets.frame_source import describe
+from datasets.packed_clip import PackedClip
+from datasets.remote_files import read_file, read_range
+from utils.errors import UserError
+from utils.project_paths import is_url
+from utils.schema import DataConfig
+
+INDEX = "shards.csv"
+COLUMNS = ("path", "shard", "offset", "size", "num_frames", "label")
+_ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
+
+
+class ClipShards:
+    """The clips of `root`, a folder or URL. Raises UserError where its index cannot be read.
+
+    Args:
+        cache: of clips that come from a URL.
+    """
+
+    def __init__(self, root: str, cache: ClipCache):
+        self.root, self._cache = root.rstrip("/"), cache
+        self.index_name = f"{self.root}/{INDEX}"
+        data = read_file(self.index_name) if is_url(root) else _read_local(self.index_name)
+        self._digest = hashlib.sha256(data).hexdigest()[:32]
+        self._row_of: dict[str, int] = {}
+        self._shards: list[str] = []
+        self._places = self._parse(data)
+
+    def _parse(self, data: bytes) -> np.ndarray:
+        """(N,3) int64: number of the shard, offset and size of each clip; fills `_row_of` and `_shards`."""
+        numbers: dict[str, int] = {}
+        places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # at least one line end each
+        reader = csv.reader(io.StringIO(data.decode("utf-8", _ODD_NAMES), newline=""))
+        try:
+            if tuple(next(reader, ())) != COLUMNS:
+                raise ValueError(f"the header is not {','.join(COLUMNS)}")
+            for row, (path, shard, offset, size, _, _) in enumerate(reader):
+                places[row] = numbers.setdefault(shard, len(numbers)), int(offset), int(size)
+                self._row_of[path] = row
+        except (ValueError, csv.Error) as error:
+            raise UserError(f"{self.index_name}:{reader.line_num}: is corrupted ({error}); copy it again") from None
+        self._shards = list(numbers)
+        return places[: len(self._row_of)]
+
+    def __contains__(self, path: str) -> bool:
+        return path in self._row_of
+
+    def stamp(self, path: str) -> tuple[int, int]:
+        """Numbers that change with the clip; -1 where there is none."""
+        row = self._row_of.get(path)
+        return (-1, -1) if row is None else (int(self._places[row, 2]), int(self._digest[:15], 16))
+
+    def open(self, path: str, listed_at: str = "") -> PackedClip:
+        """Raises UserError: no such clip; its tar file is missing, truncated or another one; the network fails."""
+        row = self._row_of.get(path)
+        if row is None:
+            name = describe(f"{self.root}/{path}", listed_at)
+            raise UserError(f"{name}: not in {self.index_name}; pack it too, or remove the line")
+        number, offset, size = self._places[row].tolist()
+        tar = f"{self.root}/{self._shards[number]}"
+        try:
+            data = self._local(tar, offset, size) if not is_url(tar) else self._remote(tar, offset, size)
+        except UserError as error:
+            raise UserError(f"{error} (for {describe(path, listed_at)})") from None
+        return PackedClip(f"{tar}: {path}", listed_at, data)
+
+    def _local(self, tar: str, offset: int, size: int) -> ByteRange:
+        try:
+            found = FileRange(tar, offset, size)
+        except OSError as error:
+            raise UserError(f"{tar}: cannot be opened ({error.strerror}); copy it too") from None
+        if (length := found.file_size()) < offset + size:
+            found.close()
+            raise UserError(f"{tar}: is truncated: it has {length} bytes, its index more; copy it again")
+        return found
+
+    def _remote(self, tar: str, offset: int, size: int) -> ByteRange:
+        key = hashlib.sha256(f"{self._digest} {tar} {offset}".encode()).hexdigest()[:40]
+        return self._cache.get(key, size, lambda: read_range(tar, offset, size))
+
+
+def clip_root(data: DataConfig, root: str) -> str | ClipShards:
+    """`root` itself where it is a folder of files; the shards where it is a folder or URL of these.
+
+    Args:
+        data: its modality and cache count.
+
+    Raises:
+        UserError: a URL of frames, or an index that cannot be read.
+    """
+    if data.modality != "video":
+        if is_url(root):
+            raise UserError(f"{root}: only packed clips are read from a URL; set data.modality: video")
+        return root
+    if is_url(root) or Path(root, INDEX).is_file():
+        return _load(root, data.cache_dir, data.cache_gb)
+    return root
+
+
+@functools.lru_cache(maxsize=2)  # of training and of validation: one, where they are in one place
+def _load(root: str, cache_dir: str, cache_gb: float) -> ClipShards:
+    return ClipShards(root, ClipCache(Path(cache_dir), int(cache_gb * 1e9)))
+
+
+def _read_local(path: str) -> bytes:
+    try:
+        return Path(path).read_bytes()
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror})") from None

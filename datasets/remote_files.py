@@ -1,0 +1,80 @@
+"""Files behind URLs, through fsspec: whole, or a range of bytes, with bounded retries.
+
+fsspec's own configuration and the environment (AWS_ENDPOINT_URL, AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS ...) hold
+addresses and credentials.
+"""
+
+import time
+
+import fsspec
+
+from utils.errors import UserError, first_line
+
+ATTEMPTS = 5
+FIRST_WAIT_S = 0.5
+"""Before the second attempt; each further wait is twice as long."""
+_PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "abfs": "adlfs"}
+
+
+def read_file(url: str) -> bytes:
+    """A whole file. Raises as `read_range`."""
+    return _read(url, None, None)
+
+
+def read_range(url: str, begin: int, size: int) -> bytes:
+    """`size` bytes of a file, from its byte `begin` on.
+
+    Raises:
+        UserError: there is none such, it is too short, its server sends no ranges, or it could not be read in ATTEMPTS
+            attempts; also where the package of its protocol is not installed.
+    """
+    return _read(url, begin, begin + size)
+
+
+def _read(url: str, begin: int | None, end: int | None) -> bytes:
+    files = _file_system(url)
+    reason = ""
+    for attempt in range(ATTEMPTS):
+        if attempt:
+            time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
+        try:
+            data = files.cat_file(url, start=begin, end=end)
+            if begin is None or end is None or len(data) == end - begin:
+                return data
+            if len(data) > end - begin:
+                raise UserError(f"{url}: its server ignores byte ranges; serve it by one that sends them")
+            reason = f"{len(data)} of {end - begin} bytes came"
+            _check_length(files, url, end)
+        except FileNotFoundError:
+            raise UserError(f"{url}: no such file") from None
+        except UserError:
+            raise
+        except Exception as error:  # each protocol's library has its own
+            reason = first_line(error)
+            if end is not None and _is_out_of_range(error):
+                _check_length(files, url, end)
+    raise UserError(f"{url}: could not be read in {ATTEMPTS} attempts ({reason}); check the network and the address")
+
+
+def _check_length(files: fsspec.AbstractFileSystem, url: str, end: int) -> None:
+    """Raise a UserError where the file ends before its byte `end`."""
+    length = files.info(url)["size"]
+    if length is not None and length < end:
+        raise UserError(f"{url}: is truncated: it has {length} bytes, its index {end} or more; copy it again")
+
+
+def _is_out_of_range(error: Exception) -> bool:
+    """Whether a server refused a range that begins after the end."""
+    return getattr(error, "status", None) == 416 or "InvalidRange" in str(error) or "range" in str(error).lower()
+
+
+def _file_system(url: str) -> fsspec.AbstractFileSystem:
+    """fsspec keeps one for each process."""
+    protocol = url.partition("://")[0]
+    try:
+        return fsspec.filesystem(protocol)
+    except ImportError:
+        package = _PACKAGES.get(protocol, f"what fsspec needs for {protocol}://")
+        raise UserError(f"{url}: needs {package}; run 'pip install {package}'") from None
+    except ValueError:
+        raise UserError(f"{url}: fsspec knows no protocol {protocol}://") from None

@@ -1,0 +1,96 @@
+"""Servers of a folder for the tests of shards: plain HTTP with byte ranges, and S3 by moto."""
+
+import re
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import boto3
+from moto.server import ThreadedMotoServer
+
+
+class RangeServer(ThreadingHTTPServer):
+    """Serves `folder`.
+
+    Attributes:
+        requests: paths that were asked for, in order.
+        failures: how many of the next requests are answered by an error.
+        has_ranges: False: each answer is the whole file.
+    """
+
+    def __init__(self, folder: Path):
+        super().__init__(("127.0.0.1", 0), _Handler)
+        self.folder, self.failures, self.has_ranges = folder, 0, True
+        self.requests: list[str] = []
+        self.url = f"http://127.0.0.1:{self.server_port}"
+
+
+class _Handler(BaseHTTPRequestHandler):
+    server: RangeServer
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        self.server.requests.append(self.path)
+        path = self.server.folder / self.path.lstrip("/")
+        if self.server.failures > 0:
+            self.server.failures -= 1
+            self._answer(503, b"busy")
+        elif not path.is_file():
+            self._answer(404, b"")
+        else:
+            data = path.read_bytes()
+            asked = (
+                re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if self.server.has_ranges else None
+            )
+            if asked and int(asked[1]) >= len(data):
+                self._answer(416, b"")
+            elif asked:
+                self._answer(206, data[int(asked[1]) : int(asked[2]) + 1])
+            else:
+                self._answer(200, data)
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.send_header("Content-Length", str((self.server.folder / self.path.lstrip("/")).stat().st_size))
+        self.end_headers()
+
+    def _answer(self, code: int, data: bytes) -> None:
+        self.send_response(code)
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@contextmanager
+def http_server(folder: Path) -> Iterator[RangeServer]:
+    with RangeServer(folder) as server:
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+        thread.start()
+        yield server
+        server.shutdown()
+        thread.join()
+
+
+@contextmanager
+def s3_server(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
+    """The URL of a bucket with the folder's files, and the environment by which it is found."""
+    server = ThreadedMotoServer("127.0.0.1", 0)
+    server.start()
+    try:
+        address = "http://{}:{}".format(*server.get_host_and_port())
+        keys = {"AWS_ACCESS_KEY_ID": "a", "AWS_SECRET_ACCESS_KEY": "b", "AWS_DEFAULT_REGION": "us-east-1"}
+        client = boto3.client(
+            "s3", endpoint_url=address, region_name="us-east-1", aws_access_key_id="a", aws_secret_access_key="b"
+        )
+        client.create_bucket(Bucket="clips")
+        for path in folder.iterdir():
+            if path.is_file():
+                client.upload_file(str(path), "clips", f"train/{path.name}")
+        yield "s3://clips/train", {**keys, "AWS_ENDPOINT_URL": address}
+    finally:
+        server.stop()

@@ -1,0 +1,300 @@
+"""Packed clips in tar shards: the epochs of the loose files, from a folder, HTTP and S3; cache and faults."""
+
+import csv
+import json
+import shutil
+import tarfile
+from pathlib import Path
+from typing import NamedTuple
+
+import fsspec
+import numpy as np
+import pytest
+import torch
+
+from datasets import remote_files
+from datasets.build import build_eval_loader, build_train_loader
+from datasets.clip_cache import ClipCache
+from datasets.clip_shards import ClipShards, clip_root
+from modules.pixels import with_own_pixels
+from tests.commands.world import call, losses
+from tests.datasets.clip_servers import http_server, s3_server
+from tests.tools.loading import load_tool
+from utils.errors import UserError
+from utils.schema import Config
+
+pack_videos = load_tool("pack_videos")
+NUM_SHARDS = 4
+
+
+class Packed(NamedTuple):
+    """The world's videos packed: a file for each, and in tar files; lists of either."""
+
+    loose: Path
+    shards: Path
+    lists: Path
+
+
+@pytest.fixture(scope="module")
+def packed(world, tmp_path_factory) -> Packed:
+    root = tmp_path_factory.mktemp("packed")
+    packed = Packed(root / "loose", root / "shards", root)
+    for part in ("train", "val"):
+        text = (world.root / f"{part}_videos.txt").read_text()
+        (root / f"{part}.txt").write_text(text.replace(".mp4", ".mkv"))
+    lists = ("--labels", str(root / "train.txt"), str(root / "val.txt"))
+    for out, options in ((packed.loose, ()), (packed.shards, ("--shards", str(NUM_SHARDS), *lists))):
+        assert pack_videos.main([str(world.root / "videos"), str(out), "--workers", "1", *options]) == 0
+    return packed
+
+
+def config(packed: Packed, root: object, **data: object) -> Config:
+    settings = {
+        "modality": "video", "num_segments": 2, "batch_size": 4, "workers": 0, "num_classes": 3, "input_size": 32,
+        "train_root": str(root), "train_list": str(packed.lists / "train.txt"),
+        "val_root": str(root), "val_list": str(packed.lists / "val.txt"), **data,
+    }  # fmt: skip
+    return with_own_pixels(Config.model_validate({"seed": 3, "data": settings}))
+
+
+def epoch(cfg: Config, world_size: int = 1, start_sample: int = 0) -> list[dict]:
+    """All batches of an epoch of all processes."""
+    batches = []
+    for rank in range(world_size):
+        loader = build_train_loader(cfg, world_size, rank)
+        loader.start_epoch(1, start_sample)
+        batches += list(loader)
+        loader.close()
+    return batches
+
+
+def assert_equal(ours: list, theirs: list) -> None:
+    assert len(ours) == len(theirs)
+    for a, b in zip(ours, theirs):
+        assert a.keys() == b.keys()
+        torch.testing.assert_close(a, b, rtol=0, atol=0)
+
+
+# ---- packing
+
+
+def test_the_tar_files_have_webdataset_s_layout_and_the_loose_bytes(packed):
+    with (packed.shards / "shards.csv").open() as file:
+        index = {row["path"]: row for row in csv.DictReader(file)}
+    labels = dict(line.split() for name in ("train", "val") for line in (packed.lists / f"{name}.txt").open())
+    assert index.keys() == labels.keys() and len({row["shard"] for row in index.values()}) == NUM_SHARDS
+    for path, row in index.items():
+        data = (packed.loose / path).read_bytes()
+        with tarfile.open(packed.shards / row["shard"]) as tar:
+            names = tar.getnames()
+            assert tar.extractfile(path).read() == data
+            facts = json.load(tar.extractfile(path.replace(".mkv", ".json")))
+        assert names[names.index(path) + 1] == path.replace(".mkv", ".json")
+        assert facts == {"path": path, "num_frames": int(row["num_frames"]), "label": int(labels[path])}
+        assert row["label"] == labels[path]
+        begin = int(row["offset"])
+        assert (packed.shards / row["shard"]).read_bytes()[begin : begin + int(row["size"])] == data
+
+
+def test_tar_files_of_several_machines_equal_those_of_one_and_are_resumed(world, packed, tmp_path, capsys):
+    lists = ("--labels", str(packed.lists / "train.txt"), str(packed.lists / "val.txt"), "--shards", str(NUM_SHARDS))
+
+    def run(*options: str) -> int:
+        return pack_videos.main([str(world.root / "videos"), str(tmp_path / "o"), "--workers", "1", *lists, *options])
+
+    assert run("--shard", "1/2") == run("--shard", "2/2") == 0
+    cut = tmp_path / "o" / "000001.tar"
+    cut.write_bytes(cut.read_bytes()[:2000])
+    assert run("--merge") == 2
+    assert "shard 2/2 is not complete: 1 of 4 items have no result, such as 000001.tar" in capsys.readouterr().err
+    kept = (tmp_path / "o" / "000003.tar").stat().st_mtime_ns
+    assert run("--shard", "2/2") == run("--merge") == 0
+    assert (tmp_path / "o" / "000003.tar").stat().st_mtime_ns == kept
+    for path in packed.shards.iterdir():
+        assert path.is_dir() or (tmp_path / "o" / path.name).read_bytes() == path.read_bytes()
+    assert pack_videos.main([str(world.root / "videos"), str(tmp_path / "o"), *lists[:3], "--shards", "5"]) == 2
+    assert "shards 4 -> 5" in capsys.readouterr().err
+
+
+def test_a_dot_in_a_name_is_not_where_webdataset_s_suffix_begins(world, tmp_path, capsys):
+    (tmp_path / "v").mkdir()
+    shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a.b.mp4")
+    words = [str(tmp_path / "v"), str(tmp_path / "o"), "--workers", "1", "--shards", "1"]
+    (tmp_path / "v" / "bad.mp4").write_text("no video")
+    assert pack_videos.main(words) == 1
+    with tarfile.open(tmp_path / "o" / "000000.tar") as tar:
+        assert tar.getnames() == ["a_b.mkv", "a_b.json"]
+    assert (tmp_path / "o" / "shards.csv").read_text().splitlines()[1].startswith("a.b.mkv,000000.tar,512,")
+    shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a_b.mp4")
+    assert pack_videos.main([*words[:1], str(tmp_path / "p"), *words[2:]]) == 2
+    assert "a_b.mkv: would have the key of a.b.mkv in a tar file; rename one" in capsys.readouterr().err
+
+
+# ---- epochs
+
+
+@pytest.mark.parametrize(("world_size", "workers", "start"), [(1, 0, 0), (1, 2, 8), (2, 2, 0), (2, 0, 8)])
+def test_epochs_equal_those_of_loose_files(packed, world_size, workers, start):
+    loose = epoch(config(packed, packed.loose), world_size, start)
+    assert_equal(epoch(config(packed, packed.shards, workers=workers), world_size, start), loose)
+
+
+@pytest.mark.parametrize("cache_gb", [0, 1])
+def test_epochs_over_http(packed, tmp_path, cache_gb):
+    with http_server(packed.shards) as server:
+        for workers, world_size, start in ((0, 1, 8), (2, 2, 0)):
+            data = {"workers": workers, "cache_gb": cache_gb, "cache_dir": str(tmp_path)}
+            ours = epoch(config(packed, server.url, **data), world_size, start)
+            assert_equal(ours, epoch(config(packed, packed.loose), world_size, start))
+        num_requests = len([path for path in server.requests if path.endswith(".tar")])
+        assert num_requests == (15 if cache_gb else 7 + 15)  # of the second epoch, what the first one did not need
+        views = list(build_eval_loader(config(packed, server.url)))
+    assert_equal(views, list(build_eval_loader(config(packed, packed.loose))))
+
+
+def test_epochs_from_s3(packed, monkeypatch):
+    with s3_server(packed.shards) as (url, environment):
+        for name, value in environment.items():
+            monkeypatch.setenv(name, value)
+        ours = epoch(config(packed, url, workers=2), start_sample=4)
+        assert_equal(ours, epoch(config(packed, packed.loose), start_sample=4))
+        with pytest.raises(UserError, match="s3://clips/none/shards.csv: no such file"):
+            ClipShards("s3://clips/none", ClipCache(Path(), 0))
+
+
+def test_other_protocols_of_fsspec(packed):
+    files = fsspec.filesystem("memory")
+    for path in packed.shards.iterdir():
+        if path.is_file():
+            files.pipe_file(f"/clips/{path.name}", path.read_bytes())
+    for root in ("memory://clips", f"file://{packed.shards}"):
+        assert_equal(epoch(config(packed, root)), epoch(config(packed, packed.loose)))
+
+
+def test_training_from_shards_equals_training_from_loose_files(world, packed, tmp_path, capsys):
+    lists = [f"data.{part}_list={packed.lists / f'{part}.txt'}" for part in ("train", "val")]
+    for name, root in (("loose", packed.loose), ("shards", packed.shards)):
+        where = [*lists, f"data.train_root={root}", f"data.val_root={root}", f"logging.run_dir={tmp_path / name}"]
+        assert call("train", "--config", world.video_config, *where) == 0
+    assert losses(tmp_path / "shards") == losses(tmp_path / "loose")
+    with http_server(packed.shards) as server:
+        where = [*lists, f"data.train_root={server.url}", f"data.val_root={server.url}"]
+        assert call("train", "--config", world.video_config, "--check", *where) == 0
+        check = load_tool("check_data")
+        words = ["--config", world.video_config, "--out", tmp_path / "c", "--workers", 1, *where]
+        assert check.main(check.parse_arguments([str(word) for word in words])) == 0
+    assert "24 clips of the lists found" in capsys.readouterr().out
+
+
+# ---- the cache
+
+
+def test_the_cache_stays_within_its_size_and_is_not_read_where_damaged(tmp_path):
+    def get(cache: ClipCache, number: int) -> bool:
+        data = bytes([number]) * 100
+        fetched = []
+        found = cache.get(f"{number:02d}key", 100, lambda: fetched.append(1) or data)
+        assert found.read(200, 0) == data and found.read(10, 95) == data[:5]
+        found.close()
+        return bool(fetched)
+
+    caches = [ClipCache(tmp_path, 350) for _ in range(2)]  # of two processes
+    assert [get(caches[n % 2], n) for n in range(6)] == [True] * 6
+    assert [get(caches[n % 2], n) for n in range(6)] == [False] * 3 + [True] * 3
+    assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) == 300
+    (tmp_path / "01" / "01key").write_bytes(b"cut")
+    assert get(caches[0], 1) and not get(caches[0], 1) and not get(caches[0], 2)
+    (tmp_path / "bytes").unlink()
+    assert get(ClipCache(tmp_path, 399), 7) and not (tmp_path / "07" / "07key").exists()
+
+
+def test_a_cache_that_cannot_be_used_is_one_line(tmp_path):
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="data.cache_dir: .*file/x cannot be used .*; free space, lower data.cache_gb"):
+        ClipCache(tmp_path / "file" / "x", 100).get("00", 1, lambda: b"1")
+
+
+# ---- faults
+
+
+@pytest.fixture
+def copy(packed, tmp_path) -> Path:
+    return Path(shutil.copytree(packed.shards, tmp_path / "copy"))
+
+
+def open_first(root: object, path: str = "train_0_0.mkv") -> None:
+    with ClipShards(str(root), ClipCache(Path(), 0)).open(path, "list.txt:1") as clip:
+        clip.read(np.array([0, clip.num_frames - 1]))
+
+
+def tar_of(shards: Path, path: str = "train_0_0.mkv") -> Path:
+    return shards / next(line.split(",")[1] for line in (shards / "shards.csv").open() if line.startswith(path))
+
+
+@pytest.mark.parametrize("is_remote", [False, True])
+def test_faults_of_the_files_are_one_line(copy, is_remote, monkeypatch):
+    monkeypatch.setattr(remote_files, "FIRST_WAIT_S", 0)
+    with http_server(copy) as server:
+        root, tar = server.url if is_remote else copy, tar_of(copy)
+        whole = tar.read_bytes()
+        for size in (len(whole) // 4, 10):
+            tar.write_bytes(whole[:size])
+            with pytest.raises(
+                UserError, match=f"{tar.name}: is truncated: it has {size} bytes, its index .*list.txt:1"
+            ):
+                open_first(root, max_of(copy, tar.name))
+        tar.write_bytes(bytes(len(whole)))
+        with pytest.raises(
+            UserError, match=f"{tar.name}: train_0_0.mkv .*list.txt:1.*: is not a packed clip; its index"
+        ):
+            open_first(root)
+        tar.unlink()
+        with pytest.raises(UserError, match=f"{tar.name}: .*no such file.*train_0_0.mkv|{tar.name}: cannot be opened"):
+            open_first(root)
+        with pytest.raises(UserError, match=r"other.mkv \(listed at list.txt:1\): not in .*shards.csv; pack it too"):
+            open_first(root, "other.mkv")
+        index = (copy / "shards.csv").read_text()
+        (copy / "shards.csv").write_text(index[: len(index) // 2])
+        with pytest.raises(UserError, match=r"shards.csv:\d+: is corrupted .*; copy it again"):
+            open_first(root)
+        (copy / "shards.csv").unlink()
+        with pytest.raises(UserError, match="shards.csv: (no such file|cannot be read)"):
+            open_first(root)
+
+
+def max_of(shards: Path, tar: str) -> str:
+    """The clip that lies last in a tar file."""
+    with (shards / "shards.csv").open() as file:
+        return max((row for row in csv.DictReader(file) if row["shard"] == tar), key=lambda row: int(row["offset"]))[
+            "path"
+        ]
+
+
+def test_a_network_that_fails_is_tried_again_and_then_one_line(packed, monkeypatch):
+    monkeypatch.setattr(remote_files, "FIRST_WAIT_S", 0)
+    with http_server(packed.shards) as server:
+        server.failures = remote_files.ATTEMPTS - 1
+        open_first(server.url)
+        server.failures = 10**6
+        with pytest.raises(UserError, match="shards.csv: could not be read in 5 attempts .*503.*; check the network"):
+            open_first(server.url)
+        assert 10**6 - server.failures == remote_files.ATTEMPTS
+        server.failures, server.has_ranges = 0, False
+        with pytest.raises(UserError, match="its server ignores byte ranges"):
+            open_first(server.url)
+    with pytest.raises(UserError, match="could not be read in 5 attempts"):
+        open_first("http://127.0.0.1:9")  # nobody listens
+
+
+def test_protocols_that_cannot_be_read_are_one_line(monkeypatch, packed):
+    with pytest.raises(UserError, match="fsspec knows no protocol odd://"):
+        open_first("odd://clips")
+    with pytest.raises(UserError, match="only packed clips are read from a URL; set data.modality: video"):
+        clip_root(config(packed, "s3://clips", modality="RGB").data, "s3://clips")
+
+    def lacking(*_: object) -> None:
+        raise ImportError("Install gcsfs")
+
+    monkeypatch.setattr(fsspec, "filesystem", lacking)
+    with pytest.raises(UserError, match="gs://clips/shards.csv: needs gcsfs; run 'pip install gcsfs'"):
+        open_first("gs://clips")

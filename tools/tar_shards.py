@@ -1,0 +1,178 @@
+"""`pack_videos.py --shards N`: packed clips in N tar files of webdataset's layout, and the index `shards.csv`.
+
+Tar file K has every N-th clip from the K-th on, so that the classes of sorted names are spread over all. It gets its
+name when it is complete. What the index and the report need of it is in `.tars/K.csv`, by which an interrupted run is
+resumed and those of several machines are merged.
+"""
+
+import contextlib
+import csv
+import io
+import json
+import os
+import shutil
+import tarfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from tqdm import tqdm
+
+from datasets.clip_shards import COLUMNS, INDEX
+from tools.conversion import REPORT_FILE, Result, write_report
+from tools.workers import run_jobs
+from utils.errors import UserError
+from utils.files import atomic_path
+from utils.work_shards import FOLDER, Shard, check_complete, shard_files
+
+TARS_FOLDER = ".tars"
+ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
+ROW = ("path", "status", "num_frames", "reason", "offset", "size", "label")
+
+
+class Clip(NamedTuple):
+    """A clip to be packed.
+
+    Attributes:
+        target: its path in the index, `a/b.mkv`.
+        arguments: of the function that packs it, without the folder and the settings.
+        label: None where no list has it.
+    """
+
+    target: str
+    arguments: tuple
+    label: int | None
+
+
+class Packing(NamedTuple):
+    """How clips are packed: `function(*arguments, folder, settings)` writes one and returns its `Result`."""
+
+    function: Callable[..., Result]
+    settings: Any
+    out: Path
+
+
+def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Shard, num_workers: int) -> None:
+    """Pack what is not there yet of the shard's part of the tar files."""
+    keys = {}
+    for clip in clips:
+        if (first := keys.setdefault(_key(clip.target), clip.target)) != clip.target:
+            raise UserError(f"{clip.target}: would have the key of {first} in a tar file; rename one")
+    numbers = [number for number in shard.of(range(num_tars)) if not _is_done(packing.out, number)]
+    jobs = [(tar_name(number), (packing, number, clips[number::num_tars])) for number in numbers]
+    with tqdm(total=len(jobs), unit="tar file", disable=None) as progress:
+
+        def done(_: None) -> None:
+            progress.update()
+
+        run_jobs(pack_tar, jobs, num_workers, done)
+
+
+def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
+    """Pack one tar file, in a worker."""
+    out, scratch = packing.out, packing.out / TARS_FOLDER / f"{number:06d}"
+    shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
+    scratch.mkdir(parents=True)
+    rows = []
+    try:
+        with tarfile.open(scratch / "tar", "w") as tar:
+            for clip in clips:
+                result = packing.function(*clip.arguments, scratch, packing.settings)
+                rows.append(asdict(result) | {"label": clip.label})
+                if result.status != "failed":
+                    _add(tar, clip, result, scratch / clip.target)
+        places = _places(scratch / "tar")
+        for row in rows:
+            row["offset"], row["size"] = places.get(f"{_key(row['path'])}.mkv", ("", ""))
+        with (scratch / "tar").open("rb+") as file:
+            os.fsync(file.fileno())
+        (scratch / "tar").replace(out / tar_name(number))
+        _write_csv(_rows_file(out, number), ROW, rows)
+    finally:
+        shutil.rmtree(scratch)
+
+
+def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) -> list[Result]:
+    """Writes the index, and the report from what all tar files have left and from `faults`.
+
+    Raises:
+        UserError: a tar file is missing.
+    """
+    check_complete([tar_name(k) for k in range(num_tars)], lambda number: _is_done(out, number), num_shards)
+    results, index = list(faults), []
+    for number in range(num_tars):
+        for row in _read_csv(_rows_file(out, number)):
+            results.append(Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]))
+            if row["size"]:
+                index.append({"shard": tar_name(number), **{name: row[name] for name in COLUMNS if name != "shard"}})
+    results.sort(key=lambda result: result.path)
+    _write_csv(out / INDEX, COLUMNS, sorted(index, key=lambda row: row["path"]))
+    write_report(out / REPORT_FILE, results)
+    shutil.rmtree(out / FOLDER, ignore_errors=True)
+    return results
+
+
+def results_of(out: Path, numbers: Sequence[int]) -> list[Result]:
+    """The results of these tar files."""
+    rows = [row for number in numbers for row in _read_csv(_rows_file(out, number))]
+    return [Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]) for row in rows]
+
+
+def count_shards(out: Path) -> int:
+    """How many machines' shards there were. Raises UserError where one has not run."""
+    return len(shard_files(out / FOLDER, ".lock"))
+
+
+def tar_name(number: int) -> str:
+    return f"{number:06d}.tar"
+
+
+def _key(path: str) -> str:
+    """webdataset's key of a clip: its path without suffix; after a dot in the name, the suffix would begin."""
+    folder, slash, name = path.removesuffix(".mkv").rpartition("/")
+    return folder + slash + name.replace(".", "_")
+
+
+def _add(tar: tarfile.TarFile, clip: Clip, result: Result, path: Path) -> None:
+    """Moves a clip into the tar file, with its description after it. All headers are the same on any machine."""
+    facts = {"path": clip.target, "num_frames": result.num_frames, "label": clip.label}
+    data = json.dumps(facts).encode()
+    video = tarfile.TarInfo(f"{_key(clip.target)}.mkv")
+    video.size = path.stat().st_size
+    with path.open("rb") as file:
+        tar.addfile(video, file)
+    path.unlink()
+    description = tarfile.TarInfo(f"{_key(clip.target)}.json")
+    description.size = len(data)
+    tar.addfile(description, io.BytesIO(data))
+
+
+def _places(path: Path) -> dict[str, tuple[int, int]]:
+    """Offset and size of each member's bytes."""
+    with tarfile.open(path) as tar:
+        return {member.name: (member.offset_data, member.size) for member in tar}
+
+
+def _rows_file(out: Path, number: int) -> Path:
+    return out / TARS_FOLDER / f"{number:06d}.csv"
+
+
+def _is_done(out: Path, number: int) -> bool:
+    """Its rows are written last; a tar file that was cut or deleted since is packed again."""
+    with contextlib.suppress(FileNotFoundError):
+        ends = [int(row["offset"]) + int(row["size"]) for row in _read_csv(_rows_file(out, number)) if row["size"]]
+        return (out / tar_name(number)).stat().st_size >= max(ends, default=0)
+    return False
+
+
+def _read_csv(path: Path) -> list[dict[str, str]]:
+    with path.open(newline="", encoding="utf-8", errors=ODD_NAMES) as file:
+        return list(csv.DictReader(file))
+
+
+def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
+    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=ODD_NAMES) as file:
+        writer = csv.DictWriter(file, columns, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
