@@ -1,9 +1,9 @@
-"""The arithmetic of docs/scaling.md: what a clip of each recipe costs, and what a node of 8 GPUs needs to be fed.
+"""The arithmetic of docs/scaling.md: what a clip of each recipe costs, and what GPUs need to be fed.
 
-    python benchmarks/scaling.py [--flops 140e12]
+    python benchmarks/scaling.py [--flops 350e12]
 
-FLOPs are counted by PyTorch on models without data (a multiplication and an addition are two). Rates of the data path
-are those of benchmarks/RESULTS.md. `--flops`: bf16 FLOP/s that a GPU sustains in training.
+FLOPs are counted by PyTorch on models without data (a multiplication and an addition are two). Rates of GPUs and of the
+data path are those of benchmarks/RESULTS.md. `--flops`: bf16 FLOP/s that another GPU sustains in training.
 """
 
 import argparse
@@ -22,14 +22,18 @@ from modules.build import build_model, load_clip_model
 from utils.config import load_config
 from utils.project_paths import REPOSITORY
 
-RECIPES = ("vitb-32-f8", "vitb-32-f16", "vitb-16-f8", "vitb-16-f16", "vitl-14-f8", "vitl-14-336-f8", "vitl-14-336-f32")
-# An A100's bf16 matrix units do 312 TFLOP/s (NVIDIA's data sheet); 45% of it.
-SUSTAINED = 0.45 * 312e12
-NUM_GPUS = 8
+RECIPES = ("vitb-32-f8", "vitb-16-f8", "vitl-14-f8", "vitl-14-336-f8", "vitl-14-336-f32")
+# benchmarks/RESULTS.md: clips/s that an H100 trains, and the FLOP/s that it sustains for L/14; the others are by these.
+MEASURED = {"vitb-32-f8": 759, "vitb-16-f8": 372, "vitl-14-f8": 89.9}
+SUSTAINED = 350e12
+NODE_GPUS = 8
 NUM_CLIPS, NUM_EPOCHS = 240_000, 30  # Kinetics-400's training list, about
-# benchmarks/RESULTS.md: one core's seconds for a training clip of 8 frames, and bytes, of 10-second clips of 340x256.
+LARGE_CLIPS, LARGE_GPUS = 10_000_000, 64
+# benchmarks/RESULTS.md: clips/s of 8 JPEG frames that a loader process makes, a core's seconds to decode a 10-second
+# video, and bytes, of 340x256 pixels.
+CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
-JPEG_SECONDS, PACKED_SECONDS, VIDEO_SECONDS = 3.9e-3, 4.2e-3, 60e-3
+PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames a second
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
 
 
@@ -77,55 +81,76 @@ def print_recipes(recipes: list[Recipe]) -> None:
     print_table(columns, rows)
 
 
-def print_needs(recipes: list[Recipe], flops: float) -> None:
+def rate_of(recipe: Recipe, flops: float | None) -> float:
+    """Clips/s that a GPU trains: measured, or by the FLOP/s that it sustains."""
+    if flops is None and recipe.name in MEASURED:
+        return MEASURED[recipe.name]
+    return (flops or SUSTAINED) / recipe.flops
+
+
+def core_seconds(recipe: Recipe) -> float:
+    """Of a clip from JPEG frames: in proportion to its pixels."""
+    return recipe.num_frames / 8 * recipe.frame_area / CORE_CLIPS
+
+
+def print_needs(recipes: list[Recipe], flops: float | None) -> None:
     rows = []
     for r in recipes:
-        rate = NUM_GPUS * flops / r.flops
-        shares = r.num_frames / 8 * r.frame_area  # pixels of a clip as a multiple of those of the measured 8 frames
-        cores = [rate * seconds for seconds in (shares * JPEG_SECONDS, shares * PACKED_SECONDS, VIDEO_SECONDS)]
+        rate = NODE_GPUS * rate_of(r, flops)
         rows.append(
             [
                 r.name,
-                f"{rate / NUM_GPUS:.0f}",
-                *[f"{c:.0f}" if c >= 1 else f"{c:.1f}" for c in cores],
-                f"{rate * r.num_frames:.0f}",
+                f"{rate / NODE_GPUS:.0f}",
+                f"{rate * core_seconds(r):.0f}",
+                f"{rate * (core_seconds(r) + VIDEO_SECONDS):.0f}",
                 f"{rate * r.num_frames * r.frame_area * FRAME_BYTES / 1e6:.0f}",
                 f"{rate * VIDEO_BYTES / 1e6:.0f}",
                 f"{NUM_CLIPS * NUM_EPOCHS / rate / 3600:.1f}",
             ]
         )
-    print_table(
-        [
-            "recipe",
-            "clips/s a GPU",
-            "cores, frames",
-            "cores, packed",
-            "cores, mp4",
-            "frames/s",
-            "MB/s, frames or packed",
-        ]
-        + ["MB/s, mp4", "hours, 30 epochs"],
-        rows,
-    )
+    columns = ["recipe", "clips/s a GPU", "cores, frames or packed", "cores, mp4", "MB/s, frames or packed"]
+    print_table([*columns, "MB/s, mp4", "hours, 30 epochs"], rows)
 
 
-def print_traffic(recipes: list[Recipe], flops: float) -> None:
+def print_large(recipes: list[Recipe], flops: float | None) -> None:
+    rows = []
+    for r in recipes:
+        if r.name in MEASURED:
+            rate = LARGE_GPUS * rate_of(r, flops)
+            gpu_hours = NUM_EPOCHS * LARGE_CLIPS / rate / 3600 * LARGE_GPUS
+            node = rate * NODE_GPUS / LARGE_GPUS
+            rows.append(
+                [
+                    r.name,
+                    f"{LARGE_CLIPS / rate / 60:.0f}",
+                    f"{gpu_hours:.0f}",
+                    f"{node * core_seconds(r):.0f}",
+                    f"{node * PACKED_BYTES / 1e9:.1f}",
+                    f"{12 * r.parameters / 1e9:.1f}",
+                ]
+            )
+    columns = ["recipe", "minutes an epoch", "GPU hours, 30 epochs", "cores a node"]
+    print_table([*columns, "GB/s a node, not cached", "GB a checkpoint"], rows)
+
+
+def print_traffic(recipes: list[Recipe], flops: float | None) -> None:
     rows = []
     for r in recipes:
         exchange = 2 * 4 * r.parameters / NETWORK  # ring: each machine sends and receives the gradients twice, nearly
-        backward = 2 / 3 * r.flops / flops  # of one clip: what there is to hide the exchange behind
+        backward = 2 / 3 / rate_of(r, flops)  # of one clip: what there is to hide the exchange behind
         rows.append([r.name, f"{4 * r.parameters / 1e6:.0f}", f"{1e3 * exchange:.0f}", f"{exchange / backward:.0f}"])
     print_table(["recipe", "MB of gradients", "ms to exchange", "clips a GPU and step that hide it"], rows)
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--flops", type=float, default=SUSTAINED)
+    parser.add_argument("--flops", type=float)
     args = parser.parse_args()
     logging.disable(logging.WARNING)  # that the weights are random is what is wanted
     recipes = [cost_of(name) for name in RECIPES]
     print_recipes(recipes)
     print_needs(recipes, args.flops)
+    print_large(recipes, args.flops)
     print_traffic(recipes, args.flops)
 
 

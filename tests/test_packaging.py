@@ -44,7 +44,9 @@ def test_requirements_files_equal_pyproject():
 def test_each_requirement_has_a_lowest_version():
     # The workflow makes its oldest environment from these lines with sed.
     for line in requirements("requirements-dev.txt"):
-        assert re.fullmatch(r"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+(,<[0-9.]+)?(; platform_machine == 'x86_64')?", line), line
+        assert re.fullmatch(
+            r"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+(,<[0-9.]+)?(; platform_machine == 'x86_64')?", line
+        ), line
 
 
 def test_supported_pythons_are_the_tested_ones():

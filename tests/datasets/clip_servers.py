@@ -40,16 +40,15 @@ class _Handler(BaseHTTPRequestHandler):
         elif not path.is_file():
             self._answer(404, b"")
         else:
-            data = path.read_bytes()
-            asked = (
-                re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", "")) if self.server.has_ranges else None
-            )
-            if asked and int(asked[1]) >= len(data):
+            match = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+            if match is None or not self.server.has_ranges:
+                self._answer(200, path.read_bytes())
+            elif int(match[1]) >= path.stat().st_size:
                 self._answer(416, b"")
-            elif asked:
-                self._answer(206, data[int(asked[1]) : int(asked[2]) + 1])
             else:
-                self._answer(200, data)
+                with path.open("rb") as file:
+                    file.seek(int(match[1]))
+                    self._answer(206, file.read(int(match[2]) + 1 - int(match[1])))
 
     def do_HEAD(self) -> None:
         self.send_response(200)
