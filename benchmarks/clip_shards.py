@@ -19,6 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.packed_clips import h264_videos
+from benchmarks.range_server import http_server
 from benchmarks.timing import (
     in_ms,
     interleaved,
@@ -35,7 +36,6 @@ from datasets.clip_shards import ClipShards
 from datasets.frame_source import FrameSource
 from datasets.packed_clip import PackedClip
 from datasets.sampling import train_uniform
-from tests.datasets.clip_servers import http_server
 
 COPIES = 4
 
@@ -87,7 +87,7 @@ def main() -> None:
             try:
                 stream = webdataset_clips(shards)
                 next(stream)
-                functions["webdataset, tar files in order"] = lambda _: frames_of(
+                functions["webdataset, tar files in order"] = lambda number: frames_of(
                     PackedClip("clip", data=MemoryRange(next(stream)))
                 )
             except ModuleNotFoundError:

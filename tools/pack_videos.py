@@ -30,7 +30,7 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.image_decoding import decode_image, is_upright
-from datasets.lists import read_frame_list, read_video_list
+from datasets.lists import Label, read_frame_list, read_video_list
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
 from tools import tar_shards
@@ -225,7 +225,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_options(args, args.source)
 
 
-def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, int]:
+def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
     """Path without suffix -> label, of all entries of some lists."""
     read = read_frame_list if of_frames else read_video_list
     entries = [entry for path in paths for entry in read(path, sys.maxsize, allow_outside_root=True)]

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 from tqdm import tqdm
 
 from datasets.clip_shards import COLUMNS, INDEX
+from datasets.lists import Label
 from tools.conversion import REPORT_FILE, Result, write_report
 from tools.workers import run_jobs
 from utils.errors import UserError
@@ -42,7 +43,7 @@ class Clip(NamedTuple):
 
     target: str
     arguments: tuple
-    label: int | None
+    label: Label | None
 
 
 class Packing(NamedTuple):
