@@ -1,5 +1,6 @@
 """docs/scaling.md holds what benchmarks/scaling.py computes."""
 
+import logging
 from pathlib import Path
 
 import pytest
@@ -12,6 +13,7 @@ PAGE = (Path(__file__).parents[1] / "docs" / "scaling.md").read_text(encoding="u
 def test_the_tables_are_current(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["scaling.py"])
     scaling.main()
+    logging.disable(logging.NOTSET)
     tables = capsys.readouterr().out.strip().split("\n\n")
     assert len(tables) == 4
     for table in tables:

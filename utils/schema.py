@@ -133,17 +133,13 @@ class DataConfig(Section):
         "from the first frame of the video to its last (PE-Core)",
         role="choice",
     )
-    decoder: Annotated[str, OneOf("datasets.READERS")] = key(
-        "pyav", "video reader; decord and torchcodec are installed separately"
-    )
+    decoder: Annotated[str, OneOf("datasets.READERS")] = key("pyav", "video reader; others are installed separately")
     pixels_on: Literal["cpu", "device"] = key(
         "cpu", "where frames are resized, cropped and augmented: by the loader processes, or on the GPU"
     )
     decode_on: Literal["cpu", "device"] = key("cpu", "with pixels_on device: where JPEG frames are decoded")
     cache_dir: ProjectPath = key("exp/cache/clips", "folder on a local disk for packed clips that come from a URL")
-    cache_gb: float = key(
-        0.0, "its size; once it is full, what is in it stays and other clips are fetched again; 0: no cache", "GB", ge=0
-    )
+    cache_gb: float = key(0.0, "its size; once it is full, what is in it stays; 0: no cache", "GB", ge=0)
     flip: float = key(
         0.5,
         "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs",
