@@ -1,7 +1,8 @@
 """JPEG frames decoded on the training device (`data.decode_on: device`), by nvJPEG on a GPU.
 
 Its pixels are not those of libjpeg-turbo, on the CPU: the inverse transform is rounded elsewhere, and colours between
-the stored ones may be interpolated differently, as far as a few levels at coloured edges.
+the stored ones are interpolated differently. On an H100 finely coloured noise came out 2.6 of 255 levels off in the mean,
+and up to 45 at an edge.
 
 Legend: T frames, C=3 channels, H,W image.
 """
