@@ -1,8 +1,8 @@
 """JPEG frames decoded on the training device (`data.decode_on: device`), by nvJPEG on a GPU.
 
 Its pixels are not those of libjpeg-turbo, on the CPU: the inverse transform is rounded elsewhere, and colours between
-the stored ones are interpolated differently. On an H100 finely coloured noise came out 2.6 of 255 levels off in the mean,
-and up to 45 at an edge.
+the stored ones are interpolated differently. On an H100, finely coloured noise differed by 2.6 of 255 levels in the
+mean and by 45 at most.
 
 Legend: T frames, C=3 channels, H,W image.
 """

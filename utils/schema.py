@@ -137,7 +137,9 @@ class DataConfig(Section):
     pixels_on: Literal["cpu", "device"] = key(
         "cpu", "where frames are resized, cropped and augmented: by the loader processes, or on the GPU"
     )
-    decode_on: Literal["cpu", "device"] = key("cpu", "with pixels_on device: where JPEG frames are; nvJPEG's colours differ a little")
+    decode_on: Literal["cpu", "device"] = key(
+        "cpu", "with pixels_on device: where JPEG frames are decoded; by nvJPEG colours differ a little"
+    )
     cache_dir: ProjectPath = key("exp/cache/clips", "folder on a local disk for packed clips that come from a URL")
     cache_gb: float = key(0.0, "its size; once it is full, what is in it stays; 0: no cache", "GB", ge=0)
     flip: float = key(
