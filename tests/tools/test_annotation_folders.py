@@ -5,9 +5,11 @@ import json
 
 import pytest
 
+from datasets.build import read_entries
 from datasets.lists import read_labels
 from tests.tools.list_inputs import add_frames, add_video, lines, missing, printed_yaml, run
 from tools.annotation_folders import ANNOTATED, mirrored_pairs
+from utils.schema import Config
 
 # Each writes a data set of two or three classes into a folder, as its authors publish it.
 
@@ -140,6 +142,8 @@ def test_lists_classes_and_keys_are_those_of_the_official_files(tmp_path, capsys
     printed = printed_yaml(capsys.readouterr().out)
     assert {key: value for key, value in printed.items() if key not in FILE_KEYS} == keys
     assert printed["num_classes"] == len(class_names)
+    cfg = Config.model_validate({"data": printed})
+    assert [entry.text for entry in read_entries(cfg, printed["train_list"])] == train
 
 
 def test_frames_and_what_is_missing(tmp_path, capsys):
