@@ -175,10 +175,11 @@ def describe_plan(
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type
     software = [f"{package} {version(package)}" for package in ("torch", "torchvision", "open_clip_torch")]
+    structure = ", ".join([cfg.network.arch, *model.additions, f"sim_header {cfg.network.sim_header}"])
     lines = {
         "command": shlex.join(sys.argv),
         "software": ", ".join([f"Python {platform.python_version()}", *software]),
-        "model": f"{cfg.network.arch}, sim_header {cfg.network.sim_header}, {data.input_size} pixels, {precision}",
+        "model": f"{structure}, {data.input_size} pixels, {precision}",
         "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
         "training": f"{num_clips} clips an epoch{_left_out(train, data.sampling)}",
         "validation": f"{num_val} videos, {data.num_classes} classes",

@@ -126,7 +126,7 @@ def test_its_components_train_and_report(copy, world, tmp_path):
     small = ["data.workers=0", "data.batch_size=4", "solver.epochs=1", "logging.tensorboard=false"]
     folder = tmp_path / "run"
     out = run(copy, "train.py", "--config", config, *files, *added, *small, f"logging.run_dir={folder}")
-    assert "sim_header AttentionPool" in out
+    assert "echo, ends, sim_header AttentionPool" in out
     share = load_checkpoint(folder / "last_model.pt")["model_state_dict"]
     assert any(name.endswith("over_time.share") and value.any() for name, value in share.items())
     run(copy, "test.py", "--weights", folder / "last_model.pt", "data.workers=0")
