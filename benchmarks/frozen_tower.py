@@ -60,7 +60,7 @@ def train(cfg: Config, process: Process, cached: bool) -> tuple[list[float], lis
         progress.epoch, progress.consumed_clips = epoch, 0
         train_loader.start_epoch(epoch)
         losses += [record.loss for record in trainer.run_epoch(train_loader, progress)]
-        scores.append(validate(model, text, val_loader, context, cfg.data.batch_size).top1)
+        scores.append(validate(model, text, val_loader, context, cfg.data).scores.top1)
         seconds.append(time.process_time() - started)
     return seconds, losses, scores, filled
 

@@ -17,6 +17,7 @@ from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
 from datasets.readers import open_source
 from datasets.samplers import Draws, EvalBatches, TrainBatches, plan_epoch
+from datasets.sets import Side, class_ids, configs_of_sets, joined, root_and_list, shares_of_sets
 from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
@@ -90,9 +91,8 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
 
 def read_train_entries(cfg: Config) -> TrainEntries:
     """The training list without its short entries, reduced to the few-shot picks where `cfg.data.shot` is set."""
-    data, train_list = cfg.data, given(cfg.data.train_list)
-    entries = count_unknown_frames(data, read_entries(cfg, train_list), data.train_root, train_list)
-    entries, num_short = _without_short(entries, train_list)
+    data = cfg.data
+    entries, num_short = _without_short_of_sets(cfg, "train")
     if not data.shot:
         return TrainEntries(entries, num_short, None)
     positions = lists.pick_few_shot([entry.label for entry in entries], data.shot, data.shot_seed)
@@ -120,7 +120,7 @@ def build_train_loader(
     choose = FrameChooser(
         "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
     )
-    opener = _opener(cfg, data.train_root, given(data.train_list))
+    opener = _opener_of_sets(configs_of_sets(cfg), "train")
     on_error = "replace" if data.on_error == "skip" else "raise"
     dataset = VideoDataset(
         entries,
@@ -132,7 +132,8 @@ def build_train_loader(
         num_classes=_multi_label_classes(cfg),
     )
     classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
-    draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes)
+    sets = tuple(shares_of_sets(data, entries)) if data.sets else ()
+    draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=sets)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
     return TrainClips(dataset, batches, data.workers, data.pixels_on, data.decode_on)
 
@@ -185,11 +186,13 @@ def build_eval_loader(
     Raises:
         UserError: for a fault in the list, a decoder that is not installed, or several clips with frame_rule linspace.
     """
-    data, val_list = cfg.data, given(cfg.data.val_list)
-    is_whole_list = entries is None
-    entries = count_unknown_frames(data, entries or read_entries(cfg, val_list), data.val_root, val_list)
-    if is_whole_list and views is None:
-        entries, _ = _without_short(entries, val_list)
+    data, of_sets = cfg.data, [cfg]
+    if entries is None and views is None:
+        of_sets = configs_of_sets(cfg)
+        entries, _ = _without_short_of_sets(cfg, "val")
+    else:
+        val_list = given(data.val_list)
+        entries = count_unknown_frames(data, entries or read_entries(cfg, val_list), data.val_root, val_list)
     mode, views = ("val", Views()) if views is None else ("test", views)
     dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
     if data.frame_rule == "linspace" and num_clips > 1 and not dense:
@@ -199,7 +202,7 @@ def build_eval_loader(
         )
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
-    opener = _opener(cfg, data.val_root, val_list)
+    opener = _opener_of_sets(of_sets, "val")
     on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(
         entries,
@@ -231,6 +234,28 @@ def _opener(cfg: Config, root: str, list_path: str) -> partial:
         index_bias=cfg.data.index_bias,
         decoder=cfg.data.decoder,
     )
+
+
+def _opener_of_sets(of_sets: list[Config], side: Side) -> partial:
+    """`_opener` of each entry's own set."""
+    openers = [_opener(own, *root_and_list(own.data, side)) for own in of_sets]
+    return openers[0] if len(openers) == 1 else partial(_open_of_set, openers)
+
+
+def _open_of_set(openers: list[partial], entry: ListEntry) -> FrameSource:
+    return openers[entry.of_set](entry)
+
+
+def _without_short_of_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], int]:
+    """The entries of all sets without those of fewer than 8 frames, and how many these were."""
+    of_sets, num_short = [], 0
+    for own in configs_of_sets(cfg):
+        root, list_path = root_and_list(own.data, side)
+        entries = count_unknown_frames(own.data, read_entries(own, list_path), root, list_path)
+        entries, short = _without_short(entries, list_path)
+        of_sets.append(entries)
+        num_short += short
+    return (joined(of_sets, class_ids(cfg.data)) if cfg.data.sets else of_sets[0]), num_short
 
 
 def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, list_path: str) -> list[ListEntry]:

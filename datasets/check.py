@@ -10,28 +10,31 @@ import numpy as np
 from datasets.clip_shards import ClipShards, clip_root
 from datasets.frame_source import describe
 from datasets.lists import ListEntry
+from datasets.sets import configs_of_sets
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.project_paths import given
 from utils.runlog import progress_bar
-from utils.schema import DataConfig
+from utils.schema import Config
 
 NUM_SAMPLES = 16
 log = logging.getLogger(__name__)
 
 
-def check_clips(data: DataConfig, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
-    """Check that all clips of the lists in the config's section `data` exist and some decode; returns a summary.
+def check_clips(cfg: Config, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
+    """Check that all clips of the config's lists exist and some decode; returns a summary.
 
     Raises:
         UserError: a clip is missing or damaged. With data.on_error skip, more of the training list's are missing than
             data.max_skipped_share.
     """
-    may_miss = data.max_skipped_share if data.on_error == "skip" else 0
-    roots = (clip_root(data, data.train_root), clip_root(data, data.val_root))
-    num_clips = check_present(train_set.entries, roots[0], given(data.train_list), process, may_miss)
-    num_clips += check_present(val_set.entries, roots[1], given(data.val_list), process)
+    may_miss, num_clips = cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 0, 0
+    for number, own in enumerate(configs_of_sets(cfg)):
+        train, val = ([e for e in clips.entries if e.of_set == number] for clips in (train_set, val_set))
+        roots = (clip_root(own.data, own.data.train_root), clip_root(own.data, own.data.val_root))
+        num_clips += check_present(train, roots[0], given(own.data.train_list), process, may_miss)
+        num_clips += check_present(val, roots[1], given(own.data.val_list), process)
     num_decoded = read_samples(train_set) + read_samples(val_set)
     return f"{num_clips} clips of the lists found, {num_decoded} of them decoded"
 

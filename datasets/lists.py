@@ -39,12 +39,14 @@ class ListEntry(NamedTuple):
             (`datasets.build.read_entries` does); None in a video list, where the file itself says.
         label: class id in 0..K-1; of a multi-label list a tuple of them, ascending, possibly empty.
         line: 1-based line number in the list.
+        of_set: number of its set in data.sets.
     """
 
     path: str
     num_frames: int | None
     label: Label
     line: int
+    of_set: int = 0
 
     @property
     def classes(self) -> tuple[int, ...]:

@@ -1,5 +1,6 @@
 """Rules between config keys of lists, frames and pixels."""
 
+from utils.schema import DataConfig
 from utils.schema_rules import Rule
 
 
@@ -16,24 +17,57 @@ def _are_pairs(pairs: list[list[int]], num_classes: int) -> bool:
     return is_unique and all(len(pair) == 2 for pair in pairs)
 
 
+def _has_what_sets_lack(data: DataConfig) -> bool:
+    is_repeated = data.repeats > 1 or data.cached_draws > 0
+    return is_repeated or bool(data.shot or data.multi_label or data.flip_pairs) or data.sampling == "balanced"
+
+
+def _required(key: str, what: str) -> tuple[Rule, Rule]:
+    """For a test always, for a training where the sets do not have it."""
+    message = f"is required; give the {what}"
+    return (
+        Rule((f"data.{key}",), lambda c: not getattr(c.data, key) and not c.data.sets, message, ("train",)),
+        Rule((f"data.{key}",), lambda c: not getattr(c.data, key), message, ("test",)),
+    )
+
+
 RULES = (
     Rule(
         ("data.train_list",),
-        lambda c: not c.data.train_list,
+        lambda c: not c.data.train_list and not c.data.sets,
         "is required; give the list of training videos",
         ("train",),
     ),
-    Rule(
-        ("data.val_list",),
-        lambda c: not c.data.val_list,
-        "is required; give the list of validation videos",
-        ("train", "test"),
+    *(
+        rule
+        for key, what in (("val_list", "list of validation videos"), ("label_list", "CSV of class descriptions"))
+        for rule in _required(key, what)
     ),
     Rule(
-        ("data.label_list",),
-        lambda c: not c.data.label_list,
-        "is required; give the CSV of class descriptions",
-        ("train", "test"),
+        ("data.sets", "data.train_list", "data.val_list", "data.label_list"),
+        lambda c: bool(c.data.sets) and bool(c.data.train_list or c.data.val_list or c.data.label_list),
+        "each of sets has its own lists; remove those of data",
+        ("train",),
+    ),
+    Rule(
+        ("data.sets",),
+        lambda c: not all(s.name and s.train_list and s.val_list and s.label_list for s in c.data.sets),
+        "each needs name, train_list, val_list and label_list",
+    ),
+    Rule(
+        ("data.sets",),
+        lambda c: len({s.name for s in c.data.sets}) < len(c.data.sets),
+        "two have one name; scores are told apart by it",
+    ),
+    Rule(
+        (
+            "data.sets",
+            *(f"data.{k}" for k in ("shot", "multi_label", "sampling", "repeats", "cached_draws", "flip_pairs")),
+        ),
+        lambda c: bool(c.data.sets) and _has_what_sets_lack(c.data),
+        "with sets are not supported; set shot=0, multi_label=false, sampling=uniform, repeats=1, cached_draws=0 and "
+        "flip_pairs=null",
+        ("train",),
     ),
     Rule(
         ("data.image_tmpl", "data.modality"),

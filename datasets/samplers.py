@@ -7,7 +7,7 @@ is dropped or counted twice.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, Protocol
 
 import numpy as np
@@ -42,6 +42,31 @@ def balanced_order(classes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     return rng.permutation(np.concatenate(draws))
 
 
+def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
+    """(N,) int64: the order of an epoch with shares of several sets, the same on every process.
+
+    A set's samples come in one permutation after another, which the epochs share out: epoch e has the places e*n to
+    (e+1)*n of that sequence.
+
+    Args:
+        sets: samples of each, and n, which sum up to N.
+    """
+    drawn, first = [], 0
+    for number, (size, clips) in enumerate(sets):
+        begin, end = epoch * clips, (epoch + 1) * clips
+        passes = range(begin // size, -(-end // size))
+        orders = [_permutation_of_set(size, seed, number, one) for one in passes]
+        drawn.append(first + np.concatenate(orders)[begin - size * passes.start :][:clips])
+        first += size
+    samples = np.concatenate(drawn)
+    return samples[epoch_permutation(len(samples), seed, epoch)]
+
+
+def _permutation_of_set(size: int, seed: int, number: int, pass_: int) -> np.ndarray:
+    stream = np.random.SeedSequence([seed, pass_], spawn_key=(5, number))  # 0 to 4 are those of other draws
+    return np.random.default_rng(stream).permutation(size)
+
+
 def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:
     """Sizes of the global batches of an epoch, from its sample `start_sample` on.
 
@@ -74,11 +99,14 @@ class Draws(NamedTuple):
         repeats: how often each of its samples comes; with more than 1 the epoch has as many fewer of them.
         are_paired: whether samples 2k and 2k+1 of the order stay in one batch of one process, as mixup needs them.
         classes: of `balanced_order`.
+        sets: of each data set its samples, which follow each other, and how many of an epoch are its; as many in all as
+            there are samples. Empty: one set.
     """
 
     repeats: int = 1
     are_paired: bool = False
     classes: np.ndarray | None = None  # int (num_samples,), class ids that come equally often; None: each sample once
+    sets: tuple[tuple[int, int], ...] = ()
 
 
 ONCE = Draws()
@@ -125,12 +153,7 @@ class TrainBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        classes = self._draws.classes
-        if classes is None:
-            order = epoch_permutation(self.num_samples, self.seed, self.epoch)
-        else:
-            order = balanced_order(classes, self.seed, self.epoch)
-        order = repeated_order(order, self._draws.repeats)
+        order = repeated_order(self._order(), self._draws.repeats)
         unit = 2 if self._draws.are_paired else 1
         epoch, position = self.epoch, self.start_sample
         for global_batch in self.plan:
@@ -139,6 +162,13 @@ class TrainBatches:
             stand_in = SampleKey(epoch, int(members[0, 0]), real=False)
             yield [SampleKey(epoch, index, repeat=number) for index, number in mine] or [stand_in]
             position += global_batch
+
+    def _order(self) -> np.ndarray:
+        if self._draws.sets:
+            return order_of_sets(self._draws.sets, self.seed, self.epoch)
+        if self._draws.classes is not None:
+            return balanced_order(self._draws.classes, self.seed, self.epoch)
+        return epoch_permutation(self.num_samples, self.seed, self.epoch)
 
 
 class EvalBatches:

@@ -4,6 +4,7 @@ import argparse
 
 from datasets.build import build_eval_loader, read_train_entries
 from datasets.lists import pick_few_shot, read_labels
+from datasets.sets import refuse_sets
 from inference.model import plain_clip
 from modules.build import build_model, load_clip_model
 from modules.classifier_file import ClassifierFile, save_classifier
@@ -31,6 +32,7 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     # ---- the training videos, read by the rules of validation: one clip, centre crop
     data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
     cfg = with_own_pixels(plain_clip(cfg).model_copy(update={"data": data}))
+    refuse_sets(cfg.data, "tools.fit_lda")
     assert cfg.data.label_list is not None and cfg.data.train_list is not None
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     entries = read_train_entries(cfg).entries

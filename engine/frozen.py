@@ -13,6 +13,7 @@ import torch
 
 from datasets.build import Views, build_eval_loader, build_train_loader, read_train_entries
 from datasets.lists import read_labels
+from datasets.sets import refuse_sets
 from inference.model import plain_clip, read_checkpoint
 from modules.build import build_model, load_clip_model
 from modules.checkpoint_layout import load_video_weights
@@ -47,6 +48,7 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     check_single_label(cfg, "test_frozen.py")
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
+    refuse_sets(cfg.data, "test_frozen.py")
     assert cfg.data.label_list is not None  # the schema asks for it
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
 

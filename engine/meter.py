@@ -11,9 +11,9 @@ import torch
 
 from engine.metrics_writer import MetricsWriter
 from modules.training import StepRecord
+from modules.validation import Validation
 from utils.cores import num_cores
 from utils.distributed import Process
-from utils.metrics import MultiLabelScores, Scores
 from utils.runlog import progress_bar
 from utils.schema import Config
 
@@ -92,10 +92,12 @@ class TrainingMeter:
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record)
 
-    def show_validation(self, num_epochs: int, step: int, scores: Scores | MultiLabelScores) -> None:
-        """Take in the scores after `num_epochs` epochs."""
-        log.info("epoch %d validation: %s", num_epochs, scores.describe())
-        self._metrics.write("val", step, epoch=num_epochs, **scores._asdict())
+    def show_validation(self, num_epochs: int, step: int, found: Validation) -> None:
+        """Take in the scores after `num_epochs` epochs; those of a set are `NAME_top1` ... in its record."""
+        for line in found.describe():
+            log.info("epoch %d validation: %s", num_epochs, line)
+        of_sets = {f"{name}_{key}": v for name, scores in found.by_set.items() for key, v in scores._asdict().items()}
+        self._metrics.write("val", step, epoch=num_epochs, **found.scores._asdict(), **of_sets)
 
     def close(self) -> None:
         """End of the epoch: one line of advice, once, where the data are too slow."""

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from datasets.build import TrainEntries
+from datasets.sets import describe_sets
 from modules.distillation import Distillation
 from modules.interpolation import interpolated_parameters
 from modules.sharding import blocks_of
@@ -182,6 +183,7 @@ def describe_plan(
         "model": f"{structure}, {data.input_size} pixels, {precision}",
         "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
         "training": f"{num_clips} clips an epoch{_left_out(train, data.sampling)}",
+        **({"sets": describe_sets(data, train.entries)} if data.sets else {}),
         "validation": f"{num_val} videos, {data.num_classes} classes",
         "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",

@@ -14,9 +14,9 @@ from datasets.class_weights import class_weights
 from datasets.clip_shards import ClipShards, clip_root
 from datasets.frame_cache import CachedEvalClips, CachedTrainClips, cached_loaders
 from datasets.list_checks import list_warnings
-from datasets.lists import read_labels
 from datasets.loader import EvalClips, TrainClips
 from datasets.packed_clip import is_packed_clip
+from datasets.sets import class_names, configs_of_sets, root_and_list, with_sets
 from engine import rundir
 from engine.keeper import CheckpointKeeper
 from engine.meter import EpochInfo, TrainingMeter
@@ -36,7 +36,7 @@ from modules.pixels import with_own_pixels
 from modules.sharding import unsharded
 from modules.trained_part import base_of
 from modules.training import Progress, Trainer
-from modules.validation import validate
+from modules.validation import Validation, validate
 from modules.video_clip import VideoCLIP
 from utils import distributed
 from utils.checkpoint import load_checkpoint
@@ -45,9 +45,8 @@ from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.metrics import MultiLabelScores, Scores
+from utils.metrics import Scores
 from utils.precision import resolve_precision
-from utils.project_paths import given
 from utils.runlog import RESULT, log_to_file, open_log
 from utils.schema import Config
 from utils.stop import Stopped, StopRequest, requeue_code
@@ -84,10 +83,10 @@ class TrainingRun:
             self.cfg, self.context, self.train_loader, self.val_loader, encode, key
         )
 
-    def validate(self) -> Scores | MultiLabelScores:
+    def validate(self) -> Validation:
         """Scores of the weights that would be saved now, the same on every process."""
         with self.trainer.kept_weights(), unsharded(self.model, self.cfg.solver.shard):
-            return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data.batch_size)
+            return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data)
 
     def save(self, keeper: CheckpointKeeper, metrics: MetricsWriter, is_best: bool = False) -> None:
         """Save a checkpoint; `keeper.has_failed` says whether that did not work."""
@@ -101,7 +100,8 @@ class TrainingRun:
     def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:
         """Train all epochs from `progress` on; False where some process was asked to stop. The end is saved."""
         first = self.train_loader.dataset.entries[0]
-        root = clip_root(self.cfg.data, self.cfg.data.train_root)
+        data = configs_of_sets(self.cfg)[0].data
+        root = clip_root(data, data.train_root)
         is_packed = isinstance(root, ClipShards) or is_packed_clip(Path(root, first.path))
         while self.progress.epoch < self.cfg.solver.epochs and not self._has_ended_early():
             self.train_loader.start_epoch(self.progress.epoch, self.progress.consumed_clips)
@@ -138,17 +138,18 @@ class TrainingRun:
         is_due = num_epochs % logging_config.eval_freq == 0 or num_epochs == self.cfg.solver.epochs
         if not is_stopped and is_due:
             try:
-                scores = self.validate()
+                found = self.validate()
             except Stopped:
                 is_stopped = True  # the epoch's steps are saved, and resuming begins with its validation
             else:
+                scores = found.scores
                 main = scores.top1 if isinstance(scores, Scores) else scores.map
                 is_best = main > progress.best_top1
                 progress.best_top1 = max(main, progress.best_top1)
                 watched = getattr(scores, self.cfg.solver.patience_score) if self.cfg.solver.patience else main
                 progress.stale_validations = 0 if watched > progress.best_watched else progress.stale_validations + 1
                 progress.best_watched = max(watched, progress.best_watched)
-                meter.show_validation(num_epochs, progress.step, scores)
+                meter.show_validation(num_epochs, progress.step, found)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
         self.save(keeper, metrics, is_best)
@@ -162,7 +163,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     stop = StopRequest()
     process = distributed.start(cfg.solver.process_timeout_minutes)
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
-    cfg = with_own_pixels(cfg)
+    cfg = with_own_pixels(with_sets(cfg))
     chosen = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
     with run_lock(chosen) if chosen and not (args.check or cfg.solver.evaluate) else nullcontext():
         run_dir = distributed.share_from_main(chosen, process)
@@ -177,10 +178,11 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     run = build_run(cfg, context, train_entries)
     checked = ""
     if args.check:
-        train, val = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
-        for warning in list_warnings(cfg.data, train, val, run.class_names):
-            log.warning("WARNING: %s", warning)
-        checked = check_clips(cfg.data, run.train_loader.dataset, run.val_loader.dataset, process)
+        for own in configs_of_sets(cfg):
+            train, val = (read_entries(own, root_and_list(own.data, side)[1]) for side in ("train", "val"))
+            for warning in list_warnings(own.data, train, val, class_names(own.data)):
+                log.warning("WARNING: %s", warning)
+        checked = check_clips(cfg, run.train_loader.dataset, run.val_loader.dataset, process)
     resumed_from = restore(run, run_dir)
     if args.check:
         if process.is_main and not cfg.solver.evaluate:
@@ -188,7 +190,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         log.info("check passed: config, lists, labels, weights and run folder fit; %s", checked)
         return 0
     if cfg.solver.evaluate:
-        log.log(RESULT, "validation: %s", run.validate().describe())
+        for line in run.validate().describe():
+            log.log(RESULT, "validation: %s", line)
         return 0
     if context.any_stop_requested():
         log.info("stopped by a signal before the first step: nothing was written; run the same command again")
@@ -224,7 +227,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
 def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> TrainingRun:
     """Loaders, model and trainer, with the plan of the run in the log."""
     process = context.process
-    names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+    names = class_names(cfg.data)
     train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries).to(process.device)
     val_loader = build_eval_loader(cfg, process.world_size, process.rank).to(process.device)
     model, text = build_model_and_text(cfg, names, context.device)

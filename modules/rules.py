@@ -55,6 +55,16 @@ RULES = (
         ("train",),
     ),
     Rule(
+        ("data.label_space", "solver.loss_type", "data.mixup", "solver.label_smoothing"),
+        lambda c: (
+            bool(c.data.sets)
+            and c.data.label_space == "apart"
+            and (c.solver.loss_type != "CE" or c.data.mixup.is_on or c.solver.label_smoothing > 0)
+        ),
+        "classes that are apart need loss_type CE, and labels of one class: set mixup.prob and label_smoothing to 0",
+        ("train",),
+    ),
+    Rule(
         ("solver.shard", "solver.optim"),
         lambda c: c.solver.shard != "none" and c.solver.optim not in ("adamw", "adam"),
         "shard is supported with PyTorch's AdamW and Adam: set optim to adamw or adam",

@@ -1,5 +1,7 @@
 """Validation during training: the embedding pass over the validation list, then its scores."""
 
+from typing import NamedTuple
+
 import numpy as np
 import torch
 
@@ -8,7 +10,8 @@ from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.distributed import share_from_main
 from utils.loaders import EvalLoader
-from utils.metrics import MultiLabelScores, Scores, score_labels
+from utils.metrics import MultiLabelScores, Scores, score, score_labels
+from utils.schema import DataConfig
 
 
 def embed_with(
@@ -36,22 +39,49 @@ def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
     return text.float().cpu().numpy()
 
 
+class Validation(NamedTuple):
+    """Scores of all videos; of several data sets the means of their scores, and those by name."""
+
+    scores: Scores | MultiLabelScores
+    by_set: dict[str, Scores] = {}
+
+    def describe(self) -> list[str]:
+        """Lines for people."""
+        of_sets = [f"{name}: {scores.describe()}" for name, scores in self.by_set.items()]
+        return [*of_sets, f"{'mean of the sets: ' * bool(of_sets)}{self.scores.describe()}"]
+
+
 def validate(
-    model: VideoCLIP, text: torch.Tensor | None, loader: EvalLoader, context: RunContext, clips_per_forward: int
-) -> Scores | MultiLabelScores:
+    model: VideoCLIP, text: torch.Tensor | None, loader: EvalLoader, context: RunContext, data: DataConfig
+) -> Validation:
     """Scores of single views over the whole list, the same on every process.
 
     Args:
         text: (K,D) class features; None: the embeddings that the model makes now.
+        data: of the run. A set of `data.sets` is scored over all classes, or where they are apart over its own.
 
     Raises:
         Stopped: on all processes, where one was asked to stop.
     """
-    table = embed_with(model, loader, context, clips_per_forward, "validation")
-    scores = None
+    table = embed_with(model, loader, context, data.batch_size, "validation")
+    found = None
     if table is not None:
         logits = model.scorer.table_logits(table.embeddings, text_matrix(model, text), context.device)
-        scores = score_labels(logits, table.labels)
-    scores = share_from_main(scores, context.process)
-    assert scores is not None
-    return scores
+        if data.sets:
+            found = _of_sets(logits, table.labels, np.array([entry.of_set for entry in loader.dataset.entries]), data)
+        else:
+            found = Validation(score_labels(logits, table.labels))
+    found = share_from_main(found, context.process)
+    assert found is not None
+    return found
+
+
+def _of_sets(logits: np.ndarray, labels: np.ndarray, of_set: np.ndarray, data: DataConfig) -> Validation:
+    """Args: logits (N,K), labels (N,), numbers of the videos' sets (N,)."""
+    spans = data.class_spans or [(0, logits.shape[1])] * len(data.sets)
+    by_set = {
+        one.name: score(logits[of_set == number, start:end], labels[of_set == number] - start)
+        for number, (one, (start, end)) in enumerate(zip(data.sets, spans, strict=True))
+    }
+    top1, top5, mean_class, _ = np.mean(list(by_set.values()), axis=0).tolist()
+    return Validation(Scores(top1, top5, mean_class, len(labels)), by_set)

@@ -37,6 +37,7 @@ from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
+from datasets.sets import refuse_sets
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, run_command
 from utils.config import load_config
@@ -204,6 +205,7 @@ def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None
 
 def read_lists(cfg: Config) -> list[ListJob]:
     """The lists of a config. Prints what is probably a mistake in them."""
+    refuse_sets(cfg.data, "tools.check_data")
     assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
     jobs = [

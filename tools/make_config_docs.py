@@ -12,7 +12,7 @@ import typing
 from typing import Any
 
 from utils.cli import Parser, run_command
-from utils.config_fields import OneOf
+from utils.config_fields import OneOf, Section
 from utils.files import write_text_atomic
 from utils.project_paths import REPOSITORY
 from utils.schema import MEANINGLESS_KEYS, dotted_keys
@@ -39,6 +39,8 @@ def type_text(annotation: Any) -> str:
         return "sections by name"
     if origin is list:
         return f"list of {type_text(arguments[0])}"
+    if isinstance(annotation, type) and issubclass(annotation, Section):
+        return "sections"
     if origin in (typing.Union, types.UnionType):
         return " / ".join(type_text(a) for a in arguments)
     names = {str: "text", int: "integer", float: "number", bool: "true / false", type(None): "null"}

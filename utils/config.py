@@ -292,6 +292,8 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
                 name = ".".join(path)
                 if name not in bad_keys:
                     bad_keys.add(name)
+                    if name == "data.sets":  # whose keys are not in the schema's table
+                        name = ".".join(map(str, item["loc"]))
                     above = (".".join(path[:end]) for end in range(len(path), 0, -1))
                     place = next((places[key] for key in above if key in places), "")
                     faults.append(f"{place}{name}: {_explain(name, item)}")

@@ -21,6 +21,9 @@ class Entry(Protocol):
     @property
     def classes(self) -> tuple[int, ...]: ...
 
+    @property
+    def of_set(self) -> int: ...
+
 
 class ListedVideos(Protocol):
     @property

@@ -3,6 +3,7 @@
 `utils.config` loads YAML into it; `docs/config.md` is made from it.
 """
 
+from itertools import accumulate, pairwise
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator
@@ -45,6 +46,17 @@ class MixupConfig(Section):
         return self.prob > 0 and (self.mixup > 0 or self.cutmix > 0)
 
 
+class SetConfig(Section):
+    name: str = key("", "name in the log and the scores")
+    weight: float | None = key(None, "share of an epoch's clips, relative to others; null: its videos", "", gt=0)
+    train_root: ProjectPath = key("", "as data.train_root, like the next four")
+    train_list: OptionalPath = key(None, "")
+    val_root: ProjectPath = key("", "")
+    val_list: OptionalPath = key(None, "")
+    label_list: OptionalPath = key(None, "")
+    num_classes: int = key(0, "", ge=0)  # that of label_list, when a run begins
+
+
 # Far above what anyone can mean: a slip of the keyboard is reported before memory runs out.
 MAX_SEED = 2**63 - 1  # of PyTorch's generators
 MAX_FRAMES = 4096  # for each factor of a clip's length
@@ -67,6 +79,16 @@ class DataConfig(Section):
     train_list: OptionalPath = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
     val_root: ProjectPath = key("", "root of the paths in val_list, like train_root")
     val_list: OptionalPath = key(None, "validation videos, like train_list")
+    sets: list[SetConfig] = key(
+        list,
+        "several data sets in one training, in place of the lists (docs/training.md)",
+        role="training",
+    )
+    label_space: Literal["joined", "apart"] = key(
+        "joined",
+        "classes of sets. joined: equal names are one class; apart: a clip is compared with its own set's",
+        role="training",
+    )
     multi_label: bool = key(
         False, "the lists' lines end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
     )
@@ -173,6 +195,12 @@ class DataConfig(Section):
         0.01, "on_error skip: stop if more of an epoch's clips are unreadable", "share of the clips", ge=0, le=1
     )
     allow_outside_root: bool = key(False, "allow list paths that are absolute or contain `..`")
+
+    @property
+    def class_spans(self) -> list[tuple[int, int]]:
+        """First class of each set in the run, and the one after its last; none where clips are compared with all."""
+        ends = list(accumulate((one.num_classes for one in self.sets), initial=0))
+        return list(pairwise(ends)) if self.label_space == "apart" else []
 
     @property
     def num_frames(self) -> int:

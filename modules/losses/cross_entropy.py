@@ -5,16 +5,37 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.losses.loss import Loss
+from utils.schema import Config
 
 
 class CrossEntropy(Loss):
+    """Over all classes; with `data.label_space: apart` over those of the clip's own data set."""
+
     takes_class_weights = True
+
+    def __init__(self, cfg: Config, world_size: int):
+        super().__init__(cfg, world_size)
+        self.spans = cfg.data.class_spans
 
     def __call__(
         self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
     ) -> torch.Tensor:
         logits = model(batch["frames"], text)
+        if self.spans:
+            logits = own_logits(logits, batch["label"], self.spans)
         return weighted_cross_entropy(logits, batch["label"], batch["weight"], self.class_weights) * self.world_size
+
+
+def own_logits(logits: torch.Tensor, labels: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
+    """(B, K) logits with -inf for the classes of other data sets than that of the label (B,) int64.
+
+    Args:
+        spans: first class of each set and the one after its last, in order.
+    """
+    ends = torch.tensor([end for _, end in spans], device=logits.device)
+    of_class = torch.bucketize(torch.arange(logits.shape[1], device=logits.device), ends, right=True)
+    of_clip = torch.bucketize(labels, ends, right=True)
+    return logits.masked_fill(of_class != of_clip[:, None], float("-inf"))
 
 
 def weighted_cross_entropy(

@@ -1,0 +1,114 @@
+"""Several data sets in one run (`data.sets`): each one's config, their classes in one space, their shares of an epoch.
+
+An epoch has as many clips as the training lists together, divided by the sets' weights. Each set goes through its list
+in one permutation after another, from where the epoch before ended: no video comes again before all others have come.
+Without `data.sets` a run has one set, itself.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from datasets.lists import ListEntry, read_labels
+from utils.errors import UserError
+from utils.project_paths import given
+from utils.schema import Config, DataConfig
+
+Side = Literal["train", "val"]
+LISTS = ("train_root", "train_list", "val_root", "val_list", "label_list")
+
+
+def with_sets(cfg: Config) -> Config:
+    """The config with the numbers of classes of its sets, and of all of them together in `data.num_classes`.
+
+    Raises:
+        UserError: for a fault in a label list.
+    """
+    data = cfg.data
+    if not data.sets:
+        return cfg
+    sets = [one.model_copy(update={"num_classes": len(read_labels(given(one.label_list)))}) for one in data.sets]
+    data = data.model_copy(update={"sets": sets})
+    data = data.model_copy(update={"num_classes": len(class_names(data))})
+    return cfg.model_copy(update={"data": data})
+
+
+def configs_of_sets(cfg: Config) -> list[Config]:
+    """The config of each set as a run of its own; of `with_sets`."""
+    if not cfg.data.sets:
+        return [cfg]
+    updates = [{name: getattr(one, name) for name in (*LISTS, "num_classes")} for one in cfg.data.sets]
+    alone = [cfg.data.model_copy(update={**update, "sets": []}) for update in updates]
+    return [cfg.model_copy(update={"data": data}) for data in alone]
+
+
+def root_and_list(data: DataConfig, side: Side) -> tuple[str, str]:
+    """Folder and path of the training or the validation list."""
+    return (data.train_root, given(data.train_list)) if side == "train" else (data.val_root, given(data.val_list))
+
+
+def class_names(data: DataConfig) -> list[str]:
+    """The K class names of a run, each set's first as its own list has them."""
+    return _label_space(data)[0] if data.sets else read_labels(given(data.label_list), data.num_classes)
+
+
+def class_ids(data: DataConfig) -> list[list[int]]:
+    """The class that each set's own classes are in the run, by their own ids."""
+    return _label_space(data)[1]
+
+
+def _label_space(data: DataConfig) -> tuple[list[str], list[list[int]]]:
+    names: list[str] = []
+    ids: list[list[int]] = []
+    known: dict[str, int] = {}
+    for one in data.sets:
+        ids.append([])
+        for name in read_labels(given(one.label_list)):
+            same = " ".join(name.lower().split())  # as CLIP's text tower sees it
+            if data.label_space == "apart" or same not in known:
+                known[same] = len(names)
+                names.append(name)
+            ids[-1].append(known[same])
+    return names, ids
+
+
+def joined(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -> list[ListEntry]:
+    """The entries of all sets, one set after another, with their classes in the run."""
+    return [
+        entry._replace(label=of_set[entry.classes[0]], of_set=number)
+        for number, (entries, of_set) in enumerate(zip(lists, ids, strict=True))
+        for entry in entries
+    ]
+
+
+def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple[int, int]]:
+    """Of each set its videos among `entries`, and its clips in an epoch, as many as `entries` in all.
+
+    Raises:
+        UserError: a set has no clip in an epoch.
+    """
+    counts = Counter(entry.of_set for entry in entries)
+    sizes = [counts[number] for number in range(len(data.sets))]
+    weights = np.array([size if one.weight is None else one.weight for one, size in zip(data.sets, sizes)])
+    exact = len(entries) * weights / weights.sum()
+    clips = np.floor(exact).astype(int)
+    rest = np.argsort(clips - exact, kind="stable")[: len(entries) - clips.sum()]  # the largest remainders
+    clips[rest] += 1
+    for one, number in zip(data.sets, clips):
+        if number == 0:
+            raise UserError(f"data.sets: {one.name} has a weight so small that no clip of an epoch is its; raise it")
+    return list(zip(sizes, clips.tolist()))
+
+
+def describe_sets(data: DataConfig, entries: Sequence[ListEntry]) -> str:
+    """What of an epoch each set is, for the plan of a run."""
+    pairs = zip(data.sets, shares_of_sets(data, entries))
+    return ", ".join(f"{clips} of {size} {one.name} videos" for one, (size, clips) in pairs)
+
+
+def refuse_sets(data: DataConfig, command: str) -> None:
+    """Raises UserError where a command that takes one data set is given several."""
+    if data.sets:
+        raise UserError(f"data.sets: {command} takes one data set; give the config of one")
