@@ -29,6 +29,7 @@ from modules.validation import validate
 from utils.config import load_config
 from utils.context import RunContext
 from utils.distributed import Process
+from utils.metrics import Scores
 from utils.schema import Config
 
 NUM_CLASSES = 4
@@ -60,7 +61,9 @@ def train(cfg: Config, process: Process, cached: bool) -> tuple[list[float], lis
         progress.epoch, progress.consumed_clips = epoch, 0
         train_loader.start_epoch(epoch)
         losses += [record.loss for record in trainer.run_epoch(train_loader, progress)]
-        scores.append(validate(model, text, val_loader, context, cfg.data).scores.top1)
+        found = validate(model, text, val_loader, context, cfg.data).scores
+        assert isinstance(found, Scores)
+        scores.append(found.top1)
         seconds.append(time.process_time() - started)
     return seconds, losses, scores, filled
 

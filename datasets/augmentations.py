@@ -13,7 +13,7 @@ import torch
 from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
-from utils.schema import ColorJitterConfig, ErasingConfig
+from utils.data_sections import ColorJitterConfig, ErasingConfig
 
 ASPECT_RATIO = 0.3, 1 / 0.3  # of an erased rectangle, height to width (arXiv 1708.04896)
 ERASING_TRIES = 10

@@ -57,7 +57,7 @@ RULES = (
     Rule(
         ("data.sets",),
         lambda c: len({s.name for s in c.data.sets}) < len(c.data.sets),
-        "two have one name; scores are told apart by it",
+        "two have one name; give each its own, by which its scores are shown",
     ),
     Rule(
         (

@@ -24,7 +24,7 @@ from datasets.augmentations import (
     draw_randaug,
 )
 from datasets.lists import Label
-from utils.schema import ColorJitterConfig, ErasingConfig
+from utils.data_sections import ColorJitterConfig, ErasingConfig
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

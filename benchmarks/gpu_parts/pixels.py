@@ -16,8 +16,9 @@ from datasets.device_pixels import train_pixels
 from datasets.transforms import Draw, Resize
 from datasets.video_dataset import SampleKey
 from utils.cores import num_cores
+from utils.data_sections import ColorJitterConfig
 from utils.errors import UserError
-from utils.schema import ColorJitterConfig, Config
+from utils.schema import Config
 
 COMBINED = "all augmentations"
 ARCH, BATCH, NUM_CLIPS, WORKERS = "ViT-B/32", 64, 40_000, 4

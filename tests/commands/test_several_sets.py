@@ -1,5 +1,6 @@
 """`data.sets` through train.py: the recipe, two processes, and a run that goes on within an epoch."""
 
+import json
 import shutil
 
 import pytest
@@ -44,8 +45,13 @@ def test_the_recipe_trains(options, tmp_path, capsys):
     assert scores["num_videos"] == 15 and scores["one_num_videos"] == 9 and scores["two_num_videos"] == 6
     assert scores["top1"] == pytest.approx((scores["one_top1"] + scores["two_top1"]) / 2)
     assert "epoch 1 validation: two: top-1" in capsys.readouterr().out
-    # Five classes apart; of a table's lists the sets' own.
-    assert "validation  15 videos, 5 classes" in (tmp_path / "log.txt").read_text()
+    # A set is tested by its own lists and classes.
+    two = yaml.safe_load(options[0].removeprefix("data.sets="))[1]
+    lists = [f"data.{key}={two[key]}" for key in ("val_root", "val_list", "label_list")]
+    test = ("--weights", tmp_path / "last_model.pt", *lists, "data.num_classes=2", "--out", tmp_path / "test")
+    assert call("test", *test) == 0
+    tested = json.loads((tmp_path / "test" / "summary.json").read_text())
+    assert tested["num_videos"] == 6 and tested["top1"] == pytest.approx(scores["two_top1"])
 
 
 def test_two_processes_and_resuming_train_like_one(options, tmp_path):

@@ -9,7 +9,7 @@ from datasets.augmentations import apply_operation, draw_erased, draw_jitter, dr
 from datasets.samplers import Draws, TrainBatches, epoch_permutation
 from datasets.transforms import Resize, TrainTransform
 from datasets.video_dataset import SampleKey
-from utils.schema import ColorJitterConfig, ErasingConfig
+from utils.data_sections import ColorJitterConfig, ErasingConfig
 
 
 def frames_of(num_frames: int = 3, size: int = 24) -> torch.Tensor:

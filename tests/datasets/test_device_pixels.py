@@ -11,8 +11,8 @@ from datasets.device_pixels import _change, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
 from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
 from tests.datasets.helpers import frame_config, picture, write_frames
+from utils.data_sections import ColorJitterConfig, ErasingConfig
 from utils.errors import UserError
-from utils.schema import ColorJitterConfig, ErasingConfig
 
 DEVICE = {"pixels_on": "device"}
 ALL = {
