@@ -317,7 +317,7 @@ class SolverConfig(Section):
         "none",
         "what processes share out (FSDP2) for large towers. grad: gradients and optimiser; full: weights too",
     )
-    compile: bool = key(False, "torch.compile image tower and head; the first step takes a minute or more")
+    compile: bool = key(False, "torch.compile image tower and head; the first step takes 10 s or more")
     ema: float | None = key(
         None,
         "decay per step of a running average of the weights, e.g. 0.9998, which is validated and saved",

@@ -69,7 +69,7 @@ def exported(world, weights, tmp_path_factory):
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_the_file_holds_the_model_and_what_goes_with_it(weights, exported, file_format):
     out, printed = exported(file_format)
-    rows = [line.split() for line in printed.splitlines() if re.match(r"\d+  ", line)]
+    rows = [line.split() for line in printed.splitlines() if re.match(r" *\d+  ", line)]
     assert [int(row[0]) for row in rows] == list(export.PARITY_BATCHES) and all(row[-1] == "100%" for row in rows)
     assert "within 0.01 (logits)" in printed and list(out.parent.iterdir()) == [out]
 
