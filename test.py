@@ -28,6 +28,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
     parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: mean average precision as well")
+    parser.add_argument("--confusion", action="store_true", help="write confusion.csv and confusion.png too")
     parser.add_argument("--allow_missing", action="store_true", help="count unreadable videos as wrong; else an error")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
     add_published_options(parser)

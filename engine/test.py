@@ -11,6 +11,10 @@ from engine.rundir import default_run_dir
 from inference.model import VideoModel, plain_clip_config, read_checkpoint
 from modules.embed import VideoTable, save_table
 from modules.validation import embed_with
+from reporting.confusion import confusion_matrix
+from reporting.confusion_files import write_confusion
+from reporting.outcomes import outcomes_of
+from reporting.temperature import calibration_summary
 from utils import distributed, metrics, protocols, results
 from utils.cli import folder_beside, next_report
 from utils.context import RunContext
@@ -36,6 +40,8 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     out = Path(args.out or folder_beside(args.weights or str(default_run_dir(cfg) / LAST), f"test_{stem}{views}"))
     check_writable(out, "--out", is_folder=True)
 
+    if args.confusion:
+        protocols.check_single_label(cfg, "--confusion")
     if args.allow_missing and cfg.data.multi_label:
         raise UserError("--allow_missing: a video without a prediction has no rank, which mAP needs; leave it out")
 
@@ -80,12 +86,14 @@ def write_scores(
     num_missing = int(table.is_missing.sum())
     is_ranked = args.metric == "map" and not cfg.data.multi_label
     average_precisions = protocols.map_summary(logits, table.labels) if is_ranked else {}
+    calibration = {} if cfg.data.multi_label else calibration_summary(logits, table.labels)
     save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
     results.write_summary(
         out / "summary.json",
         **scores._asdict(),
         **average_precisions,
+        **calibration,
         num_missing=num_missing,
         seconds=round(table.seconds, 3),
         videos_per_second=round(scores.num_videos / table.seconds, 3),
@@ -102,6 +110,14 @@ def write_scores(
     log.log(RESULT, "%s", scores.describe())
     if num_missing:
         log.warning("WARNING: %d of them could not be read and count as wrong", num_missing)
+    if calibration:
+        log.info(
+            "expected calibration error %.2f%%; logits divided by %.3g, fitted on half of the videos each: %.2f%%",
+            *(calibration[name] for name in ("ece", "temperature", "ece_at_temperature")),
+        )
+    if args.confusion:
+        predicted = outcomes_of(logits, table.labels).predicted
+        write_confusion(out, confusion_matrix(table.labels, predicted, len(names)), names)
     if average_precisions:
         log.log(
             RESULT,

@@ -6,6 +6,7 @@ from reporting import charts
 from reporting.html import Html, count_of, el, join
 from reporting.inputs import Comparison, RunReport
 from reporting.outcomes import NUM_BINS, Outcomes, figure_interval, figures, reliability
+from reporting.temperature import calibration_summary
 
 _BANDS = ((0.9, 1.01), (0.6, 0.9), (0.0, 0.6))  # of confidence: sure, fairly sure, unsure
 
@@ -13,6 +14,7 @@ _BANDS = ((0.9, 1.01), (0.6, 0.9), (0.0, 0.6))  # of confidence: sure, fairly su
 def calibration(report: RunReport) -> Html:
     outcomes = report.test.outcomes
     ece = float(figures(outcomes)["ece"][0])
+    scaling = calibration_summary(report.test.logits, report.test.table.labels)
     low, high = figure_interval("ece", outcomes, report.samples[report.test.name])
     seen = outcomes.take(np.flatnonzero(outcomes.is_readable))
     surplus = 100 * float(seen.confidence.mean() - seen.is_top1.mean()) if len(seen.labels) else 0.0
@@ -20,7 +22,8 @@ def calibration(report: RunReport) -> Html:
     note = (
         f"On the whole the model {lean}, by {abs(surplus):.1f} points. Expected calibration error {ece:.1f}% "
         f"({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. What the model says is its confidence: the "
-        "largest of the softmax of 100 × cosine."
+        f"largest of the softmax of 100 × cosine. With logits divided by {scaling['temperature']:.3g}, the best, "
+        f"the error is {scaling['ece_at_temperature']:.1f}% (each half of the videos by the other half's)."
     )
     bins = reliability(outcomes)
     drawn = [charts.reliability_diagram(bins, "How often it is right, %"), charts.confidence_histogram(bins)]

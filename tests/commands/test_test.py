@@ -7,8 +7,11 @@ import shutil
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from modules.embed import load_table
+from reporting.outcomes import figures, outcomes_of
+from reporting.temperature import fit_temperature
 from tests.commands.world import CLASSES, NUM_VAL, call, records
 from utils.hashing import file_hash
 from utils.metrics import class_logits, score
@@ -43,6 +46,22 @@ def test_a_test_leaves_table_predictions_and_summary(world, weights, tmp_path, c
     assert np.mean([int(r["correct"]) for r in rows]) * 100 == pytest.approx(summary["top1"])
     assert all(sum(float(r[f"prob{k}"]) for k in (1, 2, 3)) == pytest.approx(1, abs=1e-5) for r in rows)
     assert f"top-1 {scores.top1:.2f}%" in capsys.readouterr().out
+
+
+def test_calibration_and_confusion(world, weights, tmp_path):
+    assert run_test(world, weights, "--out", tmp_path, "--confusion") == 0
+    table, text, names = load_table(tmp_path / "embeddings.npz")
+    logits = class_logits(table.embeddings, text)
+    summary = json.loads((tmp_path / "summary.json").read_text())
+    assert summary["ece"] == pytest.approx(figures(outcomes_of(logits, table.labels))["ece"][0], abs=1e-4)
+    assert summary["temperature"] == pytest.approx(fit_temperature(logits, table.labels), rel=1e-3)
+    rows = list(csv.reader((tmp_path / "confusion.csv").open(newline="")))
+    assert rows[0] == ["class", *CLASSES] and [row[0] for row in rows[1:]] == list(CLASSES)
+    counts = np.array([row[1:] for row in rows[1:]], dtype=int)
+    expected = [[int((logits[table.labels == i].argmax(axis=1) == j).sum()) for j in range(3)] for i in range(3)]
+    assert counts.tolist() == expected and counts.trace() / 9 * 100 == pytest.approx(summary["top1"])
+    with Image.open(tmp_path / "confusion.png") as picture:
+        assert min(picture.size) > 300
 
 
 def test_testing_agrees_with_the_validation_of_the_run(world, weights, tmp_path):

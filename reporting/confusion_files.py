@@ -1,0 +1,40 @@
+"""The confusion matrix of a test as a CSV and as a picture. K classes."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+from matplotlib.figure import Figure
+
+from utils.files import atomic_path
+
+MAX_NAMES = 60
+"""Up to so many classes the picture has their names at its sides, and their ids from there on."""
+
+
+def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> None:
+    """Write confusion.csv (number of videos; a row is a true class, a column what its videos were called) and .png.
+
+    Args:
+        confusion: int (K,K), of `reporting.confusion.confusion_matrix`. names: K.
+    """
+    with atomic_path(folder / "confusion.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["class", *names])
+        writer.writerows([name, *row] for name, row in zip(names, confusion.tolist()))
+
+    shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
+    side = min(4 + 0.22 * min(len(names), MAX_NAMES), 16)
+    figure = Figure(figsize=(side + 1, side), layout="constrained")
+    axis = figure.subplots()
+    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    if len(names) <= MAX_NAMES:
+        # matplotlib reads text between dollar signs as a formula
+        shown = [name.replace("$", r"\$") for name in names]
+        axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
+        axis.set_yticks(range(len(names)), shown, fontsize=7)
+    axis.set_xlabel("called")
+    axis.set_ylabel("true class")
+    figure.colorbar(picture, label="% of the class's videos", shrink=0.8)
+    with atomic_path(folder / "confusion.png") as temporary:
+        figure.savefig(temporary, dpi=150, format="png")
