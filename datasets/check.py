@@ -52,6 +52,8 @@ def check_present(
     Raises:
         UserError: more are missing; it names the first and says how many there are.
     """
+    if isinstance(root, ClipShards):
+        root.check_files()
     by_path: dict[str, ListEntry] = {}
     for entry in entries:
         by_path.setdefault(entry.path, entry)

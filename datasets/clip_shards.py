@@ -9,6 +9,7 @@ import csv
 import functools
 import hashlib
 import io
+import os
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,7 @@ from datasets.byte_ranges import ByteRange, FileRange
 from datasets.clip_cache import ClipCache
 from datasets.frame_source import describe
 from datasets.packed_clip import PackedClip
-from datasets.remote_files import read_file, read_range
+from datasets.remote_files import file_lengths, read_file, read_range
 from utils.errors import UserError
 from utils.project_paths import is_url
 from utils.schema import DataConfig
@@ -61,6 +62,21 @@ class ClipShards:
 
     def __contains__(self, path: str) -> bool:
         return path in self._row_of
+
+    def check_files(self) -> None:
+        """Raise a UserError where a tar file is missing or truncated. Plain HTTP lists no files: nothing is checked."""
+        if is_url(self.root):
+            lengths = file_lengths(self.root)
+        else:
+            lengths = {file.name: file.stat().st_size for file in os.scandir(self.root)}
+        ends = np.zeros(len(self._shards), dtype=np.int64)
+        np.maximum.at(ends, self._places[:, 0], self._places[:, 1] + self._places[:, 2])
+        for name, end in zip(self._shards, ends.tolist()):
+            if lengths is not None and lengths.get(name, -1) < end:
+                what = (
+                    f"is truncated: it has {lengths[name]} bytes, its index {end}" if name in lengths else "is missing"
+                )
+                raise UserError(f"{self.root}/{name}: {what}; copy it again")
 
     def stamp(self, path: str) -> tuple[int, int]:
         """Numbers that change with the clip; -1 where there is none."""

@@ -5,6 +5,7 @@ addresses and credentials.
 """
 
 import time
+from typing import Any
 
 import fsspec
 
@@ -31,6 +32,21 @@ def read_range(url: str, begin: int, size: int) -> bytes:
     return _read(url, begin, begin + size)
 
 
+def file_lengths(url: str) -> dict[str, int] | None:
+    """Bytes of each file in a folder, by its name; None where its server lists none (plain HTTP)."""
+    if url.startswith(("http://", "https://")):
+        return None
+    try:
+        listed = _file_system(url).ls(url, detail=True)
+    except FileNotFoundError:
+        return {}
+    except UserError:
+        raise
+    except Exception as error:  # each protocol's library has its own
+        raise UserError(f"{url}: cannot be listed ({first_line(error)}); check the network and the address") from None
+    return {file["name"].rstrip("/").rpartition("/")[2]: file["size"] or 0 for file in listed}
+
+
 def _read(url: str, begin: int | None, end: int | None) -> bytes:
     files = _file_system(url)
     reason = ""
@@ -38,7 +54,7 @@ def _read(url: str, begin: int | None, end: int | None) -> bytes:
         if attempt:
             time.sleep(FIRST_WAIT_S * 2 ** (attempt - 1))
         try:
-            data = files.cat_file(url, start=begin, end=end)
+            data: Any = files.cat_file(url, start=begin, end=end)
             if begin is None or end is None or len(data) == end - begin:
                 return data
             if len(data) > end - begin:

@@ -6,7 +6,7 @@ copied byte for byte.
 
 With --shards N, the clips are in N tar files of webdataset's layout (KEY.mkv, KEY.json), and OUT/shards.csv says where
 each one is: set data.train_root to OUT, or to its URL once it is copied to an object store. --labels puts labels into
-KEY.json and shards.csv for other programs; here, lists have them.
+KEY.json and shards.csv for other programs; here, lists have them. To try failed videos again, delete their tar file.
 
 A file gets its name when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one line a
 video: path, status, num_frames, reason. The exit status is 1 if any failed or a worker process was killed, 2 for a

@@ -14,18 +14,22 @@ import torch
 
 from benchmarks.range_server import http_server
 from datasets import remote_files
-from datasets.build import build_eval_loader, build_train_loader
+from datasets.build import build_eval_loader, build_train_loader, read_entries
+from datasets.check import check_present
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards, clip_root
+from datasets.lists import ListEntry
 from modules.pixels import with_own_pixels
 from tests.commands.world import call, losses
 from tests.datasets.s3_server import s3_server
 from tests.tools.loading import load_tool
+from utils.distributed import Process
 from utils.errors import UserError
 from utils.schema import Config
 
 pack_videos = load_tool("pack_videos")
 NUM_SHARDS = 4
+ALONE = Process(0, 1, 0, torch.device("cpu"))
 
 
 class Packed(NamedTuple):
@@ -157,6 +161,7 @@ def test_epochs_from_s3(packed, monkeypatch):
     with s3_server(packed.shards) as (url, environment):
         for name, value in environment.items():
             monkeypatch.setenv(name, value)
+        clip_root(config(packed, url).data, url).check_files()
         ours = epoch(config(packed, url, workers=2), start_sample=4)
         assert_equal(ours, epoch(config(packed, packed.loose), start_sample=4))
         with pytest.raises(UserError, match="s3://clips/none/shards.csv: no such file"):
@@ -172,15 +177,12 @@ def test_other_protocols_of_fsspec(packed):
         assert_equal(epoch(config(packed, root)), epoch(config(packed, packed.loose)))
 
 
-def test_training_from_shards_equals_training_from_loose_files(world, packed, tmp_path, capsys):
+def test_training_and_checks_from_shards(world, packed, tmp_path, capsys):
     lists = [f"data.{part}_list={packed.lists / f'{part}.txt'}" for part in ("train", "val")]
-    for name, root in (("loose", packed.loose), ("shards", packed.shards)):
-        where = [*lists, f"data.train_root={root}", f"data.val_root={root}", f"logging.run_dir={tmp_path / name}"]
-        assert call("train", "--config", world.video_config, *where) == 0
-    assert losses(tmp_path / "shards") == losses(tmp_path / "loose")
     with http_server(packed.shards) as server:
         where = [*lists, f"data.train_root={server.url}", f"data.val_root={server.url}"]
-        assert call("train", "--config", world.video_config, "--check", *where) == 0
+        assert call("train", "--config", world.video_config, *where, f"logging.run_dir={tmp_path / 'run'}") == 0
+        assert len(losses(tmp_path / "run")) == 8
         check = load_tool("check_data")
         words = ["--config", world.video_config, "--out", tmp_path / "c", "--workers", 1, *where]
         assert check.main(check.parse_arguments([str(word) for word in words])) == 0
@@ -261,6 +263,27 @@ def test_faults_of_the_files_are_one_line(copy, is_remote, monkeypatch):
         (copy / "shards.csv").unlink()
         with pytest.raises(UserError, match="shards.csv: (no such file|cannot be read)"):
             open_first(root)
+
+
+@pytest.mark.parametrize("scheme", ["", "file://"])
+def test_missing_and_truncated_tar_files_are_found_before_a_run(copy, packed, scheme):
+    cfg = config(packed, f"{scheme}{copy}")
+    entries, shards = read_entries(cfg, cfg.data.val_list), clip_root(cfg.data, cfg.data.val_root)
+    assert check_present(entries, shards, "val.txt", ALONE) == 9
+    with pytest.raises(
+        UserError, match=r"other.mkv \(listed at val.txt:7\): not in .*shards.csv; check data.train_root"
+    ):
+        check_present([ListEntry("other.mkv", None, 0, 7)], shards, "val.txt", ALONE)
+    tar = copy / "000002.tar"
+    length = tar.stat().st_size
+    tar.write_bytes(tar.read_bytes()[: length // 2])
+    with pytest.raises(
+        UserError, match=f"000002.tar: is truncated: it has {length // 2} bytes, its index .*; copy it again"
+    ):
+        check_present(entries, shards, "val.txt", ALONE)
+    tar.unlink()
+    with pytest.raises(UserError, match="000002.tar: is missing; copy it again"):
+        check_present(entries, shards, "val.txt", ALONE)
 
 
 def max_of(shards: Path, tar: str) -> str:
