@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
+from engine import results
 from engine.keeper import LAST
 from engine.rundir import default_run_dir
 from inference.model import VideoModel, plain_clip_config, read_checkpoint
@@ -15,13 +16,14 @@ from reporting.confusion import confusion_matrix
 from reporting.confusion_files import write_confusion
 from reporting.outcomes import outcomes_of
 from reporting.temperature import calibration_summary
-from utils import distributed, metrics, protocols, results
-from utils.cli import folder_beside, next_report
+from utils import distributed, metrics, protocols
+from utils.cli import folder_beside
 from utils.context import RunContext
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.project_paths import given
+from utils.results import write_summary
 from utils.runlog import RESULT, open_log
 
 
@@ -89,7 +91,7 @@ def write_scores(
     calibration = {} if cfg.data.multi_label else calibration_summary(logits, table.labels)
     save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
-    results.write_summary(
+    write_summary(
         out / "summary.json",
         **scores._asdict(),
         **average_precisions,
@@ -127,4 +129,4 @@ def write_scores(
         )
     log.info("%s", table.describe(out / "embeddings.npz"))
     log.info("%.1f videos/s; results are in %s", scores.num_videos / table.seconds, out)
-    log.info("%s", next_report(args.weights, out))
+    log.info("%s", results.next_report(args.weights, out))

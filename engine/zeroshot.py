@@ -10,19 +10,21 @@ import yaml
 
 from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
+from engine import results
 from inference.model import VideoModel, read_checkpoint, text_for_table
 from modules.embed import VideoTable, load_table, rows_of_entries, save_table
 from modules.pixels import with_own_pixels
 from modules.scorers.scorer import scorer_of
 from modules.validation import embed_with
-from utils import distributed, protocols, results
-from utils.cli import folder_beside, next_report
+from utils import distributed, protocols
+from utils.cli import folder_beside
 from utils.config import resolve_config
 from utils.context import RunContext
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.project_paths import given
 from utils.recipe import Recipe
+from utils.results import write_summary
 from utils.runlog import RESULT, open_log
 
 
@@ -81,8 +83,8 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     source = (
         {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
     )
-    results.write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
-    log.info("results are in %s\n%s", out, next_report(args.weights, out))
+    write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
+    log.info("results are in %s\n%s", out, results.next_report(args.weights, out))
     return 0
 
 

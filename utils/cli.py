@@ -7,7 +7,6 @@ import io
 import os
 import re
 import select
-import shlex
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -158,12 +157,6 @@ def folder_beside(weights: str, name: str) -> Path:
     """The default folder of results: `name` beside a checkpoint, with the checkpoint's name unless it is the last."""
     path = Path(weights)
     return path.parent / (name if path.stem == "last_model" else f"{name}_{path.stem}")
-
-
-def next_report(weights: str | None, out: Path) -> str:
-    """The command that makes a page of the results in `out`: of the whole run where they lie beside its checkpoint."""
-    is_beside = weights is not None and out.parent == Path(weights).parent
-    return f"next: {shlex.join(('python', 'report.py', str(out.parent if is_beside else out)))}"
 
 
 def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:

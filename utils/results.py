@@ -1,96 +1,15 @@
-"""Writes the results of a test: predictions.csv and summary.json."""
+"""Results as a table for people, and as a summary for programs."""
 
-import csv
 import json
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from utils.files import atomic_path, write_text_atomic
-from utils.metrics import softmax
-from utils.protocols import mean_and_deviation
-
-
-def write_predictions(
-    path: str | Path, paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]
-) -> None:
-    """One line a video: its path, its class or classes, the five best classes and their probabilities.
-
-    Of a multi-label list logits take the place of probabilities, and the best class is correct if it is one of them.
-
-    Args:
-        labels: int (N,), or multi-label (N,K) of 0 and 1.
-        logits: (N,K), of the evaluation's temperature, so that their softmax are the probabilities.
-    """
-    num_best, is_multi_label = min(5, logits.shape[1]), labels.ndim == 2
-    best = np.argsort(-logits, axis=1, kind="stable")[:, :num_best]
-    values = np.take_along_axis(logits if is_multi_label else softmax(logits), best, axis=1)
-    header = ["path", "label", "class", "correct"]
-    value_name = "logit" if is_multi_label else "prob"
-    header += [f"{what}{rank}" for rank in range(1, num_best + 1) for what in ("top", value_name)]
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(header)
-        for row, label in enumerate(labels):
-            is_read = not np.isnan(logits[row]).any()  # else no prediction: its cells stay empty
-            classes = np.flatnonzero(label).tolist() if is_multi_label else [int(label)]
-            cells: list[Any] = [paths[row], ",".join(map(str, classes)), "; ".join(names[c] for c in classes)]
-            cells.append(int(is_read and best[row, 0] in classes))
-            for k in range(num_best if is_read else 0):
-                cells += [names[best[row, k]], f"{values[row, k]:.6f}"]
-            writer.writerow(cells)
+from utils.files import write_text_atomic
 
 
 def write_summary(path: str | Path, **values: Any) -> None:
     """The figures of a test and what was tested, as JSON."""
     write_text_atomic(path, json.dumps(values, indent=2) + "\n")
-
-
-def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Each path's file name; the whole path where two have the same."""
-    paths = list(paths)
-    names = [Path(path).name for path in paths]
-    return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names)}
-
-
-def over_tests(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
-    """Mean and population deviation of full-class top-1 and top-5, or mAP, over several zero-shot tests."""
-    figures = {}
-    for name in ("full_top1", "full_top5", "map"):
-        values = [s[name] for s in summaries.values() if name in s]
-        if values:
-            figures[f"{name}_mean"], figures[f"{name}_std"] = mean_and_deviation(values)
-    return figures
-
-
-def zero_shot_tables(summaries: dict[str, dict[str, Any]]) -> str:
-    """The zero-shot tests as a table for people; the multi-label ones, where there are any, as one of their own."""
-    several = {name: s for name, s in summaries.items() if "map" in s}
-    single = {name: s for name, s in summaries.items() if "map" not in s}
-    made = [zero_shot_rows(single)] if single else []
-    if several:
-        rows: list[tuple[str, ...]] = [("multi-label test", "videos", "classes", "mAP %")]
-        rows += [(n, str(s["num_videos"]), str(s["num_classes"]), f"{s['map']:.2f}") for n, s in several.items()]
-        made.append(rows)
-    return "\n\n".join(format_table(rows) for rows in made)
-
-
-def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows for `format_table`: a test each, and their mean where there are several."""
-    rows: list[tuple[str, ...]] = [
-        ("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")
-    ]
-    for name, s in summaries.items():
-        half = [f"{s[f'half_top{k}_mean']:.2f} +- {s[f'half_top{k}_std']:.2f}" for k in (1, 5)]
-        cells = (name, str(s["num_videos"]), str(s["num_classes"]), f"{s['full_top1']:.2f}", f"{s['full_top5']:.2f}")
-        rows.append((*cells, *half))
-    if len(summaries) > 1:
-        o = over_tests(summaries)
-        full = [f"{o[f'full_top{k}_mean']:.2f} +- {o[f'full_top{k}_std']:.2f}" for k in (1, 5)]
-        rows.append((f"mean of {len(summaries)}", "", "", *full, "", ""))
-    return rows
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:
