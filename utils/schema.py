@@ -208,9 +208,7 @@ class NetworkConfig(Section):
     )
     scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key(
         "cosine",
-        "how videos are compared with classes. cosine: of one vector each; vcs: frames weighted by the class's words "
-        "(BIKE, arXiv 2301.00182); modulated: MoTE's, for classes that were not trained on; linear: class embeddings "
-        "that train, and a bias",
+        "how videos are compared with classes (docs/testing.md)",
     )
     joint_st: bool = key(
         False, "one sequence of all frames' patches (joint space-time attention); no head", role="weights"
