@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 import torch
 from torch import nn
-from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from modules.adapters.adapter import Adapter
@@ -32,7 +31,6 @@ class _OverTime(torch.autograd.Function):
         return _shifted_sum(x, taps, bias)
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         x, taps = ctx.saved_tensors
         d_x = _shifted_sum(gradient, taps.flip(0), gradient.new_zeros(()))

@@ -5,6 +5,7 @@ import torch
 from engine.plan import _LiveBytes, estimate_memory
 from modules.build import build_model, load_clip_model
 from tests.modules.tiny import make_config
+from utils.config import load_config
 
 KIB = 256  # float32 values
 
@@ -38,3 +39,13 @@ def test_a_step_peaks_where_the_backward_pass_begins_or_ends(tmp_path):
             assert (found.weights, found.gradients_and_optimizer) == (trainable, 3 * trainable)
     assert totals[False, 128] - totals[False, 64] > 30 * totals[False, 1] > 0
     assert totals[True, 128] < 0.6 * totals[False, 128]
+
+
+def test_the_estimate_is_near_what_a_gpu_took():
+    """ViT-B/16, 64 clips of 8 frames, bf16, on an H100: `peak_bytes` of benchmarks/gpu_check.py."""
+    keys = ["network.arch=ViT-B/16", "network.weights=none", "data.input_size=224", "data.num_classes=400"]
+    cfg = load_config(None, keys, "predict").config
+    with torch.device("meta"):
+        model = build_model(cfg, load_clip_model(cfg))
+    estimate = estimate_memory(model.to_empty(device="cpu"), torch.zeros(400, 512), 64, 8, 224, "bf16")
+    assert 1 <= estimate.total / (30.975 * 2**30) <= 1.03
