@@ -171,6 +171,17 @@ class SelfAttention(nn.MultiheadAttention):
         return self.out_proj(attended.transpose(1, 2).flatten(2)), None
 
 
+class PatchProjection(nn.Conv2d):
+    """A convolution without bias whose kernel is as large as its stride, (N, 3, H, W) -> (N, C, h, w): a matrix product
+    of patches. cuDNN's gradient of the weight takes a tenth of a training step of ViT-B/32."""
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        rows, columns = self.kernel_size
+        patches = x.to(_computing_dtype(x)).unflatten(3, (-1, columns)).unflatten(2, (-1, rows))
+        patches = patches.permute(0, 2, 4, 1, 3, 5).flatten(3)  # (N, h, w, 3 * rows * columns)
+        return F.linear(patches, self.weight.flatten(1)).permute(0, 3, 1, 2)
+
+
 def _computing_dtype(x: torch.Tensor) -> torch.dtype:
     """In which linear layers multiply x."""
     kind = x.device.type
@@ -183,6 +194,7 @@ FAST_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     LayerNorm: theirs.LayerNorm,
     SelfAttention: nn.MultiheadAttention,
     QuickGeluMlp: nn.Sequential,
+    PatchProjection: nn.Conv2d,
 }
 """These layers, and those of open_clip and PyTorch that they take the place of."""
 
@@ -200,4 +212,6 @@ def use_fast_layers(tower: AnyModule) -> AnyModule:
             module.attn.__class__ = SelfAttention
             if isinstance(module.mlp.gelu, theirs.QuickGELU):
                 module.mlp.__class__ = QuickGeluMlp
+        elif isinstance(module, theirs.VisionTransformer):
+            module.conv1.__class__ = PatchProjection
     return tower

@@ -8,7 +8,7 @@ import torch
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
-from clip.fast_layers import LayerNorm, QuickGELU, QuickGeluMlp, SelfAttention, use_fast_layers
+from clip.fast_layers import LayerNorm, PatchProjection, QuickGELU, QuickGeluMlp, SelfAttention, use_fast_layers
 
 WIDTH, HEADS = 32, 2
 
@@ -121,6 +121,20 @@ def test_traced_without_data():
             block.to("meta")(stream(False).to("meta").requires_grad_()).sum().backward()
         counts.append(counter.get_total_flops())
     assert counts[0] == counts[1] > 0
+
+
+@pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
+def test_patches_are_projected_as_by_a_convolution(precision):
+    own = theirs.VisionTransformer((24, 32), 8, WIDTH, 1, HEADS, 2.0, output_dim=8)
+    fast = use_fast_layers(copy.deepcopy(own))
+    assert type(fast.conv1) is PatchProjection
+    images, found = torch.randn(2, 3, 24, 32), []
+    for visual in (own, fast):
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision == torch.bfloat16):
+            patches, out = visual.conv1(images), visual(images)
+        assert patches.shape == (2, WIDTH, 3, 4) and patches.dtype == out.dtype == precision
+        found.append([patches, out, *torch.autograd.grad(out.float().square().sum(), [visual.conv1.weight])])
+    assert_near(*found, 1e-5 if precision == torch.float32 else 0.03)
 
 
 def test_averaged_weights_are_the_base_classes():
