@@ -227,10 +227,11 @@ def methods_row(what: str, seeds: list[Figures]) -> str:
 
 def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) -> str:
     """The end of docs/methods.md, from METHODS_MARK on."""
+    of_seeds = f"mean and deviation of {num_seeds} seeds" if num_seeds > 1 else "one seed"
     minutes = sum(figures["cpu"] for seeds in found.values() for figures in seeds) / 60
     lines = [
         METHODS_MARK,
-        f"Top-1, mean and deviation of {num_seeds} seed{'s' * (num_seeds > 1)}: seen classes; zero-shot on 24 held-out",
+        f"Top-1, {of_seeds}: seen classes; zero-shot on 24 held-out",
         "combinations of colour, shape and motion, and on 40 classes in another look (drawn); harmonic mean H of base",
         f"and novel classes. {plan.epochs} epochs, {plan.shots} clips a class, {plan.frames} frames: too short for any",
         f"to be at its best. `python -m tools.compare_methods` took {minutes:.0f} minutes of one core.",

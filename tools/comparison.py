@@ -56,7 +56,8 @@ def _call(answer: Connection, script: str, words: tuple[str, ...]) -> None:
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = run_command(command["main"], command["parse_arguments"](list(words)))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    answer.send((code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)))
+    with contextlib.suppress(BrokenPipeError):  # the comparison itself was stopped, and nobody waits
+        answer.send((code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)))
 
 
 def write_after(page: Path, mark: str, text: str) -> None:

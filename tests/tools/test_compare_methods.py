@@ -13,6 +13,7 @@ from utils.errors import UserError
 tool = load_tool("compare_methods")
 comparison = load_tool("comparison")
 METHODS_PAGE = (REPO / "docs" / "methods.md").read_text(encoding="utf-8")
+TUNING_PAGE = (REPO / "docs" / "tuning.md").read_text(encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
@@ -50,6 +51,13 @@ def test_a_command_that_fails_is_named_with_its_last_line():
         comparison.run("train.py", "--config", "missing.yaml")
 
 
+def test_a_command_whose_process_dies_is_named(tmp_path):
+    script = tmp_path / "dies.py"
+    script.write_text("import os\nmain = None\nparse_arguments = lambda words: os._exit(9)\n")
+    with pytest.raises(UserError, match=r"dies\.py .*failed: its process ended early"):
+        comparison.run(str(script))
+
+
 def test_a_row_has_the_mean_and_the_deviation_of_the_seeds():
     seeds = [
         {"seen": 10.0, "held_out": 20.0, "drawn": 5.0, "base": 30.0, "novel": 60.0, "trained": 1234},
@@ -70,6 +78,14 @@ def test_the_pages_keep_what_is_above_their_tables(tmp_path):
 def test_an_unknown_method_is_named(demo, capsys):
     assert run(demo, "--only", "lstm") == 2
     assert "no method lstm; there are clip, linear" in capsys.readouterr().err
+
+
+def test_the_pages_have_a_row_for_each_method():
+    section = METHODS_PAGE.split(tool.METHODS_MARK)[1]
+    rows = re.findall(r"^\| ([^|]+) \| [\d–]", section, re.M)
+    assert rows == [method.what for method in tool.METHODS.values() if method.in_methods]
+    rows = re.findall(r"^\| ([^|]+) \| [\d.]+ \|", tool.TUNING_MARK + TUNING_PAGE.split(tool.TUNING_MARK)[1], re.M)
+    assert rows == [m.what.removeprefix("Text4Vis: ") for m in tool.METHODS.values() if m.in_tuning]
 
 
 def test_each_recipe_of_the_pages_exists():
