@@ -60,7 +60,10 @@ def mirrored_pairs(class_names: Sequence[str]) -> list[list[int]]:
 
 def read_ssv2(folder: Path) -> Annotated:
     """Something-something v2: labels.json `{"Doing something": "0"}`; train.json and validation.json
-    `[{"id": "78687", "template": "Doing [something]", ...}]`, also under their longer official names."""
+    `[{"id": "78687", "template": "Doing [something]", ...}]`, also under their longer official names.
+
+    Documented at https://www.qualcomm.com/developer/software/something-something-v-2-dataset.
+    """
 
     def find(name: str) -> Path:
         official = folder / f"something-something-v2-{name}"
@@ -99,7 +102,10 @@ def read_diving48(folder: Path) -> Annotated:
 
 def read_jester(folder: Path) -> Annotated:
     """Jester v1: jester-v1-labels.csv, a class a line; jester-v1-train.csv and jester-v1-validation.csv, lines
-    `34870;Drumming Fingers` without a header."""
+    `34870;Drumming Fingers` without a header.
+
+    Documented at https://www.qualcomm.com/developer/software/jester-dataset.
+    """
     names = [name for _, name in read_lines(folder / "jester-v1-labels.csv")]
     parts = {}
     for part, name in (("train", "jester-v1-train.csv"), ("val", "jester-v1-validation.csv")):

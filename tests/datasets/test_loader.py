@@ -339,7 +339,7 @@ def test_one_key_switches_the_name_off(tmp_path):
 )
 def test_pairs_and_scale_that_cannot_be_are_named(keys, message):
     with pytest.raises(UserError, match=re.escape(message)):
-        load_config(None, ["data.num_classes=3", *keys], "predict")
+        load_config(None, ["data.num_classes=3", *keys], "train")
 
 
 def test_config_reaches_the_transform(tmp_path):

@@ -43,6 +43,15 @@ def test_a_config_with_data_alone_describes_other_videos(tmp_path):
     assert names is None and not warnings
 
 
+def test_scale_and_mirrored_classes_are_those_of_the_videos_and_not_of_the_model(tmp_path):
+    recipe = recipe_of()
+    recipe.tree["data"] |= {"num_classes": 174, "scale": [240, 320], "flip_pairs": [[86, 87]]}
+    cfg = resolve_config(None, ["data.num_classes=3"], "test", recipe).config
+    assert (cfg.data.scale, cfg.data.flip_pairs) == ([240, 320], [[86, 87]])
+    cfg = resolve_config(config_file(tmp_path, data=OTHER_DATA), [], "test", recipe).config
+    assert (cfg.data.scale, cfg.data.flip_pairs) == (None, None)
+
+
 def test_what_a_file_says_of_the_model_is_one_warning_and_of_the_text_is_taken(tmp_path):
     network = {"arch": "ViT-B/32", "sim_header": "None", "prompt": "tested {}", "patch_dropout": 0.5}
     path = config_file(tmp_path, network=network, data={**OTHER_DATA, "num_segments": 8}, seed=3)
