@@ -33,6 +33,7 @@ from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views, random_resized_box
 from datasets.video_dataset import FrameChooser, SampleKey, VideoDataset
+from utils.memory import keep_freed_memory
 
 TARGETS = {"training": 4, "validation": 3, "3 crops x 4 clips": 10}
 
@@ -96,9 +97,26 @@ def assert_equal(questions: dict[str, tuple]) -> None:
             published.assert_same_pixels(frames.reshape(reference.shape), reference, f"{question}, clip {number}")
 
 
+def print_shares(questions: dict[str, tuple], root: Path, entries: list[ListEntry], rounds: int) -> None:
+    """How much longer a clip takes than decoding its eight frames into memory that is there."""
+    names = [[f"img_{1 + 30 * number:05d}.jpg" for number in range(8)] for _ in entries]
+    files = [[(root / entry.path / name).read_bytes() for name in of] for entry, of in zip(entries, names)]
+    pixels = torch.empty((256, 340, 3), dtype=torch.uint8)
+
+    def decode(number: int) -> None:
+        for data in files[number % len(files)]:
+            decode_image(data, "", lambda height, width: pixels)
+
+    ours = {name: questions[name][1] for name in ("training", "validation")}
+    seconds = interleaved({"decoding": decode, **ours}, rounds, 10 * len(entries))
+    rows = [[name, in_ms(times), f"{ratio(times, seconds['decoding']):.2f}"] for name, times in seconds.items()]
+    print_table(["eight frames", "ms", "of their decoding"], rows)
+
+
 def main() -> None:
     args = read_arguments(__doc__, 15)
     one_thread()
+    keep_freed_memory()  # as in the loader processes
     print_header("Frames to clips (340x256 JPEG, quality 90, 8 frames)")
     with tempfile.TemporaryDirectory() as folder:
         run_tool("extract_frames", args.videos, folder, "--workers", 1)
@@ -117,6 +135,7 @@ def main() -> None:
             cells = [in_ms(seconds["published"]), in_ms(seconds["ours"]), faster, TARGETS[question]]
             rows.append([question, *cells, " / ".join(f"{size / 1e6:.1f}" for size in bytes_each)])
         print_table(["clips", "published, ms", "ours, ms", "times faster", "target", "MB handed over"], rows)
+        print_shares(questions, Path(folder), entries, args.rounds)
         files = [(Path(folder) / entry.path / "img_00020.jpg").read_bytes() for entry in entries]
         paths = [Path(folder) / entry.path / "img_00020.jpg" for entry in entries]
         decoding = {

@@ -30,6 +30,7 @@ from datasets.video_dataset import Item, SampleKey, Stored, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
 from utils.loaders import EvalBatch, Numbers, train_batch
+from utils.memory import keep_freed_memory
 from utils.stop import SIGNALS
 
 Loader = TypeVar("Loader", bound="ClipLoader")
@@ -94,7 +95,7 @@ class ClipLoader:
             collate_fn=_pack,
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
-            worker_init_fn=_leave_signals_to_parent,
+            worker_init_fn=_start_worker,
             multiprocessing_context="fork" if workers > 0 and fork else None,
         )
 
@@ -266,7 +267,12 @@ def _usable(workers: int) -> int:
     return min(workers, num_cores())
 
 
-def _leave_signals_to_parent(worker_id: int) -> None:
+def _start_worker(worker_id: int) -> None:
+    keep_freed_memory()
+    _leave_signals_to_parent()
+
+
+def _leave_signals_to_parent() -> None:
     """In a worker: a request to stop is the parent's to answer, even where it reaches the whole process group.
 
     SIGNALS are blocked, so a thread waits for the one that counts: the parent's SIGTERM, which ends this process.

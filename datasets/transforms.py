@@ -12,7 +12,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from PIL import Image
-from torchvision.transforms.v2 import functional as F
 
 from datasets.augmentations import (
     GREYSCALE,
@@ -170,7 +169,7 @@ class TrainTransform:
         top, left = draw.corner
         frames = frames[..., top : top + self.input_size, left : left + self.input_size]
         if draw.is_flipped:
-            frames = F.horizontal_flip(frames)
+            frames = frames.flip(-1)
         for operation in draw.operations:
             frames = grayscale(frames) if operation[0] == GREYSCALE else apply_operation(frames, operation)
         if draw.erased is not None:
@@ -268,8 +267,13 @@ def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.
 
 def grayscale(frames: torch.Tensor) -> torch.Tensor:
     """(...,3,H,W) uint8 on the CPU with the three channels set to the luma of ITU-R 601-2: Pillow's mode "L"."""
-    # By Pillow: twice as fast as tensor arithmetic over the clip, and its rounding is the reference.
-    return _by_pillow(frames, lambda image: image.convert("L").convert("RGB"), (frames.shape[-2], frames.shape[-1]))
+    # By Pillow, as one tall image: faster than tensor arithmetic over the clip, and its rounding is the reference.
+    pixels = frames.movedim(-3, -1).contiguous()
+    luma = np.asarray(Image.fromarray(pixels.flatten(0, -3).numpy()).convert("L"))
+    changed = torch.empty_like(pixels)
+    for channel in range(3):  # half the time of one assignment to all
+        changed.flatten(0, -3).numpy()[..., channel] = luma
+    return changed.movedim(-1, -3)
 
 
 def _by_pillow(

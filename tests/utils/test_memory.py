@@ -1,0 +1,32 @@
+import platform
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+PROGRAM = """
+import resource, sys
+import numpy as np
+from utils.memory import keep_freed_memory
+
+def use():
+    arrays = [np.ones(2**21, np.uint8) for _ in range(8)]
+
+if sys.argv[1] == "kept":
+    keep_freed_memory()
+use(), use()
+before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+use(), use(), use()
+print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_kept_memory_is_not_cleared_again():
+    faults = {}
+    for how in ("default", "kept"):
+        command = [sys.executable, "-c", PROGRAM, how]
+        done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
+        faults[how] = int(done.stdout)  # pages that were cleared
+    assert faults["kept"] < 100 < faults["default"], faults
