@@ -35,6 +35,7 @@ from tests.datasets.helpers import (
 from tests.tools.loading import load_tool
 from tools.check_data import check_entry
 from utils.errors import UserError
+from utils.schema import DataConfig
 
 extract_frames, pack_videos = load_tool("extract_frames"), load_tool("pack_videos")
 
@@ -115,7 +116,7 @@ def as_jpeg(frame: np.ndarray) -> np.ndarray:
 
 def check(path: Path) -> dict:
     """What check_data says of the file."""
-    data = {"modality": "video", "image_tmpl": "img_{:05d}.jpg", "index_bias": 1, "decoder": "pyav"}
+    data = DataConfig.model_validate({"modality": "video"})
     return check_entry(data, "train", "list.txt", str(path.parent), ListEntry(path.name, 0, 0, 1))
 
 
