@@ -18,29 +18,18 @@ Examples:
 
 import argparse
 import csv
-import itertools
-import json
 import shutil
 import sys
-import threading
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-import torch
-from tqdm import tqdm
-
-from inference.model import VideoModel, load_model
 from inference.video_inputs import expand_inputs, is_live
-from utils.cli import EXIT_USER_ERROR, config_parser, hides_bars, run_command
-from utils.config import dump_config
+from utils.cli import EXIT_USER_ERROR, config_parser, run_command
+from utils.config import check_config
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable, write_text_atomic
-from utils.hashing import content_hash, file_hash
-from utils.terminal import print_error_line
+from utils.files import atomic_path, check_is_file, check_writable
 from utils.work_shards import (
     ALL,
     FOLDER,
@@ -53,7 +42,6 @@ from utils.work_shards import (
 )
 
 LEVELS = ("window", "frame", "video")
-SETTINGS = "settings.json"
 REPORT = "report.csv"
 COLUMNS = ("path", "status", "num_rows", "reason")
 ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
@@ -81,7 +69,12 @@ def main(args: argparse.Namespace) -> int:
     check_arguments(args)
     targets = name_targets(args.videos, args.out)
     shard = ALL if args.merge else chosen_shard(args)
-    rows = merge_rows(list(targets), args.out) if args.merge else extract_all(args, shard.of(list(targets)), targets)
+    if args.merge:
+        rows = merge_rows(list(targets), args.out)
+    else:
+        from engine.extract_features import extract_all  # after the checks: --help and a typo answer at once
+
+        rows = extract_all(args, shard.of(list(targets)), targets)
     write_rows(report_file(args.out, shard), rows)
     if shard.is_all:
         shutil.rmtree(args.out / FOLDER, ignore_errors=True)
@@ -90,31 +83,6 @@ def main(args: argparse.Namespace) -> int:
     print(f"{args.out}: {done} of {len(rows)} videos, {counts['present']} of them from an earlier run")
     print_next_step(shard)
     return EXIT_USER_ERROR if counts["failed"] else 0
-
-
-def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str, Path]) -> list[dict]:
-    """Writes the arrays of `sources` that are not there yet; a row of the report for each source."""
-    model = load_model(args.weights, args.config, overrides=args.overrides)
-    check_settings(args, model)
-    writer = FeatureWriter(model, args)
-
-    def extract(source: str) -> dict:
-        row = {"path": source, "status": "present", "num_rows": 0, "reason": ""}
-        try:
-            if not writer.is_done(targets[source]):
-                writer.extract(source, targets[source])
-                row["status"] = "written"
-            row["num_rows"] = writer.num_rows(targets[source])
-        except UserError as error:
-            row |= {"status": "failed", "reason": " ".join(str(error).split())}
-        return row
-
-    with ThreadPoolExecutor(args.workers) as pool:
-        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hides_bars(args)))
-    for row in rows:
-        if row["status"] == "failed":
-            print_error_line(f"error: {row['reason']}")
-    return rows
 
 
 def report_file(out: Path, shard: Shard) -> Path:
@@ -139,70 +107,12 @@ def merge_rows(sources: list[str], out: Path) -> list[dict]:
     return [rows[source] for source in sources]
 
 
-class FeatureWriter:
-    """Embeds videos, several at a time, and writes their arrays. The model takes one batch of windows at a time."""
-
-    def __init__(self, model: VideoModel, args: argparse.Namespace):
-        self.model, self.args = model, args
-        self._turn = threading.Lock()
-
-    def is_done(self, target: Path) -> bool:
-        """The JSON is written last."""
-        return self._description(target).is_file() and self._array(target).is_file()
-
-    def num_rows(self, target: Path) -> int:
-        """Rows of an array that is there."""
-        return json.loads(self._description(target).read_text(encoding="utf-8"))["shape"][0]
-
-    def extract(self, source: str, target: Path) -> None:
-        """Write the array and the description of a video. Raises UserError where it cannot be read."""
-        args, model = self.args, self.model
-        window = 0.0 if args.level == "video" else args.window
-        windows = iter(model.windows(source, window, args.stride if window else None, fps=args.fps))
-        rows, spans = [], []
-        while batch := list(itertools.islice(windows, model.cfg.data.batch_size)):
-            clips = torch.stack([one.clip for one in batch])
-            with self._turn:
-                rows.append(model.embed_frames(clips) if args.level == "frame" else model.embed(clips, source))
-            spans += [(one.start, one.end) for one in batch]
-        if not rows:
-            raise UserError(f"{source}: has no frames")
-        features = np.concatenate(rows)
-        stride = (args.stride or args.window) if window else None
-        description = {
-            "video": source,
-            "level": args.level,
-            "shape": list(features.shape),
-            "window": window or None,
-            "stride": stride,
-            "fps": 1 / stride if stride else None,
-            "start": [round(start, 6) for start, _ in spans],
-            "end": [round(end, 6) for _, end in spans],
-        }
-        self._write(self._array(target), features)
-        write_text_atomic(self._description(target), json.dumps(description) + "\n")
-
-    def _array(self, target: Path) -> Path:
-        return target.with_name(f"{target.name}.{self.args.format}")
-
-    def _description(self, target: Path) -> Path:
-        return target.with_name(f"{target.name}.json")
-
-    def _write(self, path: Path, features: np.ndarray) -> None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with atomic_path(path) as temporary:
-            if self.args.format == "h5":
-                with import_h5py().File(temporary, "w") as file:
-                    file["features"] = features
-            else:
-                with temporary.open("wb") as file:
-                    np.save(file, features)
-
-
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise a UserError for what cannot be; before the model is loaded."""
     if is_live(args.videos):
         raise UserError(f"{args.videos}: give a file or a folder; cameras and URLs have no end")
+    if not Path(args.videos).exists():
+        raise UserError(f"{args.videos}: no such video file or folder")
     for option in ("window", "stride", "fps"):
         value = getattr(args, option)
         if value is not None and not 0 < value <= 86400:
@@ -211,29 +121,12 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--workers {args.workers}: must be at least 1")
     if not args.weights and not args.config:
         raise UserError("give --weights, or --config for plain CLIP")
-    if args.format == "h5":
-        import_h5py()
+    if args.format == "h5" and find_spec("h5py") is None:
+        raise UserError("--format h5: h5py is not installed; run 'pip install h5py'")
+    check_config(args.config, args.overrides, ())
+    if args.weights:
+        check_is_file(args.weights, "checkpoint file")
     check_writable(args.out, "OUT", is_folder=True)
-
-
-def check_settings(args: argparse.Namespace, model: VideoModel) -> None:
-    """Rows of different settings must not mix in a folder: write the settings, or compare them with those there."""
-    settings = {
-        "level": args.level,
-        "window": args.window,
-        "stride": args.stride or args.window,
-        "format": args.format,
-        "fps": args.fps,
-        "weights": file_hash(args.weights) if args.weights else None,
-        "config": content_hash(dump_config(model.cfg)),
-    }
-    path = args.out / SETTINGS
-    if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        if differing := sorted(key for key in settings if before.get(key) != settings[key]):
-            raise UserError(f"{args.out}: holds features of another {', '.join(differing)}; give another folder")
-    else:
-        write_text_atomic(path, json.dumps(settings, indent=2) + "\n")
 
 
 def name_targets(videos: str, out: Path) -> dict[str, Path]:
@@ -250,14 +143,6 @@ def name_targets(videos: str, out: Path) -> dict[str, Path]:
         owners[target] = source
         targets[source] = target
     return targets
-
-
-def import_h5py() -> Any:
-    try:
-        import h5py
-    except ModuleNotFoundError:
-        raise UserError("--format h5: h5py is not installed; run 'pip install h5py'") from None
-    return h5py
 
 
 if __name__ == "__main__":

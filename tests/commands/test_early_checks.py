@@ -15,6 +15,7 @@ CASES = (
     ("export", ["--weights", "absent.pt", "--format", "onnx"], "absent.pt: no such checkpoint file"),
     ("tools.interpolate", ["--weights", "absent.pt"], "absent.pt: no such checkpoint file"),
     ("tools.average_checkpoints", ["absent.pt", "other.pt", "--out", "x.pt"], "absent.pt: no such checkpoint file"),
+    ("tools.extract_features", ["absent", "x", "--weights", K400], "absent: no such video file or folder"),
     ("tools.check_attribution", ["videos", "--weights", "absent.pt"], "absent.pt: no such checkpoint file"),
     ("tools.fit_lda", ["--config", K400, "--out", "x.npz"], "k400/kinetics_rgb_train_se320.txt: no such file"),
 )

@@ -1,0 +1,129 @@
+"""`python -m tools.extract_features`: embeds videos, several at a time, and writes their arrays."""
+
+import argparse
+import itertools
+import json
+import threading
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from inference.model import VideoModel, load_model
+from utils.cli import hides_bars
+from utils.config import dump_config
+from utils.errors import UserError
+from utils.files import atomic_path, write_text_atomic
+from utils.hashing import content_hash, file_hash
+from utils.terminal import print_error_line
+
+SETTINGS = "settings.json"
+
+
+def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str, Path]) -> list[dict]:
+    """Writes the arrays of `sources` that are not there yet; a row of the report for each source."""
+    model = load_model(args.weights, args.config, overrides=args.overrides)
+    check_settings(args, model)
+    writer = FeatureWriter(model, args)
+
+    def extract(source: str) -> dict:
+        row = {"path": source, "status": "present", "num_rows": 0, "reason": ""}
+        try:
+            if not writer.is_done(targets[source]):
+                writer.extract(source, targets[source])
+                row["status"] = "written"
+            row["num_rows"] = writer.num_rows(targets[source])
+        except UserError as error:
+            row |= {"status": "failed", "reason": " ".join(str(error).split())}
+        return row
+
+    with ThreadPoolExecutor(args.workers) as pool:
+        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hides_bars(args)))
+    for row in rows:
+        if row["status"] == "failed":
+            print_error_line(f"error: {row['reason']}")
+    return rows
+
+
+class FeatureWriter:
+    """Embeds videos, several at a time, and writes their arrays. The model takes one batch of windows at a time."""
+
+    def __init__(self, model: VideoModel, args: argparse.Namespace):
+        self.model, self.args = model, args
+        self._turn = threading.Lock()
+
+    def is_done(self, target: Path) -> bool:
+        """The JSON is written last."""
+        return self._description(target).is_file() and self._array(target).is_file()
+
+    def num_rows(self, target: Path) -> int:
+        """Rows of an array that is there."""
+        return json.loads(self._description(target).read_text(encoding="utf-8"))["shape"][0]
+
+    def extract(self, source: str, target: Path) -> None:
+        """Write the array and the description of a video. Raises UserError where it cannot be read."""
+        args, model = self.args, self.model
+        window = 0.0 if args.level == "video" else args.window
+        windows = iter(model.windows(source, window, args.stride if window else None, fps=args.fps))
+        rows, spans = [], []
+        while batch := list(itertools.islice(windows, model.cfg.data.batch_size)):
+            clips = torch.stack([one.clip for one in batch])
+            with self._turn:
+                rows.append(model.embed_frames(clips) if args.level == "frame" else model.embed(clips, source))
+            spans += [(one.start, one.end) for one in batch]
+        if not rows:
+            raise UserError(f"{source}: has no frames")
+        features = np.concatenate(rows)
+        stride = (args.stride or args.window) if window else None
+        description = {
+            "video": source,
+            "level": args.level,
+            "shape": list(features.shape),
+            "window": window or None,
+            "stride": stride,
+            "fps": 1 / stride if stride else None,
+            "start": [round(start, 6) for start, _ in spans],
+            "end": [round(end, 6) for _, end in spans],
+        }
+        self._write(self._array(target), features)
+        write_text_atomic(self._description(target), json.dumps(description) + "\n")
+
+    def _array(self, target: Path) -> Path:
+        return target.with_name(f"{target.name}.{self.args.format}")
+
+    def _description(self, target: Path) -> Path:
+        return target.with_name(f"{target.name}.json")
+
+    def _write(self, path: Path, features: np.ndarray) -> None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with atomic_path(path) as temporary:
+            if self.args.format == "h5":
+                import h5py  # optional; the tool has found it
+
+                with h5py.File(temporary, "w") as file:
+                    file["features"] = features
+            else:
+                with temporary.open("wb") as file:
+                    np.save(file, features)
+
+
+def check_settings(args: argparse.Namespace, model: VideoModel) -> None:
+    """Rows of different settings must not mix in a folder: write the settings, or compare them with those there."""
+    settings = {
+        "level": args.level,
+        "window": args.window,
+        "stride": args.stride or args.window,
+        "format": args.format,
+        "fps": args.fps,
+        "weights": file_hash(args.weights) if args.weights else None,
+        "config": content_hash(dump_config(model.cfg)),
+    }
+    path = args.out / SETTINGS
+    if path.is_file():
+        before = json.loads(path.read_text(encoding="utf-8"))
+        if differing := sorted(key for key in settings if before.get(key) != settings[key]):
+            raise UserError(f"{args.out}: holds features of another {', '.join(differing)}; give another folder")
+    else:
+        write_text_atomic(path, json.dumps(settings, indent=2) + "\n")
