@@ -130,7 +130,7 @@ def clip_root(data: DataConfig, root: str) -> str | ClipShards:
     return root
 
 
-@functools.lru_cache(maxsize=2)  # of training and of validation: one, where they are in one place
+@functools.cache  # the lists of a run that are in one place share an index
 def _load(root: str, cache_dir: str, cache_gb: float) -> ClipShards:
     return ClipShards(root, ClipCache(Path(cache_dir), int(cache_gb * 1e9)))
 

@@ -122,9 +122,10 @@ def check_complete(names: Sequence[str], is_done: Callable[[int], bool], count: 
 
 
 def print_next_step(shard: Shard) -> None:
-    """After a shard: what is left to do."""
+    """After a shard: what is left to do. To stderr, as stdout may be of another program."""
     if not shard.is_all:
-        print(f"shard {shard} is done; after all {shard.count}, run the command with --merge in place of --shard")
+        line = f"shard {shard} is done; after all {shard.count}, run the command with --merge in place of --shard"
+        print(line, file=sys.stderr)
 
 
 def _files_in(folder: Path, suffix: str) -> list[Path]:

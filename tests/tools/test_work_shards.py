@@ -69,7 +69,7 @@ def test_merged_shards_equal_one_run(job, tmp_path, capsys):
     assert job.run(tmp_path / "parts", "--merge") == 2
     assert capsys.readouterr().err.strip() == "error: --merge: shard 3/3 has not run; run all shards first"
     job.run(tmp_path / "parts", "--shard", "3/3")
-    assert "shard 3/3 is done; after all 3, run the command with --merge" in capsys.readouterr().out
+    assert "shard 3/3 is done; after all 3, run the command with --merge" in capsys.readouterr().err
     assert job.run(tmp_path / "parts", "--merge") == job.code
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     assert not list(tmp_path.rglob("*.shards")) and not list(tmp_path.rglob(FOLDER))
