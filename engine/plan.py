@@ -199,7 +199,9 @@ def _where(data: DataConfig) -> str:
     """Where its pixels are made."""
     if data.pixels_on == "cpu":
         return "made by the loader processes"
-    by = "there too, JPEG files at least" if data.decode_on == "device" else "by the loader processes"
+    by = "by the loader processes"
+    if data.decode_on == "device":
+        by = "there too (JPEG files)" if data.modality == "RGB" else f"there too if packed, other video files {by}"
     return f"resized, cropped and augmented on the device, decoded {by}"
 
 

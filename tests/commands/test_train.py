@@ -104,7 +104,10 @@ def test_pixels_made_on_the_device_give_the_same_run_resumed_too(world, run, tmp
     monkeypatch.undo()
     assert train(world, tmp_path, *keys) == 0
     assert losses(tmp_path) == losses(run)
-    assert "4 frames, resized, cropped and augmented on the device, decoded there too" in capsys.readouterr().out
+    assert (
+        "4 frames, resized, cropped and augmented on the device, decoded there too (JPEG files)"
+        in capsys.readouterr().out
+    )
 
 
 def test_a_resumed_run_draws_the_experts_of_the_undisturbed_one(world, tmp_path, monkeypatch):
