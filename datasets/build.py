@@ -63,6 +63,7 @@ def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
         cfg.data.num_classes,
         allow_outside_root=cfg.data.allow_outside_root,
         multi_label=cfg.data.multi_label,
+        has_times=cfg.data.list_times,
     )
 
 
@@ -83,9 +84,9 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
     union: dict[str, ListEntry] = {}
     for path, entries in by_list.items():
         for entry in entries:
-            first = union.setdefault(entry.path, entry)
+            first = union.setdefault(entry.name, entry)
             if first.label != entry.label:
-                raise UserError(f"{path}:{entry.line}: {entry.path} has label {entry.label}, elsewhere {first.label}")
+                raise UserError(f"{path}:{entry.line}: {entry.name} has label {entry.label}, elsewhere {first.label}")
     return TestLists(list(union.values()), by_list)
 
 
@@ -233,6 +234,7 @@ def _opener(cfg: Config, root: str, list_path: str) -> partial:
         image_tmpl=cfg.data.image_tmpl,
         index_bias=cfg.data.index_bias,
         decoder=cfg.data.decoder,
+        frame_rate=cfg.data.frame_rate,
     )
 
 

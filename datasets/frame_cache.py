@@ -76,7 +76,7 @@ def cached_loaders(
     sides = (("train", train, cfg.data.train_root, num_train_draws), ("val", val, cfg.data.val_root, 1))
     for name, loader, root, num_draws in sides:
         data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
-        entries = [(entry.path, entry.num_frames, entry.label) for entry in loader.dataset.entries]
+        entries = [(entry.name, entry.num_frames, entry.label) for entry in loader.dataset.entries]
         key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
         stamp_of = partial(_stamp, clip_root(cfg.data, root))
         paths = [entry.path for entry in loader.dataset.entries]

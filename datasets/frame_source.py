@@ -51,6 +51,10 @@ class FrameSource(Component, ABC):
     def check_installed(cls) -> None:
         """Raise UserError where a package that it reads with is not installed or does not load."""
 
+    def frame_times(self) -> np.ndarray | None:
+        """float64 (num_frames,), seconds from the first frame to each, ascending; None: the source does not know."""
+        return None
+
     def read(self, indices: np.ndarray, resize: Resize | None = None) -> torch.Tensor:
         """(N,3,H,W) uint8 RGB, channels-last memory: the frames at `indices`, in that order, repeats allowed.
 

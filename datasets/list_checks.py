@@ -23,11 +23,11 @@ def list_warnings(
     for list_path, entries in ((data.train_list, train), (data.val_list, val)):
         labels: dict[str, set[Label]] = {}
         for entry in entries:
-            labels.setdefault(entry.path, set()).add(entry.label)
+            labels.setdefault(entry.name, set()).add(entry.label)
         contradictory = [path for path, of_path in labels.items() if len(of_path) > 1]
         if contradictory:
             found.append(f"{list_path}: {_count(contradictory, 'video')} listed with different labels")
-        counts = Counter((entry.path, entry.label) for entry in entries)
+        counts = Counter((entry.name, entry.label) for entry in entries)
         repeated = [path for (path, _), count in counts.items() if count > 1]
         if repeated:
             found.append(f"{list_path}: {_count(repeated, 'video')} listed more than once")

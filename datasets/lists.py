@@ -2,12 +2,14 @@
 
 A frame list has lines `path num_frames label`, a video list `path label`: fields split by white space and counted from
 the right, so a path may contain spaces. In a multi-label list the label is class ids joined by commas (`3,17,40`), or
-NO_CLASS. Blank lines are skipped; CRLF line ends and a byte order mark are accepted.
+NO_CLASS. With `data.list_times` two columns follow the path, the seconds `start end` of a segment. Blank lines are
+skipped; CRLF line ends and a byte order mark are accepted.
 Every fault is a `UserError` that starts with `file:line:` (or `file:` where no one line is at fault).
 """
 
 import csv
 import io
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -40,6 +42,7 @@ class ListEntry(NamedTuple):
         label: class id in 0..K-1; of a multi-label list a tuple of them, ascending, possibly empty.
         line: 1-based line number in the list.
         of_set: number of its set in data.sets.
+        times: start and end of a segment of the video, in seconds; None: the whole video.
     """
 
     path: str
@@ -47,6 +50,12 @@ class ListEntry(NamedTuple):
     label: Label
     line: int
     of_set: int = 0
+    times: tuple[float, float] | None = None
+
+    @property
+    def name(self) -> str:
+        """What tells it from the other entries of a list: its path, and its times where it has some."""
+        return self.path if self.times is None else f"{self.path} {self.times[0]:.10g} {self.times[1]:.10g}"
 
     @property
     def classes(self) -> tuple[int, ...]:
@@ -57,11 +66,16 @@ class ListEntry(NamedTuple):
     def text(self) -> str:
         """The entry as a line of a list, without its end."""
         label = ",".join(map(str, self.classes)) or NO_CLASS
-        return " ".join(str(field) for field in (self.path, self.num_frames, label) if field is not None)
+        return " ".join(str(field) for field in (self.name, self.num_frames, label) if field is not None)
 
 
 def read_frame_list(
-    path: str | Path, num_classes: int, *, allow_outside_root: bool = False, multi_label: bool = False
+    path: str | Path,
+    num_classes: int,
+    *,
+    allow_outside_root: bool = False,
+    multi_label: bool = False,
+    has_times: bool = False,
 ) -> list[ListEntry]:
     """Entries of a list of frame folders, in the file's order. Lines: `path num_frames label`.
 
@@ -70,6 +84,7 @@ def read_frame_list(
         num_classes: K; labels must lie in 0..K-1.
         allow_outside_root: accept absolute paths and paths whose `..` leaves the root.
         multi_label: a line has any number of labels.
+        has_times: lines are `path start end num_frames label`.
 
     Raises:
         UserError: for any fault, as `file:line: ...`.
@@ -77,6 +92,7 @@ def read_frame_list(
     entries = []
     for line, text in _numbered_lines(path):
         where = f"{path}:{line}"
+        text, times = _without_times(text, 2, where) if has_times else (text, None)
         fields = text.rsplit(None, 2)
         if len(fields) < 3:
             what = "the num_frames column is missing" if len(fields) == 2 else "one column where three are needed"
@@ -85,14 +101,23 @@ def read_frame_list(
         if num_frames < 0:
             raise UserError(f"{where}: num_frames is {num_frames}; give the frames in the folder, or 0 to count them")
         _check_path(fields[0], where, allow_outside_root)
-        entries.append(ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes, multi_label), line))
+        entries.append(
+            ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes, multi_label), line, 0, times)
+        )
     return _not_empty(entries, path)
 
 
 def read_video_list(
-    path: str | Path, num_classes: int, *, allow_outside_root: bool = False, multi_label: bool = False
+    path: str | Path,
+    num_classes: int,
+    *,
+    allow_outside_root: bool = False,
+    multi_label: bool = False,
+    has_times: bool = False,
 ) -> list[ListEntry]:
-    """Entries of a list of video files, in the file's order. Lines: `path label`. Arguments as `read_frame_list`.
+    """Entries of a list of video files, in the file's order. Lines: `path label`, or with times `path start end label`.
+
+    Arguments as `read_frame_list`.
 
     Raises:
         UserError: for any fault, as `file:line: ...`.
@@ -100,6 +125,7 @@ def read_video_list(
     entries = []
     for line, text in _numbered_lines(path):
         where = f"{path}:{line}"
+        text, times = _without_times(text, 1, where) if has_times else (text, None)
         fields = text.rsplit(None, 1)
         if len(fields) < 2:
             raise UserError(f"{where}: one column where two are needed; a video list has lines 'path label'")
@@ -110,7 +136,7 @@ def read_video_list(
                 "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
             )
         _check_path(fields[0], where, allow_outside_root)
-        entries.append(ListEntry(fields[0], None, _label(fields[1], where, num_classes, multi_label), line))
+        entries.append(ListEntry(fields[0], None, _label(fields[1], where, num_classes, multi_label), line, 0, times))
     return _not_empty(entries, path)
 
 
@@ -239,6 +265,21 @@ def _read_text(path: str | Path) -> str:
     except UnicodeDecodeError as error:
         line = data.count(b"\n", 0, error.start) + 1
         raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
+
+
+def _without_times(text: str, num_after: int, where: str) -> tuple[str, tuple[float, float]]:
+    """A line without its columns `start end`, and these; `num_after` columns follow them."""
+    path, *fields = text.rsplit(None, num_after + 2)
+    if len(fields) < num_after + 2:
+        what = "path start end num_frames label" if num_after == 2 else "path start end label"
+        raise UserError(f"{where}: {len(fields) + 1} columns; with data.list_times a list has lines '{what}'")
+    try:
+        start, end = float(fields[0]), float(fields[1])
+    except ValueError:
+        raise UserError(f"{where}: start and end are {fields[0]!r} and {fields[1]!r}, not seconds") from None
+    if not 0 <= start < end < math.inf:
+        raise UserError(f"{where}: start and end are {fields[0]} and {fields[1]}; give seconds with 0 <= start < end")
+    return " ".join([path, *fields[2:]]), (start, end)
 
 
 def _integer(field: str, where: str, name: str) -> int:

@@ -92,10 +92,14 @@ class PackedClip(FrameSource):
         self.num_frames = len(cues)
         if self.num_frames == 0:
             raise UserError(f"{self.name}: the file contains no frames")
+        self._times_ms = cues["time"].astype(np.int64)
         blocks = segment_begin + _CLUSTER_HEADER_BYTES + cues["cluster"].astype(np.int64) + cues["block"]
         self._offsets = np.append(blocks, cues_at)
         if self._offsets[0] < segment_begin or (np.diff(self._offsets) <= _BLOCK.size).any():
             raise UserError(f"{self.name}: its index is corrupted; copy it again or pack the video again")
+
+    def frame_times(self) -> np.ndarray:
+        return (self._times_ms - self._times_ms[0]) / 1000
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():

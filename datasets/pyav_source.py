@@ -23,6 +23,9 @@ class PyAVVideo(FrameSource):
             self.close()
             raise
 
+    def frame_times(self) -> np.ndarray:
+        return self._video.frame_times()
+
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index, frame in self._video.frames_at(wanted):
             pixels = self._video.picture(frame)

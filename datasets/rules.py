@@ -19,7 +19,11 @@ def _are_pairs(pairs: list[list[int]], num_classes: int) -> bool:
 
 def _has_what_sets_lack(data: DataConfig) -> bool:
     is_repeated = data.repeats > 1 or data.cached_draws > 0
-    return is_repeated or bool(data.shot or data.multi_label or data.flip_pairs) or data.sampling == "balanced"
+    return (
+        is_repeated
+        or bool(data.shot or data.multi_label or data.list_times or data.flip_pairs)
+        or data.sampling == "balanced"
+    )
 
 
 def _required(key: str, what: str) -> tuple[Rule, Rule]:
@@ -62,12 +66,20 @@ RULES = (
     Rule(
         (
             "data.sets",
-            *(f"data.{k}" for k in ("shot", "multi_label", "sampling", "repeats", "cached_draws", "flip_pairs")),
+            *(
+                f"data.{k}"
+                for k in ("shot", "multi_label", "list_times", "sampling", "repeats", "cached_draws", "flip_pairs")
+            ),
         ),
         lambda c: bool(c.data.sets) and _has_what_sets_lack(c.data),
-        "with sets are not supported; set shot=0, multi_label=false, sampling=uniform, repeats=1, cached_draws=0 and "
-        "flip_pairs=null",
+        "with sets are not supported; set shot=0, multi_label=false, list_times=false, sampling=uniform, repeats=1, "
+        "cached_draws=0 and flip_pairs=null",
         ("train",),
+    ),
+    Rule(
+        ("data.list_times", "data.modality", "data.frame_rate"),
+        lambda c: c.data.list_times and c.data.modality == "RGB" and c.data.frame_rate is None,
+        "the seconds of a list need the rate at which the frames were extracted; set frame_rate",
     ),
     Rule(
         ("data.image_tmpl", "data.modality"),

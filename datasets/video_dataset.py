@@ -213,7 +213,7 @@ class VideoDataset(Dataset):
         """
         bad = self.entries[key.index]
         same = [e for e in self.entries if e.label == bad.label or set(e.classes) & set(bad.classes)]
-        others = sorted({(e.path, e.of_set): e for e in same if (e.path, e.of_set) != (bad.path, bad.of_set)}.items())
+        others = sorted({(e.name, e.of_set): e for e in same if (e.path, e.of_set) != (bad.path, bad.of_set)}.items())
         rng = key.stream(self._seed, purpose=1)
         for position in rng.permutation(len(others)):
             try:

@@ -129,6 +129,14 @@ class VideoDecoder:
             self._count = count
         return self._count
 
+    def frame_times(self) -> np.ndarray:
+        """float64 (num_frames,), seconds from the first frame to each; evenly spaced where only decoding tells them."""
+        if self._times is None:
+            return np.arange(self.num_frames) * (float(self.seconds) / self.num_frames)
+        clock = self._clock()
+        times = np.array([float(clock.time_of(stamp)) for stamp in self._times.tolist()])
+        return times - times[0]
+
     @property
     def seconds(self) -> Fraction:
         """Length, by the packets' times: exact where they tell the order of the frames, else near."""

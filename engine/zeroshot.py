@@ -103,7 +103,7 @@ def summaries_of(tests: TestLists, table: VideoTable, logits: np.ndarray) -> dic
     rows, names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
     found = {}
     for list_path, entries in tests.by_list.items():
-        chosen = [rows[entry.path] for entry in entries]
+        chosen = [rows[entry.name] for entry in entries]
         found[names[list_path]] = {
             **protocols.zero_shot_summary(logits[chosen], table.labels[chosen]),
             "list": list_path,

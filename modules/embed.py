@@ -141,7 +141,7 @@ def _table(videos: ListedVideos, shares: list[tuple[np.ndarray, np.ndarray]], se
     assert len(set(order)) == len(order), "each video must be embedded exactly once"
     rows = np.full((len(entries), *shares[0][1].shape[1:]), np.nan, dtype=np.float32)
     rows[order] = np.concatenate([share[1] for share in shares])
-    return VideoTable([entry.path for entry in entries], label_array(entries, videos.num_classes), rows, seconds)
+    return VideoTable([entry.name for entry in entries], label_array(entries, videos.num_classes), rows, seconds)
 
 
 def label_array(entries: Sequence[Entry], num_classes: int | None) -> np.ndarray:
@@ -267,12 +267,12 @@ def rows_of_entries(
         UserError: the table lacks one of them.
     """
     rows = {path: row for row, path in enumerate(table.paths)}
-    missing = [entry.path for entry in entries if entry.path not in rows]
+    missing = [entry.name for entry in entries if entry.name not in rows]
     if missing:
         raise UserError(f"{source}: lacks {len(missing)} of the {len(entries)} videos listed, such as {missing[0]}")
     labels = label_array(entries, num_classes)
-    chosen = table.embeddings[[rows[entry.path] for entry in entries]]
-    return table._replace(paths=[entry.path for entry in entries], labels=labels, embeddings=chosen)
+    chosen = table.embeddings[[rows[entry.name] for entry in entries]]
+    return table._replace(paths=[entry.name for entry in entries], labels=labels, embeddings=chosen)
 
 
 def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:

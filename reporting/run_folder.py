@@ -86,7 +86,7 @@ class TestResult:
         Raises:
             UserError: one is not listed any more.
         """
-        listed = {entry.path: entry for entry in entries}
+        listed = {entry.name: entry for entry in entries}
         paths = [self.table.paths[row] for row in rows]
         gone = [path for path in paths if path not in listed]
         if gone:

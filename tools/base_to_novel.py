@@ -63,7 +63,8 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def read_list(cfg: Config, path: str) -> list[ListEntry]:
     read = read_frame_list if cfg.data.modality == "RGB" else read_video_list
-    return read(path, cfg.data.num_classes, allow_outside_root=cfg.data.allow_outside_root)
+    outside, has_times = cfg.data.allow_outside_root, cfg.data.list_times
+    return read(path, cfg.data.num_classes, allow_outside_root=outside, has_times=has_times)
 
 
 def write_once(path: Path, text: str) -> None:
@@ -118,6 +119,8 @@ def main(args: argparse.Namespace) -> int:
     series.check_overrides(args.overrides, ("data.shot", "data.shot_seed"))
     cfg = load_config(args.config, [*args.overrides, "data.shot=0"], "train").config
     check_single_label(cfg, "base-to-novel")
+    if cfg.data.sets:
+        raise UserError("data.sets: base-to-novel splits the classes of one data set; give its lists")
     if cfg.data.num_classes < 2:
         raise UserError("data.num_classes: base-to-novel splits the classes into two halves; give at least two")
     out = Path(args.out).resolve()

@@ -16,6 +16,11 @@ class Entry(Protocol):
     def path(self) -> str: ...
 
     @property
+    def name(self) -> str:
+        """Its path, and where it is a segment of a video its times."""
+        ...
+
+    @property
     def label(self) -> int | tuple[int, ...]: ...
 
     @property

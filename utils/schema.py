@@ -51,6 +51,8 @@ class DataConfig(Section):
     multi_label: bool = key(
         False, "the lists' lines end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
     )
+    list_times: bool = key(False, "after the path, lines have the seconds `start end` of the segment that they are of")
+    frame_rate: float | None = key(None, "of frame folders, for list_times", "frames per second", gt=0)
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
     index_bias: int = key(1, "number of the first frame in file names", "", ge=0)
     input_size: int | None = key(None, "side of the input image; null: the tower's own", "pixels", ge=8, le=MAX_SIDE)

@@ -64,6 +64,19 @@ def test_calibration_and_confusion(world, weights, tmp_path):
         assert min(picture.size) > 300
 
 
+def test_segments_of_one_video_are_rows_of_their_own(world, weights, tmp_path, capsys):
+    (tmp_path / "list.txt").write_text("val_0_2.mp4 0 0.2 0\nval_0_2.mp4 0.2 9 1\nval_1_0.mp4 0 9 1\n")
+    words = (f"data.val_list={tmp_path / 'list.txt'}", "data.list_times=true")
+    assert run_test(world, weights, "--out", tmp_path / "t", *words, config=world.video_config) == 0
+    table = load_table(tmp_path / "t" / "embeddings.npz")[0]
+    assert table.paths == ["val_0_2.mp4 0 0.2", "val_0_2.mp4 0.2 9", "val_1_0.mp4 0 9"]
+    assert not np.allclose(table.embeddings[0], table.embeddings[1])
+    assert call("report", tmp_path / "t", "--out", tmp_path / "r.html") == 0
+    assert "no film strips" not in capsys.readouterr().err
+    assert run_test(world, weights, "--out", tmp_path / "f", *words) == 2  # of frame folders
+    assert "data.modality and data.frame_rate: the seconds of a list" in capsys.readouterr().err
+
+
 def test_testing_agrees_with_the_validation_of_the_run(world, weights, tmp_path):
     assert run_test(world, weights, "--out", tmp_path) == 0
     validated = [r for r in records(weights.parent) if r["kind"] == "val"][-1]

@@ -1,0 +1,58 @@
+"""A segment of a video, `start end` of a list line, as a source of frames of its own."""
+
+from collections.abc import Callable, Iterator, Sequence
+
+import numpy as np
+import torch
+
+from datasets.frame_source import FrameSource
+from utils.errors import UserError
+
+
+class Segment(FrameSource):
+    """The frames of `source` that are on screen between two times.
+
+    A frame is on screen from its own time to that of the next one; the first frame's time is 0. Closing it closes its
+    source.
+
+    Args:
+        start, end: seconds, 0 <= start < end.
+        frame_rate: frames a second, where the source has no times of its own.
+
+    Raises:
+        UserError: the source has no times, or ends before `start`.
+    """
+
+    def __init__(self, source: FrameSource, start: float, end: float, frame_rate: float | None = None):
+        self._source = source
+        self.name = f"{source.name}, {start:g} to {end:g} s"
+        times = source.frame_times()
+        if times is None:
+            if frame_rate is None:
+                raise UserError(
+                    f"{source.name}: seconds in a list need frames with times; set data.decoder=pyav, or for frame "
+                    "folders data.frame_rate"
+                )
+            times = np.arange(source.num_frames) / frame_rate
+        last_s = float(times[-1])
+        # A time of exactly a frame's is on that frame, whatever rounding made of either.
+        self._first = max(int(np.searchsorted(times, start + 1e-6, side="right")) - 1, 0)
+        behind = max(int(np.searchsorted(times, end - 1e-6, side="left")), self._first + 1)
+        interval_s = last_s / (len(times) - 1) if len(times) > 1 else 0.0
+        if start > last_s + interval_s + 1e-6:
+            raise UserError(f"{source.name}: starts at {start:g} s, but the video ends at {last_s + interval_s:.3f} s")
+        self.num_frames = behind - self._first
+
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        shift = self._first
+        for index in self._source._decode(wanted + shift, lambda index, *size: target(index - shift, *size)):
+            yield index - shift
+
+    def _files(self, wanted: np.ndarray) -> Sequence[tuple[bytes, str]]:
+        return self._source._files(wanted + self._first)
+
+    def _frame_name(self, index: int) -> str:
+        return self._source._frame_name(index + self._first)
+
+    def close(self) -> None:
+        self._source.close()
