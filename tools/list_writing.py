@@ -142,12 +142,14 @@ class Line:
     path: str
     num_frames: int | None
     labels: tuple[int, ...]  # one, but in a multi-label list any number
+    times: tuple[float, float] | None = None  # start and end of a segment, in seconds
 
     def __str__(self) -> str:
         # HMDB51 has files whose name begins with "#", at which a list line may not begin.
         path = f"./{self.path}" if self.path.startswith("#") else self.path
         label = ",".join(map(str, self.labels)) or NO_CLASS
-        return " ".join(str(value) for value in (path, self.num_frames, label) if value is not None)
+        times = [f"{second:.10g}" for second in self.times or ()]
+        return " ".join(str(value) for value in (path, *times, self.num_frames, label) if value is not None)
 
 
 def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[Line], list[tuple[str, str]], int]:

@@ -249,6 +249,10 @@ def make_hacs(args: argparse.Namespace) -> None:
 def check_cutting(args: argparse.Namespace) -> None:
     if not 0 < args.fps < math.inf:
         raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
+    if args.instances is None:
+        return
+    if args.kind == "video":
+        raise UserError("--instances: folders of links are made of frames; leave it out with --kind video")
     if args.instances.resolve() == args.root.resolve():
         raise UserError(f"{args.instances}: --instances must be another folder than --root")
     check_writable(args.instances, "--instances", is_folder=True)
@@ -267,23 +271,27 @@ def make_untrimmed(
     Args:
         names: of the lists by "train" and "val", and by "full" where there is one.
     """
-    disk = Disk(args.root, "frames", args.template)
+    disk = Disk(args.root, args.kind, args.template)
     write_labels(args.out, labels)
-    roots = {part: args.instances if part == "train" or cuts_val else args.root for part in PARTS}
-    for part, subset in (("train", "training"), ("val", "validation")):
-        if roots[part] == args.instances:
-            lines, missing = untrimmed.cut_instances(videos[subset], disk, labels, args.instances, args.fps)
+    roots, cut_parts = dict.fromkeys(PARTS, args.root), PARTS if cuts_val else PARTS[:1]
+    of_parts = {"train": videos["training"], "val": videos["validation"]}
+    of_parts["full"] = [*of_parts["train"], *of_parts["val"]]
+    for part, name in names.items():
+        if args.instances is None:
+            lines, missing = untrimmed.timed(of_parts[part], disk, labels, part in cut_parts)
+        elif part in cut_parts:
+            lines, missing = untrimmed.cut_instances(of_parts[part], disk, labels, args.instances, args.fps)
+            roots[part] = args.instances
         else:
-            lines, missing, _ = locate(untrimmed.whole(videos[subset]), disk, labels)
-        write_list(args.out, names[part], lines, missing, labels)
-    if "full" in names:
-        everything = untrimmed.whole(videos["training"] + videos["validation"])
-        lines, missing, _ = locate(everything, disk, labels)
-        write_list(args.out, names["full"], lines, missing, labels)
+            lines, missing, _ = locate(untrimmed.whole(of_parts[part]), disk, labels)
+        write_list(args.out, name, lines, missing, labels)
     if not cuts_val:
         num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
         print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
-    print_yaml(yaml_lines(dataset, disk, labels, args.out, {part: names[part] for part in PARTS}, roots))
+    further = "" if args.instances else "  list_times: true\n"
+    if further and args.kind == "frames":
+        further += f"  frame_rate: {args.fps}\n"
+    print_yaml(yaml_lines(dataset, disk, labels, args.out, {part: names[part] for part in PARTS}, roots) + further)
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
@@ -297,8 +305,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--out", type=Path, required=True, help="folder for the lists and labels.csv")
         command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
         command.add_argument("--debug", action="store_true", help="show the traceback of an error")
-        if name not in UNTRIMMED:  # segments can be cut from frames only
-            command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
+        command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
         if name not in (*UNTRIMMED, *ANNOTATED):
             command.add_argument(
                 "--labels", type=Path, help="CSV id,name: classes and their order, in place of the usual"
@@ -320,12 +327,10 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     command.add_argument(
         "--name", default="{part}", help="file name of the lists; {part} becomes train or val (default: {part})"
     )
-    command = add(
-        "activitynet", make_activitynet, "ActivityNet 1.3, from frames; training segments as folders of links"
-    )
+    command = add("activitynet", make_activitynet, "ActivityNet 1.3; training by segment, validation by video")
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
     add_cutting(command)
-    command = add("hacs", make_hacs, "HACS Segments or Clips, from frames; segments as folders of links")
+    command = add("hacs", make_hacs, "HACS Segments, as activitynet, or Clips")
     command.add_argument(
         "--annotations", type=Path, required=True, help="HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
     )
@@ -338,7 +343,11 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 
 def add_cutting(command: Parser) -> None:
-    command.add_argument("--instances", type=Path, required=True, help="folder to make for the segments")
+    command.add_argument(
+        "--instances",
+        type=Path,
+        help="folder to make for links to the segments' frames (default: their seconds are in the lists, data.list_times)",
+    )
     command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
 
 

@@ -32,6 +32,7 @@ class UntrimmedVideo:
 
     id: str
     segments: tuple[Segment, ...]
+    duration_s: float = math.inf
 
     @property
     def candidates(self) -> tuple[str, ...]:
@@ -42,7 +43,8 @@ Untrimmed = Mapping[str, list[UntrimmedVideo]]  # by SUBSETS
 
 
 def read_activitynet(path: Path) -> Untrimmed:
-    """ActivityNet 1.3, HACS Segments: {"database": {id: {"subset", "annotations": [{"segment": [s, e], "label"}]}}}."""
+    """ActivityNet 1.3, HACS Segments: {"database": {id: {"subset", "duration", "annotations": [...]}}},
+    an annotation as {"segment": [start, end], "label"}."""
     database = read_json(path, dict).get("database")
     if not isinstance(database, dict):
         raise UserError(f'{path}: no "database" in it; give the JSON of the annotations, as activity_net.v1-3.min.json')
@@ -53,11 +55,14 @@ def read_activitynet(path: Path) -> Untrimmed:
                 continue
             parts = [(part, part["segment"]) for part in entry["annotations"]]
             segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
+            duration = float(entry["duration"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(f"{path}: video {id} has no subset, or an annotation without segment or label") from error
+            raise UserError(
+                f"{path}: video {id} has no subset or duration, or an annotation without segment or label"
+            ) from error
         if not segments:
             raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
-        videos[entry["subset"]].append(UntrimmedVideo(id, segments))
+        videos[entry["subset"]].append(UntrimmedVideo(id, segments, duration))
     return videos
 
 
@@ -126,6 +131,25 @@ def cut_instances(
                 continue
             _link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
             lines.append(Line(name, len(frames), (labels.id(segment.class_name),)))
+    return lines, missing
+
+
+def timed(
+    videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, by_segment: bool
+) -> tuple[list[Line], list[tuple[str, str]]]:
+    """Lines with the seconds of each segment, or of whole videos, whose class is `main_class`."""
+    lines, missing = [], []
+    for video in videos:
+        whole_video = Segment(0, video.duration_s, main_class(video))
+        for number, segment in enumerate(video.segments if by_segment else (whole_video,)):
+            found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
+            times = (segment.start_s, min(segment.end_s, video.duration_s))
+            if found is not None and times[0] >= times[1]:
+                found, reason = None, f"segment {segment.start_s}-{segment.end_s} s of {video.duration_s} s is empty"
+            if found is None:
+                missing.append((f"{video.id}_{number:02d}" if by_segment else video.id, reason))
+            else:
+                lines.append(Line(found.path, found.num_frames, (labels.id(segment.class_name),), times))
     return lines, missing
 
 

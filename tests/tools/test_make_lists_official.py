@@ -287,8 +287,11 @@ def test_activitynet_rates_that_cannot_be(tmp_path, capsys, fps):
         ("{", "not valid JSON"),
         ("[]", "holds a list where a dict is expected"),
         ('{"x": {}}', 'no "database"'),
-        ('{"database": {"v": {"subset": "training", "annotations": [{"label": "BMX"}]}}}', "video v has no subset, or"),
-        ('{"database": {"v": {"subset": "validation", "annotations": []}}}', "video v of validation has no annotation"),
+        ('{"database": {"v": {"subset": "training", "annotations": [{"label": "BMX"}]}}}', "video v has no subset or"),
+        (
+            '{"database": {"v": {"subset": "validation", "duration": 1, "annotations": []}}}',
+            "video v of validation has no annotation",
+        ),
     ],
 )
 def test_activitynet_faults_name_the_file(tmp_path, capsys, text, message):
@@ -332,3 +335,26 @@ def test_hacs_clips(tmp_path, capsys):
     (tmp_path / "HACS_clips.csv").write_text("\n".join([rows[0], rows[1][:-1] + "2"]))
     assert run("hacs", "--annotations", tmp_path / "HACS_clips.csv", *paths) == 2
     assert "HACS_clips.csv:2: label is '2'; expected 1 or -1" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["frames", "video"])
+def test_segments_by_their_seconds(tmp_path, capsys, kind):
+    database = {
+        "a": activitynet_entry("training", (5.4, 11.6, "Dodgeball"), (12.6, 45.25, "Kickball"), (31, 32, "Kickball")),
+        "b": activitynet_entry("validation", (0.0, 4.0, "Kickball")),
+    }
+    (tmp_path / "segments.json").write_text(json.dumps({"database": database}))
+    for name in ("v_a", "v_b"):
+        add_frames(tmp_path / "data", name, num_frames=9) if kind == "frames" else add_video(
+            tmp_path / "data", name + ".mp4"
+        )
+    paths = ("--annotations", tmp_path / "segments.json", "--root", tmp_path / "data", "--out", tmp_path / "out")
+    assert run("hacs", *paths, "--kind", kind, "--fps", "0.3") == 0
+    end, frames = (".mp4", "") if kind == "video" else ("", " 9")
+    assert lines(tmp_path / "out/train.txt") == [f"v_a{end} 5.4 11.6{frames} 0", f"v_a{end} 12.6 30{frames} 1"]
+    assert lines(tmp_path / "out/val.txt") == [f"v_b{end} 0 30{frames} 1"]
+    assert missing(tmp_path / "out/train_missing.csv") == {"a_02": "segment 31.0-32.0 s of 30.0 s is empty"}
+    printed = printed_yaml(capsys.readouterr().out)
+    assert printed["list_times"] is True and printed.get("frame_rate") == (0.3 if kind == "frames" else None)
+    assert run("hacs", *paths, "--kind", "video", "--instances", tmp_path / "cut") == 2
+    assert "--instances: folders of links are made of frames" in capsys.readouterr().err
