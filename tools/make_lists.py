@@ -273,7 +273,8 @@ def make_untrimmed(
     """
     disk = Disk(args.root, args.kind, args.template)
     write_labels(args.out, labels)
-    roots, cut_parts = dict.fromkeys(PARTS, args.root), PARTS if cuts_val else PARTS[:1]
+    roots: dict[str, Path] = dict.fromkeys(PARTS, args.root)
+    cut_parts = PARTS if cuts_val else PARTS[:1]
     of_parts = {"train": videos["training"], "val": videos["validation"]}
     of_parts["full"] = [*of_parts["train"], *of_parts["val"]]
     for part, name in names.items():
@@ -346,7 +347,7 @@ def add_cutting(command: Parser) -> None:
     command.add_argument(
         "--instances",
         type=Path,
-        help="folder to make for links to the segments' frames (default: their seconds are in the lists, data.list_times)",
+        help="folder to make for links to the segments' frames (default: lists with their seconds, data.list_times)",
     )
     command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
 
