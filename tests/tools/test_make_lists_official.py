@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from datasets.build import read_entries
 from datasets.lists import read_frame_list, read_labels
 from tests.commands.world import REPO
 from tests.tools.list_inputs import (
@@ -17,6 +18,7 @@ from tests.tools.list_inputs import (
     shipped_names,
 )
 from tools import untrimmed
+from utils.schema import Config
 
 # UCF101: classInd.txt with CRLF, ids from 1; train lists with, test lists without the id
 
@@ -356,5 +358,7 @@ def test_segments_by_their_seconds(tmp_path, capsys, kind):
     assert missing(tmp_path / "out/train_missing.csv") == {"a_02": "segment 31.0-32.0 s of 30.0 s is empty"}
     printed = printed_yaml(capsys.readouterr().out)
     assert printed["list_times"] is True and printed.get("frame_rate") == (0.3 if kind == "frames" else None)
+    entries = read_entries(Config.model_validate({"data": printed}), printed["train_list"])
+    assert [(entry.label, entry.times) for entry in entries] == [(0, (5.4, 11.6)), (1, (12.6, 30))]
     assert run("hacs", *paths, "--kind", "video", "--instances", tmp_path / "cut") == 2
     assert "--instances: folders of links are made of frames" in capsys.readouterr().err
