@@ -7,10 +7,12 @@ from torch.nn import functional as F
 
 from datasets import build
 from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw_randaug
+from datasets.device_decoding import check_device_decodes
 from datasets.device_pixels import _change, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
 from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
 from tests.datasets.helpers import frame_config, picture, write_frames
+from utils.config import load_config
 from utils.data_sections import ColorJitterConfig, ErasingConfig
 from utils.errors import UserError
 
@@ -151,3 +153,19 @@ def test_a_damaged_jpeg_is_named_where_it_is_decoded_later(tmp_path):
         frame.write_bytes(frame.read_bytes()[:-300])
     with pytest.raises(UserError, match=r"v1/img_000.*\(listed at .*corrupted"):
         batches_of(cfg)
+
+
+@pytest.mark.parametrize("keys", [["pixels_on=cpu"], ["pixels_on=device", "data.on_error=skip"]])
+def test_decoding_on_the_device_needs_its_pixels_and_no_replacements(keys):
+    with pytest.raises(UserError, match="data.decode_on.*set pixels_on to device and on_error to raise"):
+        load_config(None, ["data.decode_on=device", f"data.{keys[0]}", *keys[1:]], "predict")
+    load_config(None, ["data.decode_on=device", "data.pixels_on=device"], "predict")
+
+
+def test_a_device_that_does_not_decode_is_one_line(monkeypatch):
+    def refuse(*_):
+        raise RuntimeError("not compiled with nvJPEG support\nmore")
+
+    monkeypatch.setattr("torchvision.io.decode_jpeg", refuse)
+    with pytest.raises(UserError, match=r"^data.decode_on: .* on cuda \(not compiled with nvJPEG support\); set it to"):
+        check_device_decodes(torch.device("cuda"))
