@@ -104,12 +104,12 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
     return halves
 
 
-def test(weights: Path, half: Half, out: Path) -> int:
+def test(args: argparse.Namespace, weights: Path, half: Half, out: Path) -> int:
     """Test a checkpoint on one half of the classes, unless that is done; the exit code."""
     summary = out / "summary.json"
     if summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["weights_hash"] == file_hash(str(weights)):
         return 0
-    return series.launch("run_test.sh", str(weights), "--out", str(out), *half.overrides)
+    return series.launch("run_test.sh", str(weights), "--out", str(out), *half.overrides, *series.shown(args))
 
 
 def main(args: argparse.Namespace) -> int:
@@ -131,10 +131,10 @@ def main(args: argparse.Namespace) -> int:
     for seed in seeds:
         folder = out / f"seed{seed}"
         words = [*args.overrides, "data.shot=0", f"data.train_list={out / 'lists' / f'train_seed{seed}.txt'}"]
-        if code := series.train(args.config, folder, [*words, *halves["base"].overrides]):
+        if code := series.train(args, folder, [*words, *halves["base"].overrides]):
             return code
         for name, half in halves.items():
-            if code := test(folder / "last_model.pt", half, folder / f"test_{name}"):
+            if code := test(args, folder / "last_model.pt", half, folder / f"test_{name}"):
                 return code
             summary = json.loads((folder / f"test_{name}" / "summary.json").read_text(encoding="utf-8"))
             scores[name].append(summary["top1"])

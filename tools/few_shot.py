@@ -56,11 +56,11 @@ def main(args: argparse.Namespace) -> int:
     records = {}
     for (shot, seed), overrides in runs.items():
         folder = out / f"shot{shot}" / f"seed{seed}"
-        if code := series.train(args.config, folder, overrides):
+        if code := series.train(args, folder, overrides):
             return code
         records[shot, seed] = last_validation(folder)
 
-    rows: list[tuple[str, ...]] = [("shot", *(f"{name} %" for name in FIGURES))]
+    rows: list[tuple[str, ...]] = [("shot", "top-1 %", "top-5 %", "mean class %")]
     for shot in shots:
         found = {f"{shot}, seed {seed}": records[shot, seed] for seed in seeds}
         check_comparable(found)

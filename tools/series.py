@@ -1,5 +1,6 @@
 """Trainings one after the other, for tools that average over several: a finished one is not started again."""
 
+import argparse
 import os
 import subprocess
 import sys
@@ -33,18 +34,24 @@ def check_overrides(overrides: Sequence[str], own_keys: Sequence[str]) -> None:
             raise UserError(f"{word}: each training has its own; leave it out")
 
 
+def shown(args: argparse.Namespace) -> list[str]:
+    """The options of a command that say how much it shows, for what it launches."""
+    return [f"--{name}" for name in ("quiet", "plain", "debug") if getattr(args, name)]
+
+
 def launch(script: str, *words: str) -> int:
     """Run a launcher of scripts/ to its end; its exit code. What it prints is shown."""
     environment = {"PYTHON": sys.executable} | os.environ
     return subprocess.run(["sh", f"scripts/{script}", *words], cwd=REPOSITORY, env=environment, check=False).returncode
 
 
-def train(config: str, folder: Path, overrides: Sequence[str]) -> int:
-    """Train into `folder` unless it holds this training, finished; the exit code, 0 where all is well."""
-    if is_finished(config, folder, overrides):
+def train(args: argparse.Namespace, folder: Path, overrides: Sequence[str]) -> int:
+    """Train the config of `args` into `folder`, unless it holds this training, finished; the exit code."""
+    if is_finished(args.config, folder, overrides):
         print(f"{folder}: finished before")
         return 0
-    return launch("run_train.sh", str(Path(config).resolve()), *overrides, f"logging.run_dir={folder}", "resume=auto")
+    words = [*overrides, f"logging.run_dir={folder}", "resume=auto", *shown(args)]
+    return launch("run_train.sh", str(Path(args.config).resolve()), *words)
 
 
 def is_finished(config: str, folder: Path, overrides: Sequence[str]) -> bool:

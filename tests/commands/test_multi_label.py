@@ -68,6 +68,19 @@ def test_a_test_its_zero_shot_tests_and_the_report(world, run, tmp_path, capsys)
     assert "multi-label test" in capsys.readouterr().err
 
 
+def test_kept_frame_embeddings_have_the_labels(world, lists, tmp_path):
+    words = ("network.fix_video=true", "data.random_shift=false", "data.flip=0", "data.area_range=[1.0,1.0]")
+    words = (*WORDS, *lists, *words, "data.grayscale=0", f"logging.cache_dir={tmp_path / 'cache'}")
+    for draws in (0, 1):
+        run_dir = f"logging.run_dir={tmp_path / str(draws)}"
+        assert call("train", "--config", world.config, *words, f"data.cached_draws={draws}", run_dir) == 0
+    whole, kept = (records(tmp_path / name) for name in ("0", "1"))
+    assert [r["loss"] for r in kept if "loss" in r] == pytest.approx(
+        [r["loss"] for r in whole if "loss" in r], rel=1e-3
+    )
+    assert kept[-1]["map"] == pytest.approx(whole[-1]["map"])
+
+
 @pytest.mark.parametrize(
     ("command", "words", "part"),
     [

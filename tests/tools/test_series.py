@@ -40,7 +40,7 @@ def fault(capsys, tool, *words):
 
 
 def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys):
-    words = ("--config", world.config, "--seeds", "0,1", "--out", tmp_path, *SHORT)
+    words = ("--config", world.config, "--seeds", "0,1", "--out", tmp_path, *SHORT, "--plain")
     assert run(few_shot, *words, "--shots", "1,2") == 0 and len(launches) == 4
     table = capsys.readouterr().out
     assert run(few_shot, *words, "--shots", "1,2,4") == 0 and len(launches) == 6
