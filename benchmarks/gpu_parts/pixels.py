@@ -27,7 +27,10 @@ AUGMENTED = (
 )  # fmt: skip
 MAX_LEVELS = 1  # of 255, that a level may be off
 MAX_SHARE_OFF = 1e-5  # of the levels, more than that: where one operation makes more of a level that another is off
-MAX_MEAN_OF_JPEG = 4.0  # levels, of nvJPEG's decoding, which interpolates colours differently
+# Levels, of nvJPEG's decoding, in brightness: it repeats stored colours where libjpeg-turbo interpolates them, which
+# leaves brightness alone. Our pictures, of random colours, show the most of it: mean 2.6, largest 45 on an H100.
+MAX_MEAN_LUMA = 1.0
+LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PLACES = {
     "cpu": (),
     "device": ("data.pixels_on=device",),
@@ -48,12 +51,14 @@ def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
         figures[name] = _batch_difference(config(*more), config(*more, *PLACES["device"]), setting.device)
     figures["3 crops of 2 clips"] = _view_difference(config(), config(*PLACES["device"]), setting)
     text = "; ".join(f"{name}: {_describe(found)}" for name, found in figures.items())
-    for name, found in figures.items():
-        expect(found["largest"] <= MAX_LEVELS or (name == COMBINED and found["share over 1"] <= MAX_SHARE_OFF), text)
+    is_close = all(
+        found["largest"] <= MAX_LEVELS or (name == COMBINED and found["share over 1"] <= MAX_SHARE_OFF)
+        for name, found in figures.items()
+    )
     decoded = _jpeg_difference(config(), config(*PLACES["device, JPEG too"]), setting.device)
     figures["JPEG"] = decoded
     text += f"; JPEG decoding: {decoded['error'] if 'error' in decoded else _describe(decoded)}"
-    expect("error" in decoded or decoded["mean"] <= MAX_MEAN_OF_JPEG, text)
+    is_close &= "error" in decoded or decoded["mean of luma"] <= MAX_MEAN_LUMA
     figures["milliseconds of a batch"] = _milliseconds(config(*PLACES["device"]), setting.device)
     text += f"; {config().data.batch_size} clips take {figures['milliseconds of a batch']:.1f} ms on the device"
     for name, place in PLACES.items():
@@ -67,14 +72,17 @@ def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
             f"; {name}: {rate:.0f} clips/s from {cfg.data.workers} processes, {ARCH} trains "
             f"{trained['training_clips_per_second']:.0f}, waiting {trained['waiting_share']:.0%}"
         )
+    expect(is_close, text)
     return Found(text, figures)
 
 
 def _difference(found: torch.Tensor, expected: torch.Tensor) -> Figures:
-    off = (found.cpu().int() - expected.int()).abs()
+    signed = found.cpu().int() - expected.int()  # (...,C,S,S)
+    off, luma = signed.abs(), torch.einsum("...chw,c->...hw", signed.float(), torch.tensor(LUMA)).abs()
     return {
         "largest": int(off.max()),
         "mean": float(off.double().mean()),
+        "mean of luma": float(luma.double().mean()),
         "share over 1": float((off > MAX_LEVELS).double().mean()),
     }
 
@@ -82,7 +90,8 @@ def _difference(found: torch.Tensor, expected: torch.Tensor) -> Figures:
 def _describe(found: Figures) -> str:
     if found["largest"] == 0:
         return "equal"
-    return f"largest {found['largest']} levels, mean {found['mean']:.2g}, over one {found['share over 1']:.1g}"
+    mean = f"mean {found['mean']:.2g} (of luma {found['mean of luma']:.2g})"
+    return f"largest {found['largest']} levels, {mean}, over one {found['share over 1']:.1g}"
 
 
 def _first_frames(cfg: Config, device: str) -> torch.Tensor:
