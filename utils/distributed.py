@@ -64,10 +64,17 @@ def _join_group(backend: str, timeout: datetime.timedelta) -> None:
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
+# Kept alive: gloo's thread would need Python's lock to free a tensor of which it holds the last reference, and up to
+# PyTorch 2.7 the group's end waits for that thread while it has the lock.
+_last_sent: torch.Tensor | None = None
+
+
 def stop() -> None:
     """Leave the process group once all are ready to: one that ends while the main process saves has it killed."""
     if dist.is_initialized():
-        dist.broadcast_object_list([None])
+        global _last_sent
+        _last_sent = torch.zeros(1, device="cuda" if dist.get_backend() == "nccl" else "cpu")
+        dist.all_reduce(_last_sent)
         dist.destroy_process_group()
 
 
