@@ -21,6 +21,8 @@ from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.errors import UserError
 
+IS_SUPPORTED = hasattr(FSDPModule, "set_reshard_after_forward")  # from PyTorch 2.8 on
+
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
     """The transformer blocks of the towers in `model`."""
@@ -28,7 +30,9 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def check_can_shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
-    """Raises UserError where the image tower has no blocks to shard, or the precision is fp16."""
+    """Raises UserError where PyTorch is too old, the image tower has no blocks to shard, or the precision is fp16."""
+    if not IS_SUPPORTED:
+        raise UserError(f"solver.shard {kind}: needs PyTorch 2.8 or later, this is {torch.__version__}; set it to none")
     if not blocks_of(model.visual):
         raise UserError(f"solver.shard {kind}: shards blocks of ViTs, and this image tower has none; set it to none")
     if context.precision == "fp16":

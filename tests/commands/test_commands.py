@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from modules.embed import load_table
+from modules.sharding import IS_SUPPORTED
 from tests.commands.world import REPO, assert_same_predictions, command, losses, records
 from utils.cli import EXIT_CLOSED_OUTPUT
 
@@ -74,6 +75,7 @@ def test_any_number_of_processes_gives_identical_scores(runs):
         assert_same_predictions(*lines)
 
 
+@pytest.mark.skipif(not IS_SUPPORTED, reason="sharded training needs PyTorch 2.8")
 def test_a_run_of_one_process_goes_on_in_two_sharded_ones(world, runs, tmp_path):
     """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is shared again."""
     first = command(

@@ -14,7 +14,7 @@ from engine.resume import restore_run, run_state
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer
 from modules.distillation import attach_distillation
-from modules.sharding import unsharded
+from modules.sharding import IS_SUPPORTED, unsharded
 from modules.training import Progress
 from modules.validation import text_matrix
 from tests.clip.tiny import RESNET
@@ -26,6 +26,7 @@ from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
 
+pytestmark = pytest.mark.skipif(not IS_SUPPORTED, reason="sharded training needs PyTorch 2.8")
 STEPS, SAVED_AFTER = 4, 2
 CASES: dict[str, dict[str, Any]] = {
     "text that trains": {"fix_text": False, "solver_clip_grad_norm": 0.1, "solver_ema": 0.5},
@@ -143,6 +144,14 @@ def test_what_cannot_be_sharded_is_refused(folder, vision, precision, fault):
     model, text = build_model_and_text(cfg, NAMES, CPU)
     with pytest.raises(UserError, match=fault):
         build_trainer(cfg, model, text, RunContext(Process(0, 1, 0, CPU), precision))
+
+
+def test_an_older_pytorch_is_refused(folder, monkeypatch):
+    monkeypatch.setattr("modules.sharding.IS_SUPPORTED", False)
+    cfg = make_config(folder, solver_shard="full", head_layers=1)
+    model, text = build_model_and_text(cfg, NAMES, CPU)
+    with pytest.raises(UserError, match="solver.shard full: needs PyTorch 2.8 or later"):
+        build_trainer(cfg, model, text, RunContext(Process(0, 1, 0, CPU), "fp32"))
 
 
 def test_the_memory_estimate_shares_out_what_is_sharded(folder):
