@@ -23,7 +23,7 @@ from utils.schema import Config
 
 def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
     """Write the classifier file `args.out`, from `args.videos` training videos a class."""
-    check_single_label(cfg, "fit_lda.py")
+    check_single_label(cfg, "tools.fit_lda")
     process = distributed.start()
     log = open_log(process, config_warnings)
     if process.world_size > 1:

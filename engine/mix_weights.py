@@ -49,7 +49,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     log = open_log(process, [warning for one in resolved for warning in one.warnings])
     curves: dict[str, list[metrics.Scores]] = {}
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
-        check_single_label(cfg, "interpolate.py")
+        check_single_label(cfg, "tools.interpolate")
 
         # ---- both ends of the line
         assert names or cfg.data.label_list
