@@ -47,7 +47,7 @@ def frames_of(source: FrameSource) -> torch.Tensor:
 
 def webdataset_clips(shards: Path) -> Iterator[bytes]:
     """The packed clips of all tar files, over and over, as webdataset gives them."""
-    import webdataset
+    import webdataset  # pyright: ignore[reportMissingImports]
 
     urls = [str(path) for path in sorted(shards.glob("*.tar"))]
     while True:

@@ -70,9 +70,12 @@ def estimate_memory(
 
 
 def method_bytes(cfg: Config, model: VideoCLIP) -> int:
-    """Bytes of `solver.interpolated_loss`, two more copies of CLIP's weights that train, and `solver.distill`, CLIP's
-    image tower once more. The second pass begins when the activations of the first are freed."""
+    """Bytes of `solver.interpolated_loss`, two more copies of CLIP's weights that train, of `solver.distill`, CLIP's
+    image tower once more, and of averages, one more copy of what trains. The second pass begins when the activations of
+    the first are freed."""
     total = 0
+    if cfg.solver.ema is not None or cfg.solver.average_epochs:
+        total += sum(4 * parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     if cfg.solver.interpolated_loss:
         total += 2 * sum(4 * parameter.numel() for parameter in interpolated_parameters(model).values())
     if isinstance(model.distillation, Distillation):
@@ -87,7 +90,7 @@ def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: 
     blocks = [sum(4 * parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
     gathered = memory.weights
     if kind == "full":
-        gathered += 2 * max(blocks) - sum(blocks)  # the block that computes, and the next one
+        gathered += 2 * max(blocks, default=0) - sum(blocks)  # the block that computes, and the next one
     return memory._replace(
         weights=memory.weights // world_size + gathered,
         gradients_and_optimizer=memory.gradients_and_optimizer // world_size,

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from engine.predict_results import Results, merge_results, parts_folder, write_results
+from engine.predict_results import Results, merge_results, parts_folder, printable, write_results
 from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, collect, load_model
 from inference.pictures import Spotlight, draw_strips, draw_timeline
@@ -128,11 +128,6 @@ def open_windows(
         return
     total = model.num_windows(source, args.window, args.stride, fps=args.fps)
     yield model.windows(source, args.window, args.stride, fps=args.fps), total
-
-
-def printable(name: str) -> str:
-    r"""A file's name, or a message with one, as text that any file can hold: bytes that are not UTF-8 as `\xe9`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def tell(error: UserError, source: str, errors: dict[str, str]) -> None:

@@ -74,7 +74,7 @@ def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
     """The results of all shards.
 
     Raises:
-        UserError: a shard has not run, or is not complete, or they had different options.
+        UserError: a shard has not run, or is not complete, or they had different options or videos.
     """
     folder = parts_folder(args)
     if folder is None:
@@ -94,8 +94,18 @@ def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
         merged.errors |= part.errors
     assert merged is not None
     found = merged
+    names = {position: video["video"] for position, video in found.videos.items()}
+    names |= {position: video for position, (video, _) in found.errors.items()}
+    for position, name in names.items():
+        if position >= len(sources) or name not in (sources[position], printable(sources[position])):
+            raise UserError(f"--merge: the shards had other videos, such as {name}; run them again on these")
     check_complete(sources, lambda position: position in found.videos or position in found.errors, len(paths))
     return merged
+
+
+def printable(name: str) -> str:
+    r"""A file's name, or a message with one, as text that any file can hold: bytes that are not UTF-8 as `\xe9`."""
+    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def parts_folder(args: argparse.Namespace) -> Path | None:

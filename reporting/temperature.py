@@ -39,8 +39,13 @@ def calibration_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     that no video has a say in its own.
 
     Args:
-        logits: (N,K), of the evaluation's temperature. labels: int (N,); at least two videos are readable.
+        logits: (N,K), of the evaluation's temperature. labels: int (N,).
+
+    Returns:
+        Nothing where fewer than two videos are readable, from which no temperature can be fitted.
     """
+    if (~np.isnan(logits).any(axis=1)).sum() < 2:
+        return {}
     scaled = np.array(logits, dtype=np.float64)
     for own, other in ((slice(0, None, 2), slice(1, None, 2)), (slice(1, None, 2), slice(0, None, 2))):
         if not np.isnan(logits[other]).any(axis=1).all():

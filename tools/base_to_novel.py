@@ -121,6 +121,9 @@ def main(args: argparse.Namespace) -> int:
     check_single_label(cfg, "base-to-novel")
     if cfg.data.sets:
         raise UserError("data.sets: base-to-novel splits the classes of one data set; give its lists")
+    if cfg.data.flip > 0 and (cfg.data.flip_pairs or "something" in cfg.data.dataset.lower()):
+        raise UserError("data.flip_pairs: base-to-novel gives classes other ids; set data.flip=0 data.flip_pairs=null")
+    series.check_equally_long(cfg)
     if cfg.data.num_classes < 2:
         raise UserError("data.num_classes: base-to-novel splits the classes into two halves; give at least two")
     out = Path(args.out).resolve()

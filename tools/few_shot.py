@@ -49,7 +49,9 @@ def main(args: argparse.Namespace) -> int:
     if args.lists is not None and ("{shot}" not in args.lists or ("{seed}" not in args.lists and len(seeds) > 1)):
         raise UserError(f"--lists {args.lists}: needs {{shot}} and, for several seeds, {{seed}} in the path")
     runs = {(k, s): [*args.overrides, *overrides_of(args, k, s)] for k in shots for s in seeds}
-    check_single_label(load_config(args.config, next(iter(runs.values())), "train").config, "few-shot training")
+    cfg = load_config(args.config, next(iter(runs.values())), "train").config
+    check_single_label(cfg, "few-shot training")
+    series.check_equally_long(cfg)
     out = Path(args.out).resolve()
     check_writable(out, "--out", is_folder=True)
 

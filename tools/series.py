@@ -34,6 +34,12 @@ def check_overrides(overrides: Sequence[str], own_keys: Sequence[str]) -> None:
             raise UserError(f"{word}: each training has its own; leave it out")
 
 
+def check_equally_long(cfg: Config) -> None:
+    """Raise UserError where a training may end early: its scores are not compared with those of longer ones."""
+    if cfg.solver.patience:
+        raise UserError("solver.patience: trainings that are compared must be equally long; set it to 0")
+
+
 def shown(args: argparse.Namespace) -> list[str]:
     """The options of a command that say how much it shows, for what it launches."""
     return [f"--{name}" for name in ("quiet", "plain", "debug") if getattr(args, name)]

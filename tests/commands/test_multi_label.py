@@ -32,6 +32,12 @@ def run(world, lists, tmp_path_factory):
     return folder
 
 
+def test_weights_of_classes_are_refused(world, lists, capsys):
+    words = ("solver.class_weights=balanced", "--check")
+    assert call("train", "--config", world.config, *WORDS, *lists, *words) == 2
+    assert "only loss_type CE and mixture take weights of the classes" in capsys.readouterr().err
+
+
 def test_training_validates_by_mean_average_precision(run):
     validations = [r for r in records(run) if r["kind"] == "val"]
     assert [r["num_videos"] for r in validations] == [9, 9] and all("top1" not in r for r in validations)

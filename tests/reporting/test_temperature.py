@@ -38,3 +38,9 @@ def test_a_confusion_matrix_of_many_classes_and_odd_names(tmp_path):
         write_confusion(tmp_path, np.eye(num_classes, dtype=np.int64), names)
         assert len((tmp_path / "confusion.csv").read_text().splitlines()) == num_classes + 1
         assert (tmp_path / "confusion.png").stat().st_size > 1000
+
+
+def test_one_readable_video_has_no_temperature():
+    logits, labels = drawn(4.0, 3)
+    logits[1:] = np.nan
+    assert calibration_summary(logits, labels) == {}

@@ -110,3 +110,15 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
 )
 def test_mistakes_are_one_line(world, launches, tmp_path, capsys, tool, words, part):
     assert part in fault(capsys, tool, "--config", world.config, "--out", tmp_path / "out", *words) and not launches
+
+
+@pytest.mark.parametrize(
+    ("words", "fault"),
+    [
+        (("data.dataset=something-something-v2",), "data.flip=0 data.flip_pairs=null"),
+        (("solver.patience=2",), "solver.patience: trainings that are compared must be equally long"),
+    ],
+)
+def test_what_base_to_novel_cannot_compare(world, tmp_path, capsys, words, fault):
+    assert run(base_to_novel, "--config", world.config, "--out", tmp_path / "out", *words) == 2
+    assert fault in capsys.readouterr().err

@@ -136,3 +136,17 @@ def test_shards_share_a_folder_at_a_time_but_each_runs_once(videos, tmp_path, mo
     assert codes == {("--shard", "2/2"): 1, ("--shard", "1/2"): 2, ("--merge",): 2, (): 2}
     assert capsys.readouterr().err.count("in use by another run") == 3
     assert job.run(out, "--merge") == 1
+
+
+def test_shards_of_other_videos_are_not_merged(world, tmp_path, capsys):
+    """A folder that got a video between two shards shifts the places of the others."""
+    folder = tmp_path / "videos"
+    folder.mkdir()
+    job = Job("predict", (folder, "--config", world.video_config), 0)
+    for name in ("b.mp4", "d.mp4"):
+        shutil.copy(world.root / "videos" / "val_0_0.mp4", folder / name)
+    assert job.run(tmp_path / "out", "--shard", "1/2") == 0
+    (folder / "d.mp4").rename(folder / "a.mp4")
+    assert job.run(tmp_path / "out", "--shard", "2/2") == 0
+    assert job.run(tmp_path / "out", "--merge") == 2
+    assert "the shards had other videos, such as " in capsys.readouterr().err
