@@ -53,6 +53,8 @@ class ClipShards:
             if tuple(next(reader, ())) != COLUMNS:
                 raise ValueError(f"the header is not {','.join(COLUMNS)}")
             for row, (path, shard, offset, size, _, _) in enumerate(reader):
+                if path in self._row_of:
+                    raise ValueError(f"{path} is in it twice")
                 places[row] = numbers.setdefault(shard, len(numbers)), int(offset), int(size)
                 self._row_of[path] = row
         except (ValueError, csv.Error) as error:

@@ -72,7 +72,7 @@ def _resized(clips: torch.Tensor, transform: TrainTransform | EvalTransform) -> 
     height, width = frames.shape[-2:]
     resized = first.size_of(height, width)
     padded = max(size, resized[0]), max(size, resized[1])
-    if padded == (height, width):
+    if resized == padded == (height, width):
         return frames
     rows, columns = axis_of(height, resized[0], size), axis_of(width, resized[1], size)
     # Pillow and PyTorch each leave alone a frame that has the size already, and so does either's arithmetic.

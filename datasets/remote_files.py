@@ -68,7 +68,12 @@ def _read(url: str, begin: int | None, end: int | None) -> bytes:
         except Exception as error:  # each protocol's library has its own
             reason = first_line(error)
             if end is not None and _is_out_of_range(error):
-                _check_length(files, url, end)
+                try:
+                    _check_length(files, url, end)
+                except UserError:
+                    raise
+                except Exception as again:
+                    reason = first_line(again)
     raise UserError(f"{url}: could not be read in {ATTEMPTS} attempts ({reason}); check the network and the address")
 
 
@@ -81,7 +86,8 @@ def _check_length(files: fsspec.AbstractFileSystem, url: str, end: int) -> None:
 
 def _is_out_of_range(error: Exception) -> bool:
     """Whether a server refused a range that begins after the end."""
-    return getattr(error, "status", None) == 416 or "InvalidRange" in str(error) or "range" in str(error).lower()
+    text = str(error).lower()
+    return getattr(error, "status", None) == 416 or "invalidrange" in text or "range not satisfiable" in text
 
 
 def _file_system(url: str) -> fsspec.AbstractFileSystem:

@@ -91,6 +91,9 @@ def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple
     """
     counts = Counter(entry.of_set for entry in entries)
     sizes = [counts[number] for number in range(len(data.sets))]
+    for one, size in zip(data.sets, sizes):
+        if size == 0:
+            raise UserError(f"data.sets: {one.name} has no training video that is long enough")
     weights = np.array([size if one.weight is None else one.weight for one, size in zip(data.sets, sizes)])
     exact = len(entries) * weights / weights.sum()
     clips = np.floor(exact).astype(int)

@@ -74,6 +74,8 @@ def main(args: argparse.Namespace) -> int:
     else:
         from engine.extract_features import extract_all  # after the checks: --help and a typo answer at once
 
+        if not shard.is_all:
+            shard.file(args.out / FOLDER, ".csv")  # refuses another number of shards than the folder's
         rows = extract_all(args, shard.of(list(targets)), targets)
     write_rows(report_file(args.out, shard), rows)
     if shard.is_all:

@@ -24,7 +24,8 @@ from datasets.lists import Label
 from tools.conversion import REPORT_FILE, Result, write_report
 from tools.workers import run_jobs
 from utils.errors import UserError
-from utils.files import atomic_path
+from utils.files import atomic_path, write_text_atomic
+from utils.hashing import content_hash
 from utils.work_shards import FOLDER, Shard, check_complete, shard_files
 
 TARS_FOLDER = ".tars"
@@ -60,6 +61,7 @@ def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Sha
     for clip in clips:
         if (first := keys.setdefault(_key(clip.target), clip.target)) != clip.target:
             raise UserError(f"{clip.target}: would have the key of {first} in a tar file; rename one")
+    _check_same_clips(packing.out, clips)
     numbers = [number for number in shard.of(range(num_tars)) if not _is_done(packing.out, number)]
     jobs = [(tar_name(number), (packing, number, clips[number::num_tars])) for number in numbers]
     with tqdm(total=len(jobs), unit="tar file", disable=None) as progress:
@@ -70,9 +72,20 @@ def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Sha
         run_jobs(pack_tar, jobs, num_workers, done)
 
 
+def _check_same_clips(out: Path, clips: Sequence[Clip]) -> None:
+    """Raise UserError where `out` was begun with other clips, which are divided otherwise among the tar files."""
+    known, content = out / TARS_FOLDER / "clips", content_hash([ascii(clip.target) for clip in clips])
+    if not known.is_file():
+        known.parent.mkdir(parents=True, exist_ok=True)
+        write_text_atomic(known, content)
+    elif known.read_text(encoding="utf-8") != content:
+        raise UserError(f"{out}: its tar files are of other videos; choose another folder, or delete this one")
+
+
 def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
     """Pack one tar file, in a worker."""
     out, scratch = packing.out, packing.out / TARS_FOLDER / f"{number:06d}"
+    _rows_file(out, number).unlink(missing_ok=True)  # of a tar file that was deleted
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     scratch.mkdir(parents=True)
     rows = []

@@ -121,6 +121,21 @@ def test_tar_files_of_several_machines_equal_those_of_one_and_are_resumed(world,
     assert "shards 4 -> 5" in capsys.readouterr().err
 
 
+def test_videos_that_came_later_are_not_divided_among_old_tar_files(world, tmp_path, capsys):
+    folder, out = tmp_path / "v", tmp_path / "o"
+    folder.mkdir()
+    words = [str(folder), str(out), "--workers", "1", "--shards", "2"]
+    for name in ("b.mp4", "c.mp4", "d.mp4"):
+        shutil.copy(world.root / "videos" / "val_0_0.mp4", folder / name)
+    assert pack_videos.main(words) == 0
+    (out / "000001.tar").unlink()
+    shutil.copy(folder / "b.mp4", folder / "a.mp4")
+    assert pack_videos.main(words) == 2
+    assert f"{out}: its tar files are of other videos" in capsys.readouterr().err
+    (folder / "a.mp4").unlink()
+    assert pack_videos.main(words) == 0
+
+
 def test_a_dot_in_a_name_is_not_where_webdataset_s_suffix_begins(world, tmp_path, capsys):
     (tmp_path / "v").mkdir()
     shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a.b.mp4")
