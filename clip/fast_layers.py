@@ -185,7 +185,7 @@ class PatchProjection(nn.Conv2d):
 def _computing_dtype(x: torch.Tensor) -> torch.dtype:
     """In which linear layers multiply x."""
     kind = x.device.type
-    has_autocast = torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind)  # `meta` has none
+    has_autocast = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if has_autocast else x.dtype
 
 
