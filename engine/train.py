@@ -31,6 +31,7 @@ from modules.checkpoint_layout import load_video_weights
 from modules.distillation import attach_distillation
 from modules.frozen_tower import frame_encoder, tower_key
 from modules.interpolation import clip_weights
+from modules.losses.loss import Loss
 from modules.optim import describe_groups
 from modules.pixels import with_own_pixels
 from modules.sharding import unsharded
@@ -244,6 +245,7 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
             )
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
+    Loss.named(cfg.solver.loss_type).check_class_weights(cfg)  # before they are computed, which needs one label a clip
     weights = class_weights(cfg, train_entries.entries)
     trainer = build_trainer(cfg, model.to(context.device), text, context, clip, weights)
     progress = Progress(epoch=cfg.solver.start_epoch)

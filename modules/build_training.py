@@ -89,13 +89,9 @@ def build_trainer(
 
 
 def build_objective(cfg: Config, context: RunContext, class_weights: np.ndarray | None) -> Loss | Distilled:
-    """The loss of the config, with its distillation. Raises UserError where it cannot take the class weights."""
+    """The loss of the config, with its distillation."""
     loss = Loss.named(cfg.solver.loss_type)(cfg, context.process.world_size)
     if class_weights is not None:
-        if not loss.takes_class_weights:
-            raise UserError(
-                f"solver.class_weights: loss_type {cfg.solver.loss_type} does not take them; set class_weights to null"
-            )
         loss.class_weights = torch.from_numpy(class_weights).to(context.device)
     return Distilled(loss, cfg.solver.distill) if cfg.solver.distill else loss
 

@@ -127,12 +127,6 @@ RULES = (
         ("train",),
     ),
     Rule(
-        ("solver.class_weights", "solver.loss_type"),
-        lambda c: c.solver.class_weights is not None and c.solver.loss_type not in ("CE", "mixture"),
-        "only loss_type CE and mixture take weights of the classes; set class_weights to null",
-        ("train",),
-    ),
-    Rule(
         ("solver.lr_warmup_step", "solver.epochs"),
         lambda c: not c.solver.evaluate and c.solver.lr_warmup_step >= c.solver.epochs,
         "the warm-up is as long as the training, so the learning rate never reaches lr; set lr_warmup_step below "

@@ -7,6 +7,7 @@ from torch import nn
 
 from modules.losses import LOSSES
 from utils.components import Component
+from utils.errors import UserError
 from utils.schema import Config
 
 
@@ -25,6 +26,14 @@ class Loss(Component):
     table = LOSSES
     takes_class_weights: ClassVar[bool] = False
     class_weights: torch.Tensor | None = None
+
+    @classmethod
+    def check_class_weights(cls, cfg: Config) -> None:
+        """Raise UserError where the config has class weights that the loss does not take."""
+        if cfg.solver.class_weights is not None and not cls.takes_class_weights:
+            raise UserError(
+                f"solver.class_weights: loss_type {cfg.solver.loss_type} does not take them; set class_weights to null"
+            )
 
     def __init__(self, cfg: Config, world_size: int):
         self.world_size = world_size

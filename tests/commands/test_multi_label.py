@@ -35,7 +35,7 @@ def run(world, lists, tmp_path_factory):
 def test_weights_of_classes_are_refused(world, lists, capsys):
     words = ("solver.class_weights=balanced", "--check")
     assert call("train", "--config", world.config, *WORDS, *lists, *words) == 2
-    assert "only loss_type CE and mixture take weights of the classes" in capsys.readouterr().err
+    assert "solver.class_weights: loss_type BCE does not take them" in capsys.readouterr().err
 
 
 def test_training_validates_by_mean_average_precision(run):

@@ -120,4 +120,4 @@ def test_class_weights_of_the_list_and_of_a_file(world, tmp_path, capsys):
     assert found["balanced"] != pytest.approx(found["none"], rel=1e-4) and found["file"] == 0
     words = ("solver.class_weights=balanced", "solver.loss_type=NCE", "network.fix_text=false")
     assert train(world, tmp_path / "nce", *words) == 2
-    assert "only loss_type CE and mixture take weights of the classes" in capsys.readouterr().err
+    assert "solver.class_weights: loss_type NCE does not take them" in capsys.readouterr().err
