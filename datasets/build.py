@@ -57,10 +57,10 @@ class TrainEntries(NamedTuple):
 
 def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
     """All entries of an annotation list, by `cfg.data.modality`. Raises UserError for any fault in it."""
-    read = lists.read_frame_list if cfg.data.modality == "RGB" else lists.read_video_list
-    return read(
+    return lists.read_list(
         list_path,
         cfg.data.num_classes,
+        of_frames=cfg.data.modality == "RGB",
         allow_outside_root=cfg.data.allow_outside_root,
         multi_label=cfg.data.multi_label,
         has_times=cfg.data.list_times,

@@ -69,22 +69,24 @@ class ListEntry(NamedTuple):
         return " ".join(str(field) for field in (self.name, self.num_frames, label) if field is not None)
 
 
-def read_frame_list(
+def read_list(
     path: str | Path,
     num_classes: int,
     *,
+    of_frames: bool,
     allow_outside_root: bool = False,
     multi_label: bool = False,
     has_times: bool = False,
 ) -> list[ListEntry]:
-    """Entries of a list of frame folders, in the file's order. Lines: `path num_frames label`.
+    """Entries of an annotation list, in the file's order.
 
     Args:
         path: the list file.
         num_classes: K; labels must lie in 0..K-1.
+        of_frames: it lists frame folders, in lines `path num_frames label`; False: video files, in lines `path label`.
         allow_outside_root: accept absolute paths and paths whose `..` leaves the root.
         multi_label: a line has any number of labels.
-        has_times: lines are `path start end num_frames label`.
+        has_times: `start end` follow the path.
 
     Raises:
         UserError: for any fault, as `file:line: ...`.
@@ -92,52 +94,40 @@ def read_frame_list(
     entries = []
     for line, text in _numbered_lines(path):
         where = f"{path}:{line}"
-        text, times = _without_times(text, 2, where) if has_times else (text, None)
-        fields = text.rsplit(None, 2)
-        if len(fields) < 3:
-            what = "the num_frames column is missing" if len(fields) == 2 else "one column where three are needed"
-            raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
-        num_frames = _integer(fields[1], where, "num_frames")
-        if num_frames < 0:
-            raise UserError(f"{where}: num_frames is {num_frames}; give the frames in the folder, or 0 to count them")
-        _check_path(fields[0], where, allow_outside_root)
-        entries.append(
-            ListEntry(fields[0], num_frames, _label(fields[2], where, num_classes, multi_label), line, 0, times)
+        text, times = _without_times(text, 2 if of_frames else 1, where) if has_times else (text, None)
+        entry_path, num_frames, label = (_frame_columns if of_frames else _video_columns)(text, where)
+        _check_path(entry_path, where, allow_outside_root)
+        classes = _label(label, where, num_classes, multi_label)
+        entries.append(ListEntry(entry_path, num_frames, classes, line, times=times))
+    if not entries:
+        raise UserError(f"{path}: the list is empty")
+    if not any(entry.classes for entry in entries):
+        raise UserError(f"{path}: all videos are of none of the classes")
+    return entries
+
+
+def _frame_columns(text: str, where: str) -> tuple[str, int, str]:
+    fields = text.rsplit(None, 2)
+    if len(fields) < 3:
+        what = "the num_frames column is missing" if len(fields) == 2 else "one column where three are needed"
+        raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
+    num_frames = _integer(fields[1], where, "num_frames")
+    if num_frames < 0:
+        raise UserError(f"{where}: num_frames is {num_frames}; give the frames in the folder, or 0 to count them")
+    return fields[0], num_frames, fields[2]
+
+
+def _video_columns(text: str, where: str) -> tuple[str, None, str]:
+    path, *label = text.rsplit(None, 1)
+    if not label:
+        raise UserError(f"{where}: one column where two are needed; a video list has lines 'path label'")
+    ending = path.split()
+    if len(ending) > 1 and _INTEGER.fullmatch(ending[-1]):
+        raise UserError(
+            f"{where}: three columns where two are needed: this looks like a frame list "
+            "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
         )
-    return _not_empty(entries, path)
-
-
-def read_video_list(
-    path: str | Path,
-    num_classes: int,
-    *,
-    allow_outside_root: bool = False,
-    multi_label: bool = False,
-    has_times: bool = False,
-) -> list[ListEntry]:
-    """Entries of a list of video files, in the file's order. Lines: `path label`, or with times `path start end label`.
-
-    Arguments as `read_frame_list`.
-
-    Raises:
-        UserError: for any fault, as `file:line: ...`.
-    """
-    entries = []
-    for line, text in _numbered_lines(path):
-        where = f"{path}:{line}"
-        text, times = _without_times(text, 1, where) if has_times else (text, None)
-        fields = text.rsplit(None, 1)
-        if len(fields) < 2:
-            raise UserError(f"{where}: one column where two are needed; a video list has lines 'path label'")
-        ending = fields[0].split()
-        if len(ending) > 1 and _INTEGER.fullmatch(ending[-1]):
-            raise UserError(
-                f"{where}: three columns where two are needed: this looks like a frame list "
-                "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
-            )
-        _check_path(fields[0], where, allow_outside_root)
-        entries.append(ListEntry(fields[0], None, _label(fields[1], where, num_classes, multi_label), line, 0, times))
-    return _not_empty(entries, path)
+    return path, None, label[0]
 
 
 def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN_FRAMES) -> tuple[list[ListEntry], int]:
@@ -324,11 +314,3 @@ def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
         raise UserError(f"{where}: {entry_path!r} is absolute; {remedy}")
     if Path(os.path.normpath(entry_path)).parts[:1] == ("..",):
         raise UserError(f"{where}: {entry_path!r} is outside its root folder; {remedy}")
-
-
-def _not_empty(entries: list[ListEntry], path: str | Path) -> list[ListEntry]:
-    if not entries:
-        raise UserError(f"{path}: the list is empty")
-    if not any(entry.classes for entry in entries):
-        raise UserError(f"{path}: all videos are of none of the classes")
-    return entries

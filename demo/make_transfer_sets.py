@@ -26,7 +26,7 @@ from typing import NamedTuple
 import numpy as np
 from tqdm import tqdm
 
-from datasets.lists import read_frame_list
+from datasets.lists import read_list
 from demo.make_shapes_world import read_settings, write_frames
 from demo.shapes_world import (
     COLOURS,
@@ -142,7 +142,7 @@ def render_set(name: str, per_class: int, frames: Path, seed: int) -> list[str]:
 def lines_of_half(world: Path, split: str, half: Sequence[ClipClass]) -> list[str]:
     """The lines of WORLD's list of a split whose class is of this half, with labels that count within it."""
     labels = {SEEN_CLASSES.index(pair): label for label, pair in enumerate(half)}
-    entries = read_frame_list(world / "lists" / f"{split}_frames.txt", len(SEEN_CLASSES))
+    entries = read_list(world / "lists" / f"{split}_frames.txt", len(SEEN_CLASSES), of_frames=True)
     return [f"{e.path} {e.num_frames} {labels[e.label]}" for e in entries if e.label in labels]
 
 

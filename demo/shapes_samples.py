@@ -5,7 +5,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from datasets.lists import read_video_list
+from datasets.lists import read_list
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 
 CLASS_NAMES = [clip_class.name for clip_class in (*SEEN_CLASSES, *HELD_OUT_CLASSES)]
@@ -30,7 +30,7 @@ def sample_videos(world: Path, folder: Path) -> list[tuple[str, Path]]:
     found = []
     lists = [world / "lists" / f"{split}_videos.txt" for split in ("val", "heldout")]
     if all(path.is_file() for path in lists):
-        entries = [e.path for path in lists for e in read_video_list(path, len(CLASS_NAMES))]
+        entries = [e.path for path in lists for e in read_list(path, len(CLASS_NAMES), of_frames=False)]
         for clip_class in SAMPLE_CLASSES:
             path = next((world / "videos" / p for p in entries if p.startswith(f"{clip_class.folder}/")), None)
             if path is not None and path.is_file():

@@ -24,7 +24,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from datasets.lists import MIN_TRAIN_FRAMES, ListEntry, pick_few_shot, read_frame_list, read_labels, read_video_list
+from datasets.build import read_entries
+from datasets.lists import MIN_TRAIN_FRAMES, ListEntry, pick_few_shot, read_labels
 from tools import series
 from utils.cli import config_parser, run_command
 from utils.config import load_config
@@ -61,12 +62,6 @@ def parse_arguments(arguments: list[str] | None = None):
     return parser.parse_intermixed_args(arguments)
 
 
-def read_list(cfg: Config, path: str) -> list[ListEntry]:
-    read = read_frame_list if cfg.data.modality == "RGB" else read_video_list
-    outside, has_times = cfg.data.allow_outside_root, cfg.data.list_times
-    return read(path, cfg.data.num_classes, allow_outside_root=outside, has_times=has_times)
-
-
 def write_once(path: Path, text: str) -> None:
     """Write a file. Raises UserError where it is there with another content, which trainings may have used."""
     if path.exists() and path.read_text(encoding="utf-8") != text:
@@ -84,7 +79,7 @@ def lines_of(entries: Sequence[ListEntry], classes: Sequence[int]) -> str:
 def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> dict[str, Half]:
     """Write the lists and class files of both halves, and the training list of each seed, `train_seed<S>.txt`."""
     names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
-    train, val = (read_list(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
+    train, val = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
     base = base_classes(np.array([entry.label for entry in train]), len(names))
     halves = {}
     for name, classes in {"base": base, "novel": sorted(set(range(len(names))) - set(base))}.items():

@@ -30,7 +30,7 @@ from pathlib import Path
 from PIL import Image
 
 from datasets.image_decoding import decode_image, is_upright
-from datasets.lists import Label, read_frame_list, read_video_list
+from datasets.lists import Label, read_list
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
 from tools import tar_shards
@@ -227,8 +227,8 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
     """Path without suffix -> label, of all entries of some lists."""
-    read = read_frame_list if of_frames else read_video_list
-    entries = [entry for path in paths for entry in read(path, sys.maxsize, allow_outside_root=True)]
+    lists = [read_list(path, sys.maxsize, of_frames=of_frames, allow_outside_root=True) for path in paths]
+    entries = [entry for entries in lists for entry in entries]
     return {entry.path if of_frames else Path(entry.path).with_suffix("").as_posix(): entry.label for entry in entries}
 
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from datasets import lists
 from datasets.lists import ListEntry
+from tests.reading import read_frame_list, read_video_list
 from utils.errors import UserError
 
 
@@ -16,19 +17,19 @@ def written(tmp_path, content: str | bytes):
 
 def test_frame_list(tmp_path):
     path = written(tmp_path, "a/b 30 0\n\n  my clip\t300   2 \n")
-    assert lists.read_frame_list(path, 3) == [ListEntry("a/b", 30, 0, 1), ListEntry("my clip", 300, 2, 3)]
+    assert read_frame_list(path, 3) == [ListEntry("a/b", 30, 0, 1), ListEntry("my clip", 300, 2, 3)]
 
 
 def test_video_list_with_spaces_byte_order_mark_and_crlf(tmp_path):
     path = written(tmp_path, b"\xef\xbb\xbfa.mp4 0\r\nfolder one/b (1).mp4 2\r\n")
-    assert lists.read_video_list(path, 3) == [
+    assert read_video_list(path, 3) == [
         ListEntry("a.mp4", None, 0, 1),
         ListEntry("folder one/b (1).mp4", None, 2, 2),
     ]
 
 
 def test_inner_white_space_of_a_path_is_kept(tmp_path):
-    assert lists.read_video_list(written(tmp_path, "a  b\u2028c.mp4 1\n"), 3)[0].path == "a  b\u2028c.mp4"
+    assert read_video_list(written(tmp_path, "a  b\u2028c.mp4 1\n"), 3)[0].path == "a  b\u2028c.mp4"
 
 
 @pytest.mark.parametrize(
@@ -54,7 +55,7 @@ def test_inner_white_space_of_a_path_is_kept(tmp_path):
 def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
     path = written(tmp_path, f"good 10 0\n\n{line}\n")
     with pytest.raises(UserError) as error:
-        lists.read_frame_list(path, 3)
+        read_frame_list(path, 3)
     assert str(error.value).startswith(f"{path}:3: ")
     assert words in str(error.value)
     assert "\n" not in str(error.value)
@@ -75,20 +76,20 @@ def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
 def test_faults_of_a_video_list_name_the_line(tmp_path, line, words):
     path = written(tmp_path, f"good.mp4 0\r\n{line}\r\n")
     with pytest.raises(UserError) as error:
-        lists.read_video_list(path, 3)
+        read_video_list(path, 3)
     assert str(error.value).startswith(f"{path}:2: ")
     assert words in str(error.value)
 
 
 def test_paths_outside_the_root_when_allowed(tmp_path):
     path = written(tmp_path, "/a/v 10 0\n../v 10 0\na/../b 10 0\n..v 10 0\n")
-    assert len(lists.read_frame_list(path, 3, allow_outside_root=True)) == 4
-    assert len(lists.read_frame_list(written(tmp_path, "a/../b 10 0\n..v 10 0\n"), 3)) == 2
+    assert len(read_frame_list(path, 3, allow_outside_root=True)) == 4
+    assert len(read_frame_list(written(tmp_path, "a/../b 10 0\n..v 10 0\n"), 3)) == 2
 
 
 @pytest.mark.parametrize("content", ["", "\n\n", "\ufeff", "\r\n \t\r\n"])
 def test_empty_list(tmp_path, content):
-    for read in (lists.read_frame_list, lists.read_video_list):
+    for read in (read_frame_list, read_video_list):
         with pytest.raises(UserError, match="the list is empty"):
             read(written(tmp_path, content), 3)
 
@@ -100,12 +101,12 @@ def test_missing_unreadable_and_binary_files(tmp_path, monkeypatch):
     ):
         lists.read_labels("exp/demo/world/lists/a.csv")
     with pytest.raises(UserError, match="nowhere.txt: no such file$"):
-        lists.read_frame_list(tmp_path / "nowhere.txt", 3)
+        read_frame_list(tmp_path / "nowhere.txt", 3)
     with pytest.raises(UserError, match="cannot be read"):
-        lists.read_video_list(tmp_path, 3)
+        read_video_list(tmp_path, 3)
     path = written(tmp_path, b"a 10 0\ncaf\xe9 10 0\n")
     with pytest.raises(UserError, match=r"list.txt:2: not UTF-8"):
-        lists.read_frame_list(path, 3)
+        read_frame_list(path, 3)
 
 
 def test_short_entries():
@@ -152,7 +153,7 @@ def test_faults_of_labels(tmp_path, content, num_classes, words):
 def test_any_bytes_give_entries_or_a_user_error(tmp_path_factory, data):
     path = tmp_path_factory.mktemp("fuzz") / "list"
     path.write_bytes(data)
-    for read in (lists.read_frame_list, lists.read_video_list, lists.read_labels):
+    for read in (read_frame_list, read_video_list, lists.read_labels):
         try:
             assert read(path, 3)
         except UserError as error:
@@ -180,14 +181,14 @@ def test_repeat_to_length():
 def test_several_labels_on_a_line_are_named_as_such(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0,2\n")
     with pytest.raises(UserError, match="label is '0,2'; a line has one label"):
-        lists.read_video_list(tmp_path / "list.txt", 3)
+        read_video_list(tmp_path / "list.txt", 3)
 
 
 def test_several_labels(tmp_path):
-    entries = lists.read_frame_list(written(tmp_path, "a b 9 2,0\nc 9 1\nd 9 -\n"), 3, multi_label=True)
+    entries = read_frame_list(written(tmp_path, "a b 9 2,0\nc 9 1\nd 9 -\n"), 3, multi_label=True)
     assert [entry.label for entry in entries] == [(0, 2), (1,), ()]
     assert [entry.text for entry in entries] == ["a b 9 0,2", "c 9 1", "d 9 -"]
-    assert lists.read_video_list(written(tmp_path, "x y.mp4 1,2\n"), 3, multi_label=True)[0].classes == (1, 2)
+    assert read_video_list(written(tmp_path, "x y.mp4 1,2\n"), 3, multi_label=True)[0].classes == (1, 2)
 
 
 @pytest.mark.parametrize(
@@ -196,6 +197,6 @@ def test_several_labels(tmp_path):
 )
 def test_faults_in_several_labels(tmp_path, label, part):
     with pytest.raises(UserError, match=f"list.txt:1: {part}|{part}"):
-        lists.read_frame_list(written(tmp_path, f"a 9 {label}\n"), 3, multi_label=True)
+        read_frame_list(written(tmp_path, f"a 9 {label}\n"), 3, multi_label=True)
     with pytest.raises(UserError, match="all videos are of none"):
-        lists.read_frame_list(written(tmp_path, "a 9 -\n"), 3, multi_label=True)
+        read_frame_list(written(tmp_path, "a 9 -\n"), 3, multi_label=True)

@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 import torch
 
-from datasets import lists
 from datasets.build import build_eval_loader, build_train_loader
 from datasets.frame_folder import FrameFolder
 from datasets.lists import ListEntry
@@ -13,6 +12,7 @@ from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.segment import Segment
 from tests.datasets.helpers import write_frames, write_video
+from tests.reading import read_frame_list, read_video_list
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -75,11 +75,11 @@ def test_faults(folder):
 def test_lists_with_times(tmp_path):
     path = tmp_path / "list.txt"
     path.write_text("a b.mp4 1 2.5 0\na b.mp4 30 31 1\n")
-    entries = lists.read_video_list(path, 2, has_times=True)
+    entries = read_video_list(path, 2, has_times=True)
     assert [(e.path, e.times, e.label) for e in entries] == [("a b.mp4", (1.0, 2.5), 0), ("a b.mp4", (30.0, 31.0), 1)]
     assert [e.name for e in entries] == ["a b.mp4 1 2.5", "a b.mp4 30 31"] and entries[0].text == "a b.mp4 1 2.5 0"
     path.write_text("a 0 2.5 40 0,1\n")
-    (entry,) = lists.read_frame_list(path, 2, multi_label=True, has_times=True)
+    (entry,) = read_frame_list(path, 2, multi_label=True, has_times=True)
     assert (entry.path, entry.num_frames, entry.label, entry.times) == ("a", 40, (0, 1), (0.0, 2.5))
     assert entry.text == "a 0 2.5 40 0,1"
 
@@ -97,7 +97,7 @@ def test_lists_with_times(tmp_path):
 def test_faults_of_lists(tmp_path, line, part):
     (tmp_path / "list.txt").write_text(line)
     with pytest.raises(UserError, match=f"list.txt:1: .*{part}"):
-        lists.read_video_list(tmp_path / "list.txt", 2, has_times=True)
+        read_video_list(tmp_path / "list.txt", 2, has_times=True)
 
 
 def config_of(folder, **data):

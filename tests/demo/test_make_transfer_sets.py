@@ -2,11 +2,12 @@
 
 import pytest
 
-from datasets.lists import read_frame_list, read_labels
+from datasets.lists import read_labels
 from demo import make_shapes_world
 from demo.make_transfer_sets import BASE_CLASSES, COLOURED_CLASSES, DRAWN_CLASSES, NOVEL_CLASSES, main
 from demo.shapes_world import HELD_OUT_CLASSES, MOTIONS, SEEN_CLASSES, SHAPES
 from tests.demo.test_shapes_world_cli import contents
+from tests.reading import read_frame_list
 
 SMALL = ("--coloured_per_class", "1", "--drawn_per_class", "1")
 

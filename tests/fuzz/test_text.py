@@ -5,8 +5,9 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from datasets.lists import read_frame_list, read_labels, read_video_list
+from datasets.lists import read_labels
 from tests.fuzz.settings import fuzz_text
+from tests.reading import read_frame_list, read_video_list
 from utils.config import dump_config, load_config
 from utils.errors import UserError
 from utils.schema import dotted_keys

@@ -11,8 +11,9 @@ import av
 import numpy as np
 import pytest
 
-from datasets.lists import read_frame_list, read_labels, read_video_list
+from datasets.lists import read_labels
 from tests.commands.world import REPO
+from tests.reading import read_frame_list, read_video_list
 from tests.tools.list_inputs import (
     add_frames,
     add_video,

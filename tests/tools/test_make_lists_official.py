@@ -6,8 +6,9 @@ import json
 import pytest
 
 from datasets.build import read_entries
-from datasets.lists import read_frame_list, read_labels
+from datasets.lists import read_labels
 from tests.commands.world import REPO
+from tests.reading import read_frame_list
 from tests.tools.list_inputs import (
     add_frames,
     add_video,
