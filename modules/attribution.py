@@ -3,13 +3,12 @@
 Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w the grid of a tower's patches, L its tokens.
 """
 
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from modules.additions.addition import MixesFrames
+from modules.tower_blocks import VITS, ImageTower
 from modules.video_clip import VideoCLIP
 
 
@@ -97,8 +96,9 @@ def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, la
     batch_size, num_frames = clips.shape[:2]
     if not is_input:
         return values.sum(dim=1).unflatten(0, (batch_size, num_frames))  # of (B*T, C, h, w)
-    height, width = _grid(model.visual)
-    patches = values.sum(dim=2)[:, _num_prefix_tokens(model.visual) :]  # of (B*T, L, C), or (B, 1 + T*h*w, C) joint
+    tower = ImageTower(model.visual)
+    height, width = tower.grid
+    patches = values.sum(dim=2)[:, tower.num_prefix_tokens :]  # of (B*T, L, C), or (B, 1 + T*h*w, C) joint
     num_patches = height * width * (num_frames if len(patches) == batch_size and num_frames > 1 else 1)
     return patches[:, :num_patches].reshape(batch_size, num_frames, height, width)
 
@@ -130,19 +130,11 @@ def spotlight(clips: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
     return (light * pixels + (1 - light) * 0.35 * grey).round().to(torch.uint8)
 
 
-def _spatial_source(visual: Any) -> tuple[nn.Module, bool] | None:
+def _spatial_source(visual: nn.Module) -> tuple[nn.Module, bool] | None:
     """The module whose input (True) or output (False) is the last one with places in the image; None: unknown."""
+    tower = ImageTower(visual)
+    if tower.kind in VITS:
+        return tower.last_block, True
     trunk = getattr(visual, "trunk", visual)  # timm's towers are wrapped
-    blocks = getattr(getattr(trunk, "transformer", trunk), "resblocks", None) or getattr(trunk, "blocks", None)
-    if blocks is not None:
-        return blocks[-1], True
     stage = getattr(trunk, "layer4", None) or getattr(trunk, "stages", None)  # ResNet; ConvNeXt
     return None if stage is None else (stage, False)
-
-
-def _grid(visual: Any) -> tuple[int, int]:
-    return visual.trunk.patch_embed.grid_size if hasattr(visual, "trunk") else visual.grid_size
-
-
-def _num_prefix_tokens(visual: Any) -> int:
-    return visual.trunk.num_prefix_tokens if hasattr(visual, "trunk") else 1  # the class token

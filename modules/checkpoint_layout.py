@@ -238,9 +238,6 @@ def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
         where, remedy = ("holds", "set") if addition in found else ("lacks", "do not set")
         raise UserError(f"{source}: {where} the weights of {addition.setting}; {remedy} it")
     messages = [message for addition in own for message in addition.fit(state, expected)]
-    for fault in (addition.fault(state, expected) for addition in own):
-        if fault:
-            raise UserError(f"{source}: {fault}")
     described, wanted = _describe_tower(state), _describe_tower(expected)
     if described != wanted:
         raise UserError(

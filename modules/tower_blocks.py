@@ -302,6 +302,11 @@ class ImageTower:
         return tower_blocks(self._blocks)
 
     @property
+    def last_block(self) -> nn.Module:
+        """The last one, taken over or not."""
+        return self._blocks[-1]
+
+    @property
     def patches(self) -> slice:
         """The places of the patches among an image's tokens, where none is left out (`network.patch_dropout`)."""
         return slice(self.num_prefix_tokens, self.num_prefix_tokens + self.grid[0] * self.grid[1])

@@ -99,11 +99,16 @@ def check_mote(entry: dict[str, Any]) -> None:
         assert_close(MixtureLoss(cfg, world_size=1)(model, batch, text) / len(frames), entry["loss"])
 
 
+TIMM_NAMES = ((r"mlp\.up", "mlp.fc1"), (r"mlp\.down", "mlp.fc2"), (r"\.qkv", ".attn.qkv"), (r"\.out\.", ".attn.proj."))
+
+
 def check_attentive_probe(entry: dict[str, Any]) -> None:
     check_fields(entry, "seed tokens_seed tokens depth logits")
     methods = tiny_methods()
     probe = AttentiveProbe(64, 7, entry["depth"], num_heads=4)
     state = methods.attentive_probe(entry["seed"], depth=entry["depth"])
+    for pattern, name in TIMM_NAMES:
+        state = {re.sub(pattern, name, own): value for own, value in state.items()}
     probe.load_state_dict(state)
     with torch.no_grad():
         assert_close(probe(methods.tokens(entry["tokens_seed"], 3, entry["tokens"], 64)), entry["logits"])

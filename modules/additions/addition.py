@@ -55,11 +55,6 @@ class Addition(Component):
         raise NotImplementedError
 
     @classmethod
-    def fault(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> str | None:
-        """Why a checkpoint's tensors `state` with this addition do not fit a model's `expected`; None: they do."""
-        return None
-
-    @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
         """Change a checkpoint's tensors `state`, in place, where a model's `expected` are of another number of frames;
         returns a line for each change."""

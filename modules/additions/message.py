@@ -8,8 +8,9 @@ from functools import partial
 import torch
 from torch import nn
 
+from clip.fast_layers import SelfAttention
 from modules.additions.addition import Addition
-from modules.heads.transf import HEAD_WIDTH, SelfAttention
+from modules.heads.transf import HEAD_WIDTH
 from modules.tower_blocks import VIT, ImageTower, TowerBlock
 from utils.schema import Config
 
@@ -25,13 +26,13 @@ class MessageAttention(nn.Module):
     def __init__(self, width: int):
         super().__init__()
         self.fc, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
-        self.attn = SelfAttention(width, max(1, width // HEAD_WIDTH))
-        nn.init.zeros_(self.attn.out_proj.bias)
+        self.attn = SelfAttention(width, max(1, width // HEAD_WIDTH), batch_first=True)
 
     def append(self, x: torch.Tensor, drop_path: nn.Module) -> torch.Tensor:
         """(N, L, C) -> (N, L + 1, C)."""
         message = self.fc(x[:, 0]).unflatten(0, (-1, self.num_frames))  # (B, T, C)
-        message = message + drop_path(self.attn(self.norm(message)))
+        z = self.norm(message)
+        message = message + drop_path(self.attn(z, z, z, need_weights=False)[0])
         return torch.cat([x, message.flatten(0, 1)[:, None].to(x.dtype)], dim=1)
 
 

@@ -33,7 +33,8 @@ class MixtureBlock(nn.Module):
         self.experts = nn.ModuleList(copy.deepcopy(block.mlp) for _ in range(num_experts))
 
     def forward(self, x: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x))
+        z = self.ln_1(x)
+        x = x + self.attn(z, z, z, need_weights=False)[0]
         return x + self._mlp(self.ln_2(x), shares)
 
     def _mlp(self, x: torch.Tensor, shares: Sequence[float]) -> torch.Tensor:

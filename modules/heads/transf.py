@@ -9,9 +9,9 @@ from collections import OrderedDict
 import torch
 from open_clip.transformer import QuickGELU
 from torch import nn
-from torch.nn import functional as F
 
 from clip import ClipModel
+from clip.fast_layers import SelfAttention
 from modules.frame_positions import stretched
 from modules.heads.head import Head
 from utils.schema import Config
@@ -22,30 +22,12 @@ HEAD_WIDTH = 64  # channels of an attention head
 NORM_EPS = 1e-12  # as published
 
 
-class SelfAttention(nn.Module):
-    """Multi-head self-attention over (B, T, D), with the parameter names of nn.MultiheadAttention."""
-
-    def __init__(self, width: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
-        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
-        self.out_proj = nn.Linear(width, width)
-        nn.init.xavier_uniform_(self.in_proj_weight)  # nn.MultiheadAttention's own, which the published head kept
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        qkv = F.linear(x, self.in_proj_weight, self.in_proj_bias)
-        query, key, value = qkv.unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)  # each (B, heads, T, D')
-        attended = F.scaled_dot_product_attention(query, key, value)
-        return self.out_proj(attended.transpose(1, 2).flatten(2))
-
-
 class Block(nn.Module):
     """Pre-norm transformer block: attention, then an MLP of 4D with QuickGELU, each added to its input."""
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
-        self.attn = SelfAttention(width, num_heads)
+        self.attn = SelfAttention(width, num_heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(width, eps=NORM_EPS)
         self.mlp = nn.Sequential(
             OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width))
@@ -53,7 +35,8 @@ class Block(nn.Module):
         self.ln_2 = nn.LayerNorm(width, eps=NORM_EPS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        x = x + self.attn(self.ln_1(x))
+        z = self.ln_1(x)
+        x = x + self.attn(z, z, z, need_weights=False)[0]
         return x + self.mlp(self.ln_2(x))
 
 

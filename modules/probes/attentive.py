@@ -6,6 +6,8 @@ Shapes: B clips, L tokens, C width, H heads, K classes.
 import math
 
 import torch
+from timm.layers import Mlp
+from timm.models.vision_transformer import Block
 from torch import nn
 from torch.nn import functional as F
 
@@ -18,36 +20,6 @@ INIT_STD = 0.02
 MLP_RATIO = 4
 
 
-class Mlp(nn.Module):
-    def __init__(self, width: int):
-        super().__init__()
-        self.up, self.down = nn.Linear(width, MLP_RATIO * width), nn.Linear(MLP_RATIO * width, width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.down(F.gelu(self.up(x)))
-
-
-def _heads(x: torch.Tensor, num_heads: int) -> torch.Tensor:
-    return x.unflatten(-1, (num_heads, -1)).transpose(1, 2)  # (B, H, L, C / H)
-
-
-class SelfAttentionBlock(nn.Module):
-    """(B, L, C) -> same: attention, then an MLP with GELU, each on the normed input and added to it."""
-
-    def __init__(self, width: int, num_heads: int):
-        super().__init__()
-        self.num_heads = num_heads
-        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
-        self.qkv, self.out = nn.Linear(width, 3 * width), nn.Linear(width, width)
-        self.mlp = Mlp(width)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        query, key, value = (_heads(part, self.num_heads) for part in self.qkv(self.norm1(x)).chunk(3, dim=-1))
-        attended = F.scaled_dot_product_attention(query, key, value)
-        x = x + self.out(attended.transpose(1, 2).flatten(2))
-        return x + self.mlp(self.norm2(x))
-
-
 class CrossAttentionBlock(nn.Module):
     """A query (B, 1, C) and tokens (B, L, C) -> (B, 1, C). The tokens are normed, the query is not; no projection."""
 
@@ -56,11 +28,12 @@ class CrossAttentionBlock(nn.Module):
         self.num_heads = num_heads
         self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
         self.query, self.key_value = nn.Linear(width, width), nn.Linear(width, 2 * width)
-        self.mlp = Mlp(width)
+        self.mlp = Mlp(width, MLP_RATIO * width)
 
     def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        key, value = (_heads(part, self.num_heads) for part in self.key_value(self.norm1(tokens)).chunk(2, dim=-1))
-        attended = F.scaled_dot_product_attention(_heads(self.query(query), self.num_heads), key, value)
+        parts = self.query(query), *self.key_value(self.norm1(tokens)).chunk(2, dim=-1)
+        heads = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)  # each (B, H, L, C / H)
+        attended = F.scaled_dot_product_attention(*heads)
         query = query + attended.transpose(1, 2).flatten(2)
         return query + self.mlp(self.norm2(query))
 
@@ -75,7 +48,9 @@ class AttentiveProbe(Probe):
     def __init__(self, width: int, num_classes: int, depth: int = 4, num_heads: int = 16):
         super().__init__()
         self.query = nn.Parameter(torch.empty(width))
-        self.blocks = nn.ModuleList(SelfAttentionBlock(width, num_heads) for _ in range(depth - 1))
+        self.blocks = nn.ModuleList(
+            Block(width, num_heads, MLP_RATIO, qkv_bias=True, norm_layer=nn.LayerNorm) for _ in range(depth - 1)
+        )
         self.cross = CrossAttentionBlock(width, num_heads)
         self.classifier = nn.Linear(width, num_classes)
         self._initialize()
@@ -90,18 +65,18 @@ class AttentiveProbe(Probe):
         return cls(width, num_classes, settings.depth, settings.num_heads)
 
     def _initialize(self) -> None:
-        for parameter in (self.query, *(m.weight for m in self.modules() if isinstance(m, nn.Linear))):
-            nn.init.trunc_normal_(parameter, std=INIT_STD)
+        nn.init.trunc_normal_(self.query, std=INIT_STD)
         for module in self.modules():
             if isinstance(module, nn.Linear):
+                nn.init.trunc_normal_(module.weight, std=INIT_STD)
                 nn.init.zeros_(module.bias)
         # What a layer adds to the stream is smaller the later it adds it: the query's block is layer 1.
         with torch.no_grad():
-            self.cross.mlp.down.weight.div_(math.sqrt(2))
+            self.cross.mlp.fc2.weight.div_(math.sqrt(2))
             for layer, block in enumerate(self.blocks, 2):
-                assert isinstance(block, SelfAttentionBlock)
-                block.out.weight.div_(math.sqrt(2 * layer))
-                block.mlp.down.weight.div_(math.sqrt(2 * layer))
+                assert isinstance(block, Block)
+                block.attn.proj.weight.div_(math.sqrt(2 * layer))
+                block.mlp.fc2.weight.div_(math.sqrt(2 * layer))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:

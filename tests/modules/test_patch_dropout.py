@@ -2,8 +2,8 @@
 
 import pytest
 import torch
+from timm.layers import PatchDropout
 
-from modules.additions.patch_dropout import PatchDropout
 from modules.build import build_model
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config

@@ -56,8 +56,8 @@ def test_the_learning_rate_falls_to_zero():
 def test_attentive_probe_starts_small_where_it_is_deep():
     torch.manual_seed(0)
     probe = AttentiveProbe(64, 3, depth=3, num_heads=4)
-    stds = [probe.cross.mlp.down.weight.std(), *(block.mlp.down.weight.std() for block in probe.blocks)]
-    stds += [probe.blocks[1].out.weight.std()]
+    stds = [probe.cross.mlp.fc2.weight.std(), *(block.mlp.fc2.weight.std() for block in probe.blocks)]
+    stds += [probe.blocks[1].attn.proj.weight.std()]
     expected = [0.02 / math.sqrt(2 * layer) for layer in (1, 2, 3, 3)]
     torch.testing.assert_close(torch.stack(stds), torch.tensor(expected), rtol=0.1, atol=0)
     with pytest.raises(UserError, match="16 heads do not divide the tokens' width 40"):
