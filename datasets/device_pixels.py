@@ -92,16 +92,28 @@ def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) ->
 
 
 def _operate(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
-    name, _ = operation
+    name, value = operation
     if name == GREYSCALE:
         return _grayscale(clips)
     if name in GEOMETRIC:
         black_first = torch.nn.functional.pad(clips.flatten(-2), (1, 0))
         sources = _sources(operation, clips.shape[-1]).to(clips.device, non_blocking=True)
         return black_first.index_select(-1, sources).view(clips.shape)
-    # Without cuDNN, whose convolution (of Sharpness) may round its inputs to TF32.
-    with torch.autocast(clips.device.type, enabled=False), torch.backends.cudnn.flags(enabled=False):
+    if name == "Sharpness":
+        return _sharpened(clips, 1 + value)
+    with torch.autocast(clips.device.type, enabled=False):
         return apply_operation(clips, operation)
+
+
+def _sharpened(frames: torch.Tensor, factor: float) -> torch.Tensor:
+    """(...,H,W) uint8 as torchvision's adjust_sharpness, whose convolution cuDNN may round to TF32; this is exact."""
+    changed = frames.float()
+    inner = changed[..., 1:-1, 1:-1]
+    columns = changed[..., :-2] + changed[..., 1:-1] + changed[..., 2:]
+    around = columns[..., :-2, :] + columns[..., 1:-1, :] + columns[..., 2:, :]
+    blurred = ((around + 4 * inner) / 13).round_()
+    inner.add_(blurred.sub_(inner), alpha=1 - factor)
+    return changed.clamp_(0, 255).to(torch.uint8)
 
 
 @lru_cache(maxsize=32)

@@ -24,6 +24,7 @@ from torch.utils.data import DataLoader, get_worker_info
 
 from datasets.device_decoding import check_device_decodes, decode_jpegs
 from datasets.device_pixels import eval_pixels, train_pixels
+from datasets.lookahead import Pixels, make_ahead
 from datasets.samplers import Batches, TrainBatches
 from datasets.transforms import EvalTransform, TrainTransform
 from datasets.video_dataset import Item, SampleKey, Stored, VideoDataset
@@ -80,6 +81,7 @@ class ClipLoader:
     ):
         self.dataset = dataset
         self.batches = batches
+        self._makes_pixels = pixels_on == "device"
         self._decodes_later = decode_on == "device"
         self._device = torch.device("cpu")
         self._logged: set[int] = set()
@@ -89,7 +91,7 @@ class ClipLoader:
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader: DataLoader | None = DataLoader(
-            _Fetch(dataset, pixels_on == "device", self._decodes_later),
+            _Fetch(dataset, self._makes_pixels, self._decodes_later),
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_pack,
@@ -116,26 +118,26 @@ class ClipLoader:
 
     def stacked(self) -> Iterator[dict[str, torch.Tensor]]:
         """Batches with the clips in one tensor (B,T,C,S,S); an unreadable one is another's of its class."""
-        for packed in self._packed():
+        for packed, clips in self._with_pixels():
             self._log_faults(packed, "replaced by a clip of its class")
-            if packed.stored:
-                clips = self._pixels(packed)
-                frames = clips if isinstance(clips, torch.Tensor) else torch.stack(clips)
-            else:
-                frames = packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
+            frames = clips if isinstance(clips, torch.Tensor) else torch.stack(clips)
             yield train_batch(frames, _numbers(packed))
 
     def listed(self) -> Iterator[EvalBatch]:
         """Batches with one tensor (clips,T,C,H,W) a video; None for an unreadable one."""
-        for packed in self._packed():
+        for packed, clips in self._with_pixels():
             self._log_faults(packed, "left out")
-            clips = self._pixels(packed) if packed.stored else [part.movedim(-1, -3) for part in _parts(packed)]
             readable = iter(clips)
             frames = [None if index in packed.faults else next(readable) for index in packed.numbers[0].tolist()]
             yield {"frames": frames, **_numbers(packed)}
 
+    def _with_pixels(self) -> Iterator[tuple[_Packed, Pixels]]:
+        if self._makes_pixels:
+            return make_ahead(self._packed(), self._pixels, self._device)
+        return ((packed, _made_pixels(packed)) for packed in self._packed())
+
     @torch.no_grad()
-    def _pixels(self, packed: _Packed) -> torch.Tensor | list[torch.Tensor]:
+    def _pixels(self, packed: _Packed) -> Pixels:
         """The frames of the readable clips, as the loader processes make them otherwise, on the device."""
         transform, stored = self.dataset.transform, packed.stored
         files = [(part, one.jpegs) for part, one in zip(_parts(packed), stored) if one.jpegs is not None]
@@ -242,6 +244,13 @@ def _parts(packed: _Packed) -> list[torch.Tensor]:
     """The readable clips' frames, channels last, or their files' bytes; views of the buffer."""
     sizes = [math.prod(shape) for shape in packed.shapes]
     return [part.view(shape) for part, shape in zip(packed.flat.split(sizes), packed.shapes)]
+
+
+def _made_pixels(packed: _Packed) -> Pixels:
+    """The readable clips, channels before rows: one tensor where all have one shape, which copies nothing."""
+    if len(set(packed.shapes)) == 1:
+        return packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
+    return [part.movedim(-1, -3) for part in _parts(packed)]
 
 
 def _numbers(packed: _Packed) -> Numbers:

@@ -10,6 +10,7 @@ from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw
 from datasets.device_decoding import check_device_decodes
 from datasets.device_pixels import _change, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
+from datasets.lookahead import make_ahead
 from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
 from tests.datasets.helpers import frame_config, picture, write_frames
 from utils.config import load_config
@@ -169,3 +170,31 @@ def test_a_device_that_does_not_decode_is_one_line(monkeypatch):
     monkeypatch.setattr("torchvision.io.decode_jpeg", refuse)
     with pytest.raises(UserError, match=r"^data.decode_on: .* on cuda \(not compiled with nvJPEG support\); set it to"):
         check_device_decodes(torch.device("cuda"))
+
+
+def test_pixels_are_made_one_batch_ahead():
+    made: list[int] = []
+
+    def make(number: int) -> torch.Tensor:
+        made.append(number)
+        return torch.full((2,), number)
+
+    pairs = make_ahead(iter(range(3)), make, torch.device("cpu"))
+    number, pixels = next(pairs)
+    assert number == 0 and torch.equal(pixels, torch.zeros(2))
+    pairs.close()  # waits for the thread
+    assert made == [0, 1]
+    found = list(make_ahead(iter(range(3)), make, torch.device("cpu")))
+    assert [(number, int(pixels[0])) for number, pixels in found] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_an_error_in_making_pixels_ahead_arrives_with_its_batch():
+    def make(number: int) -> torch.Tensor:
+        if number == 1:
+            raise UserError("v1.jpg is damaged")
+        return torch.zeros(1)
+
+    pairs = make_ahead(iter(range(2)), make, torch.device("cpu"))
+    assert next(pairs)[0] == 0
+    with pytest.raises(UserError, match="v1.jpg is damaged"):
+        next(pairs)
