@@ -20,11 +20,11 @@ def make_ahead(
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
-    def make_on_stream(item: Item) -> tuple[Pixels, torch.cuda.Event | None]:
+    def make_on_stream(item: Item) -> tuple[Pixels, torch.Event | None]:
         with torch.cuda.stream(stream):
             return make(item), stream.record_event() if stream else None
 
-    def wait_for(future: Future[tuple[Pixels, torch.cuda.Event | None]]) -> Pixels:
+    def wait_for(future: Future[tuple[Pixels, torch.Event | None]]) -> Pixels:
         pixels, event = future.result()
         if event is not None:
             current = torch.cuda.current_stream(device)
