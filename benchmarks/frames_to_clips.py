@@ -34,6 +34,7 @@ from datasets.readers import open_source
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views, random_resized_box
 from datasets.video_dataset import FrameChooser, SampleKey, VideoDataset
 from utils.memory import keep_freed_memory
+from utils.schema import DataConfig
 
 TARGETS = {"training": 4, "validation": 3, "3 crops x 4 clips": 10}
 
@@ -49,7 +50,7 @@ def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
 
 def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
     """Question -> (published, ours, calls a round): functions of a running number."""
-    opener = partial(open_source, root, modality="RGB")
+    opener = partial(open_source, DataConfig(), root)
 
     def dataset(mode: str, transform: TrainTransform | EvalTransform, num_clips: int = 1) -> VideoDataset:
         choose = FrameChooser(mode, 8, num_clips=num_clips)

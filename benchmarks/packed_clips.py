@@ -31,6 +31,7 @@ from benchmarks.timing import (
 from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.sampling import train_uniform
+from utils.schema import DataConfig
 
 
 def h264_videos(folder: Path) -> list[Path]:
@@ -47,8 +48,8 @@ def h264_videos(folder: Path) -> list[Path]:
 
 def read(root: Path, name: str, num_frames: int, how: str, number: int) -> torch.Tensor:
     """`how`: "RGB" for loose frames, else the decoder."""
-    modality, decoder = ("RGB", "pyav") if how == "RGB" else ("video", how)
-    with open_source(root, ListEntry(name, num_frames, 0, 1), modality=modality, decoder=decoder) as source:
+    data = DataConfig() if how == "RGB" else DataConfig(modality="video", decoder=how)
+    with open_source(data, root, ListEntry(name, num_frames, 0, 1)) as source:
         return source.read(train_uniform(source.num_frames, 8, np.random.default_rng(number)))
 
 

@@ -14,8 +14,7 @@ import torch
 
 from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, read_arguments
 from datasets.frame_source import FrameSource
-from datasets.lists import ListEntry
-from datasets.readers import open_source
+from datasets.readers import open_video
 from datasets.sampling import val_uniform
 from utils.errors import UserError
 
@@ -23,7 +22,7 @@ OTHERS = ("decord", "torchcodec")
 
 
 def read(path: Path, decoder: str) -> torch.Tensor:
-    with open_source(path.parent, ListEntry(path.name, None, 0, 1), modality="video", decoder=decoder) as source:
+    with open_video(path, decoder) as source:
         return source.read(val_uniform(source.num_frames, 8))
 
 

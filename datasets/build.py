@@ -121,22 +121,20 @@ def build_train_loader(
     choose = FrameChooser(
         "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
     )
-    opener = _opener_of_sets(configs_of_sets(cfg), "train")
-    on_error = "replace" if data.on_error == "skip" else "raise"
     dataset = VideoDataset(
         entries,
-        opener,
+        _opener_of_sets(configs_of_sets(cfg), "train"),
         choose,
         train_transform(cfg),
         seed=cfg.seed,
-        on_error=on_error,
+        on_error="replace" if data.on_error == "skip" else "raise",
         num_classes=_multi_label_classes(cfg),
     )
     classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
     sets = tuple(shares_of_sets(data, entries)) if data.sets else ()
     draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=sets)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
-    return TrainClips(dataset, batches, data.workers, data.pixels_on, data.decode_on)
+    return TrainClips(dataset, batches, data)
 
 
 def train_transform(cfg: Config) -> TrainTransform:
@@ -203,21 +201,19 @@ def build_eval_loader(
         )
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
-    opener = _opener_of_sets(of_sets, "val")
-    on_error = "miss" if allow_missing else "raise"
     dataset = VideoDataset(
         entries,
-        opener,
+        _opener_of_sets(of_sets, "val"),
         choose,
         transform,
         num_clips=num_clips,
         seed=cfg.seed,
-        on_error=on_error,
+        on_error="miss" if allow_missing else "raise",
         num_classes=_multi_label_classes(cfg),
     )
     # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
-    return EvalClips(dataset, batches, data.workers, data.pixels_on, data.decode_on)
+    return EvalClips(dataset, batches, data)
 
 
 def _opener(cfg: Config, root: str, list_path: str) -> partial:
@@ -226,16 +222,7 @@ def _opener(cfg: Config, root: str, list_path: str) -> partial:
         raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
     if cfg.data.modality == "video":
         FrameSource.named(cfg.data.decoder).check_installed()
-    return partial(
-        open_source,
-        clip_root(cfg.data, root),
-        modality=cfg.data.modality,
-        list_path=list_path,
-        image_tmpl=cfg.data.image_tmpl,
-        index_bias=cfg.data.index_bias,
-        decoder=cfg.data.decoder,
-        frame_rate=cfg.data.frame_rate,
-    )
+    return partial(open_source, cfg.data, clip_root(cfg.data, root), list_path=list_path)
 
 
 def _opener_of_sets(of_sets: list[Config], side: Side) -> partial:

@@ -172,8 +172,8 @@ class FrameCache:
         work, num_parts = self._work(process)
         log.info("frame embeddings: this process computes %d of %d parts", len(work), num_parts)
         keys = [batch for one in work for batch in one.batches(data.batch_size)]
-        workers = min(data.workers, len(keys))
-        loader = ClipLoader(dataset, keys, workers, data.pixels_on, data.decode_on).to(context.device)
+        data = data.model_copy(update={"workers": min(data.workers, len(keys))})
+        loader = ClipLoader(dataset, keys, data).to(context.device)
         todo, batches, is_stopped = iter(work), loader.stacked(), False
         with progress_bar(len(keys) * process.world_size, "batch", "frame embeddings", process) as bar:
             while any_process((one := next(todo, None)) is not None, process):

@@ -16,7 +16,7 @@ import threading
 from collections.abc import Iterator
 from functools import cache, partial
 from multiprocessing import connection
-from typing import NamedTuple, TypeVar
+from typing import Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -25,16 +25,18 @@ from torch.utils.data import DataLoader, get_worker_info
 from datasets.device_decoding import check_device_decodes, decode_jpegs
 from datasets.device_pixels import eval_pixels, train_pixels
 from datasets.lookahead import Pixels, make_ahead
-from datasets.samplers import Batches, TrainBatches
+from datasets.samplers import Batches, EvalBatches, TrainBatches
 from datasets.transforms import EvalTransform, TrainTransform
 from datasets.video_dataset import Item, SampleKey, Stored, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
 from utils.loaders import EvalBatch, Numbers, train_batch
 from utils.memory import keep_freed_memory
+from utils.schema import DataConfig
 from utils.stop import SIGNALS
 
 Loader = TypeVar("Loader", bound="ClipLoader")
+AnyBatches = TypeVar("AnyBatches", bound=Batches)
 log = logging.getLogger(__name__)
 NO_SHARED_MEMORY = (
     "the loader processes ran out of shared memory; give the container more (docker run --shm-size=8g), enlarge "
@@ -53,7 +55,7 @@ class _Packed(NamedTuple):
     stored: list[Stored]  # of the readable clips, where their pixels are made later
 
 
-class ClipLoader:
+class ClipLoader(Generic[AnyBatches]):
     """The batches of one process, as `stacked` or `listed`.
 
     Their keys: frames, uint8 over channels-last memory, and those of `utils.loaders.Numbers`. Each clip that could not
@@ -62,8 +64,8 @@ class ClipLoader:
     Args:
         dataset: its items.
         batches: its batch sampler.
-        workers: loader processes, at most as many as this process may use cores; 0 loads in this process.
-        pixels_on, decode_on: of the config. Device: of `to`, from the frames that the loader processes hand over.
+        data: `workers` is the number of loader processes, at most as many as this process may use cores; 0: it loads
+            itself. With `pixels_on` and `decode_on` device, pixels are made on that of `to`, from what these hand over.
 
     Raises (while iterating):
         UserError: of an item, as raised in its worker.
@@ -71,23 +73,16 @@ class ClipLoader:
         Exception: any other of a worker, of the same type, with its traceback in the message.
     """
 
-    def __init__(
-        self,
-        dataset: VideoDataset,
-        batches: Batches,
-        workers: int,
-        pixels_on: str = "cpu",
-        decode_on: str = "cpu",
-    ):
+    def __init__(self, dataset: VideoDataset, batches: AnyBatches, data: DataConfig):
         self.dataset = dataset
         self.batches = batches
-        self._makes_pixels = pixels_on == "device"
-        self._decodes_later = decode_on == "device"
+        self._makes_pixels = data.pixels_on == "device"
+        self._decodes_later = data.decode_on == "device"
         self._device = torch.device("cpu")
         self._logged: set[int] = set()
         self._has_frozen = False
         self._workers: set = set()  # processes
-        workers = _usable(workers)
+        workers = _usable(data.workers)
         # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader: DataLoader | None = DataLoader(
@@ -208,19 +203,8 @@ class ClipLoader:
             self._logged.add(index)
 
 
-class TrainClips(ClipLoader):
+class TrainClips(ClipLoader[TrainBatches]):
     """The loader of training (`utils.loaders.TrainLoader`)."""
-
-    def __init__(
-        self,
-        dataset: VideoDataset,
-        batches: TrainBatches,
-        workers: int,
-        pixels_on: str = "cpu",
-        decode_on: str = "cpu",
-    ):
-        super().__init__(dataset, batches, workers, pixels_on, decode_on)
-        self.batches = batches
 
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
         self.batches.start(epoch, start_sample)
@@ -229,7 +213,7 @@ class TrainClips(ClipLoader):
         return self.stacked()
 
 
-class EvalClips(ClipLoader):
+class EvalClips(ClipLoader[EvalBatches]):
     """The loader of an evaluation (`utils.loaders.EvalLoader`); its data set has an `EvalTransform`."""
 
     def views(self, clip: torch.Tensor) -> torch.Tensor:

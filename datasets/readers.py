@@ -9,28 +9,18 @@ from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip, is_packed_clip
 from datasets.segment import Segment
+from utils.schema import DataConfig
 
 
 def open_source(
-    root: str | Path | ClipShards,
-    entry: ListEntry,
-    *,
-    modality: str,
-    list_path: str | Path = "",
-    image_tmpl: str = "img_{:05d}.jpg",
-    index_bias: int = 1,
-    decoder: str = "pyav",
-    frame_rate: float | None = None,
+    data: DataConfig, root: str | Path | ClipShards, entry: ListEntry, list_path: str | Path = ""
 ) -> FrameSource:
     """The opened video or frame folder of a list entry, or its segment where the entry has times.
 
     Args:
+        data: its modality, names of frames, decoder and frame rate count.
         root: folder that the entry's path is relative to, or the shards that it is in.
-        modality: "RGB" (frame folders) or "video".
         list_path: of the list that the entry is from; errors then name its line.
-        image_tmpl, index_bias: file name of a frame and number of the first one ("RGB" only).
-        decoder: a name of `datasets.READERS` ("video" only); packed clips are recognised and need none.
-        frame_rate: frames a second of a frame folder, for entries with times.
 
     Raises:
         UserError: when it could not be opened, or the decoder is not installed.
@@ -38,18 +28,21 @@ def open_source(
     listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""
     if isinstance(root, ClipShards):
         source = root.open(entry.path, listed_at)
-    elif modality == "RGB":
+    elif data.modality == "RGB":
         assert entry.num_frames is not None  # a frame list has them
-        source = FrameFolder(Path(root) / entry.path, entry.num_frames, image_tmpl, index_bias, listed_at)
-    elif is_packed_clip(Path(root) / entry.path):
-        source = PackedClip(Path(root) / entry.path, listed_at)
+        source = FrameFolder(Path(root, entry.path), entry.num_frames, data.image_tmpl, data.index_bias, listed_at)
     else:
-        reader: Any = FrameSource.named(decoder)
-        source = reader(Path(root) / entry.path, listed_at)
+        source = open_video(Path(root, entry.path), data.decoder, listed_at)
     if entry.times is None:
         return source
     try:
-        return Segment(source, *entry.times, frame_rate)
+        return Segment(source, *entry.times, data.frame_rate)
     except BaseException:
         source.close()
         raise
+
+
+def open_video(path: Path, decoder: str, listed_at: str = "") -> FrameSource:
+    """A video file: by a decoder of `datasets.READERS`, but a packed clip, which is recognised, needs none."""
+    reader: Any = PackedClip if is_packed_clip(path) else FrameSource.named(decoder)
+    return reader(path, listed_at)

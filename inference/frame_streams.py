@@ -21,11 +21,10 @@ from av.video.stream import VideoStream
 from datasets.frame_clock import FrameClock, timed
 from datasets.frame_source import FrameSource
 from datasets.image_decoding import MAX_PIXELS
-from datasets.lists import ListEntry
 from datasets.packed_clip import is_packed_clip
 from datasets.pictures import PictureMaker
 from datasets.pyav_source import PyAVVideo
-from datasets.readers import open_source
+from datasets.readers import open_video
 from datasets.video_decoder import VideoDecoder
 from datasets.video_file import CONTAINERS
 from inference.frames import FrameArray, FrameFolder
@@ -78,7 +77,7 @@ def open_whole(source: str | Path | int | FrameArray, decoder: str, max_pixels: 
         return FrameFolder(path)
     if decoder == "pyav" and not is_packed_clip(path):
         return PyAVVideo(path, max_pixels=max_pixels)
-    return open_source(path.parent, ListEntry(path.name, None, 0, 0), modality="video", decoder=decoder)
+    return open_video(path, decoder)
 
 
 def frames_of(source: str | Path | int | FrameArray, fps: float, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:

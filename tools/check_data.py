@@ -24,7 +24,7 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -80,16 +80,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_intermixed_args(arguments)
 
 
-def reading(data: DataConfig) -> dict[str, Any]:
-    """What of a config decides how a clip is read."""
-    return {name: getattr(data, name) for name in ("modality", "image_tmpl", "index_bias", "decoder")}
-
-
 def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: ListEntry) -> dict:
     """One row of the report."""
     row = {"list": name, "line": entry.line, "path": entry.path, "status": "good", "num_frames": "", "reason": ""}
     try:
-        with open_source(clip_root(data, root), entry, list_path=list_path, **reading(data)) as source:
+        with open_source(data, clip_root(data, root), entry, list_path) as source:
             row["num_frames"] = source.num_frames
             if isinstance(source, PyAVVideo):
                 source.decode_all()
@@ -228,9 +223,8 @@ def main(args: argparse.Namespace) -> int:
     jobs = read_lists(cfg)
     tasks = [(job, entry) for job in jobs for entry in job.entries]
     out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
-    stamp = " ".join(
-        [*(file_hash(job.path) for job in jobs), *(job.root for job in jobs), *map(str, reading(cfg.data).values())]
-    )
+    data, files = cfg.data, [value for job in jobs for value in (file_hash(job.path), job.root)]
+    stamp = " ".join(map(str, (*files, data.modality, data.image_tmpl, data.index_bias, data.decoder)))
     journal = out / JOURNAL
     try:
         out.mkdir(parents=True, exist_ok=True)

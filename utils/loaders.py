@@ -4,7 +4,7 @@ Legend: B batch, V views, T frames, C,H,W image, S crop side, D embedding.
 """
 
 from collections.abc import Iterator, Sequence
-from typing import Protocol, TypedDict
+from typing import Protocol, TypedDict, cast
 
 import torch
 
@@ -63,14 +63,7 @@ class Numbers(TypedDict):
 
 def train_batch(frames: torch.Tensor, numbers: Numbers) -> dict[str, torch.Tensor]:
     """A batch of training, `frames` (B,...) and its numbers, all of which go to the device."""
-    return {
-        "frames": frames,
-        "label": numbers["label"],
-        "index": numbers["index"],
-        "weight": numbers["weight"],
-        "is_faulty": numbers["is_faulty"],
-        "repeat": numbers["repeat"],
-    }
+    return cast("dict[str, torch.Tensor]", {"frames": frames, **numbers})
 
 
 class TrainLoader(Protocol):

@@ -14,11 +14,12 @@ from datasets.lists import ListEntry
 from datasets.readers import open_source
 from tests.datasets.helpers import picture, write_frames
 from utils.errors import UserError
+from utils.schema import DataConfig
 
 
 def opened(tmp_path: Path, num_frames: int, **how):
     entry = ListEntry("v", num_frames, 0, 12)
-    return open_source(tmp_path, entry, modality="RGB", list_path="train.txt", **how)
+    return open_source(DataConfig(**how), tmp_path, entry, "train.txt")
 
 
 def close_to(image: torch.Tensor, other: torch.Tensor) -> bool:

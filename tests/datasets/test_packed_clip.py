@@ -13,6 +13,7 @@ from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from tests.datasets.helpers import picture, write_video
 from utils.errors import UserError
+from utils.schema import DataConfig
 
 
 def jpegs(num_frames: int, height: int = 48, width: int = 64) -> list[bytes]:
@@ -32,7 +33,7 @@ def packed(path, frames: list[bytes], step_ms: int = 40):
 def test_any_frame_comes_out_as_from_its_jpeg(tmp_path):
     frames = jpegs(12)
     path = packed(tmp_path / "a.mkv", frames)
-    with open_source(tmp_path, ListEntry("a.mkv", None, 0, 3), modality="video") as source:
+    with open_source(DataConfig(modality="video"), tmp_path, ListEntry("a.mkv", None, 0, 3)) as source:
         assert isinstance(source, PackedClip)
         assert source.num_frames == 12
         clip = source.read(np.array([11, 0, 0, 5]))
@@ -80,7 +81,7 @@ def test_a_truncated_clip_is_named(tmp_path, share):
     path = packed(tmp_path / "a.mkv", jpegs(12))
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * share)])
     with pytest.raises(UserError, match=r"a\.mkv \(listed at val\.txt:3\): the file is truncated"):
-        open_source(tmp_path, ListEntry("a.mkv", None, 0, 3), modality="video", list_path="val.txt")
+        open_source(DataConfig(modality="video"), tmp_path, ListEntry("a.mkv", None, 0, 3), "val.txt")
 
 
 def test_an_unfinished_clip_is_refused(tmp_path):

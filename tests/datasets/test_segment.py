@@ -14,7 +14,7 @@ from datasets.segment import Segment
 from tests.datasets.helpers import write_frames, write_video
 from tests.reading import read_frame_list, read_video_list
 from utils.errors import UserError
-from utils.schema import Config
+from utils.schema import Config, DataConfig
 
 RATE = 25  # of write_video
 
@@ -66,7 +66,7 @@ def test_faults(folder):
         (ListEntry("frames", 40, 0, 1, 0, (0.0, 1.0)), {"modality": "RGB"}, "data.frame_rate"),
     ):
         with pytest.raises(UserError, match=part):
-            open_source(folder, entry, list_path="list", **words)
+            open_source(DataConfig(**words), folder, entry, "list")
     (folder / "frames" / "img_00008.jpg").unlink()
     with pytest.raises(UserError, match="img_00008.jpg"):
         all_of(Segment(FrameFolder(folder / "frames", 40, "img_{:05d}.jpg"), 0.2, 0.4, RATE))
@@ -117,7 +117,7 @@ def test_clips_are_drawn_inside_their_segments(folder, pixels_on):
     loader = build_eval_loader(cfg)
     assert [entry.name for entry in loader.dataset.entries] == ["v.mp4 0.41 0.42", "v.mp4 1.21 1.22"]
     for place, frame in enumerate((10, 30)):
-        with open_source(folder, loader.dataset.entries[place], modality="video") as source:
+        with open_source(cfg.data, folder, loader.dataset.entries[place]) as source:
             assert torch.equal(source.read(np.zeros(4, dtype=np.int64)), whole[[frame] * 4])
     (batch,) = build_train_loader(cfg)
     for row, label in enumerate(batch["label"].tolist()):

@@ -14,13 +14,14 @@ from datasets.sampling import train_uniform
 from datasets.video_decoder import VideoDecoder
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, write_video
 from utils.errors import UserError
+from utils.schema import DataConfig
 
 DECODERS = ["pyav", "decord", "torchcodec"]
 
 
 def opened(path, decoder: str = "pyav"):
     entry = ListEntry(path.name, None, 0, 7)
-    return open_source(path.parent, entry, modality="video", list_path="val.txt", decoder=decoder)
+    return open_source(DataConfig(modality="video", decoder=decoder), path.parent, entry, "val.txt")
 
 
 def needs(decoder: str) -> None:
@@ -320,10 +321,10 @@ def test_a_name_is_never_taken_for_an_address(tmp_path, monkeypatch):
     write_video(tmp_path / "concat:a|b.mp4", 3)
     monkeypatch.chdir(tmp_path)
     entry = ListEntry("concat:a|b.mp4", None, 0, 7)
-    with open_source("", entry, modality="video") as source:
+    with open_source(DataConfig(modality="video"), "", entry) as source:
         assert source.num_frames == 3
     with pytest.raises(UserError, match="no such file"):
-        open_source("", ListEntry("http://127.0.0.1:9/a.mp4", None, 0, 7), modality="video")
+        open_source(DataConfig(modality="video"), "", ListEntry("http://127.0.0.1:9/a.mp4", None, 0, 7))
 
 
 def test_a_change_of_size_within_a_video(tmp_path):

@@ -1,7 +1,6 @@
 """Samples of the embedded world: the demo's, else rendered."""
 
-from datasets.lists import ListEntry
-from datasets.readers import open_source
+from datasets.pyav_source import PyAVVideo
 from demo.shapes_samples import CLASS_NAMES, SAMPLE_CLASSES, sample_videos
 
 
@@ -10,7 +9,7 @@ def test_without_the_demo_they_are_rendered(tmp_path):
     assert [name for name, _ in samples] == [c.name for c in SAMPLE_CLASSES] and len(CLASS_NAMES) == 40
     for name, path in samples:
         assert name in CLASS_NAMES
-        with open_source(tmp_path, ListEntry(str(path), None, 0, 0), modality="video") as source:
+        with PyAVVideo(path) as source:
             assert 25 <= source.num_frames <= 60
 
 
