@@ -1,10 +1,11 @@
 """Trains each method on the demo's clips with several seeds, tests it on others, and writes the tables of two pages.
 
-The tables are those of docs/methods.md, what each method scores, and docs/tuning.md, what each way to tune costs.
+The tables are those of docs/methods.md (scores of all methods) and docs/tuning.md (scores and costs of adapters).
 Scores are top-1 in percent: on the validation clips of the seen classes (seen), zero-shot on combinations of colour,
-shape and motion that training lacks (held-out), zero-shot in another look (drawn), and the harmonic mean of base and
-novel classes after a training on the base ones alone (H). Needs the clips that scripts/run_demo.sh renders; the other
-test sets are rendered here. What is done is not run again, and what was interrupted continues.
+shape and motion that are not in the training set (held-out), zero-shot in another visual style (drawn), and the
+harmonic mean of base and novel classes after training on the base classes only (H). Needs the clips that
+scripts/run_demo.sh renders; the other test sets are rendered here. Finished runs are skipped and interrupted ones are
+resumed.
 
 Examples:
     python -m tools.compare_methods
@@ -38,7 +39,7 @@ TRAININGS = {
     "transf": {"seen": "transf", "held_out": "zero_shot_coloured", "drawn": "zero_shot_drawn"},
     "base": {"base": "base", "novel": "zero_shot_novel"},
 }
-METHODS_MARK, TUNING_MARK = "## In the embedded world\n", "| way to tune | seen |"
+METHODS_MARK, TUNING_MARK = "## On the demo's data\n", "| method | seen |"
 MEAN, HEAD = "network.sim_header=None", "network.sim_header=Transf"
 BOTH_TOWERS = ("network.fix_text=false", "solver.text_ratio=0.3")
 RATE = "solver.lr=3e-3"  # adapters train at higher rates; published ones are 3e-4 to 8e-3
@@ -231,11 +232,11 @@ def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int)
     minutes = sum(figures["cpu"] for seeds in found.values() for figures in seeds) / 60
     lines = [
         METHODS_MARK,
-        f"Top-1, {of_seeds}: seen classes; zero-shot on 24 held-out",
-        "combinations of colour, shape and motion, and on 40 classes in another look (drawn); harmonic mean H of base",
-        f"and novel classes. {plan.epochs} epochs, {plan.shots} clips a class, {plan.frames} frames: too short for any",
-        "to be at its best, at rates that are not tuned: 5e-4, of adapters 3e-3, of towers 0.3 of it. Losses are each",
-        f"recipe's own (VCS: NCE). `python -m tools.compare_methods` took about {minutes:.0f} minutes of one core.",
+        f"Top-1, {of_seeds}: on the seen classes (seen); zero-shot on 24 held-out combinations of colour, shape",
+        "and motion (held-out), and on 40 classes in another visual style (drawn); harmonic mean H of base and novel",
+        f"classes. {plan.epochs} epochs, {plan.shots} clips per class, {plan.frames} frames: too short for any method",
+        "to converge, and learning rates are not tuned (5e-4, adapters 3e-3, towers 0.3 of it). Losses are those of",
+        f"the recipes (VCS: NCE). `python -m tools.compare_methods` took about {minutes:.0f} minutes on one core.",
         "",
         "| method | seen | held-out | drawn | H | trained |",
         "| --- | --- | --- | --- | --- | --- |",
@@ -247,7 +248,7 @@ def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int)
 def tuning_section(found: dict[str, Figures], plan: Plan) -> str:
     """The end of docs/tuning.md, from TUNING_MARK on."""
     lines = [
-        f"{TUNING_MARK} held-out | trained values | checkpoint, MB | process, MB | step, ms |",
+        f"{TUNING_MARK} held-out | trained parameters | checkpoint, MB | process, MB | step, ms |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for name, figures in found.items():
@@ -258,7 +259,7 @@ def tuning_section(found: dict[str, Figures], plan: Plan) -> str:
         )
     lines += [
         "",
-        f"{plan.epochs} epochs, {plan.shots} clips a class, {plan.frames} frames, one seed. Made by",
+        f"{plan.epochs} epochs, {plan.shots} clips per class, {plan.frames} frames, one seed. Made by",
         "`python -m tools.compare_methods` on one core.",
     ]
     return "\n".join(lines) + "\n"

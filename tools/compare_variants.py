@@ -72,11 +72,11 @@ def read_scores(folder: Path) -> dict[str, float]:
 
 def make_page(scores: dict[str, dict[str, float]], epochs: int) -> str:
     lines = [
-        "# Variants on the embedded world",
+        "# Variants on the demo's data",
         "",
         f"Top-1 in percent after {epochs} epochs, one view: on the validation clips of the 32 seen classes, and",
-        "zero-shot on the 8 combinations of shape and motion that no training saw (chance: 12.5). One seed; the recipe",
-        "of `configs/shapes/transf.yaml`. Made by `python -m tools.compare_variants`, on the CPU.",
+        "zero-shot on the 8 held-out combinations of shape and motion (chance: 12.5). One seed, with the recipe",
+        "of `configs/shapes/transf.yaml`. Made by `python -m tools.compare_variants` on a CPU.",
         "",
         "| variant | overrides | seen classes | held-out combinations |",
         "| --- | --- | --- | --- |",
@@ -86,8 +86,9 @@ def make_page(scores: dict[str, dict[str, float]], epochs: int) -> str:
         lines.append(f"| {what} | `{' '.join(overrides)}` | {score['seen']:.1f} | {score['held_out']:.1f} |")
     lines += [
         "",
-        "The mean of the frames knows no order: left and right, growing and shrinking are the same set of frames. The",
-        "random and orthogonal classifiers give a class that training never saw no place: zero-shot they guess.",
+        "The mean of the frames ignores their order, so it cannot distinguish left from right or growing from",
+        "shrinking. Random and orthogonal classifiers know nothing about classes that are not in the training set:",
+        "zero-shot they are at chance.",
     ]
     return "\n".join(lines) + "\n"
 
