@@ -5,7 +5,6 @@ Examples:
 """
 
 import argparse
-import csv
 import json
 import sys
 from pathlib import Path
@@ -14,6 +13,7 @@ import numpy as np
 
 from demo.pictures import animate, draw_summary, motion_of
 from utils.cli import Parser, run_command
+from utils.csv_files import read_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.results import format_table
@@ -32,11 +32,6 @@ def read_summary(folder: Path) -> dict:
     if not path.is_file():
         raise UserError(f"{path}: no such file; run 'sh scripts/run_demo.sh' to create it")
     return json.loads(path.read_text(encoding="utf-8"))
-
-
-def read_predictions(folder: Path) -> list[dict[str, str]]:
-    with (folder / "predictions.csv").open(newline="", encoding="utf-8") as file:
-        return list(csv.DictReader(file))
 
 
 def accuracy_by_motion(rows: list[dict[str, str]]) -> dict[str, float]:
@@ -64,10 +59,10 @@ def main(args: argparse.Namespace) -> None:
         )
     )
     by_motion = {
-        head: accuracy_by_motion(read_predictions(demo / folder))
+        head: accuracy_by_motion(read_csv(demo / folder / "predictions.csv"))
         for head, folder in (("Transf", "transf/test_1x1"), ("None", "none/test_1x1"))
     }
-    predictions = read_predictions(demo / "transf/test_1x1")
+    predictions = read_csv(demo / "transf/test_1x1/predictions.csv")
     picture, animation = demo / "demo.png", demo / "demo.webp"
     overall = [summaries[name]["top1"] for name in ("transf/test_1x1", "none/test_1x1")]
     draw_summary(picture, demo / "world" / "frames", predictions, by_motion, overall)

@@ -1,11 +1,11 @@
 """The confusion matrix of a test as a CSV and as a picture. K classes."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
 
+from utils.csv_files import write_csv
 from utils.files import atomic_path
 
 MAX_NAMES = 60
@@ -18,11 +18,8 @@ def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> No
     Args:
         confusion: int (K,K), of `reporting.confusion.confusion_matrix`. names: K.
     """
-    with atomic_path(folder / "confusion.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["class", *names])
-        writer.writerows([name, *row] for name, row in zip(names, confusion.tolist()))
-
+    rows = ([name, *row] for name, row in zip(names, confusion.tolist()))
+    write_csv(folder / "confusion.csv", ["class", *names], rows)
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(4 + 0.22 * min(len(names), MAX_NAMES), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")

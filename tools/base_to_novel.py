@@ -14,8 +14,6 @@ Examples:
 """
 
 import argparse
-import csv
-import io
 import json
 import sys
 from collections.abc import Sequence
@@ -29,6 +27,7 @@ from datasets.lists import MIN_TRAIN_FRAMES, ListEntry, pick_few_shot, read_labe
 from tools import series
 from utils.cli import config_parser, run_command
 from utils.config import load_config
+from utils.csv_files import csv_text
 from utils.errors import UserError
 from utils.files import check_writable, write_text_atomic
 from utils.hashing import file_hash
@@ -84,9 +83,7 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
     halves = {}
     for name, classes in {"base": base, "novel": sorted(set(range(len(names))) - set(base))}.items():
         half = Half(len(classes), folder / f"{name}_labels.csv", folder / f"val_{name}.txt")
-        buffer = io.StringIO()
-        csv.writer(buffer, lineterminator="\n").writerows([("id", "name"), *enumerate(names[c] for c in classes)])
-        write_once(half.label_list, buffer.getvalue())
+        write_once(half.label_list, csv_text(("id", "name"), enumerate(names[c] for c in classes)))
         if not (text := lines_of(val, classes)):
             raise UserError(f"{cfg.data.val_list}: has no video of the {name} classes")
         write_once(half.val_list, text)

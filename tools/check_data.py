@@ -41,14 +41,15 @@ from datasets.sets import refuse_sets
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, run_command
 from utils.config import load_config
+from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
 from utils.schema import Config, DataConfig
 from utils.terminal import print_error_line
 from utils.work_shards import (
-    ALL,
     FOLDER,
+    REPORT,
     add_shard_options,
     check_complete,
     chosen_shard,
@@ -170,10 +171,7 @@ def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> N
     for job in jobs:
         bad = {int(row["line"]) for row in rows if row["list"] == job.name and row["status"] == "bad"}
         write_clean_list(job, bad, out / f"{job.name}_clean.txt")
-    with atomic_path(out / "report.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.DictWriter(file, COLUMNS)
-        writer.writeheader()
-        writer.writerows(rows)
+    write_csv(out / REPORT, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     (out / JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(out / FOLDER, ignore_errors=True)
 
@@ -219,7 +217,7 @@ def main(args: argparse.Namespace) -> int:
         print_error_line(f"warning: {warning}")
     if cfg.data.modality == "video":
         FrameSource.named(cfg.data.decoder).check_installed()
-    shard = ALL if args.merge else chosen_shard(args)
+    shard = chosen_shard(args)
     jobs = read_lists(cfg)
     tasks = [(job, entry) for job in jobs for entry in job.entries]
     out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
@@ -243,7 +241,7 @@ def main(args: argparse.Namespace) -> int:
     code = print_faults(jobs, rows, out if shard.is_all else None)
     print_next_step(shard)
     if shard.is_all:
-        print(f"the report is {out / 'report.csv'}")
+        print(f"the report is {out / REPORT}")
     return code
 
 

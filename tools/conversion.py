@@ -9,30 +9,30 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
 from tools.workers import run_jobs
+from utils.csv_files import ODD_NAMES, read_csv, write_csv
 from utils.errors import UserError
-from utils.files import atomic_path, check_writable, machine_name
+from utils.files import check_writable, machine_name
 from utils.terminal import print_error_line
 from utils.work_shards import (
     ALL,
     FOLDER,
+    REPORT,
     Shard,
     add_shard_options,
     check_complete,
     print_next_step,
+    report_file,
     shard_files,
 )
 
-REPORT_FILE = "report.csv"
-REPORT_COLUMNS = ("path", "status", "num_frames", "reason")
 # No file's own fault: the next one would end the same way.
 _FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a single odd file may raise; the others go on.
@@ -65,14 +65,22 @@ def check_options(args: argparse.Namespace, source: Path) -> None:
     check_writable(args.out, "OUT", is_folder=True)
 
 
-@dataclass(frozen=True)
-class Result:
+class Result(NamedTuple):
     """One line of the report. `status` is extracted or packed, present, short (made, but see `reason`) or failed."""
 
     path: str  # what was made (of a failed one: the source), relative
     status: str
     num_frames: int
     reason: str = ""
+
+    @classmethod
+    def made(cls, path: str, status: str, num_frames: int, note: str) -> "Result":
+        """The line of what is there. `note`: what is odd about it, if anything."""
+        return cls(path, "short" if note else status, num_frames, note)
+
+    @classmethod
+    def read(cls, row: Mapping[str, str]) -> "Result":
+        return cls(row["path"], row["status"], int(row["num_frames"]), row["reason"])
 
 
 def failed(name: str, error: Exception, source: Path) -> Result:
@@ -87,6 +95,14 @@ def failed(name: str, error: Exception, source: Path) -> Result:
     else:
         reason = str(error).removeprefix(f"{source}: ")
     return Result(name, "failed", 0, " ".join(reason.split()))
+
+
+def check_names(root: Path, targets: Mapping[str, str], other: str) -> None:
+    """Raise a UserError where two sources would become one target. `other`: what the second one is, for the message."""
+    counts = Counter(targets.values())
+    for source, target in targets.items():
+        if counts[target] > 1:
+            raise UserError(f"{root / source}: another {other}; rename one")
 
 
 @contextmanager
@@ -162,14 +178,14 @@ def run_all(
     results, report = list(known), report_file(out, shard)
     write_report(report, results)
     with (
-        _open_report(report, "a") as file,
+        report.open("a", newline="", encoding="utf-8", errors=ODD_NAMES) as file,
         tqdm(total=len(results) + len(jobs), initial=len(results), unit="video", disable=None) as progress,
     ):
         writer = csv.writer(file, lineterminator="\n")
 
         def done(result: Result) -> None:
             results.append(result)
-            writer.writerow(asdict(result).values())
+            writer.writerow(result)
             file.flush()
             progress.update()
 
@@ -181,35 +197,19 @@ def run_all(
     return results
 
 
-def _open_report(path: Path, mode: Literal["r", "w", "a"]) -> IO[str]:
-    return path.open(mode, newline="", encoding="utf-8", errors="surrogateescape")  # file names need not be UTF-8
-
-
 def write_report(path: Path, results: Iterable[Result]) -> None:
-    with atomic_path(path) as temporary, _open_report(temporary, "w") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(REPORT_COLUMNS)
-        writer.writerows(asdict(result).values() for result in results)
+    write_csv(path, Result._fields, results)
 
 
-def report_file(out: Path, shard: Shard) -> Path:
-    """Where a run, or a shard, writes its report."""
-    return out / REPORT_FILE if shard.is_all else shard.file(out / FOLDER, ".csv")
-
-
-def read_reports(out: Path) -> dict[str, Result]:
-    """path -> line of the reports that earlier runs and shards left in `out`, if any."""
-    found = {}
-    for path in (out / REPORT_FILE, *(out / FOLDER).glob("*.csv")):
-        if path.exists():
-            found |= _read_report(path)
-    return found
+def earlier_notes(out: Path) -> dict[str, str]:
+    """path -> reason, of the reports that earlier runs and shards left in `out`, if any."""
+    paths = (out / REPORT, *(out / FOLDER).glob("*.csv"))
+    return {path: line.reason for report in paths if report.exists() for path, line in _read_report(report).items()}
 
 
 def _read_report(path: Path) -> dict[str, Result]:
-    with _open_report(path, "r") as file:
-        rows = [row for row in csv.DictReader(file) if row["reason"] is not None]  # a last line may be cut off
-    return {row["path"]: Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]) for row in rows}
+    rows = [row for row in read_csv(path) if row["reason"] is not None]  # a last line may be cut off
+    return {row["path"]: Result.read(row) for row in rows}
 
 
 def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
@@ -226,7 +226,7 @@ def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
     sources = list(targets)
     check_complete(sources, lambda i: sources[i] in results or targets[sources[i]] in results, len(paths))
     merged = sorted(results.values(), key=lambda result: result.path)
-    write_report(out / REPORT_FILE, merged)
+    write_report(out / REPORT, merged)
     shutil.rmtree(out / FOLDER)
     return merged
 

@@ -17,7 +17,6 @@ Examples:
 """
 
 import argparse
-import csv
 import shutil
 import sys
 from collections import Counter
@@ -28,23 +27,21 @@ from pathlib import Path
 from inference.video_inputs import expand_inputs, is_live
 from utils.cli import EXIT_USER_ERROR, config_parser, run_command
 from utils.config import check_config
+from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
-from utils.files import atomic_path, check_is_file, check_writable
+from utils.files import check_is_file, check_writable
 from utils.work_shards import (
-    ALL,
     FOLDER,
-    Shard,
     add_shard_options,
     check_complete,
     chosen_shard,
     print_next_step,
+    report_file,
     shard_files,
 )
 
 LEVELS = ("window", "frame", "video")
-REPORT = "report.csv"
 COLUMNS = ("path", "status", "num_rows", "reason")
-ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -68,16 +65,15 @@ def main(args: argparse.Namespace) -> int:
     args.out = Path(args.out)
     check_arguments(args)
     targets = name_targets(args.videos, args.out)
-    shard = ALL if args.merge else chosen_shard(args)
+    shard = chosen_shard(args)
     if args.merge:
         rows = merge_rows(list(targets), args.out)
     else:
         from engine.extract_features import extract_all  # after the checks: --help and a typo answer at once
 
-        if not shard.is_all:
-            shard.file(args.out / FOLDER, ".csv")  # refuses another number of shards than the folder's
+        report_file(args.out, shard)  # refuses another number of shards than the folder's
         rows = extract_all(args, shard.of(list(targets)), targets)
-    write_rows(report_file(args.out, shard), rows)
+    write_csv(report_file(args.out, shard), COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     if shard.is_all:
         shutil.rmtree(args.out / FOLDER, ignore_errors=True)
     counts = Counter(row["status"] for row in rows)
@@ -87,24 +83,10 @@ def main(args: argparse.Namespace) -> int:
     return EXIT_USER_ERROR if counts["failed"] else 0
 
 
-def report_file(out: Path, shard: Shard) -> Path:
-    return out / REPORT if shard.is_all else shard.file(out / FOLDER, ".csv")
-
-
-def write_rows(path: Path, rows: Sequence[dict]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=ODD_NAMES) as file:
-        writer = csv.DictWriter(file, COLUMNS, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-
-
 def merge_rows(sources: list[str], out: Path) -> list[dict]:
     """The rows of all shards, in the order of `sources`. Raises UserError where one lacks."""
     paths = shard_files(out / FOLDER, ".csv")
-    rows = {}
-    for path in paths:
-        with path.open(newline="", encoding="utf-8", errors=ODD_NAMES) as file:
-            rows |= {row["path"]: row for row in csv.DictReader(file)}
+    rows = {row["path"]: row for path in paths for row in read_csv(path)}
     check_complete(sources, lambda i: sources[i] in rows, len(paths))
     return [rows[source] for source in sources]
 

@@ -16,7 +16,6 @@ import os
 import re
 import shutil
 import sys
-from collections import Counter
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -30,18 +29,19 @@ from tools.conversion import (
     FILE_ERRORS,
     Result,
     add_options,
+    check_names,
     check_options,
+    earlier_notes,
     failed,
     merge_reports,
     only_run_in,
-    read_reports,
     run_all,
     summarise,
 )
 from tools.media_files import find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
-from utils.work_shards import ALL, Shard, chosen_shard
+from utils.work_shards import Shard, chosen_shard
 
 SETTINGS_FILE = "extract_frames.json"
 PARTIAL_FOLDER = ".partial"
@@ -112,22 +112,21 @@ def run_job(video_root: Path, video: str, out: Path, partial: Path, settings: Se
     except FILE_ERRORS as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         return failed(video, error, video_root / video)
-    return Result(name, "short" if note else "extracted", num_frames, note)
+    return Result.made(name, "extracted", num_frames, note)
 
 
 def folder_name(video: str) -> str:
     return Path(video).with_suffix("").as_posix()
 
 
-def already_present(videos: list[str], out: Path, earlier: dict[str, Result]) -> dict[str, Result]:
+def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     """video -> result, for those whose frame folder is in place; a note of an earlier run (short) is kept."""
-    present = {}
+    present, notes = {}, earlier_notes(out)
     for video in videos:
         name = folder_name(video)
         if (out / name).is_dir():
-            note = earlier[name].reason if name in earlier else ""
             num_frames = sum(1 for _ in os.scandir(out / name))
-            present[video] = Result(name, "short" if note else "present", num_frames, note)
+            present[video] = Result.made(name, "present", num_frames, notes.get(name, ""))
     return present
 
 
@@ -136,10 +135,7 @@ def find_targets(video_root: Path) -> dict[str, str]:
     targets = {video: folder_name(video) for video in find_videos(video_root)}
     if not targets:
         raise UserError(f"{video_root}: no video file in it or below it")
-    names = Counter(targets.values())
-    for video, name in targets.items():
-        if names[name] > 1:
-            raise UserError(f"{video_root / video}: another video differs only in its suffix; rename one")
+    check_names(video_root, targets, "video differs only in its suffix")
     return targets
 
 
@@ -148,7 +144,7 @@ def extract_all(args: argparse.Namespace, videos: list[str], settings: Settings,
     out = args.out
     partial = out / PARTIAL_FOLDER / f"{shard.number}-of-{shard.count}"
     shutil.rmtree(out / PARTIAL_FOLDER if shard.is_all else partial, ignore_errors=True)  # of an interrupted run
-    present = already_present(videos, out, read_reports(out))
+    present = already_present(videos, out)
     jobs = [(video, (args.videos, video, out, partial, settings)) for video in videos if video not in present]
     results = run_all(run_job, jobs, args.workers, out, shard, present.values())
     shutil.rmtree(partial, ignore_errors=True)
@@ -180,7 +176,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def extract(args: argparse.Namespace) -> int:
     check_arguments(args)
     settings = Settings(args.fps, args.short_side, args.quality, args.template)
-    shard = ALL if args.merge else chosen_shard(args)
+    shard = chosen_shard(args)
     targets = find_targets(args.videos)
     with only_run_in(args.out, SETTINGS_FILE, asdict(settings), shard):
         if args.merge:

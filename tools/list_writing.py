@@ -1,6 +1,5 @@
 """Writes annotation lists: finds samples on disk, numbers their classes, reports what is missing."""
 
-import csv
 import difflib
 import math
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,8 +11,9 @@ import yaml
 from datasets.lists import MIN_TRAIN_FRAMES, NO_CLASS, read_labels
 from tools.list_sources import Sample
 from tools.media_files import find_frame_folders, find_videos, list_fault
+from utils.csv_files import write_csv
 from utils.errors import UserError
-from utils.files import atomic_path, write_text_atomic
+from utils.files import write_text_atomic
 
 LISTS_FOLDER = Path(__file__).resolve().parents[1] / "lists"
 
@@ -181,13 +181,7 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
     missing_path = out / f"{name}_missing.csv"
     missing_path.unlink(missing_ok=True)
     if missing:
-        with (
-            atomic_path(missing_path) as temporary,
-            temporary.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file,
-        ):
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(("name", "reason"))
-            writer.writerows(missing)
+        write_csv(missing_path, ("name", "reason"), missing, errors="backslashreplace")
         print(
             f"  left out: {len(missing)} of {len(lines) + len(missing)} are missing or unreadable, see {missing_path}"
         )
@@ -203,10 +197,7 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
 def write_labels(out: Path, labels: Labels) -> Path:
     out.mkdir(parents=True, exist_ok=True)
     path = out / "labels.csv"
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file, lineterminator="\n")
-        writer.writerow(("id", "name"))
-        writer.writerows(enumerate(labels.names))
+    write_csv(path, ("id", "name"), enumerate(labels.names), errors="strict")
     print(f"{path}: {len(labels.names)} classes, in the order of {labels.origin}")
     return path
 

@@ -22,10 +22,11 @@ import argparse
 import io
 import re
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
+from itertools import chain
 from pathlib import Path
+from typing import NamedTuple
 
 from PIL import Image
 
@@ -38,12 +39,12 @@ from tools.conversion import (
     FILE_ERRORS,
     Result,
     add_options,
+    check_names,
     check_options,
+    earlier_notes,
     failed,
     merge_reports,
     only_run_in,
-    read_reports,
-    report_file,
     run_all,
     summarise,
     write_report,
@@ -53,12 +54,19 @@ from tools.media_files import find_frame_folders, find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.hashing import file_hash
-from utils.work_shards import ALL, Shard, chosen_shard
+from utils.hashing import content_hash, file_hash
+from utils.work_shards import Shard, chosen_shard, report_file
 
 SETTINGS_FILE = "pack_videos.json"
-Job = tuple[str, int, int]
-"""Relative path, number of the first frame, number of frames (of frame folders)."""
+
+
+class Job(NamedTuple):
+    """A video or frame folder and the clip that is made of it, relative paths; of a folder, its frames."""
+
+    source: str
+    target: str
+    first_number: int = 0
+    num_frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -121,15 +129,16 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
         yield data, round(number * 1000 / fps)
 
 
-def pack(source: Path, first_number: int, num_frames: int, target: Path, settings: Settings) -> tuple[int, str]:
+def pack(root: Path, job: Job, out: Path, settings: Settings) -> tuple[int, str]:
     """Writes the packed clip; returns its number of frames and what the report should note, if anything."""
     encoder = Encoder(settings)
-    with atomic_path(target) as temporary:
+    with atomic_path(out / job.target) as temporary:
         if settings.frames:
             assert settings.template is not None
-            paths = [source / settings.template.format(first_number + i) for i in range(num_frames)]
+            names = [settings.template.format(job.first_number + i) for i in range(job.num_frames)]
+            paths = [root / job.source / name for name in names]
             return write_stream(temporary, folder_frames(paths, encoder), encoder), ""
-        with VideoDecoder(source) as decoder:
+        with VideoDecoder(root / job.source) as decoder:
             return write_stream(temporary, video_frames(decoder, encoder), encoder), decoder.notes()
 
 
@@ -138,29 +147,16 @@ def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encod
     first = next(frames, None)
     if first is None:
         raise UserError("no frame could be decoded")
-
-    def all_frames() -> Iterator[tuple[bytes, int]]:
-        yield first
-        yield from frames
-
     assert encoder.size is not None  # the first frame set it
-    return write_packed_clip(path, all_frames(), *encoder.size)
+    return write_packed_clip(path, chain([first], frames), *encoder.size)
 
 
-def run_job(root: Path, name: str, first_number: int, num_frames: int, out: Path, settings: Settings) -> Result:
+def run_job(root: Path, job: Job, out: Path, settings: Settings) -> Result:
     """One video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or failed."""
-    target = packed_name(root, name, settings)
     try:
-        written, note = pack(root / name, first_number, num_frames, out / target, settings)
+        return Result.made(job.target, "packed", *pack(root, job, out, settings))
     except FILE_ERRORS as error:
-        return failed(name, error, root / name)
-    return Result(target, "short" if note else "packed", written, note)
-
-
-def packed_name(root: Path, name: str, settings: Settings) -> str:
-    if not settings.frames:
-        return Path(name).with_suffix(".mkv").as_posix()
-    return f"{root.resolve().name if name == '.' else name}.mkv"  # the source folder may be a frame folder itself
+        return failed(job.source, error, root / job.source)
 
 
 def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
@@ -169,29 +165,27 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
         assert settings.template is not None
         folders = find_frame_folders(root, settings.template)
         faults = [Result(name, "failed", 0, reason) for name, reason in folders.faulty.items()]
-        jobs = [(name, folders.first_number, count) for name, count in folders.num_frames.items()]
+        # The source folder may be a frame folder itself.
+        targets = {name: f"{root.resolve().name if name == '.' else name}.mkv" for name in folders.num_frames}
+        jobs = [Job(name, targets[name], folders.first_number, count) for name, count in folders.num_frames.items()]
     else:
-        jobs, faults = [(name, 0, 0) for name in find_videos(root)], []
+        jobs, faults = [Job(name, Path(name).with_suffix(".mkv").as_posix()) for name in find_videos(root)], []
     if not jobs and not faults:
         raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
-    names = Counter(packed_name(root, name, settings) for name, *_ in jobs)
-    for name, *_ in jobs:
-        if names[packed_name(root, name, settings)] > 1:
-            other = "frame folder has the same name" if settings.frames else "video differs only in its suffix"
-            raise UserError(f"{root / name}: another {other}; rename one")
+    other = "frame folder has the same name" if settings.frames else "video differs only in its suffix"
+    check_names(root, {job.source: job.target for job in jobs}, other)
     return jobs, faults
 
 
-def already_packed(names: Iterable[str], out: Path, earlier: dict[str, Result]) -> dict[str, Result]:
+def already_packed(names: Iterable[str], out: Path) -> dict[str, Result]:
     """name -> result, of the clips that an earlier run packed and that are whole; what it noted about them is kept."""
-    present = {}
+    present, notes = {}, earlier_notes(out)
     for name in names:
         if not (out / name).is_file():
             continue
         try:
             with PackedClip(out / name) as clip:
-                note = earlier[name].reason if name in earlier else ""
-                present[name] = Result(name, "short" if note else "present", clip.num_frames, note)
+                present[name] = Result.made(name, "present", clip.num_frames, notes.get(name, ""))
         except UserError:  # damaged since: packed again
             (out / name).unlink()
     return present
@@ -237,29 +231,30 @@ def pack_all(args: argparse.Namespace) -> int:
     of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
     hashes = [file_hash(path) for path in args.labels] or None
     settings = Settings(args.frames, args.short_side, args.quality, *of_frames, args.shards, hashes)
-    shard = ALL if args.merge else chosen_shard(args)
+    shard = chosen_shard(args)
     jobs, faults = find_jobs(args.source, settings)
-    targets = {job[0]: packed_name(args.source, job[0], settings) for job in jobs}
-    with only_run_in(args.out, SETTINGS_FILE, settings.saved(), shard):
+    saved = settings.saved()
+    if args.shards:  # which clips are in a tar file depends on all of them
+        saved["videos"] = f"{len(jobs)}, {content_hash([ascii(job.target) for job in jobs])[:8]}"
+    with only_run_in(args.out, SETTINGS_FILE, saved, shard):
         if args.shards:
-            results = pack_into_tars(args, settings, shard, [(job, targets[job[0]]) for job in jobs], faults)
+            results = pack_into_tars(args, settings, shard, jobs, faults)
         elif args.merge:
-            results = merge_reports(args.out, targets)
+            results = merge_reports(args.out, {job.source: job.target for job in jobs})
         else:
-            known = faults if shard.number == 1 else []
-            results = pack_left(args, settings, shard, [(job, targets[job[0]]) for job in shard.of(jobs)], known)
+            results = pack_left(args, settings, shard, shard.of(jobs), faults if shard.number == 1 else [])
     return summarise(results, "packed", args.source, args.out, shard)
 
 
 def pack_into_tars(
-    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[tuple[Job, str]], faults: list[Result]
+    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[Job], faults: list[Result]
 ) -> list[Result]:
     """Packs those of the shard's tar files that are not there yet, or merges what all have left; writes the report."""
     if args.merge:
         return tar_shards.finish(args.out, args.shards, tar_shards.count_shards(args.out), faults)
     labels = read_label_lists(args.labels, args.frames)
     clips = [
-        tar_shards.Clip(target, (args.source, *job), labels.get(target.removesuffix(".mkv"))) for job, target in jobs
+        tar_shards.Clip(job.target, (args.source, job), labels.get(job.target.removesuffix(".mkv"))) for job in jobs
     ]
     packing = tar_shards.Packing(run_job, settings, args.out)
     tar_shards.pack_tars(packing, clips, args.shards, shard, args.workers)
@@ -271,15 +266,15 @@ def pack_into_tars(
 
 
 def pack_left(
-    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[tuple[Job, str]], known: list[Result]
+    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[Job], known: list[Result]
 ) -> list[Result]:
-    """Packs those of `jobs`, each with its target, that are not there yet; the report has the lines `known` too."""
-    names = {target for _, target in jobs}
+    """Packs those of `jobs` that are not there yet; the report has the lines `known` too."""
+    names = {job.target for job in jobs}
     for partial in args.out.rglob(".*.tmp"):  # what a killed run left
         if partial.with_name(partial.name[1:].rsplit(".", 2)[0]).relative_to(args.out).as_posix() in names:
             partial.unlink()
-    present = already_packed(names, args.out, read_reports(args.out))
-    left = [(job[0], (args.source, *job, args.out, settings)) for job, target in jobs if target not in present]
+    present = already_packed(names, args.out)
+    left = [(job.source, (args.source, job, args.out, settings)) for job in jobs if job.target not in present]
     return run_all(run_job, left, args.workers, args.out, shard, [*known, *present.values()])
 
 

@@ -11,7 +11,6 @@ Examples:
 """
 
 import argparse
-import csv
 import signal
 import subprocess
 import sys
@@ -23,8 +22,8 @@ from typing import NamedTuple
 import numpy as np
 
 from utils.cli import Parser, run_command
+from utils.csv_files import write_csv
 from utils.errors import UserError
-from utils.files import atomic_path
 from utils.project_paths import REPOSITORY
 from utils.stop import EXIT_REQUEUE
 
@@ -124,8 +123,7 @@ def main(args: argparse.Namespace) -> int:
         if len(samples) < 10:
             raise UserError(f"--minutes {args.minutes}: too short to measure growth")
         path = Path(args.out) / f"{Path(config).stem}.csv"
-        with atomic_path(path) as temporary, temporary.open("w", newline="") as file:
-            csv.writer(file).writerows([Sample._fields, *samples])
+        write_csv(path, Sample._fields, samples)
         for column, name in enumerate(Sample._fields[1:], start=1):
             grown = growth_percent(samples, column)
             has_grown |= grown >= MAX_GROWTH_PERCENT

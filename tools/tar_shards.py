@@ -6,14 +6,12 @@ resumed and those of several machines are merged.
 """
 
 import contextlib
-import csv
 import io
 import json
 import os
 import shutil
 import tarfile
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,16 +19,14 @@ from tqdm import tqdm
 
 from datasets.clip_shards import COLUMNS, INDEX
 from datasets.lists import Label
-from tools.conversion import REPORT_FILE, Result, write_report
+from tools.conversion import Result, write_report
 from tools.workers import run_jobs
+from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
-from utils.files import atomic_path, write_text_atomic
-from utils.hashing import content_hash
-from utils.work_shards import FOLDER, Shard, check_complete, shard_files
+from utils.work_shards import FOLDER, REPORT, Shard, check_complete, shard_files
 
 TARS_FOLDER = ".tars"
-ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
-ROW = ("path", "status", "num_frames", "reason", "offset", "size", "label")
+ROW = (*Result._fields, "offset", "size", "label")
 
 
 class Clip(NamedTuple):
@@ -61,7 +57,6 @@ def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Sha
     for clip in clips:
         if (first := keys.setdefault(_key(clip.target), clip.target)) != clip.target:
             raise UserError(f"{clip.target}: would have the key of {first} in a tar file; rename one")
-    _check_same_clips(packing.out, clips)
     numbers = [number for number in shard.of(range(num_tars)) if not _is_done(packing.out, number)]
     jobs = [(tar_name(number), (packing, number, clips[number::num_tars])) for number in numbers]
     with tqdm(total=len(jobs), unit="tar file", disable=None) as progress:
@@ -72,37 +67,28 @@ def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Sha
         run_jobs(pack_tar, jobs, num_workers, done)
 
 
-def _check_same_clips(out: Path, clips: Sequence[Clip]) -> None:
-    """Raise UserError where `out` was begun with other clips, which are divided otherwise among the tar files."""
-    known, content = out / TARS_FOLDER / "clips", content_hash([ascii(clip.target) for clip in clips])
-    if not known.is_file():
-        known.parent.mkdir(parents=True, exist_ok=True)
-        write_text_atomic(known, content)
-    elif known.read_text(encoding="utf-8") != content:
-        raise UserError(f"{out}: its tar files are of other videos; choose another folder, or delete this one")
-
-
 def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
     """Pack one tar file, in a worker."""
     out, scratch = packing.out, packing.out / TARS_FOLDER / f"{number:06d}"
     _rows_file(out, number).unlink(missing_ok=True)  # of a tar file that was deleted
     shutil.rmtree(scratch, ignore_errors=True)  # of a run that was killed
     scratch.mkdir(parents=True)
-    rows = []
+    results = []
     try:
         with tarfile.open(scratch / "tar", "w") as tar:
             for clip in clips:
-                result = packing.function(*clip.arguments, scratch, packing.settings)
-                rows.append(asdict(result) | {"label": clip.label})
-                if result.status != "failed":
-                    _add(tar, clip, result, scratch / clip.target)
+                results.append(packing.function(*clip.arguments, scratch, packing.settings))
+                if results[-1].status != "failed":
+                    _add(tar, clip, results[-1], scratch / clip.target)
         places = _places(scratch / "tar")
-        for row in rows:
-            row["offset"], row["size"] = places.get(f"{_key(row['path'])}.mkv", ("", ""))
+        rows = [
+            (*result, *places.get(f"{_key(result.path)}.mkv", ("", "")), clip.label)
+            for result, clip in zip(results, clips)
+        ]
         with (scratch / "tar").open("rb+") as file:
             os.fsync(file.fileno())
         (scratch / "tar").replace(out / tar_name(number))
-        _write_csv(_rows_file(out, number), ROW, rows)
+        write_csv(_rows_file(out, number), ROW, rows)
     finally:
         shutil.rmtree(scratch)
 
@@ -114,23 +100,17 @@ def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) 
         UserError: a tar file is missing.
     """
     check_complete([tar_name(k) for k in range(num_tars)], lambda number: _is_done(out, number), num_shards)
-    results, index = list(faults), []
-    for number in range(num_tars):
-        for row in _read_csv(_rows_file(out, number)):
-            results.append(Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]))
-            if row["size"]:
-                index.append({"shard": tar_name(number), **{name: row[name] for name in COLUMNS if name != "shard"}})
-    results.sort(key=lambda result: result.path)
-    _write_csv(out / INDEX, COLUMNS, sorted(index, key=lambda row: row["path"]))
-    write_report(out / REPORT_FILE, results)
+    rows = [row | {"shard": tar_name(k)} for k in range(num_tars) for row in read_csv(_rows_file(out, k))]
+    write_csv(out / INDEX, COLUMNS, sorted([row[name] for name in COLUMNS] for row in rows if row["size"]))
+    results = sorted([*faults, *map(Result.read, rows)], key=lambda result: result.path)
+    write_report(out / REPORT, results)
     shutil.rmtree(out / FOLDER, ignore_errors=True)
     return results
 
 
 def results_of(out: Path, numbers: Sequence[int]) -> list[Result]:
     """The results of these tar files."""
-    rows = [row for number in numbers for row in _read_csv(_rows_file(out, number))]
-    return [Result(row["path"], row["status"], int(row["num_frames"]), row["reason"]) for row in rows]
+    return [Result.read(row) for number in numbers for row in read_csv(_rows_file(out, number))]
 
 
 def count_shards(out: Path) -> int:
@@ -175,18 +155,6 @@ def _rows_file(out: Path, number: int) -> Path:
 def _is_done(out: Path, number: int) -> bool:
     """Its rows are written last; a tar file that was cut or deleted since is packed again."""
     with contextlib.suppress(FileNotFoundError):
-        ends = [int(row["offset"]) + int(row["size"]) for row in _read_csv(_rows_file(out, number)) if row["size"]]
+        ends = [int(row["offset"]) + int(row["size"]) for row in read_csv(_rows_file(out, number)) if row["size"]]
         return (out / tar_name(number)).stat().st_size >= max(ends, default=0)
     return False
-
-
-def _read_csv(path: Path) -> list[dict[str, str]]:
-    with path.open(newline="", encoding="utf-8", errors=ODD_NAMES) as file:
-        return list(csv.DictReader(file))
-
-
-def _write_csv(path: Path, columns: Sequence[str], rows: Sequence[dict]) -> None:
-    with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8", errors=ODD_NAMES) as file:
-        writer = csv.DictWriter(file, columns, lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)

@@ -63,9 +63,9 @@ def sync_folder(folder: Path) -> None:
         os.close(descriptor)
 
 
-def write_text_atomic(path: str | Path, text: str) -> None:
+def write_text_atomic(path: str | Path, text: str, errors: str = "strict") -> None:
     with atomic_path(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+        temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
 def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:

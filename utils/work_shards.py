@@ -17,6 +17,7 @@ from utils.errors import UserError
 
 FOLDER = ".shards"
 """In an output folder: what the shards write for the reports."""
+REPORT = "report.csv"
 
 Item = TypeVar("Item")
 
@@ -70,11 +71,13 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_shard(args: argparse.Namespace) -> Shard:
-    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`.
+    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`.
 
     Raises:
         UserError: it is not a part of a whole, or the array's tasks are not evenly numbered.
     """
+    if args.merge:
+        return ALL
     if args.shard is not None:
         part, _, whole = args.shard.partition("/")
         if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
@@ -90,6 +93,11 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
     shard = Shard(number + 1, int(count))
     print(f"shard {shard}, from SLURM_ARRAY_TASK_ID; --shard 1/1 takes everything", file=sys.stderr)
     return shard
+
+
+def report_file(out: Path, shard: Shard) -> Path:
+    """Where a run, or a shard, writes its report."""
+    return out / REPORT if shard.is_all else shard.file(out / FOLDER, ".csv")
 
 
 def shard_files(folder: Path, suffix: str) -> list[Path]:

@@ -101,10 +101,10 @@ def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
         write_video(tmp_path / f"videos/{name}.mp4")
     real = pack_videos.run_job
 
-    def stopped(root, name, *rest):
-        if name == "b.mp4":
+    def stopped(root, job, *rest):
+        if job.source == "b.mp4":
             raise KeyboardInterrupt
-        return real(root, name, *rest)
+        return real(root, job, *rest)
 
     out = tmp_path / "packed"
     monkeypatch.setattr(pack_videos, "run_job", stopped)
