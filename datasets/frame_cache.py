@@ -36,7 +36,7 @@ from utils.distributed import Process, any_process, gather_to_all
 from utils.errors import MachineError, UserError, first_line
 from utils.files import atomic_path
 from utils.hashing import content_hash
-from utils.loaders import EvalBatch, Numbers, train_batch
+from utils.loaders import Batch, EvalBatch, Numbers, train_batch
 from utils.runlog import progress_bar
 from utils.schema import Config, DataConfig
 from utils.stop import Stopped
@@ -314,7 +314,7 @@ class CachedTrainClips:
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
         self.batches.start(epoch, start_sample)
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         for keys in self.batches:
             frames, numbers = self.cache.batch(keys)
             yield train_batch(frames, numbers)

@@ -30,7 +30,7 @@ from datasets.transforms import EvalTransform, TrainTransform
 from datasets.video_dataset import Item, SampleKey, Stored, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
-from utils.loaders import EvalBatch, Numbers, train_batch
+from utils.loaders import Batch, EvalBatch, Numbers, train_batch
 from utils.memory import keep_freed_memory
 from utils.schema import DataConfig
 from utils.stop import SIGNALS
@@ -111,7 +111,7 @@ class ClipLoader(Generic[AnyBatches]):
         self._device = device
         return self
 
-    def stacked(self) -> Iterator[dict[str, torch.Tensor]]:
+    def stacked(self) -> Iterator[Batch]:
         """Batches with the clips in one tensor (B,T,C,S,S); an unreadable one is another's of its class."""
         for packed, clips in self._with_pixels():
             self._log_faults(packed, "replaced by a clip of its class")
@@ -209,7 +209,7 @@ class TrainClips(ClipLoader[TrainBatches]):
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
         self.batches.start(epoch, start_sample)
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]:
+    def __iter__(self) -> Iterator[Batch]:
         return self.stacked()
 
 

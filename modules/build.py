@@ -11,6 +11,7 @@ from modules.additions.addition import add_to
 from modules.classifiers.trained import trained_classifier
 from modules.heads.head import Head
 from modules.scorers.scorer import Scorer
+from modules.text_classifier import CPU
 from modules.tower_blocks import RESNET, kind_of
 from modules.video_clip import VideoCLIP
 from utils.errors import UserError
@@ -53,9 +54,7 @@ def load_clip_model(cfg: Config) -> ClipModel:
     return clip_model
 
 
-def build_text(
-    cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device | None = None
-) -> torch.Tensor:
+def build_text(cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device = CPU) -> torch.Tensor:
     """float32 class features of `names`, on the CPU, by `network.classifier` and `network.scorer`: (K, D) as a rule.
 
     Those that are computed are kept in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
@@ -85,7 +84,7 @@ def build_model(
     head = Head.named(cfg.network.sim_header).build(cfg, clip_model)
     visual = add_to(clip_model.visual, cfg)
     kind = trained_classifier(cfg)
-    classifier = None if kind is None else kind.build(cfg, clip_model, names, text)
+    classifier = None if kind is None else kind.build(cfg, clip_model, list(names), text)
     if cfg.solver.activation_checkpointing:
         if kind_of(visual) == RESNET:
             raise UserError(

@@ -15,6 +15,7 @@ from torch.nn.parallel import DistributedDataParallel
 from modules.build import build_text, load_clip_model
 from modules.losses.loss import Loss
 from modules.video_clip import VideoCLIP
+from utils.loaders import Batch
 from utils.schema import Config
 
 PROJECTED_SHARE = 0.1  # of the projection in what is compared, as published
@@ -89,9 +90,7 @@ class Distilled:
     def __init__(self, loss: Loss, weight: float):
         self.loss, self.weight = loss, weight
 
-    def __call__(
-        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         """() float32, see `Loss`."""
         total = self.loss(model, batch, text)
         own = model.module if isinstance(model, DistributedDataParallel) else model

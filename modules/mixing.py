@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from timm.data.mixup import Mixup, mixup_target
 
+from utils.loaders import Batch
 from utils.schema import Config
 
 
@@ -37,9 +38,7 @@ class Mixing:
         """None where the config leaves clips and labels as they are."""
         return cls(cfg) if cfg.data.mixup.is_on or cfg.solver.label_smoothing > 0 else None
 
-    def __call__(
-        self, batch: dict[str, torch.Tensor], epoch: int, draws: Sequence[tuple[int, int]]
-    ) -> dict[str, torch.Tensor]:
+    def __call__(self, batch: Batch, epoch: int, draws: Sequence[tuple[int, int]]) -> Batch:
         """The batch with `label` float32 (B, K), and `frames` mixed, of the dtype that they had.
 
         Args:

@@ -18,6 +18,7 @@ from utils.errors import UserError
 from utils.hashing import content_hash
 
 BATCH_SIZE = 64  # prompts through the text tower at a time
+CPU = torch.device("cpu")
 
 
 def text_weights_hash(clip_model: ClipModel) -> str:
@@ -25,9 +26,8 @@ def text_weights_hash(clip_model: ClipModel) -> str:
     return content_hash([clip_model.text_config, clip_model.text.state_dict()])
 
 
-def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.device | None = None) -> torch.Tensor:
+def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.device = CPU) -> torch.Tensor:
     """(N, D) float32 embeddings, not normalised, of N texts, on the CPU; the tower in float32, without gradient."""
-    device = device or torch.device("cpu")
     tokens = clip_model.tokenize(texts)
     text = clip_model.text.to(device)
     was_training = text.training
@@ -38,9 +38,7 @@ def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.devi
     return torch.cat(parts)
 
 
-def class_features_of_words(
-    clip_model: ClipModel, texts: Sequence[str], device: torch.device | None = None
-) -> torch.Tensor:
+def class_features_of_words(clip_model: ClipModel, texts: Sequence[str], device: torch.device = CPU) -> torch.Tensor:
     """(K, 1 + W, D) float32 on the CPU, of K texts: the embedding as of `encode_texts`, then each of the W tokens
     through the tower's last norm and projection.
 
@@ -62,9 +60,7 @@ def class_features_of_words(
     return torch.cat([embeddings[:, None], torch.cat(words)], dim=1)
 
 
-def encode_classes(
-    clip_model: ClipModel, prompts: Sequence[Sequence[str]], device: torch.device | None = None
-) -> torch.Tensor:
+def encode_classes(clip_model: ClipModel, prompts: Sequence[Sequence[str]], device: torch.device = CPU) -> torch.Tensor:
     """(K, D) float32 class embeddings of the prompts of each class, as `merge_prompts` makes them."""
     texts = [prompt for of_class in prompts for prompt in of_class]
     return merge_prompts(encode_texts(clip_model, texts, device), [len(of_class) for of_class in prompts])
@@ -87,7 +83,7 @@ def class_embeddings(
     names: Sequence[str],
     prompts: Sequence[Sequence[str]],
     cache_dir: str | Path | None = None,
-    device: torch.device | None = None,
+    device: torch.device = CPU,
 ) -> torch.Tensor:
     """`encode_classes`, kept in the folder `cache_dir` (None: not kept)."""
     return cached_classifier(

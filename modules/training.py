@@ -28,12 +28,12 @@ from modules.weight_average import WeightAverage
 from utils.context import RunContext
 from utils.distributed import sum_over_processes
 from utils.errors import UserError
-from utils.loaders import TrainLoader
+from utils.loaders import Batch, TrainLoader
 
 log = logging.getLogger(__name__)
 
 # (model, batch) -> a loss whose mean over processes is the sum over the clips of this batch on all processes.
-Objective = Callable[[nn.Module, dict[str, torch.Tensor]], torch.Tensor]
+Objective = Callable[[nn.Module, Batch], torch.Tensor]
 
 
 class StepRecord(NamedTuple):
@@ -150,7 +150,7 @@ class Trainer:
         return nullcontext() if self.average is None else self.average.applied()
 
     def _step(
-        self, batches: Iterator[dict[str, torch.Tensor]], sizes: Sequence[int], progress: Progress
+        self, batches: Iterator[Batch], sizes: Sequence[int], progress: Progress
     ) -> tuple[torch.Tensor, float, list[int]]:
         """One optimiser step: figures on the device, seconds waited for data, indices.
 
@@ -186,7 +186,7 @@ class Trainer:
         norm = self._update(figures[0])
         return torch.cat([figures[:1], norm[None], figures[1:]]), wait, indices
 
-    def _backward(self, batch: dict, num_clips: int, is_sent: bool, weight: float = 1.0) -> torch.Tensor:
+    def _backward(self, batch: Batch, num_clips: int, is_sent: bool, weight: float = 1.0) -> torch.Tensor:
         """Add `weight` times the gradient of a batch of a step with `num_clips` clips; returns the loss, detached.
 
         Args:

@@ -61,16 +61,16 @@ class Numbers(TypedDict):
     repeat: torch.Tensor  # int64 (B,): how often the clip came before in its epoch
 
 
-def train_batch(frames: torch.Tensor, numbers: Numbers) -> dict[str, torch.Tensor]:
-    """A batch of training, `frames` (B,...) and its numbers, all of which go to the device."""
-    return cast("dict[str, torch.Tensor]", {"frames": frames, **numbers})
+Batch = dict[str, torch.Tensor]
+"""Of training: `Numbers` and `frames`, uint8 (B,T,C,S,S) or float32 (B,T,D), all of which go to the device."""
+
+
+def train_batch(frames: torch.Tensor, numbers: Numbers) -> Batch:
+    return cast(Batch, {"frames": frames, **numbers})
 
 
 class TrainLoader(Protocol):
-    """What a training epoch reads clips from: the batches of this process.
-
-    A batch is `Numbers` and `frames`, uint8 (B,T,C,S,S) or float32 (B,T,D).
-    """
+    """What a training epoch reads clips from: the batches of this process."""
 
     @property
     def dataset(self) -> ListedVideos: ...
@@ -78,7 +78,7 @@ class TrainLoader(Protocol):
     @property
     def batches(self) -> EpochPlan: ...
 
-    def __iter__(self) -> Iterator[dict[str, torch.Tensor]]: ...
+    def __iter__(self) -> Iterator[Batch]: ...
 
     def __len__(self) -> int: ...
 

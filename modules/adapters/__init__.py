@@ -1,7 +1,4 @@
-"""Parameter-efficient ways to tune the image tower, by their name in a config; docs/tuning.md compares them.
-
-`utils.components` imports a class's file when it is asked for.
-"""
+"""Parameter-efficient ways to tune the image tower, by their name in a config; docs/tuning.md compares them."""
 
 ADAPTERS = {
     "st_adapter": "modules.adapters.st_adapter.StAdapter",

@@ -4,7 +4,6 @@ text tower (ViFi-CLIP, arXiv 2212.03640).
 Shapes: N images, L tokens, C width of the image tower; K classes, n rows, W width of the text tower; M learned tokens.
 """
 
-from collections.abc import Sequence
 from functools import partial
 from typing import Any
 
@@ -98,9 +97,7 @@ class TextPrompts(TrainedClassifier):
         return cfg.network.adapter == "deep_prompts" and DeepPrompts.settings(cfg).text_depth > 0
 
     @classmethod
-    def build(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
-    ) -> "TextPrompts":
+    def build(cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None) -> "TextPrompts":
         network, own = cfg.network, DeepPrompts.settings(cfg)
         if not network.fix_text or network.classifier != "clip_text" or network.prompt_set is not None:
             raise UserError(
@@ -117,7 +114,7 @@ class TextPrompts(TrainedClassifier):
             block.before_attention.append(partial(_replace, classifier, number))
         return classifier
 
-    def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "TextPrompts":
+    def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "TextPrompts":
         num_tokens = self.prompts.shape[1]
         places = context_places(clip_model, names, num_tokens, "end", "components.deep_prompts.tokens")
         return TextPrompts(*places, self.prompts)

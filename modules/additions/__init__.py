@@ -1,6 +1,6 @@
 """What can be added inside the image tower, by its name in a config; CONTRIBUTING.md says how to add one.
 
-Applied in this order. `utils.components` imports a class's file when it is asked for.
+Applied in this order.
 """
 
 TM = {

@@ -1,7 +1,4 @@
-"""Where class embeddings come from, by its name in a config; CONTRIBUTING.md says how to add one.
-
-`utils.components` imports a class's file when it is asked for.
-"""
+"""Where class embeddings come from, by its name in a config; CONTRIBUTING.md says how to add one."""
 
 CLASSIFIERS = {
     "clip_text": "modules.classifiers.clip_text.ClipText",

@@ -1,6 +1,5 @@
 """Base class of sources of class embeddings."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -24,13 +23,11 @@ class Classifier(Component):
     is_drawn: ClassVar[bool] = False
 
     @classmethod
-    def embed(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         """(K, D) float32 class embeddings of K names, of any length, on the CPU.
 
         Args:
-            device: where texts are encoded; None: the CPU.
+            device: where texts are encoded.
 
         Raises:
             UserError: they cannot be made; the message says why.

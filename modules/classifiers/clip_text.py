@@ -1,7 +1,5 @@
 """`classifier: clip_text`: the prompts of the classes through CLIP's text tower."""
 
-from collections.abc import Sequence
-
 import torch
 
 from clip import ClipModel
@@ -15,8 +13,6 @@ class ClipText(Classifier):
     takes_any_names = True
 
     @classmethod
-    def embed(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         prompts = class_prompts(names, cfg.network.prompt, cfg.network.prompt_set)
         return class_embeddings(clip_model, names, prompts, cfg.logging.cache_dir, device)

@@ -1,7 +1,5 @@
 """`classifier: lda` (tools/fit_lda.py) and `file`: rows of a file, by class name."""
 
-from collections.abc import Sequence
-
 import torch
 
 from clip import ClipModel
@@ -13,8 +11,6 @@ from utils.schema import Config
 
 class FromFile(Classifier):
     @classmethod
-    def embed(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         path = given(cfg.network.classifier_file)
         return rows_of(load_classifier(path), names, clip_model.embed_dim, path)

@@ -29,9 +29,7 @@ log = logging.getLogger(__name__)
 
 class LanguageModelText(Classifier):
     @classmethod
-    def embed(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         network, width = cfg.network, clip_model.embed_dim
         prompts = class_prompts(names, "{}", network.prompt_set)  # the names alone, as in the paper
         model = LanguageModel(network.language_model, network.language_pooling)

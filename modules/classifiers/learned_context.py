@@ -43,9 +43,7 @@ class LearnedContext(TrainedClassifier):
         return cfg.network.context_tokens > 0
 
     @classmethod
-    def build(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
-    ) -> "LearnedContext":
+    def build(cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None) -> "LearnedContext":
         network = cfg.network
         tokens, places = context_places(clip_model, names, network.context_tokens, network.context_position)
         context = _start(clip_model, network.context_tokens, network.context_init)
@@ -55,7 +53,7 @@ class LearnedContext(TrainedClassifier):
     def own_classes(cls, network: NetworkConfig) -> str | None:
         return "network.context_per_class" if network.context_per_class else None
 
-    def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "LearnedContext":
+    def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "LearnedContext":
         return LearnedContext(
             *context_places(clip_model, names, len(self.context), cfg.network.context_position), self.context
         )

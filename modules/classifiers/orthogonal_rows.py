@@ -1,7 +1,5 @@
 """`classifier: orthogonal`: orthonormal rows in random directions."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -16,9 +14,7 @@ class OrthogonalRows(Classifier):
     is_drawn = True
 
     @classmethod
-    def embed(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         num_classes, width = len(names), clip_model.embed_dim
         if num_classes > width:
             raise UserError(

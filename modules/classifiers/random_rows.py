@@ -1,7 +1,5 @@
 """`classifier: random`: every value normal with standard deviation 1."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import torch
 
@@ -15,9 +13,7 @@ class RandomRows(Classifier):
     is_drawn = True
 
     @classmethod
-    def embed(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         shape = len(names), clip_model.embed_dim
 
         def draw() -> torch.Tensor:

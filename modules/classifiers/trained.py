@@ -1,6 +1,5 @@
 """Base class of classifiers that train with the model."""
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import torch
@@ -34,7 +33,7 @@ class TrainedClassifier(Component, nn.Module):
 
     @classmethod
     def build(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
+        cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None
     ) -> "TrainedClassifier":
         """As a training starts it, for K class names.
 
@@ -51,7 +50,7 @@ class TrainedClassifier(Component, nn.Module):
         """The setting by which it belongs to the classes of its training; None: it serves any others."""
         return None
 
-    def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "TrainedClassifier":
+    def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "TrainedClassifier":
         """The same for other classes, sharing what was learned; only where `own_classes` is None."""
         raise NotImplementedError
 

@@ -1,7 +1,5 @@
 """`train_classifier`: the matrix of class embeddings itself is the parameter."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -24,9 +22,7 @@ class TrainedMatrix(TrainedClassifier):
         return cfg.network.train_classifier
 
     @classmethod
-    def build(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
-    ) -> "TrainedMatrix":
+    def build(cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None) -> "TrainedMatrix":
         assert text is not None
         return cls(text)
 

@@ -1,7 +1,5 @@
 """`fix_text: false`: one prompt a class, through a text tower that trains."""
 
-from collections.abc import Sequence
-
 import torch
 from torch import nn
 
@@ -29,12 +27,10 @@ class TrainedText(TrainedClassifier):
         return not cfg.network.fix_text
 
     @classmethod
-    def build(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], text: torch.Tensor | None
-    ) -> "TrainedText":
+    def build(cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None) -> "TrainedText":
         return cls(clip_model.tokenize([prompt for (prompt,) in class_prompts(names, cfg.network.prompt)]))
 
-    def of_classes(self, cfg: Config, clip_model: ClipModel, names: Sequence[str]) -> "TrainedText":
+    def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "TrainedText":
         return self.build(cfg, clip_model, names, None)
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:

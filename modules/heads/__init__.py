@@ -1,7 +1,4 @@
-"""Temporal heads by their name in a config (`network.sim_header`); CONTRIBUTING.md says how to add one.
-
-`utils.components` imports a class's file when it is asked for.
-"""
+"""Temporal heads by their name in a config (`network.sim_header`); CONTRIBUTING.md says how to add one."""
 
 HEADS = {
     "Transf": "modules.heads.transf.TemporalTransformer",

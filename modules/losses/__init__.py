@@ -1,7 +1,4 @@
-"""Training losses by their name in a config (`solver.loss_type`); CONTRIBUTING.md says how to add one.
-
-`utils.components` imports a class's file when it is asked for.
-"""
+"""Training losses by their name in a config (`solver.loss_type`); CONTRIBUTING.md says how to add one."""
 
 LOSSES = {
     "CE": "modules.losses.cross_entropy.CrossEntropy",

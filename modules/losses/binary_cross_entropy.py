@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from modules.losses.loss import Loss
 from utils.config_fields import Section, key
+from utils.loaders import Batch
 from utils.schema import Config
 
 
@@ -23,9 +24,7 @@ class BinaryCrossEntropy(Loss):
         super().__init__(cfg, world_size)
         self.bias = self.settings(cfg).bias
 
-    def __call__(
-        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         logits = model(batch["frames"], text).float() + self.bias
         per_class = F.binary_cross_entropy_with_logits(logits, batch["label"], reduction="none")
         return (per_class.mean(dim=1) * batch["weight"]).sum() * self.world_size

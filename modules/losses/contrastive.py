@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.losses.loss import Loss
+from utils.loaders import Batch
 
 TARGET_SHARPNESS = 10.0  # softmax(10 * target): the published target, whose rows are not quite one-hot
 PRIOR_TEMPERATURE = 1000.0  # of the dual softmax, as published
@@ -23,9 +24,7 @@ class Contrastive(Loss):
 
     one_way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 
-    def __call__(
-        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         video, rows, scale = model(batch["frames"], text, batch["label"])
         bare: Any = getattr(model, "module", model)  # without DDP's wrapper
         return contrastive_loss(

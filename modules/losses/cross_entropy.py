@@ -5,6 +5,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.losses.loss import Loss
+from utils.loaders import Batch
 from utils.schema import Config
 
 
@@ -17,9 +18,7 @@ class CrossEntropy(Loss):
         super().__init__(cfg, world_size)
         self.spans = cfg.data.class_spans
 
-    def __call__(
-        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         logits = model(batch["frames"], text)
         if self.spans:
             logits = own_logits(logits, batch["label"], self.spans)

@@ -8,6 +8,7 @@ from torch import nn
 from modules.losses import LOSSES
 from utils.components import Component
 from utils.errors import UserError
+from utils.loaders import Batch
 from utils.schema import Config
 
 
@@ -38,9 +39,7 @@ class Loss(Component):
     def __init__(self, cfg: Config, world_size: int):
         self.world_size = world_size
 
-    def __call__(
-        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         """() float32.
 
         Args:

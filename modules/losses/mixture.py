@@ -8,6 +8,7 @@ from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.losses.loss import Loss
 from utils.config_fields import Section, key
 from utils.errors import UserError
+from utils.loaders import Batch
 from utils.schema import Config
 
 
@@ -27,9 +28,7 @@ class MixtureLoss(Loss):
         if Head.named(cfg.network.sim_header).loss != "mixture":
             raise UserError("solver.loss_type mixture: trains the experts of network.sim_header MoTE; set it to that")
 
-    def __call__(
-        self, model: nn.Module, batch: dict[str, torch.Tensor], text: torch.Tensor | None = None
-    ) -> torch.Tensor:
+    def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         drawn, merged, difference = model(batch["frames"], text, passes=True)
         labels, weights = batch["label"], batch["weight"]
         loss = weighted_cross_entropy(drawn, labels, weights, self.class_weights)

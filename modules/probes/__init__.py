@@ -1,7 +1,4 @@
-"""Classifiers that are trained on the tokens of a frozen image tower, by name (`test_frozen.py --probes`).
-
-`utils.components` imports a class's file when it is asked for.
-"""
+"""Classifiers that are trained on the tokens of a frozen image tower, by name (`test_frozen.py --probes`)."""
 
 PROBES = {
     "linear": "modules.probes.linear.LinearProbe",

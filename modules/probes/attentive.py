@@ -74,9 +74,8 @@ class AttentiveProbe(Probe):
         with torch.no_grad():
             self.cross.mlp.fc2.weight.div_(math.sqrt(2))
             for layer, block in enumerate(self.blocks, 2):
-                assert isinstance(block, Block)
-                block.attn.proj.weight.div_(math.sqrt(2 * layer))
-                block.mlp.fc2.weight.div_(math.sqrt(2 * layer))
+                for name in ("attn.proj.weight", "mlp.fc2.weight"):
+                    block.get_parameter(name).div_(math.sqrt(2 * layer))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:

@@ -1,7 +1,4 @@
-"""How videos are compared with classes, by name in a config (`network.scorer`); CONTRIBUTING.md says how to add one.
-
-`utils.components` imports a class's file when it is asked for.
-"""
+"""How videos are compared with classes, by name in a config (`network.scorer`); CONTRIBUTING.md says how to add one."""
 
 SCORERS = {
     "cosine": "modules.scorers.cosine.Cosine",

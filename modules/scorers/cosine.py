@@ -4,16 +4,14 @@ import numpy as np
 import torch
 from torch.nn import functional as F
 
-from modules.scorers.scorer import Scorer
+from modules.scorers.scorer import Scale, Scorer
 from utils.metrics import EVAL_LOGIT_SCALE, class_logits
 
 
 class Cosine(Scorer):
     exports = True
 
-    def forward(
-        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-    ) -> torch.Tensor:
+    def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         return scaled_cosine(videos, classes, scale)
 
     def table_logits(
@@ -22,9 +20,7 @@ class Cosine(Scorer):
         return class_logits(embeddings, classes)
 
 
-def scaled_cosine(
-    video: torch.Tensor, text: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-) -> torch.Tensor:
+def scaled_cosine(video: torch.Tensor, text: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
     """Logits (B, K) float32: `scale` times the cosine of (B, D) video and (K, D) class embeddings of any length.
 
     Evaluation takes the default scale; training the model's own.

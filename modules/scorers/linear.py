@@ -4,7 +4,7 @@ import torch
 from torch import nn
 
 from clip import ClipModel
-from modules.scorers.scorer import Scorer
+from modules.scorers.scorer import Scale, Scorer
 from utils.config_fields import Section
 from utils.errors import UserError
 from utils.metrics import EVAL_LOGIT_SCALE
@@ -37,8 +37,6 @@ class LinearScorer(Scorer):
         if "bias" in state and state["bias"].shape != self.bias.shape:
             self.bias = nn.Parameter(torch.zeros_like(state["bias"]))
 
-    def forward(
-        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-    ) -> torch.Tensor:
+    def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         with torch.autocast(videos.device.type, enabled=False):
             return videos.float() @ classes.float().T + self.bias.to(videos.device)

@@ -11,7 +11,7 @@ from clip import ClipModel
 from modules.classifiers.trained import trained_classifier
 from modules.heads.head import Head
 from modules.scorers.cosine import scaled_cosine
-from modules.scorers.scorer import Scorer
+from modules.scorers.scorer import Scale, Scorer
 from utils.config_fields import Section, key
 from utils.errors import UserError
 from utils.metrics import EVAL_LOGIT_SCALE
@@ -58,9 +58,7 @@ class Modulated(Scorer):
         mean = frames.float().mean(dim=1)
         return torch.stack([mean, joined.mean(dim=1) - mean], dim=1)
 
-    def forward(
-        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-    ) -> torch.Tensor:
+    def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         mean, added = videos.unbind(dim=1)
         if self.training:
             return scaled_cosine(mean + added, classes, scale)

@@ -3,7 +3,6 @@
 Shapes: N videos, V views, B views of a batch, T frames, R rows of a view, D embedding, K classes, S rows of a class.
 """
 
-from collections.abc import Sequence
 from typing import ClassVar
 
 import numpy as np
@@ -22,6 +21,7 @@ from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
 TABLE_BATCH = 64  # views of a table that are scored at a time
+Scale = torch.Tensor | float
 
 
 class Scorer(Component, nn.Module):
@@ -71,9 +71,7 @@ class Scorer(Component, nn.Module):
         """Give the tensors that belong to the classes of the training the sizes that they have in `state`."""
 
     @classmethod
-    def embed_classes(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed_classes(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         """Features of K frozen classes, float32 on the CPU: (K, D), or (K, S, D) whose first row is the embedding."""
         return Classifier.named(cfg.network.classifier).embed(cfg, clip_model, names, device)
 
@@ -93,9 +91,7 @@ class Scorer(Component, nn.Module):
         """Video features of (B, T, D) frame embeddings and what the head made of them, as of `Head.over_frames`."""
         return joined.mean(dim=1)
 
-    def forward(
-        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-    ) -> torch.Tensor:
+    def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         """(B, K) float32 logits of video features and class features of any length; `scale` multiplies cosines."""
         raise NotImplementedError
 

@@ -3,8 +3,6 @@
 Shapes: B videos, T frames, W tokens of a text, D embedding, K classes.
 """
 
-from collections.abc import Sequence
-
 import torch
 from torch.nn import functional as F
 
@@ -13,7 +11,7 @@ from modules.classifier_file import cached_classifier
 from modules.classifiers.trained import trained_classifier
 from modules.heads.head import Head
 from modules.prompts import class_prompts
-from modules.scorers.scorer import Scorer
+from modules.scorers.scorer import Scale, Scorer
 from modules.text_classifier import class_features_of_words, text_weights_hash
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -41,9 +39,7 @@ class VideoConceptSpotting(Scorer):
         return cls(cls.settings(cfg))
 
     @classmethod
-    def embed_classes(
-        cls, cfg: Config, clip_model: ClipModel, names: Sequence[str], device: torch.device | None = None
-    ) -> torch.Tensor:
+    def embed_classes(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         prompts = class_prompts(names, cfg.network.prompt, None)
         source = text_weights_hash(clip_model)
         make = lambda: class_features_of_words(clip_model, [prompt for (prompt,) in prompts], device)  # noqa: E731
@@ -55,9 +51,7 @@ class VideoConceptSpotting(Scorer):
     def of_joined(self, frames: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
         return joined
 
-    def forward(
-        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-    ) -> torch.Tensor:
+    def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         with torch.autocast(videos.device.type, enabled=False):
             frames, classes = F.normalize(videos.float(), dim=-1), F.normalize(classes.float(), dim=-1)
             text, words = classes[:, 0], classes[:, 1:]

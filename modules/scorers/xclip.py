@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from clip import ClipModel
 from modules.heads.head import Head
 from modules.heads.transf import HEAD_WIDTH
-from modules.scorers.scorer import Scorer
+from modules.scorers.scorer import Scale, Scorer
 from utils.config_fields import Section, key
 from utils.errors import UserError
 from utils.metrics import EVAL_LOGIT_SCALE
@@ -113,9 +113,7 @@ class VideoPrompts(Scorer):
         pooled = (self.visual_norm(patches) @ self.visual_proj).float().mean(dim=1)  # (B, P, D)
         return torch.cat([head(frames)[:, None], pooled], dim=1)
 
-    def forward(
-        self, videos: torch.Tensor, classes: torch.Tensor, scale: torch.Tensor | float = EVAL_LOGIT_SCALE
-    ) -> torch.Tensor:
+    def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         video, patches = videos[:, 0], self.norm(videos[:, 1:])
         text = moved = classes.float().expand(len(videos), *classes.shape)  # (B, K, D)
         for layer in self.layers:
