@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from engine.predict_inputs import check_inputs
-from utils.cli import Parser, add_output_options, run_command
+from utils.cli import Parser, add_output_options, check_counts, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
@@ -67,8 +67,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
             check_writable(path, option)
     if args.pictures:
         check_writable(args.pictures, "--pictures", is_folder=True)
-    if args.top < 1:
-        raise UserError(f"--top {args.top}: must be 1 or more")
+    check_counts(args, "top")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
     if args.isolate is not None and not 0 < args.isolate < math.inf:

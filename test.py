@@ -9,7 +9,14 @@ Examples:
 import argparse
 import sys
 
-from utils.cli import add_published_options, apply_published_options, config_parser, run_command
+from utils.cli import (
+    add_published_options,
+    add_view_options,
+    apply_published_options,
+    check_counts,
+    config_parser,
+    run_command,
+)
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -22,10 +29,7 @@ def parse_arguments(arguments: list[str] | None = None):
         metavar="FILE",
         help="a checkpoint of train.py or a published one; without: the config's CLIP",
     )
-    parser.add_argument(
-        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip (default 1)"
-    )
-    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
+    add_view_options(parser)
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
     parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: mean average precision as well")
     parser.add_argument("--confusion", action="store_true", help="write confusion.csv and confusion.png too")
@@ -40,8 +44,7 @@ def main(args: argparse.Namespace) -> None:
     check_config(args.config, args.overrides, TEST_FILES)
     if args.allow_missing and args.metric == "map":
         raise UserError("--allow_missing and --metric map: a video without a prediction has no rank; use one")
-    if args.test_clips < 1:
-        raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
+    check_counts(args, "test_clips")
     if args.out:
         check_writable(args.out, "--out", is_folder=True)
     if args.weights:

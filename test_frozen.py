@@ -8,7 +8,14 @@ Examples:
 import argparse
 import sys
 
-from utils.cli import add_published_options, apply_published_options, config_parser, run_command
+from utils.cli import (
+    add_published_options,
+    add_view_options,
+    apply_published_options,
+    check_counts,
+    config_parser,
+    run_command,
+)
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -27,8 +34,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     )
     parser.add_argument("--weight_decays", default="0.01,0.1,0.4,0.8", metavar="A,B", help="of the probes' AdamW")
     parser.add_argument("--neighbours", type=int, default=20, metavar="K", help="of knn (default 20)")
-    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each test video (default 1)")
-    parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip")
+    add_view_options(parser)
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
     add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
@@ -53,9 +59,7 @@ def main(args: argparse.Namespace) -> None:
         raise UserError(f"--probes {args.probes}: must be some of {', '.join(KINDS)}, each once")
     args.rates = numbers(args.lrs, "--lrs")
     args.decays = numbers(args.weight_decays, "--weight_decays")
-    for option in ("epochs", "neighbours", "test_clips"):
-        if getattr(args, option) < 1:
-            raise UserError(f"--{option} {getattr(args, option)}: must be 1 or more")
+    check_counts(args, "epochs", "neighbours", "test_clips")
     check_config(args.config, args.overrides, FILES)
     check_writable(args.out, "--out", is_folder=True)
     if args.weights:

@@ -10,7 +10,15 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import Parser, add_output_options, add_published_options, apply_published_options, run_command
+from utils.cli import (
+    Parser,
+    add_output_options,
+    add_published_options,
+    add_view_options,
+    apply_published_options,
+    check_counts,
+    run_command,
+)
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -30,8 +38,7 @@ def parse_arguments(arguments: list[str] | None = None):
         "--reuse", action="append", metavar="TABLE", help="embeddings.npz of an earlier call, one for each --config"
     )
     parser.add_argument("--train_labels", metavar="CSV", help="classes of the training, to warn of those tested too")
-    parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of a clip (default 1)")
-    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of a video (default 1)")
+    add_view_options(parser)
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
     parser.add_argument("--out", metavar="DIR", help="folder of the results (default: beside the weights or table)")
     add_published_options(parser)
@@ -46,8 +53,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one for each")
     if args.reuse and (args.test_clips, args.test_crops, args.dense) != (1, 1, False):
         raise UserError("--reuse: a table has its views; leave out --test_clips, --test_crops, --dense")
-    if args.test_clips < 1:
-        raise UserError(f"--test_clips {args.test_clips}: must be 1 or more")
+    check_counts(args, "test_clips")
     stems = [Path(path).stem for path in args.config]
     if len(set(stems)) < len(stems):
         raise UserError("--config: two of them have one file name, by which results are named; rename one")

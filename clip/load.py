@@ -142,16 +142,16 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
         return config, source, file
 
     name = names.open_clip_name(arch)
-    config = names.model_config(name)
+    config: Any = open_clip.get_model_config(name)
     if weights == "none":
         config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES
         return config, arch, None
-    tag = names.tag_config(name, weights)
-    if tag is not None:
+    tag = open_clip.get_pretrained_cfg(name, weights)
+    if tag:
         config["quick_gelu"] = bool(tag.get("quick_gelu", False))
         return config, f"{arch} ({weights})", _download(name, weights, tag)
     if not Path(weights).exists() and not looks_like_file(weights):
-        tags = ", ".join(names.tags_of(name)) or "none"
+        tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise UserError(
             f"weights {weights}: neither a tag of {arch} nor a file; the tags are {tags}; or give the path of a "
             "file, or `none`"

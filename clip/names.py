@@ -2,7 +2,7 @@
 
 import difflib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import open_clip
 
@@ -66,23 +66,6 @@ def open_clip_name(arch: str) -> str:
     )
 
 
-def model_config(name: str) -> dict[str, Any]:
-    """A copy of open_clip's config of a model: embed_dim, vision_cfg, text_cfg, ..."""
-    config = open_clip.get_model_config(name)
-    assert config is not None, f"{name} is not one of open_clip.list_models()"
-    return config
-
-
-def tags_of(name: str) -> list[str]:
-    """The weights tags that open_clip can download for a model."""
-    return open_clip.list_pretrained_tags_by_model(name)
-
-
-def tag_config(name: str, tag: str) -> dict[str, Any] | None:
-    """open_clip's record of a tag (where to download, mean, std, quick_gelu), or None if there is no such tag."""
-    return open_clip.get_pretrained_cfg(name, tag) or None
-
-
 def preprocessing(name: str | None, tag: str | None = None) -> Preprocessing | None:
     """The pixels that a model's weights were trained with.
 
@@ -95,7 +78,8 @@ def preprocessing(name: str | None, tag: str | None = None) -> Preprocessing | N
     """
     if name is None:
         return Preprocessing()
-    configs = [tag_config(name, t) for t in ([tag] if tag else tags_of(name))]
+    tags = [tag] if tag else open_clip.list_pretrained_tags_by_model(name)
+    configs = [open_clip.get_pretrained_cfg(name, one) for one in tags]
     found = {
         Preprocessing(tuple(c["mean"]), tuple(c["std"]), c["interpolation"], c["resize_mode"]) for c in configs if c
     }

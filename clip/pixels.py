@@ -2,6 +2,8 @@
 
 from typing import NamedTuple
 
+import open_clip
+
 from clip import names
 from clip.openai_layout import config_from_shapes
 from clip.weights import read_weights
@@ -47,7 +49,7 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
         found, is_published = names.preprocessing(None), True
     else:
         name = names.open_clip_name(arch)
-        tag = weights if names.tag_config(name, weights) is not None else None
+        tag = weights if open_clip.get_pretrained_cfg(name, weights) else None
         found = names.preprocessing(name, tag)
         is_published = arch in names.OPENAI_NAMES and tag in (None, "openai")
         if is_published:
@@ -71,6 +73,7 @@ def _own_size(arch: str) -> int:
     if names.is_file(arch):
         config = config_from_shapes(read_weights(arch).tensors, arch)
     else:
-        config = names.model_config(names.open_clip_name(arch))
+        config = open_clip.get_model_config(names.open_clip_name(arch))
+        assert config is not None  # of a name that open_clip lists
     own = config["vision_cfg"]["image_size"]
     return own if isinstance(own, int) else own[0]

@@ -1,11 +1,12 @@
 """`export.py`: a trained model as one file for serving, checked against the model here."""
 
 import argparse
+import json
 from pathlib import Path
 
 import torch
 
-from datasets.lists import read_labels
+from datasets.sets import class_names
 from inference import export_formats
 from inference.model import VideoModel, read_checkpoint
 from inference.windows import build_window_reader
@@ -13,7 +14,6 @@ from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.hashing import content_hash, file_hash
-from utils.project_paths import given
 from utils.results import format_table
 from utils.runlog import open_log
 
@@ -31,7 +31,7 @@ def export(args: argparse.Namespace) -> None:
     check_writable(out, "--out")
 
     # ---- the model, and the classes as a matrix
-    names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+    names = names or class_names(cfg.data)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
     if not loaded.network.scorer.exports:
         raise UserError(f"network.scorer {cfg.network.scorer}: models with it cannot be exported")
@@ -61,7 +61,7 @@ def export(args: argparse.Namespace) -> None:
     log.info("%s: %d frames of %dx%d, %d classes", args.weights, num_frames, input_size, input_size, len(names))
     clips = export_formats.random_clips(2, num_frames, input_size)
     with atomic_path(out) as temporary:
-        export_formats.write_export(temporary, args.format, model, text, clips, about)
+        export_formats.FORMATS[args.format].write(temporary, model, text, clips, json.dumps(about))
         found = export_formats.measure_parity(temporary, args.format, model, num_frames, input_size)
         rows = [("clips", "logits differ by", "embeddings differ by", "same top-1")]
         rows += [(str(p[0]), f"{p[1]:.2g}", f"{p[2]:.2g} of the largest", f"{p[3]:.0%}") for p in found]

@@ -66,7 +66,7 @@ class FeatureWriter:
         """Write the array and the description of a video. Raises UserError where it cannot be read."""
         args, model = self.args, self.model
         window = 0.0 if args.level == "video" else args.window
-        windows = iter(model.windows(source, window, args.stride if window else None, fps=args.fps))
+        windows = iter(model.reader.windows(source, window, args.stride if window else None, fps=args.fps))
         rows, spans = [], []
         while batch := list(itertools.islice(windows, model.cfg.data.batch_size)):
             clips = torch.stack([one.clip for one in batch])

@@ -3,8 +3,8 @@
 import argparse
 
 from datasets.build import build_eval_loader, read_train_entries
-from datasets.lists import pick_few_shot, read_labels
-from datasets.sets import refuse_sets
+from datasets.lists import pick_few_shot
+from datasets.sets import class_names, refuse_sets
 from inference.model import plain_clip
 from modules.build import build_model, load_clip_model
 from modules.classifier_file import ClassifierFile, save_classifier
@@ -16,6 +16,7 @@ from utils.context import RunContext
 from utils.errors import UserError
 from utils.hashing import content_hash, file_hash
 from utils.precision import resolve_precision
+from utils.project_paths import given
 from utils.protocols import check_single_label
 from utils.runlog import open_log
 from utils.schema import Config
@@ -33,13 +34,12 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
     cfg = with_own_pixels(plain_clip(cfg).model_copy(update={"data": data}))
     refuse_sets(cfg.data, "tools.fit_lda")
-    assert cfg.data.label_list is not None and cfg.data.train_list is not None
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names, train_list = class_names(cfg.data), given(cfg.data.train_list)
     entries = read_train_entries(cfg).entries
     picks = [entries[i] for i in pick_few_shot([e.label for e in entries], args.videos, cfg.seed)]
     absent = sorted(set(range(len(names))) - {e.label for e in picks})
     if absent:
-        raise UserError(f"{cfg.data.train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
+        raise UserError(f"{train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
     loader = build_eval_loader(cfg, entries=picks).to(process.device)
 
     # ---- embeddings, fit
@@ -49,6 +49,6 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     table = embed_with(model, loader, RunContext(process, precision), cfg.data.batch_size, "videos")
     assert table is not None  # this is the only process
     matrix = fit_lda(table.embeddings, table.labels)
-    source = [table.paths, cfg.seed, file_hash(cfg.data.train_list), content_hash(model.visual.state_dict())]
+    source = [table.paths, cfg.seed, file_hash(train_list), content_hash(model.visual.state_dict())]
     save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))
     log.info("%d classes x %d values, from %d videos: %s", *matrix.shape, len(picks), args.out)

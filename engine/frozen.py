@@ -12,19 +12,16 @@ import numpy as np
 import torch
 
 from datasets.build import Views, build_eval_loader, build_train_loader, read_train_entries
-from datasets.lists import read_labels
-from datasets.sets import refuse_sets
-from inference.model import plain_clip, read_checkpoint
+from datasets.sets import class_names, refuse_sets
+from inference.model import Checkpoint, resolve
 from modules.build import build_model, load_clip_model
 from modules.checkpoint_layout import load_video_weights
 from modules.classifiers.trained import trained_classifier
 from modules.embed import VideoTable, embed_videos
-from modules.pixels import with_own_pixels
 from modules.probes.probe import ProbeSweep, Setting
 from modules.tower_tokens import embed_with_tokens
 from modules.video_clip import VideoCLIP
 from utils import distributed, metrics, results
-from utils.config import load_config
 from utils.context import RunContext
 from utils.errors import UserError
 from utils.files import check_writable
@@ -39,20 +36,14 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
     """Train the probes of `args.kinds` in all settings, test them, and write summary.json to `args.out`."""
     process = distributed.start()
     check_writable(args.out, "--out", is_folder=True)
-    checkpoint = read_checkpoint(args.weights) if args.weights else None
-    if checkpoint:
-        cfg, config_warnings, _ = checkpoint.config(args.config, args.overrides, "train")
-    else:
-        cfg, config_warnings = load_config(args.config, args.overrides, "train")
-        cfg = with_own_pixels(cfg)
+    checkpoint, (cfg, config_warnings, _) = resolve(args.weights, args.config, args.overrides, "train")
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     check_single_label(cfg, "test_frozen.py")
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
     refuse_sets(cfg.data, "test_frozen.py")
-    assert cfg.data.label_list is not None  # the schema asks for it
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
+    names = class_names(cfg.data)
 
-    model = frozen_model(cfg, args.weights, checkpoint.state if checkpoint else None).to(process.device)
+    model = frozen_model(cfg, checkpoint).to(process.device)
     rows = knn_rows(args, cfg, model, context) if "knn" in args.kinds else []
     settings = [
         Setting(kind, lr, decay) for kind in args.kinds if kind != "knn" for lr in args.rates for decay in args.decays
@@ -84,16 +75,16 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
     log.info("the best of each kind is chosen on the test videos, as published; results are in %s", args.out)
 
 
-def frozen_model(cfg: Config, source: str | None, state: dict[str, Any] | None) -> VideoCLIP:
+def frozen_model(cfg: Config, checkpoint: Checkpoint | None) -> VideoCLIP:
     """The model in evaluation mode, none of it training; without a checkpoint CLIP's tower and the mean of frames."""
-    if state is None:
-        cfg = plain_clip(cfg)
-    elif trained_classifier(cfg) is not None:
-        raise UserError(f"{source}: its text side trained; test_frozen.py takes checkpoints of frozen texts alone")
+    if checkpoint and trained_classifier(cfg) is not None:
+        raise UserError(
+            f"{checkpoint.path}: its text side trained; test_frozen.py takes checkpoints of frozen texts alone"
+        )
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
     model = build_model(cfg, load_clip_model(cfg))
-    if state is not None:
-        load_video_weights(model, state, str(source))
+    if checkpoint:
+        load_video_weights(model, checkpoint.state, checkpoint.path)
     return model.requires_grad_(False).eval()
 
 

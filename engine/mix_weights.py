@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets.build import Views, build_eval_loader
-from datasets.lists import read_labels
+from datasets.sets import class_names
 from inference.model import VideoModel, read_checkpoint
 from modules import weight_space
 from modules.embed import embed_videos
@@ -52,9 +52,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
         check_single_label(cfg, "tools.interpolate")
 
         # ---- both ends of the line
-        assert names or cfg.data.label_list
-        names = names or read_labels(cfg.data.label_list or "", cfg.data.num_classes)
-        model = VideoModel(cfg, names, None, process.device)
+        model = VideoModel(cfg, names or class_names(cfg.data), None, process.device)
         fresh = weight_space.copy_of(model.network)
         model.load(checkpoint)
         tuned = weight_space.copy_of(model.network)

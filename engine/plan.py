@@ -90,7 +90,7 @@ def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: 
     blocks = [sum(4 * parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
     gathered = memory.weights
     if kind == "full":
-        gathered += 2 * max(blocks, default=0) - sum(blocks)  # the block that computes, and the next one
+        gathered += 2 * max(blocks) - sum(blocks)  # the block that computes, and the next one
     return memory._replace(
         weights=memory.weights // world_size + gathered,
         gradients_and_optimizer=memory.gradients_and_optimizer // world_size,

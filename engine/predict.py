@@ -101,7 +101,7 @@ def predict_source(
     """The `VideoPrediction` of a source; None where it cannot be read, which is printed and noted in `errors`."""
     try:
         if is_live(source):
-            windows = model.windows(source, args.window, args.stride, max_seconds=args.seconds)
+            windows = model.reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
             stream = follow(model.stream(windows, source), source, model.class_names, args, errors)
             return collect(stream, source, model.class_names, args.threshold)
         name = printable(source)
@@ -126,8 +126,8 @@ def open_windows(
         with IsolatedVideo(job, args.isolate) as video:
             yield video.windows(), video.num_windows
         return
-    total = model.num_windows(source, args.window, args.stride, fps=args.fps)
-    yield model.windows(source, args.window, args.stride, fps=args.fps), total
+    total = model.reader.num_windows(source, args.window, args.stride, fps=args.fps)
+    yield model.reader.windows(source, args.window, args.stride, fps=args.fps), total
 
 
 def tell(error: UserError, source: str, errors: dict[str, str]) -> None:

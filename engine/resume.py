@@ -1,6 +1,7 @@
 """Saving and resuming a run."""
 
 import logging
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -51,23 +52,18 @@ def run_state(
     state = {
         "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
         "model_state_dict": of_model,
-        **({} if base is None else {"base": base}),
-        **({} if not of_training else {"training_state_dict": of_training}),
-        **({} if trainer.average is None else {"trained_weights": trainer.average.trained_weights()}),
-        **({} if trainer.average is None else {"averaged_epochs": trainer.average.num_epochs}),
         "optimizer_state_dict": trainer.optimizer.state_dict(),
         "scaler_state_dict": trainer.scaler.state_dict(),
-        "progress": {
-            "consumed_clips": progress.consumed_clips,
-            "step": progress.step,
-            "best_top1": progress.best_top1,
-            "skipped_clips": progress.skipped_clips,
-            "best_watched": progress.best_watched,
-            "stale_validations": progress.stale_validations,
-        },
+        "progress": {name: value for name, value in asdict(progress).items() if name != "epoch"},
         "class_names": class_names,
         "config": config_text,
     }
+    if base is not None:
+        state["base"] = base
+    if of_training:
+        state["training_state_dict"] = of_training
+    if trainer.average is not None:
+        state |= {"trained_weights": trainer.average.trained_weights(), "averaged_epochs": trainer.average.num_epochs}
     return gathered(state, keep=trainer.context.process.is_main)
 
 

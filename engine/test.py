@@ -5,11 +5,11 @@ import logging
 from pathlib import Path
 
 from datasets.build import Views, build_eval_loader
-from datasets.lists import read_labels
+from datasets.sets import class_names
 from engine import results
 from engine.keeper import LAST
 from engine.rundir import default_run_dir
-from inference.model import VideoModel, plain_clip_config, read_checkpoint
+from inference.model import VideoModel, resolve
 from modules.embed import VideoTable, save_table
 from modules.validation import embed_with
 from reporting.confusion import confusion_matrix
@@ -30,11 +30,7 @@ from utils.runlog import RESULT, open_log
 def test(args: argparse.Namespace, warnings: list[str]) -> None:
     """Test a checkpoint, or an image-text model as it is: its table and scores; `warnings` come first in the log."""
     process = distributed.start()
-    checkpoint = read_checkpoint(args.weights) if args.weights else None
-    if checkpoint:
-        cfg, config_warnings, names = checkpoint.config(args.config, args.overrides, "test")
-    else:
-        cfg, config_warnings, names = plain_clip_config(args.config, args.overrides, "test")
+    checkpoint, (cfg, config_warnings, names) = resolve(args.weights, args.config, args.overrides, "test")
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
@@ -48,7 +44,7 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
         raise UserError("--allow_missing: a video without a prediction has no rank, which mAP needs; leave it out")
 
     # ---- data
-    names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+    names = names or class_names(cfg.data)
     loader = build_eval_loader(
         cfg,
         process.world_size,

@@ -26,7 +26,7 @@ from engine.resume import check_same_checkpoint, find_checkpoint, restore_run, r
 from engine.run_lock import run_lock
 from engine.run_summary import describe_run
 from modules.build import build_model_and_text
-from modules.build_training import build_trainer, parameter_groups
+from modules.build_training import build_trainer, check_training, parameter_groups
 from modules.checkpoint_layout import load_video_weights
 from modules.distillation import attach_distillation
 from modules.frozen_tower import frame_encoder, tower_key
@@ -243,6 +243,7 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
                 f"{cfg.pretrain}: pretrain changes weights that are frozen in this run, which solver.save: trained "
                 "would leave out; set solver.save=all"
             )
+    check_training(cfg, model, context)
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
     Loss.named(cfg.solver.loss_type).check_class_weights(cfg)  # before they are computed, which needs one label a clip

@@ -70,23 +70,6 @@ class Parity(NamedTuple):
     top1_agreement: float
 
 
-def write_export(
-    path: Path, file_format: str, model: VideoClassifier, text: torch.Tensor, clips: torch.Tensor, about: dict
-) -> None:
-    """Write a model to `path`.
-
-    Args:
-        file_format: one of FORMATS.
-        text: (K,D) float32, the text matrix as it came.
-        clips: uint8 (2,T,C,S,S), to trace the model with.
-        about: names, config and hashes, kept inside as JSON.
-
-    Raises:
-        UserError: the format's packages are missing, or it cannot hold this model.
-    """
-    FORMATS[file_format].write(path, model.eval(), text, clips, json.dumps(about))
-
-
 MAX_BATCH = 1 << 20  # clips; torch 2.7 exports no batch without a limit
 
 
@@ -207,7 +190,12 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
 
 
 class Format(NamedTuple):
-    """How a format is written, and run again from its file: clips -> logits, embedding."""
+    """How a format is written, and run again from its file: clips -> logits, embedding.
+
+    `write` takes the model in evaluation mode, its text matrix (K,D) float32 as it came, clips uint8 (2,T,C,S,S) to
+    trace it with, and the JSON of names, config and hashes. It raises UserError where the format's packages are missing
+    or it cannot hold this model.
+    """
 
     suffix: str
     write: Callable[[Path, VideoClassifier, torch.Tensor, torch.Tensor, str], None]

@@ -201,23 +201,11 @@ class VideoModel:
         with autocast(self.precision, self.device):
             return spotlight(clips, relevance_maps(self.network, clips.to(self.device), text, labels))
 
-    def windows(
-        self, video: Video, window: float | None = None, stride: float | None = None, **options: Any
-    ) -> Iterator[Window]:
-        """The clips of a video, in order of time; see `inference.windows.WindowReader.windows`."""
-        return self.reader.windows(video, window, stride, **options)
-
-    def num_windows(
-        self, video: Video, window: float | None = None, stride: float | None = None, **options: Any
-    ) -> int | None:
-        """How many clips `windows` will give; None where the video's length is not known."""
-        return self.reader.num_windows(video, window, stride, **options)
-
     def clips(
         self, video: Video, window: float | None = 0, stride: float | None = None, **options: Any
     ) -> torch.Tensor:
         """uint8 (W,T,C,S,S), the clips of a video, by default one for all of it: what `embed` takes."""
-        return torch.stack([one.clip for one in self.windows(video, window, stride, **options)])
+        return torch.stack([one.clip for one in self.reader.windows(video, window, stride, **options)])
 
     def predict(
         self,
@@ -239,7 +227,7 @@ class VideoModel:
             UserError: the video is missing or damaged, or its embedding is not finite.
         """
         name = str(video) if isinstance(video, (str, Path, int)) else "frames"
-        return self.predict_windows(self.windows(video, window, stride, fps=fps), name, threshold)
+        return self.predict_windows(self.reader.windows(video, window, stride, fps=fps), name, threshold)
 
     __call__ = predict
 
@@ -296,11 +284,7 @@ def load_model(
         UserError: whatever is wrong with config, weights or classes.
     """
     names = None if classes is None else read_class_names(classes)
-    checkpoint = read_checkpoint(weights) if weights else None
-    if checkpoint:
-        cfg, warnings, own_names = checkpoint.config(config, overrides, "predict")
-    else:
-        cfg, warnings, own_names = plain_clip_config(config, overrides, "predict")
+    checkpoint, (cfg, warnings, own_names) = resolve(weights, config, overrides, "predict")
     for warning in warnings:
         log.warning("%s", warning)
     names = names or own_names or _names_of(cfg)
@@ -368,10 +352,15 @@ def check_other_classes(cfg: Config) -> None:
     )
 
 
-def plain_clip_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
-    """The config of a command without a checkpoint: that of `plain_clip`."""
-    cfg, warnings = load_config(path, overrides, purpose)
-    return Resolved(with_own_pixels(plain_clip(cfg)), warnings, None)
+def resolve(
+    weights: str | Path | None, config: str | Path | None, overrides: Sequence[str], purpose: Purpose
+) -> tuple[Checkpoint | None, Resolved]:
+    """A command's checkpoint, where it has one, and its config; without a checkpoint that of `plain_clip`."""
+    if weights:
+        checkpoint = read_checkpoint(weights)
+        return checkpoint, checkpoint.config(config, overrides, purpose)
+    cfg, warnings = load_config(config, overrides, purpose)
+    return None, Resolved(with_own_pixels(plain_clip(cfg)), warnings, None)
 
 
 def plain_clip(cfg: Config) -> Config:

@@ -1,10 +1,9 @@
 """Builds the model of a config and its class embeddings."""
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any
 
 import torch
-from torch import nn
 
 from clip import ClipModel, load_clip
 from modules.additions.addition import add_to
@@ -82,7 +81,7 @@ def build_model(
         UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
     """
     head = Head.named(cfg.network.sim_header).build(cfg, clip_model)
-    visual = add_to(clip_model.visual, cfg)
+    visual: Any = add_to(clip_model.visual, cfg)
     kind = trained_classifier(cfg)
     classifier = None if kind is None else kind.build(cfg, clip_model, list(names), text)
     if cfg.solver.activation_checkpointing:
@@ -91,19 +90,10 @@ def build_model(
                 "solver.activation_checkpointing: not supported by ResNet towers, whose batch statistics would be "
                 "updated twice"
             )
-        _checkpoint_activations(visual)
+        # The blocks of a tower are computed again in the backward pass; every tower of open_clip can.
+        visual.set_grad_checkpointing(True)
         if classifier is not None and classifier.reads_text:
-            _checkpoint_activations(clip_model.text)
+            text_tower: Any = clip_model.text
+            text_tower.set_grad_checkpointing(True)
     scorer = Scorer.named(cfg.network.scorer).build(cfg, clip_model, text)
     return VideoCLIP(cfg, clip_model, visual, head, scorer, classifier)
-
-
-@runtime_checkable
-class _Checkpointing(Protocol):
-    def set_grad_checkpointing(self, enable: bool) -> None: ...
-
-
-def _checkpoint_activations(tower: nn.Module) -> None:
-    """Have the blocks of a tower recomputed in the backward pass; every tower of open_clip can."""
-    assert isinstance(tower, _Checkpointing)
-    tower.set_grad_checkpointing(True)

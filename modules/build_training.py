@@ -49,16 +49,10 @@ def build_trainer(
         class_weights: float32 (K,), of `solver.class_weights`; None: 1.
 
     Raises:
-        UserError: frame embeddings are to be kept of an image tower that trains, there is no compiler, or the model
-            cannot be sharded.
+        UserError: the model cannot be trained so (`check_training`), or there is no compiler.
     """
     process, solver = context.process, cfg.solver
-    _check_head(cfg, model)
-    if cfg.data.cached_draws and model.tower_trains:
-        raise UserError(
-            "data.cached_draws: parameters that were added to the image tower train, so its frame embeddings change; "
-            "set it to 0"
-        )
+    check_training(cfg, model, context)
     text = text if text is None else text.to(context.device)
     if solver.compile:
         compile_model(model, context.device)
@@ -74,7 +68,7 @@ def build_trainer(
         objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
-        schedule=Schedule.of(solver),
+        schedule=Schedule(solver),
         context=context,
         seed=cfg.seed,
         global_batch=cfg.data.batch_size * process.world_size,
@@ -96,7 +90,15 @@ def build_objective(cfg: Config, context: RunContext, class_weights: np.ndarray 
     return Distilled(loss, cfg.solver.distill) if cfg.solver.distill else loss
 
 
-def _check_head(cfg: Config, model: VideoCLIP) -> None:
+def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
+    """Raise UserError where the model cannot be trained as the config asks for."""
+    if cfg.solver.shard != "none":
+        check_can_shard(model, cfg.solver.shard, context)
+    if cfg.data.cached_draws and model.tower_trains:
+        raise UserError(
+            "data.cached_draws: parameters that were added to the image tower train, so its frame embeddings change; "
+            "set it to 0"
+        )
     needed = model.fusion_model.loss
     if needed is not None and cfg.solver.loss_type != needed:
         raise UserError(
@@ -114,11 +116,9 @@ def _average(cfg: Config, model: VideoCLIP) -> WeightAverage | None:
 def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
     """`model` itself where there is one process or it is sharded, in place; else its DDP wrapper."""
     solver = cfg.solver
-    if solver.shard != "none":
-        check_can_shard(model, solver.shard, context)
-        if dist.is_initialized():
-            shard(model, solver.shard, context)
-            return model
+    if solver.shard != "none" and dist.is_initialized():
+        shard(model, solver.shard, context)
+        return model
     if context.process.world_size == 1:
         return model
     return data_parallel(model, context.device, solver.grad_accumulation_steps == 1 and not solver.interpolated_loss)

@@ -3,16 +3,8 @@
 import bisect
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 from utils.schema import SolverConfig
-
-
-def milestones_of(decay_step: int | Sequence[int], epochs: int) -> list[int]:
-    """The epochs of a multistep decay: a list as given, or every `decay_step` epochs."""
-    if isinstance(decay_step, int):
-        return list(range(decay_step, epochs, decay_step))
-    return list(decay_step)
 
 
 def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milestones: Sequence[int] = ()) -> float:
@@ -47,27 +39,24 @@ def fractional_epoch(epoch: int, consumed_clips: int, clips_per_step: int, num_c
     return epoch + consumed_clips / clips_per_step / iterations
 
 
-@dataclass
 class Schedule:
-    """The learning rate's course: `lr` times `lr_factor` of the fractional epoch."""
+    """The learning rate's course: `solver.lr` times `lr_factor` of the fractional epoch.
 
-    lr: float
-    min_lr: float
-    kind: str
-    epochs: int
-    warmup_epochs: float
-    milestones: list[int] = field(default_factory=list)
+    Attributes:
+        milestones: the epochs of a multistep decay.
+    """
 
-    @classmethod
-    def of(cls, solver: SolverConfig) -> "Schedule":
-        milestones = milestones_of(solver.lr_decay_step, solver.epochs) if solver.type == "multistep" else []
-        return cls(solver.lr, solver.min_lr, solver.type, solver.epochs, solver.lr_warmup_step, milestones)
+    def __init__(self, solver: SolverConfig):
+        self._solver, step = solver, solver.lr_decay_step
+        # The cosine does not use it, and it may be 0 there.
+        self.milestones = list(range(step, solver.epochs, max(1, step))) if isinstance(step, int) else step
 
     def at(self, epoch: float) -> float:
         """The rate at a fractional epoch. After the warm-up the cosine ends at `min_lr`; multistep stays above it."""
-        share = lr_factor(epoch, self.kind, self.epochs, self.warmup_epochs, self.milestones)
-        if epoch < self.warmup_epochs:
-            return self.lr * share
-        if self.kind == "cosine":
-            return self.min_lr + (self.lr - self.min_lr) * share
-        return max(self.lr * share, self.min_lr)
+        solver = self._solver
+        share = lr_factor(epoch, solver.type, solver.epochs, solver.lr_warmup_step, self.milestones)
+        if epoch < solver.lr_warmup_step:
+            return solver.lr * share
+        if solver.type == "cosine":
+            return solver.min_lr + (solver.lr - solver.min_lr) * share
+        return max(solver.lr * share, solver.min_lr)

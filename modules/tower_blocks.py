@@ -45,6 +45,10 @@ class TowerBlock(nn.Module):
         frames_in_sequence: images whose patches follow each other in a sequence, each with the same rotary positions.
     """
 
+    norm1: nn.Module
+    norm2: nn.Module
+    mlp: nn.Module
+
     def __init__(self, block: nn.Module):
         super().__init__()
         for name, child in block.named_children():
@@ -84,7 +88,7 @@ class TowerBlock(nn.Module):
 
     def attention_input(self, x: torch.Tensor) -> torch.Tensor:
         """The stream, normalised where the block does so before attention."""
-        raise NotImplementedError
+        return self.norm1(x)
 
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         """Self-attention of `attention_input`; with an empty `context` without a mask and without positions."""
@@ -95,10 +99,10 @@ class TowerBlock(nn.Module):
         raise NotImplementedError
 
     def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        return self.norm2(x)
 
     def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
-        raise NotImplementedError
+        return self.mlp(z)
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
         raise NotImplementedError
@@ -114,8 +118,9 @@ class ClipBlock(TowerBlock):
     attn: nn.MultiheadAttention
     ls_1: nn.Module
     ln_2: nn.Module
-    mlp: nn.Module
     ls_2: nn.Module
+    norm1 = property(lambda self: self.ln_1)
+    norm2 = property(lambda self: self.ln_2)
 
     def forward(
         self, x: torch.Tensor, k_x: None = None, v_x: None = None, attn_mask: torch.Tensor | None = None
@@ -127,20 +132,11 @@ class ClipBlock(TowerBlock):
         """What open_clip asks of its text towers' blocks."""
         return next(self.mlp.parameters()).dtype
 
-    def attention_input(self, x: torch.Tensor) -> torch.Tensor:
-        return self.ln_1(x)
-
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         return self.attn(z, z, z, need_weights=False, **context)[0]
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
         return self.ls_1(branch)
-
-    def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
-        return self.ln_2(x)
-
-    def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
-        return self.mlp(z)
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
         return self.ls_2(branch)
@@ -152,21 +148,15 @@ class ClipBlock(TowerBlock):
 class TimmBlock(TowerBlock):
     """timm's Block. Tokens behind the patches have no rotary position."""
 
-    norm1: nn.Module
     attn: nn.Module
     ls1: nn.Module
     drop_path1: nn.Module
-    norm2: nn.Module
-    mlp: nn.Module
     ls2: nn.Module
     drop_path2: nn.Module
 
     def forward(self, x: torch.Tensor, **context: Any) -> torch.Tensor:
         """(N, L, C) -> (N, L, C)."""
         return self.run(x, context)
-
-    def attention_input(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm1(x)
 
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         rope = context.get("rope")
@@ -178,12 +168,6 @@ class TimmBlock(TowerBlock):
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
         return self.drop_path1(self.ls1(branch))
-
-    def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
-        return self.norm2(x)
-
-    def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
-        return self.mlp(z)
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
         return self.drop_path2(self.ls2(branch))

@@ -109,6 +109,21 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
+def add_view_options(parser: argparse.ArgumentParser) -> None:
+    """`--test_crops` and `--test_clips`: the views of each test video."""
+    parser.add_argument(
+        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip (default 1)"
+    )
+    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
+
+
+def check_counts(args: argparse.Namespace, *names: str) -> None:
+    """Raise a UserError where one of these options is below 1."""
+    for name in names:
+        if getattr(args, name) < 1:
+            raise UserError(f"--{name} {getattr(args, name)}: must be 1 or more")
+
+
 def hides_bars(args: argparse.Namespace) -> bool | None:
     """tqdm's `disable`: True with `--quiet` or `--plain`; None: only where stderr is not a terminal."""
     return args.quiet or args.plain or None

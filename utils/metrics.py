@@ -109,31 +109,8 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     )
 
 
-class HalfClassScores(NamedTuple):
-    """Top-1 and top-5 of each split; `mean_*` and population `std_*` over the splits."""
-
-    top1: list[float]
-    top5: list[float]
-
-    @property
-    def mean_top1(self) -> float:
-        return float(np.mean(self.top1))
-
-    @property
-    def std_top1(self) -> float:
-        return float(np.std(self.top1))
-
-    @property
-    def mean_top5(self) -> float:
-        return float(np.mean(self.top5))
-
-    @property
-    def std_top5(self) -> float:
-        return float(np.std(self.top5))
-
-
-def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> HalfClassScores:
-    """The published zero-shot protocol: in each split, half of the classes drawn by a seed, and their videos only.
+def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> list[Scores]:
+    """The published zero-shot protocol, a split each: half of the classes drawn by a seed, and their videos only.
 
     Split s draws `permutation(K)[:K//2]` from numpy's legacy generator seeded with s; the candidates are the drawn
     classes that occur among the labels.
@@ -146,7 +123,7 @@ def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 
             continue
         candidates = np.unique(labels[chosen])
         scores.append(score(logits[chosen][:, candidates], np.searchsorted(candidates, labels[chosen])))
-    return HalfClassScores([s.top1 for s in scores], [s.top5 for s in scores])
+    return scores
 
 
 def mean_average_precision(rankings: np.ndarray, labels: np.ndarray) -> float:

@@ -22,18 +22,17 @@ def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     if labels.ndim == 2:
         return {"num_classes": logits.shape[1], **score_labels(logits, labels)._asdict()}
     full, half = score(logits, labels), half_class_scores(logits, labels)
-    return {
-        "num_videos": full.num_videos,
-        "num_classes": logits.shape[1],
-        "full_top1": full.top1,
-        "full_top5": full.top5,
-        "half_top1_mean": half.mean_top1,
-        "half_top1_std": half.std_top1,
-        "half_top5_mean": half.mean_top5,
-        "half_top5_std": half.std_top5,
-        "half_top1": half.top1,
-        "half_top5": half.top5,
-    }
+    summary: dict[str, Any] = {"num_videos": full.num_videos, "num_classes": logits.shape[1]}
+    for name in ("top1", "top5"):
+        of_splits = [getattr(scores, name) for scores in half]
+        mean, deviation = mean_and_deviation(of_splits)
+        summary |= {
+            f"full_{name}": getattr(full, name),
+            f"half_{name}_mean": mean,
+            f"half_{name}_std": deviation,
+            f"half_{name}": of_splits,
+        }
+    return summary
 
 
 def base_classes(labels: np.ndarray, num_classes: int) -> list[int]:

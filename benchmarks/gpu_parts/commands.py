@@ -1,5 +1,6 @@
 """What train.py, test.py and export.py do, on the device and on the CPU."""
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -95,7 +96,7 @@ def export(setting: Setting, earlier: dict[str, Figures]) -> Found:
     loaded = VideoModel(cfg, LABELS, checkpoint, torch.device("cpu"))
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()
-    about = {"class_names": list(LABELS), "config": cfg.model_dump()}
+    about = json.dumps({"class_names": list(LABELS), "config": cfg.model_dump()})
     trace, clips = (
         export_formats.random_clips(n, cfg.data.num_frames, input_size(cfg), seed) for seed, n in enumerate((2, 5))
     )
@@ -104,7 +105,7 @@ def export(setting: Setting, earlier: dict[str, Figures]) -> Found:
     figures: Figures = {}
     for name in ("torch_export", "safetensors"):
         path = Path(setting.scratch, f"export{export_formats.FORMATS[name].suffix}")
-        export_formats.write_export(path, name, model, text, trace, about)
+        export_formats.FORMATS[name].write(path, model, text, trace, about)
         with torch.no_grad():
             if name == "safetensors":
                 runs = export_formats.load_safetensors(path)[0].to(setting.device)

@@ -33,10 +33,6 @@ class LinearScorer(Scorer):
         assert text is not None
         return cls(cls.settings(cfg), len(text))
 
-    def fit(self, state: dict[str, torch.Tensor]) -> None:
-        if "bias" in state and state["bias"].shape != self.bias.shape:
-            self.bias = nn.Parameter(torch.zeros_like(state["bias"]))
-
     def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
         with torch.autocast(videos.device.type, enabled=False):
             return videos.float() @ classes.float().T + self.bias.to(videos.device)

@@ -47,10 +47,6 @@ class Modulated(Scorer):
             raise UserError("network.scorer modulated: compares frozen class embeddings; train no text, or use cosine")
         return cls(cls.settings(cfg), F.normalize(text.float(), dim=-1))
 
-    def fit(self, state: dict[str, torch.Tensor]) -> None:
-        if "trained_text" in state and state["trained_text"].shape != self.trained_text.shape:
-            self.trained_text = torch.zeros_like(state["trained_text"])
-
     def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:
         return self.of_joined(frames, head.over_frames(frames))
 

@@ -69,6 +69,11 @@ class Scorer(Component, nn.Module):
 
     def fit(self, state: dict[str, torch.Tensor]) -> None:
         """Give the tensors that belong to the classes of the training the sizes that they have in `state`."""
+        for name in self.of_classes:
+            own = getattr(self, name)
+            if name in state and state[name].shape != own.shape:
+                value = torch.zeros_like(state[name])
+                setattr(self, name, nn.Parameter(value) if isinstance(own, nn.Parameter) else value)
 
     @classmethod
     def embed_classes(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:

@@ -7,6 +7,7 @@ from reporting.inputs import RunReport
 from reporting.outcomes import FIGURES, NUM_RESAMPLES, figure_interval, figures
 from reporting.run_folder import TestResult
 from utils.metrics import half_class_scores
+from utils.protocols import mean_and_deviation
 
 _NOTE = (
     f"The range beside a score is its 95% interval by the percentile bootstrap over videos, {NUM_RESAMPLES:,} "
@@ -57,7 +58,7 @@ def _rows_of(test: TestResult, report: RunReport) -> list[list]:
     row = [
         Cell([test.name, weights]),
         *[ranged(float(found[key][0]), figure_interval(key, test.outcomes, samples)) for key in FIGURES],
-        _half(half.mean_top1, half.std_top1) if half else number(None),
+        _half(*mean_and_deviation([scores.top1 for scores in half])) if half else number(None),
         number(test.scores.get("map")),
         number(int((~test.outcomes.is_readable).sum()), 0),
         shown_views,

@@ -11,7 +11,7 @@ def test_openais_names_are_open_clips_models():
     assert names.open_clip_name("ViT-L/14-336px") == "ViT-L-14-336"
     for theirs in names.OPENAI_NAMES.values():
         assert theirs in open_clip.list_models()
-        assert "openai" in names.tags_of(theirs)
+        assert "openai" in open_clip.list_pretrained_tags_by_model(theirs)
     assert names.open_clip_name("ViT-B-16-SigLIP") == "ViT-B-16-SigLIP"
 
 

@@ -124,7 +124,7 @@ def test_other_towers_and_heads(tmp_path, file_format, vision, changes):
     text = video.class_embeddings().detach() if text is None else text
     model, size, path = export.VideoClassifier(video, text).eval(), cfg.data.input_size, tmp_path / "model"
     about = {"class_names": NAMES, "config": cfg.model_dump()}
-    export.write_export(path, file_format, model, text, export.random_clips(2, 4, size), about)
+    export.FORMATS[file_format].write(path, model, text, export.random_clips(2, 4, size), json.dumps(about))
     found = export.measure_parity(path, file_format, model, 4, size)
     export.check_parity(found, path)
 
@@ -161,7 +161,7 @@ def test_a_tower_that_the_exporter_cannot_take(tmp_path):
             return clips.float() if clips.sum().item() > 3 else clips.double()
 
     with pytest.raises(UserError, match="does not support this model .* use --format safetensors"):
-        export.write_export(tmp_path / "x", "torch_export", Stubborn(), torch.ones(3, 4), torch.ones(2, 4), {})
+        export.FORMATS["torch_export"].write(tmp_path / "x", Stubborn(), torch.ones(3, 4), torch.ones(2, 4), "{}")
 
 
 def test_mistakes(world, weights, tmp_path, capsys, monkeypatch):

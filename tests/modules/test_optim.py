@@ -10,7 +10,7 @@ from torch import nn
 
 from modules import optim
 from modules.optim import build_optimizer, describe_groups, set_lr, split_parameters
-from modules.schedule import Schedule, fractional_epoch, lr_factor, milestones_of
+from modules.schedule import Schedule, fractional_epoch, lr_factor
 from utils.errors import UserError
 from utils.schema import SolverConfig
 
@@ -116,15 +116,17 @@ def test_schedule_shapes():
     assert lr_factor(17.5, "cosine", 30, 5) == pytest.approx(0.5)
     assert lr_factor(30, "cosine", 30, 5) == 0
     assert lr_factor(0, "cosine", 30, 0) == 1
-    assert milestones_of(10, 30) == [10, 20] and milestones_of([3, 7], 30) == [3, 7]
+    steps = (SolverConfig(epochs=30, lr_decay_step=step) for step in (10, [3, 7]))
+    assert [Schedule(solver).milestones for solver in steps] == [[10, 20], [3, 7]]
     assert lr_factor(10, "multistep", 30, 5, [10, 20]) == pytest.approx(0.1)
     assert math.isclose(lr_factor(9.999, "multistep", 30, 5, [10, 20]), 1)
 
 
 def test_the_rate_ends_at_its_minimum():
-    cosine = Schedule(1e-3, 1e-5, "cosine", 30, 5)
+    rates = {"lr": 1e-3, "min_lr": 1e-5}
+    cosine = Schedule(SolverConfig(**rates, epochs=30, lr_warmup_step=5))
     assert [cosine.at(e) for e in (0, 2.5, 5, 17.5, 30)] == pytest.approx([0, 5e-4, 1e-3, 5.05e-4, 1e-5])
-    multistep = Schedule(1e-3, 1e-5, "multistep", 40, 0, [10, 20, 30])
+    multistep = Schedule(SolverConfig(**rates, type="multistep", epochs=40, lr_warmup_step=0, lr_decay_step=10))
     assert [multistep.at(e) for e in (0, 10, 20, 30)] == pytest.approx([1e-3, 1e-4, 1e-5, 1e-5])
 
 
