@@ -184,18 +184,8 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
     Args:
         text: float32 (K,D), the class texts' embeddings, or (K,S,D), S rows each. class_names: K names.
     """
-    arrays: dict[str, Any] = {
-        "paths": np.array(table.paths),
-        "labels": table.labels,
-        "embeddings": table.embeddings,
-        "seconds": np.array(table.seconds),
-        "views": np.array(table.views),
-        "trained_classes": np.array(table.trained_classes, dtype=np.str_),
-        "text_tower": np.array(table.text_tower),
-        "recipe": np.array(table.recipe),
-        "text": text,
-        "class_names": np.array(class_names),
-    }
+    values = {**table._asdict(), "text": text, "class_names": class_names}
+    arrays = {name: np.asarray(values[name], dtype=kind) for name, (kind, *_) in _ARRAYS.items()}
     arrays |= {f"{STATE}{name}": array for name, array in table.scorer_state.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)
@@ -240,18 +230,12 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     fault = _fault_of(arrays)
     if fault:
         raise UserError(f"{path}: not a table of embeddings written by test.py ({fault})")
-    table = VideoTable(
-        arrays["paths"].tolist(),
-        arrays["labels"],
-        arrays["embeddings"],
-        float(arrays["seconds"]),
-        tuple(arrays["views"].tolist()),
-        tuple(arrays["trained_classes"].tolist()),
-        str(arrays["text_tower"]),
-        str(arrays["recipe"]),
-        state,
-    )
-    return table, arrays["text"], arrays["class_names"].tolist()
+    text, class_names = arrays.pop("text"), arrays.pop("class_names").tolist()
+    values: dict[str, Any] = {
+        n: array if n in ("labels", "embeddings") else array.tolist() for n, array in arrays.items()
+    }
+    values |= {name: tuple(values[name]) for name in ("views", "trained_classes")}
+    return VideoTable(**values, scorer_state=state), text, class_names
 
 
 def rows_of_entries(

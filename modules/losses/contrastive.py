@@ -7,6 +7,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import nn
+from torch.distributed.nn.functional import all_gather
 from torch.nn import functional as F
 
 from modules.losses.loss import Loss
@@ -89,25 +90,9 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
     """
     if not dist.is_initialized() or dist.get_world_size() == 1:
         return rows
-    return _Gather.apply(rows)
-
-
-class _Gather(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, rows: torch.Tensor) -> torch.Tensor:
-        counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
-        dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-        ctx.counts = [int(count) for count in counts]
-        # Collectives take equal shapes: shares are filled up to the largest, and cut again.
-        padded = rows.new_zeros(max(ctx.counts), *rows.shape[1:])
-        padded[: len(rows)] = rows
-        parts = [torch.empty_like(padded) for _ in ctx.counts]
-        dist.all_gather(parts, padded)
-        return torch.cat([part[:count] for part, count in zip(parts, ctx.counts)])
-
-    @staticmethod
-    def backward(ctx: Any, gradient: torch.Tensor) -> torch.Tensor:
-        gradient = gradient.contiguous()
-        dist.all_reduce(gradient)
-        start = sum(ctx.counts[: dist.get_rank()])
-        return gradient[start : start + ctx.counts[dist.get_rank()]]
+    counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
+    dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
+    # Collectives take equal shapes: shares are filled up to the largest, and cut again.
+    filling = rows.new_zeros(max(map(int, counts)) - len(rows), *rows.shape[1:])
+    parts = all_gather(torch.cat([rows, filling]))
+    return torch.cat([part[: int(count)] for part, count in zip(parts, counts)])
