@@ -21,9 +21,6 @@ def announce_download(what: str, url: str, remedy: str) -> None:
 
     Args:
         remedy: what to do without a network, for the message.
-
-    Raises:
-        UserError: the server does not answer within NETWORK_SECONDS.
     """
     log.warning("downloading %s from %s", what, url)
     if not is_reachable(url):

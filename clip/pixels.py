@@ -41,9 +41,6 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
 
     Args:
         input_size: None: the model's own.
-
-    Raises:
-        UserError: an unknown name, or a file that is missing or damaged.
     """
     if names.is_file(arch):
         found, is_published = names.preprocessing(None), True

@@ -37,10 +37,6 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 
     Args:
         log_time: as of `default_run_dir`.
-
-    Raises:
-        UserError: the folder already holds a run, and this one neither resumes it nor only validates; or the folder is
-            named twice.
     """
     launch = launch_folder()
     note = launch / "run_dir" if launch else None
@@ -72,9 +68,6 @@ def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
 
     Args:
         picks: lines of an annotation list.
-
-    Raises:
-        UserError: it cannot be made or written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

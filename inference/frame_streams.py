@@ -47,11 +47,7 @@ class ShownFrame(NamedTuple):
 
 
 def measure_seconds(source: str | Path | int | FrameArray, fps: float = FOLDER_FPS) -> Fraction | None:
-    """Length of frames or of a video file, by its packets; None: live.
-
-    Raises:
-        UserError: it is missing, truncated or no video.
-    """
+    """Length of frames or of a video file, by its packets; None: live."""
     if isinstance(source, FrameArray):
         return source.num_frames / Fraction(str(fps))
     if is_live(source):

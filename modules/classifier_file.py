@@ -61,11 +61,7 @@ def save_classifier(path: str | Path, classifier: ClassifierFile) -> None:
 
 
 def load_classifier(path: str | Path) -> ClassifierFile:
-    """Read what `save_classifier` wrote.
-
-    Raises:
-        UserError: the file is missing, damaged, or something else.
-    """
+    """Read what `save_classifier` wrote."""
     if not Path(path).is_file():
         raise UserError(
             f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run saves its own in "
@@ -83,9 +79,6 @@ def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source
     Args:
         width: D of the image tower.
         source: the file, for messages.
-
-    Raises:
-        UserError: a class that the file does not have; embeddings of another width.
     """
     if classifier.matrix.shape[1] != width:
         raise UserError(

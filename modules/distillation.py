@@ -71,9 +71,6 @@ def attach_distillation(cfg: Config, model: VideoCLIP, names: list[str], device:
 
     Args:
         names: K class names. device: where the class texts are encoded.
-
-    Raises:
-        UserError: as `load_clip_model` and `build_text`.
     """
     clip_model = load_clip_model(cfg)
     classes = None if model.classifier is None else build_text(cfg, clip_model, names, device)

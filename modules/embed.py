@@ -208,11 +208,7 @@ _ARRAYS = {
 
 
 def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
-    """A table, its text matrix (K,D) or (K,S,D) and class names, as `save_table` wrote them.
-
-    Raises:
-        UserError: the file is missing, damaged or no table.
-    """
+    """A table, its text matrix (K,D) or (K,S,D) and class names, as `save_table` wrote them."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
     check_archive_sizes(path)
@@ -246,9 +242,6 @@ def rows_of_entries(
     Args:
         source: the table's file, for messages.
         num_classes: K, where the list is multi-label.
-
-    Raises:
-        UserError: the table lacks one of them.
     """
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.name for entry in entries if entry.name not in rows]

@@ -89,11 +89,7 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 
 def combine(given: Given, recipe: Recipe) -> Combined:
-    """The config of a command on a checkpoint, by the rules above.
-
-    Raises:
-        UserError: the checkpoint holds no recipe and there is no config either.
-    """
+    """The config of a command on a checkpoint, by the rules above."""
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())
     if not saved and given.path is None and not given.is_given("network.arch"):
         raise UserError(

@@ -12,9 +12,6 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
 
     Args:
         remedy: what to do where the file is something else, for the error.
-
-    Raises:
-        UserError: it not a record of a run.
     """
     if not path.exists():
         return []

@@ -40,11 +40,7 @@ class Shard(NamedTuple):
         return list(items[self.number - 1 :: self.count])
 
     def file(self, folder: Path, suffix: str) -> Path:
-        """The shard's own file, `I-of-N.SUFFIX`, in `folder`, which is made.
-
-        Raises:
-            UserError: the folder has files of another number of shards, whose items are other ones.
-        """
+        """The shard's own file, `I-of-N.SUFFIX`, in `folder`, which is made."""
         folder.mkdir(parents=True, exist_ok=True)
         for path in _files_in(folder, suffix):
             count = int(path.stem.rpartition("-")[2])
@@ -71,11 +67,7 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_shard(args: argparse.Namespace) -> Shard:
-    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`.
-
-    Raises:
-        UserError: it is not a part of a whole, or the array's tasks are not evenly numbered.
-    """
+    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`."""
     if args.merge:
         return ALL
     if args.shard is not None:

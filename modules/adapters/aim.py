@@ -77,11 +77,7 @@ class TimeEmbedding(nn.Module):
         self.time_embedding = nn.Parameter(torch.zeros(num_frames, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, L, C) -> same.
-
-        Raises:
-            UserError: clips of another length than the embedding has.
-        """
+        """(N, L, C) -> same."""
         if self.num_frames != len(self.time_embedding):
             raise UserError(
                 f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "

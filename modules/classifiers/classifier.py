@@ -28,8 +28,5 @@ class Classifier(Component):
 
         Args:
             device: where texts are encoded.
-
-        Raises:
-            UserError: they cannot be made; the message says why.
         """
         raise NotImplementedError
