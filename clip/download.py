@@ -17,11 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def announce_download(what: str, url: str, remedy: str) -> None:
-    """Say in one line what will be downloaded and from where.
-
-    Args:
-        remedy: what to do without a network, for the message.
-    """
+    """Say in one line what will be downloaded and from where."""
     log.warning("downloading %s from %s", what, url)
     if not is_reachable(url):
         raise UserError(f"{what} could not be downloaded: {url} cannot be reached; {remedy}")

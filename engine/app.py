@@ -58,9 +58,6 @@ def import_gradio(temporary: str):
 class Service:
     """Predictions for many users by one model. Videos are decoded side by side, each in a child process; the model
     takes some windows of one of them at a time.
-
-    Args:
-        model: computes. limits: of an uploaded video.
     """
 
     def __init__(self, model: VideoModel, limits: Limits):

@@ -121,12 +121,7 @@ def train_probes(
 
 
 def probe_rows(
-    args: argparse.Namespace,
-    cfg: Config,
-    sweep: ProbeSweep,
-    model: VideoCLIP,
-    context: RunContext,
-    losses: list[float],
+    args: argparse.Namespace, cfg: Config, sweep: ProbeSweep, model: VideoCLIP, context: RunContext, losses: list[float]
 ) -> list[dict[str, Any]]:
     """Settings and scores of each probe: of the mean of its probabilities over a video's views.
 

@@ -40,13 +40,7 @@ class TrainingMeter:
     _has_advised = _has_told_first = False  # once a process each
     _num_warm_up = 0
 
-    def __init__(
-        self,
-        cfg: Config,
-        process: Process,
-        metrics: MetricsWriter,
-        epoch: EpochInfo,
-    ):
+    def __init__(self, cfg: Config, process: Process, metrics: MetricsWriter, epoch: EpochInfo):
         self._is_packed = epoch.is_packed
         self._cfg, self._process, self._metrics, self._epoch = cfg, process, metrics, epoch.number
         self._num_steps = math.ceil(epoch.num_batches / cfg.solver.grad_accumulation_steps)

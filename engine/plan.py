@@ -58,7 +58,6 @@ def estimate_memory(
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own.
         batch_size, num_frames, image_size: of a process's batch (B,T,3,H,H).
-        precision: fp32, bf16 or fp16.
     """
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     peak = _peak_of_a_step(model, text, (batch_size, num_frames, 3, image_size, image_size), precision)
@@ -157,11 +156,7 @@ def _peak_of_a_step(model: VideoCLIP, text: torch.Tensor | None, shape: Sequence
 def describe_plan(
     cfg: Config, model: VideoCLIP, text: torch.Tensor | None, train: TrainEntries, num_val: int, context: RunContext
 ) -> str:
-    """The plan of a run as lines of text: what was called, sizes, steps, parameters, memory.
-
-    Args:
-        num_val: number of videos of the validation list.
-    """
+    """The plan of a run as lines of text: what was called, sizes, steps, parameters, memory."""
     data, solver, process, precision = cfg.data, cfg.solver, context.process, context.precision
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)

@@ -91,10 +91,6 @@ def restore_run(
 
     A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly. With
     `cfg.solver.evaluate` nothing goes on: the weights may be validated as any config says.
-
-    Args:
-        found: path and contents of the checkpoint, as `find_checkpoint` returns them.
-        loader: the training loader, for the lengths of an epoch.
     """
     (path, state), num_clips = found, len(loader.dataset)
     if not isinstance(state.get("epoch"), int):

@@ -10,11 +10,7 @@ SCORES = {"top1": "top-1 %", "top5": "top-5 %", "mean_class": "mean class %", "m
 
 
 def describe_run(records: list[dict[str, Any]]) -> str:
-    """A table with a row for each validated epoch (at most twelve, evenly chosen, best and last among them).
-
-    Args:
-        records: of metrics.jsonl, in order (`engine.metrics_writer.MetricsWriter`).
-    """
+    """A table with a row for each validated epoch (at most twelve, evenly chosen, best and last among them)."""
     steps = [r for r in records if r["kind"] == "train" and "seconds" in r]  # the first versions wrote no seconds
     validations = {r["epoch"]: r for r in records if r["kind"] == "val"}
     if not validations:

@@ -34,9 +34,6 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     """The folder that the config names, else that of the checkpoint to resume, else the default one.
 
     A launcher that starts its processes again after a failure finds the folder that it had.
-
-    Args:
-        log_time: as of `default_run_dir`.
     """
     launch = launch_folder()
     note = launch / "run_dir" if launch else None
@@ -64,11 +61,7 @@ def _named_or_default(cfg: Config, log_time: str | None) -> Path:
 
 
 def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
-    """Make the folder and write the resolved config into it, and the few-shot picks where there are any.
-
-    Args:
-        picks: lines of an annotation list.
-    """
+    """Make the folder and write the resolved config into it, and the few-shot picks where there are any."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path / "config.yaml", config_text)

@@ -77,12 +77,7 @@ def open_whole(source: str | Path | int | FrameArray, decoder: str, max_pixels: 
 
 
 def frames_of(source: str | Path | int | FrameArray, fps: float, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:
-    """Every frame of an array, a folder or a file in order. Raises as `VideoDecoder`.
-
-    Args:
-        fps: frames a second of an array or a folder.
-        max_pixels: of a file's frame.
-    """
+    """Every frame of an array, a folder or a file in order. Raises as `VideoDecoder`."""
     if not isinstance(source, FrameArray) and not Path(str(source)).is_dir():
         with _open_file(Path(str(source)), max_pixels) as video:
             for image, begin, end in video.timed_frames():

@@ -77,7 +77,6 @@ class IsolatedVideo:
     """The windows of a file that a child process decodes. A context manager: leaving it ends the child.
 
     Args:
-        job: what is decoded.
         seconds: from now until the last window is taken.
         megabytes: of memory that the child may take.
 

@@ -153,9 +153,6 @@ class VideoModel:
 
         (B,R,D) where the scorer needs R rows of a clip.
 
-        Args:
-            name: of the clips, for messages.
-
         Raises:
             UserError: an embedding is not finite.
         """
@@ -233,7 +230,6 @@ class VideoModel:
         """`predict` for windows that were read before.
 
         Args:
-            name: of the video, in the result and in messages.
             batch_size: windows through the model at a time; None: data.batch_size.
         """
         stream = self.stream(windows, name, batch_size or self.cfg.data.batch_size)
@@ -316,11 +312,7 @@ def collect(
 
 
 def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) -> np.ndarray:
-    """float32 (K,D) class embeddings of `cfg` for a table of video embeddings that was made before.
-
-    Args:
-        path: of the table, for messages.
-    """
+    """float32 (K,D) class embeddings of `cfg` for a table of video embeddings that was made before."""
     if trained_classifier(cfg) or not table.text_tower:
         raise UserError(f"{path}: a table cannot be scored again if the text tower was trained; give --weights")
     clip_model = load_clip_model(cfg)

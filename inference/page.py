@@ -60,7 +60,6 @@ def build_page(
     """The page, a `gradio.Blocks` that is ready to launch.
 
     Args:
-        gradio: the package; who wants no page does without it.
         predict: path of a video, class names (None: the model's own), seconds of a window (None: as the model likes),
             the probability below which a class is unknown -> answer. A UserError of it is shown, and the page goes on.
     """

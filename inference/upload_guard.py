@@ -27,9 +27,7 @@ class UploadGuard:
     """Passes requests on; ends uploads that are slow, and refuses those for which there is no space.
 
     Args:
-        app: what answers requests.
         folder: of uploads. What lies there now, the page's own samples, is not deleted.
-        max_bytes: of one upload.
         seconds, idle_seconds: for one upload, and between two of its parts.
     """
 

@@ -24,14 +24,7 @@ from datasets.image_decoding import MAX_PIXELS
 from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
-from inference.frame_streams import (
-    FOLDER_FPS,
-    ShownFrame,
-    frames_of,
-    live_frames,
-    measure_seconds,
-    open_whole,
-)
+from inference.frame_streams import FOLDER_FPS, ShownFrame, frames_of, live_frames, measure_seconds, open_whole
 from inference.frames import FrameArray, Video, as_source
 from inference.video_inputs import is_live
 from modules.pixels import with_own_pixels

@@ -21,9 +21,6 @@ def build_model_and_text(cfg: Config, names: list[str], device: torch.device) ->
     """The video model, on the CPU, and its frozen class embeddings (K, D); None where the model makes its own.
 
     CLIP's text tower is gone afterwards, unless it trains.
-
-    Args:
-        names: K class names. device: where the class texts are encoded.
     """
     clip_model = load_clip_model(cfg)
     text = build_text(cfg, clip_model, names, device)

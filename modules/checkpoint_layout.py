@@ -81,7 +81,6 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     embeddings of another image size are resized, and said.
 
     Args:
-        source: the file, for messages.
         new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts from scratch.
 
     The shifts (network.tm: tsm, tokenshift) have no weights to tell them by: of them the config that the checkpoint

@@ -74,12 +74,7 @@ def load_classifier(path: str | Path) -> ClassifierFile:
 
 
 def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source: str) -> torch.Tensor:
-    """(K, D) rows of the classes `names`, in their order.
-
-    Args:
-        width: D of the image tower.
-        source: the file, for messages.
-    """
+    """(K, D) rows of the classes `names`, in their order."""
     if classifier.matrix.shape[1] != width:
         raise UserError(
             f"{source}: its class embeddings have {classifier.matrix.shape[1]} dimensions and the image tower's "

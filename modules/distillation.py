@@ -67,11 +67,7 @@ def _distance(own: torch.Tensor, projection: nn.Module, frozen: torch.Tensor) ->
 
 
 def attach_distillation(cfg: Config, model: VideoCLIP, names: list[str], device: torch.device) -> None:
-    """Give the model its `distillation`, with the CLIP that the config names, read once more.
-
-    Args:
-        names: K class names. device: where the class texts are encoded.
-    """
+    """Give the model its `distillation`, with the CLIP that the config names, read once more."""
     clip_model = load_clip_model(cfg)
     classes = None if model.classifier is None else build_text(cfg, clip_model, names, device)
     model.distillation = Distillation(model.embed_dim, clip_model.visual, classes)

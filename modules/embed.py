@@ -66,9 +66,7 @@ def embed_videos(
     Args:
         encode: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings: (B,D), which are averaged over a
             video's views, or (B,R,D), which are kept of each.
-        loader: the loaders of all processes together yield each video once.
         clips_per_forward: number of views that go through the model at a time, which bounds the memory whatever V is.
-        description: label of the progress bar.
 
     Returns:
         The table on the main process, None on the others.
@@ -237,12 +235,7 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
 def rows_of_entries(
     table: VideoTable, entries: Sequence[Entry], source: str, num_classes: int | None = None
 ) -> VideoTable:
-    """The rows of list entries, in their order and with their labels.
-
-    Args:
-        source: the table's file, for messages.
-        num_classes: K, where the list is multi-label.
-    """
+    """The rows of list entries, in their order and with their labels."""
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.name for entry in entries if entry.name not in rows]
     if missing:

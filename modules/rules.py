@@ -93,10 +93,7 @@ RULES = (
         ("train",),
     ),
     Rule(
-        ("solver.min_lr", "solver.lr"),
-        lambda c: c.solver.min_lr >= c.solver.lr,
-        "min_lr must be below lr",
-        ("train",),
+        ("solver.min_lr", "solver.lr"), lambda c: c.solver.min_lr >= c.solver.lr, "min_lr must be below lr", ("train",)
     ),
     Rule(
         ("solver.ema", "solver.average_epochs"),

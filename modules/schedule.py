@@ -12,10 +12,6 @@ def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milest
 
     Linear warm-up from 0 over `warmup_epochs`; then for `cosine` half a cosine to 0 at `epochs` (Loshchilov & Hutter,
     SGDR, arXiv 1608.03983, eq. 5, one period), for `multistep` a tenth at each milestone reached.
-
-    Args:
-        epoch: 0 to `epochs`, fractional.
-        kind: "cosine" or "multistep".
     """
     if epoch < warmup_epochs:
         return epoch / warmup_epochs

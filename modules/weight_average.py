@@ -14,9 +14,6 @@ class WeightAverage:
 
     After update n (from 0) the average moves by 1 - min(decay, (1 + n) / (10 + n)) of the way to the weights.
 
-    Args:
-        decay: of a step, below 1.
-
     Attributes:
         num_epochs: in the average; of `EpochMean` alone.
     """

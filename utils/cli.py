@@ -88,7 +88,6 @@ def config_parser(doc: str | None, required: bool = True, operands: Sequence[tup
     """A parser with `--config`, `key=value` overrides, and how much to show.
 
     Args:
-        doc: the module's docstring, as of `Parser`.
         required: False: the config may be left out, since a checkpoint knows its recipe.
         operands: names and help of what is given before the overrides.
     """

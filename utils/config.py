@@ -95,11 +95,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose:
 
 
 def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose, recipe: Recipe) -> Resolved:
-    """`load_config` for a command on a checkpoint, which knows its model: see `utils.recipe`.
-
-    Args:
-        path: YAML file; None: the recipe alone.
-    """
+    """`load_config` for a command on a checkpoint, which knows its model: see `utils.recipe`."""
     given, faults, warnings, _ = _read_given(path, overrides)
     _raise_faults(faults)
     combined = combine(given, recipe)

@@ -24,11 +24,7 @@ def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
 def check_times(
     window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
 ) -> None:
-    """Raise a UserError unless these can be the lengths of windows (`inference.windows.WindowReader.windows`).
-
-    Args:
-        prefix: of their names in messages: of options, `--`.
-    """
+    """Raise a UserError unless these can be the lengths of windows (`inference.windows.WindowReader.windows`)."""
     if window is not None and not 0 <= window < math.inf:
         raise UserError(f"{prefix}window {window:g}: must be seconds, or 0 for one clip")
     for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):

@@ -8,11 +8,7 @@ from utils.errors import UserError
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """The records of a run so far, in order; [] where there is no file. A last line that a kill tore is left out.
-
-    Args:
-        remedy: what to do where the file is something else, for the error.
-    """
+    """The records of a run so far, in order; [] where there is no file. A last line that a kill tore is left out."""
     if not path.exists():
         return []
     try:

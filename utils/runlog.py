@@ -39,11 +39,7 @@ class LogFile(logging.FileHandler):
 
 
 def open_log(
-    process: Process,
-    warnings: Sequence[str] = (),
-    *,
-    quiet: bool = False,
-    plain: bool = False,
+    process: Process, warnings: Sequence[str] = (), *, quiet: bool = False, plain: bool = False
 ) -> logging.Logger:
     """A log on the console: of the main process; the others show only their errors.
 

@@ -39,9 +39,7 @@ class DataConfig(Section):
     val_root: ProjectPath = key("", "root of the paths in val_list, like train_root")
     val_list: OptionalPath = key(None, "validation videos, like train_list")
     sets: list[SetConfig] = key(
-        list,
-        "several data sets in one training, in place of the lists (docs/training.md)",
-        role="training",
+        list, "several data sets in one training, in place of the lists (docs/training.md)", role="training"
     )
     label_space: Literal["joined", "apart"] = key(
         "joined",
@@ -103,8 +101,7 @@ class DataConfig(Section):
         le=64,
     )
     sampling: Literal["uniform", "balanced"] = key(
-        "uniform",
-        "uniform: an epoch has each training clip once; balanced: as many clips, of each class equally many",
+        "uniform", "uniform: an epoch has each training clip once; balanced: as many clips, of each class equally many"
     )
     random_shift: bool = key(True, "train on a random frame of each segment; false: on the validation frames")
     shot: int = key(0, "few-shot: training videos per class; 0: all", "videos per class", ge=0)
@@ -209,8 +206,7 @@ class NetworkConfig(Section):
         6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1, le=MAX_LAYERS, role="weights"
     )
     scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key(
-        "cosine",
-        "how videos are compared with classes (docs/testing.md)",
+        "cosine", "how videos are compared with classes (docs/testing.md)"
     )
     joint_st: bool = key(
         False, "one sequence of all frames' patches (joint space-time attention); no head", role="weights"
@@ -314,8 +310,7 @@ class SolverConfig(Section):
     process_timeout_minutes: float = key(10, "how long a process waits for the others before it exits", "minutes", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
     shard: Literal["none", "grad", "full"] = key(
-        "none",
-        "what processes share out (FSDP2) for large towers. grad: gradients and optimiser; full: weights too",
+        "none", "what processes share out (FSDP2) for large towers. grad: gradients and optimiser; full: weights too"
     )
     compile: bool = key(False, "torch.compile image tower and head; the first step takes 10 s or more")
     ema: float | None = key(

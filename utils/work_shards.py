@@ -105,13 +105,7 @@ def shard_files(folder: Path, suffix: str) -> list[Path]:
 
 
 def check_complete(names: Sequence[str], is_done: Callable[[int], bool], count: int) -> None:
-    """Raise a UserError where an item of a shard has no result.
-
-    Args:
-        names: of the items that the shards divided among them.
-        is_done: whether the item at a position has a result.
-        count: of shards.
-    """
+    """Raise a UserError where an item of a shard has no result."""
     missing = [position for position in range(len(names)) if not is_done(position)]
     if missing:
         shard = Shard(missing[0] % count + 1, count)

@@ -24,9 +24,5 @@ class Classifier(Component):
 
     @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
-        """(K, D) float32 class embeddings of K names, of any length, on the CPU.
-
-        Args:
-            device: where texts are encoded.
-        """
+        """(K, D) float32 class embeddings of K names, of any length, on the CPU."""
         raise NotImplementedError

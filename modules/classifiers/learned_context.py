@@ -100,19 +100,12 @@ def encode_with_context(
 
 
 def context_places(
-    clip_model: ClipModel,
-    names: Sequence[str],
-    num_tokens: int,
-    position: str,
-    setting: str = "network.context_tokens",
+    clip_model: ClipModel, names: Sequence[str], num_tokens: int, position: str, setting: str = "network.context_tokens"
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) places.
 
     The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
     half of the context).
-
-    Args:
-        setting: the key that asks for the context, for messages.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
         raise UserError(f"{setting}: this text tower cannot take a learned context; CLIP's own can")

@@ -15,10 +15,6 @@ from utils.schema import Config
 class Loss(Component):
     """A function of model and batch whose mean over processes is the sum over the clips of the batch on all of them.
 
-    Args:
-        cfg: the run's config.
-        world_size: number of processes.
-
     Attributes:
         takes_class_weights: whether it uses `class_weights`.
         class_weights: float32 (K,), `solver.class_weights`; None: 1.
