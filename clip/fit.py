@@ -1,22 +1,12 @@
 """Checks that weights fit a model, and resizes position embeddings to another input size."""
 
 import torch
-from torch.nn import functional as F
+from timm.layers import resample_abs_pos_embed
 
 from utils.errors import UserError
 
 MAX_NAMED = 4  # keys named in an error
 POSITION_KEYS = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
-
-
-def resize_positions(table: torch.Tensor, num_positions: int) -> torch.Tensor:
-    """(1 + h*h, C) position embeddings as (1 + n*n, C) = (num_positions, C): the first row (class token, or the mean
-    in an attention pool) stays, the square of the others is resized, bicubic with antialiasing, as open_clip does."""
-    old, new = round((len(table) - 1) ** 0.5), round((num_positions - 1) ** 0.5)
-    assert old**2 + 1 == len(table) and new**2 + 1 == num_positions, (len(table), num_positions)
-    grid = table[1:].reshape(1, old, old, -1).permute(0, 3, 1, 2)
-    grid = F.interpolate(grid.float(), size=(new, new), mode="bicubic", antialias=True, align_corners=False)
-    return torch.cat([table[:1], grid.permute(0, 2, 3, 1).reshape(new * new, -1).to(table.dtype)])
 
 
 def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
@@ -31,8 +21,9 @@ def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tens
         old, new = state[name].shape, expected[name].shape
         is_square = round((old[0] - 1) ** 0.5) ** 2 == old[0] - 1
         if old[0] != new[0] and old[1] == new[1] and is_square:
-            state[name] = resize_positions(state[name], new[0])
             sides = [round((n - 1) ** 0.5) for n in (old[0], new[0])]
+            # The first row (class token, or the mean in an attention pool) stays.
+            state[name] = resample_abs_pos_embed(state[name][None], [sides[1], sides[1]])[0]
             messages.append(f"position embeddings resized from {sides[0]}x{sides[0]} to {sides[1]}x{sides[1]}")
     return messages
 

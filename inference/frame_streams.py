@@ -99,7 +99,7 @@ def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
-            raise UserError(f"{name}: contains contains contains contains contains no video stream that can be decoded")
+            raise UserError(f"{name}: contains no video stream that can be decoded")
         stream.codec_context.thread_count = 1
         assert stream.time_base is not None
         clock = FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)

@@ -56,7 +56,7 @@ def save_classifier(path: str | Path, classifier: ClassifierFile) -> None:
             kind=np.array(classifier.kind),
             prompts=np.array(json.dumps(classifier.prompts, ensure_ascii=False)),
             source_hash=np.array(classifier.source_hash),
-            content_hash=np.array(_content_hash(classifier)),
+            content_hash=np.array(content_hash(list(classifier))),
         )
 
 
@@ -146,10 +146,6 @@ def _load(path: str | Path) -> ClassifierFile:
             stored_hash = str(file["content_hash"])
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
         raise _Damage(type(error).__name__) from error
-    if stored_hash != _content_hash(found):
+    if stored_hash != content_hash(list(found)):
         raise _Damage("its content was modified")
     return found
-
-
-def _content_hash(classifier: ClassifierFile) -> str:
-    return content_hash(list(classifier))

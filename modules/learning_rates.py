@@ -59,9 +59,10 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
         return {}
     trunk = getattr(tower, "trunk", None)  # of a timm model, which knows its layers itself
     if trunk is not None:
-        numbers = {f"trunk.{name}": n for name, n in _layer_numbers(trunk, trunk.group_matcher(coarse=False)).items()}
+        of_trunk = group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
+        numbers = {f"trunk.{name}": number for name, number in of_trunk.items()}
     elif type(tower) in LAYERS:
-        numbers = _layer_numbers(tower, LAYERS[type(tower)])
+        numbers = group_parameters(tower, LAYERS[type(tower)], reverse=True)
     else:
         raise UserError(
             f"solver.layer_decay: the layers of {type(tower).__name__} are not known, only those of open_clip's own "
@@ -69,7 +70,3 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
         )
     last = max(numbers.values())
     return {name: decay ** (last - number) for name, number in numbers.items()}
-
-
-def _layer_numbers(module: nn.Module, matcher: dict) -> dict[str, int]:
-    return group_parameters(module, matcher, reverse=True)

@@ -1,7 +1,6 @@
 """The optimiser and its parameter groups: every parameter in exactly one."""
 
 from collections.abc import Callable
-from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -12,13 +11,8 @@ from utils.errors import UserError, first_line
 from utils.results import format_table
 from utils.schema import SolverConfig
 
-ADAM = {"betas": (0.9, 0.999), "eps": 1e-8}
-# `solver.optim` of PyTorch's own: the momentum of `solver.momentum` -> what makes the optimiser.
-OPTIMIZERS: dict[str, Callable[[float], Callable[..., torch.optim.Optimizer]]] = {
-    "adamw": lambda momentum: partial(torch.optim.AdamW, **ADAM),
-    "adam": lambda momentum: partial(torch.optim.Adam, **ADAM),
-    "sgd": lambda momentum: partial(torch.optim.SGD, momentum=momentum),
-}
+OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
+"""`solver.optim` of PyTorch's own."""
 
 
 class ParameterGroup(NamedTuple):
@@ -110,8 +104,10 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
         )
     shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
     if solver.optim in OPTIMIZERS:
+        if solver.optim == "sgd":
+            shared["momentum"] = solver.momentum
         # fused: one kernel over all parameters, which also skips the update by a flag on the device.
-        return OPTIMIZERS[solver.optim](solver.momentum)(param_groups, fused=True, **shared)
+        return OPTIMIZERS[solver.optim](param_groups, fused=True, **shared)
     try:
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
     except (TypeError, ValueError) as error:

@@ -20,10 +20,12 @@ class Component:
 
     Attributes:
         table: where it is listed.
+        published_names: (pattern, replacement) from the names of its parameters in published checkpoints to ours.
         Settings: its keys in a config, below `components.NAME`; the fields are made by `utils.config_fields.key`.
     """
 
     table: ClassVar[Mapping[str, str]]
+    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
     Settings: ClassVar[type[Section]] = Section
 
     @classmethod

@@ -23,9 +23,14 @@ from utils.config_fields import Section, key
 from utils.schema import Config
 
 Part = Literal["query", "key", "value", "out", "mlp"]
-FUSED = ("in_proj_weight", "qkv.weight")  # query, key and value in one, in this order
-SEPARATE = {"q_proj.weight": "query", "k_proj.weight": "key", "v_proj.weight": "value"}
-OUT = ("out_proj.weight", "proj.weight")
+# Of a weight of an attention module: the parts that it holds, from its first rows to its last.
+PARTS: dict[str, list[Part]] = {
+    **dict.fromkeys(("in_proj_weight", "qkv.weight"), ["query", "key", "value"]),
+    "q_proj.weight": ["query"],
+    "k_proj.weight": ["key"],
+    "v_proj.weight": ["value"],
+    **dict.fromkeys(("out_proj.weight", "proj.weight"), ["out"]),
+}
 
 
 class LowRank(nn.Module):
@@ -57,7 +62,7 @@ class BlockLora(nn.Module):
         self.keys: dict[str, list[str | None]] = {}
         self._hooks: list[RemovableHandle] = []
         for name, weight in block.get_submodule("attn").named_parameters():
-            if weight.ndim == 2 and any(keys := [part if part in parts else None for part in _parts_of(name)]):
+            if weight.ndim == 2 and any(keys := [part if part in parts else None for part in PARTS.get(name, [])]):
                 self._add(block, f"attn.{name}", keys, rank)
         for name, weight in block.get_submodule("mlp").named_parameters():
             if weight.ndim == 2 and "mlp" in parts:
@@ -111,15 +116,6 @@ def _added(
 ) -> torch.Tensor:
     """A hook of a linear layer."""
     return out + change(inputs[0])
-
-
-def _parts_of(name: str) -> list[str]:
-    """The parts that a weight of an attention module holds, from its first rows to its last; []: none that changes."""
-    if name in FUSED:
-        return ["query", "key", "value"]
-    if name in OUT:
-        return ["out"]
-    return [SEPARATE[name]] if name in SEPARATE else []
 
 
 class Lora(Adapter):

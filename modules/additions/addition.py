@@ -37,7 +37,6 @@ class Addition(Component):
             tower is frozen. None: it adds none.
         trains_at_full_rate: whether these train at the full learning rate; False: at the tower's.
         excludes: names of other additions that it cannot be combined with.
-        published_names: (pattern, replacement) from the names that published checkpoints have to ours.
     """
 
     table = ADDITIONS
@@ -47,7 +46,6 @@ class Addition(Component):
     new_parameters: ClassVar[str | None] = None
     trains_at_full_rate: ClassVar[bool] = True
     excludes: ClassVar[tuple[str, ...]] = ()
-    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:

@@ -31,7 +31,6 @@ class Head(Component, nn.Module):
         fades: endings of the names of the parameters that are 0 where nothing comes out of the head's branches, so that
             the video embedding has the direction of the mean of the frames (modules.weight_space).
         loss: the `solver.loss_type` that trains it, where only one does.
-        published_names: (pattern, replacement) from the names that published checkpoints have to ours.
         published_zeros: pattern of tensors that published checkpoints hold, and that are 0 in all of them.
     """
 
@@ -40,7 +39,6 @@ class Head(Component, nn.Module):
     mark: ClassVar[str | None] = None
     fades: ClassVar[tuple[str, ...]] = ()
     loss: ClassVar[str | None] = None
-    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
     published_zeros: ClassVar[str | None] = None
 
     @classmethod

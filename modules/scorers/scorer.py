@@ -34,14 +34,12 @@ class Scorer(Component, nn.Module):
         needs_patches: whether its features are made of more than the frame embeddings.
         exports: whether `export.py` can write a model with it.
         of_classes: its tensors that belong to the classes of the training.
-        published_names: (pattern, replacement) from the names that published checkpoints have to ours.
     """
 
     table = SCORERS
     needs_patches: ClassVar[bool] = False
     exports: ClassVar[bool] = False
     of_classes: ClassVar[tuple[str, ...]] = ()
-    published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
 
     def __init__(self, settings: Section):
         super().__init__()
