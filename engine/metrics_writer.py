@@ -7,7 +7,7 @@ import os
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -108,27 +108,22 @@ class MetricsWriter:
     def _write_lines(self) -> None:
         """Write the lines that wait; on a full disk they go on waiting, with one warning."""
         assert self._file is not None
+        # Unbuffered, so that what fails is known; what was written of it is cut off again.
+        end, left = self._file.seek(0, os.SEEK_END), "".join(self._unwritten).encode()
         try:
-            while self._unwritten:
-                # Unbuffered, so that what fails is known; a line of which a part was written is cut off again.
-                end = self._file.seek(0, os.SEEK_END)
-                left = self._unwritten[0].encode()
-                try:
-                    while left:
-                        num_written = self._file.write(left)
-                        if not num_written:  # nothing fits, and no error says so
-                            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
-                        left = left[num_written:]
-                except OSError:
-                    self._file.truncate(end)
-                    raise
-                self._unwritten.pop(0)
+            while left:
+                num_written = self._file.write(left)
+                if not num_written:  # nothing fits, and no error says so
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+                left = left[num_written:]
+            self._unwritten.clear()
         except OSError as error:
+            with suppress(OSError):  # the same disk
+                self._file.truncate(end)
             if len(self._unwritten) == 1:
                 log.warning(
                     "WARNING: %s cannot be written (%s); its lines are kept and written later",
-                    self._path,
-                    error.strerror,
+                    *(self._path, error.strerror),
                 )
 
     def sync(self) -> None:

@@ -14,10 +14,6 @@ def _is_bad_interval(value: int | str | None) -> bool:
     return False
 
 
-def _is_in_minutes(value: int | str | None) -> bool:
-    return not _is_bad_interval(value) and parse_interval(value)[1] is not None
-
-
 RULES = (
     Rule(
         ("solver.start_epoch", "solver.epochs"),
@@ -32,7 +28,7 @@ RULES = (
     ),
     Rule(
         ("solver.shard", "solver.save_every"),
-        lambda c: c.solver.shard != "none" and _is_in_minutes(c.solver.save_every),
+        lambda c: c.solver.shard != "none" and str(c.solver.save_every).endswith("min"),
         "all processes gather the weights for a checkpoint, and their clocks differ: give save_every in steps",
         ("train",),
     ),

@@ -194,7 +194,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         for line in run.validate().describe():
             log.log(RESULT, "validation: %s", line)
         return 0
-    if context.any_stop_requested():
+    if distributed.any_process(context.stop_requested(), process):
         log.info("stopped by a signal before the first step: nothing was written; run the same command again")
         return requeue_code()
     if process.is_main:

@@ -56,7 +56,13 @@ def build_trainer(
     over_processes = _spread(cfg, model, context)
     optimizer = build_optimizer(parameter_groups(cfg, model), solver)
     take_whole_state(optimizer)
-    objective = build_objective(cfg, context, class_weights)
+    loss = Loss.named(solver.loss_type)(cfg, process.world_size)
+    if class_weights is not None:
+        loss.class_weights = torch.from_numpy(class_weights).to(context.device)
+    objective = Distilled(loss, solver.distill) if solver.distill else loss
+    average = None if solver.ema is None else WeightAverage(model, solver.ema)
+    if solver.average_epochs:
+        average = EpochMean(model)
     interpolation = None
     if solver.interpolated_loss:
         interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
@@ -73,18 +79,10 @@ def build_trainer(
         clip_grad_norm=solver.clip_grad_norm,
         max_nonfinite_steps=solver.max_nonfinite_steps,
         max_skipped_share=cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 1.0,
-        average=_average(cfg, model),
+        average=average,
         mixing=Mixing.of(cfg),
         interpolation=interpolation,
     )
-
-
-def build_objective(cfg: Config, context: RunContext, class_weights: np.ndarray | None) -> Loss | Distilled:
-    """The loss of the config, with its distillation."""
-    loss = Loss.named(cfg.solver.loss_type)(cfg, context.process.world_size)
-    if class_weights is not None:
-        loss.class_weights = torch.from_numpy(class_weights).to(context.device)
-    return Distilled(loss, cfg.solver.distill) if cfg.solver.distill else loss
 
 
 def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
@@ -102,12 +100,6 @@ def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
             f"network.sim_header {cfg.network.sim_header}: trains with solver.loss_type {needed}, not "
             f"{cfg.solver.loss_type}; set it to that"
         )
-
-
-def _average(cfg: Config, model: VideoCLIP) -> WeightAverage | None:
-    if cfg.solver.average_epochs:
-        return EpochMean(model)
-    return None if cfg.solver.ema is None else WeightAverage(model, cfg.solver.ema)
 
 
 def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:

@@ -19,7 +19,7 @@ from utils.context import RunContext
 from utils.distributed import any_process, gather_to_main
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.loaders import Entry, EvalBatch, EvalLoader, ListedVideos
+from utils.loaders import Entry, EvalLoader, ListedVideos
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
@@ -92,11 +92,17 @@ def embed_videos(
             per_video = per_view.unflatten(0, (len(readable), -1))
             if per_view.ndim == 2:
                 per_video = per_video.mean(dim=1)
-            if not embeddings and process.is_main:
-                _announce(len(entries), per_video.shape[1:])
-            if not torch.linalg.vector_norm(per_video, dim=-1).isfinite().all():
-                raise UserError(_nonfinite_message(batch, per_video, entries))
-            indices.append(batch["index"][~batch["is_faulty"]].numpy())
+            shape = len(entries), *per_video.shape[1:]
+            if not embeddings and process.is_main and (size := 4 * math.prod(shape)) > LARGE:
+                shown = " x ".join(map(str, shape))
+                log.warning(
+                    "the table of embeddings, %s float32, will take %.1f GiB of memory and disk", shown, size / 2**30
+                )
+            rows = batch["index"][~batch["is_faulty"]].numpy()
+            is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(rows), -1).all(dim=1)
+            if not is_finite.all():
+                raise UserError(nonfinite_message(entries[rows[int(is_finite.int().argmin())]].path))
+            indices.append(rows)
             embeddings.append(per_video.cpu().numpy())
     if any_process(is_stopped, process):
         raise Stopped
@@ -107,19 +113,6 @@ def embed_videos(
         return None
     shares = [share for share in gathered if share is not None]
     return _table(loader.dataset, shares, time.perf_counter() - started)
-
-
-def _nonfinite_message(batch: EvalBatch, per_video: torch.Tensor, entries: Sequence[Entry]) -> str:
-    is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(per_video), -1).all(dim=1)
-    row = int((~is_finite).nonzero()[0])
-    return nonfinite_message(entries[int(batch["index"][~batch["is_faulty"]][row])].path)
-
-
-def _announce(num_videos: int, shape: Sequence[int]) -> None:
-    size = 4 * num_videos * math.prod(shape)
-    if size > LARGE:
-        shown = " x ".join(map(str, (num_videos, *shape)))
-        log.warning("the table of embeddings, %s float32, will take %.1f GiB of memory and disk", shown, size / 2**30)
 
 
 def nonfinite_message(name: str) -> str:

@@ -74,19 +74,16 @@ class VideoCLIP(nn.Module):
         std = torch.tensor(clip_model.std)
         self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(clip_model.mean) / std).view(1, -1, 1, 1), persistent=False)
+        tunes = "" if self.adapter is None else self.adapter.tunes  # the empty pattern: all of them
         for name, parameter in self.named_parameters():
-            if name.startswith("visual.") and self.is_pretrained(name) and not self._trains(name):
+            trains = not self.fix_video and tunes is not None and re.search(tunes, name)
+            if name.startswith("visual.") and self.is_pretrained(name) and not trains:
                 parameter.requires_grad_(False)
         self.tower_trains = any(parameter.requires_grad for parameter in visual.parameters())
         if self.text is not None and self.fix_text:
             self.text.requires_grad_(False)
         # Additions that mix frames must know T to find a clip's frames in the images.
         self._over_time = [module for module in visual.modules() if isinstance(module, MixesFrames)]
-
-    def _trains(self, name: str) -> bool:
-        """Whether one of the parameters that came with CLIP's image tower trains."""
-        tunes = "" if self.adapter is None else self.adapter.tunes  # the empty pattern: all of them
-        return not self.fix_video and tunes is not None and bool(re.search(tunes, name))
 
     def train(self, mode: bool = True) -> "VideoCLIP":
         super().train(mode)

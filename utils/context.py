@@ -6,12 +6,8 @@ from dataclasses import dataclass, field
 
 import torch
 
-from utils.distributed import Process, any_process
+from utils.distributed import Process
 from utils.precision import autocast
-
-
-def _never() -> bool:
-    return False
 
 
 @dataclass(frozen=True)
@@ -26,7 +22,7 @@ class RunContext:
 
     process: Process = field(default_factory=lambda: Process(0, 1, 0, torch.device("cpu")))
     precision: str = "fp32"
-    stop_requested: Callable[[], bool] = _never
+    stop_requested: Callable[[], bool] = lambda: False
 
     @property
     def device(self) -> torch.device:
@@ -35,7 +31,3 @@ class RunContext:
     def autocast(self) -> AbstractContextManager:
         """The context manager under which the model computes; its weights stay float32."""
         return autocast(self.precision, self.device)
-
-    def any_stop_requested(self) -> bool:
-        """Whether any process has been asked to stop; all processes wait for each other here."""
-        return any_process(self.stop_requested(), self.process)

@@ -59,10 +59,6 @@ class Given(NamedTuple):
     def is_given(self, key: str) -> bool:
         return key in self.places
 
-    def has_section(self, name: str) -> bool:
-        """Whether the config file has keys of a section."""
-        return any(key.startswith(f"{name}.") and place != COMMAND_LINE for key, place in self.places.items())
-
 
 class Combined(NamedTuple):
     """A config's tree, and what to tell the user of it: faults, and warnings, a line each."""
@@ -103,7 +99,7 @@ def combine(given: Given, recipe: Recipe) -> Combined:
         saved |= {"data.resize_mode": "shortest", "data.interpolation": "bicubic", "data.resizer": "torch"}
         saved["data.resize_size"] = 256 if size == 224 else size
     faults, other = [], []
-    has_data = given.has_section("data")
+    has_data = any(key.startswith("data.") and place != COMMAND_LINE for key, place in given.places.items())
     values = dict(own)
     for key, value in saved.items():
         place = given.places.get(key)

@@ -28,12 +28,15 @@ class MessageAttention(nn.Module):
         self.fc, self.norm = nn.Linear(width, width), nn.LayerNorm(width)
         self.attn = SelfAttention(width, max(1, width // HEAD_WIDTH), batch_first=True)
 
-    def append(self, x: torch.Tensor, drop_path: nn.Module) -> torch.Tensor:
-        """(N, L, C) -> (N, L + 1, C)."""
+    def append(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
+        """(N, L, C) -> (N, L + 1, C). The block's stochastic depth is read now, as it may be added later."""
         message = self.fc(x[:, 0]).unflatten(0, (-1, self.num_frames))  # (B, T, C)
         z = self.norm(message)
-        message = message + drop_path(self.attn(z, z, z, need_weights=False)[0])
+        message = message + block.drop_path(self.attn(z, z, z, need_weights=False)[0])
         return torch.cat([x, message.flatten(0, 1)[:, None].to(x.dtype)], dim=1)
+
+    def drop(self, x: torch.Tensor) -> torch.Tensor:
+        return x[:, :-1]
 
 
 class CrossFrameMessages(Addition):
@@ -52,13 +55,5 @@ class CrossFrameMessages(Addition):
     def add(cls, tower: ImageTower, cfg: Config) -> None:
         for block in tower.blocks:
             block.message = message = MessageAttention(tower.width)
-            block.before_attention.append(partial(_append_message, block, message))
-            block.before_mlp.insert(0, _drop_message)
-
-
-def _append_message(block: TowerBlock, message: MessageAttention, x: torch.Tensor) -> torch.Tensor:
-    return message.append(x, block.drop_path)  # read now: stochastic depth may be added later
-
-
-def _drop_message(x: torch.Tensor) -> torch.Tensor:
-    return x[:, :-1]
+            block.before_attention.append(partial(message.append, block))
+            block.before_mlp.insert(0, message.drop)

@@ -16,8 +16,5 @@ class FrameMean(Head):
     def build(cls, cfg: Config, clip_model: ClipModel) -> "FrameMean":
         return cls()
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        return self.over_frames(frames).mean(dim=1)
-
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         return frames.float()

@@ -46,6 +46,9 @@ class Head(Component, nn.Module):
         """The head as a training starts it. Raises UserError if it cannot take what the config asks for."""
         raise NotImplementedError
 
+    def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        return self.over_frames(frames).mean(dim=1)
+
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D) float32, whose mean over the frames is the video embedding.
         Raises UserError if there is no vector of each frame.

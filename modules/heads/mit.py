@@ -56,10 +56,6 @@ class MultiframeIntegration(Head):
         found, own = (positions.shape[1] for positions in (state["positional_embedding"], self.positional_embedding))
         return None if found == own else f"was trained on {found} frames; set data.num_segments to that, not {own}"
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, D) float32. Raises UserError for another T than that of the training."""
-        return self.over_frames(frames).mean(dim=1)
-
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         num_frames = self.positional_embedding.shape[1]
         if frames.shape[1] != num_frames:

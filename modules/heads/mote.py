@@ -104,11 +104,8 @@ class TemporalMixture(Head):
         temperatures = generator.choice(TEMPERATURES, size=len(self.resblocks))
         self.drawn = list(zip(experts.tolist(), temperatures.tolist()))
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, D) float32: in training by the drawn experts, else by all of them merged evenly."""
-        return self.over_frames(frames).mean(dim=1)
-
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
+        """In training by the drawn experts, else by all of them merged evenly."""
         even = self._shares(math.inf)
         return self._run(frames.float(), [self._one(n) if self.training else even for n, _ in self.drawn])
 

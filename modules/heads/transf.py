@@ -98,10 +98,6 @@ class TemporalTransformer(Head):
         if isinstance(module, nn.Linear):
             nn.init.zeros_(module.bias)
 
-    def forward(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, D) float32. Of more frames than the position table has rows, they are interpolated."""
-        return self.over_frames(frames).mean(dim=1)
-
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         positions = positions_of(self.frame_position_embeddings.weight, frames.shape[1])
         frames = frames.float()  # under autocast the tower hands out halves; the residual stream stays whole
