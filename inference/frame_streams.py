@@ -27,8 +27,8 @@ from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_video
 from datasets.video_decoder import VideoDecoder
 from datasets.video_file import CONTAINERS
-from inference.frames import FrameArray, FrameFolder
-from inference.video_inputs import is_live, list_frames
+from inference.frames import Source
+from inference.video_inputs import is_live
 from utils.errors import UserError, first_line
 
 FOLDER_FPS = 25
@@ -46,54 +46,49 @@ class ShownFrame(NamedTuple):
     pixels: Callable[[], torch.Tensor]
 
 
-def measure_seconds(source: str | Path | int | FrameArray, fps: float = FOLDER_FPS) -> Fraction | None:
+def measure_seconds(source: Source, fps: float = FOLDER_FPS) -> Fraction | None:
     """Length of frames or of a video file, by its packets; None: live."""
-    if isinstance(source, FrameArray):
+    if isinstance(source, FrameSource):
         return source.num_frames / Fraction(str(fps))
     if is_live(source):
         return None
-    path = Path(str(source))
-    if path.is_dir():
-        return len(list_frames(path)) / Fraction(str(fps))
-    with _open_file(path) as video:
+    with _open_file(source) as video:
         return video.seconds
 
 
-def open_whole(source: str | Path | int | FrameArray, decoder: str, max_pixels: int = MAX_PIXELS) -> FrameSource:
-    """A video file, a folder of frames or an array, to read any frames of it.
+def open_whole(source: Source, decoder: str, max_pixels: int = MAX_PIXELS) -> FrameSource:
+    """A video file, or frames, to read any frames of it.
 
     Args:
         decoder: of video files, as `data.decoder`.
         max_pixels: of a frame; only the default decoder has such a bound.
     """
-    if isinstance(source, FrameArray):
+    if isinstance(source, FrameSource):
         return source
     path = Path(str(source))
-    if path.is_dir():
-        return FrameFolder(path)
     if decoder == "pyav" and not is_packed_clip(path):
         return PyAVVideo(path, max_pixels=max_pixels)
     return open_video(path, decoder)
 
 
-def frames_of(source: str | Path | int | FrameArray, fps: float, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:
-    """Every frame of an array, a folder or a file in order. Raises as `VideoDecoder`."""
-    if not isinstance(source, FrameArray) and not Path(str(source)).is_dir():
-        with _open_file(Path(str(source)), max_pixels) as video:
-            for image, begin, end in video.timed_frames():
-                yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.picture(image)))
+def frames_of(source: Source, fps: float, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:
+    """Every frame of a file, or of frames at `fps`, in order. Raises as `VideoDecoder`."""
+    if isinstance(source, FrameSource):
+        step = 1 / Fraction(str(fps))
+        for index in range(source.num_frames):
+            yield ShownFrame(index * step, (index + 1) * step, lambda i=index: source.read(np.array([i]))[0])
         return
-    images, step = source if isinstance(source, FrameArray) else FrameFolder(Path(str(source))), 1 / Fraction(str(fps))
-    for index in range(images.num_frames):
-        yield ShownFrame(index * step, (index + 1) * step, lambda i=index: images.read(np.array([i]))[0])
+    with _open_file(source, max_pixels) as video:
+        for image, begin, end in video.timed_frames():
+            yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.picture(image)))
 
 
-def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator[ShownFrame]:
+def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
     """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are not errors here."""
-    is_camera = re.fullmatch(r"\d+", str(source)) is not None
-    name = f"camera {source}" if is_camera else str(source)
+    is_camera = re.fullmatch(r"\d+", source) is not None
+    name = f"camera {source}" if is_camera else source
     try:
-        container = _open_camera(int(str(source))) if is_camera else _open_url(name)
+        container = _open_camera(int(source)) if is_camera else _open_url(source)
     except (av.FFmpegError, OSError) as error:
         raise UserError(f"{name}: could not be opened ({_reason(error)}); check the camera or the address") from None
     with container:
@@ -114,7 +109,8 @@ def live_frames(source: str | Path | int, max_seconds: float | None) -> Iterator
             raise UserError(f"{name}: the stream ended with an error ({_reason(error)})") from None
 
 
-def _open_file(path: Path, max_pixels: int = MAX_PIXELS) -> VideoDecoder:
+def _open_file(source: str | Path | int, max_pixels: int = MAX_PIXELS) -> VideoDecoder:
+    path = Path(str(source))
     if not path.is_file():
         raise UserError(f"{path}: no such video file or folder of frames")
     return VideoDecoder(path, max_pixels=max_pixels)

@@ -11,7 +11,7 @@ import torch
 
 from datasets.frame_folder import decode_image_file
 from datasets.frame_source import FrameSource
-from inference.video_inputs import list_frames
+from inference.video_inputs import is_live, list_frames
 from utils.errors import UserError
 
 Video = str | Path | int | np.ndarray | torch.Tensor
@@ -56,6 +56,12 @@ class FrameArray(FrameSource):
             yield index
 
 
-def as_source(video: Video) -> str | Path | int | FrameArray:
-    """The frames of an array as a source to read from; anything else unchanged."""
-    return FrameArray(video) if isinstance(video, (np.ndarray, torch.Tensor)) else video
+Source = FrameSource | str | Path | int
+"""Frames, or the file, camera or URL that they come from."""
+
+
+def as_source(video: Video) -> Source:
+    """The frames of an array or a folder; anything else unchanged."""
+    if isinstance(video, (np.ndarray, torch.Tensor)):
+        return FrameArray(video)
+    return FrameFolder(Path(str(video))) if not is_live(video) and Path(str(video)).is_dir() else video

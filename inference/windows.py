@@ -12,7 +12,6 @@ from collections import defaultdict, deque
 from collections.abc import Iterator
 from dataclasses import dataclass
 from fractions import Fraction
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +24,7 @@ from datasets.sampling import DENSE_WINDOW
 from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
 from inference.frame_streams import FOLDER_FPS, ShownFrame, frames_of, live_frames, measure_seconds, open_whole
-from inference.frames import FrameArray, Video, as_source
-from inference.video_inputs import is_live
+from inference.frames import Source, Video, as_source
 from modules.pixels import with_own_pixels
 from utils.errors import UserError
 from utils.interval import check_times
@@ -87,15 +85,13 @@ class WindowReader:
         """
         check_times(window, stride, fps, max_seconds)
         opened = as_source(source)
-        if not isinstance(opened, FrameArray) and is_live(opened):
-            length, step = self._plan(window, stride, None)
-            if not length:
-                raise UserError(f"window 0: {source} has no end; give the seconds of a window")
-            yield from self._slide(live_frames(opened, max_seconds), length, step, None)
-            return
         seconds = measure_seconds(opened, fps)
         length, step = self._plan(window, stride, seconds)
-        if not length:
+        if seconds is None:
+            if not length:
+                raise UserError(f"window 0: {source} has no end; give the seconds of a window")
+            yield from self._slide(live_frames(str(source), max_seconds), length, step, None)
+        elif not length:
             yield self._whole(opened, seconds)
         else:
             yield from self._slide(frames_of(opened, fps, self.max_pixels), length, step, seconds)
@@ -120,10 +116,9 @@ class WindowReader:
             length = Fraction(0)
         return length, length / 2 if stride is None else Fraction(str(stride))
 
-    def _whole(self, source: str | Path | int | FrameArray, seconds: Fraction | None) -> Window:
+    def _whole(self, source: Source, seconds: Fraction) -> Window:
         with open_whole(source, self.decoder, self.max_pixels) as opened:
             frames = opened.read(self.choose_frames(opened.num_frames, np.random.default_rng(0)))
-            seconds = Fraction(opened.num_frames, FOLDER_FPS) if seconds is None else seconds
         return Window(0.0, float(seconds), self._fit(frames))
 
     def _fit(self, frames: torch.Tensor) -> torch.Tensor:
