@@ -16,6 +16,8 @@ from utils.errors import MachineError, UserError
 from utils.stop import Stopped, is_first_failure, launch_folder, requeue_code
 from utils.terminal import print_error_line
 
+IGNORED = ("--local_rank", "--local-rank", "--dist_url", "--world_size", "--dist_backend")
+"""Options of the published scripts' launchers, which have no effect."""
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
 EXIT_LOST_CONNECTION = 76  # EX_PROTOCOL of sysexits.h; of a process to its launcher only
@@ -128,29 +130,15 @@ def hides_bars(args: argparse.Namespace) -> bool | None:
     return args.quiet or args.plain or None
 
 
-class _Ignored(argparse.Action):
-    """An option that is accepted for the sake of users' scripts and has no effect; `ignored` lists those given."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: object,
-        option_string: str | None = None,
-    ) -> None:
-        namespace.ignored = [*namespace.ignored, option_string]
-
-
 def add_published_options(parser: argparse.ArgumentParser) -> None:
     """`--precision`, and the options of distributed training that the published scripts and launchers pass.
 
     `apply_published_options` gives them their effect.
     """
-    parser.set_defaults(ignored=[])
     precisions = ("amp", "fp16", "fp32", "bf16", "auto")
     parser.add_argument("--precision", choices=precisions, help="the same as solver.precision=...")
-    for names in (("--local_rank", "--local-rank"), ("--dist_url",), ("--dist_backend",), ("--world_size",)):
-        parser.add_argument(*names, action=_Ignored, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
+    for name in IGNORED:
+        parser.add_argument(name, dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def apply_published_options(args: argparse.Namespace) -> list[str]:
@@ -161,10 +149,10 @@ def apply_published_options(args: argparse.Namespace) -> list[str]:
     """
     if args.precision is not None:
         args.overrides = [f"solver.precision={args.precision}", *args.overrides]
-    if not args.ignored:
-        return []
-    names = ", ".join(dict.fromkeys(args.ignored))
-    return [f"{names}: no effect; processes and addresses are read from the launcher's environment"]
+    ignored = ", ".join(name for name in IGNORED if hasattr(args, name))
+    return (
+        [f"{ignored}: no effect; processes and addresses are read from the launcher's environment"] if ignored else []
+    )
 
 
 def folder_beside(weights: str, name: str) -> Path:
