@@ -176,7 +176,7 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
         text: float32 (K,D), the class texts' embeddings, or (K,S,D), S rows each. class_names: K names.
     """
     values = {**table._asdict(), "text": text, "class_names": class_names}
-    arrays = {name: np.asarray(values[name], dtype=kind) for name, (kind, *_) in _ARRAYS.items()}
+    arrays: dict[str, Any] = {name: np.asarray(values[name], dtype=kind) for name, (kind, *_) in _ARRAYS.items()}
     arrays |= {f"{STATE}{name}": array for name, array in table.scorer_state.items()}
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(file, **arrays)

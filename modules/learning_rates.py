@@ -1,6 +1,7 @@
 """The learning rate of each parameter, as a share of `solver.lr`."""
 
 from collections.abc import Callable
+from typing import Any
 
 from open_clip.modified_resnet import ModifiedResNet
 from open_clip.transformer import TextTransformer, VisionTransformer
@@ -59,8 +60,8 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
         return {}
     trunk = getattr(tower, "trunk", None)  # of a timm model, which knows its layers itself
     if trunk is not None:
-        of_trunk = group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
-        numbers = {f"trunk.{name}": number for name, number in of_trunk.items()}
+        of_trunk: dict[str, Any] = group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
+        numbers: dict[str, Any] = {f"trunk.{name}": number for name, number in of_trunk.items()}
     elif type(tower) in LAYERS:
         numbers = group_parameters(tower, LAYERS[type(tower)], reverse=True)
     else:

@@ -45,8 +45,8 @@ class TowerBlock(nn.Module):
         frames_in_sequence: images whose patches follow each other in a sequence, each with the same rotary positions.
     """
 
-    norm1: nn.Module
-    norm2: nn.Module
+    norm1: Any  # modules, in ClipBlock by other names
+    norm2: Any
     mlp: nn.Module
 
     def __init__(self, block: nn.Module):

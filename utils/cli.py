@@ -150,9 +150,9 @@ def apply_published_options(args: argparse.Namespace) -> list[str]:
     if args.precision is not None:
         args.overrides = [f"solver.precision={args.precision}", *args.overrides]
     ignored = ", ".join(name for name in IGNORED if hasattr(args, name))
-    return (
-        [f"{ignored}: no effect; processes and addresses are read from the launcher's environment"] if ignored else []
-    )
+    if not ignored:
+        return []
+    return [f"{ignored}: no effect; processes and addresses are read from the launcher's environment"]
 
 
 def folder_beside(weights: str, name: str) -> Path:

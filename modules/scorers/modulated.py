@@ -34,6 +34,7 @@ class Modulated(Scorer):
         temperature: float = key(0.05, "the smaller, the less of the head's output for new classes", gt=0)
         nearest: int = key(5, "classes that are compared with a video's nearest trained ones", "classes", ge=1)
 
+    trained_text: torch.Tensor
     of_classes = ("trained_text",)
     published_names = ((r"^fusion_model\.spe_cls_feature$", "scorer.trained_text"),)
 
