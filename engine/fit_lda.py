@@ -2,13 +2,16 @@
 
 import argparse
 
+import numpy as np
+import torch
+from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
+
 from datasets.build import build_eval_loader, read_train_entries
 from datasets.lists import pick_few_shot
 from datasets.sets import class_names, refuse_sets
 from inference.model import plain_clip
 from modules.build import build_model, load_clip_model
 from modules.classifier_file import ClassifierFile, save_classifier
-from modules.lda import fit_lda
 from modules.pixels import with_own_pixels
 from modules.validation import embed_with
 from utils import distributed
@@ -52,3 +55,16 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     source = [table.paths, cfg.seed, file_hash(train_list), content_hash(model.visual.state_dict())]
     save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))
     log.info("%d classes x %d values, from %d videos: %s", *matrix.shape, len(picks), args.out)
+
+
+def fit_lda(embeddings: np.ndarray, labels: np.ndarray) -> torch.Tensor:
+    """float32 (K, D) coefficients of a linear discriminant analysis of (N, D) video embeddings, taken at length 1.
+
+    Args:
+        labels: (N,) int64, each of 0..K-1 at least once.
+    """
+    lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
+    coefficients = LinearDiscriminantAnalysis().fit(embeddings / lengths, labels).coef_
+    if len(coefficients) == 1:  # two classes: one direction, towards the second
+        coefficients = np.concatenate([-coefficients, coefficients])
+    return torch.from_numpy(coefficients.astype(np.float32))

@@ -2,8 +2,8 @@
 
 CLASSIFIERS = {
     "clip_text": "modules.classifiers.clip_text.ClipText",
-    "random": "modules.classifiers.random_rows.RandomRows",
-    "orthogonal": "modules.classifiers.orthogonal_rows.OrthogonalRows",
+    "random": "modules.classifiers.drawn_rows.RandomRows",
+    "orthogonal": "modules.classifiers.drawn_rows.OrthogonalRows",
     "lda": "modules.classifiers.from_file.FromFile",
     "language_model": "modules.classifiers.language_model.LanguageModelText",
     "file": "modules.classifiers.from_file.FromFile",

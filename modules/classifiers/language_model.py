@@ -16,7 +16,7 @@ from clip import ClipModel
 from clip.download import announce_hub_download
 from modules.classifier_file import cached_classifier
 from modules.classifiers.classifier import Classifier
-from modules.classifiers.orthogonal_rows import orthonormal_columns
+from modules.classifiers.drawn_rows import orthonormal_columns
 from modules.prompts import class_prompts
 from modules.text_classifier import BATCH_SIZE, merge_prompts
 from utils.errors import UserError, first_line

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from modules.lda import fit_lda
+from engine.fit_lda import fit_lda
 from modules.scorers.cosine import scaled_cosine
 
 

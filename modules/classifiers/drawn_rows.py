@@ -1,4 +1,4 @@
-"""`classifier: orthogonal`: orthonormal rows in random directions."""
+"""`classifier: random` and `orthogonal`: rows drawn from the seed. K classes, D embedding."""
 
 import numpy as np
 import torch
@@ -10,22 +10,37 @@ from utils.errors import UserError
 from utils.schema import Config
 
 
-class OrthogonalRows(Classifier):
+class RandomRows(Classifier):
+    """Every value normal with standard deviation 1."""
+
     is_drawn = True
 
     @classmethod
+    def draw(cls, num_classes: int, width: int, seed: int) -> np.ndarray:
+        """float64 (K, D)."""
+        return np.random.default_rng(seed).standard_normal((num_classes, width))
+
+    @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
-        num_classes, width = len(names), clip_model.embed_dim
+        width = clip_model.embed_dim
+
+        def make() -> torch.Tensor:
+            return torch.from_numpy(cls.draw(len(names), width, cfg.seed).astype(np.float32, order="C"))
+
+        return cached_classifier(cfg.logging.cache_dir, cfg.network.classifier, names, [], [width, cfg.seed], make)
+
+
+class OrthogonalRows(RandomRows):
+    """Orthonormal rows in random directions."""
+
+    @classmethod
+    def draw(cls, num_classes: int, width: int, seed: int) -> np.ndarray:
         if num_classes > width:
             raise UserError(
                 f"network.classifier orthogonal: {num_classes} classes cannot all be orthogonal in {width} dimensions; "
                 "use random"
             )
-
-        def draw() -> torch.Tensor:
-            return torch.from_numpy(orthonormal_columns(width, num_classes, cfg.seed).T.astype(np.float32).copy())
-
-        return cached_classifier(cfg.logging.cache_dir, "orthogonal", names, [], [width, cfg.seed], draw)
+        return orthonormal_columns(width, num_classes, seed).T
 
 
 def orthonormal_columns(num_rows: int, num_columns: int, seed: int) -> np.ndarray:
