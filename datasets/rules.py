@@ -1,7 +1,7 @@
 """Rules between config keys of lists, frames and pixels."""
 
 from utils.schema import DataConfig
-from utils.schema_rules import Rule
+from utils.schema_rules import Rule, TrainRule
 
 
 def _is_bad_template(template: str) -> bool:
@@ -36,22 +36,20 @@ def _required(key: str, what: str) -> tuple[Rule, Rule]:
 
 
 RULES = (
-    Rule(
+    TrainRule(
         ("data.train_list",),
         lambda c: not c.data.train_list and not c.data.sets,
         "is required; give the list of training videos",
-        ("train",),
     ),
     *(
         rule
         for key, what in (("val_list", "list of validation videos"), ("label_list", "CSV of class descriptions"))
         for rule in _required(key, what)
     ),
-    Rule(
+    TrainRule(
         ("data.sets", "data.train_list", "data.val_list", "data.label_list"),
         lambda c: bool(c.data.sets) and bool(c.data.train_list or c.data.val_list or c.data.label_list),
         "each of sets has its own lists; remove those of data",
-        ("train",),
     ),
     Rule(
         ("data.sets",),
@@ -63,7 +61,7 @@ RULES = (
         lambda c: len({s.name for s in c.data.sets}) < len(c.data.sets),
         "two have one name; give each its own, by which its scores are shown",
     ),
-    Rule(
+    TrainRule(
         (
             "data.sets",
             *(
@@ -74,7 +72,6 @@ RULES = (
         lambda c: bool(c.data.sets) and _has_what_sets_lack(c.data),
         "with sets are not supported; set shot=0, multi_label=false, list_times=false, sampling=uniform, repeats=1, "
         "cached_draws=0 and flip_pairs=null",
-        ("train",),
     ),
     Rule(
         ("data.list_times", "data.modality", "data.frame_rate"),

@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 from utils.interval import parse_interval
-from utils.schema_rules import Rule
+from utils.schema_rules import Rule, TrainRule
 
 
 def _is_bad_interval(value: int | str | None) -> bool:
@@ -15,33 +15,29 @@ def _is_bad_interval(value: int | str | None) -> bool:
 
 
 RULES = (
-    Rule(
+    TrainRule(
         ("solver.start_epoch", "solver.epochs"),
         lambda c: c.solver.start_epoch >= c.solver.epochs,
         "start_epoch must be below epochs",
-        ("train",),
     ),
     Rule(
         ("solver.save_every",),
         lambda c: _is_bad_interval(c.solver.save_every),
         "must be a number of steps, such as 500, or of minutes, such as 10min",
     ),
-    Rule(
+    TrainRule(
         ("solver.shard", "solver.save_every"),
         lambda c: c.solver.shard != "none" and str(c.solver.save_every).endswith("min"),
         "all processes gather the weights for a checkpoint, and their clocks differ: give save_every in steps",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("logging.wandb_project",),
         lambda c: bool(c.logging.wandb_project) and find_spec("wandb") is None,
         "Weights & Biases is not installed; run 'pip install wandb', or set it to null",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("resume", "pretrain"),
         lambda c: bool(c.resume) and bool(c.pretrain),
         "are both given; resume continues a run, pretrain starts a new one; keep one",
-        ("train",),
     ),
 )

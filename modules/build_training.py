@@ -17,7 +17,6 @@ from modules.learning_rates import rates_of
 from modules.losses.loss import Loss
 from modules.mixing import Mixing
 from modules.optim import ParameterGroup, build_optimizer, split_parameters
-from modules.schedule import Schedule
 from modules.sharding import check_can_shard, shard, take_whole_state
 from modules.tower_blocks import VITS, ImageTower
 from modules.training import Trainer
@@ -67,18 +66,12 @@ def build_trainer(
     if solver.interpolated_loss:
         interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
     return Trainer(
+        cfg,
         model=over_processes,
         objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
-        schedule=Schedule(solver),
         context=context,
-        seed=cfg.seed,
-        global_batch=cfg.data.batch_size * process.world_size,
-        accumulation=solver.grad_accumulation_steps,
-        clip_grad_norm=solver.clip_grad_norm,
-        max_nonfinite_steps=solver.max_nonfinite_steps,
-        max_skipped_share=cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 1.0,
         average=average,
         mixing=Mixing.of(cfg),
         interpolation=interpolation,

@@ -1,29 +1,26 @@
 """Rules between config keys of the training of a model."""
 
-from utils.schema_rules import Rule
+from utils.schema_rules import Rule, TrainRule
 
 RULES = (
-    Rule(
+    TrainRule(
         ("data.mixup", "data.batch_size"),
         lambda c: c.data.mixup.is_on and c.data.batch_size % 2 == 1,
         "a clip and its partner are in one batch; make batch_size even",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("data.cached_draws", "data.mixup", "data.repeats"),
         lambda c: c.data.cached_draws > 0 and (c.data.mixup.is_on or c.data.repeats > 1),
         "mixup and repeats need the pixels of each epoch, and of kept frame embeddings there are none; set mixup.prob "
         "to 0 and repeats to 1",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("data.multi_label", "solver.loss_type"),
         lambda c: c.data.multi_label != (c.solver.loss_type == "BCE"),
         "lists with several labels a video and loss_type BCE go together; set multi_label to true and loss_type to "
         "BCE, or neither",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("data.multi_label", "data.shot", "data.mixup", "solver.label_smoothing", "data.sampling"),
         lambda c: (
             c.data.multi_label
@@ -31,30 +28,26 @@ RULES = (
         ),
         "few-shot picks, mixup, label smoothing and balanced sampling need one label a video; set shot, mixup.prob and "
         "label_smoothing to 0 and sampling to uniform",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("data.multi_label", "solver.patience", "solver.patience_score"),
         lambda c: c.solver.patience > 0 and c.data.multi_label != (c.solver.patience_score == "map"),
         "multi_label validations have the score map, and no others have it; set patience_score to one that there is",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("data.cached_draws", "network.fix_video"),
         lambda c: c.data.cached_draws > 0 and not c.network.fix_video,
         "frame embeddings can be cached only if the image tower is frozen; set network.fix_video to true",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("solver.shard", "solver.compile", "solver.interpolated_loss", "data.cached_draws"),
         lambda c: (
             c.solver.shard != "none" and (c.solver.compile or c.solver.interpolated_loss > 0 or c.data.cached_draws > 0)
         ),
         "shard is not supported with compile, interpolated_loss and cached_draws; set them to false and 0, or shard to "
         "none",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("data.label_space", "solver.loss_type", "data.mixup", "solver.label_smoothing"),
         lambda c: (
             bool(c.data.sets)
@@ -62,13 +55,11 @@ RULES = (
             and (c.solver.loss_type != "CE" or c.data.mixup.is_on or c.solver.label_smoothing > 0)
         ),
         "classes that are apart need loss_type CE, and labels of one class: set mixup.prob and label_smoothing to 0",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("solver.shard", "solver.optim"),
         lambda c: c.solver.shard != "none" and c.solver.optim not in ("adamw", "adam"),
         "shard is supported with PyTorch's AdamW and Adam: set optim to adamw or adam",
-        ("train",),
     ),
     Rule(
         ("solver.lr_decay_step", "solver.type"),
@@ -84,51 +75,46 @@ RULES = (
         ),
         "must be a positive number of epochs or an ascending list of epochs",
     ),
-    Rule(
+    TrainRule(
         ("solver.betas", "solver.optim"),
         lambda c: (
             c.solver.betas is not None and (c.solver.optim == "sgd" or not all(0 <= b < 1 for b in c.solver.betas))
         ),
         "must be numbers of at least 0 and below 1, of an optimiser that has betas (sgd has momentum)",
-        ("train",),
     ),
     Rule(
         ("solver.min_lr", "solver.lr"), lambda c: c.solver.min_lr >= c.solver.lr, "min_lr must be below lr", ("train",)
     ),
-    Rule(
+    TrainRule(
         ("solver.ema", "solver.average_epochs"),
         lambda c: c.solver.ema is not None and c.solver.average_epochs,
         "are two averages of the weights; keep one",
-        ("train",),
     ),
     Rule(
         ("solver.interpolated_range",),
         lambda c: not 0 <= c.solver.interpolated_range[0] <= c.solver.interpolated_range[1] <= 1,
         "must be two shares with 0 <= smallest <= largest <= 1, as [0.0, 0.6]",
     ),
-    Rule(
+    TrainRule(
         ("solver.interpolated_loss", "solver.distill", "network.fix_video", "network.fix_text"),
         lambda c: (
             (c.solver.interpolated_loss > 0 or c.solver.distill > 0) and c.network.fix_video and c.network.fix_text
         ),
         "keep weights that train near CLIP's, and here none of CLIP's train; set fix_video or fix_text to false",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("solver.distill", "solver.loss_type", "network.joint_st", "data.cached_draws"),
         lambda c: (
             c.solver.distill > 0 and (c.solver.loss_type != "CE" or c.network.joint_st or c.data.cached_draws > 0)
         ),
         "compares each frame's embedding with frozen CLIP's, beside loss_type CE; set joint_st to false and "
         "cached_draws to 0",
-        ("train",),
     ),
-    Rule(
+    TrainRule(
         ("solver.lr_warmup_step", "solver.epochs"),
         lambda c: not c.solver.evaluate and c.solver.lr_warmup_step >= c.solver.epochs,
         "the warm-up is as long as the training, so the learning rate never reaches lr; set lr_warmup_step below "
         "epochs",
-        ("train",),
         is_advice=True,
     ),
 )

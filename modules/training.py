@@ -29,6 +29,7 @@ from utils.context import RunContext
 from utils.distributed import sum_over_processes
 from utils.errors import UserError
 from utils.loaders import Batch, TrainLoader
+from utils.schema import Config
 
 log = logging.getLogger(__name__)
 
@@ -68,24 +69,14 @@ class Progress:
 
 @dataclass
 class Trainer:
-    """What stays the same from step to step.
+    """What stays the same from step to step. `model` is the model, bare or sharded, or its DDP wrapper."""
 
-    `model` is the model, bare or sharded, or its DDP wrapper; `global_batch` the clips of a full batch over all
-    processes.
-    """
-
+    cfg: Config
     model: nn.Module
     objective: Objective
     optimizer: torch.optim.Optimizer
     scaler: torch.amp.GradScaler
-    schedule: Schedule
     context: RunContext
-    seed: int
-    global_batch: int
-    accumulation: int = 1
-    clip_grad_norm: float | None = None
-    max_nonfinite_steps: int = 0
-    max_skipped_share: float = 0.0
     average: WeightAverage | None = None
     mixing: Mixing | None = None
     interpolation: Interpolation | None = None
@@ -93,6 +84,7 @@ class Trainer:
 
     def __post_init__(self) -> None:
         self._heads = [module for module in self.model.modules() if isinstance(module, Head)]
+        self._schedule = Schedule(self.cfg.solver)
 
     def run_epoch(
         self, loader: TrainLoader, progress: Progress, settle_after: Callable[[int], bool] = lambda step: False
@@ -115,18 +107,19 @@ class Trainer:
             progress.skipped_clips = 0
         self.model.train()
         batch_sizes, num_clips = loader.batches.plan, len(loader.dataset)
-        clips_per_step = self.global_batch * self.accumulation
+        accumulation = self.cfg.solver.grad_accumulation_steps
+        clips_per_step = self.cfg.data.batch_size * self.context.process.world_size * accumulation
         batches = iter(loader)
         record: StepRecord | None = None
         late: tuple[torch.Tensor, list[int], StepRecord] | None = None
-        for first in range(0, len(batch_sizes), self.accumulation):
-            sizes = batch_sizes[first : first + self.accumulation]
+        for first in range(0, len(batch_sizes), accumulation):
+            sizes = batch_sizes[first : first + accumulation]
             started = time.perf_counter()
             epoch = fractional_epoch(progress.epoch, progress.consumed_clips, clips_per_step, num_clips)
-            lrs = set_lr(self.optimizer, self.schedule.at(epoch))
+            lrs = set_lr(self.optimizer, self._schedule.at(epoch))
             figures, wait, indices = self._step(batches, sizes, progress)
             if self.average is not None:
-                self.average.update(progress.step, ends_epoch=first + self.accumulation >= len(batch_sizes))
+                self.average.update(progress.step, ends_epoch=first + accumulation >= len(batch_sizes))
             progress.consumed_clips += sum(sizes)
             progress.step += 1
             if late:
@@ -209,8 +202,8 @@ class Trainer:
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
         if isinstance(norm, DTensor):  # of sharded gradients
             norm = norm.full_tensor()
-        if self.clip_grad_norm is not None:
-            torch.nn.utils.clip_grads_with_norm_(parameters, self.clip_grad_norm, norm)
+        if self.cfg.solver.clip_grad_norm is not None:
+            torch.nn.utils.clip_grads_with_norm_(parameters, self.cfg.solver.clip_grad_norm, norm)
         is_finite = torch.isfinite(loss + norm)
         if self.scaler.is_enabled():  # it checks for overflows itself, and they are expected
             self.scaler.step(self.optimizer)
@@ -225,19 +218,20 @@ class Trainer:
 
     def _draw_for_step(self, epoch: int, consumed_clips: int) -> None:
         # The same stream on all processes, which therefore draw alike; and again a resumed run needs no state.
-        generator = np.random.default_rng([self.seed, epoch, consumed_clips])
+        generator = np.random.default_rng([self.cfg.seed, epoch, consumed_clips])
         for head in self._heads:
             head.draw(generator)
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
         # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.
-        entropy = [self.seed, epoch, consumed_clips, self.context.process.rank]
+        entropy = [self.cfg.seed, epoch, consumed_clips, self.context.process.rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1)
 
     def _read(
         self, loader: TrainLoader, progress: Progress, figures: torch.Tensor, indices: list[int], record: StepRecord
     ) -> StepRecord:
         loss, norm, num_stopping, num_skipped = figures.tolist()
+        allowed, max_skipped_share = self.cfg.solver.max_nonfinite_steps, self.cfg.data.max_skipped_share
         if not np.isfinite(loss + norm):
             self.num_nonfinite_steps += 1
             paths = ", ".join(loader.dataset.entries[i].path for i in indices[:16])
@@ -245,17 +239,17 @@ class Trainer:
             message = (
                 f"step {record.step}: the {what}, so the update was skipped; clips in this process's batch: {paths}"
             )
-            if self.num_nonfinite_steps > self.max_nonfinite_steps:
+            if self.num_nonfinite_steps > allowed:
                 raise UserError(
                     f"{message}. Lower solver.lr, set solver.clip_grad_norm or solver.precision=fp32, and resume from "
-                    f"the last checkpoint (solver.max_nonfinite_steps is {self.max_nonfinite_steps})"
+                    f"the last checkpoint (solver.max_nonfinite_steps is {allowed})"
                 )
-            log.error("%s (%d of %d allowed)", message, self.num_nonfinite_steps, self.max_nonfinite_steps)
+            log.error("%s (%d of %d allowed)", message, self.num_nonfinite_steps, allowed)
         progress.skipped_clips += int(num_skipped)
         num_clips = len(loader.dataset)
-        if progress.skipped_clips > self.max_skipped_share * num_clips:
+        if progress.skipped_clips > max_skipped_share * num_clips:
             raise UserError(
                 f"step {record.step}: {progress.skipped_clips} of the epoch's {num_clips} clips are unreadable, more "
-                f"than data.max_skipped_share ({self.max_skipped_share}); tools/check_data.py finds them all"
+                f"than data.max_skipped_share ({max_skipped_share}); tools/check_data.py finds them all"
             )
         return record._replace(loss=loss, stop=num_stopping > 0, num_skipped=int(num_skipped))

@@ -1,7 +1,7 @@
 """Rules between keys of a config (`utils.schema`). Each folder has those of its keys, in a file without PyTorch."""
 
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from typing import Literal, NamedTuple
 
@@ -26,6 +26,9 @@ class Rule(NamedTuple):
     message: str
     purposes: tuple[Purpose, ...] = ("train", "test", "predict")
     is_advice: bool = False
+
+
+TrainRule = partial(Rule, purposes=("train",))
 
 
 @cache

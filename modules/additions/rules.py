@@ -1,6 +1,6 @@
 """Rules between config keys of additions to the image tower."""
 
-from utils.schema_rules import Rule
+from utils.schema_rules import Rule, TrainRule
 
 RULES = (
     Rule(
@@ -18,11 +18,10 @@ RULES = (
         lambda c: c.network.patch_dropout > 0 and c.network.tm == "tsm",
         "tsm shifts a patch's channels between frames, and patch_dropout leaves out other patches in each; keep one",
     ),
-    Rule(
+    TrainRule(
         ("network.patch_dropout", "network.fix_video"),
         lambda c: not c.solver.evaluate and c.network.patch_dropout > 0 and c.network.fix_video,
         "patch_dropout has no effect on a frozen image tower; set it to 0",
-        ("train",),
         is_advice=True,
     ),
 )
