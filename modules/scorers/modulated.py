@@ -64,7 +64,6 @@ class Modulated(Scorer):
     def modulation(self, mean: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """(B,) in 0..1: m of videos whose frames have the mean (B, D), for the classes (K, D)."""
         settings = self.own_settings
-        assert isinstance(settings, self.Settings)
         with torch.autocast(mean.device.type, enabled=False):
             mean, classes = F.normalize(mean.float(), dim=-1), F.normalize(classes.float(), dim=-1)
             new, trained = (

@@ -3,7 +3,7 @@
 Shapes: N videos, V views, B views of a batch, T frames, R rows of a view, D embedding, K classes, S rows of a class.
 """
 
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -43,7 +43,7 @@ class Scorer(Component, nn.Module):
 
     def __init__(self, settings: Section):
         super().__init__()
-        self.own_settings = settings
+        self.own_settings: Any = settings  # of its own `Settings`
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Scorer":

@@ -55,7 +55,6 @@ class VideoConceptSpotting(Scorer):
         with torch.autocast(videos.device.type, enabled=False):
             frames, classes = F.normalize(videos.float(), dim=-1), F.normalize(classes.float(), dim=-1)
             text, words = classes[:, 0], classes[:, 1:]
-            assert isinstance(self.own_settings, self.Settings)
             likeness = torch.einsum("kwd,btd->bkwt", words, frames) / self.own_settings.temperature
             saliency = likeness.softmax(dim=-1).mean(dim=2)  # (B, K, T), sums to 1 over the frames
             return scale * (saliency * torch.einsum("kd,btd->bkt", text, frames)).sum(dim=-1)

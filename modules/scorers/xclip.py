@@ -77,12 +77,11 @@ class VideoPrompts(Scorer):
 
     def __init__(self, settings: Section, tower_width: int, width: int):
         super().__init__(settings)
-        assert isinstance(settings, self.Settings)
         self.visual_norm = nn.LayerNorm(tower_width)
         self.visual_proj = nn.Parameter(torch.randn(tower_width, width))
         self.norm = nn.LayerNorm(width)
-        self.layers = nn.ModuleList(PromptLayer(width) for _ in range(settings.layers))
-        self.alpha = nn.Parameter(torch.full((width,), settings.alpha))
+        self.layers = nn.ModuleList(PromptLayer(width) for _ in range(self.own_settings.layers))
+        self.alpha = nn.Parameter(torch.full((width,), self.own_settings.alpha))
         for module in self.modules():
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=0.02)
