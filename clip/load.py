@@ -56,7 +56,6 @@ class ClipModel:
     image_size: int
     mean: tuple[float, float, float]
     std: tuple[float, float, float]
-    quick_gelu: bool
     make_tokenizer: Callable[[], Callable[[list[str]], torch.Tensor]]
     _tokenizer: Callable[[list[str]], torch.Tensor] | None = None
 
@@ -120,7 +119,6 @@ def load_clip(
         image_size=config["vision_cfg"]["image_size"],
         mean=pixels.mean,
         std=pixels.std,
-        quick_gelu=config.get("quick_gelu", False),
         make_tokenizer=lambda: _make_tokenizer(arch, text_config),
     )
 

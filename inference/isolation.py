@@ -88,7 +88,7 @@ class IsolatedVideo:
     """
 
     def __init__(self, job: DecodingJob, seconds: float, megabytes: int = MAX_CHILD_MEGABYTES):
-        self._name, self._seconds, self._megabytes = Path(job.source).name, seconds, megabytes
+        self._name, self._seconds = Path(job.source).name, seconds
         self._ends_at = time.monotonic() + seconds
         context = multiprocessing.get_context("forkserver")
         context.set_forkserver_preload([__name__])

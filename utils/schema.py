@@ -52,7 +52,7 @@ class DataConfig(Section):
     list_times: bool = key(False, "after the path, lines have the seconds `start end` of the segment that they are of")
     frame_rate: float | None = key(None, "of frame folders, for list_times", "frames per second", gt=0)
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
-    index_bias: int = key(1, "number of the first frame in file names", "", ge=0)
+    index_bias: int = key(1, "number of the first frame in file names", ge=0)
     input_size: int | None = key(None, "side of the input image; null: the tower's own", "pixels", ge=8, le=MAX_SIDE)
     resize_mode: Literal["shortest", "squash", "longest"] | None = key(
         None,
@@ -105,7 +105,7 @@ class DataConfig(Section):
     )
     random_shift: bool = key(True, "train on a random frame of each segment; false: on the validation frames")
     shot: int = key(0, "few-shot: training videos per class; 0: all", "videos per class", ge=0)
-    shot_seed: int = key(0, "seed of the few-shot selection", "", ge=0, le=MAX_SEED)
+    shot_seed: int = key(0, "seed of the few-shot selection", ge=0, le=MAX_SEED)
     dense: bool = key(False, "sample from a window of 128 frames instead of the whole video", role="choice")
     frame_rule: Literal["segments", "linspace"] = key(
         "segments",
@@ -123,16 +123,12 @@ class DataConfig(Section):
     cache_dir: ProjectPath = key("exp/cache/clips", "folder on a local disk for packed clips that come from a URL")
     cache_gb: float = key(0.0, "its size; once it is full, what is in it stays; 0: no cache", "GB", ge=0)
     flip: float = key(
-        0.5,
-        "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs",
-        "",
-        ge=0,
-        le=1,
+        0.5, "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs", ge=0, le=1
     )
     flip_pairs: list[list[int]] | None = key(
         None, "pairs of classes that a mirror swaps, as [[86, 87], [93, 94]]; null: none", "class ids"
     )
-    grayscale: float = key(0.2, "probability of converting a training clip to greyscale", "", ge=0, le=1)
+    grayscale: float = key(0.2, "probability of converting a training clip to greyscale", ge=0, le=1)
     crop: Literal["random_resized", "multi_scale"] | None = key(
         None, "crop of training clips; multi_scale: TSN's, of four sizes at fixed positions; null: random_resized"
     )
@@ -185,16 +181,13 @@ class NetworkConfig(Section):
     drop_out: float = key(
         0.0,
         "attention dropout and stochastic depth of the image tower's last block, increasing linearly up to it",
-        "",
         ge=0,
         lt=1,
         role="training",
     )
-    emb_dropout: float = key(
-        0.0, "dropout of the image tower's embeddings before ln_pre", "", ge=0, lt=1, role="training"
-    )
+    emb_dropout: float = key(0.0, "dropout of the image tower's embeddings before ln_pre", ge=0, lt=1, role="training")
     patch_dropout: float = key(
-        0.0, "share of patches that a ViT drops in training (FLIP, arXiv 2212.00794)", "", ge=0, lt=1, role="training"
+        0.0, "share of patches that a ViT drops in training (FLIP, arXiv 2212.00794)", ge=0, lt=1, role="training"
     )
     sim_header: Annotated[str, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
         "Transf",
@@ -258,16 +251,16 @@ class SolverConfig(Section):
     start_epoch: int = key(0, "first epoch; `resume` overrides it", "epochs", ge=0)
     optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are PyTorch's, the others timm's")
     betas: list[float] | None = key(
-        None, "betas of the optimiser, as [0.9, 0.98]; null: its own", "", min_length=1, max_length=3
+        None, "betas of the optimiser, as [0.9, 0.98]; null: its own", min_length=1, max_length=3
     )
-    lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are shares of it", "", gt=0)
-    min_lr: float = key(0.0, "lr at the end of the cosine, and the least of multistep; shares of it likewise", "", ge=0)
+    lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are shares of it", gt=0)
+    min_lr: float = key(0.0, "lr at the end of the cosine, and the least of multistep; shares of it likewise", ge=0)
     lr_warmup_step: float = key(5, "linear warm-up from 0", "epochs", ge=0)
     lr_decay_step: int | list[int] = key(
         15, "multistep: epochs between steps of x0.1, or a list of their epochs", "epochs"
     )
-    momentum: float = key(0.9, "momentum of sgd", "", ge=0, lt=1)
-    weight_decay: float = key(0.2, "weight decay", "", ge=0)
+    momentum: float = key(0.9, "momentum of sgd", ge=0, lt=1)
+    weight_decay: float = key(0.2, "weight decay", ge=0)
     decay_1d: bool = key(True, "weight decay of tensors of one dimension too: biases, norms, class token")
     loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
         "CE",
@@ -278,7 +271,7 @@ class SolverConfig(Section):
         None,
         "factor of a class's clips in the loss. balanced: mean number of clips over the class's; or a CSV `id,weight`",
     )
-    label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", "", ge=0, lt=1)
+    label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", ge=0, lt=1)
     evaluate: bool = key(False, "validate once without training")
     clip_ratio: float = key(0.1, "learning rate of image tower and logit scale, relative to lr", "share of lr", ge=0)
     new_ratio: float = key(1.0, "learning rate of what did not come with CLIP: head, additions", "share of lr", gt=0)
@@ -286,7 +279,6 @@ class SolverConfig(Section):
     layer_decay: float = key(
         1.0,
         "factor of the learning rate from one layer of a tower to the one before it (arXiv 2106.08254); 1: none",
-        "",
         gt=0,
         le=1,
     )
@@ -303,7 +295,7 @@ class SolverConfig(Section):
         "all", "what of the model a checkpoint holds. trained: megabytes for an adapter; needs the same CLIP to load"
     )
     keep_last: int = key(2, "number of last checkpoints to keep: last_model.pt, last_model.1.pt ...", "files", ge=1)
-    clip_grad_norm: float | None = key(None, "maximum gradient norm; null: unlimited", "", gt=0)
+    clip_grad_norm: float | None = key(None, "maximum gradient norm; null: unlimited", gt=0)
     max_nonfinite_steps: int = key(
         0, "steps skipped for a loss or gradient that is not finite before the run stops", "steps", ge=0
     )
@@ -316,7 +308,6 @@ class SolverConfig(Section):
     ema: float | None = key(
         None,
         "decay per step of a running average of the weights, e.g. 0.9998, which is validated and saved",
-        "",
         gt=0,
         lt=1,
     )
@@ -327,7 +318,6 @@ class SolverConfig(Section):
         0.0,
         "Open-VCLIP (arXiv 2302.00624): weight of a second loss each step, at weights between CLIP's and the model's; "
         "0: none, published 0.5",
-        "",
         ge=0,
     )
     interpolated_range: list[float] = key(
@@ -341,11 +331,10 @@ class SolverConfig(Section):
         0.0,
         "FROSTER (arXiv 2402.03241): weight of the distance of frame and class embeddings to frozen CLIP's; 0: none, "
         "published 2.0",
-        "",
         ge=0,
     )
     patience: int = key(
-        0, "end the run after so many validations in a row without a better patience_score; 0: never", "", ge=0
+        0, "end the run after so many validations in a row without a better patience_score; 0: never", ge=0
     )
     patience_score: Literal["top1", "top5", "mean_class", "map"] = key("top1", "score that patience watches")
 
@@ -364,7 +353,7 @@ class LoggingConfig(Section):
 class Config(Section):
     resume: OptionalNameOrPath = key(None, "checkpoint to resume; `auto`: the newest intact one in the run folder")
     pretrain: OptionalPath = key(None, "video checkpoint whose weights a new run starts from")
-    seed: int = key(1024, "random seed", "", ge=0, le=MAX_SEED, role="choice")
+    seed: int = key(1024, "random seed", ge=0, le=MAX_SEED, role="choice")
     components: dict[str, dict[str, Any]] = key(dict, "settings of components, by component name (CONTRIBUTING.md)")
     data: DataConfig = key(DataConfig, "")
     network: NetworkConfig = key(NetworkConfig, "")

@@ -120,8 +120,8 @@ def _added(
 
 class Lora(Adapter):
     class Settings(Section):
-        rank: int = key(8, "r, rank of a change", "", ge=1)
-        alpha: float = key(8.0, "a change is multiplied by alpha / rank", "", gt=0)
+        rank: int = key(8, "r, rank of a change", ge=1)
+        alpha: float = key(8.0, "a change is multiplied by alpha / rank", gt=0)
         parts: list[Part] = key(
             lambda: ["query", "key", "value", "out", "mlp"], "of a block, whose weights change", min_length=1
         )

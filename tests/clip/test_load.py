@@ -104,7 +104,7 @@ def test_quick_gelu_where_the_weights_need_it(tmp_path, monkeypatch, arch, is_ar
         save_state(path)
     clip_model = load_clip(arch, str(path))
     activations = {type(b.mlp.gelu).__name__ for b in clip_model.visual.transformer.resblocks}
-    assert clip_model.quick_gelu is quick and activations == {"QuickGELU" if quick else "GELU"}
+    assert clip_model.text_config["quick_gelu"] is quick and activations == {"QuickGELU" if quick else "GELU"}
 
 
 def test_quick_gelu_of_tags(monkeypatch):
