@@ -63,7 +63,10 @@ def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL
         targets.append((str(shard.file(folder, ".json")), lambda: json.dumps(asdict(results))))
     for target, text in targets:
         try:
-            _write(target, text())
+            if target == "-":
+                print(text(), end="", flush=True)
+            else:
+                write_text_atomic(target, text())
         except OSError as error:
             failed.append(f"{target}: cannot be written ({error.strerror})")
     if failed:
@@ -76,27 +79,20 @@ def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
     if folder is None:
         raise UserError("--merge: give the file of --json or --csv that the shards were given")
     paths = shard_files(folder, ".json")
-    merged = None
-    for path in paths:
-        saved = json.loads(path.read_text(encoding="utf-8"))
-        part = Results(saved["heading"], saved["top"])
-        for name in ("videos", "rows", "errors"):
-            getattr(part, name).update({int(position): value for position, value in saved[name].items()})
-        merged = merged or part
-        if (part.heading, part.top) != (merged.heading, merged.top):
+    saved = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    found = Results(saved[0]["heading"], saved[0]["top"])
+    for path, part in zip(paths, saved):
+        if (part["heading"], part["top"]) != (found.heading, found.top):
             raise UserError(f"{path}: its shard had other options than {paths[0]}; run one of them again")
-        merged.videos |= part.videos
-        merged.rows |= part.rows
-        merged.errors |= part.errors
-    assert merged is not None
-    found = merged
+        for name in ("videos", "rows", "errors"):
+            getattr(found, name).update({int(position): value for position, value in part[name].items()})
     names = {position: video["video"] for position, video in found.videos.items()}
     names |= {position: video for position, (video, _) in found.errors.items()}
     for position, name in names.items():
         if position >= len(sources) or name not in (sources[position], printable(sources[position])):
             raise UserError(f"--merge: the shards had other videos, such as {name}; run them again on these")
     check_complete(sources, lambda position: position in found.videos or position in found.errors, len(paths))
-    return merged
+    return found
 
 
 def printable(name: str) -> str:
@@ -108,12 +104,3 @@ def parts_folder(args: argparse.Namespace) -> Path | None:
     """Where shards leave their parts of the files: beside the first file; None where there is none."""
     files = [Path(target) for target in (args.json, args.csv) if target and target != "-"]
     return files[0].with_name(f".{files[0].name}.shards") if files else None
-
-
-def _write(target: str, text: str) -> None:
-    if target == "-":
-        print(text, end="", flush=True)
-    elif Path(target).exists() and not Path(target).is_file():
-        Path(target).write_text(text, encoding="utf-8")  # a pipe or device: a rename would take its place
-    else:
-        write_text_atomic(target, text)
