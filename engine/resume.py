@@ -20,7 +20,8 @@ from utils.distributed import Process, gather_to_all, is_restart
 from utils.errors import UserError
 from utils.hashing import content_hash
 from utils.loaders import TrainLoader
-from utils.schema import Config, dotted_keys
+from utils.recipe import changed_keys
+from utils.schema import Config
 
 # What makes a run a different one: its clips, their order, and the class embeddings. Rates, lengths, batches and
 # processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
@@ -135,10 +136,7 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
 
     Of a run whose epochs are all done, it warns of whatever differs: its scores are those of the saved config.
     """
-    saved = saved_config(state)
-    own = yaml.safe_load(dump_config(cfg))
-    pairs = {key: (_value_of(saved, key), _value_of(own, key)) for key in dotted_keys()}
-    changed = {key: pair for key, pair in pairs.items() if ... not in pair and pair[0] != pair[1]}
+    changed = changed_keys(saved_config(state), yaml.safe_load(dump_config(cfg)))
     if not cfg.data.shot:
         changed.pop("data.shot_seed", None)
     for key in RUN_KEYS:
@@ -165,14 +163,6 @@ def _first_difference(trained: list[str], class_names: list[str]) -> str:
         if old != new:
             return f"{old!r} as class {number}, which is {new!r}"
     return f"{len(trained)} classes, which are {len(class_names)}"
-
-
-def _value_of(tree: dict[str, Any], key: str) -> Any:
-    """`...` where there is none, as in a checkpoint older than the key."""
-    value: Any = tree
-    for part in key.split("."):
-        value = value.get(part, ...) if isinstance(value, dict) else ...
-    return value
 
 
 def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:

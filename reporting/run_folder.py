@@ -18,6 +18,7 @@ from reporting.outcomes import Outcomes, outcomes_of
 from utils.config import load_config
 from utils.errors import UserError
 from utils.hashing import file_hash
+from utils.recipe import changed_keys
 from utils.records import read_records
 from utils.schema import Config, dotted_keys
 
@@ -209,25 +210,6 @@ def find_weights(test: TestResult, run: Run) -> Path:
         if file_hash(place) == test.weights_hash:
             return place
     raise UserError(f"{found[0]}: has changed since the test; run the test again")
-
-
-def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, tuple[Any, Any]]:
-    """Dotted key -> (value, base's value) where they differ.
-
-    Args:
-        config, base: as of `Config.model_dump`; keys that a config lacks are left out. None: the defaults.
-    """
-    base = Config().model_dump() if base is None else base
-    pairs = {key: (_value_of(config, key), _value_of(base, key)) for key in dotted_keys()}
-    return {key: pair for key, pair in pairs.items() if pair[0] != pair[1] and ... not in pair}
-
-
-def _value_of(tree: dict[str, Any], key: str) -> Any:
-    for part in key.split("."):
-        tree = tree.get(part, ...)
-        if tree is ...:
-            return ...
-    return tree
 
 
 def override(key: str, value: Any) -> str:

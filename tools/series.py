@@ -13,8 +13,9 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.project_paths import REPOSITORY
 from utils.protocols import mean_and_deviation
+from utils.recipe import flatten
 from utils.records import read_records
-from utils.schema import Config, dotted_keys
+from utils.schema import Config
 
 OWN_KEYS = ("logging.run_dir", "resume")  # each training has its own
 
@@ -68,20 +69,13 @@ def is_finished(config: str, folder: Path, overrides: Sequence[str]) -> bool:
     found = load_config(folder / "config.yaml", purpose="predict").config
     records = read_records(folder / "metrics.jsonl", "remove the folder")
     validations = [record["epoch"] for record in records if record["kind"] == "val"]
-    pairs = [(_value_of(wanted, key), _value_of(found, key)) for key in dotted_keys() if _is_of_training(key)]
-    is_same = all(value is None or value == other for value, other in pairs)
+    expected, own = flatten(wanted.model_dump()), flatten(found.model_dump())
+    is_same = all(v is None or v == own[key] for key, v in expected.items() if _is_of_training(key))
     return is_same and validations[-1:] == [wanted.solver.epochs] and (folder / "last_model.pt").is_file()
 
 
 def _is_of_training(key: str) -> bool:
     return not key.startswith("logging.") and key != "resume"
-
-
-def _value_of(cfg: Config, key: str) -> Any:
-    value: Any = cfg
-    for part in key.split("."):
-        value = getattr(value, part)
-    return value
 
 
 def mean_row(title: str, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:

@@ -84,6 +84,16 @@ def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
     return found
 
 
+def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> dict[str, tuple[Any, Any]]:
+    """Dotted key -> (value, base's value) where two trees differ; keys that one of them lacks are left out.
+
+    Args:
+        config, base: as of `Config.model_dump`. None: the defaults.
+    """
+    own, other = flatten(config), flatten(Config().model_dump() if base is None else base)
+    return {key: (value, other[key]) for key, value in own.items() if key in other and value != other[key]}
+
+
 def combine(given: Given, recipe: Recipe) -> Combined:
     """The config of a command on a checkpoint, by the rules above."""
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())

@@ -2,7 +2,8 @@
 
 from reporting.html import Html, el, table
 from reporting.inputs import Comparison
-from reporting.run_folder import changed_keys, shown_value
+from reporting.run_folder import shown_value
+from utils.recipe import changed_keys
 
 
 def settings(comparison: Comparison) -> Html:

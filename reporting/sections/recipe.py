@@ -8,7 +8,8 @@ import yaml
 
 from reporting.html import Html, el, join, table
 from reporting.inputs import RunReport
-from reporting.run_folder import changed_keys, commands, shown_value
+from reporting.run_folder import commands, shown_value
+from utils.recipe import changed_keys
 from utils.schema import dotted_keys
 
 

@@ -6,11 +6,12 @@ import numpy as np
 import pytest
 
 from reporting.pairing import align, pair_tests
-from reporting.run_folder import changed_keys, commands, find_weights, override, read_run
+from reporting.run_folder import commands, find_weights, override, read_run
 from tests.reporting.report_runs import make_table, write_run, write_test
 from utils.config import load_config
 from utils.errors import UserError
 from utils.hashing import file_hash
+from utils.recipe import changed_keys
 
 FEW = make_table(12, 4)
 
