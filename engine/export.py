@@ -30,7 +30,6 @@ def export(args: argparse.Namespace) -> None:
     out = Path(args.out or Path(args.weights).with_suffix(export_formats.FORMATS[args.format].suffix))
     check_writable(out, "--out")
 
-    # ---- the model, and the classes as a matrix
     names = names or class_names(cfg.data)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
     if not loaded.network.scorer.exports:
@@ -38,7 +37,6 @@ def export(args: argparse.Namespace) -> None:
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()
 
-    # ---- the metadata
     num_frames, transform = cfg.data.num_frames, build_window_reader(cfg).transform
     resize, input_size = transform.resize, transform.input_size
     about = {

@@ -45,7 +45,6 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
         raise UserError(f"{train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
     loader = build_eval_loader(cfg, entries=picks).to(process.device)
 
-    # ---- embeddings, fit
     precision = resolve_precision(cfg.solver.precision, process.device)
     clip_model = load_clip_model(cfg)
     model = build_model(cfg, clip_model).to(process.device)

@@ -51,7 +51,6 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
         check_single_label(cfg, "tools.interpolate")
 
-        # ---- both ends of the line
         model = VideoModel(cfg, names or class_names(cfg.data), None, process.device)
         fresh = weight_space.copy_of(model.network)
         model.load(checkpoint)

@@ -64,7 +64,6 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
         is_interrupted = True
         print(f"interrupted: {len(results.videos)} of {len(inputs)} videos were done", file=sys.stderr, flush=True)
 
-    # ---- files
     write_results(args, results, shard)
     if is_interrupted:
         print_faulty(results, len(inputs))

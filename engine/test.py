@@ -43,7 +43,6 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     if args.allow_missing and cfg.data.multi_label:
         raise UserError("--allow_missing: a video without a prediction has no rank, which mAP needs; leave it out")
 
-    # ---- data
     names = names or class_names(cfg.data)
     loader = build_eval_loader(
         cfg,
@@ -53,10 +52,8 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
         allow_missing=args.allow_missing,
     ).to(process.device)
 
-    # ---- model
     model = VideoModel(cfg, names, checkpoint, process.device)
 
-    # ---- videos to a table
     log.info(
         "testing %s: %d videos, %d classes, %d clips x %d crops, %s",
         args.weights or model.description,

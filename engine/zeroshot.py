@@ -48,7 +48,6 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         tests = read_test_lists(cfg, lists or [given(cfg.data.val_list)])
         folder = out / Path(config_path).stem if len(resolved) > 1 else out
 
-        # ---- videos to a table: embedded once, or read
         if args.reuse:
             if not process.is_main:
                 continue
@@ -66,7 +65,6 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
             table, matrix = model.signed(table, args.test_clips, args.test_crops), model.class_matrix
             scorer = model.network.scorer
 
-        # ---- a table to scores
         trained = read_labels(args.train_labels) if args.train_labels else list(table.trained_classes)
         shared = protocols.shared_classes(names, trained)
         warn_of_trained_classes(shared, len(names), log)
@@ -79,7 +77,6 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     if not process.is_main:
         return 0
 
-    # ---- the figures
     log.log(RESULT, "%s", results.zero_shot_tables(summaries))
     source = (
         {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
