@@ -101,7 +101,7 @@ def embed_videos(
             rows = batch["index"][~batch["is_faulty"]].numpy()
             is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(rows), -1).all(dim=1)
             if not is_finite.all():
-                raise UserError(nonfinite_message(entries[rows[int(is_finite.int().argmin())]].path))
+                raise UserError(nonfinite_message(entries[rows[int((~is_finite).nonzero()[0])]].path))
             indices.append(rows)
             embeddings.append(per_video.cpu().numpy())
     if any_process(is_stopped, process):
