@@ -77,9 +77,8 @@ class CheckpointKeeper:
             with contextlib.suppress(OSError):  # the same disk
                 new.unlink(missing_ok=True)
             log.warning(
-                "WARNING: no checkpoint written in %s (%s); older ones are intact, and the next save tries again",
-                self._run_dir,
-                error.strerror or error,
+                f"WARNING: no checkpoint written in {self._run_dir} ({error.strerror or error}); older ones are "
+                "intact, and the next save tries again"
             )
 
     def _age(self) -> None:

@@ -116,17 +116,9 @@ class TrainingMeter:
         left_in_run = left_in_epoch + step_seconds * self._epoch_steps * epochs_left  # validations not counted
         lrs = " ".join(f"{name} {lr:.2e}" for name, lr in record.lrs.items())
         log.info(
-            "epoch %d/%d step %d/%d  loss %.4f  lr %s  %.1f clips/s  data %.0f%%  epoch ends in %s, run in %s",
-            self._epoch + 1,
-            self._cfg.solver.epochs,
-            self._seen,
-            self._num_steps,
-            record.loss,
-            lrs,
-            rate,
-            100 * wait_share,
-            _clock(left_in_epoch),
-            _clock(left_in_run),
+            f"epoch {self._epoch + 1}/{self._cfg.solver.epochs} step {self._seen}/{self._num_steps}  "
+            f"loss {record.loss:.4f}  lr {lrs}  {rate:.1f} clips/s  data {wait_share:.0%}  "
+            f"epoch ends in {_clock(left_in_epoch)}, run in {_clock(left_in_run)}"
         )
 
     def _advice(self) -> str:

@@ -97,13 +97,9 @@ def write_curve(
     """The scores of each config as a table in the log, curve.json and curve.png."""
     titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
-    log.info(
-        "%s",
-        results.format_table(
-            [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
-            + [(f"{alpha:g}", *(f"{top1[title][i]:.2f}" for title in titles)) for i, alpha in enumerate(alphas)]
-        ),
-    )
+    rows = [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
+    rows += [(f"{alpha:g}", *(f"{top1[title][i]:.2f}" for title in titles)) for i, alpha in enumerate(alphas)]
+    log.info("%s", results.format_table(rows))
     results.write_summary(
         out / "curve.json", alphas=alphas, head=args.head, weights=args.weights, weights_hash=file_hash(args.weights),
         scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},

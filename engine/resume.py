@@ -151,10 +151,8 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
     without_effect = ", ".join(key for key in changed if key.startswith(("data.", "network.", "solver.")))
     if num_epochs >= cfg.solver.epochs and without_effect:
         log.warning(
-            "WARNING: %s has finished all %d epochs: nothing is trained, and changing %s has no effect",
-            path,
-            num_epochs,
-            without_effect,
+            f"WARNING: {path} has finished all {num_epochs} epochs: nothing is trained, and changing "
+            f"{without_effect} has no effect"
         )
 
 

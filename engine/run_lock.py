@@ -49,11 +49,8 @@ def _lock(path: Path) -> int:
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by the file system
             _refuse(path, file)
         except OSError as error:
-            log.warning(
-                "WARNING: %s cannot be locked (%s): do not start a second run in this folder",
-                path.parent,
-                error.strerror,
-            )
+            fault = f"{path.parent} cannot be locked ({error.strerror})"
+            log.warning(f"WARNING: {fault}: do not start a second run in this folder")
         # A run that ended meanwhile has removed the file that was opened here.
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
             break

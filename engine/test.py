@@ -55,13 +55,8 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     model = VideoModel(cfg, names, checkpoint, process.device)
 
     log.info(
-        "testing %s: %d videos, %d classes, %d clips x %d crops, %s",
-        args.weights or model.description,
-        len(loader.dataset),
-        len(names),
-        args.test_clips,
-        args.test_crops,
-        model.precision,
+        f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, "
+        f"{args.test_clips} clips x {args.test_crops} crops, {model.precision}"
     )
     table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
     distributed.stop()
@@ -114,12 +109,8 @@ def write_scores(
         predicted = outcomes_of(logits, table.labels).predicted
         write_confusion(out, confusion_matrix(table.labels, predicted, len(names)), names)
     if average_precisions:
-        log.log(
-            RESULT,
-            "mAP %.2f%% (ranked as published, by softmax applied twice: %.2f%%)",
-            average_precisions["map"],
-            average_precisions["map_published_ranking"],
-        )
+        ours, published = average_precisions["map"], average_precisions["map_published_ranking"]
+        log.log(RESULT, f"mAP {ours:.2f}% (ranked as published, by softmax applied twice: {published:.2f}%)")
     log.info("%s", table.describe(out / "embeddings.npz"))
     log.info("%.1f videos/s; results are in %s", scores.num_videos / table.seconds, out)
     log.info("%s", results.next_report(args.weights, out))

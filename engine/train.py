@@ -124,11 +124,8 @@ class TrainingRun:
         if not 0 < solver.patience <= progress.stale_validations:
             return False
         log.info(
-            "ended after epoch %d: no better %s than %.2f in the last %d validations (solver.patience)",
-            progress.epoch,
-            solver.patience_score,
-            progress.best_watched,
-            progress.stale_validations,
+            f"ended after epoch {progress.epoch}: no better {solver.patience_score} than {progress.best_watched:.2f} "
+            f"in the last {progress.stale_validations} validations (solver.patience)"
         )
         return True
 

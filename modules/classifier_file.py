@@ -123,9 +123,8 @@ def cached_classifier(
             log.info("class embeddings (%s) computed and saved: %s", kind, path)
         except OSError as error:
             log.warning(
-                "WARNING: logging.cache_dir: %s cannot be written (%s); class embeddings are computed each time",
-                cache_dir,
-                error.strerror,
+                f"WARNING: logging.cache_dir: {cache_dir} cannot be written ({error.strerror}); class embeddings are "
+                "computed each time"
             )
     return matrix
 
