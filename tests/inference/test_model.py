@@ -131,7 +131,9 @@ def test_frames_in_memory_are_as_good_as_files(world):
         found = model.predict(array, window=0.2, stride=0.1)
         np.testing.assert_allclose(found.probabilities, expected.probabilities, atol=1e-3)  # two JPEG decoders
         np.testing.assert_allclose(found.spans, expected.spans)
-        assert model.clips(array).shape == (1, 4, 3, 32, 32) and model.num_windows(array, 0.2, 0.1) == len(found.spans)
+        assert model.clips(array).shape == (1, 4, 3, 32, 32) and model.reader.num_windows(array, 0.2, 0.1) == len(
+            found.spans
+        )
     assert model.embed_frames(model.clips(frames)).shape == (1, 4, 32)
     for wrong in (frames[0], frames.astype(np.float32), frames[..., :2], frames[:0]):
         with pytest.raises(UserError, match="frames: "):
