@@ -37,7 +37,7 @@ def test_rows_equal_the_embeddings_behind_predictions(videos, weights, tmp_path)
     model = load_model(weights)
     name = "val_0_0"
     features = np.load(tmp_path / "w" / f"{name}.npy")
-    windows = list(model.windows(videos / f"{name}.mp4", 0.4, 0.2))
+    windows = list(model.reader.windows(videos / f"{name}.mp4", 0.4, 0.2))
     expected = np.concatenate([model.embed(window.clip[None]) for window in windows])
     assert features.dtype == np.float32
     np.testing.assert_allclose(features, expected, rtol=1e-4, atol=1e-4)  # other batch sizes, other kernels
