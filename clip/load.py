@@ -126,14 +126,11 @@ def load_clip(
 def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile | None]:
     """Config, description and tensors (None: random) of what `arch` and `weights` ask for."""
     if names.is_file(arch):
-        shapes_file = read_weights(arch)
-        config = config_from_shapes(shapes_file.tensors, arch)
-        if weights == "none":
-            file = None
-        else:
-            file = shapes_file if weights == "openai" else read_weights(weights)
-        source = arch if weights in ("openai", "none") else f"{weights} for {arch}"
-        return config, source, file
+        file = read_weights(arch)
+        config = config_from_shapes(file.tensors, arch)
+        if weights in ("openai", "none"):
+            return config, arch, file if weights == "openai" else None
+        return config, f"{weights} for {arch}", read_weights(weights)
 
     name = names.open_clip_name(arch)
     config: Any = open_clip.get_model_config(name)

@@ -69,10 +69,6 @@ def _check_container(container: InputContainer, name: str, limits: Limits) -> No
 
 
 def _length(seconds: float) -> str:
-    return (
-        f"{seconds:g} s"
-        if seconds < 100
-        else f"{seconds / 60:.0f} min"
-        if seconds < 7200
-        else f"{seconds / 3600:.0f} h"
-    )
+    if seconds < 100:
+        return f"{seconds:g} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.0f} h"

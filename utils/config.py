@@ -145,11 +145,8 @@ def check_data_files(config: Config, keys: Sequence[str]) -> None:
         if value and key.endswith("_root") and not Path(value).is_dir():
             raise UserError(f"{value}: no such folder; set {key} to the root folder of the paths in the list")
         if value and not Path(value).exists():
-            remedy = (
-                "run 'sh scripts/run_demo.sh' to create it"
-                if Path(value).parts[:2] == ("exp", "demo")
-                else f"set {key}"
-            )
+            is_of_demo = Path(value).parts[:2] == ("exp", "demo")
+            remedy = "run 'sh scripts/run_demo.sh' to create it" if is_of_demo else f"set {key}"
             raise UserError(f"{value}: no such file; {remedy}")
 
 

@@ -13,7 +13,7 @@ from torch import nn
 from torch.func import functional_call
 
 from clip import ClipModel
-from modules.heads.head import Head, Passes
+from modules.heads.head import Passes
 from modules.heads.transf import Block, TemporalTransformer, num_heads_for, positions_of, warn_of_interpolation
 from utils.config_fields import Section, key
 from utils.metrics import softmax
@@ -46,7 +46,7 @@ class MixtureBlock(nn.Module):
         return functional_call(self.experts[0], merged, (x,))
 
 
-class TemporalMixture(Head):
+class TemporalMixture(TemporalTransformer):
     """`sim_header: MoTE`: as TemporalTransformer, with `network.head_layers` MixtureBlocks.
 
     Evaluation merges the experts evenly. A training step draws an expert for each block, with probabilities
@@ -58,7 +58,6 @@ class TemporalMixture(Head):
 
     described = "a temporal head of experts"
     mark = "transformer.resblocks.0.experts.0.c_fc.weight"
-    fades = TemporalTransformer.fades
     loss = "mixture"
     published_names = (
         (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_up\.(\d+)\.", r"\1.experts.\2.c_fc."),
@@ -68,12 +67,9 @@ class TemporalMixture(Head):
     published_zeros = r"^fusion_model\.transformer\.resblocks\.\d+\.mlp\.mote_fusion_weight$"
 
     def __init__(self, width: int, num_heads: int, num_layers: int, num_experts: int):
-        super().__init__()
-        plain = TemporalTransformer(width, num_heads, num_layers)
-        self.frame_position_embeddings = plain.frame_position_embeddings
-        self.transformer = nn.Module()  # the names that Transf has, and published checkpoints
-        blocks = plain.transformer.resblocks
-        self.transformer.resblocks = nn.ModuleList(MixtureBlock(block, num_experts) for block in blocks)
+        super().__init__(width, num_heads, num_layers)
+        blocks = nn.ModuleList(MixtureBlock(block, num_experts) for block in self.transformer.resblocks)
+        self.transformer.add_module("resblocks", blocks)
         self.num_experts = num_experts
         self.drawn = [(0, math.inf)] * num_layers  # expert and temperature of each block
 
