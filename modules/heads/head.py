@@ -44,7 +44,7 @@ class Head(Component, nn.Module):
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":
         """The head as a training starts it. Raises UserError if it cannot take what the config asks for."""
-        raise NotImplementedError
+        return cls()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.over_frames(frames).mean(dim=1)
