@@ -5,7 +5,7 @@ Shapes: B batch, D embedding, A mixing weights.
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
@@ -77,6 +77,12 @@ def copy_of(model: torch.nn.Module) -> State:
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
+class Loaded(NamedTuple):
+    path: str
+    raw: dict[str, Any]
+    state: State
+
+
 def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     """The uniform average of checkpoints of one model ("model soup", arXiv 2203.05482), in a checkpoint's form.
 
@@ -85,24 +91,16 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     if len(paths) < 2:
         raise UserError("an average needs at least two checkpoints")
     total: State = {}
-    first: State = {}
-    class_names: list[str] = []
-    network: dict[str, Any] = {}
-    base: str | None = None  # hash of what the checkpoints leave out; None: nothing
+    first: Loaded | None = None
     for path in paths:
         raw = load_checkpoint(path)
+        raw.pop("optimizer_state_dict", None)  # large, and of no use here
         try:
             state = to_model_state(raw)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
-        if not first:
-            first, class_names = state, list(raw.get("class_names", []))
-            network = saved_network(raw)
-        base = raw.get("base") if path == paths[0] else base
-        if raw.get("base") != base:
-            raise UserError(f"{path}: was trained on other base weights than {paths[0]}; average adapters of one CLIP")
-        _check_config(saved_network(raw), str(path), network, str(paths[0]))
-        _check_same(state, list(raw.get("class_names", [])), str(path), first, class_names, str(paths[0]))
+        first = first or Loaded(str(path), raw, state)
+        _check_same(Loaded(str(path), raw, state), first)
         for name, value in state.items():
             # In double precision, so that the order of the files does not matter.
             total[name] = total.get(name, 0) + value.double() if value.is_floating_point() else value
@@ -113,21 +111,19 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     return mixed_checkpoint(raw, average, average_of=[str(path) for path in paths])
 
 
-def _check_config(network: dict[str, Any], path: str, first: dict[str, Any], first_path: str) -> None:
-    """Raise a UserError where the configs that two checkpoints hold say that their models differ."""
-    for key in _SAME_IN_CONFIG:
-        found, expected = (Path(str(n.get(key))).name for n in (network, first))  # a file may have moved
-        if key in network and key in first and found != expected:
-            raise UserError(
-                f"{path}: was trained with network.{key}: {network[key]}, but {first_path} with {first[key]}; average "
-                "checkpoints of one model"
-            )
-
-
-def _check_same(
-    state: State, class_names: list[str], path: str, first: State, first_class_names: list[str], first_path: str
-) -> None:
+def _check_same(one: Loaded, other: Loaded) -> None:
     """Raise a UserError unless two checkpoints are of one model and of the same classes."""
+    (path, raw, state), (first_path, first_raw, first) = one, other
+    if raw.get("base") != first_raw.get("base"):
+        raise UserError(f"{path}: was trained on other base weights than {first_path}; average adapters of one CLIP")
+    network, first_network = saved_network(raw), saved_network(first_raw)
+    for key in _SAME_IN_CONFIG:
+        found, expected = (Path(str(n.get(key))).name for n in (network, first_network))  # a file may have moved
+        if key in network and key in first_network and found != expected:
+            raise UserError(
+                f"{path}: was trained with network.{key}: {network[key]}, but {first_path} with {first_network[key]}; "
+                "average checkpoints of one model"
+            )
     different = sorted(state.keys() ^ first.keys())
     if different:
         where = path if different[0] in state else first_path
@@ -141,7 +137,7 @@ def _check_same(
                 f"{path}: is not the same model as {first_path}: {name} is {tuple(value.shape)}, there "
                 f"{tuple(first[name].shape)}; average checkpoints of one architecture and head"
             )
-    if class_names != first_class_names:
+    if list(raw.get("class_names", [])) != list(first_raw.get("class_names", [])):
         raise UserError(f"{path}: was trained on other classes than {first_path}; average runs on the same classes")
 
 
