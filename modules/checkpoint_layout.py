@@ -39,11 +39,11 @@ def split_training_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, torc
     return {name: value for name, value in state.items() if name not in of_training}, of_training
 
 
-def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
+def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint under VideoCLIP's names."""
     model_state = raw.get("model_state_dict", raw)
     if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
-        raise UserError(f"no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
+        raise UserError(f"{source}: no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
     state = {name.removeprefix("module."): value for name, value in model_state.items()}
     if is_transformers_xclip(state):
         state = from_transformers(state)
@@ -52,11 +52,12 @@ def to_model_state(raw: dict[str, Any]) -> dict[str, torch.Tensor]:
     state = {_own_name(name): value for name, value in state.items() if not _is_constant(name, value)}
     if any(name.startswith(("text.vision_model.", "text.text_model.")) for name in state):
         raise UserError(
-            "uses the parameter names of Hugging Face's transformers (vision_model.*), which are not supported; give "
-            "the model under OpenAI's or open_clip's names"
+            f"{source}: uses the parameter names of Hugging Face's transformers (vision_model.*), which are not "
+            "supported; give the model under OpenAI's or open_clip's names"
         )
     if not any(name.startswith("visual.") for name in state) and "base" not in raw:
-        raise UserError(f"no image tower (visual.*) in it; its names start {', '.join(list(model_state)[:3])}")
+        names = ", ".join(list(model_state)[:3])
+        raise UserError(f"{source}: no image tower (visual.*) in it; its names start {names}")
     return state
 
 
@@ -86,10 +87,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
     The shifts (network.tm: tsm, tokenshift) have no weights to tell them by: of them the config that the checkpoint
     holds speaks. With `new_classes` another `tm` than there is a choice, and said.
     """
-    try:
-        state = with_base(model, raw, to_model_state(raw))
-    except UserError as error:
-        raise UserError(f"{source}: {error}") from error
+    state = with_base(model, raw, to_model_state(raw, source), source)
     _check_unmarked(model, raw, source, new_classes)
     if not new_classes:
         model.scorer.fit(_part(state, "scorer"))

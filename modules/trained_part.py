@@ -26,7 +26,9 @@ def base_of(cfg: Config, model: VideoCLIP) -> dict[str, str]:
     return {"hash": hash_, "arch": cfg.network.arch, "weights": cfg.network.weights}
 
 
-def with_base(model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+def with_base(
+    model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tensor], source: str
+) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint under VideoCLIP's names; of one that holds only what trained, with the model's own
     for the rest.
     """
@@ -42,8 +44,8 @@ def with_base(model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tens
     )
     if _base_hash(own, state) != base["hash"]:
         raise UserError(
-            "holds only what trained, on other weights than this model's; set network.arch and network.weights to "
-            f"{base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
+            f"{source}: holds only what trained, on other weights than this model's; set network.arch and "
+            f"network.weights to {base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
         )
     return own | state
 

@@ -92,15 +92,12 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         raise UserError("an average needs at least two checkpoints")
     total: State = {}
     first: Loaded | None = None
-    for path in paths:
+    for path in map(str, paths):
         raw = load_checkpoint(path)
         raw.pop("optimizer_state_dict", None)  # large, and of no use here
-        try:
-            state = to_model_state(raw)
-        except UserError as error:
-            raise UserError(f"{path}: {error}") from error
-        first = first or Loaded(str(path), raw, state)
-        _check_same(Loaded(str(path), raw, state), first)
+        state = to_model_state(raw, path)
+        first = first or Loaded(path, raw, state)
+        _check_same(Loaded(path, raw, state), first)
         for name, value in state.items():
             # In double precision, so that the order of the files does not matter.
             total[name] = total.get(name, 0) + value.double() if value.is_floating_point() else value
@@ -108,7 +105,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         name: (value / len(paths)).to(state[name].dtype) if state[name].is_floating_point() else value
         for name, value in total.items()
     }
-    return mixed_checkpoint(raw, average, average_of=[str(path) for path in paths])
+    return mixed_checkpoint(raw, average, average_of=list(map(str, paths)))
 
 
 def _check_same(one: Loaded, other: Loaded) -> None:

@@ -211,6 +211,6 @@ def test_checkpoints_of_something_else(tmp_path, raw):
 
 
 def test_to_model_state_of_a_whole_clip():
-    state = to_model_state({"model_state_dict": dict(make_clip().state_dict())})
+    state = to_model_state({"model_state_dict": dict(make_clip().state_dict())}, "clip.pt")
     assert {name.split(".")[0] for name in state} == {"visual", "text", "logit_scale"}
     assert "text.token_embedding.weight" in state and "visual.conv1.weight" in state
