@@ -140,10 +140,7 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
             top = unpickler.load()
             if not isinstance(top, Module):
                 raise UserError(f"{path}: a TorchScript archive without a module")
-            declared = _declared_tensors(archive, root)
-            tensors, budget = {}, [MAX_MODULES]
-            _collect(top, Module, "", declared, tensors, budget, 0)
-            return tensors
+            return _tensors_of(top, Module, _declared_tensors(archive, root))
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
@@ -220,21 +217,17 @@ def _declared_tensors(archive: zipfile.ZipFile, root: str) -> dict[str, set[str]
     return declared
 
 
-def _collect(
-    module: Any,
-    Module: type,
-    prefix: str,
-    declared: dict[str, set[str]],
-    tensors: dict[str, torch.Tensor],
-    budget: list[int],
-    depth: int,
-) -> None:
-    """Walk a record of script modules and put its parameters and buffers into `tensors` under their dotted names."""
-    budget[0] -= 1
-    if budget[0] < 0 or depth > MAX_DEPTH:
-        raise UserError("its modules are nested too deeply; use another copy")
-    for name, value in module.attributes.items():
-        if isinstance(value, Module):
-            _collect(value, Module, f"{prefix}{name}.", declared, tensors, budget, depth + 1)
-        elif isinstance(value, torch.Tensor) and name in declared.get(module.kind, {name}):
-            tensors[f"{prefix}{name}"] = value
+def _tensors_of(top: Any, Module: type, declared: dict[str, set[str]]) -> dict[str, torch.Tensor]:
+    """Parameters and buffers of a record of script modules, under their dotted names."""
+    tensors, waiting, num_modules = {}, [("", top)], 0
+    while waiting:
+        prefix, module = waiting.pop()
+        num_modules += 1
+        if num_modules > MAX_MODULES or prefix.count(".") > MAX_DEPTH:
+            raise UserError("its modules are nested too deeply; use another copy")
+        for name, value in module.attributes.items():
+            if isinstance(value, Module):
+                waiting.append((f"{prefix}{name}.", value))
+            elif isinstance(value, torch.Tensor) and name in declared.get(module.kind, {name}):
+                tensors[f"{prefix}{name}"] = value
+    return tensors
