@@ -6,7 +6,7 @@ from pathlib import Path
 
 import torch
 
-from datasets.sets import class_names
+from datasets.lists import read_labels
 from inference import export_formats
 from inference.model import VideoModel, read_checkpoint
 from inference.windows import build_window_reader
@@ -14,6 +14,7 @@ from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import atomic_path, check_writable
 from utils.hashing import content_hash, file_hash
+from utils.project_paths import given
 from utils.results import format_table
 from utils.runlog import open_log
 
@@ -30,7 +31,7 @@ def export(args: argparse.Namespace) -> None:
     out = Path(args.out or Path(args.weights).with_suffix(export_formats.FORMATS[args.format].suffix))
     check_writable(out, "--out")
 
-    names = names or class_names(cfg.data)
+    names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
     if not loaded.network.scorer.exports:
         raise UserError(f"network.scorer {cfg.network.scorer}: models with it cannot be exported")

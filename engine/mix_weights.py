@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from datasets.build import Views, build_eval_loader
-from datasets.sets import class_names
+from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint
 from modules import weight_space
 from modules.embed import embed_videos
@@ -22,6 +22,7 @@ from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
+from utils.project_paths import given
 from utils.protocols import check_single_label
 from utils.runlog import open_log
 
@@ -51,7 +52,8 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
         check_single_label(cfg, "tools.interpolate")
 
-        model = VideoModel(cfg, names or class_names(cfg.data), None, process.device)
+        names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+        model = VideoModel(cfg, names, None, process.device)
         fresh = weight_space.copy_of(model.network)
         model.load(checkpoint)
         tuned = weight_space.copy_of(model.network)

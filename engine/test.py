@@ -5,7 +5,7 @@ import logging
 from pathlib import Path
 
 from datasets.build import Views, build_eval_loader
-from datasets.sets import class_names
+from datasets.lists import read_labels
 from engine import results
 from engine.keeper import LAST
 from engine.rundir import default_run_dir
@@ -43,7 +43,7 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     if args.allow_missing and cfg.data.multi_label:
         raise UserError("--allow_missing: a video without a prediction has no rank, which mAP needs; leave it out")
 
-    names = names or class_names(cfg.data)
+    names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loader = build_eval_loader(
         cfg,
         process.world_size,

@@ -10,7 +10,6 @@ import yaml
 
 from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
-from datasets.sets import class_names
 from engine import results
 from inference.model import VideoModel, read_checkpoint, text_for_table
 from modules.embed import VideoTable, load_table, rows_of_entries, save_table
@@ -44,7 +43,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     summaries = {}
     for number, (config_path, (cfg, _, names)) in enumerate(zip(args.config, resolved)):
         cfg = with_own_pixels(cfg)
-        names = names or class_names(cfg.data)
+        names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
         tests = read_test_lists(cfg, lists or [given(cfg.data.val_list)])
         folder = out / Path(config_path).stem if len(resolved) > 1 else out
 
