@@ -32,29 +32,17 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class ClipModel:
-    """The two towers of a CLIP model with their tokenizer and preprocessing. N images or texts, D embedding.
+    """The two towers of a CLIP model with their tokenizer and preprocessing. N images or texts, D embedding."""
 
-    Attributes:
-        name: what was asked for, with the source of the weights.
-        visual: (N, 3, image_size, image_size) float32, normalised -> (N, D). open_clip's module, OpenAI's names.
-        text: (N, context_length) int64 tokens -> (N, D).
-        logit_scale: () float32, the logarithm of the temperature's inverse.
-        text_width: width of the text tower; the temporal head has text_width // 64 attention heads.
-        text_config: open_clip's description of the text tower, with `quick_gelu`: with the text tower's tensors it
-            determines its outputs.
-        image_size: side of the input in pixels.
-        mean, std: each channel's, of pixels in 0..1.
-    """
-
-    name: str
-    visual: nn.Module
-    text: nn.Module
-    logit_scale: torch.Tensor
+    name: str  # what was asked for, with the source of the weights
+    visual: nn.Module  # (N, 3, image_size, image_size) float32, normalised -> (N, D); open_clip's, with OpenAI's names
+    text: nn.Module  # (N, context_length) int64 tokens -> (N, D)
+    logit_scale: torch.Tensor  # () float32, the logarithm of the temperature's inverse
     embed_dim: int
-    text_width: int
-    text_config: dict[str, Any]
-    image_size: int
-    mean: tuple[float, float, float]
+    text_width: int  # of the text tower; the temporal head has text_width // 64 attention heads
+    text_config: dict[str, Any]  # open_clip's, with `quick_gelu`; with the tensors it determines what a text gives
+    image_size: int  # side of the input in pixels
+    mean: tuple[float, float, float]  # of each channel, of pixels in 0..1
     std: tuple[float, float, float]
     make_tokenizer: Callable[[], Callable[[list[str]], torch.Tensor]]
     _tokenizer: Callable[[list[str]], torch.Tensor] | None = None

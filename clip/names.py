@@ -26,17 +26,12 @@ CLIP_STD = open_clip.OPENAI_DATASET_STD
 
 
 class Preprocessing(NamedTuple):
-    """What open_clip records of the pixels that weights were trained with, beside their size.
+    """What open_clip records of the pixels that weights were trained with, beside their size."""
 
-    Attributes:
-        mean, std: of each channel, of pixels in 0..1.
-        interpolation: bicubic or bilinear. resize_mode: shortest, squash or longest.
-    """
-
-    mean: tuple[float, float, float] = CLIP_MEAN
+    mean: tuple[float, float, float] = CLIP_MEAN  # of each channel, of pixels in 0..1
     std: tuple[float, float, float] = CLIP_STD
-    interpolation: str = "bicubic"
-    resize_mode: str = "shortest"
+    interpolation: str = "bicubic"  # or bilinear
+    resize_mode: str = "shortest"  # or squash, longest
 
 
 def is_model_name(arch: str) -> bool:

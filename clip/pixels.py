@@ -13,24 +13,16 @@ PUBLISHED_SIZES = {224: 256}
 
 
 class Pixels(NamedTuple):
-    """Of the images that go into an image tower.
+    """Of the images that go into an image tower; `resize_*`, `interpolation` and `resizer` are the first resize."""
 
-    Attributes:
-        input_size: side of the square that the tower sees.
-        resize_size, resize_mode, interpolation, resizer: the first resize (`datasets.transforms.Resize`).
-        mean, std: of each channel, of pixels in 0..1.
-        is_certain: whether they are on record. Else the tags of the model differ, the weights are a file or random, and
-            CLIP's are taken.
-    """
-
-    input_size: int
+    input_size: int  # side of the square that the tower sees
     resize_size: int
     resize_mode: str
     interpolation: str
     resizer: str
-    mean: tuple[float, float, float]
+    mean: tuple[float, float, float]  # of each channel, of pixels in 0..1
     std: tuple[float, float, float]
-    is_certain: bool
+    is_certain: bool  # else the tags of the model differ, the weights are a file or random, and CLIP's are taken
 
 
 def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:

@@ -16,21 +16,13 @@ from utils.work_shards import ALL, Shard, check_complete, shard_files
 
 @dataclass
 class Results:
-    """What the files hold. `videos`, `rows` and `errors` are by a video's position among the inputs.
+    """What the files hold. `videos`, `rows` and `errors` are by a video's position among the inputs."""
 
-    Attributes:
-        heading: the model's description, the classes, the threshold.
-        top: classes shown of each video.
-        videos: `VideoPrediction.to_dict`, of those that were read.
-        rows: `VideoPrediction.rows`, likewise.
-        errors: (video, what is wrong with it).
-    """
-
-    heading: dict
-    top: int
-    videos: dict[int, dict] = field(default_factory=dict)
-    rows: dict[int, list[list[str]]] = field(default_factory=dict)
-    errors: dict[int, tuple[str, str]] = field(default_factory=dict)
+    heading: dict  # the model's description, the classes, the threshold
+    top: int  # classes shown of each video
+    videos: dict[int, dict] = field(default_factory=dict)  # `VideoPrediction.to_dict`, of those that were read
+    rows: dict[int, list[list[str]]] = field(default_factory=dict)  # `VideoPrediction.rows`, likewise
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)  # (video, what is wrong with it)
 
     def add(self, position: int, prediction: VideoPrediction) -> None:
         self.videos[position] = prediction.to_dict(self.top)

@@ -57,24 +57,18 @@ log = logging.getLogger(__name__)
 
 @dataclass
 class TrainingRun:
-    """Everything that an epoch of training needs.
-
-    Attributes:
-        text: frozen class embeddings (K,D); None: the model makes its own.
-        class_names: K names, which checkpoints hold.
-        base: what checkpoints that hold only what trained say of the rest; None: they hold all.
-    """
+    """Everything that an epoch of training needs."""
 
     cfg: Config
     context: RunContext
-    class_names: list[str]
+    class_names: list[str]  # K, which checkpoints hold
     model: VideoCLIP
-    text: torch.Tensor | None
+    text: torch.Tensor | None  # frozen class embeddings (K,D); None: the model makes its own
     trainer: Trainer
     progress: Progress
     train_loader: TrainClips | CachedTrainClips
     val_loader: EvalClips | CachedEvalClips
-    base: dict[str, str] | None = None
+    base: dict[str, str] | None = None  # what checkpoints of only what trained say of the rest; None: they hold all
 
     def cache_frames(self) -> None:
         """Replace pixels by the frame embeddings of the frozen image tower, kept on disk."""

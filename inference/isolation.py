@@ -36,21 +36,15 @@ _MAX_MESSAGE_BYTES = 2**30
 
 @dataclass(frozen=True)
 class DecodingJob:
-    """A video file or folder of frames that a child is to cut into windows.
-
-    Attributes:
-        window, stride, fps: as those of `WindowReader.windows`.
-        limits: of an upload; None: the file is not checked by them.
-        max_windows: of the file; None: any number.
-    """
+    """A video file or folder of frames that a child is to cut into windows, as `WindowReader.windows` does."""
 
     reader: WindowReader
     source: str
     window: float | None = None
     stride: float | None = None
     fps: float = 25
-    limits: Limits | None = None
-    max_windows: int | None = None
+    limits: Limits | None = None  # of an upload; None: the file is not checked by them
+    max_windows: int | None = None  # of the file; None: any number
 
     def run(self, send: "_Sender") -> None:
         """Send the number of windows, then each of them. Raises UserError as the reader and `check_upload`."""

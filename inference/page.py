@@ -40,18 +40,12 @@ class SessionTurns:
 
 
 class PageContent(NamedTuple):
-    """What a page is about.
+    """What a page is about."""
 
-    Attributes:
-        description: of the model. limits: what may be uploaded. Both a line.
-        class_sets: class names to choose from, by the set's name; the first set is chosen at first.
-        samples: names and paths of videos to choose from.
-    """
-
-    description: str
-    limits: str
-    class_sets: Mapping[str, Sequence[str]]
-    samples: Sequence[tuple[str, Path]]
+    description: str  # of the model, a line
+    limits: str  # what may be uploaded, a line
+    class_sets: Mapping[str, Sequence[str]]  # names to choose from, by the set's name; the first is chosen at first
+    samples: Sequence[tuple[str, Path]]  # names and paths of videos to choose from
 
 
 def build_page(

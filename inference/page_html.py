@@ -79,15 +79,10 @@ document.addEventListener("click", (event) => {
 
 
 class Answer(NamedTuple):
-    """A prediction for the page.
-
-    Attributes:
-        prediction: its `clips` are those that are shown.
-        lit: uint8 (B,T,C,S,S) of `VideoModel.spotlight`, one for each of the clips; None where the model has none.
-    """
+    """A prediction for the page, whose `clips` are those that are shown."""
 
     prediction: VideoPrediction
-    lit: torch.Tensor | None
+    lit: torch.Tensor | None  # uint8 (B,T,C,S,S) of `VideoModel.spotlight`, one for each of the clips, where it has one
 
 
 def result_html(answer: Answer) -> str:

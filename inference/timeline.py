@@ -26,23 +26,14 @@ class Segment(NamedTuple):
 
 @dataclass(frozen=True)
 class VideoPrediction:
-    """The classes of one video. `print` it for a table.
+    """The classes of one video. `print` it for a table."""
 
-    Attributes:
-        source: the file, folder, camera or URL.
-        spans: float (W,2): start and end of each window in seconds, in order.
-        probabilities: float32 (W,K), each row's sum is 1.
-        class_names: K names.
-        threshold: below it the best class is not believed: `unknown`; 0 believes all.
-        clips: some of the windows' clips for pictures: (window number, uint8 tensor (T,C,S,S)).
-    """
-
-    source: str
-    spans: np.ndarray
-    probabilities: np.ndarray
-    class_names: list[str]
-    threshold: float = 0.0
-    clips: tuple = ()
+    source: str  # the file, folder, camera or URL
+    spans: np.ndarray  # float (W,2): start and end of each window in seconds, in order
+    probabilities: np.ndarray  # float32 (W,K), each row's sum is 1
+    class_names: list[str]  # K names
+    threshold: float = 0.0  # below it the best class is not believed: `unknown`; 0 believes all
+    clips: tuple = ()  # some of the windows' clips for pictures: (window number, uint8 tensor (T,C,S,S))
 
     @property
     def mean_probabilities(self) -> np.ndarray:

@@ -46,19 +46,12 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowReader:
-    """Reads what a model is to classify; `build_window_reader` makes one from a config.
+    """Reads what a model is to classify; `build_window_reader` makes one from a config."""
 
-    Attributes:
-        choose_frames: test rule with one clip: number of frames, generator -> (T*L,) indices.
-        transform: the test's, for one crop.
-        decoder: of video files that are read as a whole.
-        max_pixels: of a frame of a video file.
-    """
-
-    choose_frames: FrameChooser
-    transform: EvalTransform
-    decoder: str = "pyav"
-    max_pixels: int = MAX_PIXELS
+    choose_frames: FrameChooser  # test rule with one clip: number of frames, generator -> (T*L,) indices
+    transform: EvalTransform  # the test's, for one crop
+    decoder: str = "pyav"  # of video files that are read as a whole
+    max_pixels: int = MAX_PIXELS  # of a frame of a video file
 
     def windows(
         self,

@@ -25,21 +25,13 @@ log = logging.getLogger(__name__)
 
 
 class ClassifierFile(NamedTuple):
-    """A classifier and where it came from.
+    """A classifier and where it came from."""
 
-    Attributes:
-        matrix: float32 (K, D), of any length each.
-        class_names: K names, the rows' order.
-        kind: as in `network.classifier`.
-        prompts: the M texts of each class, where there are texts; else empty.
-        source_hash: of all that the matrix was computed from: names, texts, weights, seed ...
-    """
-
-    matrix: torch.Tensor
-    class_names: list[str]
-    kind: str
-    prompts: list[list[str]]
-    source_hash: str
+    matrix: torch.Tensor  # float32 (K, D), of any length each
+    class_names: list[str]  # K names, the rows' order
+    kind: str  # as in `network.classifier`
+    prompts: list[list[str]]  # the M texts of each class, where there are texts; else empty
+    source_hash: str  # of all that the matrix was computed from: names, texts, weights, seed ...
 
 
 class _Damage(Exception):

@@ -16,20 +16,13 @@ OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch
 
 
 class ParameterGroup(NamedTuple):
-    """Parameters with one learning rate and one weight decay.
+    """Parameters with one learning rate and one weight decay."""
 
-    Attributes:
-        name: several groups may have one, as the layers of a tower under `solver.layer_decay`.
-        scale: the learning rate as a share of `solver.lr`.
-        decays: whether weight decay applies.
-        frozen: its parameters do not train.
-    """
-
-    name: str
-    scale: float
+    name: str  # several groups may have one, as the layers of a tower under `solver.layer_decay`
+    scale: float  # the learning rate as a share of `solver.lr`
     parameters: list[tuple[str, nn.Parameter]]
-    frozen: bool = False
-    decays: bool = True
+    frozen: bool = False  # they do not train
+    decays: bool = True  # whether weight decay applies
 
 
 def split_parameters(

@@ -32,14 +32,10 @@ class OneOf:
     """Says of a field that its value is a name in a table of components.
 
     The table is read when a config is validated, so that a component is added in its own place. Tables import nothing.
-
-    Attributes:
-        table: a dict by its dotted path, as modules.heads.HEADS.
-        others: further values, before the table's.
     """
 
-    table: str
-    others: tuple[Any, ...] = ()
+    table: str  # a dict by its dotted path, as modules.heads.HEADS
+    others: tuple[Any, ...] = ()  # further values, before the table's
 
     def paths(self) -> dict[str, str]:
         """The table: the path of each name's class."""

@@ -12,17 +12,11 @@ from utils.precision import autocast
 
 @dataclass(frozen=True)
 class RunContext:
-    """One process of a run, the precision that it computes in, and whether it has been asked to stop.
-
-    Attributes:
-        process: this process among those of the run.
-        precision: fp32, bf16 or fp16.
-        stop_requested: whether this process has been asked to stop, by a signal for example.
-    """
+    """One process of a run, the precision that it computes in, and whether it has been asked to stop."""
 
     process: Process = field(default_factory=lambda: Process(0, 1, 0, torch.device("cpu")))
-    precision: str = "fp32"
-    stop_requested: Callable[[], bool] = lambda: False
+    precision: str = "fp32"  # or bf16, fp16
+    stop_requested: Callable[[], bool] = lambda: False  # by a signal for example
 
     @property
     def device(self) -> torch.device:

@@ -12,20 +12,13 @@ FILES = ("datasets.rules", "modules.additions.rules", "modules.classifiers.rules
 
 
 class Rule(NamedTuple):
-    """A rule over several keys; skipped where one of them or of their sections is itself at fault.
-
-    Attributes:
-        broken: whether a config breaks it: a fault.
-        message: what follows the keys in the line for the user.
-        purposes: the commands that it is for.
-        is_advice: a warning, not a fault.
-    """
+    """A rule over several keys; skipped where one of them or of their sections is itself at fault."""
 
     keys: tuple[str, ...]
-    broken: Callable[[Config], bool]
-    message: str
-    purposes: tuple[Purpose, ...] = ("train", "test", "predict")
-    is_advice: bool = False
+    broken: Callable[[Config], bool]  # whether a config breaks it: a fault
+    message: str  # what follows the keys in the line for the user
+    purposes: tuple[Purpose, ...] = ("train", "test", "predict")  # the commands that it is for
+    is_advice: bool = False  # a warning, not a fault
 
 
 TrainRule = partial(Rule, purposes=("train",))
