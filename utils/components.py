@@ -16,17 +16,12 @@ Kind = TypeVar("Kind", bound="Component")
 
 
 class Component:
-    """A class of a table, and the settings of its own.
+    """A class of a table, and the settings of its own."""
 
-    Attributes:
-        table: where it is listed.
-        published_names: (pattern, replacement) from the names of its parameters in published checkpoints to ours.
-        Settings: its keys in a config, below `components.NAME`; the fields are made by `utils.config_fields.key`.
-    """
-
-    table: ClassVar[Mapping[str, str]]
+    table: ClassVar[Mapping[str, str]]  # where it is listed
+    # (pattern, replacement) from the names of its parameters in published checkpoints to ours.
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
-    Settings: ClassVar[type[Section]] = Section
+    Settings: ClassVar[type[Section]] = Section  # its keys below `components.NAME`, by `utils.config_fields.key`
 
     @classmethod
     def named(cls: type[Kind], name: str) -> type[Kind]:

@@ -12,13 +12,10 @@ class Adapter(Addition):
     """An addition that freezes CLIP's own parameters, but for those that it tunes.
 
     What it adds trains at the full learning rate; CLIP's own parameters that train do so at `solver.clip_ratio` of it.
-
-    Attributes:
-        tunes: pattern of the names, in VideoCLIP, of CLIP's own parameters that train; None: none.
     """
 
     table = ADAPTERS
-    tunes: ClassVar[str | None] = None
+    tunes: ClassVar[str | None] = None  # pattern of the names, in VideoCLIP, of CLIP's own parameters that train
 
     @classmethod
     def merge(cls, visual: nn.Module) -> None:

@@ -28,24 +28,16 @@ class Addition(Component):
     """An addition to the image tower. The classes are used as they are; none is instantiated.
 
     CLIP's own parameters keep their names and values. A module that mixes the frames of a clip is a `MixesFrames`.
-
-    Attributes:
-        setting: the config's key and value that ask for it, for messages.
-        takers: the kinds of towers that can take it (modules.tower_blocks).
-        needs_class_token: whether only those with a class token can.
-        new_parameters: pattern of the names, in VideoCLIP, of the parameters that it adds; they train also where the
-            tower is frozen. None: it adds none.
-        trains_at_full_rate: whether these train at the full learning rate; False: at the tower's.
-        excludes: names of other additions that it cannot be combined with.
     """
 
     table = ADDITIONS
-    setting: ClassVar[str]
-    takers: ClassVar[tuple[str, ...]] = VITS
-    needs_class_token: ClassVar[bool] = False
+    setting: ClassVar[str]  # the config's key and value that ask for it, for messages
+    takers: ClassVar[tuple[str, ...]] = VITS  # the kinds of towers that can take it (modules.tower_blocks)
+    needs_class_token: ClassVar[bool] = False  # whether only those with a class token can
+    # Pattern of the names, in VideoCLIP, of the parameters that it adds; they train also where the tower is frozen.
     new_parameters: ClassVar[str | None] = None
-    trains_at_full_rate: ClassVar[bool] = True
-    excludes: ClassVar[tuple[str, ...]] = ()
+    trains_at_full_rate: ClassVar[bool] = True  # whether these do so at the full learning rate; False: at the tower's
+    excludes: ClassVar[tuple[str, ...]] = ()  # names of other additions that it cannot be combined with
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:

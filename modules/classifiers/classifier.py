@@ -11,16 +11,11 @@ from utils.schema import Config
 
 
 class Classifier(Component):
-    """A source of class embeddings, K classes, D embedding. The classes are used as they are; none is instantiated.
-
-    Attributes:
-        takes_any_names: whether a trained model can be given other class names than those of its training.
-        is_drawn: whether the embeddings depend on the run's seed.
-    """
+    """A source of class embeddings, K classes, D embedding. The classes are used as they are; none is instantiated."""
 
     table = CLASSIFIERS
-    takes_any_names: ClassVar[bool] = False
-    is_drawn: ClassVar[bool] = False
+    takes_any_names: ClassVar[bool] = False  # whether a trained model takes classes other than its training's
+    is_drawn: ClassVar[bool] = False  # whether the embeddings depend on the run's seed
 
     @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:

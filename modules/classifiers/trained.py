@@ -15,17 +15,12 @@ class TrainedClassifier(Component, nn.Module):
     """Makes the class embeddings inside the model, as they are now. Its own parameters train at the full rate.
 
     K classes, n rows, D embedding.
-
-    Attributes:
-        mark: a parameter that tells its checkpoints from others; None: it has none of its own.
-        absent: what a checkpoint without it holds, and the remedy, for messages.
-        reads_text: whether it needs CLIP's text tower in the model.
     """
 
     table = TRAINED
-    mark: ClassVar[str | None] = None
-    absent: ClassVar[str] = ""
-    reads_text: ClassVar[bool] = True
+    mark: ClassVar[str | None] = None  # a parameter that only its checkpoints have; None: it has none of its own
+    absent: ClassVar[str] = ""  # what a checkpoint without it holds, and the remedy, for messages
+    reads_text: ClassVar[bool] = True  # whether it needs CLIP's text tower in the model
 
     @classmethod
     def is_asked_for(cls, cfg: Config) -> bool:

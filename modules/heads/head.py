@@ -23,23 +23,16 @@ class Passes(NamedTuple):
 
 
 class Head(Component, nn.Module):
-    """(B, T, D) frame embeddings -> (B, D) float32 video embeddings. All its parameters train at the full rate.
-
-    Attributes:
-        described: what a checkpoint with this head holds, for messages.
-        mark: a parameter that tells its checkpoints from those of other heads; None: it has no parameters.
-        fades: endings of the names of the parameters that are 0 where nothing comes out of the head's branches, so that
-            the video embedding has the direction of the mean of the frames (modules.weight_space).
-        loss: the `solver.loss_type` that trains it, where only one does.
-        published_zeros: pattern of tensors that published checkpoints hold, and that are 0 in all of them.
-    """
+    """(B, T, D) frame embeddings -> (B, D) float32 video embeddings. All its parameters train at the full rate."""
 
     table = HEADS
-    described: ClassVar[str]
-    mark: ClassVar[str | None] = None
+    described: ClassVar[str]  # what a checkpoint with this head holds, for messages
+    mark: ClassVar[str | None] = None  # a parameter that only its checkpoints have; None: it has no parameters
+    # Endings of the names of the parameters that are 0 where nothing comes out of the head's branches, so that the
+    # video embedding has the direction of the mean of the frames (modules.weight_space).
     fades: ClassVar[tuple[str, ...]] = ()
-    loss: ClassVar[str | None] = None
-    published_zeros: ClassVar[str | None] = None
+    loss: ClassVar[str | None] = None  # the `solver.loss_type` that trains it, where only one does
+    published_zeros: ClassVar[str | None] = None  # pattern of tensors that are 0 in all published checkpoints
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":

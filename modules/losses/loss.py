@@ -13,16 +13,11 @@ from utils.schema import Config
 
 
 class Loss(Component):
-    """A function of model and batch whose mean over processes is the sum over the clips of the batch on all of them.
-
-    Attributes:
-        takes_class_weights: whether it uses `class_weights`.
-        class_weights: float32 (K,), `solver.class_weights`; None: 1.
-    """
+    """A function of model and batch whose mean over processes is the sum over the clips of the batch on all of them."""
 
     table = LOSSES
-    takes_class_weights: ClassVar[bool] = False
-    class_weights: torch.Tensor | None = None
+    takes_class_weights: ClassVar[bool] = False  # whether it uses `class_weights`
+    class_weights: torch.Tensor | None = None  # float32 (K,), `solver.class_weights`; None: 1
 
     @classmethod
     def check_class_weights(cls, cfg: Config) -> None:

@@ -29,17 +29,12 @@ class Scorer(Component, nn.Module):
 
     Video features are one vector a view, (B, D), which a table holds averaged over the views; or R rows of each view,
     (B, R, D), which it holds for every view, and whose logits are averaged over the views.
-
-    Attributes:
-        needs_patches: whether its features are made of more than the frame embeddings.
-        exports: whether `export.py` can write a model with it.
-        of_classes: its tensors that belong to the classes of the training.
     """
 
     table = SCORERS
-    needs_patches: ClassVar[bool] = False
-    exports: ClassVar[bool] = False
-    of_classes: ClassVar[tuple[str, ...]] = ()
+    needs_patches: ClassVar[bool] = False  # whether its features are made of more than the frame embeddings
+    exports: ClassVar[bool] = False  # whether `export.py` can write a model with it
+    of_classes: ClassVar[tuple[str, ...]] = ()  # its tensors that belong to the classes of the training
 
     def __init__(self, settings: Section):
         super().__init__()
