@@ -48,7 +48,11 @@ class ClipModel:
     _tokenizer: Callable[[list[str]], torch.Tensor] | None = None
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """(N, context_length) int64 tokens of N texts. Too long a text is cut, and named in the log."""
+        """(N, context_length) int64 tokens of N texts. Too long a text is cut, and named in the log.
+
+        Raises:
+            UserError: the model's tokenizer has to be downloaded and cannot be.
+        """
         if self._tokenizer is None:
             self._tokenizer = self.make_tokenizer()
         if isinstance(self._tokenizer, SimpleTokenizer):

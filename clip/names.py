@@ -44,7 +44,11 @@ def is_file(arch: str) -> bool:
 
 
 def open_clip_name(arch: str) -> str:
-    """open_clip's name of a model, or a UserError with the nearest names."""
+    """open_clip's name of a model.
+
+    Raises:
+        UserError: neither OpenAI nor open_clip has a model of this name; the nearest names are given.
+    """
     if arch in OPENAI_NAMES:
         return OPENAI_NAMES[arch]
     if arch in open_clip.list_models():

@@ -14,6 +14,9 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
 
     Args:
         state: OpenAI's names: visual.* of a ViT or a ModifiedResNet, transformer.*, token_embedding.weight, ...
+
+    Raises:
+        UserError: the names are not OpenAI's, or the shapes contradict each other.
     """
     if not {"visual.conv1.weight", "token_embedding.weight"} <= state.keys():
         some = ", ".join(list(state)[:3])

@@ -30,6 +30,9 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
 
     OpenAI's names (ViT-B/32 ...) and files have those of the published video recipe, whose resize leaves a border for
     the crops. With a tag that is not OpenAI's they have the tag's.
+
+    Raises:
+        UserError: an unknown name, or a file that is missing or damaged.
     """
     if names.is_file(arch):
         found, is_published = names.preprocessing(None), True

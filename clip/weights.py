@@ -50,6 +50,9 @@ def read_weights(path: str | Path) -> WeightsFile:
     """The tensors of a weights file, by name, on the CPU; floating ones become float32.
 
     A `module.` prefix and the `state_dict` level of open_clip's checkpoints are taken off.
+
+    Raises:
+        UserError: the file is missing, corrupted, of an unknown kind, or contains anything but tensors.
     """
     path = Path(path)
     if not path.is_file():

@@ -65,7 +65,11 @@ class Service:
         self._turn = threading.Lock()
 
     def predict(self, video: str, names: list[str] | None, seconds: float | None, threshold: float = 0.0) -> Answer:
-        """Name what happens in an uploaded file."""
+        """Name what happens in an uploaded file.
+
+        Raises:
+            UserError: file, names or window are over a limit, the file is damaged, or it takes too long.
+        """
         check_names(names or [], len(self.model.class_names))
         reader = dataclasses.replace(self.model.reader, max_pixels=self.limits.max_pixels)
         job = DecodingJob(reader, video, seconds, limits=self.limits, max_windows=MAX_WINDOWS)

@@ -105,7 +105,11 @@ def _link(source: Path, target: Path) -> None:
 
 
 def newest_good(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a run folder that reads well, with its contents; None where there is none at all."""
+    """The newest checkpoint of a run folder that reads well, with its contents; None where there is none at all.
+
+    Raises:
+        UserError: there are checkpoints, and none of them reads well.
+    """
     faults = []
     paths = [run_dir / LAST, *sorted(run_dir.glob(OLDER), key=lambda p: int(p.suffixes[-2][1:]))]
     for path in paths:

@@ -10,7 +10,12 @@ from utils.files import check_is_file
 
 
 def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> list[str]:
-    """The videos of `sources`, as of `inference.video_inputs.expand_inputs`."""
+    """The videos of `sources`, as of `inference.video_inputs.expand_inputs`.
+
+    Raises:
+        UserError: a folder without videos, no video at all, a fault in the config or the classes, no such weights, a
+            camera or address with --isolate.
+    """
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
     found = expand_inputs(sources)
     if not any(is_live(source) or Path(source).exists() for source in found):

@@ -66,7 +66,11 @@ def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL
 
 
 def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
-    """The results of all shards."""
+    """The results of all shards.
+
+    Raises:
+        UserError: a shard has not run, or is not complete, or they had different options or videos.
+    """
     folder = parts_folder(args)
     if folder is None:
         raise UserError("--merge: give the file of --json or --csv that the shards were given")

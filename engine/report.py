@@ -50,7 +50,11 @@ def report(args: argparse.Namespace) -> None:
 
 
 def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | str]:
-    """The frames of some rows of a test's table, and what each adds to the prediction; a text says what is wrong."""
+    """The frames of some rows of a test's table, and what each frame adds to the prediction; a text says what is wrong.
+
+    Raises:
+        UserError: the videos' list or the checkpoint is gone or has changed.
+    """
     clips: dict[int, Clip | str] = {}
     cfg, weights = with_own_pixels(test.config), find_weights(test, run)
     entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)

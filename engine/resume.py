@@ -72,6 +72,9 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, 
     """What `resume` asks for: the file named, or under `auto` the newest good one of the run folder, if there is one.
 
     Processes that were restarted after a failure resume from the newest intact one, whatever `resume` says.
+
+    Raises:
+        UserError: the file named is not whole; under `auto`, the folder's checkpoints are all damaged.
     """
     if is_restart() and (found := newest_good(run_dir)) is not None:
         return found
@@ -92,6 +95,9 @@ def restore_run(
 
     A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly. With
     `cfg.solver.evaluate` nothing goes on: the weights may be validated as any config says.
+
+    Raises:
+        UserError: it is of another run than `cfg`, or does not fit the model, the optimiser or the list.
     """
     (path, state), num_clips = found, len(loader.dataset)
     if not isinstance(state.get("epoch"), int):
@@ -189,7 +195,11 @@ def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
 
 
 def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Process) -> None:
-    """Raise a UserError on all processes where they found different weights, in run folders of their own."""
+    """Check that all processes resume from the same weights.
+
+    Raises:
+        UserError: on all of them, where machines have run folders of their own and found different checkpoints.
+    """
     if process.world_size == 1:
         return
     mine = None if found is None else (str(found[0]), content_hash(found[1]["model_state_dict"]))

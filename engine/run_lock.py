@@ -23,6 +23,9 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     A POSIX record lock: the kernel drops it when the process ends, in whatever way, and forked loader processes do not
     have it. On NFS and Lustre it holds between machines where the mount supports locks. What the block left empty is
     removed.
+
+    Raises:
+        UserError: another process holds it, which the message names, or the folder cannot be written.
     """
     check_writable(run_dir, "logging.run_dir", is_folder=True)
     made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]

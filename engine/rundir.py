@@ -34,6 +34,10 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     """The folder that the config names, else that of the checkpoint to resume, else the default one.
 
     A launcher that starts its processes again after a failure finds the folder that it had.
+
+    Raises:
+        UserError: the folder already holds a run, and this one neither resumes it nor only validates; or the folder is
+            named twice.
     """
     launch = launch_folder()
     note = launch / "run_dir" if launch else None
@@ -61,7 +65,11 @@ def _named_or_default(cfg: Config, log_time: str | None) -> Path:
 
 
 def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
-    """Make the folder and write the resolved config into it, and the few-shot picks where there are any."""
+    """Make the folder and write the resolved config into it, and the few-shot picks where there are any.
+
+    Raises:
+        UserError: it cannot be made or written.
+    """
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path / "config.yaml", config_text)

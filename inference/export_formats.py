@@ -166,6 +166,9 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
 
     CLIP's own weights must be there too, as `network.arch` and `network.weights` of its config name them: they give the
     tower its form.
+
+    Raises:
+        UserError: the file is missing, damaged, or not of this kind.
     """
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:

@@ -47,7 +47,11 @@ class ShownFrame(NamedTuple):
 
 
 def measure_seconds(source: Source, fps: float = FOLDER_FPS) -> Fraction | None:
-    """Length of frames or of a video file, by its packets; None: live."""
+    """Length of frames or of a video file, by its packets; None: live.
+
+    Raises:
+        UserError: it is missing, truncated or no video.
+    """
     if isinstance(source, FrameSource):
         return source.num_frames / Fraction(str(fps))
     if is_live(source):

@@ -37,6 +37,9 @@ class FrameArray(FrameSource):
 
     Args:
         frames: uint8 (N,H,W,3), or (N,3,H,W), RGB.
+
+    Raises:
+        UserError: another type or shape.
     """
 
     def __init__(self, frames: np.ndarray | torch.Tensor):

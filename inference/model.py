@@ -91,7 +91,11 @@ class VideoModel:
     """
 
     def __init__(self, cfg: Config, class_names: Sequence[str], checkpoint: Checkpoint | None, device: torch.device):
-        """Build the model of `cfg` on `device`, with the weights of a checkpoint or, for None, CLIP's own."""
+        """Build the model of `cfg` on `device`, with the weights of a checkpoint or, for None, CLIP's own.
+
+        Raises:
+            UserError: the weights are missing, damaged or of another model, or a class name cannot be encoded.
+        """
         self.cfg = cfg = with_own_pixels(cfg)
         self.class_names, self.device = list(class_names), device
         self.precision = resolve_precision(cfg.solver.precision, device)
@@ -312,7 +316,11 @@ def collect(
 
 
 def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) -> np.ndarray:
-    """float32 (K,D) class embeddings of `cfg` for a table of video embeddings that was made before."""
+    """float32 (K,D) class embeddings of `cfg` for a table of video embeddings that was made before.
+
+    Raises:
+        UserError: the text side trained, or the table was made with another CLIP.
+    """
     if trained_classifier(cfg) or not table.text_tower:
         raise UserError(f"{path}: a table cannot be scored again if the text tower was trained; give --weights")
     clip_model = load_clip_model(cfg)

@@ -38,6 +38,9 @@ def expand_inputs(names: Sequence[str | Path]) -> list[str]:
     Args:
         names: files; folders of frames, or of videos and folders of frames at any depth; patterns such as `a/*.mp4`;
             URLs and cameras' numbers. A file that is not there is left in: reading it is the error.
+
+    Raises:
+        UserError: a folder without videos, a pattern that nothing matches.
     """
     found: list[str] = []
     for name in map(str, names):
@@ -89,7 +92,11 @@ def natural_key(name: str) -> list:
 
 
 def read_class_names(classes: str | Sequence[str]) -> list[str]:
-    """Class names from a list, from text with commas between them, or from a CSV `id,name`."""
+    """Class names from a list, from text with commas between them, or from a CSV `id,name`.
+
+    Raises:
+        UserError: no name among them, one twice, a fault in the file.
+    """
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
     if isinstance(classes, str) and os.path.isfile(classes):  # noqa: PTH113 (Path's raises for a long text)

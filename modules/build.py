@@ -21,6 +21,9 @@ def build_model_and_text(cfg: Config, names: list[str], device: torch.device) ->
     """The video model, on the CPU, and its frozen class embeddings (K, D); None where the model makes its own.
 
     CLIP's text tower is gone afterwards, unless it trains.
+
+    Raises:
+        UserError: whatever is wrong with names, weights, sizes or their combination.
     """
     clip_model = load_clip_model(cfg)
     text = build_text(cfg, clip_model, names, device)
@@ -33,6 +36,9 @@ def load_clip_model(cfg: Config) -> ClipModel:
 
     Sets torch's seed to `cfg.seed`, for all of the model that starts at random: a text tower without weights is not in
     the checkpoint, and must be the same in the training and in every test.
+
+    Raises:
+        UserError: whatever is wrong with the name, the weights or the size.
     """
     torch.manual_seed(cfg.seed)
     clip_model = load_clip(
@@ -48,6 +54,9 @@ def build_text(cfg: Config, clip_model: ClipModel, names: list[str], device: tor
     """float32 class features of `names`, on the CPU, by `network.classifier` and `network.scorer`: (K, D) as a rule.
 
     Those that are computed are kept in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
+
+    Raises:
+        UserError: a fault in the prompts, the file or the language model, or more classes than can be orthogonal.
     """
     return Scorer.named(cfg.network.scorer).embed_classes(cfg, clip_model, names, device)
 
@@ -64,6 +73,9 @@ def build_model(
     Args:
         names: K class names; may be left out where the text side does not train.
         text: of `build_text`, where train_classifier starts.
+
+    Raises:
+        UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
     """
     head = Head.named(cfg.network.sim_header).build(cfg, clip_model)
     visual: Any = add_to(clip_model.visual, cfg)

@@ -46,6 +46,9 @@ def build_trainer(
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
         clip: CLIP's own weights, for `solver.interpolated_loss`; None: those that the model has now.
         class_weights: float32 (K,), of `solver.class_weights`; None: 1.
+
+    Raises:
+        UserError: the model cannot be trained so (`check_training`), or there is no compiler.
     """
     process, solver = context.process, cfg.solver
     check_training(cfg, model, context)
@@ -128,6 +131,9 @@ def compile_model(model: VideoCLIP, device: torch.device) -> None:
 
     Of a ViT each block is compiled: the code of one serves all that are built alike, and a ViT-L takes no longer than
     a small tower. What is around the blocks is little.
+
+    Raises:
+        UserError: there is no compiler for this device.
     """
     if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         raise UserError("solver.compile: on a CPU it needs a C++ compiler; install g++ or set solver.compile=false")

@@ -40,7 +40,11 @@ def split_training_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, torc
 
 
 def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint under VideoCLIP's names."""
+    """The tensors of a checkpoint under VideoCLIP's names.
+
+    Raises:
+        UserError: there is no state dict in it, or none of a video model.
+    """
     model_state = raw.get("model_state_dict", raw)
     if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
         raise UserError(f"{source}: no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
@@ -86,6 +90,9 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
 
     The shifts (network.tm: tsm, tokenshift) have no weights to tell them by: of them the config that the checkpoint
     holds speaks. With `new_classes` another `tm` than there is a choice, and said.
+
+    Raises:
+        UserError: the checkpoint is of another architecture, head or temporal addition, or lacks parts.
     """
     state = with_base(model, raw, to_model_state(raw, source), source)
     _check_unmarked(model, raw, source, new_classes)
@@ -218,7 +225,11 @@ def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -
 
 
 def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> list[str]:
-    """Fit what was added to the image tower to the number of frames, in `state`; returns a line for each change."""
+    """Fit what was added to the image tower to the number of frames, in `state`; returns a line for each change.
+
+    Raises:
+        UserError: a fault of the image tower, in the config's terms.
+    """
     found, own = _additions_of(state), _additions_of(expected)
     for addition in sorted(found ^ own, key=lambda addition: addition.setting):
         where, remedy = ("holds", "set") if addition in found else ("lacks", "do not set")

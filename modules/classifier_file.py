@@ -53,7 +53,11 @@ def save_classifier(path: str | Path, classifier: ClassifierFile) -> None:
 
 
 def load_classifier(path: str | Path) -> ClassifierFile:
-    """Read what `save_classifier` wrote."""
+    """Read what `save_classifier` wrote.
+
+    Raises:
+        UserError: the file is missing, damaged, or something else.
+    """
     if not Path(path).is_file():
         raise UserError(
             f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run saves its own in "
@@ -66,7 +70,11 @@ def load_classifier(path: str | Path) -> ClassifierFile:
 
 
 def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source: str) -> torch.Tensor:
-    """(K, D) rows of the classes `names`, in their order."""
+    """(K, D) rows of the classes `names`, in their order.
+
+    Raises:
+        UserError: a class that the file does not have; embeddings of another width.
+    """
     if classifier.matrix.shape[1] != width:
         raise UserError(
             f"{source}: its class embeddings have {classifier.matrix.shape[1]} dimensions and the image tower's "

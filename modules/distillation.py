@@ -67,7 +67,11 @@ def _distance(own: torch.Tensor, projection: nn.Module, frozen: torch.Tensor) ->
 
 
 def attach_distillation(cfg: Config, model: VideoCLIP, names: list[str], device: torch.device) -> None:
-    """Give the model its `distillation`, with the CLIP that the config names, read once more."""
+    """Give the model its `distillation`, with the CLIP that the config names, read once more.
+
+    Raises:
+        UserError: as `load_clip_model` and `build_text`.
+    """
     clip_model = load_clip_model(cfg)
     classes = None if model.classifier is None else build_text(cfg, clip_model, names, device)
     model.distillation = Distillation(model.embed_dim, clip_model.visual, classes)

@@ -199,7 +199,11 @@ _ARRAYS = {
 
 
 def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
-    """A table, its text matrix (K,D) or (K,S,D) and class names, as `save_table` wrote them."""
+    """A table, its text matrix (K,D) or (K,S,D) and class names, as `save_table` wrote them.
+
+    Raises:
+        UserError: the file is missing, damaged or no table.
+    """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
     check_archive_sizes(path)
@@ -228,7 +232,11 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
 def rows_of_entries(
     table: VideoTable, entries: Sequence[Entry], source: str, num_classes: int | None = None
 ) -> VideoTable:
-    """The rows of list entries, in their order and with their labels."""
+    """The rows of list entries, in their order and with their labels.
+
+    Raises:
+        UserError: the table lacks one of them.
+    """
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.name for entry in entries if entry.name not in rows]
     if missing:

@@ -35,6 +35,9 @@ def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]
     The groups: `pretrained`, CLIP's image tower, its logit scale, and additions that train at their rate; `text`, a
     text tower that trains, where its rate is not that of what is new; `new`, everything else. In the towers the rate
     falls by `solver.layer_decay` from each layer to the one before it.
+
+    Raises:
+        UserError: `solver.layer_decay` of a tower whose layers are not known.
     """
     solver = cfg.solver
     decays = {"visual": layer_shares(model.visual, solver.layer_decay)}
@@ -55,7 +58,11 @@ def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]
 
 
 def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
-    """Share of the learning rate of each parameter of a tower: `decay` to the power of the layers behind its own."""
+    """Share of the learning rate of each parameter of a tower: `decay` to the power of the layers behind its own.
+
+    Raises:
+        UserError: its layers are not known, and `decay` is not 1.
+    """
     if decay == 1:
         return {}
     trunk = getattr(tower, "trunk", None)  # of a timm model, which knows its layers itself

@@ -74,6 +74,9 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
     """The optimiser that `solver.optim` names: PyTorch's AdamW and Adam (eps 1e-8) and SGD, or timm's.
 
     Each param group carries `name` and `lr_scale`, so that `set_lr` needs nothing else.
+
+    Raises:
+        UserError: it cannot take the betas or the parameters.
     """
     param_groups = [
         {

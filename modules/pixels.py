@@ -22,6 +22,9 @@ def with_own_pixels(cfg: Config) -> Config:
 
     The commands begin with it, so that loaders, model and checkpoint agree, and a checkpoint keeps its pixels whatever
     weights it is loaded with.
+
+    Raises:
+        UserError: `network.arch` is unknown, or a file that is missing or damaged.
     """
     return _with_something(_with_towers(cfg))
 

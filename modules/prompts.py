@@ -52,6 +52,9 @@ def class_prompts(names: Sequence[str], prompt: str, prompt_set: str | None = No
         prompt: template with `{}` where the name goes; used where `prompt_set` is None.
         prompt_set: a name of TEMPLATE_SETS, or the path of a YAML file that holds a list of templates, or a mapping of
             class names to a description or a list of them (a `{}` in a description is the name).
+
+    Raises:
+        UserError: a template without `{}`; a file that is missing or holds something else; a class without description.
     """
     if prompt_set is None:
         return fill_templates(names, [prompt])
@@ -70,7 +73,11 @@ def class_prompts(names: Sequence[str], prompt: str, prompt_set: str | None = No
 
 
 def fill_templates(names: Sequence[str], templates: Sequence[str], source: str = "network.prompt") -> list[list[str]]:
-    """Prompts, M of them for each of K names: every `{}` of a template becomes the name as listed."""
+    """Prompts, M of them for each of K names: every `{}` of a template becomes the name as listed.
+
+    Raises:
+        UserError: a template without `{}`; begins with `source`.
+    """
     for template in templates:
         if "{}" not in template:
             raise UserError(f"{source} {template!r}: must hold {{}} where the class name goes")

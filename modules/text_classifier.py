@@ -41,6 +41,9 @@ def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.devi
 def class_features_of_words(clip_model: ClipModel, texts: Sequence[str], device: torch.device = CPU) -> torch.Tensor:
     """(K, 1 + W, D) float32 on the CPU, of K texts: the embedding as of `encode_texts`, then each of the W tokens
     through the tower's last norm and projection.
+
+    Raises:
+        UserError: the text tower is of another kind than open_clip's own.
     """
     text = clip_model.text
     if not isinstance(text, TextTransformer) or not isinstance(text.text_projection, nn.Parameter):

@@ -21,6 +21,9 @@ def embed_with_tokens(
 
     Args:
         is_normed: after the tower's last norm, where it norms all of its tokens; else as the last block leaves them.
+
+    Raises:
+        UserError: the tower is of a kind that has no tokens of a frame.
     """
     if hasattr(visual, "time_embedding"):
         raise UserError("network.joint_st: one sequence of all frames has no tokens of a single frame; set it to false")

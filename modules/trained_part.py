@@ -31,6 +31,9 @@ def with_base(
 ) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint under VideoCLIP's names; of one that holds only what trained, with the model's own
     for the rest.
+
+    Raises:
+        UserError: the model's own are not those that the checkpoint was trained on.
     """
     base = raw.get("base")
     if base is None:

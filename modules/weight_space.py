@@ -87,6 +87,9 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     """The uniform average of checkpoints of one model ("model soup", arXiv 2203.05482), in a checkpoint's form.
 
     Counters, class names and config come from the last of them.
+
+    Raises:
+        UserError: fewer than two, one that cannot be read, or that differs in names, shapes, classes or the config.
     """
     if len(paths) < 2:
         raise UserError("an average needs at least two checkpoints")

@@ -13,9 +13,12 @@ ALWAYS_READ = 64 << 20  # bytes: up to here the ratio does not matter
 
 
 def check_archive_sizes(path: str | Path) -> None:
-    """Raise a UserError if a zip archive, or the arrays in it, declare more than a file of its size can hold.
+    """Compare the sizes that a zip archive declares, and the shapes of arrays in it, with the size of the file.
 
     A corrupted or truncated zip archive passes: its reader reports what is wrong.
+
+    Raises:
+        UserError: it declares more than a file of this size can hold.
     """
     size, declared = Path(path).stat().st_size, 0
     try:

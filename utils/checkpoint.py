@@ -63,6 +63,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 
     The weights come under `model_state_dict`, by names without the prefixes of wrappers. Only tensors, plain values and
     the types in `_harmless_types` are read (`weights_only`). A `content_hash`, where there is one, is checked.
+
+    Raises:
+        UserError: the file is missing, damaged, altered, unpacks to more than it holds, or holds another type.
     """
     path = Path(path)
     check_is_file(path, "checkpoint file")

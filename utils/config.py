@@ -82,20 +82,27 @@ class Resolved(NamedTuple):
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose: Purpose = "train") -> Loaded:
-    """Read, override and check a config. Raises UserError with all faults, one a line.
+    """Read, override and check a config.
 
     Args:
         path: YAML file; None: every key at its default.
         overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML, but taken as it
             is where the key is a text.
         purpose: what the config will be used for; a test does not need a training list.
+
+    Raises:
+        UserError: with every fault of file and overrides, one a line.
     """
     given, faults, warnings, bad_keys = _read_given(path, overrides)
     return _apply_rules(given, bad_keys, purpose, faults, warnings)
 
 
 def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose, recipe: Recipe) -> Resolved:
-    """`load_config` for a command on a checkpoint, which knows its model: see `utils.recipe`."""
+    """`load_config` for a command on a checkpoint, which knows its model: see `utils.recipe`.
+
+    Raises:
+        UserError: with every fault of file, overrides and recipe, one a line.
+    """
     given, faults, warnings, _ = _read_given(path, overrides)
     _raise_faults(faults)
     combined = combine(given, recipe)
@@ -126,10 +133,13 @@ def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: lis
 
 
 def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: Sequence[str]) -> None:
-    """Raise a UserError for faulty keys, values and files, before the checkpoint that completes the config is read.
+    """Check what can be checked of a config before the checkpoint that completes it is read: keys, values, files.
 
     Args:
         file_keys: keys whose lists and folders must exist, where they are given.
+
+    Raises:
+        UserError: with every fault, one a line.
     """
     given, faults, _, _ = _read_given(path, overrides)
     _raise_faults(faults)
@@ -137,7 +147,11 @@ def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: S
 
 
 def check_data_files(config: Config, keys: Sequence[str]) -> None:
-    """Raise a UserError unless the lists and folders exist that the `data.*` keys `keys` name."""
+    """Check that the lists and folders exist that the `data.*` keys `keys` name.
+
+    Raises:
+        UserError: one is missing.
+    """
     for key in keys:
         value = getattr(config.data, key.removeprefix("data."))
         if value and is_url(value):

@@ -31,6 +31,9 @@ def start(timeout_minutes: float = 10) -> Process:
     """Join the process group that torchrun describes, or run alone where there is none.
 
     NCCL where each process has a GPU of its own, gloo on CPUs.
+
+    Raises:
+        UserError: torchrun started more processes on this machine than it has GPUs, or the group cannot be formed.
     """
     rank = int(os.environ.get("RANK", 0))
     world_size = int(os.environ.get("WORLD_SIZE", 1))

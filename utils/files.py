@@ -69,10 +69,13 @@ def write_text_atomic(path: str | Path, text: str, errors: str = "strict") -> No
 
 
 def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:
-    """Raise a UserError unless a result can be written to `path`, before the work of making it. Leaves nothing behind.
+    """Whether a result can be written to `path`, before the work whose result it is. Leaves nothing behind.
 
     Args:
         option: of the command line, for the message. is_folder: `path` is a folder of results, not a file.
+
+    Raises:
+        UserError: it is a folder where a file is wanted, or the reverse, or nothing can be made there.
     """
     path = Path(path)
     try:

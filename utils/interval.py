@@ -24,7 +24,11 @@ def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
 def check_times(
     window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
 ) -> None:
-    """Raise a UserError unless these can be the lengths of windows (`inference.windows.WindowReader.windows`)."""
+    """Check that these can be the lengths of windows (`inference.windows.WindowReader.windows`).
+
+    Raises:
+        UserError: one is not finite, a negative window, or another one that is not above 0.
+    """
     if window is not None and not 0 <= window < math.inf:
         raise UserError(f"{prefix}window {window:g}: must be seconds, or 0 for one clip")
     for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):

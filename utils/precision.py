@@ -12,7 +12,11 @@ log = logging.getLogger(__name__)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """`auto` becomes bf16 on a GPU that has it, else fp16; `amp` fp16; on a CPU both become fp32."""
+    """`auto` becomes bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU; `amp` fp16 on a GPU, fp32 on a CPU.
+
+    Raises:
+        UserError: fp16 on a CPU, where its loss scaling has no kernels.
+    """
     if name == "auto":
         if device.type == "cpu":
             return "fp32"

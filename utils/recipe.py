@@ -95,7 +95,11 @@ def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> 
 
 
 def combine(given: Given, recipe: Recipe) -> Combined:
-    """The config of a command on a checkpoint, by the rules above."""
+    """The config of a command on a checkpoint, by the rules above.
+
+    Raises:
+        UserError: the checkpoint holds no recipe and there is no config either.
+    """
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())
     if not saved and given.path is None and not given.is_given("network.arch"):
         raise UserError(

@@ -8,7 +8,11 @@ from utils.errors import UserError
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """The records of a run so far, in order; [] where there is no file. A last line that a kill tore is left out."""
+    """The records of a run so far, in order; [] where there is no file. A last line that a kill tore is left out.
+
+    Raises:
+        UserError: a line is not a record of a run.
+    """
     if not path.exists():
         return []
     try:

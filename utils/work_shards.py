@@ -40,7 +40,11 @@ class Shard(NamedTuple):
         return list(items[self.number - 1 :: self.count])
 
     def file(self, folder: Path, suffix: str) -> Path:
-        """The shard's own file, `I-of-N.SUFFIX`, in `folder`, which is made."""
+        """The shard's own file, `I-of-N.SUFFIX`, in `folder`, which is made.
+
+        Raises:
+            UserError: the folder has files of another number of shards, whose items are other ones.
+        """
         folder.mkdir(parents=True, exist_ok=True)
         for path in _files_in(folder, suffix):
             count = int(path.stem.rpartition("-")[2])
@@ -67,7 +71,11 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_shard(args: argparse.Namespace) -> Shard:
-    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`."""
+    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`.
+
+    Raises:
+        UserError: it is not a part of a whole, or the array's tasks are not evenly numbered.
+    """
     if args.merge:
         return ALL
     if args.shard is not None:

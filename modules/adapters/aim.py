@@ -77,7 +77,11 @@ class TimeEmbedding(nn.Module):
         self.time_embedding = nn.Parameter(torch.zeros(num_frames, width))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, L, C) -> same."""
+        """(N, L, C) -> same.
+
+        Raises:
+            UserError: clips of another length than the embedding has.
+        """
         if self.num_frames != len(self.time_embedding):
             raise UserError(
                 f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "

@@ -66,7 +66,11 @@ def chosen_additions(cfg: Config) -> list[str]:
 
 
 def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
-    """The image tower with all additions of a config."""
+    """The image tower with all additions of a config.
+
+    Raises:
+        UserError: the tower cannot take one of them, the message lists those that can; or two exclude each other.
+    """
     tower, chosen = ImageTower(visual), chosen_additions(cfg)
     for name in chosen:
         addition = inside(name)

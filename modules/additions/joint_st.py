@@ -41,7 +41,11 @@ class JointSpaceTime(Addition):
 
 
 def _joined_frames(visual: Any, x: torch.Tensor) -> torch.Tensor:
-    """(B*T, n + P, C) embeddings of images, n prefix tokens first -> (B, n + T*P, C) of clips."""
+    """(B*T, n + P, C) embeddings of images, n prefix tokens first -> (B, n + T*P, C) of clips.
+
+    Raises:
+        UserError: clips of another length than the time embedding has.
+    """
     num_frames, time_embedding = visual.num_frames, visual.time_embedding
     if num_frames != len(time_embedding):
         raise UserError(

@@ -19,5 +19,9 @@ class Classifier(Component):
 
     @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
-        """(K, D) float32 class embeddings of K names, of any length, on the CPU."""
+        """(K, D) float32 class embeddings of K names, of any length, on the CPU.
+
+        Raises:
+            UserError: they cannot be made; the message says why.
+        """
         raise NotImplementedError

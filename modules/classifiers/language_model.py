@@ -44,6 +44,9 @@ class LanguageModel:
     Args:
         name: transformers' name of an encoder, or a folder.
         pooling: `mean` over the tokens, or `cls`, the first token.
+
+    Raises:
+        UserError: transformers is not installed, or the model cannot be loaded.
     """
 
     def __init__(self, name: str, pooling: str):

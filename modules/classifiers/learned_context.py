@@ -106,6 +106,9 @@ def context_places(
 
     The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
     half of the context).
+
+    Raises:
+        UserError: a name too long beside the context, a text tower or tokenizer of another kind than CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
         raise UserError(f"{setting}: this text tower cannot take a learned context; CLIP's own can")
@@ -129,7 +132,11 @@ def context_places(
 
 
 def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Tensor:
-    """(M, W) values that the context starts from: those of the words `init`, or for None normal ones."""
+    """(M, W) values that the context starts from: those of the words `init`, or for None normal ones.
+
+    Raises:
+        UserError: `init` is of another length.
+    """
     if init is None:
         return CONTEXT_STD * torch.randn(num_tokens, _token_embedding(clip_model.text).embedding_dim)
     length = _length(clip_model, init)

@@ -30,10 +30,13 @@ class TrainedClassifier(Component, nn.Module):
     def build(
         cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None
     ) -> "TrainedClassifier":
-        """As a training starts it, for K class names. Raises UserError if it cannot be made for these.
+        """As a training starts it, for K class names.
 
         Args:
             text: (K, D) of `network.classifier`.
+
+        Raises:
+            UserError: it cannot be made for these names or this text tower.
         """
         raise NotImplementedError
 

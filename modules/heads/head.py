@@ -36,7 +36,11 @@ class Head(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":
-        """The head as a training starts it. Raises UserError if it cannot take what the config asks for."""
+        """The head as a training starts it.
+
+        Raises:
+            UserError: it cannot take what the config asks for.
+        """
         return cls()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
@@ -44,7 +48,9 @@ class Head(Component, nn.Module):
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         """(B, T, D) -> (B, T, D) float32, whose mean over the frames is the video embedding.
-        Raises UserError if there is no vector of each frame.
+
+        Raises:
+            UserError: the head has one vector a video and none of each frame.
         """
         raise UserError(f"network.scorer: holds frames, and {self.described} gives one vector a video; use another")
 

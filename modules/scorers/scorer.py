@@ -42,10 +42,13 @@ class Scorer(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Scorer":
-        """As a training starts it. Raises UserError if it cannot work with what else the config asks for.
+        """As a training starts it.
 
         Args:
             text: class features of the training, where they are frozen.
+
+        Raises:
+            UserError: it cannot work with what else the config asks for.
         """
         return cls(cls.settings(cfg))
 
