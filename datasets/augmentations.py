@@ -14,6 +14,7 @@ from torchvision.transforms import v2
 from torchvision.transforms.v2 import functional as F
 
 from utils.data_sections import ColorJitterConfig, ErasingConfig
+from utils.memory import to_device
 
 ASPECT_RATIO = 0.3, 1 / 0.3  # of an erased rectangle, height to width (arXiv 1708.04896)
 ERASING_TRIES = 10
@@ -94,7 +95,7 @@ class Erased(NamedTuple):
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
         """(T,C,S,S) uint8, changed in place."""
         height, width = self.noise.shape[1:]
-        noise = torch.from_numpy(self.noise).to(frames.device, non_blocking=True)
+        noise = to_device(torch.from_numpy(self.noise), frames.device)
         frames[..., self.top : self.top + height, self.left : self.left + width] = noise
         return frames
 

@@ -34,7 +34,7 @@ def check_device_decodes(device: torch.device) -> None:
 
 
 def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.device) -> list[torch.Tensor]:
-    """uint8 (N,H,W,C) on `device` for each clip, all of whose files are decoded in one call.
+    """uint8 (N,C,H,W) on `device` for each clip, all of whose files are decoded in one call.
 
     Args:
         clips: the files of each, uint8 (bytes,) on the CPU, and what they are.
@@ -55,8 +55,8 @@ def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.devi
         ) from None
     decoded = []
     for _, clip in clips:
-        frames, pictures = torch.stack(pictures[: len(clip.lengths)]), pictures[len(clip.lengths) :]
-        decoded.append(frames[clip.order].movedim(1, -1))
+        of_clip, pictures = pictures[: len(clip.lengths)], pictures[len(clip.lengths) :]
+        decoded.append(torch.stack([of_clip[place] for place in clip.order]))
     return decoded
 
 

@@ -14,6 +14,7 @@ import torch
 from datasets.augmentations import GEOMETRIC, GREYSCALE, Operation, apply_operation
 from datasets.exact_resize import Axis, axis_of, resize
 from datasets.transforms import Draw, EvalTransform, TrainTransform
+from utils.memory import to_device
 
 _MAX_LEVELS = 2**26  # that are resized at a time, as float32
 
@@ -22,36 +23,45 @@ def train_pixels(clips: Sequence[torch.Tensor], draws: Sequence[Draw], transform
     """(B,T,C,S,S) uint8 over channels-last memory, as `TrainTransform.apply` makes them.
 
     Args:
-        clips: uint8 (T,H,W,C) each, of the stored size, all on one device.
+        clips: uint8 (T,C,H,W) each, of the stored size, all on one device, in any layout of memory.
     """
-    size = transform.input_size
-    made = torch.empty((len(clips), clips[0].shape[0], 3, size, size), dtype=torch.uint8, device=clips[0].device)
-    for places in _alike(clips):
-        frames = _resized(torch.stack([clips[place] for place in places]), transform)
+    size, groups, made = transform.input_size, _alike(clips), []
+    for places in groups:
+        frames = _resized(_stack([clips[place] for place in places]), transform)
         chosen = [draws[place] for place in places]
         rows = [Axis(d.box[0], d.box[2], d.size[0], d.corner[0]) for d in chosen]
         columns = [Axis(d.box[1], d.box[3], d.size[1], d.corner[1], d.is_flipped) for d in chosen]
-        cut = resize(frames.flatten(1, 2), rows, columns, (size, size), ("bilinear", "torch"))
-        made[places] = cut.unflatten(1, (-1, 3))
-    _change(made, [draw.operations for draw in draws])
-    for clip, draw in zip(made, draws):
+        made.append(resize(frames, rows, columns, (size, size), ("bilinear", "torch")).movedim(-3, -1))
+    order = sorted(range(len(clips)), key=[place for places in groups for place in places].__getitem__)
+    if len(groups) > 1:
+        made = [torch.cat(made)[_indices(order, made[0].device)]]
+    pixels = made[0].movedim(-1, -3)
+    _change(pixels, [draw.operations for draw in draws])
+    for clip, draw in zip(pixels, draws):
         if draw.erased is not None:
             draw.erased.apply(clip)
-    return _channels_last(made)
+    return pixels
 
 
 def eval_pixels(videos: Sequence[torch.Tensor], transform: EvalTransform) -> list[torch.Tensor]:
     """(V,T,C,S,S) or (V,T,C,H',W') each, uint8 over channels-last memory, as `EvalTransform` makes them.
 
     Args:
-        videos: uint8 (V,T,H,W,C) each, of the stored size, all on one device.
+        videos: uint8 (V,T,C,H,W) each, of the stored size, all on one device, in any layout of memory.
     """
     made = [torch.empty(0)] * len(videos)
     for places in _alike(videos):
-        frames = _channels_last(_resized(torch.stack([videos[place] for place in places]).flatten(0, 1), transform))
+        frames = _channels_last(_resized(_stack([videos[place] for place in places]).flatten(0, 1), transform))
         for place, clips in zip(places, frames.unflatten(0, (len(places), -1))):
             made[place] = transform.views(clips) if transform.num_crops == 1 else clips
     return made
+
+
+def _stack(clips: Sequence[torch.Tensor]) -> torch.Tensor:
+    """(...,C,H,W) each -> (B,...,C,H,W), in memory as the first of them."""
+    if clips[0].stride(-3) == 1:
+        return torch.stack([clip.movedim(-3, -1) for clip in clips]).movedim(-1, -3)
+    return torch.stack(list(clips))
 
 
 def _alike(clips: Sequence[torch.Tensor]) -> list[list[int]]:
@@ -67,17 +77,16 @@ def _alike(clips: Sequence[torch.Tensor]) -> list[list[int]]:
 
 
 def _resized(clips: torch.Tensor, transform: TrainTransform | EvalTransform) -> torch.Tensor:
-    """(B,T,H,W,C) -> (B,T,C,H',W') after the first resize, and padded."""
-    frames, size, first = clips.movedim(-1, -3), transform.input_size, transform.resize
-    height, width = frames.shape[-2:]
+    """(B,T,C,H,W) -> (B,T,C,H',W') after the first resize, and padded."""
+    size, first = transform.input_size, transform.resize
+    height, width = clips.shape[-2:]
     resized = first.size_of(height, width)
     padded = max(size, resized[0]), max(size, resized[1])
     if resized == padded == (height, width):
-        return frames
+        return clips
     rows, columns = axis_of(height, resized[0], size), axis_of(width, resized[1], size)
     # Pillow and PyTorch each leave alone a frame that has the size already, and so does either's arithmetic.
-    how = first.interpolation, first.resizer
-    return resize(frames.flatten(1, 2), [rows], [columns], padded, how).unflatten(1, (-1, 3))
+    return resize(clips, [rows], [columns], padded, (first.interpolation, first.resizer))
 
 
 def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) -> None:
@@ -88,7 +97,13 @@ def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) ->
             if step < len(of_clip):
                 places.setdefault(of_clip[step], []).append(place)
         for operation, chosen in places.items():
-            clips[chosen] = _operate(clips[chosen], operation)
+            indices = _indices(chosen, clips.device)
+            clips[indices] = _operate(clips[indices], operation)
+
+
+def _indices(places: list[int], device: torch.device) -> torch.Tensor:
+    """For indexing: a list would be copied to the device with all waiting for it."""
+    return to_device(torch.tensor(places), device)
 
 
 def _operate(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
@@ -97,8 +112,7 @@ def _operate(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
         return _grayscale(clips)
     if name in GEOMETRIC:
         black_first = torch.nn.functional.pad(clips.flatten(-2), (1, 0))
-        sources = _sources(operation, clips.shape[-1]).to(clips.device, non_blocking=True)
-        return black_first.index_select(-1, sources).view(clips.shape)
+        return black_first.index_select(-1, _sources(operation, clips.shape[-1], clips.device)).view(clips.shape)
     if name == "Sharpness":
         return _sharpened(clips, 1 + value)
     with torch.autocast(clips.device.type, enabled=False):
@@ -117,13 +131,13 @@ def _sharpened(frames: torch.Tensor, factor: float) -> torch.Tensor:
 
 
 @lru_cache(maxsize=32)
-def _sources(operation: Operation, size: int) -> torch.Tensor:
-    """int64 (S*S,): 1 + the pixel that comes to each place, row by row; 0: none does.
+def _sources(operation: Operation, size: int, device: torch.device) -> torch.Tensor:
+    """int64 (S*S,) on `device`: 1 + the pixel that comes to each place, row by row; 0: none does.
 
     By torchvision on the CPU: which of two pixels is nearer to a place between them is a matter of the last bit.
     """
     pixels = torch.arange(1, size * size + 1, dtype=torch.float32).view(1, size, size)
-    return apply_operation(pixels, operation).flatten().long()
+    return apply_operation(pixels, operation).flatten().long().to(device)
 
 
 def _grayscale(frames: torch.Tensor) -> torch.Tensor:

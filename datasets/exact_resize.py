@@ -5,12 +5,14 @@ times a weight, plus half a unit, shifted to the right and clamped (aten/src/ATe
 Pillow's Resample.c, which the former follows). A product of matrices of such integers is exact as long as its sums are
 below 2**24 in float32, 2**53 in float64, and then no kernel and no order of the sum changes a bit.
 
-Legend: B clips, N images of each, H,W image, S output, L input length.
+Legend: B clips, T frames, C channels, H,W image, S output, L input length.
 """
 
 from typing import NamedTuple
 
 import torch
+
+from utils.memory import to_device
 
 _MAX_INT16, _MAX_PRECISION = 2**15, 22  # PyTorch: weights of at most 15 bits; Pillow: always 22 bits after the point
 _EXACT_SCALE = 1.25
@@ -37,35 +39,40 @@ class Axis(NamedTuple):
 def resize(
     images: torch.Tensor, rows: list[Axis], columns: list[Axis], size: tuple[int, int], how: tuple[str, str]
 ) -> torch.Tensor:
-    """(B,N,H,W) uint8 -> (B,N,*size) uint8, each of B by its own axes, or all by one.
+    """(B,T,C,H,W) uint8 -> (B,T,C,*size) uint8 over channels-last memory, each of B by its own axes, or all by one.
 
     Args:
+        images: in any layout of memory.
         rows, columns: the axes of H and W, B or one each.
         size: of the output; black where an axis keeps more than there is.
         how: interpolation, bilinear or bicubic, and whose arithmetic, torch or pillow.
     """
+    clips, frames, channels, height, width = images.shape
+    across, down = (
+        _weights(axes, length, side, how, images.device)
+        for axes, length, side in ((columns, width, size[1]), (rows, height, size[0]))
+    )
     with torch.autocast(images.device.type, enabled=False):
-        along_rows = _pass(images, *_weights(columns, images.shape[-1], size[1], how, images.device))
-        turned = along_rows.transpose(-1, -2).contiguous()
-        return _pass(turned, *_weights(rows, images.shape[-2], size[0], how, images.device)).transpose(-1, -2)
+        # (B,H,T,C,W): so each pass is one product a clip, and frames are moved in memory only as they change type.
+        levels = images.permute(0, 3, 1, 2, 4).to(across.dtype, memory_format=torch.contiguous_format)
+        levels = _rounded(torch.matmul(levels.flatten(1, 3), across.transpose(1, 2)))  # (B,H*T*C,size[1])
+        levels = _rounded(torch.matmul(down, levels.to(down.dtype).view(clips, height, -1)))  # (B,size[0],T*C*size[1])
+    levels = levels.view(clips, size[0], frames, channels, size[1]).permute(0, 2, 1, 4, 3)
+    return levels.to(torch.uint8, memory_format=torch.contiguous_format).movedim(-1, -3)
 
 
-def _pass(images: torch.Tensor, weights: torch.Tensor, unit: torch.Tensor) -> torch.Tensor:
-    """(B,N,H,L) uint8 -> (B,N,H,S) uint8."""
-    sums = torch.matmul(images.flatten(1, 2).to(weights.dtype), weights.transpose(1, 2))
-    # Sums and division by a power of two are exact.
-    return sums.add_(unit / 2).div_(unit).floor_().clamp_(0, 255).to(torch.uint8).unflatten(1, images.shape[1:3])
+def _rounded(sums: torch.Tensor) -> torch.Tensor:
+    """The nearest of 0..255, halves upwards, in place."""
+    return sums.add_(0.5).clamp_(0, 255).floor_()
 
 
-def _weights(
-    axes: list[Axis], length: int, size: int, how: tuple[str, str], device: torch.device
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Integer weights (B or 1,S,L) and the unit that they are multiples of 1 of, (B or 1,1,1).
+def _weights(axes: list[Axis], length: int, size: int, how: tuple[str, str], device: torch.device) -> torch.Tensor:
+    """Integer weights (B or 1,S,L), divided by the power of two that is their unit, which changes no bit of their sums.
 
     Those of PyTorch's `_compute_index_ranges_weights`, in float64, before they are rounded.
     """
     interpolation, arithmetic = how
-    table = torch.tensor(axes, dtype=torch.float64).to(device, non_blocking=True)
+    table = to_device(torch.tensor(axes, dtype=torch.float64), device)
     begin, used, resized, corner, is_flipped = table[:, :, None, None].unbind(1)  # (B,1,1) each
     scale = used / resized
     stretch = scale.clamp(min=1)
@@ -98,7 +105,7 @@ def _weights(
     # TF32, which a user may have chosen for float32 products, has too few bits.
     is_exact = is_short and torch.get_float32_matmul_precision() == "highest"
     dtype = torch.float32 if is_exact else torch.float64
-    return integers.to(dtype), unit.to(dtype)
+    return (integers / unit).to(dtype)
 
 
 def _triangle(x: torch.Tensor) -> torch.Tensor:

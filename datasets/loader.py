@@ -139,12 +139,11 @@ class ClipLoader(Generic[AnyBatches]):
         decoded = iter(decode_jpegs(files, self._device) if files else ())
         on_device = packed.flat.to(self._device, non_blocking=True) if len(files) < len(stored) else packed.flat
         parts = _parts(packed._replace(flat=on_device))
-        clips = [part if one.jpegs is None else next(decoded) for part, one in zip(parts, stored)]
+        clips = [part.movedim(-1, -3) if one.jpegs is None else next(decoded) for part, one in zip(parts, stored)]
+        clips = [clip.flatten(0, -4) for clip in clips]
         if isinstance(transform, TrainTransform):
-            draws = [one.draw for one in stored if one.draw is not None]
-            return train_pixels([clip.flatten(0, -4) for clip in clips], draws, transform)
-        num_clips = self.dataset.num_clips
-        return eval_pixels([clip.flatten(0, -4).unflatten(0, (num_clips, -1)) for clip in clips], transform)
+            return train_pixels(clips, [one.draw for one in stored if one.draw is not None], transform)
+        return eval_pixels([clip.unflatten(0, (self.dataset.num_clips, -1)) for clip in clips], transform)
 
     def _packed(self) -> Iterator[_Packed]:
         self._keep_memory_shared()

@@ -1,5 +1,6 @@
 """Pixels of clips made on the device: equal to those of the CPU, and how many a second."""
 
+import traceback
 from dataclasses import replace
 
 import numpy as np
@@ -17,7 +18,7 @@ from datasets.transforms import Draw, Resize
 from datasets.video_dataset import SampleKey
 from utils.cores import num_cores
 from utils.data_sections import ColorJitterConfig
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.schema import Config
 
 COMBINED = "all augmentations"
@@ -59,8 +60,9 @@ def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
     figures["JPEG"] = decoded
     text += f"; JPEG decoding: {decoded['error'] if 'error' in decoded else _describe(decoded)}"
     is_close &= "error" in decoded or decoded["mean of luma"] <= MAX_MEAN_LUMA
-    figures["milliseconds of a batch"] = _milliseconds(config(*PLACES["device"]), setting.device)
+    figures |= _cost(config(*PLACES["device"]), setting.device)
     text += f"; {config().data.batch_size} clips take {figures['milliseconds of a batch']:.1f} ms on the device"
+    text += f", waiting for it: {figures['waits']}"
     for name, place in PLACES.items():
         if "error" in decoded and "JPEG" in name:
             continue
@@ -135,17 +137,32 @@ def _operations(cfg: Config, device: str) -> Figures:
     frames = clip[0][:2]  # two frames are enough
     draws = [Draw((0, 0, size, size), (size, size), operations=(one,)) for one in sorted(drawn)]
     expected = torch.stack([transform.apply(frames, draw) for draw in draws])
-    stored = frames.movedim(1, -1).to(device)
+    stored = frames.to(device)
     return _difference(train_pixels([stored] * len(draws), draws, transform), expected)
 
 
-def _milliseconds(cfg: Config, device: str) -> float:
-    """Of making the pixels of a batch whose frames are on the device, with the default augmentations."""
+def _cost(cfg: Config, device: str) -> Figures:
+    """Of making the pixels of a batch whose frames are on the device, with the default augmentations: milliseconds, and
+    where the CPU waits for the device meanwhile."""
     dataset = build_train_loader(cfg).dataset
     clips, draws = [], []
     for number in range(cfg.data.batch_size):
         item = dataset.stored(SampleKey(0, number))
         assert item["frames"] is not None and item["stored"] is not None and item["stored"].draw is not None
-        clips.append(item["frames"][0].movedim(1, -1).to(device))
+        clips.append(item["frames"][0].to(device))
         draws.append(item["stored"].draw)
-    return 1e3 * seconds_of(lambda: train_pixels(clips, draws, train_transform(cfg)), device, 5)
+
+    def make() -> torch.Tensor:
+        return train_pixels(clips, draws, train_transform(cfg))
+
+    milliseconds, waits = 1e3 * seconds_of(make, device, 5), "no"
+    if device == "cuda":
+        torch.cuda.set_sync_debug_mode("error")
+        try:
+            make()
+        except RuntimeError as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            waits = f"{first_line(error)} ({place.name}:{place.lineno})"
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+    return {"milliseconds of a batch": milliseconds, "waits": waits}

@@ -34,24 +34,24 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(22, 30), (44, 59), (45, 60), (90, 17), (9, 121)])
 def test_a_resize_is_that_of_the_cpu_to_the_bit(arithmetic, interpolation, size):
-    frames = noise(2, 3, 44, 60)
+    frames = noise(2, 1, 3, 44, 60)
     frames[1] = (frames[1] > 127).to(torch.uint8) * 255  # overshoots at every edge
     found = resize(frames, [Axis(0, 44, size[0])], [Axis(0, 60, size[1])], size, (interpolation, arithmetic))
     assert torch.equal(found, Resize(size, "squash", interpolation, arithmetic)(frames))
 
 
 def test_boxes_corners_and_mirrors_of_a_resize():
-    frames = noise(2, 3, 40, 50)
+    frames = noise(2, 1, 3, 40, 50)
     rows = [Axis(3, 30, 16), Axis(0, 40, 20, 3)]
     columns = [Axis(5, 20, 16, 0, True), Axis(10, 40, 33, 9)]
     found = resize(frames, rows, columns, (16, 16), ("bilinear", "torch"))
 
     def part(clip: int, top: int, left: int, height: int, width: int, size: tuple[int, int]) -> torch.Tensor:
-        box = frames[clip : clip + 1, :, top : top + height, left : left + width]
+        box = frames[clip, :, :, top : top + height, left : left + width]
         return F.interpolate(box, size, mode="bilinear", antialias=True)[0]
 
-    assert torch.equal(found[0], part(0, 3, 5, 30, 20, (16, 16)).flip(-1))
-    assert torch.equal(found[1], part(1, 0, 10, 40, 40, (20, 33))[:, 3:19, 9:25])
+    assert torch.equal(found[0, 0], part(0, 3, 5, 30, 20, (16, 16)).flip(-1))
+    assert torch.equal(found[1, 0], part(1, 0, 10, 40, 40, (20, 33))[:, 3:19, 9:25])
 
 
 def test_every_operation_is_the_same_for_clips_together_and_one_by_one():
@@ -92,7 +92,7 @@ def test_training_clips_of_several_sizes_are_those_of_the_transform(how):
     draws = [transform.draw((clip.shape[-2], clip.shape[-1]), 0, rng)[0] for clip in clips]
     assert {draw.is_flipped for draw in draws} == {True, False}
     expected = torch.stack([transform.apply(clip, draw) for clip, draw in zip(clips, draws)])
-    found = train_pixels([clip.movedim(1, -1) for clip in clips], draws, transform)
+    found = train_pixels(clips, draws, transform)
     assert torch.equal(found, expected)
     assert found.flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
 
@@ -102,7 +102,7 @@ def test_training_clips_of_several_sizes_are_those_of_the_transform(how):
 def test_evaluation_clips_are_those_of_the_transform(first, crops):
     transform = EvalTransform(first, 32, crops)
     videos = [frames_of(seed, *size)[:, None] for seed, size in enumerate(SIZES)]  # two clips of one frame
-    found = eval_pixels([video.movedim(-3, -1) for video in videos], transform)
+    found = eval_pixels(videos, transform)
     for made, video in zip(found, videos):
         expected, _ = transform(video, 0, np.random.default_rng(0))
         assert torch.equal(made, expected) and made.stride(-3) == 1
