@@ -43,7 +43,7 @@ class ClipCache:
                     return found
                 found.close()  # of a machine that lost its power
             data = fetch()
-            if is_counted or (not self._is_full and self._reserve(size)):
+            if is_counted or (not self._is_full and self._reserve(path, size)):
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(data)
         except OSError as error:
@@ -53,14 +53,16 @@ class ClipCache:
             ) from error
         return MemoryRange(data)
 
-    def _reserve(self, size: int) -> bool:
-        """Whether `size` bytes more fit; they then count."""
+    def _reserve(self, path: Path, size: int) -> bool:
+        """Whether the clip is to be written: its bytes fit, which then count, and no other process has done it."""
         self._folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._folder / _LEDGER, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
-            text = os.pread(descriptor, 32, 0)
-            used = int(text) if text else self._count()
+            if path.exists():
+                return False
+            text = os.pread(descriptor, 32, 0).strip()
+            used = int(text) if text.isdigit() else self._count()
             self._is_full = used + size > self._max_bytes
             os.pwrite(descriptor, f"{used + (0 if self._is_full else size):031d}\n".encode(), 0)
         finally:
@@ -68,5 +70,5 @@ class ClipCache:
         return not self._is_full
 
     def _count(self) -> int:
-        """Bytes of what is there, where the ledger was deleted."""
+        """Bytes of what is there, where the ledger was deleted or is damaged."""
         return sum(path.stat().st_size for path in self._folder.glob("??/*"))

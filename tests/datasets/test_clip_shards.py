@@ -204,32 +204,18 @@ def test_training_and_checks_from_shards(world, packed, tmp_path, capsys):
     assert "train.txt: 15 entries, 0 bad" in capsys.readouterr().out
 
 
-# ---- the cache
-
-
-def test_the_cache_stays_within_its_size_and_is_not_read_where_damaged(tmp_path):
-    def get(cache: ClipCache, number: int) -> bool:
-        data = bytes([number]) * 100
-        fetched = []
-        found = cache.get(f"{number:02d}key", 100, lambda: fetched.append(1) or data)
-        assert found.read(200, 0) == data and found.read(10, 95) == data[:5]
-        found.close()
-        return bool(fetched)
-
-    caches = [ClipCache(tmp_path, 350) for _ in range(2)]  # of two processes
-    assert [get(caches[n % 2], n) for n in range(6)] == [True] * 6
-    assert [get(caches[n % 2], n) for n in range(6)] == [False] * 3 + [True] * 3
-    assert sum(path.stat().st_size for path in tmp_path.glob("??/*")) == 300
-    (tmp_path / "01" / "01key").write_bytes(b"cut")
-    assert get(caches[0], 1) and not get(caches[0], 1) and not get(caches[0], 2)
-    (tmp_path / "bytes").unlink()
-    assert get(ClipCache(tmp_path, 399), 7) and not (tmp_path / "07" / "07key").exists()
-
-
-def test_a_cache_that_cannot_be_used_is_one_line(tmp_path):
-    (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="data.cache_dir: .*file/x cannot be used .*; free space, lower data.cache_gb"):
-        ClipCache(tmp_path / "file" / "x", 100).get("00", 1, lambda: b"1")
+def test_an_interrupted_epoch_is_resumed_from_what_is_cached(packed, tmp_path):
+    with http_server(packed.shards) as server:
+        cfg = config(packed, server.url, workers=1, cache_gb=1, cache_dir=str(tmp_path))
+        loader = build_train_loader(cfg)
+        loader.start_epoch(1)
+        batches = iter(loader)
+        first = [next(batches), next(batches)]
+        loader.close()
+        del batches  # the worker is stopped wherever it is
+        assert_equal([*first, *epoch(cfg, start_sample=8)], epoch(config(packed, packed.loose)))
+        requests = [path for path in server.requests if path.endswith(".tar")]
+    assert len(requests) <= 15 + 1  # what it was fetching, at most, is fetched again
 
 
 # ---- faults
