@@ -101,7 +101,7 @@ class ClipLoader(Generic[AnyBatches]):
         return len(self.batches)
 
     def to(self: "Loader", device: torch.device) -> "Loader":
-        """Make pixels on `device`, where they are not made by the loader processes; all else stays on the CPU.
+        """Hand over frames on `device`, whose pixels it makes if the loader processes do not; the rest is on the CPU.
 
         Raises:
             UserError: data.decode_on is device, and this one does not decode.
@@ -127,23 +127,27 @@ class ClipLoader(Generic[AnyBatches]):
             yield {"frames": frames, **_numbers(packed)}
 
     def _with_pixels(self) -> Iterator[tuple[_Packed, Pixels]]:
-        if self._makes_pixels:
+        if self._makes_pixels or self._device.type == "cuda":
             return make_ahead(self._packed(), self._pixels, self._device)
         return ((packed, _made_pixels(packed)) for packed in self._packed())
 
     @torch.no_grad()
     def _pixels(self, packed: _Packed) -> Pixels:
-        """The frames of the readable clips, as the loader processes make them otherwise, on the device."""
+        """The frames of the readable clips, on the device; made there where the loader processes have not."""
         transform, stored = self.dataset.transform, packed.stored
+        if not stored:
+            return _made_pixels(self._on_device(packed))
         files = [(part, one.jpegs) for part, one in zip(_parts(packed), stored) if one.jpegs is not None]
         decoded = iter(decode_jpegs(files, self._device) if files else ())
-        on_device = packed.flat.to(self._device, non_blocking=True) if len(files) < len(stored) else packed.flat
-        parts = _parts(packed._replace(flat=on_device))
+        parts = _parts(self._on_device(packed) if len(files) < len(stored) else packed)
         clips = [part.movedim(-1, -3) if one.jpegs is None else next(decoded) for part, one in zip(parts, stored)]
         clips = [clip.flatten(0, -4) for clip in clips]
         if isinstance(transform, TrainTransform):
             return train_pixels(clips, [one.draw for one in stored if one.draw is not None], transform)
         return eval_pixels([clip.unflatten(0, (self.dataset.num_clips, -1)) for clip in clips], transform)
+
+    def _on_device(self, packed: _Packed) -> _Packed:
+        return packed._replace(flat=packed.flat.to(self._device, non_blocking=True))
 
     def _packed(self) -> Iterator[_Packed]:
         self._keep_memory_shared()

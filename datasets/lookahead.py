@@ -1,4 +1,4 @@
-"""The pixels of the next batch, made while the one before it is trained on."""
+"""The pixels of the next batch, copied to the device or made there while the one before it is trained on."""
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor

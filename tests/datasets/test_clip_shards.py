@@ -204,20 +204,6 @@ def test_training_and_checks_from_shards(world, packed, tmp_path, capsys):
     assert "train.txt: 15 entries, 0 bad" in capsys.readouterr().out
 
 
-def test_an_interrupted_epoch_is_resumed_from_what_is_cached(packed, tmp_path):
-    with http_server(packed.shards) as server:
-        cfg = config(packed, server.url, workers=1, cache_gb=1, cache_dir=str(tmp_path))
-        loader = build_train_loader(cfg)
-        loader.start_epoch(1)
-        batches = iter(loader)
-        first = [next(batches), next(batches)]
-        loader.close()
-        del batches  # the worker is stopped wherever it is
-        assert_equal([*first, *epoch(cfg, start_sample=8)], epoch(config(packed, packed.loose)))
-        requests = [path for path in server.requests if path.endswith(".tar")]
-    assert len(requests) <= 15 + 1  # what it was fetching, at most, is fetched again
-
-
 # ---- faults
 
 

@@ -140,6 +140,17 @@ def test_batches_of_a_test_are_the_same_with_an_unreadable_video_among_them(tmp_
         loaders[1].close()
 
 
+def test_finished_batches_are_handed_over_a_batch_ahead_too(tmp_path):
+    cfg = frame_config(tmp_path, workers=1)
+    expected, loader = batches_of(cfg), build.build_train_loader(cfg)
+    loader._makes_pixels = True  # as on a GPU, which the batches are copied to ahead
+    loader.start_epoch(1)
+    for one, other in zip(loader, expected, strict=True):
+        assert all(torch.equal(one[name], other[name]) for name in other)
+        assert one["frames"].flatten(0, 1).is_contiguous(memory_format=torch.channels_last)
+    loader.close()
+
+
 def test_png_frames_are_decoded_by_the_loader_processes(tmp_path):
     write_frames(tmp_path / "frames" / "v0", 10, height=36, width=44, png=True)
     names = {"image_tmpl": "img_{:05d}.png", "num_videos": 1}
