@@ -10,6 +10,8 @@ import functools
 import hashlib
 import io
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +22,9 @@ from datasets.frame_source import describe
 from datasets.packed_clip import PackedClip
 from datasets.remote_files import file_lengths, read_file, read_range
 from utils.errors import UserError
-from utils.project_paths import is_url
+from utils.project_paths import SHARD_INDEX, is_url
 from utils.schema import DataConfig
 
-INDEX = "shards.csv"
 COLUMNS = ("path", "shard", "offset", "size", "num_frames", "label")
 _ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
@@ -37,7 +38,7 @@ class ClipShards:
 
     def __init__(self, root: str, cache: ClipCache):
         self.root, self._cache = root.rstrip("/"), cache
-        self.index_name = f"{self.root}/{INDEX}"
+        self.index_name = f"{self.root}/{SHARD_INDEX}"
         data = read_file(self.index_name) if is_url(root) else _read_local(self.index_name)
         self._digest = hashlib.sha256(data).hexdigest()[:32]
         self._row_of: dict[str, int] = {}
@@ -65,6 +66,9 @@ class ClipShards:
     def __contains__(self, path: str) -> bool:
         return path in self._row_of
 
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._row_of)
+
     def check_files(self) -> None:
         """Raise a UserError where a tar file is missing or truncated. Plain HTTP lists no files: nothing is checked."""
         if is_url(self.root):
@@ -87,6 +91,19 @@ class ClipShards:
 
     def open(self, path: str, listed_at: str = "") -> PackedClip:
         """Raises UserError: no such clip; its tar file is missing, truncated or another one; the network fails."""
+        tar, data = self._find(path, listed_at)
+        return PackedClip(f"{tar}: {path}", listed_at, data)
+
+    def read(self, path: str) -> bytes:
+        """The file of a clip. Raises as `open`."""
+        data = self._find(path, "")[1]
+        try:
+            return data.read(sys.maxsize, 0)
+        finally:
+            data.close()
+
+    def _find(self, path: str, listed_at: str) -> tuple[str, ByteRange]:
+        """The tar file of a clip, and its bytes in there."""
         row = self._row_of.get(path)
         if row is None:
             name = describe(f"{self.root}/{path}", listed_at)
@@ -94,10 +111,9 @@ class ClipShards:
         number, offset, size = self._places[row].tolist()
         tar = f"{self.root}/{self._shards[number]}"
         try:
-            data = self._local(tar, offset, size) if not is_url(tar) else self._remote(tar, offset, size)
+            return tar, self._local(tar, offset, size) if not is_url(tar) else self._remote(tar, offset, size)
         except UserError as error:
             raise UserError(f"{error} (for {describe(path, listed_at)})") from None
-        return PackedClip(f"{tar}: {path}", listed_at, data)
 
     def _local(self, tar: str, offset: int, size: int) -> ByteRange:
         try:
@@ -127,7 +143,7 @@ def clip_root(data: DataConfig, root: str) -> str | ClipShards:
         if is_url(root):
             raise UserError(f"{root}: only packed clips are read from a URL; set data.modality: video")
         return root
-    if is_url(root) or Path(root, INDEX).is_file():
+    if is_url(root) or Path(root, SHARD_INDEX).is_file():
         return _load(root, data.cache_dir, data.cache_gb)
     return root
 

@@ -4,14 +4,17 @@ import argparse
 import itertools
 import json
 import threading
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from tqdm import tqdm
 
 from inference.model import VideoModel, load_model
+from inference.windows import Window
 from utils.cli import hides_bars
 from utils.config import dump_config
 from utils.errors import UserError
@@ -25,7 +28,7 @@ SETTINGS = "settings.json"
 def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str, Path]) -> list[dict]:
     """Writes the arrays of `sources` that are not there yet; a row of the report for each source."""
     model = load_model(args.weights, args.config, overrides=args.overrides)
-    check_settings(args, model)
+    check_settings(args.out, feature_settings(args, model) | {"format": args.format})
     writer = FeatureWriter(model, args)
 
     def extract(source: str) -> dict:
@@ -64,18 +67,10 @@ class FeatureWriter:
 
     def extract(self, source: str, target: Path) -> None:
         """Write the array and the description of a video. Raises UserError where it cannot be read."""
-        args, model = self.args, self.model
+        args = self.args
         window = 0.0 if args.level == "video" else args.window
-        windows = iter(model.reader.windows(source, window, args.stride if window else None, fps=args.fps))
-        rows, spans = [], []
-        while batch := list(itertools.islice(windows, model.cfg.data.batch_size)):
-            clips = torch.stack([one.clip for one in batch])
-            with self._turn:
-                rows.append(model.embed_frames(clips) if args.level == "frame" else model.embed(clips, source))
-            spans += [(one.start, one.end) for one in batch]
-        if not rows:
-            raise UserError(f"{source}: has no frames")
-        features = np.concatenate(rows)
+        windows = self.model.reader.windows(source, window, args.stride if window else None, fps=args.fps)
+        features, spans = embed_windows(self.model, windows, args.level, source, self._turn)
         stride = (args.stride or args.window) if window else None
         description = {
             "video": source,
@@ -109,21 +104,49 @@ class FeatureWriter:
                     np.save(file, features)
 
 
-def check_settings(args: argparse.Namespace, model: VideoModel) -> None:
-    """Rows of different settings must not mix in a folder: write the settings, or compare them with those there."""
-    settings = {
+def embed_windows(
+    model: VideoModel, windows: Iterable[Window], level: str, name: str, turn: threading.Lock
+) -> tuple[np.ndarray, list[tuple[float, float]]]:
+    """Embeddings (W,...) float32 of a video's windows, a batch at a time, and their (start, end) in seconds.
+
+    Args:
+        level: "frame" for (W,T,D), before the temporal head; else (W,D), or (W,R,D) where the scorer needs R rows.
+        name: of the video, for messages.
+        turn: held while the model computes, so that threads that read videos use it one at a time.
+
+    Raises:
+        UserError: the video cannot be read, has no frames, or has an embedding that is not finite.
+    """
+    windows = iter(windows)
+    rows, spans = [], []
+    while batch := list(itertools.islice(windows, model.cfg.data.batch_size)):
+        clips = torch.stack([one.clip for one in batch])
+        with turn:
+            rows.append(model.embed_frames(clips) if level == "frame" else model.embed(clips, name))
+        spans += [(one.start, one.end) for one in batch]
+    if not rows:
+        raise UserError(f"{name}: contains no frames")
+    return np.concatenate(rows), spans
+
+
+def feature_settings(args: argparse.Namespace, model: VideoModel) -> dict[str, Any]:
+    """What the embeddings depend on."""
+    return {
         "level": args.level,
         "window": args.window,
         "stride": args.stride or args.window,
-        "format": args.format,
         "fps": args.fps,
         "weights": file_hash(args.weights) if args.weights else None,
         "config": content_hash(dump_config(model.cfg)),
     }
-    path = args.out / SETTINGS
+
+
+def check_settings(out: Path, settings: dict[str, Any]) -> None:
+    """Results of different settings must not mix in a folder: write the settings, or compare them with those there."""
+    path = out / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         if differing := sorted(key for key in settings if before.get(key) != settings[key]):
-            raise UserError(f"{args.out}: holds features of another {', '.join(differing)}; give another folder")
+            raise UserError(f"{out}: holds results of another {', '.join(differing)}; give another folder")
     else:
         write_text_atomic(path, json.dumps(settings, indent=2) + "\n")

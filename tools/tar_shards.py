@@ -17,12 +17,13 @@ from typing import Any, NamedTuple
 
 from tqdm import tqdm
 
-from datasets.clip_shards import COLUMNS, INDEX
+from datasets.clip_shards import COLUMNS
 from datasets.lists import Label
 from tools.conversion import Result, write_report
 from tools.workers import run_jobs
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
+from utils.project_paths import SHARD_INDEX
 from utils.work_shards import FOLDER, REPORT, Shard, check_complete, shard_files
 
 TARS_FOLDER = ".tars"
@@ -101,7 +102,7 @@ def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) 
     """
     check_complete([tar_name(k) for k in range(num_tars)], lambda number: _is_done(out, number), num_shards)
     rows = [row | {"shard": tar_name(k)} for k in range(num_tars) for row in read_csv(_rows_file(out, k))]
-    write_csv(out / INDEX, COLUMNS, sorted([row[name] for name in COLUMNS] for row in rows if row["size"]))
+    write_csv(out / SHARD_INDEX, COLUMNS, sorted([row[name] for name in COLUMNS] for row in rows if row["size"]))
     results = sorted([*faults, *map(Result.read, rows)], key=lambda result: result.path)
     write_report(out / REPORT, results)
     shutil.rmtree(out / FOLDER, ignore_errors=True)

@@ -6,6 +6,8 @@ from typing import Annotated
 from pydantic import AfterValidator, PlainSerializer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
+SHARD_INDEX = "shards.csv"
+"""Of packed clips in tar files, in their folder or at their URL."""
 
 
 def is_url(path: str) -> bool:

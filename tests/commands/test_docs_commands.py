@@ -46,6 +46,7 @@ PARSED = {
     "tools/check_attribution.py": "tests/tools/test_check_attribution.py",
     "tools/check_data.py": "tests/tools/test_check_data.py",
     "tools/extract_features.py": "tests/tools/test_extract_features.py",
+    "tools/ray_predict.py": "tests/tools/test_ray_predict.py",
     "tools/base_to_novel.py": "tests/tools/test_series.py::test_base_to_novel",
     "tools/few_shot.py": "tests/tools/test_series.py::test_few_shot_runs_each_shot_and_seed_once",
     "tools/fit_lda.py": "tests/tools/test_fit_lda.py",
