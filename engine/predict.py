@@ -42,6 +42,8 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     if len(model.class_names) == 1:
         log.warning("warning: a single class always has probability 1; give others to compare with")
     log.info("%s; %d classes, %s", model.description, len(model.class_names), model.precision)
+    if not shard.is_all and (folder := parts_folder(args)):
+        shard.file(folder, ".json")  # refuses another number of shards than the folder's, before the work
 
     # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
     heading = {"model": model.description, "classes": model.class_names, "threshold": args.threshold}

@@ -74,7 +74,8 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
     """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`.
 
     Raises:
-        UserError: it is not a part of a whole, or the array's tasks are not evenly numbered.
+        UserError: it is not a part of a whole, or the array's tasks are not evenly numbered or only one, which may be
+            a task of a larger array that was submitted again.
     """
     if args.merge:
         return ALL
@@ -84,8 +85,13 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
             raise UserError(f"--shard {args.shard}: write I/N with I from 1 to N, as 1/4")
         return Shard(int(part), int(whole))
     task, count = (os.environ.get(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "COUNT"))
-    if task is None or count is None or int(count) == 1:
+    if task is None or count is None:
         return ALL
+    if int(count) == 1:
+        raise UserError(
+            f"SLURM's array has only the task {task}, so its part of the whole is unknown; give --shard I/N, or "
+            "--shard 1/1 for everything"
+        )
     first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", x)) for name, x in (("MIN", 0), ("STEP", 1)))
     number, rest = divmod(int(task) - first, step)
     if rest or not 0 <= number < int(count):
