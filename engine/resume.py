@@ -26,8 +26,8 @@ from utils.schema import Config
 # What makes a run a different one: its clips, their order, and the class embeddings. Rates, lengths, batches and
 # processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
 RUN_KEYS = (
-    "seed", "data.shot", "data.shot_seed", "data.sampling", "network.classifier", "network.scorer", "network.prompt",
-    "solver.loss_type",
+    "seed", "data.shot", "data.shot_seed", "data.sampling", "data.label_space", "network.classifier", "network.scorer",
+    "network.prompt", "solver.loss_type",
 )  # fmt: skip
 PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # averages of the shape of their parameter
 OR_ANOTHER_RUN = "to resume it, or set another logging.run_dir for a new run"
@@ -149,6 +149,8 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
         if key in changed:
             old, new = changed[key]
             raise UserError(f"{path}: {key} was {old} in its run and is {new} now; set {key}={old} {OR_ANOTHER_RUN}")
+    if "data.sets" in changed:
+        _check_same_sets(path, *changed["data.sets"])
     trained = list(state.get("class_names", class_names))
     if trained != class_names:
         change = _first_difference(trained, class_names)
@@ -159,6 +161,17 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
         log.warning(
             f"WARNING: {path} has finished all {num_epochs} epochs: nothing is trained, and changing "
             f"{without_effect} has no effect"
+        )
+
+
+def _check_same_sets(path: Path, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
+    """Raises UserError where an epoch has other shares of the sets, and so other clips; files may move."""
+    shares = [{one["name"]: one.get("weight") for one in sets} for sets in (old, new)]
+    was, now = (", ".join(f"{name} {weight or 'by its videos'}" for name, weight in of.items()) for of in shares)
+    if list(shares[0].items()) != list(shares[1].items()):
+        raise UserError(
+            f"{path}: the weights of data.sets were {was or 'none'} in its run and are {now or 'none'} now; set the "
+            f"former ones {OR_ANOTHER_RUN}"
         )
 
 

@@ -54,7 +54,7 @@ def test_the_recipe_trains(options, tmp_path, capsys):
     assert tested["num_videos"] == 6 and tested["top1"] == pytest.approx(scores["two_top1"])
 
 
-def test_two_processes_and_resuming_train_like_one(options, tmp_path):
+def test_two_processes_and_resuming_train_like_one(options, tmp_path, capsys):
     joined = [*options, "data.label_space=joined"]
     one = [*joined, "data.batch_size=6", "solver.save_every=2", "solver.keep_last=4"]
     assert call("train", "--config", RECIPE, *one, f"logging.run_dir={tmp_path / 'one'}") == 0
@@ -69,3 +69,11 @@ def test_two_processes_and_resuming_train_like_one(options, tmp_path):
     shutil.copy(tmp_path / "one" / "last_model.2.pt", tmp_path / "again" / "last_model.pt")
     assert call("train", "--config", RECIPE, *one, f"logging.run_dir={tmp_path / 'again'}", "resume=auto") == 0
     assert losses(tmp_path / "again") == expected[2:]
+    # Other weights make other epochs, and other classes another loss.
+    for old, new, message in (
+        ("weight: 2.0", "weight: 3.0", "were one 2.0, two 1.0 in its run and are one 3.0, two 1.0 now"),
+        ("label_space=joined", "label_space=apart", "data.label_space was joined in its run and is apart now"),
+    ):
+        other = [option.replace(old, new) for option in one]
+        assert call("train", "--config", RECIPE, *other, f"logging.run_dir={tmp_path / 'again'}", "resume=auto") == 2
+        assert message in capsys.readouterr().err
