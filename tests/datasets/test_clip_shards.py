@@ -20,7 +20,7 @@ from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards, clip_root
 from datasets.lists import ListEntry
 from modules.pixels import with_own_pixels
-from tests.commands.world import call, losses
+from tests.commands.world import call, command, losses
 from tests.datasets.s3_server import s3_server
 from tests.tools.loading import load_tool
 from utils.distributed import Process
@@ -192,16 +192,21 @@ def test_other_protocols_of_fsspec(packed):
         assert_equal(epoch(config(packed, root)), epoch(config(packed, packed.loose)))
 
 
-def test_training_and_checks_from_shards(world, packed, tmp_path, capsys):
+def test_two_processes_train_from_shards_as_one_does_from_files(world, packed, tmp_path, capsys):
     lists = [f"data.{part}_list={packed.lists / f'{part}.txt'}" for part in ("train", "val")]
     with http_server(packed.shards) as server:
         where = [*lists, f"data.train_root={server.url}", f"data.val_root={server.url}"]
-        assert call("train", "--config", world.video_config, *where, f"logging.run_dir={tmp_path / 'run'}") == 0
-        assert len(losses(tmp_path / "run")) == 8
+        words = (*where, "data.batch_size=1", f"logging.run_dir={tmp_path / 'two'}")
+        ran = command("sh", "scripts/run_train.sh", world.video_config, *words, NPROC="2")
+        assert ran.returncode == 0, ran.stderr
         check = load_tool("check_data")
         words = ["--config", world.video_config, "--out", tmp_path / "c", "--workers", 1, *where]
         assert check.main(check.parse_arguments([str(word) for word in words])) == 0
     assert "train.txt: 15 entries, 0 bad" in capsys.readouterr().out
+    where = [*lists, f"data.train_root={packed.loose}", f"data.val_root={packed.loose}"]
+    assert call("train", "--config", world.video_config, *where, f"logging.run_dir={tmp_path / 'one'}") == 0
+    expected = losses(tmp_path / "one")
+    assert len(expected) == 8 and losses(tmp_path / "two") == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
 # ---- faults

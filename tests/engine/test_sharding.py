@@ -1,6 +1,7 @@
 """`solver.shard`: two processes train as with DistributedDataParallel, and checkpoints go on in any layout."""
 
 import socket
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.distributed.tensor import DTensor
 
 from engine.plan import MemoryEstimate, shared_out
 from engine.resume import restore_run, run_state
@@ -44,6 +46,13 @@ class Found(NamedTuple):
     losses: list[float]
     features: torch.Tensor  # of three clips, by the weights that would be validated after SAVED_AFTER
     classes: Any
+    stored: dict[str, int]  # bytes of this process's parameters and of its optimiser's averages
+
+
+def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
+    """What this process stores of them; of a sharded tensor its own part."""
+    parts = [tensor.to_local() if isinstance(tensor, DTensor) else tensor for tensor in tensors]
+    return sum(part.numel() * part.element_size() for part in parts)
 
 
 def train(name: str, shard: str, folder: Path, process: Process, saved: Path | None = None) -> Found:
@@ -82,7 +91,9 @@ def train(name: str, shard: str, folder: Path, process: Process, saved: Path | N
             if process.is_main and saved is None:
                 save_checkpoint(folder / f"{name} {shard} {process.world_size}.pt", state)
         model.train()
-    return Found(losses, features, classes)
+    averages = [value for of in trainer.optimizer.state.values() for value in of.values() if value.ndim]
+    stored = {"weights": bytes_of(model.parameters()), "optimizer": bytes_of(averages)}
+    return Found(losses, features, classes, stored)
 
 
 def in_process(rank: int, port: int, folder: Path, work: dict[tuple, Path | None]) -> None:
@@ -123,6 +134,14 @@ def test_losses_and_validation_are_those_of_data_parallel(found, name, kind):
         assert len(own.losses) == STEPS and own.losses == pytest.approx(expected.losses, rel=0, abs=1e-5)
         torch.testing.assert_close(own.features, expected.features, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(found[name, kind][0].classes, found[name, "none"][0].classes, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("name", "kind"), SHARDED)
+def test_each_process_stores_its_part(found, name, kind):
+    """Both parts are the whole, once, and differ by less than a row of each parameter; scalars are on both."""
+    for what, whole in found[name, "none"][0].stored.items():
+        parts = [of.stored[what] for of in found[name, kind]]
+        assert sum(parts) == pytest.approx(whole, abs=64) and max(parts) < 0.53 * whole, (what, parts, whole)
 
 
 def test_a_checkpoint_goes_on_in_any_layout(found, folder):
