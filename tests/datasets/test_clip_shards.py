@@ -209,6 +209,20 @@ def test_two_processes_train_from_shards_as_one_does_from_files(world, packed, t
     assert len(expected) == 8 and losses(tmp_path / "two") == pytest.approx(expected, rel=1e-4, abs=1e-5)
 
 
+def test_an_interrupted_epoch_is_resumed_from_what_is_cached(packed, tmp_path):
+    with http_server(packed.shards) as server:
+        cfg = config(packed, server.url, workers=1, cache_gb=1, cache_dir=str(tmp_path))
+        loader = build_train_loader(cfg)
+        loader.start_epoch(1)
+        batches = iter(loader)
+        first = [next(batches), next(batches)]
+        loader.close()
+        del batches  # the worker is stopped wherever it is
+        assert_equal([*first, *epoch(cfg, start_sample=8)], epoch(config(packed, packed.loose)))
+        requests = [path for path in server.requests if path.endswith(".tar")]
+    assert len(requests) <= 15 + 1  # what it was fetching, at most, is fetched again
+
+
 # ---- faults
 
 
