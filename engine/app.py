@@ -2,6 +2,7 @@
 
 import argparse
 import dataclasses
+import functools
 import itertools
 import os
 import signal
@@ -10,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -17,11 +19,11 @@ import torch
 from demo.shapes_samples import CLASS_NAMES, sample_videos
 from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, check_other_classes, collect, load_model
-from inference.page import OWN_CLASSES, PageContent, build_page, look
+from inference.page import OWN_CLASSES, PageContent, build_page, count_waiting, look
 from inference.page_html import Answer
 from inference.pictures import MAX_STRIPS, spread
+from inference.request_guard import RequestGuard, RequestLimits
 from inference.upload import Limits
-from inference.upload_guard import UploadGuard
 from inference.video_inputs import read_class_names
 from inference.windows import Window
 from utils.errors import UserError
@@ -130,16 +132,17 @@ def describe(description: str, weights: str | None) -> str:
     return description.replace(weights, Path(weights).name) if weights else description
 
 
-def guards(args: argparse.Namespace, uploads: Path) -> list:
+def guards(args: argparse.Namespace, uploads: Path, page: Any) -> list:
     """What a request passes before it reaches the page: Starlette's middlewares, which is installed with Gradio."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
     # A page of another site may have its own name lead to this machine, and then read this page (DNS rebinding).
+    limits = RequestLimits(int(args.max_megabytes * 1e6))
     hosts = {LOCAL, "localhost", args.host, *args.allow_host} - {"0.0.0.0", "::"}
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False),
-        Middleware(UploadGuard, uploads, int(args.max_megabytes * 1e6)),
+        Middleware(RequestGuard, uploads, limits, functools.partial(count_waiting, page)),
     ]
 
 
@@ -162,7 +165,7 @@ def serve(args: argparse.Namespace) -> None:
                 server_name=args.host, server_port=args.port or None, share=False, inbrowser=False, quiet=True,
                 ssr_mode=False, enable_monitoring=False, max_file_size=int(args.max_megabytes * 1e6),
                 allowed_paths=[str(path) for _, path in samples],
-                app_kwargs={"middleware": guards(args, uploads)},
+                app_kwargs={"middleware": guards(args, uploads, page)},
                 prevent_thread_lock=True, **look(gradio),
             )  # fmt: skip
         except OSError as error:

@@ -16,11 +16,12 @@ OWN_CLASSES = "the model's own"
 MAX_WAITING = 20  # requests; a further one is refused
 MAX_AT_ONCE = 4  # requests, one a session
 MAX_HISTORY = 12
+MAX_LIST_BYTES = 200_000  # of an uploaded list of class names
 
 
 class SessionTurns:
-    """Each session has one video named at a time. What it asks for beside that is refused as soon as its turn comes, so
-    that one session cannot fill the queue."""
+    """Each session has one video named at a time. What it asks for beside that is refused as soon as its turn comes;
+    `RequestGuard` bounds how much of it waits."""
 
     def __init__(self):
         self._busy: set[str] = set()
@@ -37,6 +38,12 @@ class SessionTurns:
             yield
         finally:
             self._busy.remove(session)
+
+
+def count_waiting(page: Any, session: str) -> int:
+    """How many requests of a session wait in the page's queue; Gradio does not tell it in its public interface."""
+    queues = page._queue.event_queue_per_concurrency_id.values()
+    return sum(event.session_hash == session for queue in queues for event in queue.queue)
 
 
 class PageContent(NamedTuple):
@@ -144,6 +151,8 @@ def _shown(gradio: Any, names: Sequence[str]) -> Any:
 def _uploaded_names(gradio: Any, path: str) -> list[str]:
     """Class names of an uploaded file: CSV `id,name`, or text with one a line."""
     try:
+        if Path(path).stat().st_size > MAX_LIST_BYTES:
+            raise UserError(f"{path}: is larger than {MAX_LIST_BYTES // 1000} kB; give a list of class names")
         if path.endswith(".csv"):
             return read_class_names(path)
         return clean_names(Path(path).read_text(encoding="utf-8").splitlines()) or []

@@ -1,0 +1,186 @@
+"""What clients send: bounds on time, bytes, space and places in the queue."""
+
+import asyncio
+import json
+import os
+import time
+
+import pytest
+
+from inference.request_guard import (
+    MAX_JSON_BYTES,
+    MAX_WAITING_OF_SESSION,
+    MIN_UPLOAD_BYTES,
+    MULTIPART_BYTES,
+    SAFE_SECONDS,
+    UPLOADS_KEPT,
+    RequestGuard,
+    RequestLimits,
+)
+
+MAX_BYTES = MIN_UPLOAD_BYTES + 1000
+LARGEST = MAX_BYTES + MULTIPART_BYTES
+
+
+async def receiving_app(scope, receive, send):
+    """Takes a request's body, as Gradio does, and answers how much it was."""
+    size, has_more = 0, True
+    while has_more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ConnectionError("the client left")
+        size, has_more = size + len(message.get("body", b"")), message.get("more_body", False)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": str(size).encode()})
+
+
+def guard_of(app, folder, seconds=60.0, idle=60.0, waiting=0):
+    return RequestGuard(app, folder, RequestLimits(MAX_BYTES, seconds, idle), lambda session: waiting)
+
+
+def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST"):
+    """Status and text of the answer to a body that arrives as (seconds of waiting, bytes or None: it breaks off)."""
+    answer, parts = [], list(parts)
+
+    async def receive():
+        seconds, content = parts.pop(0)
+        await asyncio.sleep(seconds)
+        if content is None:
+            return {"type": "http.disconnect"}
+        return {"type": "http.request", "body": content, "more_body": bool(parts)}
+
+    async def send(message):
+        answer.append(message)
+
+    headers = [] if declared is None else [(b"content-length", str(declared).encode())]
+    asyncio.run(guard({"type": "http", "method": method, "path": path, "headers": headers}, receive, send))
+    return answer[0]["status"], answer[1]["body"].decode()
+
+
+ROUTES = ("/gradio_api/upload", "/gradio_api/queue/join")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_request_in_time_passes(tmp_path, path):
+    assert post(guard_of(receiving_app, tmp_path), [(0, b"ab"), (0.01, b"c")], path, declared=3) == (200, "3")
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize(("seconds", "idle"), [(60, 0.05), (0.05, 60)])
+def test_a_slow_request_ends(tmp_path, seconds, idle, path):
+    guard = guard_of(receiving_app, tmp_path, seconds, idle)
+    slow = [(0.03, b"a")] * 5 if seconds < 1 else [(0, b"a"), (10, b"b")]
+    begin = time.monotonic()
+    status, text = post(guard, slow, path)
+    assert status == 408 and "too slow" in text and time.monotonic() - begin < 5
+
+
+@pytest.mark.parametrize("path", ROUTES)
+@pytest.mark.parametrize("is_declared", [True, False])
+def test_what_is_too_large_is_not_taken(tmp_path, path, is_declared):
+    """All files of a request together: Gradio bounds each of up to 1000, and JSON not at all."""
+    most = LARGEST if path.endswith("upload") else MAX_JSON_BYTES
+    guard = guard_of(receiving_app, tmp_path)
+    parts = [(0, bytes(most // 4))] * 4
+    assert post(guard, parts, path, 4 * (most // 4) if is_declared else None) == (200, str(4 * (most // 4)))
+    status, text = post(guard, [*parts, (0, bytes(5))], path, most + 5 if is_declared else None)
+    assert status == 413 and "larger than the limit" in text
+
+
+@pytest.mark.parametrize("path", ROUTES)
+def test_a_client_may_leave(tmp_path, path):
+    assert post(guard_of(receiving_app, tmp_path), [(0, b"a"), (0, None)], path)[0] == 400
+
+
+@pytest.mark.parametrize("route", ["process_recording", "component_server", "run/answer", "call/answer", "upload/"])
+def test_routes_that_the_page_does_not_use_are_closed(tmp_path, route):
+    guard = guard_of(receiving_app, tmp_path)
+    assert post(guard, [(0, b"")], f"/gradio_api/{route}")[0] == 404
+    assert post(guard, [(0, b"")], f"/gradio_api/{route}", method="GET")[0] == 200
+
+
+def test_a_session_has_its_share_of_the_queue(tmp_path):
+    asked = []
+
+    def count_waiting(session):
+        asked.append(session)
+        return MAX_WAITING_OF_SESSION if session == "greedy" else 0
+
+    guard = RequestGuard(receiving_app, tmp_path, RequestLimits(MAX_BYTES), count_waiting)
+    for session, expected in (("greedy", 429), ("other", 200)):
+        body = json.dumps({"session_hash": session}).encode()
+        status, text = post(guard, [(0, body[:5]), (0, body[5:])], "/gradio_api/queue/join")
+        assert status == expected
+        assert status == 200 or json.loads(text)["detail"].startswith("Your last requests are not done yet")
+    assert asked == ["greedy", "other"]
+    assert post(guard, [(0, b"no JSON")], "/gradio_api/queue/join") == (200, "7")  # Gradio refuses it
+
+
+def test_an_error_of_the_page_stays_an_error(tmp_path):
+    async def failing_app(scope, receive, send):
+        raise ValueError("a bug")
+
+    with pytest.raises(ValueError, match="a bug"):
+        post(guard_of(failing_app, tmp_path), [(0, b"")])
+
+
+def put(folder, name, size, age):
+    (folder / name).mkdir()
+    (folder / name / "video.mp4").write_bytes(bytes(size))
+    os.utime(folder / name, (time.time() - age,) * 2)
+
+
+def test_old_uploads_make_space(tmp_path):
+    put(tmp_path, "sample", LARGEST, 9000)
+    guard = guard_of(receiving_app, tmp_path)
+    for number in range(UPLOADS_KEPT):
+        put(tmp_path, f"upload{number}", LARGEST, SAFE_SECONDS + 100 + number)
+    assert post(guard, [(0, bytes(500))], declared=500)[0] == 200
+    kept = {path.name for path in tmp_path.iterdir()}
+    assert kept == {"sample", *(f"upload{number}" for number in range(UPLOADS_KEPT - 1))}
+
+
+def test_new_uploads_are_kept_and_further_ones_refused(tmp_path):
+    guard = guard_of(receiving_app, tmp_path)
+    for number in range(UPLOADS_KEPT):
+        put(tmp_path, f"upload{number}", LARGEST, 1)
+    status, text = post(guard, [(0, b"a")], declared=1)
+    assert status == 507 and "no space" in text and len(list(tmp_path.iterdir())) == UPLOADS_KEPT
+    assert post(guard, [(0, b"a")], path="/gradio_api/queue/join")[0] == 200
+
+
+def test_small_uploads_and_those_that_broke_off_count(tmp_path):
+    guard = guard_of(receiving_app, tmp_path)
+    for number in range(UPLOADS_KEPT - 1):
+        put(tmp_path, f"upload{number}", 1, 1)
+    assert post(guard, [(0, b"a")], declared=1)[0] == 200
+    (tmp_path / "tmpbroken").write_bytes(bytes(MAX_BYTES))
+    assert post(guard, [(0, bytes(MAX_BYTES))], declared=MAX_BYTES)[0] == 507
+
+
+def test_what_arrives_counts_and_what_broke_off_is_deleted(tmp_path):
+    guard = guard_of(receiving_app, tmp_path, idle=10)
+    (tmp_path / "tmpbroken").write_bytes(bytes(100))
+    os.utime(tmp_path / "tmpbroken", (time.time() - 3600,) * 2)
+    statuses = []
+
+    async def whole_body():
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    async def nested_app(scope, receive, send):
+        """While one upload arrives, asks for the next."""
+        if not statuses:
+            answer = []
+
+            async def keep(message):
+                answer.append(message)
+
+            await guard(scope, whole_body, keep)
+            statuses.append(answer[0]["status"])
+        await receiving_app(scope, receive, send)
+
+    guard._app = nested_app
+    assert post(guard, [(0, b"")]) == (200, "0")
+    # The innermost was one too many: of each, as its size was not said, the largest was expected.
+    assert statuses == [507] + [200] * (UPLOADS_KEPT - 1)
+    assert not (tmp_path / "tmpbroken").exists()
