@@ -77,17 +77,30 @@ class VideoDecoder:
 
     def _open_decoder(self, max_pixels: int) -> None:
         decoder = self._decoder
+        self._max_pixels, self._has_size = max_pixels, decoder.width * decoder.height > 0
         if decoder.width * decoder.height > max_pixels:
-            raise UserError(
-                f"{self.name}: its frames have {decoder.width}x{decoder.height} pixels, more than the limit of "
-                f"{max_pixels}; the file is corrupted, or must be made smaller"
-            )
+            raise self._too_large()
         # FFmpeg's own threads can wait for ever on a decoder that is closed before the file's end (seen with PyAV 17).
         decoder.thread_count = 1
         # Stop at damage where FFmpeg would guess pixels from the neighbourhood.
         decoder.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
         # Now, and not at the first packet: libdav1d reads skip_frame when it is opened, and never again.
         decoder.open(strict=False)
+
+    def _too_large(self) -> UserError:
+        width, height = self._decoder.width, self._decoder.height
+        size = f"{width}x{height} pixels, more than" if width * height else "more pixels than"
+        return UserError(
+            f"{self.name}: a frame has {size} the limit of {self._max_pixels}; the file is corrupted, or must be made "
+            "smaller"
+        )
+
+    def _unreadable(self, error: av.FFmpegError) -> UserError:
+        """What the user reads of an error of decoding. FFmpeg's own words do not tell that a frame was too large: the
+        decoder's size is then the frame's, or 0 where it was not before."""
+        num_pixels = self._decoder.width * self._decoder.height
+        is_too_large = num_pixels > self._max_pixels or (num_pixels == 0 and self._has_size)
+        return self._too_large() if is_too_large else self.file.unreadable(error)
 
     def _order_frames(self) -> None:
         """Sets `_times`, the time stamp of each frame, where those of the packets tell the order of the frames."""
@@ -164,7 +177,7 @@ class VideoDecoder:
                 yield frame
                 count += 1
         except av.FFmpegError as error:
-            raise self.file.unreadable(error) from None
+            raise self._unreadable(error) from None
         if self._times is not None and count < len(self._times):
             raise UserError(
                 f"{self.name}: is corrupted: {count} of {len(self._times)} frames could be decoded; encode the video "

@@ -3,7 +3,6 @@
 import argparse
 import contextlib
 import csv
-import errno
 import fcntl
 import json
 import os
@@ -17,6 +16,7 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 from tools.workers import run_jobs
+from utils.cli import DISK_REMEDIES
 from utils.csv_files import ODD_NAMES, read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_writable, machine_name
@@ -33,8 +33,6 @@ from utils.work_shards import (
     shard_files,
 )
 
-# No file's own fault: the next one would end the same way.
-_FATAL = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What a single odd file may raise; the others go on.
 FILE_ERRORS = (OSError, ValueError, UserError)
 
@@ -86,9 +84,10 @@ class Result(NamedTuple):
 def failed(name: str, error: Exception, source: Path) -> Result:
     """The line of the video `name`, the file `source`, that raised `error`.
 
-    Where any other file would do so, the error is raised again.
+    Where the disk of the results is at fault, the error is raised again: any other file would end the same way, and a
+    tar file would be completed without this one. What cannot be read of a source is a UserError.
     """
-    if isinstance(error, OSError) and error.errno in _FATAL:
+    if isinstance(error, OSError) and error.errno in DISK_REMEDIES:
         raise error
     if isinstance(error, OSError):
         reason = f"{error.filename}: {error.strerror}" if error.filename else str(error)

@@ -11,6 +11,7 @@ Examples:
 
 import argparse
 import contextlib
+import io
 import math
 import os
 import re
@@ -98,7 +99,10 @@ def extract_video(video: Path, folder: Path, settings: Settings) -> tuple[int, s
 
 def save_frame(pixels: np.ndarray, path: Path, settings: Settings) -> None:
     """Writes (H,W,3) RGB as a JPEG file."""
-    Image.fromarray(pixels).save(path, quality=settings.quality)
+    # Pillow itself would pass over a short write, as of a disk that fills up, and leave a truncated file.
+    content = io.BytesIO()
+    Image.fromarray(pixels).save(content, "JPEG", quality=settings.quality)
+    path.write_bytes(content.getbuffer())
 
 
 def run_job(video_root: Path, video: str, out: Path, partial: Path, settings: Settings) -> Result:

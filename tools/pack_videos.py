@@ -117,7 +117,10 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
     fps = encoder.settings.fps
     assert fps is not None  # of frame folders, always given
     for number, path in enumerate(paths):
-        data = path.read_bytes()
+        try:
+            data = path.read_bytes()
+        except OSError as error:
+            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         pixels = decode_image(data, str(path))
         size = (pixels.shape[1], pixels.shape[0])
         if data[:2] == b"\xff\xd8" and is_upright(data) and scaled(*size, encoder.settings.short_side) == size:

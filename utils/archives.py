@@ -28,7 +28,9 @@ def check_archive_sizes(path: str | Path) -> None:
     except Exception:  # noqa: BLE001 - of any kind: zipfile and NumPy's parser meet arbitrary bytes; see above
         return
     if declared > max(ALWAYS_READ, MAX_RATIO * size):
-        raise UserError(f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded")
+        raise UserError(
+            f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded; use another copy"
+        )
 
 
 def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:

@@ -2,12 +2,17 @@
 
 import errno
 import os
+import signal
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pytest
 import torch
 
 from engine import keeper
+from engine.run_lock import run_lock
 from tests.commands.errors_page import expect, rows_of
 from tests.commands.world import call, tiny_clip_state
 
@@ -56,6 +61,12 @@ def bomb(world, trained, folder):
     return folder / "bomb.pt", ()
 
 
+def huge(folder):
+    with zipfile.ZipFile(folder / "huge.pt", "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("archive/data/0", bytes(80 << 20))
+    return folder / "huge.pt"
+
+
 def other_architecture(world, trained, folder):
     torch.save(tiny_clip_state(layers=3), folder / "other_clip.pt")
     return trained / "plain" / "last_model.pt", (f"network.arch={folder / 'other_clip.pt'}",)
@@ -88,17 +99,23 @@ def clip_bomb(world, trained, folder):
     return trained / "plain" / "last_model.pt", (f"network.arch={folder / 'bomb_clip.pt'}",)
 
 
+def clip_huge(world, trained, folder):
+    return trained / "plain" / "last_model.pt", (f"network.arch={huge(folder)}",)
+
+
 WEIGHT_CASES = {
     "missing": missing,
     "truncated": truncated,
     "altered": altered,
     "holds code (pickle bomb)": bomb,
+    "an archive that unpacks to far more than its size": lambda world, trained, folder: (huge(folder), ()),
     "other architecture": other_architecture,
     "other temporal head": other_head,
     "other number of frames, joint_st": other_number_of_frames,
     "other number of frames, Transf": more_frames_for_the_head,
     "CLIP's weights missing": clip_missing,
     "CLIP's weights truncated": clip_truncated,
+    "CLIP's weights are such an archive": clip_huge,
     "CLIP's weights hold code": clip_bomb,
 }
 
@@ -123,8 +140,27 @@ def other_classes(trained, tmp_path):
     return trained / "plain", ("resume=auto", f"data.label_list={tmp_path / 'labels.csv'}")
 
 
+@contextmanager
+def held_by_another_process(run_dir: Path) -> Iterator[None]:
+    started, start = os.pipe()
+    owner = os.fork()
+    if owner == 0:
+        with run_lock(run_dir):
+            os.write(start, b"1")
+            signal.pause()
+    os.read(started, 1)
+    try:
+        yield
+    finally:
+        os.kill(owner, signal.SIGKILL)
+        os.waitpid(owner, 0)
+        os.close(started)
+        os.close(start)
+
+
 RUN_CASES = {
     "exists": lambda trained, tmp_path: (trained / "plain", ()),
+    "in use by another run": lambda trained, tmp_path: (tmp_path / "run", ()),
     "not writable": lambda trained, tmp_path: (Path("/proc/run"), ()),
     "a file in its place": lambda trained, tmp_path: (trained / "plain" / "log.txt", ()),
     "named twice": lambda trained, tmp_path: (trained.with_name("new"), ("--log_time", "001")),
@@ -150,7 +186,8 @@ def test_run_folders(world, trained, tmp_path, capsys, monkeypatch, name):
     if name == "disk full":
         full_disk(monkeypatch)
         watched = tmp_path / "run" / "checkpoints"  # log and metrics are there; no checkpoint, whole or half
-    expect(RUNS[name], capsys, watched, "train", "--config", world.config, f"logging.run_dir={run_dir}", *words)
+    with held_by_another_process(run_dir) if name == "in use by another run" else nullcontext():
+        expect(RUNS[name], capsys, watched, "train", "--config", world.config, f"logging.run_dir={run_dir}", *words)
     assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.rglob("*_model.pt"))
 
 

@@ -305,12 +305,23 @@ def test_a_frame_that_grows_past_the_limit_is_refused(tmp_path):
     """The limit on pixels holds for every frame, not for the first alone."""
     path = tmp_path / "huge.mkv"
     write_growing_frames(path, math.isqrt(MAX_PIXELS) + 8)
-    assert "could not be decoded" in assert_one_answer(path, tmp_path / "huge")
+    message = f"a frame has more pixels than the limit of {MAX_PIXELS}; the file is corrupted, or must be made smaller"
+    assert assert_one_answer(path, tmp_path / "huge") == message
     path = tmp_path / "growing.mkv"
     write_growing_frames(path)
-    with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match=r"growing\.mkv: "):
+    with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match=r"growing\.mkv: a frame has"):
         list(video.frames())
     assert len(assert_one_answer(path, tmp_path / "work")) == 8
+
+
+def test_a_stream_that_grows_past_the_limit_is_refused(tmp_path):
+    """H.264 keeps the size of a frame that it refuses, where motion JPEG has none."""
+    for name, size in (("a.ts", (48, 64)), ("b.ts", (96, 128))):
+        write_video(tmp_path / name, 4, size=size)
+    path = tmp_path / "growing.ts"
+    path.write_bytes((tmp_path / "a.ts").read_bytes() + (tmp_path / "b.ts").read_bytes())
+    with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match="a frame has 128x96 pixels, "):
+        list(video.frames())
 
 
 def write_cut(path: Path, source: Path, first: int) -> None:

@@ -210,7 +210,7 @@ def test_the_decoder_is_opened_with_its_options(tmp_path, monkeypatch):
     damaged_path.write_bytes(damaged)
     with pytest.raises(UserError, match=r"damaged\.mp4 .*could not be decoded"), opened(damaged_path) as source:
         source.read(np.array([7, 15]))
-    with pytest.raises(UserError, match=r"a\.mp4: its frames have 64x48 pixels, more than the limit of 3071"):
+    with pytest.raises(UserError, match=r"a\.mp4: a frame has 64x48 pixels, more than the limit of 3071"):
         VideoDecoder(path, max_pixels=48 * 64 - 1)
 
 

@@ -4,6 +4,7 @@
 // of the bytes; another call goes through), KILL (SIGKILL before the call). faults_count() tells how many there were.
 // Children of the armed process are left alone, and EINTR spares the calls that POSIX does not let it interrupt.
 #define _GNU_SOURCE
+#include <dirent.h>
 #include <dlfcn.h>
 #include <errno.h>
 #include <fcntl.h>
@@ -96,6 +97,7 @@ ON_NAME(rename, (const char *path, const char *to), path, real(path, to))
 ON_NAME(link, (const char *path, const char *to), path, real(path, to))
 ON_NAME(unlink, (const char *path), path, real(path))
 ON_NAME(mkdir, (const char *path, mode_t mode), path, real(path, mode))
+ON_NAME(rmdir, (const char *path), path, real(path))
 ON_FILE(fsync, (int file), real(file))
 ON_FILE(ftruncate, (int file, off_t size), real(file, size))
 ON_FILE(ftruncate64, (int file, off64_t size), real(file, size))
@@ -105,4 +107,28 @@ ssize_t writev(int file, const struct iovec *parts, int number) {
     int what = is_file_under(file) ? next_call() : 0;
     if (what == FAIL) return -1;
     return real(file, parts, what == SHORT ? 1 : number);
+}
+
+// With a folder's descriptor, as shutil.rmtree removes.
+int unlinkat(int at, const char *path, int flags) {
+    REAL(unlinkat);
+    if (is_file_under(at) && !(kind == FAIL && error_number == EINTR) && next_call() == FAIL) return -1;
+    return real(at, path, flags);
+}
+
+DIR *opendir(const char *path) {
+    REAL(opendir);
+    if (is_under(path) && !(kind == FAIL && error_number == EINTR) && next_call() == FAIL) return NULL;
+    return real(path);
+}
+
+// Where a write was delayed, as on NFS, its error comes here. The descriptor is gone in any case.
+int close(int file) {
+    REAL(close);
+    struct stat about;
+    int what = is_file_under(file) && fstat(file, &about) == 0 && S_ISREG(about.st_mode)
+        && !(kind == FAIL && error_number == EINTR) ? next_call() : 0;
+    int result = real(file);
+    if (what == FAIL) errno = error_number;
+    return what == FAIL ? -1 : result;
 }

@@ -70,15 +70,16 @@ def test_odd_files_do_not_end_the_run(converter, videos, tmp_path, monkeypatch, 
         assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
 
 
-def test_a_full_disk_is_not_a_fault_of_a_file(converter, videos, tmp_path, monkeypatch, capsys):
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
+def test_a_disk_that_fails_is_not_a_fault_of_a_file(converter, videos, tmp_path, monkeypatch, capsys, number):
     write_video(videos / "one.mp4", 12)
 
     def full(*_):
-        raise OSError(errno.ENOSPC, "No space left on device", "one")
+        raise OSError(number, os.strerror(number), "one")
 
     monkeypatch.setattr(converter.module, converter.writer, full)
     assert converter.run(videos, tmp_path / "out") == 1
-    assert capsys.readouterr().err.startswith("error: one: No space left on device")
+    assert capsys.readouterr().err.startswith(f"error: one: {os.strerror(number)}")
     assert read_report(tmp_path / "out") == {}
 
 

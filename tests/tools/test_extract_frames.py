@@ -1,6 +1,7 @@
 """tools/extract_frames.py: all frames or none, at the asked rate and size, resumable, failures reported."""
 
 import json
+import resource
 import shutil
 import struct
 import subprocess
@@ -153,6 +154,19 @@ def test_a_file_with_sound_only_is_reported(tmp_path):
             container.mux(packet)
     assert run(tmp_path / "videos", tmp_path / "out") == 1
     assert read_report(tmp_path / "out")["sound.mkv"]["reason"] == "no video stream in the file"
+
+
+def test_a_frame_of_which_the_disk_takes_a_part_is_an_error(tmp_path):
+    """Pillow passes over a short write where it is given a path."""
+    pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            extract_frames.save_frame(pixels, tmp_path / "a.jpg", extract_frames.Settings(None, None, 90, "a.jpg"))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+    assert (tmp_path / "a.jpg").stat().st_size == 1000
 
 
 def test_interrupted_run_goes_on_and_redoes_the_half_done(tmp_path, monkeypatch):

@@ -188,7 +188,7 @@ def test_a_frame_that_is_a_dangling_link_fails_its_folder(tmp_path):
     assert run(tmp_path / "frames", tmp_path / "packed", "--frames") == 1
     report = read_report(tmp_path / "packed")
     assert report["good.mkv"]["status"] == "packed"
-    assert "img_00002.jpg: No such file" in report["dangling"]["reason"]
+    assert "img_00002.jpg: cannot be read (No such file" in report["dangling"]["reason"]
 
 
 def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys):
