@@ -17,7 +17,7 @@ import numpy as np
 import torch
 
 from demo.shapes_samples import CLASS_NAMES, sample_videos
-from inference.isolation import DecodingJob, IsolatedVideo
+from inference.isolation import DecodingJob, IsolatedVideo, start_server
 from inference.model import VideoModel, check_other_classes, collect, load_model
 from inference.page import OWN_CLASSES, PageContent, build_page, count_waiting, look
 from inference.page_html import Answer
@@ -32,7 +32,7 @@ from utils.project_paths import REPOSITORY
 DEMO_WORLD = "exp/demo/world"
 LOCAL = "127.0.0.1"
 MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 400, 200
-TOY = "a toy: it knows moving shapes alone"
+TOY = "A toy model: it knows moving shapes alone."
 CLASS_SETS = {
     "Kinetics-400": "kinetics_400_labels.csv",
     "UCF101": "ucf_labels.csv",
@@ -77,7 +77,8 @@ class Service:
         job = DecodingJob(reader, video, seconds, limits=self.limits, max_windows=MAX_WINDOWS)
         with IsolatedVideo(job, MAX_COMPUTING_SECONDS) as decoded:
             with self._turn:
-                model = self.model.with_classes(names) if names else self.model
+                is_own = not names or names == self.model.class_names
+                model = self.model if is_own else self.model.with_classes(names)
             named = self._named(model, decoded.windows())
             prediction = collect(named, Path(video).name, model.class_names, threshold)
         clips = spread(list(prediction.clips), MAX_STRIPS)
@@ -148,16 +149,17 @@ def guards(args: argparse.Namespace, uploads: Path, page: Any) -> list:
 
 def serve(args: argparse.Namespace) -> None:
     """Serve until Ctrl-C or SIGTERM."""
+    start_server()  # while the model is loaded, so that the first video does not wait for it
     with tempfile.TemporaryDirectory(prefix="video_clip_app_") as temporary:
         uploads = Path(temporary) / "uploads"
         uploads.mkdir()
         gradio = import_gradio(str(uploads))
         service, samples = load_service(args, str(Path(temporary) / "cache"))
 
+        sets = class_sets(service.model)
+        knows = f"{TOY} Click one of them, or drop a video of your own." if samples else "Drop a video, or record one."
         description = describe(service.model.description, args.weights)
-        if samples:
-            description = f"{description} ({TOY})"
-        content = PageContent(description, service.limits.describe(), class_sets(service.model), samples)
+        content = PageContent(knows, description, service.limits.describe(), sets, samples)
         page = build_page(gradio, service.predict, content)
         print(f"{service.model.description}; {len(service.model.class_names)} classes")
         try:

@@ -18,6 +18,7 @@ import traceback
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,12 @@ class DecodingJob:
         send.text({"is_complete": True})
 
 
+def start_server() -> None:
+    """Start the process that children are forked from, unless it runs. It goes on importing when this returns."""
+    multiprocessing.set_forkserver_preload([__name__])
+    forkserver.ensure_running()
+
+
 class IsolatedVideo:
     """The windows of a file that a child process decodes. A context manager: leaving it ends the child.
 
@@ -84,8 +91,8 @@ class IsolatedVideo:
     def __init__(self, job: DecodingJob, seconds: float, megabytes: int = MAX_CHILD_MEGABYTES):
         self._name, self._seconds = Path(job.source).name, seconds
         self._ends_at = time.monotonic() + seconds
+        start_server()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([__name__])
         self._receiver, sender = context.Pipe(duplex=False)
         self._process = context.Process(target=_decode, args=(job, sender, seconds, megabytes), daemon=True)
         self._process.start()

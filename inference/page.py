@@ -7,7 +7,17 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from inference.page_html import CSS, SCRIPT, Answer, empty_html, error_html, history_html, result_html, samples_html
+from inference.page_html import (
+    CSS,
+    SCRIPT,
+    Answer,
+    empty_html,
+    error_html,
+    history_html,
+    opening_html,
+    result_html,
+    samples_html,
+)
 from inference.video_inputs import read_class_names
 from utils.errors import UserError
 
@@ -49,6 +59,7 @@ def count_waiting(page: Any, session: str) -> int:
 class PageContent(NamedTuple):
     """What a page is about."""
 
+    knows: str  # what the model knows, a line
     description: str  # of the model, a line
     limits: str  # what may be uploaded, a line
     class_sets: Mapping[str, Sequence[str]]  # names to choose from, by the set's name; the first is chosen at first
@@ -88,13 +99,21 @@ def build_page(
         return result_html(found), history, history_html(history)
 
     with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gradio.HTML(f"<h1>{TITLE}</h1><p>{html.escape(content.description)}</p>", padding=False)
-        with gradio.Row():
-            with gradio.Column(min_width=320):
-                video, names, seconds, threshold, button, samples = _inputs(gradio, content)
-            with gradio.Column(min_width=320):
+        gradio.HTML(opening_html(TITLE, content.knows, content.description))
+        samples = _samples(gradio, content.samples)
+        with gradio.Row(elem_id="work"):
+            with gradio.Column(min_width=320, elem_id="watch"):
+                sources = ["upload", "webcam"]
+                video = gradio.Video(
+                    label="Video", sources=sources, include_audio=True, height=300, buttons=[], elem_id="video"
+                )
+                button = gradio.Button("Name it", variant="primary")
+                gradio.HTML(html.escape(content.limits), elem_id="limits")
+            with gradio.Column(min_width=320, elem_id="outcome"):
                 result = gradio.HTML(empty_html(), label="Result", padding=False)
                 history, past = gradio.State([]), gradio.HTML("", padding=False)
+            with gradio.Column(min_width=320, elem_id="settings"):
+                names, seconds, threshold, again = _settings(gradio, content)
         asked: dict[str, Any] = {
             "fn": answer,
             "inputs": [video, names, seconds, threshold, history],
@@ -103,27 +122,30 @@ def build_page(
             "concurrency_id": "answer",
             "api_visibility": "private",
         }
-        button.click(**asked, scroll_to_output=True)
+        shown = {"fn": None, "js": "() => showResult()", "api_visibility": "private"}
+        button.click(**asked).then(**shown)
+        again.click(**asked).then(**shown)
         for path, sample in samples:
             picked = sample.click(lambda path=path: path, None, video, api_visibility="private")
-            picked.then(**asked, scroll_to_output=True)
+            picked.then(**asked).then(**shown)
     return page.queue(max_size=MAX_WAITING)
 
 
-def _inputs(gradio: Any, content: PageContent) -> tuple:
-    """Video, class names, seconds, threshold, button, and (path, hidden button) of each sample, in a column."""
-    sources = ["upload", "webcam"]
-    video = gradio.Video(label="Video", sources=sources, include_audio=True, height=300, buttons=[], elem_id="video")
-    gradio.HTML(f'<small style="opacity:.75">{html.escape(content.limits)}</small>', padding=False)
-    samples = []
-    if content.samples:
-        gradio.HTML(samples_html(content.samples), padding=False)
-        for number, (name, path) in enumerate(content.samples):
-            samples.append((str(path), gradio.Button(name, elem_id=f"sample-{number}", visible="hidden")))
+def _samples(gradio: Any, samples: Sequence[tuple[str, Path]]) -> list[tuple[str, Any]]:
+    """The playing thumbnails; path and hidden button of each, which the page's script presses."""
+    if samples:
+        gradio.HTML(samples_html(samples))
+    return [
+        (str(path), gradio.Button(name, elem_id=f"sample-{number}", visible="hidden"))
+        for number, (name, path) in enumerate(samples)
+    ]
+
+
+def _settings(gradio: Any, content: PageContent) -> tuple:
+    """Class names, seconds, threshold, and a button to use them."""
     first = next(iter(content.class_sets))
-    with gradio.Row():
-        chosen = gradio.Radio(list(content.class_sets), value=first, label="Classes", scale=3)
-        own = gradio.UploadButton("Your own list", file_types=[".csv", ".txt"], size="sm", scale=1, min_width=120)
+    chosen = gradio.Radio(list(content.class_sets), value=first, label="Classes to choose from")
+    own = gradio.UploadButton("or your own list (CSV or text)", file_types=[".csv", ".txt"], size="sm")
     names = gradio.Dropdown(
         list(content.class_sets[first]),
         value=list(content.class_sets[first]),
@@ -133,15 +155,16 @@ def _inputs(gradio: Any, content: PageContent) -> tuple:
         info="Any words will do: the text is the classifier. Type one and press Enter.",
         elem_id="classes",
     )
-    show = {"outputs": names, "api_visibility": "private"}
-    chosen.change(lambda name: _shown(gradio, content.class_sets[name]), chosen, **show)
-    own.upload(lambda path: _shown(gradio, _uploaded_names(gradio, path)), own, **show)
     with gradio.Row():
         seconds = gradio.Number(
             label="Seconds a window", info="0: one clip up to 30 s, windows of 10 s for longer videos.", value=0
         )
         threshold = gradio.Slider(0, 1, value=0, step=0.05, label="Unknown below", info="probability of the best class")
-    return video, names, seconds, threshold, gradio.Button("Name it", variant="primary"), samples
+    again = gradio.Button("Apply to the video")
+    show = {"outputs": names, "api_visibility": "private"}
+    chosen.change(lambda name: _shown(gradio, content.class_sets[name]), chosen, **show)
+    own.upload(lambda path: _shown(gradio, _uploaded_names(gradio, path)), own, **show)
+    return names, seconds, threshold, again
 
 
 def _shown(gradio: Any, names: Sequence[str]) -> Any:
@@ -162,9 +185,16 @@ def _uploaded_names(gradio: Any, path: str) -> list[str]:
 
 
 def look(gradio: Any) -> dict[str, Any]:
-    """The theme for `launch`: system fonts, none downloaded."""
+    """The theme for `launch`: system fonts, none downloaded, and the colours of page.css."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
-    theme = gradio.themes.Default(primary_hue="blue", **fonts)
+    theme = gradio.themes.Default(primary_hue="blue", neutral_hue="stone", **fonts).set(
+        body_background_fill="#fdfdfb",
+        body_background_fill_dark="#131519",
+        button_primary_background_fill="#1a62b4",
+        button_primary_background_fill_dark="#1a62b4",
+        block_info_text_color="#5c626b",
+        block_info_text_color_dark="#a4a9b2",
+    )
     return {"theme": theme, "css": CSS, "head": SCRIPT, "footer_links": []}
 
 

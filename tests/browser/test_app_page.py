@@ -8,6 +8,7 @@ import subprocess
 import sys
 
 import pytest
+from PIL import Image
 
 from tests.browser.browser import DESKTOP, PHONE, watched_page
 from tests.commands.world import REPO
@@ -72,7 +73,37 @@ def test_a_sample_is_named(browser, address, size):
         assert watched.page.locator(RESULT).inner_text() == "a star"
         assert watched.page.locator(".result .bar").count() == 3 and watched.page.locator(".result img").count() == 16
         watched.page.get_by_text("This session").wait_for()
+        assert watched.page.get_by_text("star_moving_up").count() == 1  # of the history
+        with watched.page.expect_download() as saved:  # drawn when it is asked for
+            watched.page.get_by_role("button", name="Save as picture").click()
+        with Image.open(saved.value.path()) as picture:
+            assert picture.format == "PNG" and picture.width == 1500 and len(picture.getcolors(1 << 24)) > 1000
         assert (watched.errors, watched.outside, watched.overflow()) == ([], [], 0)
+
+
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
+def test_button_and_result_are_near_the_video(browser, address, size):
+    """The button is on the first screen of a desktop; a phone shows the result before the settings."""
+    with visit(browser, address, size) as watched:
+        choose_sample(watched.page, "a star moving up")
+        watched.page.locator(RESULT).wait_for()
+        button, result, classes = (
+            watched.page.locator(where).bounding_box()["y"] for where in ("#watch button.primary", RESULT, "#classes")
+        )
+        assert result < classes if size == PHONE else button < DESKTOP[1]
+
+
+@pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
+def test_it_meets_wcag_aa(browser, address, dark):
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    with watched_page(browser, address, dark=dark, server=address) as watched:
+        choose_sample(watched.page, "a star moving up")
+        watched.page.locator(RESULT).wait_for()
+        rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
+        found = axe.Axe().run(watched.page, options={"runOnly": {"type": "tag", "values": rules}}).response
+        assert len(found["passes"]) > 15
+        faults = [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]]
+        assert faults == []
 
 
 def test_typed_classes_and_a_timeline(browser, address):
