@@ -16,6 +16,12 @@ from tests.commands.world import REPO
 pytest.importorskip("gradio", reason="gradio is not installed; it is for app.py only")
 
 RESULT = ".result .verdict"
+OPAQUE = """() => {
+  for (let e = document.querySelector(".result"); e; e = e.parentElement)
+    if (getComputedStyle(e).opacity !== "1") return false;
+  return true;
+}"""
+"""Gradio fades a result in; its colours are judged when it has."""
 
 
 @pytest.fixture(scope="module")
@@ -99,6 +105,7 @@ def test_it_meets_wcag_aa(browser, address, dark):
     with watched_page(browser, address, dark=dark, server=address) as watched:
         choose_sample(watched.page, "a star moving up")
         watched.page.locator(RESULT).wait_for()
+        watched.page.wait_for_function(OPAQUE)
         rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa"]
         found = axe.Axe().run(watched.page, options={"runOnly": {"type": "tag", "values": rules}}).response
         assert len(found["passes"]) > 15
