@@ -184,7 +184,7 @@ def start_worker() -> None:
 
 def render_tasks(tasks: list[ClipTask], workers: int) -> list[int]:
     """Render all, with a progress bar; the number of frames of each clip. One worker is this process itself."""
-    bar = partial(tqdm, total=len(tasks), desc="rendering", unit="clip")
+    bar = partial(tqdm, total=len(tasks), desc="rendering", unit="clip", disable=None)
     if workers == 1:
         return list(bar(map(render_task, tasks)))
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)

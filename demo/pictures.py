@@ -48,10 +48,10 @@ def draw_summary(
         by_motion: top-1 in percent of each motion, with the head (`Transf`) and without (`None`).
         overall: top-1 in percent over all clips, with and without.
     """
-    figure = Figure(figsize=(14, 7.6), dpi=100, facecolor="white")
+    figure = Figure(figsize=(11.4, 6.6), dpi=120, facecolor="white")
     picks = pick_clips(rows)
     top, height = 0.885, 0.172
-    figure.text(0.012, 0.955, "What the model says of clips that it has not seen", fontsize=19, color=INK, **FONT)
+    figure.text(0.012, 0.955, "Predictions for clips that it has not seen", fontsize=19, color=INK, **FONT)
     for number, row in enumerate(picks):
         axis = figure.add_axes((0.012, top - (number + 1) * height, 0.50, height - 0.052))
         axis.imshow(film_strip(frames / row["path"]), aspect="equal")
@@ -88,8 +88,8 @@ def _draw_motions(axis: Axes, by_motion: dict[str, dict[str, float]], overall: S
             style: dict[str, Any] = {"ha": "left" if side > 0 else "right", "va": "center", **FONT}
             axis.text(value + 4.5 * side, place, f"{value:.0f}", fontsize=14, color=colour, weight=weight, **style)
     last = len(pairs) - 0.5
-    axis.text(overall[1], last + 0.55, "mean of frames", ha="center", fontsize=14, color=ORANGE, **FONT)
-    axis.text(overall[0], last + 0.55, "temporal head", ha="center", fontsize=14, color=BLUE, **FONT)
+    axis.text(overall[1], last + 0.55, "mean of frames", ha="center", fontsize=13, color=ORANGE, **FONT)
+    axis.text(overall[0], last + 0.55, "temporal head", ha="center", fontsize=13, color=BLUE, **FONT)
     axis.set_xlim(-4, 112)
     axis.set_ylim(-0.6, last + 1.1)
     axis.set_axis_off()
@@ -161,7 +161,7 @@ def _answer_panel(row: dict[str, str]) -> Image.Image:
 
 def draw_method(path: Path) -> None:
     """The diagram: frames, image tower, temporal head, one point; class texts, text tower, K points; cosine."""
-    figure = Figure(figsize=(14, 5.2), dpi=100, facecolor="white")
+    figure = Figure(figsize=(12.2, 4.55), dpi=115, facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_xlim(0, 140)
     axis.set_ylim(0, 52)
@@ -182,11 +182,11 @@ def draw_method(path: Path) -> None:
     _box(axis, (32, 2.3, 22, 14), "#fbe6d9", ORANGE, "text tower", "frozen")
     for number in range(3):
         _box(axis, (65, 12.6 - 4.6 * number, 12, 2.6), "#eea47a", ORANGE)
-    axis.text(80, 9.3, "K class embeddings", va="center", fontsize=13, color=GREY, **FONT)
+    axis.text(78.4, 9.3, "K class\nembeddings", va="center", fontsize=13, color=GREY, **FONT)
     _box(axis, (110, 3.3, 27, 12), "white", INK, "cosine", "the text is the classifier")
     for start, end in ((22.6, 32), (54, 65), (77.4, 87), (107, 115)):
         _arrow(axis, (start + 0.6, 32), (end - 0.6, 32), BLUE)
-    for start, end in ((24, 32), (54, 65), (98.5, 110)):
+    for start, end in ((24, 32), (54, 65), (92, 110)):
         _arrow(axis, (start + 0.6, 9.3), (end - 0.6, 9.3), ORANGE)
     _arrow(axis, (116.3, 25.4), (116.3, 16.6), BLUE)
     with atomic_path(path) as temporary:
@@ -203,7 +203,7 @@ def _box(
     axis.add_patch(FancyBboxPatch((x, y), width, height, boxstyle=shape, facecolor=fill, edgecolor=edge, linewidth=1.6))
     middle = x + width / 2, y + height / 2
     lines = note.count("\n") + 1 if note else 0
-    size = 17 if height > 6 else 13.5
+    size = 15.5 if height > 6 else 13.5
     axis.text(middle[0], middle[1] + 1.6 * lines, title, ha="center", va="center", fontsize=size, color=INK, **FONT)
     axis.text(middle[0], middle[1] - 2.2, note, ha="center", va="center", fontsize=13, color=GREY, **FONT)
 

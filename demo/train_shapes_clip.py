@@ -106,7 +106,7 @@ def render_shard(task: tuple[int, int]) -> Stills:
 def render_all(num_stills: int, seed: int, workers: int) -> Rendered:
     """The same for any `workers`."""
     tasks = [(seed, shard) for shard in range(math.ceil(num_stills / SHARD))]
-    bar = partial(tqdm, total=len(tasks), desc=f"rendering ({SHARD} stills)")
+    bar = partial(tqdm, total=len(tasks), desc=f"rendering ({SHARD} stills)", disable=None)
     if workers == 1:
         shards = list(bar(map(render_shard, tasks)))
     else:

@@ -1,6 +1,7 @@
 """`python -m tools.interpolate` and `python -m tools.average_checkpoints`: mixtures of checkpoints."""
 
 import argparse
+import math
 from collections.abc import Sequence
 from functools import partial
 from logging import Logger
@@ -125,7 +126,7 @@ def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: s
         axis.annotate(text, end, **apart, color=colour, va="center", annotation_clip=False)
     axis.set_xlabel(label, color=GREY)
     axis.set_title("top-1 %", loc="left", color=GREY, fontsize="medium")
-    axis.set_ylim(0, 100)
+    axis.set_ylim(10 * math.floor(min(map(min, top1.values())) / 10), 100)
     axis.grid(axis="y", color="0.9")
     axis.tick_params(length=0, labelcolor=GREY)
     axis.spines[["top", "right", "left"]].set_visible(False)

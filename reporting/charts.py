@@ -170,17 +170,18 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], title: str) -> Html:
     parts = frame.axes("what the model says, %")
     (x1, y1), (x2, y2) = frame.place(0, 0), frame.place(100, 100)
     parts.append(el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="diagonal"))
-    for said, at, side in (("says too little", (4, 90), "start"), ("says too much", (97, 6), "end")):
-        x, y = frame.place(*at)
-        parts.append(el("text", said, x=x, y=y, class_=f"aside {side}"))
     total = max(sum(b.count for b in bins), 1)
     for found in bins:
         if found.count:
             x, y = frame.place(100 * found.confidence, 100 * found.accuracy)
             _, expected = frame.place(0, 100 * found.confidence)
             radius = round(3 + 9 * math.sqrt(found.count / total), 1)
-            parts.append(el("line", x1=x, x2=x, y1=expected, y2=y, class_="stem"))
+            strength = round(min(1.0, 0.25 + found.count / 20), 2)  # few videos say little
+            parts.append(el("line", x1=x, x2=x, y1=expected, y2=y, class_="stem", opacity=strength))
             parts.append(el("circle", cx=x, cy=y, r=radius, class_="bin"))
+    for said, at, side in (("says too little", (4, 90), "start"), ("says too much", (97, 6), "end")):
+        x, y = frame.place(*at)
+        parts.append(el("text", said, x=x, y=y, class_=f"aside {side}"))
     return _figure(title, parts, "Share of right videos by what the model says; the table has the figures")
 
 
@@ -199,7 +200,7 @@ def confidence_histogram(bins: Sequence[ReliabilityBin]) -> Html:
         parts.append(el("rect", class_="bar", **bar))
         if found.count:
             parts.append(el("text", found.count, x=round((x1 + x2) / 2, 1), y=top - 4, class_="middle small"))
-    return _figure("How often it says so: % of the videos, and their number", parts, "How often it says so")
+    return _figure("How often it says so, % (above: videos)", parts, "How often it says so")
 
 
 def reliability_table(bins: Sequence[ReliabilityBin], caption: str) -> Html:

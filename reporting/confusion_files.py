@@ -3,6 +3,7 @@
 from pathlib import Path
 
 import numpy as np
+from matplotlib.colors import PowerNorm
 from matplotlib.figure import Figure
 
 from utils.csv_files import write_csv
@@ -24,14 +25,17 @@ def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> No
     side = min(4 + 0.22 * min(len(names), MAX_NAMES), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.subplots()
-    picture = axis.imshow(shares, cmap="Blues", vmin=0, vmax=100, interpolation="nearest")
+    own, norm = np.eye(len(names), dtype=bool), PowerNorm(0.5, 0, 100)  # rare confusions are seen, too
+    for kind, others, colours in (("right", ~own, "Blues"), ("wrong", own, "Oranges")):
+        cells = np.ma.masked_where(others | (shares == 0), shares)
+        drawn = axis.imshow(cells, cmap=colours, norm=norm, interpolation="nearest")
+        figure.colorbar(drawn, shrink=0.4, pad=0.02, label=f"{kind}, % of the class")
     if len(names) <= MAX_NAMES:
         # matplotlib reads text between dollar signs as a formula
         shown = [name.replace("$", r"\$") for name in names]
         axis.set_xticks(range(len(names)), shown, rotation=90, fontsize=7)
         axis.set_yticks(range(len(names)), shown, fontsize=7)
-    axis.set_xlabel("called")
-    axis.set_ylabel("true class")
-    figure.colorbar(picture, label="% of the class's videos", shrink=0.8)
+    axis.set_xlabel("predicted class", fontsize=8 + side / 3)
+    axis.set_ylabel("true class", fontsize=8 + side / 3)
     with atomic_path(folder / "confusion.png") as temporary:
         figure.savefig(temporary, dpi=150, format="png")

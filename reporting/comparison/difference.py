@@ -5,10 +5,13 @@ from reporting.inputs import Comparison
 from reporting.outcomes import FIGURES, NUM_RESAMPLES, McNemar, figure_interval, figures, interval, mcnemar
 
 _NOTE = (
-    f"Ranges are 95% intervals, percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples, the same for A and B, "
+    "Ranges are 95% intervals. All this is about these two checkpoints and other videos of the kind; another training "
+    "of the same recipe varies by itself."
+)
+_HOW = (
+    f"Intervals are made by the percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples, the same for A and B, "
     "so that the difference is paired; of a score of 0 or 100%, where it has no width, Wilson's (1927). McNemar's "
-    "exact test asks whether the videos that only one of them gets right could be tosses of a fair coin. Both are "
-    "about these two checkpoints and other videos of the kind; another training of the same recipe varies by itself."
+    "exact test asks whether the videos that only one of them gets right could be tosses of a fair coin."
 )
 
 
@@ -35,6 +38,7 @@ def difference(comparison: Comparison) -> Html:
             el("h3", "The same videos, right or wrong"),
             table(columns, counts, "Videos that both, one or none gets right"),
             el("p", _NOTE, class_="note"),
+            el("details", el("summary", "How intervals and p-values are made"), el("p", _HOW, class_="note")),
         ]
     )
 

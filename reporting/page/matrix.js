@@ -48,7 +48,7 @@ function confusionMatrix(data) {
     cursor = null;
     back.hidden = !opened;
     open.hidden = true;
-    says.textContent = units.length ? "Point at a cell, or move with the arrow keys." : "No class has this in its name.";
+    says.textContent = units.length ? "Point at a cell, tap it, or move with the arrow keys." : "No class has this in its name.";
     draw();
   }
 

@@ -26,7 +26,7 @@ def classes(report: RunReport) -> Html:
     low, high = wilson_interval(right, np.maximum(count, 1))
     wrong = confusion - np.diag(confusion.diagonal())
     rows = []
-    for c in np.flatnonzero(count):
+    for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst is first
         taken_for = int(wrong[c].argmax())
         share = 100 * right[c] / count[c]
         meter = el("i", class_="meter", style=f"--share:{share:.1f}%")

@@ -78,7 +78,7 @@ def _controls() -> Html:
 def _canvas() -> Html:
     label = "Confusion matrix. Arrow keys move from cell to cell; the tables below say the same in words."
     canvas = el("canvas", id="matrix-canvas", tabindex="0", role="application", aria_label=label)
-    says = el("output", "Point at a cell, or move with the arrow keys.", id="matrix-says", class_="says")
+    says = el("output", "Point at a cell, tap it, or move with the arrow keys.", id="matrix-says", class_="says")
     buttons = [
         el("button", "Show these classes", type="button", id="matrix-open", hidden=True),
         el("button", "All clusters", type="button", id="matrix-back", hidden=True),

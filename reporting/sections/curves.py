@@ -37,7 +37,7 @@ def _charts(runs: dict[str, Run]) -> Html:
             for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
                 rate = _column(steps, key)
                 if np.isfinite(rate).any():  # a model may have no new layers
-                    label = f"{name[:1]} {key.removeprefix('lr_')} layers".strip()
+                    label = f"{name[:1]} {key.removeprefix('lr_')}".strip()
                     rates.append(charts.Line(label, x, rate, dash + style))
         if tests:
             x = _column(tests, "step")
@@ -55,7 +55,7 @@ def _charts(runs: dict[str, Run]) -> Html:
         for lines, title, y_range in (
             (train, title, (0, None)),
             (val, "Validation, %", (None, 100)),
-            (rates, "Learning rate", (0, None)),
+            (rates, "Learning rate by layers", (0, None)),
         )
         if lines
     ]

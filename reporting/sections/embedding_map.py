@@ -49,7 +49,7 @@ def embedding_map(report: RunReport) -> Html:
             el("p", said),
             el("p", el("label", "Map ", kind), el("label", "Classes with ", field), class_="controls"),
             el("canvas", id="map-canvas", tabindex="0", role="application", aria_label=label),
-            el("output", "Point at a dot, or move with the arrow keys.", id="map-says", class_="says"),
+            el("output", "Point at a dot, tap it, or move with the arrow keys.", id="map-says", class_="says"),
             data_block("map-data", data),
         ]
     )

@@ -18,7 +18,7 @@ def recipe(report: RunReport) -> Html:
     config = run.config.model_dump() if run.config else test.scores["config"]
     fields = dotted_keys()
     rows = [
-        [el("code", key), el("code", shown_value(value)), el("code", shown_value(base)), fields[key].description]
+        [el("code", key), el("code", shown_value(value)), el("code", shown_value(base)), _text(fields[key].description)]
         for key, (value, base) in changed_keys(config).items()
     ]
     lines = [[el("h3", what), _listing(command, "box", what)] for what, command in commands(run, test).items()]
@@ -37,6 +37,11 @@ def recipe(report: RunReport) -> Html:
             el("p", f"Tested: {tested}. This page was written by {versions}.", class_="note"),
         ]
     )
+
+
+def _text(markdown: str) -> Html:
+    """A line whose words between backticks are code."""
+    return join([el("code", part) if place % 2 else part for place, part in enumerate(markdown.split("`"))])
 
 
 def _listing(text: str, name: str, label: str) -> Html:

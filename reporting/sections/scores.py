@@ -10,10 +10,13 @@ from utils.metrics import half_class_scores
 from utils.protocols import mean_and_deviation
 
 _NOTE = (
-    f"The range beside a score is its 95% interval by the percentile bootstrap over videos, {NUM_RESAMPLES:,} "
-    "resamples; at 0 and 100%, where that has no width, Wilson's over videos (1927). It tells how much a score would "
-    "move with other videos of the kind, not with another training. Mean class: the mean over the classes of each "
-    "one's top-1. ECE: expected calibration error."
+    "The range below a score is its 95% interval: how much it would move with other videos of the kind, not with "
+    "another training. Mean class is the mean of the classes' top-1. ECE, the expected calibration error, is how far "
+    "the model's probabilities are from how often it is right."
+)
+_HOW = (
+    f"Percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples; at 0 and 100%, where that has no width, Wilson's "
+    "interval over videos (1927)."
 )
 
 
@@ -25,7 +28,7 @@ def scores(report: RunReport) -> Html:
         ("half classes %", "of a zero-shot test: top-1, mean and deviation over 10 draws of half of the classes."),
         "mAP %",
         ("unreadable", "videos that could not be read; they count as wrong."),
-        ("views", "clips × crops."),
+        ("views", "clips × crops of a video."),
         "videos",
         "classes",
     ]
@@ -34,7 +37,8 @@ def scores(report: RunReport) -> Html:
         if all(row[column].shown in ("–", "0") for row in rows):
             for row in (columns, *rows):
                 del row[column]
-    return join([_tiles(report), table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note")])
+    how = el("details", el("summary", "How the intervals are made"), el("p", _HOW, class_="note"))
+    return join([_tiles(report), table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note"), how])
 
 
 def _tiles(report: RunReport) -> Html:
@@ -53,7 +57,8 @@ def _rows_of(test: TestResult, report: RunReport) -> list[list]:
     found, samples = figures(test.outcomes), report.samples[test.name]
     half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot and len(test.text) > 1 else None
     views = test.scores["views"]
-    shown_views = f"{views['clips']} × {views['crops']}{' dense' if views.get('dense') else ''}"
+    shown_views = "1" if test.num_views == 1 else f"{views['clips']} × {views['crops']}"
+    shown_views += " dense" if views.get("dense") else ""
     weights = el("small", f" {Path(test.weights).name}") if test.weights else None
     row = [
         Cell([test.name, weights]),

@@ -61,15 +61,21 @@ def mistakes(report: RunReport) -> Html:
     return _strips(rows, report, said, "No readable video was called by a wrong class.")
 
 
-def frames(report: RunReport) -> Html:
+def frames(report: RunReport) -> Html | None:
+    """None where no frames are shown, which the section of mistakes says."""
+    if isinstance(report.clips, str):
+        return None
     said = (
-        "Right videos. The bar below a frame is what it adds to the log-odds of the predicted class, in nats: those of "
-        "the clip, less those of the clip with its neighbour in the frame's place. Upward: it speaks for the class. "
-        "The longest bar of a strip is full. Below the frames are the same once more, lit where they speak for the "
-        "class; docs/attribution.md says how far to trust this. Frames and bars are of one view, the centre crop of "
-        "one clip; class and probability are of the test."
+        "Right videos. A bar upward: the frame speaks for the class; the longest of a strip is full. The second row is "
+        "the same frames, lit where they speak for the class."
     )
-    return _strips(confident_hits(report.test.outcomes, NUM_HITS), report, said, "No video was right.")
+    how = (
+        "A bar is what its frame adds to the log-odds of the predicted class, in nats: those of the clip, less those "
+        "of the clip with the frame's neighbour in its place. Frames and bars are of one view, the centre crop of one "
+        "clip; class and probability are of the test. docs/attribution.md says how far to trust both."
+    )
+    shown = _strips(confident_hits(report.test.outcomes, NUM_HITS), report, said, "No video was right.")
+    return join([shown, el("details", el("summary", "How bars and light are made"), el("p", how, class_="note"))])
 
 
 def _strips(rows: np.ndarray, report: RunReport, said: str, if_none: str) -> Html:

@@ -104,6 +104,8 @@ def test_on_a_phone_a_row_is_a_card_with_its_columns_names(browser, pages):
 def test_a_click_on_a_heading_sorts(opened):
     page = opened.page
     heading = page.locator("#classes-table th:nth-child(2)")
+    shares = [float(text) for text in first_cells(page, "classes-table", 2)]
+    assert shares == sorted(shares)  # the worst class is on top
     heading.locator("button").click()
     shares = [float(text) for text in first_cells(page, "classes-table", 2)]
     assert len(shares) == NUM_CLASSES and shares == sorted(shares, reverse=True) and shares[0] > shares[-1]
