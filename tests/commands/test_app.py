@@ -50,6 +50,12 @@ def test_typed_classes(service, world):
     assert service.model.class_names == list(CLASSES)
 
 
+def test_the_models_own_names_are_not_embedded_again(service, world, monkeypatch):
+    monkeypatch.setattr(type(service.model), "with_classes", None)
+    video = str(world.root / "videos" / "val_0_0.mp4")
+    assert service.predict(video, list(CLASSES), None).prediction.class_names == list(CLASSES)
+
+
 def test_classes_of_other_data_sets_are_offered_where_the_model_takes_others(service, world, app, tmp_path):
     sets = engine.app.class_sets(service.model)
     assert list(sets)[0] == "the model's own" and len(sets["Kinetics-400"]) == 400 and len(sets["UCF101"]) == 101
