@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
@@ -29,7 +30,7 @@ from utils.runlog import open_log
 
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, for all kinds of sight
 GREY = "#57606a"
-LABEL_HEIGHT = 6.0  # of a line's name, in points of the score
+LABEL_HEIGHT = 0.06  # of a line's name, as a share of the axis
 
 
 def average(paths: Sequence[str], out: str) -> None:
@@ -116,17 +117,20 @@ def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: s
     """The scores over the mixing weight, each line named at its end."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
-    height = -LABEL_HEIGHT
+    low = min(90, 10 * math.floor(min(map(min, top1.values())) / 10))
+    apart = LABEL_HEIGHT * (100 - low)
+    height = -apart
     for title, values in sorted(top1.items(), key=lambda item: item[1][-1]):
         colour = COLOURS[list(top1).index(title) % len(COLOURS)]
         axis.plot(alphas, values, color=colour, linewidth=2, marker="o", markersize=5, clip_on=False)
-        height = max(values[-1], height + LABEL_HEIGHT)  # names of lines that end together are written apart
+        height = max(values[-1], height + apart)  # names of lines that end together are written apart
         text = f"{title} {values[-1]:.1f}"
-        end, apart = (alphas[-1], height), {"textcoords": "offset points", "xytext": (10, 0)}
-        axis.annotate(text, end, **apart, color=colour, va="center", annotation_clip=False)
+        end, beside = (alphas[-1], height), {"textcoords": "offset points", "xytext": (10, 0)}
+        axis.annotate(text, end, **beside, color=colour, va="center", annotation_clip=False)
     axis.set_xlabel(label, color=GREY)
     axis.set_title("top-1 %", loc="left", color=GREY, fontsize="medium")
-    axis.set_ylim(10 * math.floor(min(map(min, top1.values())) / 10), 100)
+    axis.set_ylim(low, 100)
+    axis.yaxis.set_major_locator(MaxNLocator(5, steps=(1, 2, 5, 10)))
     axis.grid(axis="y", color="0.9")
     axis.tick_params(length=0, labelcolor=GREY)
     axis.spines[["top", "right", "left"]].set_visible(False)

@@ -11,7 +11,7 @@ from utils.protocols import mean_and_deviation
 
 _NOTE = (
     "The range below a score is its 95% interval: how much it would move with other videos of the kind, not with "
-    "another training. Mean class is the mean of the classes' top-1. ECE, the expected calibration error, is how far "
+    "another training. Mean class averages the top-1 of the classes. ECE, the expected calibration error, is how far "
     "the model's probabilities are from how often it is right."
 )
 _HOW = (
