@@ -54,10 +54,11 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
 
     model = VideoModel(cfg, names, checkpoint, process.device)
 
-    views = "1 view" if args.test_clips * args.test_crops == 1 else f"clips x crops: {args.test_clips} x {args.test_crops}"
+    clips, crops = args.test_clips, args.test_crops
+    shown_views = "1 view" if clips * crops == 1 else f"clips x crops: {clips} x {crops}"
     log.info(
-        f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, {views}, "
-        f"{model.precision}"
+        f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, "
+        f"{shown_views}, {model.precision}"
     )
     table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
     distributed.stop()
