@@ -103,12 +103,7 @@ def build_page(
         samples = _samples(gradio, content.samples)
         with gradio.Row(elem_id="work"):
             with gradio.Column(min_width=320, elem_id="watch"):
-                sources = ["upload", "webcam"]
-                video = gradio.Video(
-                    label="Video", sources=sources, include_audio=True, height=300, buttons=[], elem_id="video"
-                )
-                button = gradio.Button("Name it", variant="primary")
-                gradio.HTML(html.escape(content.limits), elem_id="limits")
+                video, button = _video(gradio, content.limits)
             with gradio.Column(min_width=320, elem_id="outcome"):
                 result = gradio.HTML(empty_html(), label="Result", padding=False)
                 history, past = gradio.State([]), gradio.HTML("", padding=False)
@@ -129,6 +124,15 @@ def build_page(
             picked = sample.click(lambda path=path: path, None, video, api_visibility="private")
             picked.then(**asked).then(**shown)
     return page.queue(max_size=MAX_WAITING)
+
+
+def _video(gradio: Any, limits: str) -> tuple:
+    """The video, a button to name it, and what may be uploaded."""
+    sources: dict[str, Any] = {"sources": ["upload", "webcam"], "include_audio": True}
+    video = gradio.Video(label="Video", **sources, height=300, buttons=[], elem_id="video")
+    button = gradio.Button("Name it", variant="primary")
+    gradio.HTML(html.escape(limits), elem_id="limits")
+    return video, button
 
 
 def _samples(gradio: Any, samples: Sequence[tuple[str, Path]]) -> list[tuple[str, Any]]:
