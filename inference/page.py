@@ -128,8 +128,9 @@ def build_page(
 
 def _video(gradio: Any, limits: str) -> tuple:
     """The video, a button to name it, and what may be uploaded."""
-    sources: dict[str, Any] = {"sources": ["upload", "webcam"], "include_audio": True}
-    video = gradio.Video(label="Video", **sources, height=300, buttons=[], elem_id="video")
+    video = gradio.Video(
+        label="Video", sources=["upload", "webcam"], include_audio=True, height=300, buttons=[], elem_id="video"
+    )
     button = gradio.Button("Name it", variant="primary")
     gradio.HTML(html.escape(limits), elem_id="limits")
     return video, button
