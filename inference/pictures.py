@@ -29,7 +29,7 @@ MAX_BARS = 20
 """Of a clip; tables and files hold as many classes as are asked for."""
 NAME_WIDTH = 30
 """Characters of a class name or a title's half before it is cut."""
-BAR, BAR_REST, UNKNOWN_BAR = "#1f6feb", "#c9d9f2", "#8c8c8c"
+BAR, BAR_REST, UNKNOWN_BAR = "#1a62b4", "#a9c4e3", "#8c8c8c"
 UNKNOWN_BLOCK, OTHER_BLOCK = "#d0d0d0", "#6e7781"
 _DPI = 110
 log = logging.getLogger(__name__)
