@@ -48,7 +48,7 @@ def draw_summary(
         by_motion: top-1 in percent of each motion, with the head (`Transf`) and without (`None`).
         overall: top-1 in percent over all clips, with and without.
     """
-    figure = Figure(figsize=(11.4, 6.6), dpi=120, facecolor="white")
+    figure = Figure(figsize=(11.2, 6.5), dpi=125, facecolor="white")
     picks = pick_clips(rows)
     top, height = 0.885, 0.172
     figure.text(0.012, 0.955, "Predictions for clips that it has not seen", fontsize=19, color=INK, **FONT)
@@ -161,7 +161,7 @@ def _answer_panel(row: dict[str, str]) -> Image.Image:
 
 def draw_method(path: Path) -> None:
     """The diagram: frames, image tower, temporal head, one point; class texts, text tower, K points; cosine."""
-    figure = Figure(figsize=(12.2, 4.55), dpi=115, facecolor="white")
+    figure = Figure(figsize=(12.5, 4.65), dpi=112, facecolor="white")
     axis = figure.add_axes((0, 0, 1, 1))
     axis.set_xlim(0, 140)
     axis.set_ylim(0, 52)

@@ -35,7 +35,7 @@ def test_the_summary_is_a_picture_of_its_size(rows, tmp_path):
     by_motion = {"Transf": accuracy, "None": dict.fromkeys(MOTIONS, 10.0)}
     draw_summary(tmp_path / "demo.png", tmp_path / "frames", rows, by_motion, (50.0, 10.0))
     with Image.open(tmp_path / "demo.png") as image:
-        assert image.size == (1400, 760)
+        assert image.size == (1400, 812)
         assert len(np.unique(np.asarray(image.convert("L")))) > 50
 
 
