@@ -77,8 +77,8 @@ class Service:
         job = DecodingJob(reader, video, seconds, limits=self.limits, max_windows=MAX_WINDOWS)
         with IsolatedVideo(job, MAX_COMPUTING_SECONDS) as decoded:
             with self._turn:
-                is_own = not names or names == self.model.class_names
-                model = self.model if is_own else self.model.with_classes(names)
+                own = self.model.class_names
+                model = self.model.with_classes(names) if names and names != own else self.model
             named = self._named(model, decoded.windows())
             prediction = collect(named, Path(video).name, model.class_names, threshold)
         clips = spread(list(prediction.clips), MAX_STRIPS)
