@@ -7,10 +7,12 @@ Random weights, synthetic uint8 clips of 8 frames; forward, loss, backward, Adam
 benchmarks/gpu_check.py.
 
 --tuning: full tuning beside a frozen tower and each adapter, in float32 on a CPU, each in a process of its own; peak
-memory is what the process takes during a step beyond Python and its libraries (Linux's VmHWM).
+memory is what the process takes during a step beyond Python and its libraries (Linux's VmHWM), with the C library made
+to hand back what is freed: what it would keep depends on the order of allocations.
 """
 
 import argparse
+import ctypes
 import json
 import re
 import subprocess
@@ -34,6 +36,7 @@ from utils.precision import autocast
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
 CPU = torch.device("cpu")
+M_MMAP_THRESHOLD = -3  # of glibc's mallopt: larger blocks come from the system and go back to it
 # Ways to tune: name -> keys beside a mean over frames.
 TUNING = {
     "full tuning": [],
@@ -132,11 +135,15 @@ def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, f
     before = memory("VmRSS")
     variant = Variant(arch, batch, "fp32", "network.sim_header=None", *TUNING[name])
     variant.step()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     started = time.process_time()
     for _ in range(rounds):
         variant.step()
     seconds = (time.process_time() - started) / rounds
+    libc = ctypes.CDLL(None)
+    assert libc.mallopt(M_MMAP_THRESHOLD, 64 * 1024) == 1
+    libc.malloc_trim(0)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    variant.step()
     trained = sum(p.numel() for p in variant.model.parameters() if p.requires_grad)
     return {"seconds": seconds, "peak": memory("VmHWM") - before, "trained": trained}
 

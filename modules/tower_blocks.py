@@ -18,6 +18,8 @@ from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
+from modules.recomputation import made_again, made_by, recomputation
+
 # Kinds of image towers, in words.
 VIT = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)"
 POOLED_VIT = "ViT with averaged or attention-pooled patches (CLIPA, CoCa)"
@@ -43,6 +45,7 @@ class TowerBlock(nn.Module):
         after_mlp: change the stream at the block's end.
         drop_path: applied to what each branch adds to the stream, after the block's own stochastic depth.
         frames_in_sequence: images whose patches follow each other in a sequence, each with the same rotary positions.
+        recomputes: set by `recompute`.
     """
 
     norm1: Any  # modules, in ClipBlock by other names
@@ -62,6 +65,7 @@ class TowerBlock(nn.Module):
         self.after_mlp: list[Change] = []
         self.drop_path: nn.Module = nn.Identity()
         self.frames_in_sequence = 1
+        self.recomputes = False
 
     def run(self, x: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         """(N, L, C) -> (N, L, C).
@@ -69,15 +73,36 @@ class TowerBlock(nn.Module):
         Args:
             context: what the tower hands to its blocks' attention: mask, rotary positions.
         """
+        if not self.recomputes_now:
+            return self._run(x, context)
+        with recomputation():
+            return self._run(x, context)
+
+    def recompute(self) -> None:
+        """Do not keep for the backward pass what is cheap to compute again (modules.recomputation): for adapters, as
+        frozen weights need little of what goes through them. To be called when all of them are in place."""
+        self.recomputes = True
+        for path in ("attn.out_proj", "attn.proj", "mlp.gelu", "mlp.act"):
+            parent, _, name = path.partition(".")
+            if (layer := getattr(self.get_submodule(parent), name, None)) is not None:
+                layer.register_forward_hook(made_again)
+
+    @property
+    def recomputes_now(self) -> bool:
+        """`recomputes` in a pass that is differentiated; a compiler chooses by itself what is kept."""
+        return self.recomputes and torch.is_grad_enabled() and not torch.compiler.is_compiling()
+
+    def _run(self, x: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         for change in self.before_attention:
             x = change(x)
-        branch = self.attend(self.attention_input(x), context)
+        z = made_by(self.attention_input(x), self.attention_input, x)
+        branch = self.attend(z, context)
         for change in self.after_attention:
-            branch = change(branch)
-        x = x + self.drop_path(self.scale_attention(branch))
+            branch = made_by(change(branch), change, branch)
+        x = self._with_attention(x, branch)
         for change in self.before_mlp:
             x = change(x)
-        z = self.mlp_input(x)
+        z = made_by(self.mlp_input(x), self.mlp_input, x)
         branch = self.scale_mlp(self.mlp_output(z))
         for beside in self.beside_mlp:
             branch = branch + beside(z)
@@ -85,6 +110,14 @@ class TowerBlock(nn.Module):
         for change in self.after_mlp:
             x = change(x)
         return x
+
+    def _with_attention(self, x: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+        def add(x: torch.Tensor, branch: torch.Tensor) -> torch.Tensor:
+            return x + self.drop_path(self.scale_attention(branch))
+
+        depths = [child for name, child in self.named_children() if name.startswith("drop_path")]
+        is_random = not all(isinstance(depth, nn.Identity) for depth in depths)
+        return add(x, branch) if is_random else made_by(add(x, branch), add, x, branch)
 
     def attention_input(self, x: torch.Tensor) -> torch.Tensor:
         """The stream, normalised where the block does so before attention."""

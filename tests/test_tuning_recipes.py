@@ -19,8 +19,8 @@ PUBLISHED = {
     "ssv2_st_adapter_vitb-16-f8": ("st_adapter", 8, 50, 1e-3, 256, 0.01),
     "k400_aim_vitb-16-f8": ("aim", 8, 30, 3e-4, 64, 0.05),
     "k400_aim_vitl-14-f32": ("aim", 32, 30, 3e-4, 64, 0.05),
-    "ssv2_aim_vitb-16-f8": ("aim", 8, 30, 3e-4, 64, 0.05),
-    "diving48_aim_vitb-16-f32": ("aim", 32, 30, 3e-4, 64, 0.05),
+    "ssv2_aim_vitb-16-f8": ("aim", 8, 50, 3e-4, 64, 0.05),
+    "diving48_aim_vitb-16-f32": ("aim", 32, 50, 3e-4, 64, 0.05),
     "ucf_vifi_clip_prompts_shot16": ("deep_prompts", 32, 50, 8e-3, 64, 0.001),
 }
 

@@ -259,8 +259,8 @@ def tuning_section(found: dict[str, Figures], plan: Plan) -> str:
         )
     lines += [
         "",
-        f"{plan.epochs} epochs, {plan.shots} clips per class, {plan.frames} frames, one seed. Made by",
-        "`python -m tools.compare_methods` on one core.",
+        f"{plan.epochs} epochs, {plan.shots} clips per class, {plan.frames} frames, one seed",
+        "([methods.md](methods.md): three). Made by `python -m tools.compare_methods` on one core.",
     ]
     return "\n".join(lines) + "\n"
 

@@ -6,6 +6,8 @@ from torch import nn
 
 from modules.adapters import ADAPTERS
 from modules.additions.addition import Addition
+from modules.tower_blocks import ImageTower
+from utils.schema import Config
 
 
 class Adapter(Addition):
@@ -16,6 +18,13 @@ class Adapter(Addition):
 
     table = ADAPTERS
     tunes: ClassVar[str | None] = None  # pattern of the names, in VideoCLIP, of CLIP's own parameters that train
+
+    @staticmethod
+    def recompute(tower: ImageTower, cfg: Config) -> None:
+        """To be called at the end of `add`: blocks keep less for the backward pass (TowerBlock.recompute)."""
+        if not cfg.solver.activation_checkpointing:  # which computes whole blocks again
+            for block in tower.blocks:
+                block.recompute()
 
     @classmethod
     def merge(cls, visual: nn.Module) -> None:

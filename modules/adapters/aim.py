@@ -8,9 +8,12 @@ from functools import partial
 
 import torch
 from torch import nn
+from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from modules.adapters.adapter import Adapter
 from modules.frame_positions import fit_frames
+from modules.recomputation import made_by
 from modules.tower_blocks import ImageTower, TowerBlock
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -30,7 +33,8 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        return self.up(nn.functional.gelu(self.down(x)))
+        hidden = made_by(self.down(x), self.down, x)
+        return self.up(made_by(F.gelu(hidden), F.gelu, hidden))
 
 
 class BlockAdapters(nn.Module):
@@ -53,12 +57,18 @@ class BlockAdapters(nn.Module):
 
     def over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
         """The stream (N, L, C), and added to it the block's attention over the T tokens of one place, adapted."""
+        if block.recomputes_now:  # else the two passes of attention keep more than full tuning does
+            branch = checkpoint(self._attend_over_time, block, x, use_reentrant=False)
+        else:
+            branch = self._attend_over_time(block, x)
+        return x + block.drop_path(branch)
+
+    def _attend_over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
         z = block.attention_input(x).unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # (B, L, T, C)
         z = z.flatten(0, 1)
         if self.temporal_in is not None:
             z = z + self.temporal_in(z)
-        adapted = self.temporal(block.attend(z, {})).unflatten(0, (-1, x.shape[1])).transpose(1, 2)
-        return x + block.drop_path(adapted.flatten(0, 1))
+        return self.temporal(block.attend(z, {})).unflatten(0, (-1, x.shape[1])).transpose(1, 2).flatten(0, 1)
 
     def after_attention(self, x: torch.Tensor) -> torch.Tensor:
         return x + self.spatial(x)
@@ -112,6 +122,7 @@ class Aim(Adapter):
             block.before_attention.append(partial(block.aim.over_time, block))
             block.after_attention.append(block.aim.after_attention)
             block.beside_mlp.append(block.aim.beside_mlp)
+        cls.recompute(tower, cfg)
 
     @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:

@@ -13,4 +13,4 @@ class BitFit(Adapter):
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
-        pass
+        cls.recompute(tower, cfg)

@@ -68,6 +68,7 @@ class DeepPrompts(Adapter):
         for number, block in enumerate(tower.blocks[1:depth], 1):
             block.before_attention.insert(0, partial(prompts.replace, number))
         tower.blocks[-1].after_mlp.append(prompts.drop)
+        cls.recompute(tower, cfg)
 
 
 class TextPrompts(TrainedClassifier):

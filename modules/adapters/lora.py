@@ -137,6 +137,7 @@ class Lora(Adapter):
             if isinstance(attention, EvaAttention):
                 attention.qkv_bias_separate = True  # so that it calls its layer, with which the bias is fused else
             block.lora = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
+        cls.recompute(tower, cfg)
 
     @classmethod
     @torch.no_grad()

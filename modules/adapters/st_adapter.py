@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.adapters.adapter import Adapter
+from modules.recomputation import made_by
 from modules.tower_blocks import ImageTower
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -82,8 +83,12 @@ class SpatioTemporalAdapter(nn.Module):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The stream (N, L, C) -> same."""
         hidden = self.down(x)[:, self.patches]  # narrow before it is cut: a copy of the stream costs more
-        hidden = self._convolve(hidden.unflatten(0, (-1, self.num_frames)))  # (B, T, P, A)
-        added = self.up(hidden.flatten(0, 1))  # (N, P, C)
+        hidden = hidden.unflatten(0, (-1, self.num_frames))  # (B, T, P, A)
+        convolved = made_by(self._convolve(hidden), self._convolve, hidden)
+        return made_by(self._added(x, convolved), self._added, x, convolved)
+
+    def _added(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
+        added = self.up(convolved.flatten(0, 1))  # (N, P, C)
         return x + F.pad(added, (0, 0, self.patches.start, x.shape[1] - self.patches.stop))
 
     def _convolve(self, hidden: torch.Tensor) -> torch.Tensor:
@@ -121,3 +126,4 @@ class StAdapter(Adapter):
                 if place in own.places:
                     block.st_adapter[place] = SpatioTemporalAdapter(tower, own.width, own.kernel)
                     changes.append(block.st_adapter[place])
+        cls.recompute(tower, cfg)
