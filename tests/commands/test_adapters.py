@@ -5,6 +5,7 @@ import shutil
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from tests.commands.world import call, losses, tiny_clip_state
 from utils.checkpoint import load_checkpoint
@@ -44,6 +45,11 @@ def test_it_trains_resumes_bit_for_bit_and_tests(world, tmp_path, adapter):
     tests = "--config", world.config, "--weights", whole / "last_model.pt", "--out", tmp_path / "test"
     assert call("test", *tests) == 0
     assert json.loads((tmp_path / "test" / "summary.json").read_text())["num_videos"] == 9
+    exported = tmp_path / "model.safetensors"
+    exports = "--weights", whole / "last_model.pt", "--format", "safetensors", "--out", exported
+    assert call("export", *exports) == 0
+    names = set(load_file(exported))
+    assert any(adapter in name for name in names) == (adapter in ("st_adapter", "aim", "deep_prompts"))  # else merged
 
 
 def test_frozen_weights_of_another_run_cannot_be_left_out(world, tmp_path, capsys):
