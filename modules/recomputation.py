@@ -5,6 +5,7 @@ for instance, whose input is kept anyway, the same values are cheaper to compute
 same, and so are the gradients.
 """
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -51,23 +52,27 @@ class _View:
         return self.maker.make().as_strided(*self.layout)
 
 
-_makers: dict[int, _Maker] | None = None
-"""Of the block that runs, by the storage of what they made; None: all is kept."""
+class _Running(threading.local):
+    """The makers of the block that runs in this thread, by the storage of what they made; None: all is kept."""
+
+    makers: dict[int, _Maker] | None = None
+
+
+_running = _Running()
 
 
 @contextmanager
 def recomputation() -> Iterator[None]:
     """Within it, autograd does not keep the tensors that `made_by` was told of."""
-    global _makers
-    assert _makers is None
-    _makers = {}
+    assert _running.makers is None
+    _running.makers = makers = {}
     try:
         with saved_tensors_hooks(_pack, _unpack):
             yield
     finally:
-        for maker in _makers.values():
+        for maker in makers.values():
             maker.out = None
-        _makers = None
+        _running.makers = None
 
 
 def made_by(out: torch.Tensor, function: Function, *sources: torch.Tensor) -> torch.Tensor:
@@ -77,8 +82,10 @@ def made_by(out: torch.Tensor, function: Function, *sources: torch.Tensor) -> to
         function: has no randomness.
         sources: tensors that are kept for the backward pass anyway, or computed again themselves.
     """
-    if _makers is not None and all(_storage(out) != _storage(source) for source in sources):
-        _makers[_storage(out)] = _Maker(out, function, [_pack(source) for source in sources])
+    if torch.compiler.is_compiling() or _running.makers is None:
+        return out
+    if all(_storage(out) != _storage(source) for source in sources):
+        _running.makers[_storage(out)] = _Maker(out, function, [_pack(source) for source in sources])
     return out
 
 
@@ -92,8 +99,8 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def _pack(tensor: torch.Tensor) -> torch.Tensor | _View:
-    assert _makers is not None
-    maker = _makers.get(_storage(tensor))
+    assert _running.makers is not None
+    maker = _running.makers.get(_storage(tensor))
     if maker is None or tensor.dtype != maker.dtype:
         return tensor.detach()  # an operation's own output would keep itself alive
     return _View(maker, tensor)
