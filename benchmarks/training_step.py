@@ -7,17 +7,18 @@ Random weights, synthetic uint8 clips of 8 frames; forward, loss, backward, Adam
 benchmarks/gpu_check.py.
 
 --tuning: full tuning beside a frozen tower and each adapter, in float32 on a CPU, each in a process of its own; peak
-memory is what the process takes during a step beyond Python and its libraries (Linux's VmHWM), with the C library made
-to hand back what is freed: what it would keep depends on the order of allocations.
+memory is what a process takes during a step beyond Python and its libraries (Linux's VmHWM), where the C library hands
+back what is freed: what it keeps else depends on the order of allocations.
 """
 
 import argparse
-import ctypes
 import json
+import os
 import re
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +37,7 @@ from utils.precision import autocast
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
 CPU = torch.device("cpu")
-M_MMAP_THRESHOLD = -3  # of glibc's mallopt: larger blocks come from the system and go back to it
+RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # glibc's; slows a step down
 # Ways to tune: name -> keys beside a mean over frames.
 TUNING = {
     "full tuning": [],
@@ -138,10 +139,7 @@ def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, f
     started = time.process_time()
     for _ in range(rounds):
         variant.step()
-    seconds = (time.process_time() - started) / rounds
-    libc = ctypes.CDLL(None)
-    assert libc.mallopt(M_MMAP_THRESHOLD, 64 * 1024) == 1
-    libc.malloc_trim(0)
+    seconds = (time.process_time() - started) / max(1, rounds)
     Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
     variant.step()
     trained = sum(p.numel() for p in variant.model.parameters() if p.requires_grad)
@@ -156,13 +154,17 @@ def memory(name: str) -> int:
 
 
 def tuning_table(args: argparse.Namespace) -> None:
-    options = "--batch", str(args.batch), "--rounds", str(args.rounds)
+    def one(name: str, arch: str, rounds: int, environment: Mapping[str, str] = os.environ) -> dict[str, float]:
+        words = [sys.executable, __file__, "--tuning", "--one", name, "--arch", arch]
+        words += ["--batch", str(args.batch), "--rounds", str(rounds)]
+        result = subprocess.run(words, capture_output=True, text=True, check=True, env=environment)
+        return json.loads(result.stdout.splitlines()[-1])
+
     for arch in args.arch:
         figures = {}
         for name in TUNING:
-            words = [sys.executable, __file__, "--tuning", "--one", name, "--arch", arch, *options]
-            result = subprocess.run(words, capture_output=True, text=True, check=True)
-            figures[name] = json.loads(result.stdout.splitlines()[-1])
+            peak = one(name, arch, 0, os.environ | RETURN_MEMORY)["peak"]
+            figures[name] = one(name, arch, args.rounds) | {"peak": peak}
         full = figures["full tuning"]
         rows = [
             [
