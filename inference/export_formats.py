@@ -185,6 +185,7 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
     cfg = Config.model_validate(about["config"])
     text = state.pop(TEXT_MATRIX)
     model = build_model(cfg, load_clip_model(cfg), about["class_names"], text)
+    model.merge_adapter()  # as that of the file is
     model.load_state_dict(state)
     return VideoClassifier(model, text).eval(), about
 

@@ -63,7 +63,7 @@ _running = _Running()
 
 @contextmanager
 def recomputation() -> Iterator[None]:
-    """Within it, autograd does not keep the tensors that `made_by` was told of."""
+    """Within it, autograd does not keep the tensors that are given to `made_by`."""
     assert _running.makers is None
     _running.makers = makers = {}
     try:

@@ -16,6 +16,7 @@ from engine.rundir import default_run_dir
 from modules.pixels import with_own_pixels
 from tools.annotation_folders import ANNOTATED
 from utils.config import load_config
+from utils.data_sections import ErasingConfig
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "configs"
@@ -36,7 +37,14 @@ TRAINED = [name for name in OF_PUBLISHED_SETS if name not in ZERO_SHOT]
 
 # What of the training clips is not as in the published system's own recipes.
 OTHER_CLIPS = {
-    "tuning/ssv2_aim_vitb-16-f8.yaml": {"resize": Resize((240, 320), "squash"), "multi_scale": True, "flip_prob": 0},
+    **dict.fromkeys(
+        ["tuning/k400_aim_vitb-16-f8.yaml", "tuning/k400_aim_vitl-14-f32.yaml", "tuning/diving48_aim_vitb-16-f32.yaml"],
+        {"resize": Resize(224), "grayscale_prob": 0},
+    ),
+    "tuning/ssv2_aim_vitb-16-f8.yaml": {
+        "resize": Resize(224), "flip_prob": 0, "randaug": (4, 7), "grayscale_prob": 0,
+        "erasing": ErasingConfig(prob=0.25),
+    },
     "tuning/ssv2_st_adapter_vitb-16-f8.yaml": {
         "resize": Resize(224), "flip_prob": 0, "randaug": (4, 7), "grayscale_prob": 0,
     },
