@@ -58,6 +58,10 @@ class LiveRun:
             found += self.children(pid)
         return found
 
+    def everyone(self) -> list[int]:
+        """The descendants, then the command itself."""
+        return [*self.descendants(), self.process.pid]
+
     def catches(self, number: int) -> bool:
         """Whether the command has a handler for this signal (Python has one for SIGINT from its start)."""
         status = Path(f"/proc/{self.process.pid}/status").read_text()

@@ -1,5 +1,10 @@
-"""Signals and lost processes, of a run alone and of several processes by the launcher."""
+"""Signals and lost processes, of a run alone and of several processes by the launcher.
 
+`SIGNAL_CASES=all sh scripts/run_tests.sh tests/faults/test_signals.py` sends each signal to each target, with and
+without loader processes, for one process and two; without it, one of seven of these is tried.
+"""
+
+import itertools
 import os
 import shutil
 import signal
@@ -11,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.world import REPO, call, command, losses
-from tests.faults.live_runs import ON_CPU, live_run
+from tests.faults.live_runs import ON_CPU, LiveRun, live_run
 from utils.checkpoint import load_checkpoint
 from utils.stop import ASKED, EXIT_REQUEUE
 
@@ -19,50 +24,72 @@ FOREVER = "solver.epochs=2000"
 pytestmark = pytest.mark.timeout(900)  # on a busy machine PyTorch alone takes a minute to start
 
 
-@pytest.mark.parametrize(
-    ("num_processes", "number"), [(1, signal.SIGINT), (2, signal.SIGUSR1), (2, signal.SIGTERM)], ids=str
-)
-def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, num_processes, number):
-    run_dir = tmp_path / "run"
-    with live_run(world.config, run_dir, FOREVER, NPROC=str(num_processes)) as run:
+ALL_CASES = os.environ.get("SIGNAL_CASES") == "all"
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# To the command; to its process group; to it, its processes and their loader processes one by one, as schedulers do
+# (scancel, systemd); to the process of rank 0 alone.
+TARGETS = ("command", "group", "everyone", "rank 0")
+
+
+def signal_cases() -> list[tuple[str, signal.Signals, int, int]]:
+    """(target, signal, loader processes, processes). A process alone is the command itself."""
+    if not ALL_CASES:
+        return [
+            ("command", signal.SIGINT, 0, 1),
+            ("command", signal.SIGUSR1, 0, 2),
+            ("rank 0", signal.SIGTERM, 0, 2),
+            ("group", signal.SIGINT, 2, 2),
+            ("group", signal.SIGUSR1, 2, 1),
+            ("everyone", signal.SIGTERM, 2, 1),
+        ]
+    cases = itertools.product(TARGETS, SIGNALS, (0, 2), (1, 2))
+    return [case for case in cases if case[0] != "rank 0" or case[-1] > 1]
+
+
+def send(run: LiveRun, target: str, number: int) -> None:
+    if target == "group":
+        os.killpg(run.process.pid, number)
+    elif target == "everyone":
+        for pid in run.everyone():
+            os.kill(pid, number)
+    else:
+        os.kill(run.process.pid if target == "command" else run.rank(0), number)
+
+
+@pytest.mark.parametrize(("target", "number", "num_workers", "num_processes"), signal_cases(), ids=str)
+def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, target, number, num_workers, num_processes):
+    run_dir, workers = tmp_path / "run", f"data.workers={num_workers}"
+    with live_run(world.config, run_dir, FOREVER, workers, NPROC=str(num_processes)) as run:
         run.wait_for_steps(3)
-        workers = run.children()
-        os.kill(run.process.pid, number)
+        everyone = run.everyone()
+        assert len(everyone) >= num_processes * (1 + num_workers)
+        send(run, target, number)
         assert run.end() == EXIT_REQUEUE, run.errors()
-        assert run.errors() == [ASKED] and not any(Path(f"/proc/{pid}").exists() for pid in workers)
+        # The launcher prints the line where it is asked itself.
+        assert run.errors() == ([] if target == "rank 0" else [ASKED])
+        assert not any(Path(f"/proc/{pid}").exists() for pid in everyone[:-1])
     saved = load_checkpoint(run_dir / "last_model.pt")
     assert saved["progress"]["step"] == len(losses(run_dir)) >= 3
     assert "stopped by a signal: saved after step" in (run_dir / "log.txt").read_text()
+    if target != "command":
+        return
     epochs = saved["epoch"] + 2
     arguments = ("--config", world.config, f"logging.run_dir={run_dir}", f"data.batch_size={2 * num_processes}")
     assert call("train", *arguments, "resume=auto", f"solver.epochs={epochs}") == 0
     assert load_checkpoint(run_dir / "last_model.pt")["epoch"] == epochs - 1
 
 
-@pytest.mark.parametrize(
-    ("num_processes", "num_workers", "number"), [(1, 2, signal.SIGTERM), (1, 1, signal.SIGUSR1), (2, 1, signal.SIGTERM)]
-)
-def test_a_signal_to_every_process_saves(world, tmp_path, num_processes, num_workers, number):
-    """As schedulers send it (scancel, systemd): to the command, its processes and their loader processes alike."""
-    run_dir = tmp_path / "run"
-    workers = f"data.workers={num_workers}"
-    with live_run(world.config, run_dir, FOREVER, workers, NPROC=str(num_processes)) as run:
-        run.wait_for_steps(3)
-        everyone = [*run.descendants(), run.process.pid]
-        assert len(everyone) >= num_processes + num_workers * num_processes
-        for pid in everyone:
-            os.kill(pid, number)
-        assert run.end() == EXIT_REQUEUE, run.errors()
-        assert run.errors() == [ASKED] and not any(Path(f"/proc/{pid}").exists() for pid in everyone[:-1])
-    assert load_checkpoint(run_dir / "last_model.pt")["progress"]["step"] == len(losses(run_dir)) >= 3
+TIMEOUT_CASES = [("INT", "1"), ("TERM", "1")]
+if ALL_CASES:
+    TIMEOUT_CASES = list(itertools.product(("INT", "TERM", "USR1"), ("1", "2")))
 
 
-@pytest.mark.parametrize("name", ["INT", "TERM"])
-def test_a_run_under_timeout_saves(world, tmp_path, name):
+@pytest.mark.parametrize(("name", "num_processes"), TIMEOUT_CASES)
+def test_a_run_under_timeout_saves(world, tmp_path, name, num_processes):
     """`timeout` sends the signal to the command and then to the process group: the command gets it twice."""
     run_dir = tmp_path / "run"
     words = ["timeout", "-s", name, "25", "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={run_dir}"]
-    environment = {"PYTHON": sys.executable, "NPROC": "1", **ON_CPU}
+    environment = {"PYTHON": sys.executable, "NPROC": num_processes, **ON_CPU}
     result = command(*words, FOREVER, "data.workers=1", **environment)
     assert result.stderr == f"{ASKED}\n"
     assert result.returncode == 124  # timeout's own
