@@ -34,7 +34,6 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
     parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="of an upload (default 200)")
     parser.add_argument("--max_seconds", type=float, default=600, metavar="S", help="of a video (default 600)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -20,7 +20,6 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of train.py or a published one")
     parser.add_argument("--format", required=True, choices=("onnx", "torch_export", "safetensors"))
     parser.add_argument("--out", metavar="FILE", help="default: the weights' name with the format's suffix")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_intermixed_args(arguments)
 
 

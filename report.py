@@ -19,7 +19,6 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--test", metavar="NAME", help="the test to show in detail (default: that with most views)")
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html, for two runs RUN/compare_RUN_B.html")
     parser.add_argument("--no_frames", action="store_true", help="no film strips: needs neither videos nor weights")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

@@ -1,11 +1,71 @@
-"""What the readers share that need a package of their own."""
+"""What the readers share that need a package of their own, which is imported when it is asked for."""
 
 import importlib
+from abc import abstractmethod
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import ModuleType
+from typing import Any, ClassVar
 
-from datasets.frame_source import FrameSource
+import numpy as np
+import torch
+
+from datasets.frame_source import FrameSource, describe
 from utils.errors import UserError, first_line
+
+
+class OptionalReader(FrameSource):
+    """A video file by another package, single-threaded. Raises UserError where that reports an error.
+
+    Attributes:
+        package: its name, also in a config.
+    """
+
+    package: ClassVar[str]
+
+    def __init__(self, path: str | Path, listed_at: str = ""):
+        self.name = describe(path, listed_at)
+        self._errors = self.errors()
+        if not Path(path).is_file():
+            raise UserError(f"{self.name}: no such file; check data.train_root or data.val_root and the list")
+        try:
+            self._reader: Any = self.open(str(path))
+            self.num_frames = len(self._reader)
+        except self._errors as error:
+            raise self._undecodable(error) from None
+        if self.num_frames < 1:
+            raise UserError(f"{self.name}: the video stream contains no frames")
+
+    @classmethod
+    @abstractmethod
+    def errors(cls) -> tuple[type[Exception], ...]:
+        """What the package raises for a file. Raises UserError where it is not installed."""
+
+    @abstractmethod
+    def open(self, path: str) -> Any:
+        """The package's reader of a file, whose length is the number of frames."""
+
+    @abstractmethod
+    def frames(self, wanted: list[int]) -> torch.Tensor:
+        """uint8 (n,H,W,3): the frames at these indices."""
+
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        try:
+            frames = self.frames(wanted.tolist())
+        except self._errors as error:
+            raise self._undecodable(error) from None
+        for index, frame in zip(wanted.tolist(), frames):
+            target(index, *frame.shape[:2]).copy_(frame)
+            yield index
+
+    def _undecodable(self, error: Exception) -> UserError:
+        reason = first_line(error)
+        return UserError(
+            f"{self.name}: {self.package} cannot decode it ({reason}); the file is corrupted or not a video"
+        )
+
+    def close(self) -> None:
+        self._reader = None
 
 
 def import_optional(package: str, module: str | None = None) -> ModuleType:
@@ -19,23 +79,6 @@ def import_optional(package: str, module: str | None = None) -> ModuleType:
             f"data.decoder: {package} is not installed; run 'pip install {package}', or set data.decoder=pyav"
         ) from None
     except (ImportError, OSError, RuntimeError) as error:
-        reason = first_line(error)
         raise UserError(
-            f"data.decoder: {package} is installed but does not load ({reason}); set data.decoder=pyav"
+            f"data.decoder: {package} is installed but does not load ({first_line(error)}); set data.decoder=pyav"
         ) from None
-
-
-def check_is_video_file(path: str | Path, name: str) -> None:
-    if not Path(path).is_file():
-        raise UserError(f"{name}: no such file; check data.train_root or data.val_root and the list")
-
-
-def check_has_frames(source: FrameSource) -> None:
-    if source.num_frames < 1:
-        raise UserError(f"{source.name}: the video stream contains no frames")
-
-
-def undecodable(name: str, decoder: str, error: Exception) -> UserError:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    reason = lines[0] if lines else type(error).__name__
-    return UserError(f"{name}: {decoder} cannot decode it ({reason}); the file is corrupted or not a video")

@@ -1,56 +1,40 @@
-"""`data.decoder: torchcodec`. The package is imported when it is asked for."""
+"""`data.decoder: torchcodec`, with exact seeking."""
 
 import dataclasses
-from collections.abc import Callable, Iterator
 from importlib.metadata import version
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import numpy as np
 import torch
 
-from datasets.frame_source import FrameSource, describe
-from datasets.optional_reader import check_has_frames, check_is_video_file, import_optional, undecodable
+from datasets.optional_reader import OptionalReader, import_optional
 from utils.errors import UserError
 
 
-class TorchCodecVideo(FrameSource):
-    """As `PyAVVideo`, by torchcodec (single-threaded, exact seeking). Raises UserError if it reports an error."""
+class TorchCodecVideo(OptionalReader):
+    package = "torchcodec"
 
     @classmethod
     def check_installed(cls) -> None:
         # Its libraries are loaded at the first use, so an empty file is tried: any complaint about the file is well.
         try:
             _decoders().VideoDecoder(b"")
-        except (RuntimeError, ValueError) as error:
+        except cls.errors() as error:
             _raise_if_not_loaded(error)
 
-    def __init__(self, path: str | Path, listed_at: str = ""):
-        self.name = describe(path, listed_at)
-        decoders = _decoders()
-        check_is_video_file(path, self.name)
+    @classmethod
+    def errors(cls) -> tuple[type[Exception], ...]:
+        return RuntimeError, ValueError, IndexError
+
+    def open(self, path: str) -> Any:
         try:
-            self._reader: Any = decoders.VideoDecoder(
-                str(path), dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact"
-            )
-            self.num_frames = len(self._reader)
+            return _decoders().VideoDecoder(path, dimension_order="NHWC", num_ffmpeg_threads=1, seek_mode="exact")
         except (RuntimeError, ValueError) as error:
             _raise_if_not_loaded(error)
-            raise undecodable(self.name, "torchcodec", error) from None
-        check_has_frames(self)
+            raise
 
-    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        try:
-            frames = self._reader.get_frames_at(wanted.tolist()).data
-        except (RuntimeError, ValueError, IndexError) as error:
-            raise undecodable(self.name, "torchcodec", error) from None
-        for index, frame in zip(wanted.tolist(), frames):
-            target(index, *frame.shape[:2]).copy_(frame)
-            yield index
-
-    def close(self) -> None:
-        self._reader = None
+    def frames(self, wanted: list[int]) -> torch.Tensor:
+        return self._reader.get_frames_at(wanted).data
 
 
 def _decoders() -> ModuleType:

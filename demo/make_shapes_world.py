@@ -38,6 +38,7 @@ from tqdm import tqdm
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 from utils.cli import Parser, run_command
 from utils.errors import UserError
+from utils.files import write_text_atomic
 
 JPEG_QUALITY = 90
 # Without mbtree=0 x264 gives other bytes for the same pictures now and then, even with one thread.
@@ -74,7 +75,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--heldout_per_class", type=int, default=10, help="clips a held-out class (default 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 
@@ -89,12 +89,6 @@ def world_settings(args: argparse.Namespace) -> dict:
 
 def read_settings(path: Path) -> dict | None:
     return json.loads(path.read_text()) if path.exists() else None
-
-
-def write_atomically(path: Path, text: str) -> None:
-    unfinished = path.with_name(path.name + ".partial")
-    unfinished.write_text(text)
-    unfinished.replace(path)
 
 
 def prepare_folder(out: Path, settings: dict) -> bool:
@@ -112,10 +106,10 @@ def prepare_folder(out: Path, settings: dict) -> bool:
             print(f"{out} was made with other settings: rendering it again")
         finished.unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
-        write_atomically(started, json.dumps({"replacing": True}))
+        write_text_atomic(started, json.dumps({"replacing": True}))
         for name in OWN_FOLDERS:
             shutil.rmtree(out / name, ignore_errors=True)
-        write_atomically(started, json.dumps(settings, indent=1))
+        write_text_atomic(started, json.dumps(settings, indent=1))
     return False
 
 
@@ -200,12 +194,12 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
         clips = [(task, length) for task, length in zip(tasks, lengths) if task.split == split]
         frames = "".join(f"{task.path} {length} {task.label}\n" for task, length in clips)
         videos = "".join(f"{task.path}.mp4 {task.label}\n" for task, _ in clips)
-        write_atomically(out / "lists" / f"{split}_frames.txt", frames)
-        write_atomically(out / "lists" / f"{split}_videos.txt", videos)
+        write_text_atomic(out / "lists" / f"{split}_frames.txt", frames)
+        write_text_atomic(out / "lists" / f"{split}_videos.txt", videos)
     for name, classes in (("seen", SEEN_CLASSES), ("heldout", HELD_OUT_CLASSES)):
         rows = "".join(f"{label},{clip_class.name}\n" for label, clip_class in enumerate(classes))
-        write_atomically(out / "lists" / f"{name}_labels.csv", "id,name\n" + rows)
-    write_atomically(
+        write_text_atomic(out / "lists" / f"{name}_labels.csv", "id,name\n" + rows)
+    write_text_atomic(
         out / "README.txt",
         "A world of moving shapes, rendered by demo/make_shapes_world.py, which says what is where.\n",
     )

@@ -196,7 +196,6 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             f"--{name}_per_class", type=int, default=number, help=f"clips of a class (default {number})"
         )
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(argv)
 
 

@@ -215,7 +215,6 @@ def _arrow(axis: Axes, start: tuple[float, float], end: tuple[float, float], col
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="FILE", help="the picture to write")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

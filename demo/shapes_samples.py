@@ -3,11 +3,11 @@
 import shutil
 from pathlib import Path
 
-import av
 import numpy as np
 
 from datasets.lists import read_list
-from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
+from demo.make_shapes_world import write_video
+from demo.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 
 CLASS_NAMES = [clip_class.name for clip_class in (*SEEN_CLASSES, *HELD_OUT_CLASSES)]
 # One of each motion, the last of a class that no training saw.
@@ -45,12 +45,5 @@ def sample_videos(world: Path, folder: Path) -> list[tuple[str, Path]]:
 
 def _render(clip_class: ClipClass, seed: int, path: Path) -> Path:
     """An H.264 file of a clip of the class, at the clip's own size."""
-    with av.open(str(path), "w", format="mp4") as container:
-        stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options={"crf": "16", "threads": "1"})
-        frames = render_clip(clip_class, np.random.default_rng(seed))
-        stream.height, stream.width = frames.shape[1:3]
-        stream.pix_fmt = "yuv420p"
-        for frame in frames:
-            container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
-        container.mux(stream.encode())
+    write_video(path, render_clip(clip_class, np.random.default_rng(seed)))
     return path

@@ -78,7 +78,6 @@ def main(args: argparse.Namespace) -> None:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("folder", help="exp/demo")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

@@ -31,7 +31,7 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     process = distributed.start()
     log = open_log(process, config_warnings)
     if process.world_size > 1:
-        raise UserError("fit_lda.py runs in one process; start it without torchrun")
+        raise UserError("tools.fit_lda runs in one process; start it without torchrun")
 
     # ---- the training videos, read by the rules of validation: one clip, centre crop
     data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})

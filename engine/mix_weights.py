@@ -46,7 +46,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     configs = [args.config, *args.zeroshot]
     process = distributed.start()
     if process.world_size > 1:
-        raise UserError("interpolate.py runs in one process; start it without torchrun")
+        raise UserError("tools.interpolate runs in one process; start it without torchrun")
     checkpoint = read_checkpoint(args.weights)
     resolved = [checkpoint.config(path, args.overrides, "test") for path in configs]
     log = open_log(process, [warning for one in resolved for warning in one.warnings])

@@ -25,24 +25,20 @@ class Annotated(NamedTuple):
     class_names: list[str]
     parts: dict[str, list[Sample]]
 
+    @classmethod
+    def of(cls, class_names: list[str], train: Iterable[Sample], val: Iterable[Sample]) -> "Annotated":
+        return cls(class_names, {"train": list(train), "val": list(val)})
+
 
 @dataclass(frozen=True)
 class AnnotatedSet:
-    """A data set of this kind.
+    """A data set of this kind."""
 
-    Attributes:
-        dataset: `data.dataset` of its config.
-        described: name for people.
-        files: the official files that its folder holds, for --help.
-        read: folder -> what its files say.
-        keys: further `data` keys of its config.
-    """
-
-    dataset: str
-    described: str
-    files: str
-    read: Callable[[Path], Annotated]
-    keys: dict[str, Any] = field(default_factory=dict)
+    dataset: str  # `data.dataset` of its config
+    described: str  # name for people
+    files: str  # the official files that its folder holds, for --help
+    read: Callable[[Path], Annotated]  # folder -> what its files say
+    keys: dict[str, Any] = field(default_factory=dict)  # further `data` keys of its config
 
 
 def mirrored_pairs(class_names: Sequence[str]) -> list[list[int]]:
@@ -71,13 +67,12 @@ def read_ssv2(folder: Path) -> Annotated:
 
     path = find("labels.json")
     ids = {name: _number(id, f"{path}: the id of {name!r}") for name, id in read_json(path, dict).items()}
-    parts = {}
-    for part, name in (("train", "train.json"), ("val", "validation.json")):
-        parts[part] = [
-            Sample((str(id),), (re.sub(r"[\[\]]", "", str(template)),))
-            for _, id, template in _entries(find(name), ("id", "template"), "; the test set has no labels")
-        ]
-    return Annotated(_in_order(ids.items(), path), parts)
+
+    def samples(name: str) -> Iterator[Sample]:
+        for _, id, template in _entries(find(name), ("id", "template"), "; the test set has no labels"):
+            yield Sample((str(id),), (re.sub(r"[\[\]]", "", str(template)),))
+
+    return Annotated.of(_in_order(ids.items(), path), samples("train.json"), samples("validation.json"))
 
 
 def read_diving48(folder: Path) -> Annotated:
@@ -89,15 +84,15 @@ def read_diving48(folder: Path) -> Annotated:
     vocabulary = folder / "Diving48_vocab.json"
     dives = enumerate(read_json(vocabulary, list))
     names = [_dive_in_words(parts, f"{vocabulary}: entry {number + 1}") for number, parts in dives]
-    parts = {}
-    for part, name in (("train", "Diving48_V2_train.json"), ("val", "Diving48_V2_test.json")):
-        parts[part] = []
+
+    def samples(name: str) -> Iterator[Sample]:
         for where, video, label in _entries(folder / name, ("vid_name", "label")):
             id = _number(label, f"{where}: label")
             if not 0 <= id < len(names):
                 raise UserError(f"{where}: label {id} is outside 0..{len(names) - 1} of {vocabulary.name}")
-            parts[part].append(Sample((str(video),), (names[id],)))
-    return Annotated(names, parts)
+            yield Sample((str(video),), (names[id],))
+
+    return Annotated.of(names, samples("Diving48_V2_train.json"), samples("Diving48_V2_test.json"))
 
 
 def read_jester(folder: Path) -> Annotated:
@@ -107,15 +102,15 @@ def read_jester(folder: Path) -> Annotated:
     Documented at https://www.qualcomm.com/developer/software/jester-dataset.
     """
     names = [name for _, name in read_lines(folder / "jester-v1-labels.csv")]
-    parts = {}
-    for part, name in (("train", "jester-v1-train.csv"), ("val", "jester-v1-validation.csv")):
-        parts[part] = []
+
+    def samples(name: str) -> Iterator[Sample]:
         for number, line in read_lines(folder / name):
             video, _, class_name = line.partition(";")
             if not video or not class_name:
                 raise UserError(f'{folder / name}:{number}: "{line}" is not "ID;Class name"')
-            parts[part].append(Sample((video,), (class_name,)))
-    return Annotated(names, parts)
+            yield Sample((video,), (class_name,))
+
+    return Annotated.of(names, samples("jester-v1-train.csv"), samples("jester-v1-validation.csv"))
 
 
 def read_moments(folder: Path) -> Annotated:
@@ -129,16 +124,17 @@ def read_moments(folder: Path) -> Annotated:
     for number, line in read_lines(path):
         name, _, id = line.rpartition(",")
         ids.append((name.replace("+", " "), _number(id, f'{path}:{number}: the id of "{line}"')))
-    parts = {}
-    for part, name, below in (("train", "trainingSet.csv", "training"), ("val", "validationSet.csv", "validation")):
-        parts[part] = []
-        for number, line in read_lines(folder / name):
+
+    def samples(subset: str) -> Iterator[Sample]:
+        source = folder / f"{subset}Set.csv"
+        for number, line in read_lines(source):
             row = next(csv.reader([line]))
             if len(row) < 2 or "/" not in row[0]:
-                raise UserError(f'{folder / name}:{number}: "{line}" is not "class/video.mp4,class,agree,disagree"')
+                raise UserError(f'{source}:{number}: "{line}" is not "class/video.mp4,class,agree,disagree"')
             stem = str(Path(row[0]).with_suffix(""))
-            parts[part].append(Sample((f"{below}/{stem}",), (row[1].replace("+", " "),)))
-    return Annotated(_in_order(ids, path), parts)
+            yield Sample((f"{subset}/{stem}",), (row[1].replace("+", " "),))
+
+    return Annotated.of(_in_order(ids, path), samples("training"), samples("validation"))
 
 
 def read_charades(folder: Path) -> Annotated:
@@ -154,16 +150,16 @@ def read_charades(folder: Path) -> Annotated:
             raise UserError(f'{path}:{number}: "{line}" is not "c000 Class name"')
         ids[code] = name
     names = _in_order([(name, int(code[1:])) for code, name in ids.items()], path)
-    parts = {}
-    for part, file_name in (("train", "Charades_v1_train.csv"), ("val", "Charades_v1_test.csv")):
-        parts[part] = []
-        for where, row in read_columns(folder / file_name, ("id", "actions")):
+
+    def samples(name: str) -> Iterator[Sample]:
+        for where, row in read_columns(folder / name, ("id", "actions")):
             codes = [action.split()[0] for action in row["actions"].split(";") if action.strip()]
             unknown = next((code for code in codes if code not in ids), None)
             if unknown is not None:
                 raise UserError(f"{where}: action {unknown} is not in {path.name}")
-            parts[part].append(Sample((row["id"],), tuple(dict.fromkeys(ids[code] for code in codes))))
-    return Annotated(names, parts)
+            yield Sample((row["id"],), tuple(dict.fromkeys(ids[code] for code in codes)))
+
+    return Annotated.of(names, samples("Charades_v1_train.csv"), samples("Charades_v1_test.csv"))
 
 
 ANNOTATED = {
@@ -175,22 +171,13 @@ ANNOTATED = {
         {"scale": list(SOMETHING_SCALE), "crop": "multi_scale"},
     ),
     "diving48": AnnotatedSet(
-        "diving48",
-        "Diving48",
-        "Diving48_vocab.json, Diving48_V2_train.json, Diving48_V2_test.json",
-        read_diving48,
+        "diving48", "Diving48", "Diving48_vocab.json, Diving48_V2_train.json, Diving48_V2_test.json", read_diving48
     ),
     "jester": AnnotatedSet(
-        "jester",
-        "Jester",
-        "jester-v1-labels.csv, jester-v1-train.csv, jester-v1-validation.csv",
-        read_jester,
+        "jester", "Jester", "jester-v1-labels.csv, jester-v1-train.csv, jester-v1-validation.csv", read_jester
     ),
     "moments": AnnotatedSet(
-        "moments",
-        "Moments in Time",
-        "moments_categories.txt, trainingSet.csv, validationSet.csv",
-        read_moments,
+        "moments", "Moments in Time", "moments_categories.txt, trainingSet.csv, validationSet.csv", read_moments
     ),
     "charades": AnnotatedSet(
         "charades",

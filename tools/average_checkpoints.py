@@ -17,7 +17,6 @@ def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more, of the same model")
     parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

@@ -38,7 +38,6 @@ PAGES = (
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("out", metavar="FOLDER", help="folder of the site; an earlier build in it is replaced")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

@@ -77,7 +77,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
     add_shard_options(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_intermixed_args(arguments)
 
 

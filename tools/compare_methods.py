@@ -23,13 +23,13 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from demo.make_transfer_sets import make_sets
-from tools.comparison import Usage, run, write_after
+from tools.comparison import Usage, chosen_names, run, write_after
 from utils.checkpoint import load_checkpoint
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.project_paths import REPOSITORY
-from utils.protocols import mean_and_deviation
+from utils.protocols import harmonic_mean, mean_and_deviation
 from utils.records import read_records
 
 Figures = dict[str, float]
@@ -209,15 +209,10 @@ def figures_of(name: str, plan: Plan, seed: int, out: Path) -> Figures:
     return found["figures"]
 
 
-def harmonic_mean(figures: Figures) -> float:
-    total = figures["base"] + figures["novel"]
-    return 2 * figures["base"] * figures["novel"] / total if total else 0.0
-
-
 def methods_row(what: str, seeds: list[Figures]) -> str:
     """A row of docs/methods.md: mean and deviation over the seeds; a dash for what the method has not."""
     if "base" in seeds[0]:
-        seeds = [figures | {"h": harmonic_mean(figures)} for figures in seeds]
+        seeds = [figures | {"h": harmonic_mean(figures["base"], figures["novel"])} for figures in seeds]
     cells = []
     for column in ("seen", "held_out", "drawn", "h"):
         values = [figures[column] for figures in seeds if column in figures]
@@ -276,10 +271,7 @@ def write_configs(demo: Path, out: Path) -> Path:
 
 
 def main(args: argparse.Namespace) -> None:
-    names = args.only or list(METHODS)
-    unknown = sorted(set(names) - set(METHODS))
-    if unknown:
-        raise UserError(f"--only: no method {unknown[0]}; there are {', '.join(METHODS)}")
+    names = chosen_names(args.only, METHODS, "method")
     demo, out = Path(args.demo).absolute(), Path(args.out).absolute()
     if not (demo / "transfer").exists():
         make_sets(demo / "world", demo / "transfer")
@@ -312,7 +304,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", default="exp/methods", help="folder of the runs (default exp/methods)")
     parser.add_argument("--page", metavar="FILE", help="write the tables to this file, and not into docs/")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(METHODS)}; prints the tables")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

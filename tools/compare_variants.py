@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.comparison import run
+from tools.comparison import chosen_names, run
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
@@ -94,10 +94,7 @@ def make_page(scores: dict[str, dict[str, float]], epochs: int) -> str:
 
 
 def main(args: argparse.Namespace) -> None:
-    names = args.only or list(VARIANTS)
-    unknown = sorted(set(names) - set(VARIANTS))
-    if unknown:
-        raise UserError(f"--only: no variant {unknown[0]}; there are {', '.join(VARIANTS)}")
+    names = chosen_names(args.only, VARIANTS, "variant")
     folders = {name: Path(args.out) / f"{name}-{args.epochs}" for name in VARIANTS}
     for name in tqdm(names, unit="variant", disable=None):
         if not is_done(folders[name]):
@@ -120,7 +117,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", default="exp/variants", help="folder of the runs")
     parser.add_argument("--page", metavar="FILE", help=f"the table; default {PAGE}, once no variant lacks results")
     parser.add_argument("--only", nargs="+", metavar="NAME", help=f"some of {', '.join(VARIANTS)}")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

@@ -6,9 +6,10 @@ import multiprocessing
 import os
 import resource
 import runpy
+from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from utils.cli import run_command
 from utils.errors import UserError
@@ -58,6 +59,14 @@ def _call(answer: Connection, script: str, words: tuple[str, ...]) -> None:
     used = resource.getrusage(resource.RUSAGE_SELF)
     with contextlib.suppress(BrokenPipeError):  # the comparison itself was stopped, and nobody waits
         answer.send((code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)))
+
+
+def chosen_names(only: Sequence[str] | None, table: Mapping[str, Any], what: str) -> list[str]:
+    """The names of `--only`, by default all of the table. Raises UserError where one is not in it; `what` they name."""
+    for name in only or ():
+        if name not in table:
+            raise UserError(f"--only: no {what} {name}; there are {', '.join(table)}")
+    return list(only or table)
 
 
 def write_after(page: Path, mark: str, text: str) -> None:

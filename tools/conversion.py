@@ -45,7 +45,6 @@ def add_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
     add_shard_options(parser)
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def check_options(args: argparse.Namespace, source: Path) -> None:

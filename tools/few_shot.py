@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 from tools import series
-from tools.summarise_runs import FIGURES, check_comparable, last_validation
+from tools.summarise_runs import FIGURES, last_validation, table_rows
 from utils.cli import config_parser, run_command
 from utils.config import load_config
 from utils.errors import UserError
@@ -65,9 +65,7 @@ def main(args: argparse.Namespace) -> int:
     rows: list[tuple[str, ...]] = [("shot", "top-1 %", "top-5 %", "mean class %")]
     for shot in shots:
         found = {f"{shot}, seed {seed}": records[shot, seed] for seed in seeds}
-        check_comparable(found)
-        rows += [(name, *(f"{record[figure]:.2f}" for figure in FIGURES)) for name, record in found.items()]
-        rows.append(series.mean_row(f"{shot}, mean of {len(seeds)}", list(found.values())))
+        rows += table_rows(found, f"{shot}, mean of {len(seeds)}")
     print(format_table(rows))
     scores = {f"shot{k}/seed{s}": {name: record[name] for name in FIGURES} for (k, s), record in records.items()}
     write_summary(out / "few_shot.json", runs=scores)

@@ -119,31 +119,33 @@ def read_hmdb51_split(folder: Path, split: int) -> dict[str, list[Sample]]:
 KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
-def read_kinetics_csv(path: Path) -> list[Sample]:
-    """Clips are looked for as youtube_id_SSSSSS_EEEEEE (the official downloader's name), then as youtube_id."""
+def _kinetics_clip(youtube_id: str, start: Any, end: Any, label: str) -> Sample:
+    """Looked for as youtube_id_SSSSSS_EEEEEE (the official downloader's name), then as youtube_id."""
+    return Sample((f"{youtube_id}_{int(float(start)):06d}_{int(float(end)):06d}", youtube_id), (label,))
+
+
+def _read_kinetics_csv(path: Path) -> list[Sample]:
     samples = []
     for where, row in read_columns(path, KINETICS_COLUMNS):
         try:
-            start, end = int(float(row["time_start"])), int(float(row["time_end"]))
+            clip = _kinetics_clip(row["youtube_id"], row["time_start"], row["time_end"], row["label"])
         except ValueError as error:
             raise UserError(f"{where}: time_start or time_end is not a number") from error
         if not row["label"]:
             raise UserError(f"{where}: no label")
-        youtube_id = row["youtube_id"]
-        samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), (row["label"],)))
+        samples.append(clip)
     return samples
 
 
 def read_kinetics(path: Path) -> list[Sample]:
     """Clips of an official CSV, or of the release's JSON, `{id: {"annotations": {"label", "segment"}, ...}}`."""
     if path.suffix.lower() != ".json":
-        return read_kinetics_csv(path)
+        return _read_kinetics_csv(path)
     samples = []
     for youtube_id, entry in read_json(path, dict).items():
         try:
-            label = entry["annotations"]["label"]
-            start, end = (int(float(second)) for second in entry["annotations"]["segment"])
+            start, end = entry["annotations"]["segment"]
+            samples.append(_kinetics_clip(youtube_id, start, end, entry["annotations"]["label"]))
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(f"{path}: {youtube_id} has no annotation with label and segment") from error
-        samples.append(Sample((f"{youtube_id}_{start:06d}_{end:06d}", youtube_id), (label,)))
     return samples

@@ -58,6 +58,10 @@ class ListNames:
     in_config: dict[str, str]
 
 
+def disk_of(args: argparse.Namespace) -> Disk:
+    return Disk(args.root, args.kind, args.template)
+
+
 def write_all(
     args: argparse.Namespace,
     dataset: str,
@@ -138,7 +142,7 @@ def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dic
 def make_folders(args: argparse.Namespace) -> None:
     if not 0 < args.val_share < 1:
         raise UserError(f"--val_share {args.val_share:g}: must be between 0 and 1")
-    disk = Disk(args.root, args.kind, args.template)
+    disk = disk_of(args)
     folders = split_folders(args.root)
     if folders:
         parts = {part: samples_in_folders(disk, folder) for part, folder in folders.items()}
@@ -189,15 +193,13 @@ def split_folders(root: Path) -> dict[str, str]:
 def make_ucf101(args: argparse.Namespace) -> None:
     labels = official_labels(list_sources.read_ucf101_classes(args.splits), args.labels, "ucf_labels.csv")
     splits = [list_sources.read_ucf101_split(args.splits, split) for split in (1, 2, 3)]
-    disk = Disk(args.root, args.kind, args.template)
-    write_all(args, "ucf101", disk, labels, split_names(splits, args.kind, "ucf"))
+    write_all(args, "ucf101", disk_of(args), labels, split_names(splits, args.kind, "ucf"))
 
 
 def make_hmdb51(args: argparse.Namespace) -> None:
     labels = official_labels(list_sources.read_hmdb51_classes(args.splits), args.labels, "hmdb51_labels.csv")
     splits = [list_sources.read_hmdb51_split(args.splits, split) for split in (1, 2, 3)]
-    disk = Disk(args.root, args.kind, args.template)
-    write_all(args, "hmdb51", disk, labels, split_names(splits, args.kind, "hmdb"))
+    write_all(args, "hmdb51", disk_of(args), labels, split_names(splits, args.kind, "hmdb"))
 
 
 def make_kinetics(args: argparse.Namespace) -> None:
@@ -213,7 +215,7 @@ def make_kinetics(args: argparse.Namespace) -> None:
         # Classes of the CSV beyond --labels are what the option is for; only the other direction is news.
         for line in compare_names([name for name in class_names if name in labels], labels):
             print(f"names: {line}")
-    write_all(args, "kinetics", Disk(args.root, args.kind, args.template), labels, plain_names(parts, args.name))
+    write_all(args, "kinetics", disk_of(args), labels, plain_names(parts, args.name))
 
 
 def make_annotated(args: argparse.Namespace) -> None:
@@ -225,8 +227,7 @@ def make_annotated(args: argparse.Namespace) -> None:
         print(f"names: {line}")
     pairs = mirrored_pairs(class_names)
     keys = data_set.keys | ({"flip_pairs": pairs} if pairs else {})
-    disk = Disk(args.root, args.kind, args.template)
-    write_all(args, data_set.dataset, disk, labels, plain_names(parts), keys)
+    write_all(args, data_set.dataset, disk_of(args), labels, plain_names(parts), keys)
 
 
 def make_activitynet(args: argparse.Namespace) -> None:
@@ -271,7 +272,7 @@ def make_untrimmed(
     Args:
         names: of the lists by "train" and "val", and by "full" where there is one.
     """
-    disk = Disk(args.root, args.kind, args.template)
+    disk = disk_of(args)
     write_labels(args.out, labels)
     roots: dict[str, Path] = dict.fromkeys(PARTS, args.root)
     cut_parts = PARTS if cuts_val else PARTS[:1]
@@ -305,7 +306,6 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command.add_argument("--root", type=Path, required=True, help="folder of the frame folders or videos")
         command.add_argument("--out", type=Path, required=True, help="folder for the lists and labels.csv")
         command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
-        command.add_argument("--debug", action="store_true", help="show the traceback of an error")
         command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
         if name not in (*UNTRIMMED, *ANNOTATED):
             command.add_argument(

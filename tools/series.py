@@ -6,13 +6,10 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
-from tools.summarise_runs import FIGURES
 from utils.config import load_config
 from utils.errors import UserError
 from utils.project_paths import REPOSITORY
-from utils.protocols import mean_and_deviation
 from utils.recipe import flatten
 from utils.records import read_records
 from utils.schema import Config
@@ -70,15 +67,6 @@ def is_finished(config: str, folder: Path, overrides: Sequence[str]) -> bool:
     records = read_records(folder / "metrics.jsonl", "remove the folder")
     validations = [record["epoch"] for record in records if record["kind"] == "val"]
     expected, own = flatten(wanted.model_dump()), flatten(found.model_dump())
-    is_same = all(v is None or v == own[key] for key, v in expected.items() if _is_of_training(key))
+    of_training = [key for key in expected if not key.startswith("logging.") and key != "resume"]
+    is_same = all(expected[key] is None or expected[key] == own[key] for key in of_training)
     return is_same and validations[-1:] == [wanted.solver.epochs] and (folder / "last_model.pt").is_file()
-
-
-def _is_of_training(key: str) -> bool:
-    return not key.startswith("logging.") and key != "resume"
-
-
-def mean_row(title: str, records: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """A row of a table: mean and population deviation of the scores of several validations or tests."""
-    over = [mean_and_deviation([record[name] for record in records]) for name in FIGURES]
-    return (title, *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over))

@@ -7,6 +7,7 @@ Examples:
 
 import argparse
 import sys
+from functools import reduce
 
 from engine.rundir import default_run_dir
 from utils.cli import config_parser, run_command
@@ -24,13 +25,8 @@ def parse_arguments(arguments: list[str] | None = None):
 def main(args: argparse.Namespace) -> None:
     if args.key not in (*dotted_keys(), "run_dir"):
         raise UserError(f"--key {args.key}: no such key; docs/config.md has all")
-    value = load_config(args.config, args.overrides, "train").config
-    if args.key == "run_dir":
-        print(default_run_dir(value))
-        return
-    for part in args.key.split("."):
-        value = getattr(value, part)
-    print(value)
+    cfg = load_config(args.config, args.overrides, "train").config
+    print(default_run_dir(cfg) if args.key == "run_dir" else reduce(getattr, args.key.split("."), cfg))
 
 
 if __name__ == "__main__":

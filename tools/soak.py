@@ -44,7 +44,6 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
     parser.add_argument("--minutes", type=float, default=30, help="in all (default 30)")
     parser.add_argument("--out", metavar="DIR", default="exp/soak", help="folder of the counts (default exp/soak)")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -45,24 +45,30 @@ def check_comparable(found: dict[str, dict]) -> None:
             )
 
 
+def table_rows(found: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:
+    """A row for each validation, by its title, and one with mean and population deviation of their scores.
+
+    Raises:
+        UserError: as `check_comparable`.
+    """
+    check_comparable(found)
+    rows = [(title, *(f"{record[name]:.2f}" for name in FIGURES)) for title, record in found.items()]
+    over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]
+    return [*rows, (mean_title, *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over))]
+
+
 def main(args: argparse.Namespace) -> None:
     folders = [Path(run).resolve() for run in args.runs]
     for number, folder in enumerate(folders):
         if folder in folders[:number]:
             raise UserError(f"{args.runs[number]}: is given twice; give each run once")
     found = {run: last_validation(Path(run)) for run in args.runs}
-    check_comparable(found)
-    rows = [("run", *FIGURES)]
-    rows += [(run, *(f"{record[name]:.2f}" for name in FIGURES)) for run, record in found.items()]
-    over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]
-    rows.append((f"mean of {len(found)}", *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over)))
-    print(format_table(rows))
+    print(format_table([("run", *FIGURES), *table_rows(found, f"mean of {len(found)}")]))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("runs", nargs="+", metavar="RUN", help="run folders of train.py")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
     return parser.parse_args(arguments)
 
 

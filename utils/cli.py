@@ -40,7 +40,7 @@ DISK_REMEDIES = {
 
 
 class Parser(argparse.ArgumentParser):
-    """A parser of options in snake_case, as `--test_crops`; `--test-crops` is accepted too.
+    """A parser of `--debug` and of options in snake_case, as `--test_crops`; `--test-crops` is accepted too.
 
     An option that does not exist is an error that names the nearest one; names cannot be abbreviated.
 
@@ -52,6 +52,8 @@ class Parser(argparse.ArgumentParser):
         description, _, examples = (doc or "").partition("\nExamples:\n")
         named = {"description": description.strip(), "epilog": examples and f"examples:\n{examples.rstrip()}"} | named
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **named)
+        default = argparse.SUPPRESS if doc is None else False  # a subcommand's parser leaves that of the command
+        self.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
         return super().parse_known_args(self._spelled(args), namespace)
@@ -104,10 +106,9 @@ def config_parser(doc: str | None, required: bool = True, operands: Sequence[tup
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """`--quiet`, `--plain` and `--debug`: how much a command shows."""
+    """`--quiet` and `--plain`: how much a command shows."""
     parser.add_argument("--quiet", action="store_true", help="show only results, warnings and errors")
     parser.add_argument("--plain", action="store_true", help="no progress bars, as where the output is a file")
-    parser.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
 def add_view_options(parser: argparse.ArgumentParser) -> None:
