@@ -44,8 +44,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         args.weights = str(Path(__file__).parent / DEFAULT_WEIGHTS)
     elif args.is_demo:
         args.config = str(Path(__file__).parent / DEFAULT_CONFIG)
-    if args.weights:
-        check_is_file(args.weights, "checkpoint file")
+    check_is_file(args.weights, "checkpoint file")
     for option in ("max_megabytes", "max_seconds"):
         if not getattr(args, option) > 0:
             raise UserError(f"--{option} {getattr(args, option):g}: must be above 0")

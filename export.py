@@ -25,8 +25,7 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def main(args: argparse.Namespace) -> None:
     check_config(args.config, args.overrides, ("data.label_list",))
-    if args.out:
-        check_writable(args.out, "--out")
+    check_writable(args.out, "--out")
     check_is_file(args.weights, "checkpoint file")
     from engine.export import export  # after the checks: --help and a typo answer at once
 

@@ -65,8 +65,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     for option, path in (("--json", args.json), ("--csv", args.csv)):
         if path and path != "-":
             check_writable(path, option)
-    if args.pictures:
-        check_writable(args.pictures, "--pictures", is_folder=True)
+    check_writable(args.pictures, "--pictures", is_folder=True)
     check_counts(args, "top")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")

@@ -23,8 +23,7 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def main(args: argparse.Namespace) -> None:
-    if args.out:
-        check_writable(args.out, "--out")
+    check_writable(args.out, "--out")
     from engine.report import report  # after the checks: --help and a typo answer at once
 
     report(args)

@@ -25,9 +25,7 @@ from utils.files import check_is_file, check_writable
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__, required=False)
     parser.add_argument(
-        "--weights",
-        metavar="FILE",
-        help="a checkpoint of train.py or a published one; without: the config's CLIP",
+        "--weights", metavar="FILE", help="a checkpoint of train.py or a published one; without: the config's CLIP"
     )
     add_view_options(parser)
     parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
@@ -45,8 +43,7 @@ def main(args: argparse.Namespace) -> None:
     if args.allow_missing and args.metric == "map":
         raise UserError("--allow_missing and --metric map: a video without a prediction has no rank; use one")
     check_counts(args, "test_clips")
-    if args.out:
-        check_writable(args.out, "--out", is_folder=True)
+    check_writable(args.out, "--out", is_folder=True)
     if args.weights:
         check_is_file(args.weights, "checkpoint file")
     elif not args.config:

@@ -62,8 +62,7 @@ def main(args: argparse.Namespace) -> None:
     check_counts(args, "epochs", "neighbours", "test_clips")
     check_config(args.config, args.overrides, FILES)
     check_writable(args.out, "--out", is_folder=True)
-    if args.weights:
-        check_is_file(args.weights, "checkpoint file")
+    check_is_file(args.weights, "checkpoint file")
     from engine.frozen import test_frozen  # after the checks: --help and a typo answer at once
 
     test_frozen(args, warnings)

@@ -77,10 +77,8 @@ def main(args: argparse.Namespace) -> int:
         check_config(path, args.overrides, TEST_FILES[1:] if args.lists else TEST_FILES)
     for path in split_lists(args.lists):
         check_is_file(path, "file")
-    if args.out:
-        check_writable(args.out, "--out", is_folder=True)
-    if args.weights:
-        check_is_file(args.weights, "checkpoint file")
+    check_writable(args.out, "--out", is_folder=True)
+    check_is_file(args.weights, "checkpoint file")
     from engine.zeroshot import test_zeroshot  # after the checks: --help and a typo answer at once
 
     return test_zeroshot(args, split_lists(args.lists), warnings)

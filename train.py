@@ -26,8 +26,7 @@ def main(args: argparse.Namespace) -> int:
     warnings = apply_published_options(args)
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
     check_data_files(cfg, ("data.train_list", *TEST_FILES, "data.train_root"))
-    if cfg.pretrain:
-        check_is_file(cfg.pretrain, "checkpoint file")
+    check_is_file(cfg.pretrain or None, "checkpoint file")
     from engine.train import train  # after the checks: --help and a typo answer at once
 
     return train(args, cfg, [*config_warnings, *warnings])

@@ -16,7 +16,7 @@ from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
 from datasets.readers import open_source
-from datasets.samplers import Draws, EvalBatches, TrainBatches, plan_epoch
+from datasets.samplers import Draws, EvalBatches, TrainBatches
 from datasets.sets import Side, class_ids, configs_of_sets, joined, root_and_list, shares_of_sets
 from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import FrameChooser, VideoDataset
@@ -26,19 +26,6 @@ from utils.project_paths import given, is_url
 from utils.schema import Config, DataConfig
 
 log = logging.getLogger(__name__)
-__all__ = [
-    "TestLists",
-    "TrainEntries",
-    "Views",
-    "build_eval_loader",
-    "build_train_loader",
-    "count_unknown_frames",
-    "plan_epoch",
-    "read_entries",
-    "read_test_lists",
-    "read_train_entries",
-    "train_transform",
-]
 
 
 class TrainEntries(NamedTuple):

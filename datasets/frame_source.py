@@ -135,13 +135,7 @@ class _Clip:
         frames: (N,H,W,3), made when the first frame's size is known.
     """
 
-    def __init__(
-        self,
-        source: FrameSource,
-        num_frames: int,
-        place_of: dict[int, int],
-        resize: Resize | None,
-    ):
+    def __init__(self, source: FrameSource, num_frames: int, place_of: dict[int, int], resize: Resize | None):
         self.frames = torch.zeros(0)
         self._source, self._num_frames, self._place_of, self._resize = source, num_frames, place_of, resize
         self._stored_size: tuple[int, int] | None = None

@@ -17,13 +17,9 @@ def _are_pairs(pairs: list[list[int]], num_classes: int) -> bool:
     return is_unique and all(len(pair) == 2 for pair in pairs)
 
 
-def _has_what_sets_lack(data: DataConfig) -> bool:
-    is_repeated = data.repeats > 1 or data.cached_draws > 0
-    return (
-        is_repeated
-        or bool(data.shot or data.multi_label or data.list_times or data.flip_pairs)
-        or data.sampling == "balanced"
-    )
+_DEFAULTS = DataConfig()
+# Keys that a training on several sets must leave at their defaults.
+_SETS_LACK = ("shot", "multi_label", "list_times", "sampling", "repeats", "cached_draws", "flip_pairs")
 
 
 def _required(key: str, what: str) -> tuple[Rule, Rule]:
@@ -62,14 +58,8 @@ RULES = (
         "two have one name; give each its own, by which its scores are shown",
     ),
     TrainRule(
-        (
-            "data.sets",
-            *(
-                f"data.{k}"
-                for k in ("shot", "multi_label", "list_times", "sampling", "repeats", "cached_draws", "flip_pairs")
-            ),
-        ),
-        lambda c: bool(c.data.sets) and _has_what_sets_lack(c.data),
+        ("data.sets", *(f"data.{key}" for key in _SETS_LACK)),
+        lambda c: bool(c.data.sets) and any(getattr(c.data, key) != getattr(_DEFAULTS, key) for key in _SETS_LACK),
         "with sets are not supported; set shot=0, multi_label=false, list_times=false, sampling=uniform, repeats=1, "
         "cached_draws=0 and flip_pairs=null",
     ),

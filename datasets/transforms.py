@@ -13,15 +13,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.augmentations import (
-    GREYSCALE,
-    Erased,
-    Operation,
-    apply_operation,
-    draw_erased,
-    draw_jitter,
-    draw_randaug,
-)
+from datasets.augmentations import GREYSCALE, Erased, Operation, apply_operation, draw_erased, draw_jitter, draw_randaug
 from datasets.lists import Label
 from utils.data_sections import ColorJitterConfig, ErasingConfig
 

@@ -24,16 +24,7 @@ MIN_FRAMES, MAX_FRAMES = 25, 60
 FRAMES_PER_SECOND = 25
 
 SHAPES = ("circle", "square", "triangle", "star", "cross")
-MOTIONS = (
-    "moving left",
-    "moving right",
-    "moving up",
-    "moving down",
-    "growing",
-    "shrinking",
-    "spinning",
-    "flashing",
-)
+MOTIONS = ("moving left", "moving right", "moving up", "moving down", "growing", "shrinking", "spinning", "flashing")
 # Every motion is held out with one shape, every shape with one or two motions. Opposite motions are held out with the
 # same shape, so that the zero-shot test, too, asks for the order of the frames.
 _HELD_OUT_SHAPE = ("square", "square", "circle", "circle", "triangle", "triangle", "star", "cross")
@@ -89,10 +80,6 @@ class Track:
     radius: np.ndarray
     angle: np.ndarray
     opacity: np.ndarray
-
-    def __post_init__(self):
-        lengths = {len(getattr(self, name)) for name in ("x", "y", "radius", "angle", "opacity")}
-        assert len(lengths) == 1, lengths
 
 
 # ---------------------------------------------------------------------------------------------- shapes

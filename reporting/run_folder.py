@@ -81,6 +81,13 @@ class TestResult:
     def num_views(self) -> int:
         return self.scores["views"]["clips"] * self.scores["views"]["crops"]
 
+    @property
+    def shown_views(self) -> str:
+        """Clips × crops."""
+        views = self.scores["views"]
+        shown = "1" if self.num_views == 1 else f"{views['clips']} × {views['crops']}"
+        return f"{shown} dense" if views.get("dense") else shown
+
     def entries_of(self, rows: Sequence[int], entries: Iterable[Any]) -> list[Any]:
         """The list entries (with `path`) of some rows of the table.
 

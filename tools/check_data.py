@@ -108,9 +108,7 @@ def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: L
 
 def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
     """Rows of an interrupted check of the same lists, by (list, line)."""
-    if not path.exists():
-        return {}
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
     if not lines or lines[0].strip() != stamp:
         return {}
     whole = [line for line in lines[1:] if line.endswith("\n")]  # a kill may have cut the last one
@@ -157,19 +155,13 @@ def merge_journals(tasks: Sequence[Task], out: Path, stamp: str) -> list[dict]:
     return [done[place] for place in places]
 
 
-def write_clean_list(job: ListJob, bad_lines: set[int], path: Path) -> None:
-    """The list's own lines, byte for byte, without the bad ones."""
-    lines = Path(job.path).read_bytes().split(b"\n")
-    kept = [line for number, line in enumerate(lines, start=1) if number not in bad_lines]
-    with atomic_path(path) as temporary:
-        temporary.write_bytes(b"\n".join(kept))
-
-
 def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> None:
-    """report.csv and the lists without bad lines."""
+    """report.csv, and the lists' own lines, byte for byte, without the bad ones."""
     for job in jobs:
         bad = {int(row["line"]) for row in rows if row["list"] == job.name and row["status"] == "bad"}
-        write_clean_list(job, bad, out / f"{job.name}_clean.txt")
+        lines = Path(job.path).read_bytes().split(b"\n")
+        with atomic_path(out / f"{job.name}_clean.txt") as temporary:
+            temporary.write_bytes(b"\n".join(line for number, line in enumerate(lines, 1) if number not in bad))
     write_csv(out / REPORT, COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     (out / JOURNAL).unlink(missing_ok=True)
     shutil.rmtree(out / FOLDER, ignore_errors=True)

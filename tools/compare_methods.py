@@ -166,9 +166,7 @@ METHODS = {
     "clip": Method("CLIP as it is", measure=clip_alone),
     "linear": Method("linear probe", ("--probes", "linear", "--lrs", "1,0.3,0.1,0.03"), measure=probe),
     "attentive": Method(
-        "attentive probe",
-        ("--probes", "attentive", "--lrs", "3e-3", "components.attentive.num_heads=4"),
-        measure=probe,
+        "attentive probe", ("--probes", "attentive", "--lrs", "3e-3", "components.attentive.num_heads=4"), measure=probe
     ),
     "mean": way_to_tune("mean of the frames", MEAN),
     "transf": way_to_tune("Text4Vis: temporal head", HEAD, in_methods=True),

@@ -108,8 +108,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     if args.format == "h5" and find_spec("h5py") is None:
         raise UserError("--format h5: h5py is not installed; run 'pip install h5py'")
     check_config(args.config, args.overrides, ())
-    if args.weights:
-        check_is_file(args.weights, "checkpoint file")
+    check_is_file(args.weights, "checkpoint file")
     check_writable(args.out, "OUT", is_folder=True)
 
 

@@ -18,10 +18,7 @@ MAX_NAMES = 8  # jobs that an error names
 
 
 def run_jobs(
-    function: Callable[..., Any],
-    jobs: Sequence[tuple[str, tuple]],
-    num_workers: int,
-    done: Callable[[Any], None],
+    function: Callable[..., Any], jobs: Sequence[tuple[str, tuple]], num_workers: int, done: Callable[[Any], None]
 ) -> None:
     """Call `function` with each job's arguments, here or in `num_workers` processes, and `done` with each result.
 

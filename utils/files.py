@@ -68,15 +68,18 @@ def write_text_atomic(path: str | Path, text: str, errors: str = "strict") -> No
         temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
-def check_writable(path: str | Path, option: str, is_folder: bool = False) -> None:
+def check_writable(path: str | Path | None, option: str, is_folder: bool = False) -> None:
     """Whether a result can be written to `path`, before the work whose result it is. Leaves nothing behind.
 
     Args:
+        path: None: not given.
         option: of the command line, for the message. is_folder: `path` is a folder of results, not a file.
 
     Raises:
         UserError: it is a folder where a file is wanted, or the reverse, or nothing can be made there.
     """
+    if path is None:
+        return
     path = Path(path)
     try:
         is_dir = path.is_dir()
@@ -98,7 +101,7 @@ def check_writable(path: str | Path, option: str, is_folder: bool = False) -> No
         raise UserError(f"{option} {path}: cannot be written ({error.strerror}); choose another path") from error
 
 
-def check_is_file(path: str | Path, what: str) -> None:
-    """Raise a UserError where there is no file at `path`. `what` it should be, for the message."""
-    if not Path(path).is_file():
+def check_is_file(path: str | Path | None, what: str) -> None:
+    """Raise a UserError where a path is given and no file is there. `what` it should be, for the message."""
+    if path is not None and not Path(path).is_file():
         raise UserError(f"{path}: no such {what}")

@@ -16,16 +16,9 @@ _HOW = (
 
 
 def difference(comparison: Comparison) -> Html:
-    tests = {
-        "top-1": comparison.top1_test,
-        "top-5": mcnemar(comparison.first.is_top5, comparison.second.is_top5),
-    }
+    tests = {"top-1": comparison.top1_test, "top-5": mcnemar(comparison.first.is_top5, comparison.second.is_top5)}
     counts = [
-        [
-            title,
-            *[number(n, 0) for n in (t.both, t.only_first, t.only_second, t.neither)],
-            Cell(p_value(t), t.p_value),
-        ]
+        [title, *[number(n, 0) for n in (t.both, t.only_first, t.only_second, t.neither)], Cell(p_value(t), t.p_value)]
         for title, t in tests.items()
     ]
     columns = ["right", "both", "only A", "only B", "neither", ("p-value", "of McNemar's exact test, two-sided.")]

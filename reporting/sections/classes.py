@@ -1,5 +1,7 @@
 """Accuracy of each class."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from reporting.html import Cell, Html, el, join, number, table
@@ -28,12 +30,10 @@ def classes(report: RunReport) -> Html:
     rows = []
     for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst is first
         taken_for = int(wrong[c].argmax())
-        share = 100 * right[c] / count[c]
-        meter = el("i", class_="meter", style=f"--share:{share:.1f}%")
         rows.append(
             [
                 names[c],
-                Cell([meter, el("span", f"{share:.1f}", class_="beside")], share),
+                meter(100 * right[c] / count[c]),
                 number(count[c], 0),
                 Cell(f"{100 * low[c]:.0f}–{100 * high[c]:.0f}", low[c]),
                 number(100 * in_top5[c] / count[c]),
@@ -41,7 +41,17 @@ def classes(report: RunReport) -> Html:
                 f"{names[taken_for]} ({wrong[c, taken_for]})" if wrong[c].any() else "",
             ]
         )
-    num_absent = int((count == 0).sum())
-    note = f"{num_absent} classes without a video in this test are left out." if num_absent else None
-    grid = table(_COLUMNS, rows, "Accuracy by class", "classes-table", "Filter by name")
-    return join([grid, note and el("p", note, class_="note")])
+    return class_table(_COLUMNS, rows, "Accuracy by class", num_absent=int((count == 0).sum()))
+
+
+def meter(share: float) -> Cell:
+    """A share in percent with its bar."""
+    bar = el("i", class_="meter", style=f"--share:{share:.1f}%")
+    return Cell([bar, el("span", f"{share:.1f}", class_="beside")], share)
+
+
+def class_table(columns: Sequence[str | tuple[str, str]], rows: list[list], caption: str, num_absent: int) -> Html:
+    """A row a class, and how many have no video."""
+    grid = table(columns, rows, caption, "classes-table", "Filter by name")
+    note = f"{num_absent} classes without a video in this test are left out."
+    return join([grid, el("p", note, class_="note") if num_absent else None])

@@ -5,9 +5,10 @@ Legend: N videos, K classes, B resamples.
 
 import numpy as np
 
-from reporting.html import Cell, Html, count_of, el, join, number, ranged, table
+from reporting.html import Html, count_of, el, join, number, ranged, table
 from reporting.inputs import RunReport
 from reporting.outcomes import interval, resamples
+from reporting.sections.classes import class_table, meter
 from reporting.sections.opening import describe_test
 from utils.metrics import average_precisions
 
@@ -41,13 +42,13 @@ def multi_label_scores(report: RunReport) -> Html:
     for test in report.run.tests:
         if not test.is_multi_label:
             continue
-        precisions, views = average_precisions(test.logits, test.table.labels), test.scores["views"]
+        precisions = average_precisions(test.logits, test.table.labels)
         samples = map_samples(test.logits, test.table.labels)
         rows.append(
             [
                 test.name,
                 ranged(100 * float(np.nanmean(precisions)), interval(samples)),
-                f"{views['clips']} × {views['crops']}{' dense' if views.get('dense') else ''}",
+                test.shown_views,
                 number(len(test.table.paths), 0),
                 number(int(np.isfinite(precisions).sum()), 0),
                 number(float(test.table.labels.sum(axis=1).mean())),
@@ -62,15 +63,10 @@ def average_precision_by_class(report: RunReport) -> Html:
     precisions, count = average_precisions(test.logits, test.table.labels), test.table.labels.sum(axis=0)
     rows = []
     for c in np.flatnonzero(count):
-        share = 100 * precisions[c]
-        meter = el("i", class_="meter", style=f"--share:{share:.1f}%")
-        shown = Cell([meter, el("span", f"{share:.1f}", class_="beside")], share)
-        rows.append([test.class_names[c], shown, number(count[c], 0), number(100 * count[c] / len(test.table.paths))])
-    num_absent = int((count == 0).sum())
-    note = f"{num_absent} classes without a video in this test are left out." if num_absent else None
+        chance = number(100 * count[c] / len(test.table.paths))
+        rows.append([test.class_names[c], meter(100 * precisions[c]), number(count[c], 0), chance])
     columns = ["class", "average precision %", "videos", ("chance %", "its share of the videos, what a guess gets.")]
-    grid = table(columns, rows, "Average precision by class", "classes-table", "Filter by name")
-    return join([grid, note and el("p", note, class_="note")])
+    return class_table(columns, rows, "Average precision by class", num_absent=int((count == 0).sum()))
 
 
 def map_samples(

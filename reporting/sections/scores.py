@@ -56,9 +56,6 @@ def _rows_of(test: TestResult, report: RunReport) -> list[list]:
     """A test's row, and one for each split of a zero-shot test, whose figures its summary has."""
     found, samples = figures(test.outcomes), report.samples[test.name]
     half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot and len(test.text) > 1 else None
-    views = test.scores["views"]
-    shown_views = "1" if test.num_views == 1 else f"{views['clips']} × {views['crops']}"
-    shown_views += " dense" if views.get("dense") else ""
     weights = el("small", f" {Path(test.weights).name}") if test.weights else None
     row = [
         Cell([test.name, weights]),
@@ -66,7 +63,7 @@ def _rows_of(test: TestResult, report: RunReport) -> list[list]:
         _half(*mean_and_deviation([scores.top1 for scores in half])) if half else number(None),
         number(test.scores.get("map")),
         number(int((~test.outcomes.is_readable).sum()), 0),
-        shown_views,
+        test.shown_views,
         number(len(test.table.paths), 0),
         number(len(test.class_names), 0),
     ]
@@ -75,7 +72,7 @@ def _rows_of(test: TestResult, report: RunReport) -> list[list]:
         split = [number(s["full_top1"]), number(s["full_top5"]), number(None), number(None)]
         half_cell = _half(s["half_top1_mean"], s["half_top1_std"])
         counts = [number(s["num_videos"], 0), number(s["num_classes"], 0)]
-        rows.append([f"{test.name}: {name}", *split, half_cell, number(None), number(None), shown_views, *counts])
+        rows.append([f"{test.name}: {name}", *split, half_cell, number(None), number(None), test.shown_views, *counts])
     return rows
 
 

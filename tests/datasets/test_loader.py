@@ -12,6 +12,7 @@ import torch
 
 from datasets import build, lists
 from datasets.loader import _usable
+from datasets.samplers import plan_epoch
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views
 from tests.datasets.helpers import frame_config, picture, write_video
 from utils.config import load_config
@@ -371,9 +372,9 @@ def test_faults_of_the_list_are_raised_before_anything_is_read(tmp_path):
 
 
 def test_plan_of_an_epoch():
-    assert build.plan_epoch(10, 2, 2) == [4, 4, 2]
-    assert build.plan_epoch(10, 2, 2, start_sample=8) == [2]
-    assert build.plan_epoch(10, 2, 2, start_sample=10) == []
+    assert plan_epoch(10, 2, 2) == [4, 4, 2]
+    assert plan_epoch(10, 2, 2, start_sample=8) == [2]
+    assert plan_epoch(10, 2, 2, start_sample=10) == []
 
 
 def test_short_entries_rule_matches_the_spec():
