@@ -228,8 +228,10 @@ def _without_short_of_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], in
     for own in configs_of_sets(cfg):
         root, list_path = root_and_list(own.data, side)
         entries = count_unknown_frames(own.data, read_entries(own, list_path), root, list_path)
-        entries, short = _without_short(entries, list_path)
-        of_sets.append(entries)
+        kept, short = lists.drop_short_entries(entries)
+        if not kept:
+            raise UserError(f"{list_path}: every entry has fewer than {lists.MIN_TRAIN_FRAMES} frames")
+        of_sets.append(kept)
         num_short += short
     return (joined(of_sets, class_ids(cfg.data)) if cfg.data.sets else of_sets[0]), num_short
 
@@ -258,13 +260,6 @@ def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, 
         counted.append(entry)
     log.info("%s: num_frames is 0 in %d lines; the frames in their folders were counted", list_path, num_counted)
     return counted
-
-
-def _without_short(entries: list[ListEntry], list_path: str) -> tuple[list[ListEntry], int]:
-    kept, num_short = lists.drop_short_entries(entries)
-    if not kept:
-        raise UserError(f"{list_path}: every entry has fewer than {lists.MIN_TRAIN_FRAMES} frames")
-    return kept, num_short
 
 
 def _multi_label_classes(cfg: Config) -> int | None:

@@ -67,7 +67,7 @@ class ClipTask(NamedTuple):
         return f"{self.clip_class.folder}/{self.split}_{self.index:03d}"
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
     parser.add_argument("--train_per_class", type=int, default=25, help="training clips a seen class (default 25)")
@@ -75,7 +75,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--heldout_per_class", type=int, default=10, help="clips a held-out class (default 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 def world_settings(args: argparse.Namespace) -> dict:
@@ -205,7 +205,7 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
     )
 
 
-def render_world(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     for name in ("train_per_class", "val_per_class", "heldout_per_class", "workers"):
         if getattr(args, name) < 1:
             raise UserError(f"--{name}: {getattr(args, name)} is less than 1; give 1 or more")
@@ -221,9 +221,5 @@ def render_world(args: argparse.Namespace) -> None:
     print(f"{args.out}: {len(tasks)} clips, {sum(lengths)} frames")
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_command(render_world, parse_arguments(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main, parse_arguments()))

@@ -187,7 +187,7 @@ def write_labels(path: Path, names: Sequence[str]) -> None:
     write_lines(path, ["id,name", *(f"{label},{name}" for label, name in enumerate(names))])
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("world", type=Path, metavar="WORLD", help="the folder of demo.make_shapes_world")
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
@@ -196,10 +196,10 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
             f"--{name}_per_class", type=int, default=number, help=f"clips of a class (default {number})"
         )
     parser.add_argument("--seed", type=int, default=0)
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
-def render(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     per_class = {name: getattr(args, f"{name}_per_class") for name in PER_CLASS}
     for name, number in per_class.items():
         if number < 1:
@@ -207,9 +207,5 @@ def render(args: argparse.Namespace) -> None:
     make_sets(args.world, args.out, per_class, args.seed)
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_command(render, parse_arguments(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main, parse_arguments()))

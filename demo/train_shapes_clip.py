@@ -20,6 +20,7 @@ import argparse
 import math
 import multiprocessing
 import os
+import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -34,7 +35,8 @@ from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
 from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
-from utils.cli import Parser
+from utils.cli import Parser, run_command
+from utils.files import atomic_path
 
 IMAGE_SIZE = 64  # pixels
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
@@ -60,7 +62,7 @@ class Towers(CLIP):
     attn_mask: torch.Tensor
 
 
-def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
@@ -71,7 +73,7 @@ def parse_arguments(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--workers", type=int, default=os.cpu_count(), help="processes that render (default: all cores)"
     )
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 def build_towers() -> Towers:
@@ -209,18 +211,15 @@ def release(model: Towers, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
     return {name: value.half() for name, value in model.state_dict().items()}
 
 
-def main(argv: list[str] | None = None) -> None:
-    args = parse_arguments(argv)
+def main(args: argparse.Namespace) -> None:
     torch.manual_seed(args.seed)
     stills = render_all(args.stills, args.seed, args.workers)
     model = build_towers()
     train(model, stills, args)
-    args.out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = args.out.with_name(args.out.name + ".partial")
-    torch.save(release(model, stills[0][:1000]), unfinished)
-    unfinished.replace(args.out)
+    with atomic_path(args.out) as temporary:
+        torch.save(release(model, stills[0][:1000]), temporary)
     print(f"wrote {args.out} ({args.out.stat().st_size / 1e6:.1f} MB)")
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(run_command(main, parse_arguments()))

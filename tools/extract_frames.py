@@ -157,7 +157,7 @@ def extract_all(args: argparse.Namespace, videos: list[str], settings: Settings,
     return results
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("videos", type=Path, help="folder of videos; searched to any depth")
     parser.add_argument("out", type=Path, help="folder for the frame folders, in the same structure")
@@ -166,7 +166,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         "--template", default="img_{:05d}.jpg", help="file name, numbered from 1 (default: img_{:05d}.jpg)"
     )
     add_options(parser)
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -177,7 +177,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     check_options(args, args.videos)
 
 
-def extract(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     check_arguments(args)
     settings = Settings(args.fps, args.short_side, args.quality, args.template)
     shard = chosen_shard(args)
@@ -190,9 +190,5 @@ def extract(args: argparse.Namespace) -> int:
     return summarise(results, "extracted", args.videos, args.out, shard)
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_command(extract, parse_arguments(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main, parse_arguments()))

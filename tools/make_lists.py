@@ -296,7 +296,7 @@ def make_untrimmed(
     print_yaml(yaml_lines(dataset, disk, labels, args.out, {part: names[part] for part in PARTS}, roots) + further)
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     subparsers = parser.add_subparsers(required=True, metavar="DATASET")
 
@@ -340,7 +340,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
         command = add(name, make_annotated, data_set.described)
         command.set_defaults(name=name)
         command.add_argument("--annotations", type=Path, required=True, help=f"folder of {data_set.files}")
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 def add_cutting(command: Parser) -> None:
@@ -352,7 +352,7 @@ def add_cutting(command: Parser) -> None:
     command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
 
 
-def make(args: argparse.Namespace) -> None:
+def main(args: argparse.Namespace) -> None:
     if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.(jpg|jpeg|png)", args.template, re.IGNORECASE):
         raise UserError(
             f"--template {args.template}: must be the name of a JPEG or PNG file with one number in it, as "
@@ -362,9 +362,5 @@ def make(args: argparse.Namespace) -> None:
     args.make(args)
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_command(make, parse_arguments(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main, parse_arguments()))

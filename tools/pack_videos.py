@@ -194,7 +194,7 @@ def already_packed(names: Iterable[str], out: Path) -> dict[str, Result]:
     return present
 
 
-def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("source", type=Path, help="folder of videos, or of frame folders; searched to any depth")
     parser.add_argument("out", type=Path, help="folder for the packed clips, in the same structure")
@@ -204,7 +204,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--shards", type=int, metavar="N", help="pack into N tar files with an index")
     parser.add_argument("--labels", nargs="+", default=[], metavar="LIST", help="with --shards: lists with the labels")
     add_options(parser)
-    return parser.parse_args(argv)
+    return parser.parse_args(arguments)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
@@ -229,7 +229,7 @@ def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
     return {entry.path if of_frames else Path(entry.path).with_suffix("").as_posix(): entry.label for entry in entries}
 
 
-def pack_all(args: argparse.Namespace) -> int:
+def main(args: argparse.Namespace) -> int:
     check_arguments(args)
     of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
     hashes = [file_hash(path) for path in args.labels] or None
@@ -281,9 +281,5 @@ def pack_left(
     return run_all(run_job, left, args.workers, args.out, shard, [*known, *present.values()])
 
 
-def main(argv: list[str] | None = None) -> int:
-    return run_command(pack_all, parse_arguments(argv))
-
-
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(run_command(main, parse_arguments()))

@@ -19,8 +19,7 @@ import pytest
 
 from tests.commands import world
 from tests.commands.docs_world import do_what_a_reader_does, make_docs_world, make_python
-from tests.tools.loading import load_tool
-from utils.cli import run_command
+from tests.tools.loading import load_tool, run_tool
 
 REPO = world.REPO
 PAGES = ["README.md", *sorted(str(path.relative_to(REPO)) for path in (REPO / "docs").glob("*.md"))]
@@ -184,13 +183,7 @@ REMEDY = (
 
 
 def run_python(name: str, words: list[str]) -> int:
-    if name.startswith("tools/"):
-        module = load_tool(Path(name).stem)
-        if name == "tools/summarise_runs.py":
-            return run_command(module.main, module.parse_arguments(words))
-        return module.main(words) or 0
-    module = world.entry_script(Path(name).stem)
-    return run_command(module.main, module.parse_arguments(words))
+    return run_tool((load_tool if name.startswith("tools/") else world.entry_script)(Path(name).stem), *words)
 
 
 def python_calls(command: Command) -> list[tuple[str, list[str]]]:

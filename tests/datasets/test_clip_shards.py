@@ -22,7 +22,7 @@ from datasets.lists import ListEntry
 from modules.pixels import with_own_pixels
 from tests.commands.world import call, command, losses
 from tests.datasets.s3_server import s3_server
-from tests.tools.loading import load_tool
+from tests.tools.loading import load_tool, run_tool
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.schema import Config
@@ -49,7 +49,7 @@ def packed(world, tmp_path_factory) -> Packed:
         (root / f"{part}.txt").write_text(text.replace(".mp4", ".mkv"))
     lists = ("--labels", str(root / "train.txt"), str(root / "val.txt"))
     for out, options in ((packed.loose, ()), (packed.shards, ("--shards", str(NUM_SHARDS), *lists))):
-        assert pack_videos.main([str(world.root / "videos"), str(out), "--workers", "1", *options]) == 0
+        assert run_tool(pack_videos, str(world.root / "videos"), str(out), "--workers", "1", *options) == 0
     return packed
 
 
@@ -105,7 +105,7 @@ def test_tar_files_of_several_machines_equal_those_of_one_and_are_resumed(world,
     lists = ("--labels", str(packed.lists / "train.txt"), str(packed.lists / "val.txt"), "--shards", str(NUM_SHARDS))
 
     def run(*options: str) -> int:
-        return pack_videos.main([str(world.root / "videos"), str(tmp_path / "o"), "--workers", "1", *lists, *options])
+        return run_tool(pack_videos, world.root / "videos", tmp_path / "o", "--workers", "1", *lists, *options)
 
     assert run("--shard", "1/2") == run("--shard", "2/2") == 0
     cut = tmp_path / "o" / "000001.tar"
@@ -117,7 +117,7 @@ def test_tar_files_of_several_machines_equal_those_of_one_and_are_resumed(world,
     assert (tmp_path / "o" / "000003.tar").stat().st_mtime_ns == kept
     for path in packed.shards.iterdir():
         assert path.is_dir() or (tmp_path / "o" / path.name).read_bytes() == path.read_bytes()
-    assert pack_videos.main([str(world.root / "videos"), str(tmp_path / "o"), *lists[:3], "--shards", "5"]) == 2
+    assert run_tool(pack_videos, str(world.root / "videos"), str(tmp_path / "o"), *lists[:3], "--shards", "5") == 2
     assert "shards 4 -> 5" in capsys.readouterr().err
 
 
@@ -127,13 +127,13 @@ def test_videos_that_came_later_are_not_divided_among_old_tar_files(world, tmp_p
     words = [str(folder), str(out), "--workers", "1", "--shards", "2"]
     for name in ("b.mp4", "c.mp4", "d.mp4"):
         shutil.copy(world.root / "videos" / "val_0_0.mp4", folder / name)
-    assert pack_videos.main(words) == 0
+    assert run_tool(pack_videos, *words) == 0
     (out / "000001.tar").unlink()
     shutil.copy(folder / "b.mp4", folder / "a.mp4")
-    assert pack_videos.main(words) == 2
+    assert run_tool(pack_videos, *words) == 2
     assert f"{out}: was made with other settings (videos 3, " in capsys.readouterr().err
     (folder / "a.mp4").unlink()
-    assert pack_videos.main(words) == 0
+    assert run_tool(pack_videos, *words) == 0
 
 
 def test_a_dot_in_a_name_is_not_where_webdataset_s_suffix_begins(world, tmp_path, capsys):
@@ -141,12 +141,12 @@ def test_a_dot_in_a_name_is_not_where_webdataset_s_suffix_begins(world, tmp_path
     shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a.b.mp4")
     words = [str(tmp_path / "v"), str(tmp_path / "o"), "--workers", "1", "--shards", "1"]
     (tmp_path / "v" / "bad.mp4").write_text("no video")
-    assert pack_videos.main(words) == 1
+    assert run_tool(pack_videos, *words) == 1
     with tarfile.open(tmp_path / "o" / "000000.tar") as tar:
         assert tar.getnames() == ["a_b.mkv", "a_b.json"]
     assert (tmp_path / "o" / "shards.csv").read_text().splitlines()[1].startswith("a.b.mkv,000000.tar,512,")
     shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a_b.mp4")
-    assert pack_videos.main([*words[:1], str(tmp_path / "p"), *words[2:]]) == 2
+    assert run_tool(pack_videos, *words[:1], str(tmp_path / "p"), *words[2:]) == 2
     assert "a_b.mkv: would have the key of a.b.mkv in a tar file; rename one" in capsys.readouterr().err
 
 

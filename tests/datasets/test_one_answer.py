@@ -32,7 +32,7 @@ from tests.datasets.helpers import (
     write_skipped_frames,
     write_video,
 )
-from tests.tools.loading import load_tool
+from tests.tools.loading import load_tool, run_tool
 from tools.check_data import check_entry
 from utils.errors import UserError
 from utils.schema import DataConfig
@@ -77,14 +77,14 @@ def _reported(out: Path) -> None:
 
 
 def by_extracting(path: Path, work: Path) -> np.ndarray:
-    extract_frames.main([str(path.parent), str(work / "frames"), "--workers", "1", "--quality", "95"])
+    run_tool(extract_frames, str(path.parent), str(work / "frames"), "--workers", "1", "--quality", "95")
     _reported(work / "frames")
     images = sorted((work / "frames" / path.stem).iterdir())
     return np.stack([np.asarray(Image.open(image)) for image in images])
 
 
 def by_packing(path: Path, work: Path) -> np.ndarray:
-    pack_videos.main([str(path.parent), str(work / "packed"), "--workers", "1", "--quality", "95"])
+    run_tool(pack_videos, str(path.parent), str(work / "packed"), "--workers", "1", "--quality", "95")
     _reported(work / "packed")
     with PackedClip(work / "packed" / f"{path.stem}.mkv") as clip:
         return clip.read(np.arange(clip.num_frames)).permute(0, 2, 3, 1).numpy()

@@ -3,11 +3,12 @@
 import pytest
 
 from datasets.lists import read_labels
-from demo import make_shapes_world
-from demo.make_transfer_sets import BASE_CLASSES, COLOURED_CLASSES, DRAWN_CLASSES, NOVEL_CLASSES, main
+from demo import make_shapes_world, make_transfer_sets
+from demo.make_transfer_sets import BASE_CLASSES, COLOURED_CLASSES, DRAWN_CLASSES, NOVEL_CLASSES
 from demo.shapes_world import HELD_OUT_CLASSES, MOTIONS, SEEN_CLASSES, SHAPES
 from tests.demo.test_shapes_world_cli import contents
 from tests.reading import read_frame_list
+from tests.tools.loading import run_tool
 
 SMALL = ("--coloured_per_class", "1", "--drawn_per_class", "1")
 
@@ -17,8 +18,8 @@ def sets(tmp_path_factory):
     """(WORLD, OUT), one clip of each class of each split."""
     root = tmp_path_factory.mktemp("transfer")
     splits = [f"--{split}_per_class=1" for split in ("train", "val", "heldout")]
-    assert make_shapes_world.main([str(root / "world"), *splits, "--workers", "1"]) == 0
-    assert main([str(root / "world"), str(root / "sets"), *SMALL]) == 0
+    assert run_tool(make_shapes_world, str(root / "world"), *splits, "--workers", "1") == 0
+    assert run_tool(make_transfer_sets, str(root / "world"), str(root / "sets"), *SMALL) == 0
     return root / "world", root / "sets"
 
 
@@ -58,18 +59,18 @@ def test_lists_match_the_files(sets):
 def test_a_seed_gives_the_same_files_and_a_complete_folder_is_kept(sets, tmp_path):
     world, out = sets
     before = contents(out)
-    assert main([str(world), str(tmp_path / "again"), *SMALL]) == 0
+    assert run_tool(make_transfer_sets, str(world), str(tmp_path / "again"), *SMALL) == 0
     assert contents(tmp_path / "again") == before
     stamp = (out / "transfer.json").stat().st_mtime_ns
-    assert main([str(world), str(out), *SMALL]) == 0
+    assert run_tool(make_transfer_sets, str(world), str(out), *SMALL) == 0
     assert (out / "transfer.json").stat().st_mtime_ns == stamp
 
 
 def test_mistakes_are_named(sets, tmp_path, capsys):
     world, _ = sets
-    assert main([str(tmp_path), str(tmp_path / "out")]) == 2
+    assert run_tool(make_transfer_sets, str(tmp_path), str(tmp_path / "out")) == 2
     assert "render it: python -m demo.make_shapes_world" in capsys.readouterr().err
-    assert main([str(world), str(world)]) == 2
+    assert run_tool(make_transfer_sets, str(world), str(world)) == 2
     assert "was not made by this command" in capsys.readouterr().err and (world / "frames").exists()
-    assert main([str(world), str(tmp_path / "out"), "--drawn_per_class", "0"]) == 2
+    assert run_tool(make_transfer_sets, str(world), str(tmp_path / "out"), "--drawn_per_class", "0") == 2
     assert "--drawn_per_class: 0 is less than 1" in capsys.readouterr().err

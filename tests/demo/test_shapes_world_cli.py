@@ -10,17 +10,21 @@ import av
 import pytest
 import torch
 
+from utils.cli import run_command
+
 ROOT = Path(__file__).resolve().parents[2]
 SMALL = ("--train_per_class", "1", "--val_per_class", "1", "--heldout_per_class", "1")
 
 
-def script_main(name):
-    return runpy.run_path(str(ROOT / "demo" / f"{name}.py"))["main"]
+def run_script(name, *words):
+    """Run the script in this process; its exit code."""
+    script = runpy.run_path(str(ROOT / "demo" / f"{name}.py"))
+    return run_command(script["main"], script["parse_arguments"]([str(word) for word in words]))
 
 
 def make(out, *options):
     """Run the script in this process, with one worker; its exit code."""
-    return script_main("make_shapes_world")([str(out), *SMALL, "--workers", "1", *options])
+    return run_script("make_shapes_world", out, *SMALL, "--workers", "1", *options)
 
 
 def contents(out):
@@ -131,7 +135,7 @@ def test_training_the_tiny_clip_is_reproducible_and_gives_the_published_layout(t
     states = []
     for name in ("a.pt", "b.pt"):
         options = ["--stills", "500", "--steps", "2", "--batch_size", "16", "--workers", "1"]
-        script_main("train_shapes_clip")([str(tmp_path / name), *options])
+        assert run_script("train_shapes_clip", tmp_path / name, *options) == 0
         states.append(torch.load(tmp_path / name, weights_only=True))
     first, second = states
     committed = torch.load(ROOT / "clip" / "shapes_clip.pt", weights_only=True)

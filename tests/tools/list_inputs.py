@@ -7,7 +7,7 @@ import yaml
 
 from datasets.lists import read_labels
 from tests.commands.world import REPO
-from tests.tools.loading import load_tool
+from tests.tools.loading import load_tool, run_tool
 
 make_lists = load_tool("make_lists")
 
@@ -38,7 +38,7 @@ def printed_yaml(output):
 
 
 def run(command, *options):
-    return make_lists.main([command, *map(str, options)])
+    return run_tool(make_lists, command, *map(str, options))
 
 
 def shipped_names(file_name):

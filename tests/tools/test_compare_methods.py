@@ -6,7 +6,7 @@ import pytest
 
 from demo import make_shapes_world, make_transfer_sets
 from tests.commands.world import REPO
-from tests.tools.loading import load_tool
+from tests.tools.loading import load_tool, run_tool
 from utils.cli import run_command
 from utils.errors import UserError
 
@@ -21,9 +21,9 @@ def demo(tmp_path_factory):
     """The demo's folder with one clip of each class."""
     root = tmp_path_factory.mktemp("demo")
     splits = [f"--{split}_per_class=1" for split in ("train", "val", "heldout")]
-    assert make_shapes_world.main([str(root / "world"), *splits, "--workers", "1"]) == 0
+    assert run_tool(make_shapes_world, str(root / "world"), *splits, "--workers", "1") == 0
     sets = [str(root / "world"), str(root / "transfer"), "--coloured_per_class", "1", "--drawn_per_class", "1"]
-    assert make_transfer_sets.main(sets) == 0
+    assert run_tool(make_transfer_sets, *sets) == 0
     return root
 
 

@@ -10,7 +10,7 @@ import av
 import pytest
 
 from tests.datasets.helpers import write_video
-from tests.tools.loading import load_tool, read_report
+from tests.tools.loading import load_tool, read_report, run_tool
 
 
 class Converter(NamedTuple):
@@ -21,7 +21,7 @@ class Converter(NamedTuple):
     writer: str
 
     def run(self, videos, out) -> int:
-        return self.module.main([str(videos), str(out), "--workers", "1"])
+        return run_tool(self.module, videos, out, "--workers", "1")
 
 
 @pytest.fixture(params=[("extract_frames", "extracted", "save_frame"), ("pack_videos", "packed", "write_packed_clip")])

@@ -16,7 +16,7 @@ from PIL import Image
 
 from tests.commands.world import REPO
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos
-from tests.tools.loading import load_tool, read_report
+from tests.tools.loading import load_tool, read_report, run_tool
 
 extract_frames = load_tool("extract_frames")
 
@@ -56,7 +56,7 @@ def frame_numbers(folder):
 
 
 def run(videos, out, *options):
-    return extract_frames.main([str(videos), str(out), "--workers", "1", *options])
+    return run_tool(extract_frames, str(videos), str(out), "--workers", "1", *options)
 
 
 def test_every_frame_in_order_and_the_structure_kept(tmp_path):

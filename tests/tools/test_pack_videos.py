@@ -14,7 +14,7 @@ from PIL import Image
 
 from datasets.packed_clip import PackedClip
 from tests.commands.world import REPO
-from tests.tools.loading import load_tool, read_report
+from tests.tools.loading import load_tool, read_report, run_tool
 
 extract_frames, pack_videos = load_tool("extract_frames"), load_tool("pack_videos")
 
@@ -32,7 +32,7 @@ def write_video(path, num_frames=12, size=(64, 48)):
 
 
 def run(*arguments):
-    return pack_videos.main([*map(str, arguments), "--workers", "1"])
+    return run_tool(pack_videos, *map(str, arguments), "--workers", "1")
 
 
 def jpegs_of(path):
@@ -44,7 +44,7 @@ def jpegs_of(path):
 def test_the_frames_are_those_of_extract_frames(tmp_path, options):
     write_video(tmp_path / "videos/a/one.mp4")
     assert run(tmp_path / "videos", tmp_path / "packed", *options) == 0
-    assert extract_frames.main([str(tmp_path / "videos"), str(tmp_path / "frames"), "--workers", "1", *options]) == 0
+    assert run_tool(extract_frames, str(tmp_path / "videos"), str(tmp_path / "frames"), "--workers", "1", *options) == 0
     loose = [path.read_bytes() for path in sorted((tmp_path / "frames/a/one").iterdir())]
     assert jpegs_of(tmp_path / "packed/a/one.mkv") == loose
     with av.open(str(tmp_path / "packed/a/one.mkv")) as container:
@@ -53,7 +53,7 @@ def test_the_frames_are_those_of_extract_frames(tmp_path, options):
 
 def test_frame_folders_are_taken_over_byte_for_byte_or_scaled(tmp_path):
     write_video(tmp_path / "videos/a/one.mp4")
-    extract_frames.main([str(tmp_path / "videos"), str(tmp_path / "frames"), "--workers", "1"])
+    run_tool(extract_frames, str(tmp_path / "videos"), str(tmp_path / "frames"), "--workers", "1")
     loose = [path.read_bytes() for path in sorted((tmp_path / "frames/a/one").iterdir())]
     assert run(tmp_path / "frames", tmp_path / "packed", "--frames", "--short_side", "60", "--fps", "50") == 0
     assert jpegs_of(tmp_path / "packed/a/one.mkv") == loose

@@ -8,8 +8,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.commands.world import call
-from tests.tools.loading import load_tool
-from utils.cli import run_command
+from tests.tools.loading import load_tool, run_tool
 from utils.work_shards import FOLDER
 
 TOOLS = ("extract_frames", "pack_videos", "check_data", "extract_features", "predict")
@@ -29,10 +28,10 @@ class Job(NamedTuple):
             return call("predict", *self.words, *where, "--quiet", *options)
         tool = load_tool(self.name)
         if self.name in ("extract_frames", "pack_videos"):
-            return tool.main([str(word) for word in (*self.words, out, *quick, *options)])
+            return run_tool(tool, *self.words, out, *quick, *options)
         words = ("--out", out) if self.name == "check_data" else (self.words[0], out)
         rest = self.words if self.name == "check_data" else self.words[1:]
-        return run_command(tool.main, tool.parse_arguments([str(w) for w in (*words, *rest, *quick, *options)]))
+        return run_tool(tool, *words, *rest, *quick, *options)
 
 
 @pytest.fixture(scope="module")
