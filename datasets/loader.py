@@ -255,24 +255,17 @@ def _numbers(packed: _Packed) -> Numbers:
 def _usable(workers: int) -> int:
     """`workers`, but at most the number of cores, with one warning."""
     if workers > num_cores():
-        log.info(
-            "data.workers is %d, but only %d loader processes are started, one for each usable core",
-            workers,
-            num_cores(),
-        )
+        what = "data.workers is %d, but only %d loader processes are started, one for each usable core"
+        log.info(what, workers, num_cores())
     return min(workers, num_cores())
 
 
 def _start_worker(worker_id: int) -> None:
-    keep_freed_memory()
-    _leave_signals_to_parent()
-
-
-def _leave_signals_to_parent() -> None:
-    """In a worker: a request to stop is the parent's to answer, even where it reaches the whole process group.
+    """A request to stop is the parent's to answer, even where it reaches the whole process group.
 
     SIGNALS are blocked, so a thread waits for the one that counts: the parent's SIGTERM, which ends this process.
     """
+    keep_freed_memory()
     if sys.platform == "linux":  # elsewhere the sender of a signal is unknown
         parent = os.getppid()
         signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
@@ -319,7 +312,8 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
     if isinstance(items, UserError):
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
-    frames = [_as_stored(item["frames"]) for item in items if item["frames"] is not None]
+    read = [item["frames"] for item in items if item["frames"] is not None]
+    frames = [clip if clip.ndim == 1 else clip.movedim(-3, -1) for clip in read]  # the bytes of files as they are
     size = sum(clip.numel() for clip in frames)
     if get_worker_info() is None:
         flat = torch.empty(size, dtype=torch.uint8)
@@ -341,8 +335,3 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
         faults={item["index"]: item["fault"] for item in items if item["fault"] is not None},
         stored=[item["stored"] for item in items if item["stored"] is not None],
     )
-
-
-def _as_stored(frames: torch.Tensor) -> torch.Tensor:
-    """Channels last; the bytes of files as they are."""
-    return frames if frames.ndim == 1 else frames.movedim(-3, -1)

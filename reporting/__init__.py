@@ -4,13 +4,14 @@ A section is a function of what its page is about (`RunReport` or `Comparison`),
 one of the tables here, which are in the order of the page. A function that returns None leaves its section out.
 """
 
+from functools import partial
 from typing import Any
 
 from reporting.comparison.classes import classes as classes_of_two
 from reporting.comparison.difference import difference
 from reporting.comparison.opening import opening as opening_of_two
 from reporting.comparison.settings import settings
-from reporting.comparison.videos import only_first, only_second
+from reporting.comparison.videos import videos_only_right_by
 from reporting.html import Part, page
 from reporting.inputs import Comparison, Pair, RunReport, Section
 from reporting.run_folder import Run, TestResult
@@ -46,8 +47,8 @@ MULTI_LABEL_SECTIONS: list[Section[RunReport]] = [
 COMPARISON_SECTIONS: list[Section[Comparison]] = [
     Section("difference", "What differs, and is it chance?", difference),
     Section("classes", "Accuracy by class", classes_of_two),
-    Section("only-b", "Videos that only B gets right", only_second),
-    Section("only-a", "Videos that only A gets right", only_first),
+    Section("only-b", "Videos that only B gets right", partial(videos_only_right_by, 1)),
+    Section("only-a", "Videos that only A gets right", partial(videos_only_right_by, 0)),
     Section("calibration", "Calibration", calibration_of_two),
     Section("curves", "Training curves", curves_of_two),
     Section("settings", "Settings that differ", settings),

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
-from scipy.stats import binomtest, norm
+from scipy.stats import binomtest
 
 from utils.metrics import is_in_top, softmax
 
@@ -138,13 +138,10 @@ def interval(samples: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def wilson_interval(num_right: np.ndarray, num_videos: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """95% intervals of shares, in 0..1 (Wilson 1927): honest for the few videos of a class. `num_videos` at least 1."""
-    z = norm.ppf((1 + CONFIDENCE_LEVEL) / 2)
-    share = num_right / num_videos
-    centre = (share + z**2 / (2 * num_videos)) / (1 + z**2 / num_videos)
-    half = z / (1 + z**2 / num_videos) * np.sqrt(share * (1 - share) / num_videos + z**2 / (4 * num_videos**2))
-    return np.maximum(centre - half, 0), np.minimum(centre + half, 1)
+def wilson_interval(num_right: int, num_videos: int) -> tuple[float, float]:
+    """95% interval of a share, in percent (Wilson 1927): honest for the few videos of a class."""
+    low, high = binomtest(num_right, num_videos).proportion_ci(CONFIDENCE_LEVEL, "wilson")
+    return 100 * low, 100 * high
 
 
 def figure_interval(key: str, outcomes: Outcomes, samples: dict[str, np.ndarray]) -> tuple[float, float]:
@@ -158,8 +155,7 @@ def figure_interval(key: str, outcomes: Outcomes, samples: dict[str, np.ndarray]
     right = {"top1": outcomes.is_top1, "top5": outcomes.is_top5, "mean_class": outcomes.is_top1}.get(key)
     if right is None or right.any() != right.all():
         return interval(samples[key])
-    low, high = wilson_interval(right.sum(), np.array(len(right)))
-    return 100 * float(low), 100 * float(high)
+    return wilson_interval(int(right.sum()), len(right))
 
 
 class McNemar(NamedTuple):

@@ -1,10 +1,12 @@
 """Writes annotation lists: finds samples on disk, numbers their classes, reports what is missing."""
 
 import difflib
+import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import yaml
 
@@ -175,7 +177,6 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
     if not lines:
         example = f' (as "{missing[0][0]}": {missing[0][1]})' if missing else ""
         raise UserError(f"{name}: none of its {len(missing)} clips was found{example}; check --root")
-    out.mkdir(parents=True, exist_ok=True)
     write_text_atomic(out / f"{name}.txt", "".join(f"{line}\n" for line in lines))
     print(f"{out / f'{name}.txt'}: {len(lines)} clips")
     missing_path = out / f"{name}_missing.csv"
@@ -194,12 +195,10 @@ def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tu
         print(f"  no clip of {len(empty)} classes: {', '.join(empty[:10])}" + " ..." * (len(empty) > 10))
 
 
-def write_labels(out: Path, labels: Labels) -> Path:
-    out.mkdir(parents=True, exist_ok=True)
+def write_labels(out: Path, labels: Labels) -> None:
     path = out / "labels.csv"
     write_csv(path, ("id", "name"), enumerate(labels.names), errors="strict")
     print(f"{path}: {len(labels.names)} classes, in the order of {labels.origin}")
-    return path
 
 
 def config_path(path: Path) -> str:
@@ -207,10 +206,15 @@ def config_path(path: Path) -> str:
     return str(path if Path.cwd() == LISTS_FOLDER.parent else path.absolute())
 
 
-def yaml_lines(
-    dataset: str, disk: Disk, labels: Labels, out: Path, lists: Mapping[str, str], roots: Mapping[str, Path]
-) -> str:
-    """The `data` block for a config. `lists`, `roots`: by "train" and "val", where there is one."""
+def print_config(
+    dataset: str, disk: Disk, labels: Labels, out: Path, lists: Mapping[str, tuple[Path, str]], keys: Mapping[str, Any]
+) -> None:
+    """Print the `data` block for a config.
+
+    Args:
+        lists: root and name by "train" and "val", where there is one.
+        keys: further keys of `data`.
+    """
     data = {
         "dataset": dataset,
         "modality": "RGB" if disk.kind == "frames" else "video",
@@ -218,7 +222,9 @@ def yaml_lines(
     }
     if disk.kind == "frames":
         data |= {"image_tmpl": disk.template, "index_bias": disk.first_number}
-    for part, name in lists.items():
-        data |= {f"{part}_root": config_path(roots[part]), f"{part}_list": config_path(out / f"{name}.txt")}
+    for part, (root, name) in lists.items():
+        data |= {f"{part}_root": config_path(root), f"{part}_list": config_path(out / f"{name}.txt")}
     data["label_list"] = config_path(out / "labels.csv")
-    return yaml.safe_dump({"data": data}, sort_keys=False, default_flow_style=False, indent=2, width=math.inf)
+    text = yaml.safe_dump({"data": data}, sort_keys=False, default_flow_style=False, indent=2, width=math.inf)
+    text += "".join(f"  {key}: {json.dumps(value)}\n" for key, value in keys.items())  # JSON is YAML, in one line
+    print(f"\nFor the config, in place of its lines of the same names:\n\n{text}")

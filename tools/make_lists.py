@@ -9,7 +9,6 @@ Examples:
 """
 
 import argparse
-import json
 import math
 import random
 import re
@@ -30,10 +29,10 @@ from tools.list_writing import (
     choose_labels,
     compare_names,
     locate,
+    print_config,
     read_label_csv,
     write_labels,
     write_list,
-    yaml_lines,
 )
 from utils.cli import Parser, run_command
 from utils.errors import UserError
@@ -77,9 +76,8 @@ def write_all(
         write_list(args.out, name, lines, missing, labels)
         if num_other:
             print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
-    roots = dict.fromkeys(lists.in_config, Path(args.root))
-    further = "".join(f"  {key}: {json.dumps(value)}\n" for key, value in (keys or {}).items())  # JSON is YAML
-    print_yaml(yaml_lines(dataset, disk, labels, args.out, lists.in_config, roots) + further)
+    in_config = {part: (args.root, name) for part, name in lists.in_config.items()}
+    print_config(dataset, disk, labels, args.out, in_config, keys or {})
 
 
 def plain_names(parts: Parts, name: str = "{part}") -> ListNames:
@@ -95,10 +93,6 @@ def split_names(splits: Sequence[Parts], kind: str, dataset: str) -> ListNames:
     samples = {named[part]: parts[part] for named, parts in zip(names, splits) for part in PARTS}
     clips = dict.fromkeys(sample for parts in splits for samples in parts.values() for sample in samples)
     return ListNames({**samples, f"{dataset}_full_for_zeroshot": list(clips)}, names[0])
-
-
-def print_yaml(lines: str) -> None:
-    print(f"\nFor the config, in place of its lines of the same names:\n\n{lines}")
 
 
 def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped: str) -> Labels:
@@ -290,10 +284,10 @@ def make_untrimmed(
     if not cuts_val:
         num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
         print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
-    further = "" if args.instances else "  list_times: true\n"
-    if further and args.kind == "frames":
-        further += f"  frame_rate: {args.fps}\n"
-    print_yaml(yaml_lines(dataset, disk, labels, args.out, {part: names[part] for part in PARTS}, roots) + further)
+    keys: dict[str, Any] = {} if args.instances else {"list_times": True}
+    if keys and args.kind == "frames":
+        keys["frame_rate"] = args.fps
+    print_config(dataset, disk, labels, args.out, {part: (roots[part], names[part]) for part in PARTS}, keys)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

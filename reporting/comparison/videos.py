@@ -8,15 +8,8 @@ from reporting.inputs import Comparison
 MAX_VIDEOS = 1000  # in a list
 
 
-def only_second(comparison: Comparison) -> Html:
-    return _videos(comparison, winner=1)
-
-
-def only_first(comparison: Comparison) -> Html:
-    return _videos(comparison, winner=0)
-
-
-def _videos(comparison: Comparison, winner: int) -> Html:
+def videos_only_right_by(winner: int, comparison: Comparison) -> Html:
+    """Args: winner: 0: the first run, 1: the second."""
     outcomes, tests = (comparison.first, comparison.second), comparison.pair[:2]
     right, wrong = outcomes[winner], outcomes[1 - winner]
     chosen = np.flatnonzero(right.is_top1 & ~wrong.is_top1)

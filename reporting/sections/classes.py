@@ -25,17 +25,17 @@ def classes(report: RunReport) -> Html:
     right = np.bincount(outcomes.labels[outcomes.is_top1], minlength=len(names))
     in_top5 = np.bincount(outcomes.labels[outcomes.is_top5], minlength=len(names))
     called = confusion.sum(axis=0)
-    low, high = wilson_interval(right, np.maximum(count, 1))
     wrong = confusion - np.diag(confusion.diagonal())
     rows = []
     for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst is first
         taken_for = int(wrong[c].argmax())
+        low, high = wilson_interval(int(right[c]), int(count[c]))
         rows.append(
             [
                 names[c],
                 meter(100 * right[c] / count[c]),
                 number(count[c], 0),
-                Cell(f"{100 * low[c]:.0f}–{100 * high[c]:.0f}", low[c]),
+                Cell(f"{low:.0f}–{high:.0f}", low),
                 number(100 * in_top5[c] / count[c]),
                 number(100 * right[c] / called[c] if called[c] else None),
                 f"{names[taken_for]} ({wrong[c, taken_for]})" if wrong[c].any() else "",
