@@ -36,7 +36,7 @@ from torchvision.io import encode_jpeg
 from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
-from utils.cli import Parser, run_command
+from utils.cli import Parser, check_counts, run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
 
@@ -206,9 +206,7 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
 
 
 def main(args: argparse.Namespace) -> None:
-    for name in ("train_per_class", "val_per_class", "heldout_per_class", "workers"):
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name}: {getattr(args, name)} is less than 1; give 1 or more")
+    check_counts(args, "train_per_class", "val_per_class", "heldout_per_class", "workers")
     settings = world_settings(args)
     if prepare_folder(args.out, settings):
         print(f"{args.out} is already complete")

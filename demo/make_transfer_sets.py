@@ -44,7 +44,7 @@ from demo.shapes_world import (
     render_track,
     shaken,
 )
-from utils.cli import Parser, run_command
+from utils.cli import Parser, check_counts, run_command
 from utils.errors import UserError
 
 COLOURS_PER_PAIR = 3
@@ -200,10 +200,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
+    check_counts(args, *(f"{name}_per_class" for name in PER_CLASS))
     per_class = {name: getattr(args, f"{name}_per_class") for name in PER_CLASS}
-    for name, number in per_class.items():
-        if number < 1:
-            raise UserError(f"--{name}_per_class: {number} is less than 1; give 1 or more")
     make_sets(args.world, args.out, per_class, args.seed)
 
 

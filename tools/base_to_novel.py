@@ -25,7 +25,7 @@ import numpy as np
 from datasets.build import read_entries
 from datasets.lists import MIN_TRAIN_FRAMES, ListEntry, pick_few_shot, read_labels
 from tools import series
-from utils.cli import config_parser, run_command
+from utils.cli import check_counts, config_parser, run_command
 from utils.config import load_config
 from utils.csv_files import csv_text
 from utils.errors import UserError
@@ -106,8 +106,7 @@ def test(args: argparse.Namespace, weights: Path, half: Half, out: Path) -> int:
 
 def main(args: argparse.Namespace) -> int:
     seeds = series.whole_numbers("--seeds", args.seeds, 0)
-    if args.shot < 1:
-        raise UserError(f"--shot {args.shot}: must be 1 or more")
+    check_counts(args, "shot")
     series.check_overrides(args.overrides, ("data.shot", "data.shot_seed"))
     cfg = load_config(args.config, [*args.overrides, "data.shot=0"], "train").config
     check_single_label(cfg, "base-to-novel")

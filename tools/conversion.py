@@ -16,7 +16,7 @@ from typing import IO, NamedTuple
 from tqdm import tqdm
 
 from tools.workers import run_jobs
-from utils.cli import DISK_REMEDIES
+from utils.cli import DISK_REMEDIES, check_counts
 from utils.csv_files import ODD_NAMES, read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_writable, machine_name
@@ -51,12 +51,9 @@ def check_options(args: argparse.Namespace, source: Path) -> None:
     """Raise a UserError where one of `add_options`, the folder `source` or `args.out` cannot be used."""
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
-    if args.short_side is not None and args.short_side < 1:
-        raise UserError(f"--short_side {args.short_side}: must be at least 1")
+    check_counts(args, "workers", *([] if args.short_side is None else ["short_side"]))
     if not 1 <= args.quality <= 95:
         raise UserError(f"--quality {args.quality}: must be in 1..95")
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: must be at least 1")
     if args.out.resolve().is_relative_to(source.resolve()):
         raise UserError(f"{args.out}: lies inside {source}; give a folder outside it")
     check_writable(args.out, "OUT", is_folder=True)

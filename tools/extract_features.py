@@ -25,7 +25,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from inference.video_inputs import expand_inputs, is_live
-from utils.cli import EXIT_USER_ERROR, config_parser, run_command
+from utils.cli import EXIT_USER_ERROR, check_counts, config_parser, run_command
 from utils.config import check_config
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
@@ -101,8 +101,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         value = getattr(args, option)
         if value is not None and not 0 < value <= 86400:
             raise UserError(f"--{option} {value:g}: must be above 0")
-    if args.workers < 1:
-        raise UserError(f"--workers {args.workers}: must be at least 1")
+    check_counts(args, "workers")
     if not args.weights and not args.config:
         raise UserError("give --weights, or --config for plain CLIP")
     if args.format == "h5" and find_spec("h5py") is None:
