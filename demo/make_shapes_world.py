@@ -37,6 +37,7 @@ from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 from utils.cli import Parser, check_counts, run_command
+from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
 
@@ -189,7 +190,6 @@ def render_tasks(tasks: list[ClipTask], workers: int) -> list[int]:
 
 
 def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
-    (out / "lists").mkdir(exist_ok=True)
     for split in SPLITS:
         clips = [(task, length) for task, length in zip(tasks, lengths) if task.split == split]
         frames = "".join(f"{task.path} {length} {task.label}\n" for task, length in clips)
@@ -197,8 +197,7 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
         write_text_atomic(out / "lists" / f"{split}_frames.txt", frames)
         write_text_atomic(out / "lists" / f"{split}_videos.txt", videos)
     for name, classes in (("seen", SEEN_CLASSES), ("heldout", HELD_OUT_CLASSES)):
-        rows = "".join(f"{label},{clip_class.name}\n" for label, clip_class in enumerate(classes))
-        write_text_atomic(out / "lists" / f"{name}_labels.csv", "id,name\n" + rows)
+        write_csv(out / "lists" / f"{name}_labels.csv", ("id", "name"), enumerate(one.name for one in classes))
     write_text_atomic(
         out / "README.txt",
         "A world of moving shapes, rendered by demo/make_shapes_world.py, which says what is where.\n",

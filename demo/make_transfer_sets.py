@@ -45,7 +45,9 @@ from demo.shapes_world import (
     shaken,
 )
 from utils.cli import Parser, check_counts, run_command
+from utils.csv_files import write_csv
 from utils.errors import UserError
+from utils.files import write_text_atomic
 
 COLOURS_PER_PAIR = 3
 SETTINGS = "transfer.json"  # not the name that a WORLD has
@@ -147,8 +149,7 @@ def lines_of_half(world: Path, split: str, half: Sequence[ClipClass]) -> list[st
 
 
 def write_lines(path: Path, lines: Sequence[str]) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text("".join(f"{line}\n" for line in lines))
+    write_text_atomic(path, "".join(f"{line}\n" for line in lines))
 
 
 def settings_of(world: Path, per_class: dict[str, int], seed: int) -> dict[str, object]:
@@ -172,19 +173,15 @@ def make_sets(world: Path, out: Path, per_class: dict[str, int] = PER_CLASS, see
     lists = unfinished / "lists"
     for name, (_, classes, _) in TEST_SETS.items():
         write_lines(lists / f"{name}.txt", render_set(name, per_class[name], unfinished / "frames", seed))
-        write_labels(lists / f"{name}_labels.csv", [one.name for one in classes])
+        write_csv(lists / f"{name}_labels.csv", ("id", "name"), enumerate(one.name for one in classes))
     for name, half, splits in (("base", BASE_CLASSES, ("train", "val")), ("novel", NOVEL_CLASSES, ("val",))):
         for split in splits:
             write_lines(lists / f"{name}_{split}.txt", lines_of_half(world, split, half))
-        write_labels(lists / f"{name}_labels.csv", [pair.name for pair in half])
+        write_csv(lists / f"{name}_labels.csv", ("id", "name"), enumerate(pair.name for pair in half))
     write_lines(unfinished / SETTINGS, [json.dumps(settings, indent=1)])
     shutil.rmtree(out, ignore_errors=True)
     unfinished.replace(out)
     print(f"{out}: {len(COLOURED_CLASSES)} coloured combinations, {len(DRAWN_CLASSES)} drawn ones")
-
-
-def write_labels(path: Path, names: Sequence[str]) -> None:
-    write_lines(path, ["id,name", *(f"{label},{name}" for label, name in enumerate(names))])
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 from tqdm import tqdm
 
 from demo.make_transfer_sets import make_sets
-from tools.comparison import Usage, chosen_names, run, write_after
+from tools.comparison import Usage, chosen_names, of_test, run, write_after
 from utils.checkpoint import load_checkpoint
 from utils.cli import Parser, run_command
 from utils.errors import UserError
@@ -43,8 +43,6 @@ METHODS_MARK, TUNING_MARK = "## On the demo's data\n", "| method | seen |"
 MEAN, HEAD = "network.sim_header=None", "network.sim_header=Transf"
 BOTH_TOWERS = ("network.fix_text=false", "solver.text_ratio=0.3")
 RATE = "solver.lr=3e-3"  # adapters train at higher rates; published ones are 3e-4 to 8e-3
-# What a test of a checkpoint must know of its training.
-SHARED_KEYS = ("network.", "components.", "solver.loss_type", "data.num_segments")
 
 
 class Plan(NamedTuple):
@@ -82,10 +80,9 @@ def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Fig
             ).cpu
             weights = mixed
         configs = [word for test in tests.values() for word in ("--config", str(plan.configs / f"{test}.yaml"))]
-        shared = [override for override in method.overrides if override.startswith(SHARED_KEYS)]
         figures["cpu"] += run(
-            "test_zeroshot.py", *configs, "--weights", str(weights), "--out", str(run_dir / "tests"), *shared,
-            *plan.overrides,
+            "test_zeroshot.py", *configs, "--weights", str(weights), "--out", str(run_dir / "tests"),
+            *of_test(method.overrides), *plan.overrides,
         ).cpu  # fmt: skip
         summary = json.loads((run_dir / "tests" / "summary.json").read_text(encoding="utf-8"))["tests"]
         top1 = {name.split(",")[0]: one["full_top1"] for name, one in summary.items()}
@@ -263,7 +260,6 @@ def write_configs(demo: Path, out: Path) -> Path:
     folder = out / "configs"
     for name in {name for one, tests in TRAININGS.items() for name in (one, *tests.values())}:
         text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
-        folder.mkdir(parents=True, exist_ok=True)
         write_text_atomic(folder / f"{name}.yaml", text.replace("exp/demo/", f"{demo}/"))
     return folder
 

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from tools.comparison import chosen_names, run
+from tools.comparison import chosen_names, of_test, run
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import write_text_atomic
@@ -39,8 +39,6 @@ VARIANTS = {
     "random": ("temporal head, random classifier", [HEAD, "network.classifier=random"]),
     "orthogonal": ("temporal head, orthogonal classifier", [HEAD, "network.classifier=orthogonal"]),
 }
-# What a zero-shot test of a variant must know of its training.
-SHARED_KEYS = ("network.", "components.", "solver.loss_type")
 
 
 def measure(name: str, epochs: int, folder: Path) -> None:
@@ -54,7 +52,7 @@ def measure(name: str, epochs: int, folder: Path) -> None:
     )  # fmt: skip
     run(
         "test_zeroshot.py", "--config", "configs/shapes/zeroshot.yaml", "--weights", str(folder / "last_model.pt"),
-        "--out", str(folder / "zeroshot"), *[o for o in overrides if o.startswith(SHARED_KEYS)],
+        "--out", str(folder / "zeroshot"), *of_test(overrides),
     )  # fmt: skip
 
 

@@ -19,6 +19,15 @@ from utils.project_paths import REPOSITORY
 ENGINE = ["engine.train", "engine.test", "engine.zeroshot", "engine.frozen"]
 
 
+# What a test of a checkpoint must know of its training.
+SHARED_KEYS = ("network.", "components.", "solver.loss_type", "data.num_segments")
+
+
+def of_test(overrides: Sequence[str]) -> list[str]:
+    """Those overrides of a training that a test of its checkpoint needs."""
+    return [override for override in overrides if override.startswith(SHARED_KEYS)]
+
+
 class Usage(NamedTuple):
     """The most memory of a process, in bytes, and its seconds of CPU time."""
 
