@@ -4,6 +4,7 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
+from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -85,7 +86,7 @@ def read_train_entries(cfg: Config) -> TrainEntries:
         return TrainEntries(entries, num_short, None)
     positions = lists.pick_few_shot([entry.label for entry in entries], data.shot, data.shot_seed)
     picks = [entries[position] for position in positions]
-    return TrainEntries(lists.repeat_to_length(picks, len(entries)), num_short, picks)
+    return TrainEntries(list(islice(cycle(picks), len(entries))), num_short, picks)
 
 
 def build_train_loader(

@@ -107,12 +107,6 @@ class FrameSource(Component, ABC):
         """How an error names a frame."""
         return f"frame {index}"
 
-    def differing_size(self, index: int, size: tuple[int, int], first_size: tuple[int, int]) -> UserError:
-        return UserError(
-            f"{self.name}: {self._frame_name(index)} is {size[1]}x{size[0]}, but other frames of the clip are "
-            f"{first_size[1]}x{first_size[0]}; all frames of a video must have the same size"
-        )
-
     def close(self) -> None:  # noqa: B027  (a folder has nothing to close)
         """Free the decoder and the files. The source is not usable afterwards."""
 
@@ -150,7 +144,10 @@ class _Clip:
             if size != self._stored_size:
                 self._one_frame = torch.empty((1, height, width, 3), dtype=torch.uint8)
         if self._stored_size != (height, width):
-            raise self._source.differing_size(index, (height, width), self._stored_size)
+            raise UserError(
+                f"{self._source.name}: {self._source._frame_name(index)} is {width}x{height}, but other frames of the "
+                f"clip are {self._stored_size[1]}x{self._stored_size[0]}; all frames of a video must have the same size"
+            )
         return self.frames[self._place_of[index]] if self._one_frame is None else self._one_frame[0]
 
     def take(self, index: int) -> None:

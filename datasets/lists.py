@@ -208,11 +208,6 @@ def pick_few_shot(labels: Sequence[Label], shot: int, seed: int) -> np.ndarray:
     return np.sort(np.concatenate(picks))
 
 
-def repeat_to_length(entries: Sequence[ListEntry], length: int) -> list[ListEntry]:
-    """`entries` over and over until there are `length` of them (a few-shot epoch is as long as the full list's)."""
-    return [entries[position % len(entries)] for position in range(length)]
-
-
 def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
     """(1-based number, stripped text) of each non-blank line. A comment or a NUL byte is a fault."""
     lines = []

@@ -55,16 +55,13 @@ def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.
     for number, (size, clips) in enumerate(sets):
         begin, end = epoch * clips, (epoch + 1) * clips
         passes = range(begin // size, -(-end // size))
-        orders = [_permutation_of_set(size, seed, number, one) for one in passes]
+        # The spawn keys 0 to 4 are those of other draws.
+        streams = [np.random.SeedSequence([seed, one], spawn_key=(5, number)) for one in passes]
+        orders = [np.random.default_rng(stream).permutation(size) for stream in streams]
         drawn.append(first + np.concatenate(orders)[begin - size * passes.start :][:clips])
         first += size
     samples = np.concatenate(drawn)
     return samples[epoch_permutation(len(samples), seed, epoch)]
-
-
-def _permutation_of_set(size: int, seed: int, number: int, pass_: int) -> np.ndarray:
-    stream = np.random.SeedSequence([seed, pass_], spawn_key=(5, number))  # 0 to 4 are those of other draws
-    return np.random.default_rng(stream).permutation(size)
 
 
 def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:

@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from datasets.lists import MIN_TRAIN_FRAMES, NO_CLASS, read_labels
+from datasets.lists import MIN_TRAIN_FRAMES, Label, ListEntry, drop_short_entries, read_labels
 from tools.list_sources import Sample
 from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.csv_files import write_csv
@@ -137,26 +137,15 @@ class Disk:
         return None, "not on disk"
 
 
-@dataclass(frozen=True)
-class Line:
-    """One line of an annotation list, to be."""
-
-    path: str
-    num_frames: int | None
-    labels: tuple[int, ...]  # one, but in a multi-label list any number
-    times: tuple[float, float] | None = None  # start and end of a segment, in seconds
-
-    def __str__(self) -> str:
-        # HMDB51 has files whose name begins with "#", at which a list line may not begin.
-        path = f"./{self.path}" if self.path.startswith("#") else self.path
-        label = ",".join(map(str, self.labels)) or NO_CLASS
-        times = [f"{second:.10g}" for second in self.times or ()]
-        return " ".join(str(value) for value in (path, *times, self.num_frames, label) if value is not None)
+def new_entry(path: str, num_frames: int | None, label: Label, times: tuple[float, float] | None = None) -> ListEntry:
+    """An entry of a list that is to be written."""
+    # HMDB51 has files whose name begins with "#", at which a list line may not begin.
+    return ListEntry(f"./{path}" if path.startswith("#") else path, num_frames, label, line=0, times=times)
 
 
-def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[Line], list[tuple[str, str]], int]:
-    """(lines, missing as (name, reason), number of samples left out because their class is not among `labels`)."""
-    lines, missing, num_other = [], [], 0
+def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[ListEntry], list[tuple[str, str]], int]:
+    """(entries, missing as (name, reason), number of samples left out because their class is not among `labels`)."""
+    entries, missing, num_other = [], [], 0
     for sample in samples:
         if not all(name in labels for name in sample.class_names):
             num_other += 1
@@ -166,30 +155,32 @@ def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[
             missing.append((sample.candidates[0], reason))
         else:
             ids = tuple(sorted(labels.id(name) for name in sample.class_names))
-            lines.append(Line(found.path, found.num_frames, ids))
-    return lines, missing, num_other
+            entries.append(new_entry(found.path, found.num_frames, ids))
+    return entries, missing, num_other
 
 
-def write_list(out: Path, name: str, lines: Sequence[Line], missing: Sequence[tuple[str, str]], labels: Labels) -> None:
+def write_list(
+    out: Path, name: str, entries: Sequence[ListEntry], missing: Sequence[tuple[str, str]], labels: Labels
+) -> None:
     """OUT/name.txt and, if anything is missing, OUT/name_missing.csv; prints the counts."""
-    if not lines and not missing:
+    if not entries and not missing:
         raise UserError(f"{name}: no clips found")
-    if not lines:
+    if not entries:
         example = f' (as "{missing[0][0]}": {missing[0][1]})' if missing else ""
         raise UserError(f"{name}: none of its {len(missing)} clips was found{example}; check --root")
-    write_text_atomic(out / f"{name}.txt", "".join(f"{line}\n" for line in lines))
-    print(f"{out / f'{name}.txt'}: {len(lines)} clips")
+    write_text_atomic(out / f"{name}.txt", "".join(f"{entry.text}\n" for entry in entries))
+    print(f"{out / f'{name}.txt'}: {len(entries)} clips")
     missing_path = out / f"{name}_missing.csv"
     missing_path.unlink(missing_ok=True)
     if missing:
         write_csv(missing_path, ("name", "reason"), missing, errors="backslashreplace")
         print(
-            f"  left out: {len(missing)} of {len(lines) + len(missing)} are missing or unreadable, see {missing_path}"
+            f"  left out: {len(missing)} of {len(entries) + len(missing)} are missing or unreadable, see {missing_path}"
         )
-    num_short = sum(line.num_frames is not None and line.num_frames < MIN_TRAIN_FRAMES for line in lines)
+    _, num_short = drop_short_entries(entries)
     if num_short:
         print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation skip them")
-    present = {label for line in lines for label in line.labels}
+    present = {label for entry in entries for label in entry.classes}
     empty = [class_name for id, class_name in enumerate(labels.names) if id not in present]
     if empty:
         print(f"  no clip of {len(empty)} classes: {', '.join(empty[:10])}" + " ..." * (len(empty) > 10))

@@ -72,8 +72,8 @@ def write_all(
     """The label CSV, the lists, and the lines for the config, the last of them `keys`, further keys of `data`."""
     write_labels(args.out, labels)
     for name, samples in lists.samples.items():
-        lines, missing, num_other = locate(samples, disk, labels)
-        write_list(args.out, name, lines, missing, labels)
+        entries, missing, num_other = locate(samples, disk, labels)
+        write_list(args.out, name, entries, missing, labels)
         if num_other:
             print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
     in_config = {part: (args.root, name) for part, name in lists.in_config.items()}
@@ -274,13 +274,13 @@ def make_untrimmed(
     of_parts["full"] = [*of_parts["train"], *of_parts["val"]]
     for part, name in names.items():
         if args.instances is None:
-            lines, missing = untrimmed.timed(of_parts[part], disk, labels, part in cut_parts)
+            entries, missing = untrimmed.timed(of_parts[part], disk, labels, part in cut_parts)
         elif part in cut_parts:
-            lines, missing = untrimmed.cut_instances(of_parts[part], disk, labels, args.instances, args.fps)
+            entries, missing = untrimmed.cut_instances(of_parts[part], disk, labels, args.instances, args.fps)
             roots[part] = args.instances
         else:
-            lines, missing, _ = locate(untrimmed.whole(of_parts[part]), disk, labels)
-        write_list(args.out, name, lines, missing, labels)
+            entries, missing, _ = locate(untrimmed.whole(of_parts[part]), disk, labels)
+        write_list(args.out, name, entries, missing, labels)
     if not cuts_val:
         num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
         print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")

@@ -55,7 +55,7 @@ from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash, file_hash
-from utils.work_shards import Shard, chosen_shard, report_file
+from utils.work_shards import FOLDER, Shard, chosen_shard, report_file, shard_files
 
 SETTINGS_FILE = "pack_videos.json"
 
@@ -254,7 +254,7 @@ def pack_into_tars(
 ) -> list[Result]:
     """Packs those of the shard's tar files that are not there yet, or merges what all have left; writes the report."""
     if args.merge:
-        return tar_shards.finish(args.out, args.shards, tar_shards.count_shards(args.out), faults)
+        return tar_shards.finish(args.out, args.shards, len(shard_files(args.out / FOLDER, ".lock")), faults)
     labels = read_label_lists(args.labels, args.frames)
     clips = [
         tar_shards.Clip(job.target, (args.source, job), labels.get(job.target.removesuffix(".mkv"))) for job in jobs

@@ -24,7 +24,7 @@ from tools.workers import run_jobs
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
 from utils.project_paths import SHARD_INDEX
-from utils.work_shards import FOLDER, REPORT, Shard, check_complete, shard_files
+from utils.work_shards import FOLDER, REPORT, Shard, check_complete
 
 TARS_FOLDER = ".tars"
 ROW = (*Result._fields, "offset", "size", "label")
@@ -112,11 +112,6 @@ def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) 
 def results_of(out: Path, numbers: Sequence[int]) -> list[Result]:
     """The results of these tar files."""
     return [Result.read(row) for number in numbers for row in read_csv(_rows_file(out, number))]
-
-
-def count_shards(out: Path) -> int:
-    """How many machines' shards there were. Raises UserError where one has not run."""
-    return len(shard_files(out / FOLDER, ".lock"))
 
 
 def tar_name(number: int) -> str:

@@ -9,8 +9,9 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from datasets.lists import ListEntry
 from tools.list_sources import Sample, read_columns, read_json
-from tools.list_writing import Disk, Labels, Line
+from tools.list_writing import Disk, Labels, new_entry
 from utils.errors import UserError
 
 SUBSETS = ("training", "validation")  # the test subset has no annotations
@@ -112,9 +113,9 @@ def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
 
 def cut_instances(
     videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float
-) -> tuple[list[Line], list[tuple[str, str]]]:
+) -> tuple[list[ListEntry], list[tuple[str, str]]]:
     """A folder of links for each segment, as the line of a list can name only a whole folder."""
-    lines, missing = [], []
+    entries, missing = [], []
     for video in tqdm(videos, unit="video", desc="cutting", disable=None):
         for number, segment in enumerate(video.segments):
             found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
@@ -130,15 +131,15 @@ def cut_instances(
                 )
                 continue
             _link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
-            lines.append(Line(name, len(frames), (labels.id(segment.class_name),)))
-    return lines, missing
+            entries.append(new_entry(name, len(frames), labels.id(segment.class_name)))
+    return entries, missing
 
 
 def timed(
     videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, by_segment: bool
-) -> tuple[list[Line], list[tuple[str, str]]]:
+) -> tuple[list[ListEntry], list[tuple[str, str]]]:
     """Lines with the seconds of each segment, or of whole videos, whose class is `main_class`."""
-    lines, missing = [], []
+    entries, missing = [], []
     for video in videos:
         whole_video = Segment(0, video.duration_s, main_class(video))
         for number, segment in enumerate(video.segments if by_segment else (whole_video,)):
@@ -149,8 +150,8 @@ def timed(
             if found is None:
                 missing.append((f"{video.id}_{number:02d}" if by_segment else video.id, reason))
             else:
-                lines.append(Line(found.path, found.num_frames, (labels.id(segment.class_name),), times))
-    return lines, missing
+                entries.append(new_entry(found.path, found.num_frames, labels.id(segment.class_name), times))
+    return entries, missing
 
 
 def _link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:

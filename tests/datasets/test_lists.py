@@ -173,11 +173,6 @@ def test_few_shot_picks():
     assert {p for p in lists.pick_few_shot(only_three, 4, 1) if labels[p] == 3} == {p for p in picks if labels[p] == 3}
 
 
-def test_repeat_to_length():
-    entries = [ListEntry(name, 9, 0, 1) for name in "abc"]
-    assert [entry.path for entry in lists.repeat_to_length(entries, 7)] == list("abcabca")
-
-
 def test_several_labels_on_a_line_are_named_as_such(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0,2\n")
     with pytest.raises(UserError, match="label is '0,2'; a line has one label"):

@@ -7,9 +7,9 @@ from typing import NamedTuple
 from datasets.frame_cache import _read
 from modules.embed import load_table
 from tests.commands.world import World, call
+from tests.tools.loading import run_tool
 from tools import check_data, extract_features, extract_frames, make_lists, pack_videos
 from utils.checkpoint import load_checkpoint
-from utils.cli import run_command
 from utils.hashing import content_hash, file_hash
 
 
@@ -36,12 +36,10 @@ def activities(world: World, weights: Path) -> dict[str, Activity]:
         return call("train", "--config", world.config, f"logging.run_dir={out}/run", "resume=auto", *overrides)
 
     def check(out: Path) -> int:
-        arguments = ["--config", f"{world.config}", "--out", f"{out}/check", *one_worker]
-        return run_command(check_data.main, check_data.parse_arguments(arguments))
+        return run_tool(check_data, "--config", world.config, "--out", f"{out}/check", *one_worker)
 
     def features(out: Path) -> int:
-        arguments = [few, f"{out}/features", "--window", "0.2", *map(str, model), *one_worker]
-        return run_command(extract_features.main, extract_features.parse_arguments(arguments))
+        return run_tool(extract_features, few, f"{out}/features", "--window", "0.2", *model, *one_worker)
 
     return {
         "train": Activity(lambda out: train(out, "solver.save_every=3"), checkpoints, is_final=False),
@@ -58,13 +56,15 @@ def activities(world: World, weights: Path) -> dict[str, Activity]:
         "features": Activity(features, files_of("features/*.npy", "features/*.json")),
         "check": Activity(check, files_of("check/*")),
         "lists": Activity(
-            lambda out: make_lists.main(["folders", "--root", f"{world.root}/classes", "--out", f"{out}/lists"]),
+            lambda out: run_tool(make_lists, "folders", "--root", f"{world.root}/classes", "--out", f"{out}/lists"),
             files_of("lists/*"),
         ),
-        "frames": Activity(lambda out: extract_frames.main([few, f"{out}/frames", *one_worker]), frame_folders),
-        "pack": Activity(lambda out: pack_videos.main([few, f"{out}/packed", *one_worker]), files_of("packed/*.mkv")),
+        "frames": Activity(lambda out: run_tool(extract_frames, few, f"{out}/frames", *one_worker), frame_folders),
+        "pack": Activity(
+            lambda out: run_tool(pack_videos, few, f"{out}/packed", *one_worker), files_of("packed/*.mkv")
+        ),
         "tars": Activity(
-            lambda out: pack_videos.main([few, f"{out}/tars", *one_worker, "--shards", "2"]),
+            lambda out: run_tool(pack_videos, few, f"{out}/tars", *one_worker, "--shards", "2"),
             files_of("tars/*.tar", "tars/shards.csv"),
         ),
     }
@@ -112,4 +112,4 @@ def make_inputs(world: World) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / path.name).symlink_to(path)
     (root / "val_packed.txt").write_text((root / "val_videos.txt").read_text().replace(".mp4", ".mkv"))
-    assert pack_videos.main([f"{root}/videos", f"{root}/shards", "--workers", "1", "--shards", "2"]) == 0
+    assert run_tool(pack_videos, f"{root}/videos", f"{root}/shards", "--workers", "1", "--shards", "2") == 0

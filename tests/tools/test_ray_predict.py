@@ -16,7 +16,7 @@ from ray.cluster_utils import Cluster
 
 from engine import ray_predict as ray_engine
 from tests.commands.world import call
-from tests.tools.loading import load_tool
+from tests.tools.loading import load_tool, run_tool
 from tools import extract_features, ray_predict
 from utils.cli import run_command
 
@@ -155,8 +155,8 @@ def test_features_are_those_of_extract_features(world, videos, without_cluster, 
 def test_clips_of_tar_shards_are_those_of_loose_files(world, videos, without_cluster, tmp_path, capsys):
     pack, loose, shards = load_tool("pack_videos"), tmp_path / "loose", tmp_path / "shards"
     (videos / "bad.mp4").unlink()
-    assert pack.main([str(videos), str(loose), "--workers", "1"]) == 0
-    assert pack.main([str(videos), str(shards), "--workers", "1", "--shards", "2"]) == 0
+    assert run_tool(pack, str(videos), str(loose), "--workers", "1") == 0
+    assert run_tool(pack, str(videos), str(shards), "--workers", "1", "--shards", "2") == 0
     assert call("predict", loose, "--config", world.video_config, "--csv", tmp_path / "one.csv", "--quiet") == 0
     assert run(shards, tmp_path / "out", "--config", world.video_config, "--csv", tmp_path / "many.csv") == 0
     (tmp_path / "many.csv").write_text((tmp_path / "many.csv").read_text().replace(str(shards), str(loose)))
