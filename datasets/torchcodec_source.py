@@ -24,6 +24,7 @@ class TorchCodecVideo(OptionalReader):
 
     @classmethod
     def errors(cls) -> tuple[type[Exception], ...]:
+        _decoders()
         return RuntimeError, ValueError, IndexError
 
     def open(self, path: str) -> Any:
