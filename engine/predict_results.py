@@ -1,14 +1,13 @@
 """`predict.py`: its results as JSON and CSV, of one run or of the shards of one."""
 
 import argparse
-import csv
-import io
 import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from inference.timeline import VideoPrediction, csv_header
+from utils.csv_files import csv_text
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.work_shards import ALL, Shard, check_complete, shard_files
@@ -34,12 +33,8 @@ class Results:
         return json.dumps({**self.heading, "videos": videos, "errors": errors}, indent=2, ensure_ascii=False) + "\n"
 
     def csv(self) -> str:
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(csv_header(len(self.heading["classes"]), self.top))
-        for position in sorted(self.rows):
-            writer.writerows(self.rows[position])
-        return text.getvalue()
+        rows = (row for position in sorted(self.rows) for row in self.rows[position])
+        return csv_text(csv_header(len(self.heading["classes"]), self.top), rows)
 
 
 def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL) -> None:
