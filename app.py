@@ -1,4 +1,4 @@
-"""Serves a web page to try a model: drop a video, type class names, see probabilities, frames and a timeline.
+"""Serves a web page to try a model: upload a video, type class names, see probabilities, frames and a timeline.
 
 Examples:
     python app.py
@@ -21,15 +21,19 @@ LOCAL = "127.0.0.1"
 def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
-    parser.add_argument("--config", metavar="YAML", help="default: the checkpoint's recipe")
+    parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
     parser.add_argument(
-        "--weights", metavar="FILE", help="a video checkpoint (default: the demo's; with --config: plain CLIP)"
+        "--weights",
+        metavar="FILE",
+        help="video checkpoint (default: that of the demo, or with --config CLIP without fine-tuning)",
     )
-    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
-    parser.add_argument("--host", default=LOCAL, help=f"address to serve at (default {LOCAL}: this machine only)")
+    parser.add_argument(
+        "--classes", metavar="NAMES", help="'biking, cooking' or a CSV file (default: those of the checkpoint)"
+    )
+    parser.add_argument("--host", default=LOCAL, help=f"address to listen on (default {LOCAL}: this machine only)")
     parser.add_argument(
         "--allow_host", action="append", default=[], metavar="NAME",
-        help="a name under which browsers may ask for the page, beside localhost and --host; again for more; '*': any",
+        help="host name under which the page may be requested, besides localhost and --host; can be repeated; '*': any",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
     parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="of an upload (default 200)")
@@ -38,7 +42,7 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Check the arguments; where neither config nor weights are given, the embedded demo is served."""
+    """Check the arguments; without config and weights, the demo is served."""
     args.is_demo = not args.config and not args.weights
     if args.is_demo and (Path(__file__).parent / DEFAULT_WEIGHTS).is_file():
         args.weights = str(Path(__file__).parent / DEFAULT_WEIGHTS)
@@ -55,7 +59,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 def main(args: argparse.Namespace) -> None:
     check_arguments(args)
     check_config(args.config, args.overrides, () if args.is_demo or args.classes else ("data.label_list",))
-    from engine.app import serve  # after the checks: --help and a typo answer at once
+    from engine.app import serve  # after the checks, so that --help and errors are fast
 
     serve(args)
 

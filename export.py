@@ -16,8 +16,8 @@ from utils.files import check_is_file, check_writable
 def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
-    parser.add_argument("--config", "-cfg", metavar="YAML", help="default: the checkpoint's recipe")
-    parser.add_argument("--weights", required=True, metavar="FILE", help="a checkpoint of train.py or a published one")
+    parser.add_argument("--config", "-cfg", metavar="YAML", help="config file (default: that of the checkpoint)")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint of train.py, or a published one")
     parser.add_argument("--format", required=True, choices=("onnx", "torch_export", "safetensors"))
     parser.add_argument("--out", metavar="FILE", help="default: the weights' name with the format's suffix")
     return parser.parse_intermixed_args(arguments)
@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> None:
     check_config(args.config, args.overrides, ("data.label_list",))
     check_writable(args.out, "--out")
     check_is_file(args.weights, "checkpoint file")
-    from engine.export import export  # after the checks: --help and a typo answer at once
+    from engine.export import export  # after the checks, so that --help and errors are fast
 
     export(args)
 

@@ -23,24 +23,24 @@ def video_model(
     overrides: Sequence[str] = (),
     device: "torch.device | str | None" = None,
 ) -> "VideoModel":
-    """A model that names what happens in videos: `inference.load_model`, which explains the arguments.
+    """A video recognition model; see `inference.load_model` for the arguments.
 
     Raises:
-        ImportError: another package named as one of this repository's is already imported.
-        utils.errors.UserError: config, weights or classes are missing, unreadable or do not fit together.
+        ImportError: another package with the name of one of this repository is already imported.
+        utils.errors.UserError: config, weights or classes are missing, invalid or do not match.
     """
     _check_packages()
-    from inference import load_model  # after the check, which explains an import that would fail
+    from inference import load_model  # after the check, which explains why the import would fail
 
     return load_model(weights, config, classes, overrides, device)
 
 
 def _check_packages() -> None:
-    """Python keeps one module of a name: Hugging Face's `datasets` or OpenAI's `clip` would be taken for ours."""
+    """Raise an ImportError if Hugging Face's `datasets` or OpenAI's `clip` is already imported under the same name."""
     for name in _PACKAGES:
         file = getattr(sys.modules.get(name), "__file__", None)
         if file is not None and _REPOSITORY not in Path(file).resolve().parents:
             raise ImportError(
                 f"the package {name} of this repository cannot be imported: {file} has the same name and is already "
-                f"imported; load the model before it, or in a process of its own"
+                f"imported; load the model before it, or in a separate process"
             )

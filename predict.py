@@ -1,4 +1,4 @@
-"""Classifies videos (files, folders, cameras or streams) with a video checkpoint or with CLIP as it is.
+"""Classifies videos (files, folders, cameras or streams) with a video checkpoint, or with CLIP without fine-tuning.
 
 Examples:
     python predict.py my_video.mp4 --weights last_model.pt
@@ -25,23 +25,37 @@ OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
-    parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; key=value too")
-    parser.add_argument("--config", metavar="YAML", help="default: the checkpoint's recipe")
-    parser.add_argument("--weights", metavar="FILE", help="a video checkpoint (default: plain CLIP, mean of frames)")
-    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes shown of each video (default 5)")
-    parser.add_argument("--threshold", type=float, default=0, metavar="P", help="below this probability: unknown")
-    parser.add_argument("--window", type=float, metavar="S", help="seconds of a window; 0: one clip a video")
+    parser.add_argument(
+        "videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*' or URLs; also key=value"
+    )
+    parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
+    parser.add_argument(
+        "--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning, mean of the frames)"
+    )
+    parser.add_argument(
+        "--classes", metavar="NAMES", help="'biking, cooking' or a CSV file (default: those of the checkpoint)"
+    )
+    parser.add_argument(
+        "--top", type=int, default=5, metavar="K", help="number of classes to show per video (default 5)"
+    )
+    parser.add_argument(
+        "--threshold", type=float, default=0, metavar="P", help="label a video unknown below this probability"
+    )
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="length of a window in seconds; 0: one clip per video"
+    )
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: half a window)")
-    parser.add_argument("--fps", type=float, default=25, help="frames a second of folders of frames (default 25)")
-    parser.add_argument("--camera", type=int, metavar="N", help="a camera by its number")
-    parser.add_argument("--seconds", type=float, metavar="S", help="cameras and streams: end after so long")
+    parser.add_argument("--fps", type=float, default=25, help="frame rate of folders of frames (default 25)")
+    parser.add_argument("--camera", type=int, metavar="N", help="number of a camera")
+    parser.add_argument("--seconds", type=float, metavar="S", help="cameras and streams: stop after this time")
     parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to stdout")
     parser.add_argument("--csv", metavar="FILE", help="write one line per window as CSV; -: to stdout")
-    parser.add_argument("--pictures", metavar="DIR", help="film strip of each video, and a timeline of long ones")
+    parser.add_argument(
+        "--pictures", metavar="DIR", help="save a film strip of each video, and a timeline of long ones"
+    )
     parser.add_argument(
         "--isolate", type=float, metavar="S",
-        help="for files from strangers: decode each in a child process with limits, and give it up after S seconds",
+        help="for untrusted files: decode each in a child process with limits, for at most S seconds",
     )  # fmt: skip
     add_shard_options(parser)
     add_output_options(parser)
@@ -49,9 +63,8 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
-    """Sources and config overrides among the positional arguments."""
-
-    # Whatever its section, so that a mistyped key is not reported as a missing video.
+    """Split the positional arguments into sources and config overrides."""
+    # With any section, so that a mistyped key is not reported as a missing video.
     # (Path's `exists` raises for a long text.)
     overrides = [text for text in args.videos if OVERRIDE.match(text) and not os.path.exists(text)]  # noqa: PTH110
     sources = [text for text in args.videos if text not in overrides]
@@ -59,18 +72,18 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     if not sources:
         raise UserError("no video; give files, folders, patterns or a URL, or --camera 0")
     if args.json == args.csv == "-":
-        raise UserError("--json - and --csv -: both want the standard output; write one to a file")
+        raise UserError("--json - and --csv -: only one can be written to stdout; write the other to a file")
     if args.json and args.csv and Path(args.json).resolve() == Path(args.csv).resolve():
-        raise UserError(f"--json and --csv {args.csv}: both name one file; give two")
+        raise UserError(f"--json and --csv {args.csv}: must be different files")
     for option, path in (("--json", args.json), ("--csv", args.csv)):
         if path and path != "-":
             check_writable(path, option)
     check_writable(args.pictures, "--pictures", is_folder=True)
     check_counts(args, "top")
     if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
+        raise UserError(f"--threshold {args.threshold:g}: must be a probability from 0 to 1")
     if args.isolate is not None and not 0 < args.isolate < math.inf:
-        raise UserError(f"--isolate {args.isolate:g}: must be seconds, above 0 and finite")
+        raise UserError(f"--isolate {args.isolate:g}: must be a number of seconds, finite and above 0")
     check_times(args.window, args.stride, args.fps, args.seconds, prefix="--")
     return sources, overrides
 
@@ -78,7 +91,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
 def main(args: argparse.Namespace) -> int:
     sources, overrides = check_arguments(args)
     sources = check_inputs(args, sources, overrides)
-    from engine.predict import predict  # after the checks: --help and a typo answer at once
+    from engine.predict import predict  # after the checks, so that --help and errors are fast
 
     return predict(args, sources, overrides)
 

@@ -28,11 +28,17 @@ def parse_arguments(arguments: list[str] | None = None):
         "--weights", metavar="FILE", help="a checkpoint of train.py or a published one; without: the config's CLIP"
     )
     add_view_options(parser)
-    parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
-    parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: mean average precision as well")
-    parser.add_argument("--confusion", action="store_true", help="write confusion.csv and confusion.png too")
-    parser.add_argument("--allow_missing", action="store_true", help="count unreadable videos as wrong; else an error")
-    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: one beside the weights)")
+    parser.add_argument(
+        "--dense", action="store_true", help="sample clips from windows of 128 frames (data.dense=true)"
+    )
+    parser.add_argument(
+        "--metric", choices=("top1", "map"), default="top1", help="map: also print mean average precision"
+    )
+    parser.add_argument("--confusion", action="store_true", help="write confusion.csv and confusion.png")
+    parser.add_argument(
+        "--allow_missing", action="store_true", help="count unreadable videos as wrong instead of stopping"
+    )
+    parser.add_argument("--out", metavar="DIR", help="output folder (default: beside the weights)")
     add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -41,14 +47,14 @@ def main(args: argparse.Namespace) -> None:
     warnings = apply_published_options(args)
     check_config(args.config, args.overrides, TEST_FILES)
     if args.allow_missing and args.metric == "map":
-        raise UserError("--allow_missing and --metric map: a video without a prediction has no rank; use one")
+        raise UserError("--allow_missing and --metric map: mAP needs a prediction for every video; remove one of them")
     check_counts(args, "test_clips")
     check_writable(args.out, "--out", is_folder=True)
     if args.weights:
         check_is_file(args.weights, "checkpoint file")
     elif not args.config:
-        raise UserError("--weights or --config is required: a checkpoint, or the config of an image-text model")
-    from engine.test import test  # after the checks: --help and a typo answer at once
+        raise UserError("give --weights (a checkpoint) or --config (of an image-text model)")
+    from engine.test import test  # after the checks, so that --help and errors are fast
 
     test(args, warnings)
 

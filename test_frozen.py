@@ -1,4 +1,4 @@
-"""Evaluates a frozen image tower: nearest neighbours, and linear or attentive probes of many settings in one training.
+"""Evaluates a frozen image tower with nearest neighbours, and with linear or attentive probes.
 
 Examples:
     python test_frozen.py --config configs/shapes/transf.yaml --out exp/demo/frozen
@@ -26,28 +26,32 @@ FILES = ("data.train_list", "data.train_root", "data.val_list", "data.val_root",
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
-    parser.add_argument("--weights", metavar="FILE", help="a video checkpoint (default: CLIP's tower as it comes)")
-    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"of {', '.join(KINDS)}")
-    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="length of the probes' training")
+    parser.add_argument("--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning)")
+    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"some of {', '.join(KINDS)}")
     parser.add_argument(
-        "--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates, each with each weight decay"
+        "--epochs", type=int, default=20, metavar="N", help="training epochs of the probes (default 20)"
     )
-    parser.add_argument("--weight_decays", default="0.01,0.1,0.4,0.8", metavar="A,B", help="of the probes' AdamW")
-    parser.add_argument("--neighbours", type=int, default=20, metavar="K", help="of knn (default 20)")
+    parser.add_argument(
+        "--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates, with all weight decays"
+    )
+    parser.add_argument("--weight_decays", default="0.01,0.1,0.4,0.8", metavar="A,B", help="weight decays of AdamW")
+    parser.add_argument(
+        "--neighbours", type=int, default=20, metavar="K", help="number of neighbours of knn (default 20)"
+    )
     add_view_options(parser)
-    parser.add_argument("--out", required=True, metavar="DIR", help="folder of the results")
+    parser.add_argument("--out", required=True, metavar="DIR", help="output folder")
     add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """The numbers of an option, at least one, none below 0."""
+    """Parse the numbers of an option: at least one, none negative."""
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError as error:
-        raise UserError(f"{option} {text}: must be numbers with commas between them, as 1e-3,1e-4") from error
+        raise UserError(f"{option} {text}: must be numbers separated by commas, such as 1e-3,1e-4") from error
     if not all(0 <= number < float("inf") for number in found):
-        raise UserError(f"{option} {text}: must be 0 or more")
+        raise UserError(f"{option} {text}: must be at least 0")
     return found
 
 
@@ -56,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
     args.kinds = args.probes.split(",")
     strange = [kind for kind in args.kinds if kind not in KINDS]
     if strange or len(set(args.kinds)) < len(args.kinds):
-        raise UserError(f"--probes {args.probes}: must be some of {', '.join(KINDS)}, each once")
+        raise UserError(f"--probes {args.probes}: must be some of {', '.join(KINDS)}, without repetitions")
     args.rates = numbers(args.lrs, "--lrs")
     args.decays = numbers(args.weight_decays, "--weight_decays")
     check_counts(args, "epochs", "neighbours", "test_clips")

@@ -1,4 +1,4 @@
-"""Tests a video checkpoint on data sets that it was not trained on: all classes, half of the classes, several splits.
+"""Tests a video checkpoint on data sets that it was not trained on: full classes, half classes and several splits.
 
 Examples:
     python test_zeroshot.py --config configs/ucf101/ucf_zero_shot.yaml --weights last_model.pt
@@ -27,20 +27,22 @@ from utils.files import check_is_file, check_writable
 def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument(
-        "--config", "-cfg", required=True, action="append", metavar="YAML", help="a data set; may be repeated"
+        "--config", "-cfg", required=True, action="append", metavar="YAML", help="config of a data set; may be repeated"
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
-    parser.add_argument("--weights", metavar="FILE", help="a checkpoint of train.py or a published one")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint of train.py, or a published one")
     parser.add_argument(
-        "--lists", metavar="A,B,C", help="test splits in place of data.val_list; each video is embedded once"
+        "--lists", metavar="A,B,C", help="test lists instead of data.val_list; each video is embedded once"
     )
     parser.add_argument(
-        "--reuse", action="append", metavar="TABLE", help="embeddings.npz of an earlier call, one for each --config"
+        "--reuse", action="append", metavar="TABLE", help="embeddings.npz of an earlier test, one per --config"
     )
-    parser.add_argument("--train_labels", metavar="CSV", help="classes of the training, to warn of those tested too")
+    parser.add_argument("--train_labels", metavar="CSV", help="training classes, to warn if they are tested")
     add_view_options(parser)
-    parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames, as data.dense=true")
-    parser.add_argument("--out", metavar="DIR", help="folder of the results (default: beside the weights or table)")
+    parser.add_argument(
+        "--dense", action="store_true", help="sample clips from windows of 128 frames (data.dense=true)"
+    )
+    parser.add_argument("--out", metavar="DIR", help="output folder (default: beside the weights or the table)")
     add_published_options(parser)
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
@@ -48,25 +50,25 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def check_arguments(args: argparse.Namespace) -> None:
     if bool(args.weights) == bool(args.reuse):
-        raise UserError("give --weights to embed the videos, or --reuse to score a table again: one of the two")
+        raise UserError("give either --weights to embed the videos, or --reuse to score a table again")
     if args.reuse and len(args.reuse) != len(args.config):
-        raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one for each")
+        raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one per config")
     if args.reuse and (args.test_clips, args.test_crops, args.dense) != (1, 1, False):
-        raise UserError("--reuse: a table has its views; leave out --test_clips, --test_crops, --dense")
+        raise UserError("--reuse: the views are those of the table; remove --test_clips, --test_crops and --dense")
     check_counts(args, "test_clips")
     stems = [Path(path).stem for path in args.config]
     if len(set(stems)) < len(stems):
-        raise UserError("--config: two of them have one file name, by which results are named; rename one")
+        raise UserError("--config: two files have the same name, which is used for the results; rename one")
     lists = split_lists(args.lists)
     if len(set(lists)) < len(lists):
-        raise UserError("--lists: names one list twice")
+        raise UserError("--lists: a list is given twice")
 
 
 def split_lists(text: str | None) -> list[str]:
-    """The paths of --lists; [] where it is not given."""
+    """Parse --lists; [] if it is not given."""
     paths = [] if text is None else [path.strip() for path in text.split(",")]
     if not all(paths):
-        raise UserError(f"--lists {text!r}: an empty path; separate paths by single commas")
+        raise UserError(f"--lists {text!r}: empty path; separate paths by single commas")
     return paths
 
 

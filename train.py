@@ -16,7 +16,7 @@ from utils.files import check_is_file
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
-    parser.add_argument("--check", action="store_true", help="check all that a run needs, print the plan and stop")
+    parser.add_argument("--check", action="store_true", help="check config, data and weights, print a summary and stop")
     parser.add_argument("--log_time", metavar="NAME", help="run folder exp/<dataset>/<arch>/NAME")
     add_published_options(parser)
     return parser.parse_intermixed_args(arguments)

@@ -32,7 +32,7 @@ from benchmarks.timing import (
 from datasets import sampling
 from datasets.build import Views, build_eval_loader
 from datasets.transforms import make_views
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from utils.loaders import EvalLoader
 from utils.schema import Config
 
@@ -64,7 +64,7 @@ def our_loader(root: Path, folders: list[Path], num_clips: int, num_crops: int):
         "val_root": str(root),
         "val_list": str(root / "list.txt"),
     }
-    cfg = with_own_pixels(Config.model_validate({"data": data}))
+    cfg = with_preprocessing(Config.model_validate({"data": data}))
     return build_eval_loader(cfg, views=Views(num_clips, num_crops))
 
 

@@ -23,7 +23,7 @@ from datasets.frame_cache import cached_loaders
 from modules.build import build_model, load_clip_model
 from modules.build_training import build_trainer
 from modules.frozen_tower import frame_encoder, tower_key
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from modules.training import Progress
 from modules.validation import validate
 from utils.config import load_config
@@ -90,7 +90,7 @@ def main() -> None:
             f"solver.epochs={args.epochs}", "data.workers=0", f"logging.cache_dir={folder}/cache",
             f"data.label_list={folder}/none.csv", f"data.cached_draws={args.epochs}",
         ]  # fmt: skip
-        cfg = with_own_pixels(load_config(None, overrides, "train").config)
+        cfg = with_preprocessing(load_config(None, overrides, "train").config)
         tower, cache = (train(cfg, process, cached) for cached in (False, True))
     print(f"largest difference of a step's loss: {np.abs(np.subtract(tower[1], cache[1])).max():.1e}; ", end="")
     print(f"top-1 after each epoch: {tower[2]} and {cache[2]}\n")

@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.gpu_parts.part import FAILED, GRACE, NOT_RUN, OK, Figures, Row, Setting, Worker
-from benchmarks.timing import markdown_table, what_ran
+from benchmarks.timing import describe_environment, markdown_table
 
 LEAST_SECONDS = 5.0  # with less time left, a part is not started
 
@@ -112,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     if args.device == "cuda" and not torch.cuda.is_available():
         parser.error("PyTorch sees no GPU here; --device cpu --tiny runs the parts on the CPU")
     args.out.mkdir(parents=True, exist_ok=True)
-    about = what_ran()
+    about = describe_environment()
     parts = {
         name: part._replace(function=f"benchmarks.gpu_parts.{part.function}")
         for name, part in PARTS.items()

@@ -2,7 +2,7 @@
 
     python benchmarks/scaling.py [--flops 370e12]
 
-FLOPs are counted by PyTorch on models without data (a multiplication and an addition are two). Rates of GPUs and of the
+FLOPs are counted by PyTorch on meta tensors (a multiplication and an addition are two). Rates of GPUs and of the
 data path are those of benchmarks/RESULTS.md. `--flops`: bf16 FLOP/s that another GPU sustains in training.
 """
 
@@ -33,7 +33,7 @@ LARGE_CLIPS, LARGE_GPUS = 10_000_000, 64
 # video, and bytes, of 340x256 pixels.
 CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
-PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames a second
+PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames per second
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
 
 
@@ -77,7 +77,7 @@ def print_recipes(recipes: list[Recipe]) -> None:
         ]
         for r in recipes
     ]
-    columns = ["recipe", "frames", "pixels", "M parameters", "TFLOP a step and clip", "kB of JPEG", "MB to the GPU"]
+    columns = ["recipe", "frames", "pixels", "M parameters", "TFLOP per step and clip", "kB of JPEG", "MB to the GPU"]
     print_table(columns, rows)
 
 
@@ -108,7 +108,7 @@ def print_needs(recipes: list[Recipe], flops: float | None) -> None:
                 f"{NUM_CLIPS * NUM_EPOCHS / rate / 3600:.1f}",
             ]
         )
-    columns = ["recipe", "clips/s a GPU", "cores, frames or packed", "cores, mp4", "MB/s, frames or packed"]
+    columns = ["recipe", "clips/s per GPU", "cores, frames or packed", "cores, mp4", "MB/s, frames or packed"]
     print_table([*columns, "MB/s, mp4", "hours, 30 epochs"], rows)
 
 
@@ -129,8 +129,8 @@ def print_large(recipes: list[Recipe], flops: float | None) -> None:
                     f"{12 * r.parameters / 1e9:.1f}",
                 ]
             )
-    columns = ["recipe", "minutes an epoch", "GPU hours, 30 epochs", "cores a node"]
-    print_table([*columns, "GB/s a node, not cached", "GB a checkpoint"], rows)
+    columns = ["recipe", "minutes per epoch", "GPU hours, 30 epochs", "cores per node"]
+    print_table([*columns, "GB/s per node, not cached", "GB per checkpoint"], rows)
 
 
 def print_traffic(recipes: list[Recipe], flops: float | None) -> None:
@@ -139,7 +139,7 @@ def print_traffic(recipes: list[Recipe], flops: float | None) -> None:
         exchange = 2 * 4 * r.parameters / NETWORK  # ring: each machine sends and receives the gradients twice, nearly
         backward = 2 / 3 / rate_of(r, flops)  # of one clip: what there is to hide the exchange behind
         rows.append([r.name, f"{4 * r.parameters / 1e6:.0f}", f"{1e3 * exchange:.0f}", f"{exchange / backward:.0f}"])
-    print_table(["recipe", "MB of gradients", "ms to exchange", "clips a GPU and step that hide it"], rows)
+    print_table(["recipe", "MB of gradients", "ms to exchange", "clips per GPU and step to hide it"], rows)
 
 
 def main() -> None:

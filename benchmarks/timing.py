@@ -56,12 +56,12 @@ def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, cal
 def print_header(question: str, how: str = "one thread, CPU time") -> None:
     """What was measured, on what, of which commit."""
     print(f"### {question}\n")
-    print(f"{what_ran()}  ")
+    print(f"{describe_environment()}  ")
     print(f"{os.cpu_count()}-core {platform.machine()} CPU machine ({_cpu_name()}), {how};", end=" ")
     print(f"torch {torch.__version__}, torchvision {torchvision.__version__}, PyAV {av.__version__}\n")
 
 
-def what_ran() -> str:
+def describe_environment() -> str:
     """Date, commit and command line. A copy of the tree without git has no commit."""
     commit = "unknown"
     if shutil.which("git"):

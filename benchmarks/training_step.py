@@ -38,7 +38,7 @@ from utils.precision import autocast
 NUM_FRAMES, NUM_CLASSES = 8, 400
 CPU = torch.device("cpu")
 RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # glibc's; slows a step down
-# Ways to tune: name -> keys beside a mean over frames.
+# Tuning methods: name -> keys beside a mean over frames.
 TUNING = {
     "full tuning": [],
     "frozen tower with temporal head": ["network.fix_video=true", "network.sim_header=Transf"],
@@ -132,7 +132,7 @@ def cpu_table(made: dict[str, Variant], rounds: int) -> None:
 
 
 def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, float]:
-    """Of one way to tune: CPU seconds of a step, peak bytes, trained values. In a process of its own."""
+    """CPU seconds of a step, peak bytes and trained parameters of one tuning method, in a separate process."""
     before = memory("VmRSS")
     variant = Variant(arch, batch, "fp32", "network.sim_header=None", *TUNING[name])
     variant.step()
@@ -174,7 +174,7 @@ def tuning_table(args: argparse.Namespace) -> None:
             for name, f in figures.items()
         ]  # fmt: skip
         print(f"\n{arch}\n")
-        columns = ["way to tune", "trained parameters, millions", "ms", "of full tuning", "peak memory, MiB", "of full"]
+        columns = ["method", "trained parameters, millions", "ms", "of full fine-tuning", "peak memory, MiB", "of full"]
         print_table(columns, rows)
 
 
@@ -184,7 +184,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=2, help="clips")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="a compiled model too")
-    parser.add_argument("--tuning", action="store_true", help="ways to tune, side by side")
+    parser.add_argument("--tuning", action="store_true", help="compare tuning methods")
     parser.add_argument("--one", choices=TUNING, help=argparse.SUPPRESS)
     args = parser.parse_args()
     one_thread()

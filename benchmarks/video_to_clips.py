@@ -1,4 +1,5 @@
-"""How fast do video files become clips, against decord and torchcodec? 8 uniform frames a video, file opened each time.
+"""How fast do video files become clips, against decord and torchcodec? 8 uniform frames per video, file opened each
+time.
 
 python benchmarks/video_to_clips.py VIDEOS [--rounds 9]
 """

@@ -1,4 +1,4 @@
-"""CLIP itself: names, weights, towers, tokenizer and preprocessing constants. No notion of video."""
+"""CLIP models: names, weights, towers, tokenizer and preprocessing constants. Independent of video."""
 
 from clip.fit import check_fit, fit_positions
 from clip.load import ClipModel, load_clip

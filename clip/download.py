@@ -46,7 +46,7 @@ def is_reachable(url: str) -> bool:
         except OSError as error:
             log.debug("%s: %s", url, error)
 
-    # In a thread, since looking up a name has no timeout of its own.
+    # In a thread, because DNS lookups have no timeout.
     thread = threading.Thread(target=ask, daemon=True)
     thread.start()
     thread.join(NETWORK_SECONDS)

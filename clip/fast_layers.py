@@ -1,8 +1,7 @@
-"""open_clip's layers, computed in fewer passes over memory: same parameters, same names, same results.
+"""Faster versions of open_clip's layers with fewer passes over memory, and the same parameters, names and results.
 
-On a GPU a training step of a ViT in bf16 waits more for memory than for arithmetic. open_clip's own layers read and
-write the largest tensors of a block, the MLP's hidden ones, nine times for QuickGELU alone; they normalise bf16 through
-two float32 copies; and they copy queries, keys and values.
+On a GPU, training a ViT in bf16 is limited by memory bandwidth. open_clip's layers read and write the hidden tensors of
+the MLP nine times for QuickGELU alone, normalise bf16 through two float32 copies, and copy queries, keys and values.
 
 Shapes: N sequences, L tokens, C width, F width of an MLP's hidden tensors, H heads.
 """
@@ -45,8 +44,8 @@ class QuickGELU(theirs.QuickGELU):
 class _QuickGeluMlp(torch.autograd.Function):
     """(M, C) -> (M, C): a linear layer, QuickGELU, a linear layer.
 
-    The factors of QuickGELU are those of the matrix products, which take one at no cost: silu is the only pass over the
-    hidden tensor, and its derivative the only one backwards.
+    The factors of QuickGELU are fused into the matrix products, so that silu is the only pass over the hidden tensor,
+    and its derivative the only one in the backward pass.
     """
 
     @staticmethod
@@ -54,7 +53,7 @@ class _QuickGeluMlp(torch.autograd.Function):
         ctx: Any, x: torch.Tensor, w_in: torch.Tensor, b_in: torch.Tensor, w_out: torch.Tensor, b_out: torch.Tensor
     ) -> torch.Tensor:
         sharp = torch.addmm(SHARPNESS * b_in, x, w_in.T, alpha=SHARPNESS)  # (M, F)
-        hidden = F.silu(sharp)  # 1.702 times what QuickGELU gives
+        hidden = F.silu(sharp)  # 1.702 times QuickGELU
         of_x, of_w_in, of_b_in, of_w_out, _ = ctx.needs_input_grad
         ctx.save_for_backward(
             x if of_w_in else None,
@@ -74,7 +73,7 @@ class _QuickGeluMlp(torch.autograd.Function):
         d_b_out = gradient.sum(dim=0) if of_b_out else None
         if sharp is None:
             return None, None, None, d_w_out, d_b_out
-        # The factors before and behind silu cancel: of the layer's output before 1.702 this is the gradient.
+        # The factors before and after silu cancel, so this is the gradient of the unscaled layer output.
         d_hidden = torch.ops.aten.silu_backward(gradient @ w_out, sharp)
         return (
             d_hidden @ w_in if of_x else None,
@@ -92,7 +91,7 @@ class QuickGeluMlp(nn.Sequential):
     c_proj: nn.Linear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # A compiler fuses by itself; what somebody hooked to a layer must be called.
+        # torch.compile fuses by itself, and hooks of layers must be called.
         if torch.compiler.is_compiling() or self.c_fc._forward_hooks or self.c_proj._forward_hooks:
             return super().forward(x)
         tensors = x.flatten(0, -2), self.c_fc.weight, self.c_fc.bias, self.c_proj.weight, self.c_proj.bias
@@ -103,9 +102,9 @@ class QuickGeluMlp(nn.Sequential):
 class _MixedLayerNorm(torch.autograd.Function):
     """Normalisation of x (..., C) in half precision with a float32 weight and bias (C,), in the dtype of x.
 
-    PyTorch's kernels compute in float32 inside, and on a GPU take a weight of the dtype of x alone. A weight that is
-    rounded to bf16 ahead of the kernel makes up to twice the error in a tower's gradients, so it is applied behind it.
-    In the backward pass the rounding changes the error by less than it differs between seeds.
+    PyTorch's kernels compute in float32 internally, and on a GPU only support a weight with the dtype of x. Rounding
+    the weight to bf16 before the kernel can double the error of a tower's gradients, so it is applied afterwards. In
+    the backward pass, rounding changes the error by less than the variation between seeds.
     """
 
     @staticmethod
@@ -126,7 +125,7 @@ class _MixedLayerNorm(torch.autograd.Function):
 
 
 class LayerNorm(theirs.LayerNorm):
-    """Under autocast without float32 copies of its input and output."""
+    """Layer norm without float32 copies of input and output under autocast."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         if x.dtype == self.weight.dtype or torch.compiler.is_compiling():
@@ -136,7 +135,7 @@ class LayerNorm(theirs.LayerNorm):
 
 
 class SelfAttention(nn.MultiheadAttention):
-    """Self-attention without averaged weights, (N, L, C) -> same, on views of one projection; else the base class.
+    """Self-attention without returned weights, (N, L, C) -> same, on views of one projection; otherwise the base class.
 
     Attributes:
         beside_in_proj: added to the projection, (N, L, C) -> (N, L, 3 C); None: nothing is.
@@ -155,7 +154,7 @@ class SelfAttention(nn.MultiheadAttention):
         average_attn_weights: bool = True,
         is_causal: bool = False,
     ) -> tuple[torch.Tensor, torch.Tensor | None]:
-        """As of nn.MultiheadAttention. A float `attn_mask` is (L, L) or (N * H, L, L)."""
+        """See nn.MultiheadAttention. A float `attn_mask` is (L, L) or (N * H, L, L)."""
         if need_weights or key_padding_mask is not None or query is not key or key is not value:
             assert self.beside_in_proj is None
             return super().forward(
@@ -172,8 +171,8 @@ class SelfAttention(nn.MultiheadAttention):
 
 
 class PatchProjection(nn.Conv2d):
-    """A convolution without bias whose kernel is as large as its stride, (N, 3, H, W) -> (N, C, h, w): a matrix product
-    of patches. cuDNN's gradient of the weight takes a tenth of a training step of ViT-B/32."""
+    """A patch embedding (convolution without bias with kernel size = stride), (N, 3, H, W) -> (N, C, h, w), as a matrix
+    product. cuDNN's weight gradient takes a tenth of a training step of ViT-B/32."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         rows, columns = self.kernel_size
@@ -183,7 +182,7 @@ class PatchProjection(nn.Conv2d):
 
 
 def _computing_dtype(x: torch.Tensor) -> torch.dtype:
-    """In which linear layers multiply x."""
+    """The dtype in which linear layers multiply x."""
     kind = x.device.type
     has_autocast = kind != "meta" and torch.is_autocast_enabled(kind)
     return torch.get_autocast_dtype(kind) if has_autocast else x.dtype

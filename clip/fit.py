@@ -5,14 +5,14 @@ from timm.layers import resample_abs_pos_embed
 
 from utils.errors import UserError
 
-MAX_NAMED = 4  # keys named in an error
+MAX_NAMED = 4  # maximum number of keys named in an error
 POSITION_KEYS = ("visual.positional_embedding", "visual.attnpool.positional_embedding")
 
 
 def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
     """Resize the position embeddings in `state` to the number of positions in `expected`, in place.
 
-    Returns a line for each that changed. Tables that differ in more than that are left for the caller to refuse.
+    Returns a line for each change. Other differences are left to the caller.
     """
     messages = []
     for name in POSITION_KEYS:
@@ -29,7 +29,7 @@ def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tens
 
 
 def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> None:
-    """Raise a UserError unless names and shapes are the same; it counts the faults and names the first few of each."""
+    """Raise a UserError unless names and shapes are the same; the message lists the first differences."""
     missing = [name for name in expected if name not in state]
     unexpected = [name for name in state if name not in expected]
     misfits = [

@@ -48,10 +48,10 @@ class ClipModel:
     _tokenizer: Callable[[list[str]], torch.Tensor] | None = None
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """(N, context_length) int64 tokens of N texts. Too long a text is cut, and named in the log.
+        """(N, context_length) int64 tokens of N texts. Texts that are too long are truncated, with a warning.
 
         Raises:
-            UserError: the model's tokenizer has to be downloaded and cannot be.
+            UserError: the tokenizer of the model cannot be downloaded.
         """
         if self._tokenizer is None:
             self._tokenizer = self.make_tokenizer()
@@ -66,24 +66,24 @@ class ClipModel:
 def load_clip(
     arch: str, weights: str = "openai", image_size: int | None = None, visual_only: bool = False
 ) -> ClipModel:
-    """A CLIP model in float32 on the CPU, in evaluation mode.
+    """Load a CLIP model in float32 on the CPU, in evaluation mode.
 
     Args:
         arch: OpenAI's name (ViT-B/32, ..., RN50x64), any open_clip model name, or the path of an OpenAI-format file,
-            whose shapes then tell the architecture.
+            whose shapes define the architecture.
         weights: a tag that open_clip knows for the model (downloaded at first use); the path of a file (OpenAI's
-            TorchScript archive, a state dict, safetensors); or `none` for random weights. Where arch is a path,
-            `openai` means that same file.
-        image_size: side of the input in pixels where it is to differ from the weights'; positions are then resized.
-        visual_only: leave the text tower and the temperature at their initial values.
+            TorchScript archive, a state dict, safetensors); or `none` for random weights. If arch is a path,
+            `openai` means the same file.
+        image_size: side of the input in pixels if it differs from that of the weights; positions are then resized.
+        visual_only: do not load the text tower and the temperature.
 
     QuickGELU is used where the weights were trained with it: tags that say so; files in OpenAI's own format; any file
     or random weights for one of OpenAI's names. For a file with open_clip's own weights of, say, ViT-B/32, use
     open_clip's name (ViT-B-32).
 
     Raises:
-        UserError: unknown name or tag, a file that is missing, corrupted or does not fit, a failed download, an image
-            size that the tower cannot take.
+        UserError: unknown name or tag, a file that is missing, corrupted or does not fit, a failed download, or an
+            unsupported image size.
     """
     config, source, file = _resolve(arch, weights)
     if file is None:
@@ -116,7 +116,7 @@ def load_clip(
 
 
 def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile | None]:
-    """Config, description and tensors (None: random) of what `arch` and `weights` ask for."""
+    """Config, description and tensors (None: random) for `arch` and `weights`."""
     if names.is_file(arch):
         file = read_weights(arch)
         config = config_from_shapes(file.tensors, arch)
@@ -136,7 +136,7 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
     if not Path(weights).exists() and not looks_like_file(weights):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
         raise UserError(
-            f"weights {weights}: neither a tag of {arch} nor a file; the tags are {tags}; or give the path of a "
+            f"weights {weights}: neither a tag of {arch} nor a file; use one of the tags ({tags}), the path of a "
             "file, or `none`"
         )
     file = read_weights(weights)
@@ -149,7 +149,7 @@ def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
     cached = cached_weights(config)
     if cached is not None and config.get("hf_hub"):  # the hub would ask the network first
         return read_weights(cached)
-    remedy = "download them on a machine with a network and give the file's path as network.weights"
+    remedy = "download them on a machine with a network and set network.weights to the path of the file"
     if cached is None and not huggingface_hub.constants.HF_HUB_OFFLINE:
         announce_download(f"weights {tag} of {name}", weights_url(config), remedy)
     logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # many lines about one missing network
@@ -163,7 +163,7 @@ def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
 
 
 def _fit_image_size(vision: dict[str, Any], image_size: int | None, arch: str) -> int:
-    """Set the config's image size to `image_size` (where given); returns the size that the config came with."""
+    """Set the image size of the config to `image_size` (if given); returns the original size."""
     own = vision["image_size"]
     own = own if isinstance(own, int) else own[0]
     wanted = image_size or own
@@ -171,7 +171,7 @@ def _fit_image_size(vision: dict[str, Any], image_size: int | None, arch: str) -
     step = RESNET_STRIDE if isinstance(vision.get("layers"), (list, tuple)) else vision.get("patch_size", 1)
     if not is_timm and wanted % step:
         near = max(step, round(wanted / step) * step)
-        raise UserError(f"input_size {wanted}: {arch} takes multiples of {step} pixels, such as {near}")
+        raise UserError(f"input_size {wanted}: {arch} needs a multiple of {step} pixels, such as {near}")
     vision["image_size"] = wanted
     return own
 
@@ -180,7 +180,7 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
     """The model with its text tower as `text`, freshly initialised."""
     config = {key: dict(value) if isinstance(value, dict) else value for key, value in config.items()}
     config.pop("custom_text", None)
-    # Weights come from one place: no half of the model is fetched from elsewhere on the way.
+    # Prevent open_clip from downloading pretrained weights for a part of the model.
     if config["vision_cfg"].get("timm_model_name"):
         config["vision_cfg"]["timm_model_pretrained"] = False
     if config["text_cfg"].get("hf_model_name"):
@@ -197,7 +197,7 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
 def _load_strictly(
     model: CustomTextCLIP | CoCa, state: dict[str, torch.Tensor], source: str, visual_only: bool
 ) -> None:
-    """Load OpenAI- or open_clip-named tensors: all of them, into all of the model, or a UserError that names which."""
+    """Load tensors with the names of OpenAI or open_clip. Raises a UserError if any is missing or unexpected."""
     state = convert_state_dict(cast(Any, model), dict(state))
     state = {_own_name(name): value for name, value in state.items()}
     state.pop("text.transformer.embeddings.position_ids", None)  # a constant that older transformers stored
@@ -216,7 +216,7 @@ def _load_strictly(
 
 
 def _own_name(name: str) -> str:
-    """OpenAI keeps the text tower at the top level; here it is `text.`."""
+    """Add the prefix `text.` to the text tower, which is at the top level in OpenAI's models."""
     top = name.split(".")[0]
     return name if top in ("visual", "text", "text_decoder", "logit_scale", "logit_bias") else f"text.{name}"
 
@@ -224,8 +224,8 @@ def _own_name(name: str) -> str:
 def _resize_timm(visual: TimmModel, image_size: int, source: str) -> None:
     try:
         visual.set_input_size(image_size)
-    except Exception as error:  # timm's towers refuse sizes in many ways
-        raise UserError(f"input_size {image_size}: {source} cannot take it: {first_line(error)}") from error
+    except Exception as error:  # timm's towers raise different errors for unsupported sizes
+        raise UserError(f"input_size {image_size}: not supported by {source}: {first_line(error)}") from error
     log.warning("%s: input size set to %d", source, image_size)
 
 

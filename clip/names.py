@@ -26,7 +26,7 @@ CLIP_STD = open_clip.OPENAI_DATASET_STD
 
 
 class Preprocessing(NamedTuple):
-    """What open_clip records of the pixels that weights were trained with, beside their size."""
+    """open_clip's preprocessing of weights, without the input size."""
 
     mean: tuple[float, float, float] = CLIP_MEAN  # of each channel, of pixels in 0..1
     std: tuple[float, float, float] = CLIP_STD
@@ -39,7 +39,7 @@ def is_model_name(arch: str) -> bool:
 
 
 def is_file(arch: str) -> bool:
-    """Whether `arch` is the path of weights in OpenAI's format, and not the name of a model."""
+    """Whether `arch` is the path of weights in OpenAI's format rather than a model name."""
     return not is_model_name(arch) and (Path(arch).exists() or looks_like_file(arch))
 
 
@@ -47,7 +47,7 @@ def open_clip_name(arch: str) -> str:
     """open_clip's name of a model.
 
     Raises:
-        UserError: neither OpenAI nor open_clip has a model of this name; the nearest names are given.
+        UserError: neither OpenAI nor open_clip has a model with this name; the message suggests the nearest names.
     """
     if arch in OPENAI_NAMES:
         return OPENAI_NAMES[arch]
@@ -62,14 +62,14 @@ def open_clip_name(arch: str) -> str:
 
 
 def preprocessing(name: str | None, tag: str | None = None) -> Preprocessing | None:
-    """The pixels that a model's weights were trained with.
+    """The preprocessing with which the weights of a model were trained.
 
     Args:
-        name: open_clip's; None: weights in OpenAI's own format.
-        tag: None: a local file, or random weights; they are then what all tags of the model agree on.
+        name: name in open_clip; None: weights in OpenAI's format.
+        tag: weights tag; None: a local file, or random weights, for which the tags of the model must agree.
 
     Returns:
-        None where the tags of the model do not agree.
+        None if the tags of the model do not agree.
     """
     if name is None:
         return Preprocessing()

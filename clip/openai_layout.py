@@ -21,8 +21,8 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
     if not {"visual.conv1.weight", "token_embedding.weight"} <= state.keys():
         some = ", ".join(list(state)[:3])
         raise UserError(
-            f"{source}: not in OpenAI's layout (no visual.conv1.weight or token_embedding.weight; its names start "
-            f"with {some}); give the model's name as arch and this file as weights"
+            f"{source}: not in OpenAI's format (no visual.conv1.weight or token_embedding.weight; its names start "
+            f"with {some}); set arch to the model's name and weights to this file"
         )
     try:
         vision = _vit(state, source) if "visual.proj" in state else _resnet(state, source)

@@ -43,7 +43,7 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
         is_published = arch in names.OPENAI_NAMES and tag in (None, "openai")
         if is_published:
             found = names.Preprocessing()
-    size = _own_size(arch) if input_size is None else input_size
+    size = _default_input_size(arch) if input_size is None else input_size
     preprocessing = found or names.Preprocessing()
     return Pixels(
         size,
@@ -57,7 +57,7 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
     )
 
 
-def _own_size(arch: str) -> int:
+def _default_input_size(arch: str) -> int:
     """Side of the images that a model takes as it comes."""
     if names.is_file(arch):
         config = config_from_shapes(read_weights(arch).tensors, arch)

@@ -1,8 +1,7 @@
-"""Reads tensors from a weights file, and nothing else: code in a file is never run.
+"""Reads tensors from weights files without running code in them.
 
-Three kinds, known by content: safetensors; a TorchScript archive (OpenAI's released files), whose pickle is read
-here by an unpickler that knows tensors and plain containers only; and everything else through
-`torch.load(weights_only=True)`.
+Formats are detected by content: safetensors; TorchScript archives (OpenAI's released files), read by an unpickler that
+only supports tensors and plain containers; and all others with `torch.load(weights_only=True)`.
 """
 
 import io
@@ -23,7 +22,7 @@ from utils.errors import UserError, first_line
 # Attributes of OpenAI's TorchScript modules that are not weights.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
 MAX_SOURCE_BYTES = 64 << 20
-MAX_MODULES, MAX_DEPTH = 100_000, 64  # far above any network, far below what a crafted file could ask for
+MAX_MODULES, MAX_DEPTH = 100_000, 64  # well above any network, and below what a malicious file could request
 STORAGE_DTYPES = {
     "FloatStorage": torch.float32,
     "HalfStorage": torch.float16,
@@ -65,7 +64,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     else:
         tensors = _read_torch(path)
     if not tensors:
-        raise UserError(f"{path}: holds no weights")
+        raise UserError(f"{path}: contains no weights")
     if all(name.startswith("module.") for name in tensors):
         tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
     is_openai = is_script or any(name in tensors for name in NOT_WEIGHTS[:3])
@@ -73,7 +72,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     for name, value in tensors.items():
         if name.rpartition(".")[2] in NOT_WEIGHTS:
             continue
-        # A few bytes can claim any shape through zero strides; nothing released does.
+        # With zero strides a few bytes can have any shape; released files do not use them.
         if value.numel() * value.element_size() > value.untyped_storage().nbytes():
             raise UserError(f"{path}: tensor {name} has shape {tuple(value.shape)} but less data in the file")
         kept[name] = value.float() if value.is_floating_point() else value
@@ -95,7 +94,7 @@ def _is_torchscript(path: Path) -> bool:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return False  # torch.load says what is wrong with it
+        return False  # torch.load raises a proper error
     return any(re.fullmatch(r"[^/]+/(constants\.pkl|code/.*)", name) for name in names)
 
 
@@ -117,14 +116,14 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
             f"{path}: corrupted, or contains more than tensors and plain values, which is never loaded; use another "
             "copy"
         ) from error
-    except Exception as error:  # a damaged file makes torch.load raise any of a dozen types
+    except Exception as error:  # torch.load raises many types of exceptions for corrupted files
         raise UserError(
             f"{path}: corrupted or truncated weights file ({first_line(error)}); use another copy"
         ) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if isinstance(state, dict) and "model_state_dict" in state:
-        raise UserError(f"{path}: is a video checkpoint, not CLIP weights; give it as `pretrain` or --weights")
+        raise UserError(f"{path}: is a video checkpoint, not CLIP weights; use it as `pretrain` or --weights")
     if not isinstance(state, dict) or not all(
         isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
     ):
@@ -135,7 +134,7 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
-            # torch compresses the sources alone; an archive that unpacks to far more than its size was crafted.
+            # PyTorch compresses only the sources; an archive that unpacks to far more than its size is malicious.
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size + MAX_SOURCE_BYTES:
                 raise UserError(f"{path}: unpacks to far more than its size and is not loaded")
             root = next(n for n in archive.namelist() if n.endswith(("/constants.pkl", "/data.pkl"))).split("/")[0]
@@ -146,16 +145,16 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
             return _tensors_of(top, Module, _declared_tensors(archive, root))
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
-    except Exception as error:  # a damaged pickle makes the unpickler raise nearly anything
+    except Exception as error:  # the unpickler raises nearly anything for corrupted data
         raise UserError(
             f"{path}: corrupted or truncated TorchScript archive ({first_line(error)}); use another copy"
         ) from error
 
 
 def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpickler, type]:
-    """An unpickler of data.pkl that can make modules (as plain records), tensors and containers, and call nothing else.
+    """An unpickler of data.pkl that only creates modules (as plain records), tensors and containers.
 
-    Everything a pickle may name is made afresh for each file, so that no file can alter what the next one finds.
+    Everything that a pickle may refer to is created again for each file, so that files cannot affect each other.
     """
 
     class Module:
@@ -227,7 +226,7 @@ def _tensors_of(top: Any, Module: type, declared: dict[str, set[str]]) -> dict[s
         prefix, module = waiting.pop()
         num_modules += 1
         if num_modules > MAX_MODULES or prefix.count(".") > MAX_DEPTH:
-            raise UserError("its modules are nested too deeply; use another copy")
+            raise UserError("modules are nested too deeply; use another copy")
         for name, value in module.attributes.items():
             if isinstance(value, Module):
                 waiting.append((f"{prefix}{name}.", value))

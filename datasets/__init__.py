@@ -1,6 +1,6 @@
-"""Readers of video files by their name in a config (`data.decoder`); CONTRIBUTING.md says how to add one.
+"""Video readers by config name (`data.decoder`); CONTRIBUTING.md shows how to add one.
 
-A reader's file is imported when it is asked for.
+The file of a reader is imported when it is used.
 """
 
 READERS = {

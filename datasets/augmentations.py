@@ -1,4 +1,4 @@
-"""Augmentations of a training clip: drawn once for all of its frames, then applied to uint8 frames on any device.
+"""Augmentations of training clips: random parameters shared by all frames, applied to uint8 frames on any device.
 
 Legend: T frames, C=3 channels, S input size.
 """
@@ -16,13 +16,13 @@ from torchvision.transforms.v2 import functional as F
 from utils.data_sections import ColorJitterConfig, ErasingConfig
 from utils.memory import to_device
 
-ASPECT_RATIO = 0.3, 1 / 0.3  # of an erased rectangle, height to width (arXiv 1708.04896)
+ASPECT_RATIO = 0.3, 1 / 0.3  # of the erased rectangle, height / width (arXiv 1708.04896)
 ERASING_TRIES = 10
 RANDAUG_MAX_MAGNITUDE = 30
-"""Magnitudes run over torchvision's default of 31 bins."""
+"""Number of magnitude bins, torchvision's default."""
 GREYSCALE = "greyscale"
 GEOMETRIC = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
-"""Operations of RandAugment that move pixels and change none."""
+"""Geometric operations of RandAugment."""
 
 # Name and value: of RandAugment's, as torchvision names them, and magnitude; of the colour jitter, and factor.
 Operation = tuple[str, float]
@@ -35,7 +35,7 @@ _JITTER = {
 
 
 class _DrawsOnly(v2.RandAugment):
-    """torchvision's RandAugment, which notes what it would do, and returns the image unchanged."""
+    """torchvision's RandAugment that records the operations instead of applying them."""
 
     def __init__(self, *args: int, **kwargs: int):
         super().__init__(*args, **kwargs)
@@ -51,14 +51,14 @@ _RANDAUG = v2.RandAugment()
 
 @contextmanager
 def _seeded(rng: np.random.Generator) -> Iterator[None]:
-    """A block in which torch's global generator is seeded from `rng`; it is put back."""
+    """Seed PyTorch's global generator from `rng` within the block, and restore it afterwards."""
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(rng.integers(2**63)))
         yield
 
 
 def draw_randaug(num_operations: int, magnitude: int, size: int, rng: np.random.Generator) -> list[Operation]:
-    """What torchvision's RandAugment would do to frames of size x size."""
+    """Draw the operations of torchvision's RandAugment for frames of size x size."""
     randaug = _DrawsOnly(num_operations, magnitude, num_magnitude_bins=RANDAUG_MAX_MAGNITUDE + 1)
     with _seeded(rng):
         randaug(torch.empty((3, size, size), dtype=torch.uint8))
@@ -66,7 +66,7 @@ def draw_randaug(num_operations: int, magnitude: int, size: int, rng: np.random.
 
 
 def draw_jitter(jitter: ColorJitterConfig, rng: np.random.Generator) -> list[Operation]:
-    """What torchvision's ColorJitter would do: brightness, contrast, saturation and hue, in random order."""
+    """Draw the operations of torchvision's ColorJitter: brightness, contrast, saturation and hue, in random order."""
     with _seeded(rng):
         drawn = v2.ColorJitter(jitter.brightness, jitter.contrast, jitter.saturation, jitter.hue).make_params([])
     names = list(_JITTER)
@@ -76,7 +76,7 @@ def draw_jitter(jitter: ColorJitterConfig, rng: np.random.Generator) -> list[Ope
 
 
 def apply_operation(frames: torch.Tensor, operation: Operation) -> torch.Tensor:
-    """(...,C,S,S) uint8 -> the same with an operation of RandAugment or of the colour jitter, by torchvision."""
+    """Apply an operation of RandAugment or colour jitter to (...,C,S,S) uint8 with torchvision."""
     name, value = operation
     if name in _JITTER:
         return _JITTER[name](frames, value)
@@ -86,14 +86,14 @@ def apply_operation(frames: torch.Tensor, operation: Operation) -> torch.Tensor:
 
 
 class Erased(NamedTuple):
-    """A rectangle of noise, at `top`, `left`: uint8 (C,h,w)."""
+    """A rectangle of noise at `top`, `left`: uint8 (C,h,w)."""
 
     top: int
     left: int
     noise: np.ndarray
 
     def apply(self, frames: torch.Tensor) -> torch.Tensor:
-        """(T,C,S,S) uint8, changed in place."""
+        """Erase the rectangle in (T,C,S,S) uint8 frames, in place."""
         height, width = self.noise.shape[1:]
         noise = to_device(torch.from_numpy(self.noise), frames.device)
         frames[..., self.top : self.top + height, self.left : self.left + width] = noise
@@ -103,8 +103,8 @@ class Erased(NamedTuple):
 def draw_erased(erasing: ErasingConfig, size: int, rng: np.random.Generator) -> Erased | None:
     """Random erasing (arXiv 1708.04896, random values) of frames of size x size, the same in all of them.
 
-    Area uniform in `erasing.area_range` of the frame, the logarithm of height to width uniform; None where ten tries do
-    not fit.
+    The area is uniform in `erasing.area_range` of the frame, the logarithm of the aspect ratio uniform; None if ten
+    attempts do not fit.
     """
     for _ in range(ERASING_TRIES):
         area = rng.uniform(erasing.area_range[0], erasing.area_range[1]) * size * size

@@ -1,4 +1,4 @@
-"""Builds lists and loaders from a config; the only file in this folder that reads `cfg`."""
+"""Builds lists and loaders from a config."""
 
 import logging
 import os
@@ -30,12 +30,12 @@ log = logging.getLogger(__name__)
 
 
 class TrainEntries(NamedTuple):
-    """What an epoch of training goes through.
+    """The training clips of an epoch.
 
     Attributes:
-        entries: as long as the full list, in few-shot training the picks over and over.
-        num_short: entries left out for having fewer than 8 frames.
-        picks: few-shot training: the chosen entries, once each, to be written to the run folder; else None.
+        entries: as long as the full list; in few-shot training the selected entries, repeated.
+        num_short: number of entries left out because they have fewer than 8 frames.
+        picks: few-shot training: the selected entries, once each, to be saved in the run folder; otherwise None.
     """
 
     entries: list[ListEntry]
@@ -44,7 +44,7 @@ class TrainEntries(NamedTuple):
 
 
 def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
-    """All entries of an annotation list, by `cfg.data.modality`. Raises UserError for any fault in it."""
+    """All entries of an annotation list, in the format of `cfg.data.modality`. Raises a UserError for invalid lists."""
     return lists.read_list(
         list_path,
         cfg.data.num_classes,
@@ -56,7 +56,7 @@ def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
 
 
 class TestLists(NamedTuple):
-    """Several test lists of one data set: `entries` holds each video once, `by_list` each list's own entries."""
+    """Several test lists of one data set: `entries` has each video once, `by_list` the entries of each list."""
 
     entries: list[ListEntry]
     by_list: dict[str, list[ListEntry]]
@@ -66,7 +66,7 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
     """Read test lists that may share videos, such as a data set's official splits.
 
     Raises:
-        UserError: for a fault in a list, or a video that has different labels in two of them.
+        UserError: a list is invalid, or a video has different labels in two lists.
     """
     by_list = {path: read_entries(cfg, path) for path in list_paths}
     union: dict[str, ListEntry] = {}
@@ -74,12 +74,14 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
         for entry in entries:
             first = union.setdefault(entry.name, entry)
             if first.label != entry.label:
-                raise UserError(f"{path}:{entry.line}: {entry.name} has label {entry.label}, elsewhere {first.label}")
+                raise UserError(
+                    f"{path}:{entry.line}: {entry.name} has label {entry.label}, but {first.label} in another list"
+                )
     return TestLists(list(union.values()), by_list)
 
 
 def read_train_entries(cfg: Config) -> TrainEntries:
-    """The training list without its short entries, reduced to the few-shot picks where `cfg.data.shot` is set."""
+    """The training list without short entries, reduced to the few-shot selection if `cfg.data.shot` is set."""
     data = cfg.data
     entries, num_short = _without_short_of_sets(cfg, "train")
     if not data.shot:
@@ -92,17 +94,16 @@ def read_train_entries(cfg: Config) -> TrainEntries:
 def build_train_loader(
     cfg: Config, world_size: int = 1, rank: int = 0, entries: list[ListEntry] | None = None
 ) -> TrainClips:
-    """The training loader of one process; `loader.start_epoch(epoch, start_sample)` before each iteration.
+    """The training loader of one process; call `loader.start_epoch(epoch, start_sample)` before each iteration.
 
     Args:
-        entries: of `read_train_entries(cfg)`; None reads them.
+        entries: the entries of `read_train_entries(cfg)`; None: read them.
 
     Raises:
-        UserError: for a fault in the list, a decoder that is not installed, or a folder of kept frame embeddings that
-            cannot be made.
+        UserError: the list is invalid, a decoder is not installed, or the cache folder cannot be created.
     """
     data = cfg.data
-    if data.cached_draws and rank == 0 and not os.path.isdir(cfg.logging.cache_dir):  # noqa: PTH112 - raises nothing
+    if data.cached_draws and rank == 0 and not os.path.isdir(cfg.logging.cache_dir):  # noqa: PTH112 - never raises
         check_writable(cfg.logging.cache_dir, "logging.cache_dir", is_folder=True)
     if entries is None:
         entries = read_train_entries(cfg).entries
@@ -126,7 +127,7 @@ def build_train_loader(
 
 
 def train_transform(cfg: Config) -> TrainTransform:
-    """What becomes of the frames of a training clip."""
+    """The transform of training clips."""
     data = cfg.data
     return TrainTransform(
         resize=first_resize(cfg),
@@ -144,9 +145,9 @@ def train_transform(cfg: Config) -> TrainTransform:
 
 @dataclass(frozen=True)
 class Views:
-    """The views of a video in a test: `num_clips` clips, `num_crops` (1, 3, 5 or 10) crops of each.
+    """The views of a video in a test: `num_clips` clips with `num_crops` (1, 3, 5 or 10) crops each.
 
-    `dense` samples clips from windows of 128 frames; None takes `data.dense`.
+    `dense` samples clips from windows of 128 frames; None: as in `data.dense`.
     """
 
     num_clips: int = 1
@@ -162,16 +163,16 @@ def build_eval_loader(
     entries: list[ListEntry] | None = None,
     allow_missing: bool = False,
 ) -> EvalClips:
-    """The loader of one process over the validation list; its `views` method cuts the crops on the device.
+    """The validation loader of one process; its `views` method takes the crops on the device.
 
     Args:
-        views: the views of a test, of every video. None: validation during training, which takes one view and leaves
-            out entries with fewer than 8 frames.
-        entries: of the validation list, none left out here; None reads the list.
-        allow_missing: an unreadable video comes as None, and is not an error.
+        views: the views of each video in a test. None: validation during training, with one view and without
+            entries of fewer than 8 frames.
+        entries: entries of the validation list, all of which are used; None: read the list.
+        allow_missing: return None for an unreadable video instead of raising an error.
 
     Raises:
-        UserError: for a fault in the list, a decoder that is not installed, or several clips with frame_rule linspace.
+        UserError: the list is invalid, a decoder is not installed, or several clips with frame_rule linspace.
     """
     data, of_sets = cfg.data, [cfg]
     if entries is None and views is None:
@@ -184,7 +185,7 @@ def build_eval_loader(
     dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
     if data.frame_rule == "linspace" and num_clips > 1 and not dense:
         raise UserError(
-            f"data.frame_rule: linspace takes the same frames in each of {num_clips} clips; test one clip, or set "
+            f"data.frame_rule: linspace would use the same frames in all {num_clips} clips; test with one clip, or set "
             "it to segments"
         )
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
@@ -199,13 +200,13 @@ def build_eval_loader(
         on_error="miss" if allow_missing else "raise",
         num_classes=_multi_label_classes(cfg),
     )
-    # As many clips in a batch whatever the clips of a video, as long as one video is not more than a batch.
+    # The number of clips in a batch does not depend on the clips per video, unless a video has more.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return EvalClips(dataset, batches, data)
 
 
 def _opener(cfg: Config, root: str, list_path: str) -> partial:
-    """Entry -> opened source, with the config's reader."""
+    """A function that opens the source of an entry, with the reader of the config."""
     if not is_url(root) and not Path(root or ".").is_dir():
         raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
     if cfg.data.modality == "video":
@@ -214,7 +215,7 @@ def _opener(cfg: Config, root: str, list_path: str) -> partial:
 
 
 def _opener_of_sets(of_sets: list[Config], side: Side) -> partial:
-    """`_opener` of each entry's own set."""
+    """Like `_opener`, for the set of each entry."""
     openers = [_opener(own, *root_and_list(own.data, side)) for own in of_sets]
     return openers[0] if len(openers) == 1 else partial(_open_of_set, openers)
 
@@ -224,7 +225,7 @@ def _open_of_set(openers: list[partial], entry: ListEntry) -> FrameSource:
 
 
 def _without_short_of_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], int]:
-    """The entries of all sets without those of fewer than 8 frames, and how many these were."""
+    """The entries of all sets with at least 8 frames, and the number of others."""
     of_sets, num_short = [], 0
     for own in configs_of_sets(cfg):
         root, list_path = root_and_list(own.data, side)
@@ -238,12 +239,10 @@ def _without_short_of_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], in
 
 
 def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, list_path: str) -> list[ListEntry]:
-    """The entries of a frame list, with the frames in its folder where a line gives 0; says how many such lines.
-
-    Published lists have such lines.
+    """Replace num_frames of 0, as in published lists, by the number of frames in the folder; logs how many.
 
     Raises:
-        UserError: a folder that is to be counted is missing or holds no frame.
+        UserError: such a folder is missing or has no frames.
     """
     num_counted = sum(entry.num_frames == 0 for entry in entries)
     if not num_counted:
@@ -268,7 +267,7 @@ def _multi_label_classes(cfg: Config) -> int | None:
 
 
 def first_resize(cfg: Config) -> Resize:
-    """The first step of every transform."""
+    """The first resize of all transforms."""
     data = cfg.data
     assert data.resize_size and data.resize_mode and data.interpolation and data.resizer, "see modules.pixels"
     if data.scale is not None:
@@ -277,6 +276,6 @@ def first_resize(cfg: Config) -> Resize:
 
 
 def input_size(cfg: Config) -> int:
-    """S, the side of the pixels that leave a transform."""
-    assert cfg.data.input_size is not None, "modules.pixels.with_own_pixels comes first"
+    """S, the side of transformed frames."""
+    assert cfg.data.input_size is not None, "modules.pixels.with_preprocessing comes first"
     return cfg.data.input_size

@@ -1,4 +1,4 @@
-"""Bytes that are read in pieces: of a file, of a part of one, or in memory."""
+"""Random access to bytes of a file, of a part of a file, or in memory."""
 
 import os
 from pathlib import Path
@@ -7,16 +7,16 @@ from typing import Protocol
 
 class ByteRange(Protocol):
     def read(self, size: int, offset: int) -> bytes:
-        """`size` bytes from `offset` on; fewer at the end."""
+        """Read `size` bytes at `offset`; fewer at the end."""
         ...
 
     def close(self) -> None:
-        """Free the file; the second time nothing happens."""
+        """Close the file; may be called twice."""
         ...
 
 
 class FileRange:
-    """`size` bytes of a file from its byte `begin` on; None: all that follow. Raises OSError if it cannot be opened."""
+    """`size` bytes of a file at offset `begin`; None: to the end. Raises an OSError if it cannot be opened."""
 
     def __init__(self, path: str | Path, begin: int = 0, size: int | None = None):
         self._file = os.open(path, os.O_RDONLY)
@@ -24,7 +24,7 @@ class FileRange:
         self.size = self.file_size() - begin if size is None else size
 
     def file_size(self) -> int:
-        """Of the whole file."""
+        """Size of the whole file."""
         return os.fstat(self._file).st_size
 
     def read(self, size: int, offset: int) -> bytes:

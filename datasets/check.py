@@ -23,10 +23,10 @@ log = logging.getLogger(__name__)
 
 
 def check_clips(cfg: Config, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
-    """Check that all clips of the config's lists exist and some decode; returns a summary.
+    """Check that all clips of the lists exist and that some can be decoded; returns a summary.
 
     Raises:
-        UserError: a clip is missing or damaged. With data.on_error skip, more of the training list's are missing than
+        UserError: a clip is missing or corrupted. With data.on_error skip, the share of missing training clips exceeds
             data.max_skipped_share.
     """
     may_miss, num_clips = cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 0, 0
@@ -42,15 +42,15 @@ def check_clips(cfg: Config, train_set: VideoDataset, val_set: VideoDataset, pro
 def check_present(
     entries: Sequence[ListEntry], root: str | ClipShards, list_path: str, process: Process, missing_share: float = 0
 ) -> int:
-    """Check that the file or folder of every entry exists; returns their number. No clip is opened.
+    """Check that the file or folder of every entry exists, without opening it; returns their number.
 
     Args:
-        entries: of the list `list_path`, in which a path may occur several times; it counts once.
-        root: folder that their paths start from, or the shards that they are in.
-        missing_share: share of the entries that may be missing, with a warning.
+        entries: entries of the list `list_path`; repeated paths count once.
+        root: root folder of the paths, or the shards.
+        missing_share: share of entries that may be missing, with a warning.
 
     Raises:
-        UserError: more are missing; it names the first and says how many there are.
+        UserError: more are missing; it names the first and their number.
     """
     if isinstance(root, ClipShards):
         root.check_files()
@@ -62,7 +62,7 @@ def check_present(
         for entry in by_path.values():
             if isinstance(root, ClipShards):
                 is_there = entry.path in root
-            else:  # text: a Path for each takes ten times as long
+            else:  # str, because Path objects take ten times as long
                 is_there = os.path.exists(os.path.join(root, entry.path))  # noqa: PTH110, PTH118
             if not is_there:
                 missing.append(entry)
@@ -77,7 +77,7 @@ def check_present(
         if "\\" in first.path:
             message += " (list paths are separated by /, not by backslashes)"
         if len(missing) > 1:
-            message += f", as {len(missing)} of the list's {len(by_path)}"
+            message += f" ({len(missing)} of {len(by_path)} are missing)"
         message += "; check data.train_root or data.val_root and the list"
         if len(missing) > missing_share * len(by_path):
             raise UserError(message)
@@ -86,10 +86,10 @@ def check_present(
 
 
 def read_samples(dataset: VideoDataset, num_samples: int = NUM_SAMPLES) -> int:
-    """Read up to `num_samples` items spread evenly over the list; returns how many.
+    """Read up to `num_samples` items spread evenly over the list; returns their number.
 
     Raises:
-        UserError: the first one that is missing or damaged.
+        UserError: an item is missing or corrupted.
     """
     indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).astype(int))
     for index in indices:

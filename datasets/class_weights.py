@@ -1,4 +1,4 @@
-"""`solver.class_weights`: how much the clips of each class count in the loss. K classes."""
+"""`solver.class_weights`: loss weights of K classes."""
 
 import math
 from collections.abc import Sequence
@@ -11,13 +11,13 @@ from utils.schema import Config
 
 
 def class_weights(cfg: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
-    """float32 (K,), or None where all classes count the same.
+    """float32 (K,), or None if all classes have the same weight.
 
     Args:
-        entries: what an epoch of training goes through.
+        entries: the training clips of an epoch.
 
     Raises:
-        UserError: for any fault in the file that the config names.
+        UserError: the CSV file of the config is invalid.
     """
     chosen, num_classes = cfg.solver.class_weights, cfg.data.num_classes
     if chosen is None:
@@ -28,9 +28,9 @@ def class_weights(cfg: Config, entries: Sequence[ListEntry]) -> np.ndarray | Non
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
-    """float32 (K,): the mean number of clips of the classes that occur, over a class's number of clips.
+    """float32 (K,): mean number of clips of the classes that occur / number of clips of the class.
 
-    As scikit-learn's "balanced". Their mean over the clips is 1. A class without a clip has 1.
+    As "balanced" in scikit-learn. The mean over the clips is 1. Classes without clips have weight 1.
 
     Args:
         labels: int (N,).
@@ -41,10 +41,10 @@ def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:
 
 
 def read_class_weights(path: str, num_classes: int) -> np.ndarray:
-    """float32 (K,) of a CSV with the header `id,weight` and a line for each class. Raises UserError for any fault."""
+    """Read float32 (K,) from a CSV with the header `id,weight` and a line per class. Raises a UserError if invalid."""
     rows = csv_rows(path)
     if not rows or [field.strip().lower() for field in rows[0][1]] != ["id", "weight"]:
-        raise UserError(f"{path}: expected the header 'id,weight' and a line for each class (solver.class_weights)")
+        raise UserError(f"{path}: expected the header 'id,weight' and a line per class (solver.class_weights)")
     weights = np.full(num_classes, np.nan)
     for line, fields in rows[1:]:
         try:
@@ -54,7 +54,7 @@ def read_class_weights(path: str, num_classes: int) -> np.ndarray:
         if not 0 <= class_id < num_classes or not np.isnan(weights[class_id]):
             raise UserError(f"{path}:{line}: class id {class_id} is outside 0..{num_classes - 1}, or given twice")
         if not (math.isfinite(weight) and weight >= 0):
-            raise UserError(f"{path}:{line}: weight is {weight}; give a number of 0 or more")
+            raise UserError(f"{path}:{line}: weight is {weight}; it must be at least 0")
         weights[class_id] = weight
     missing = np.flatnonzero(np.isnan(weights))
     if len(missing):

@@ -1,8 +1,8 @@
-"""Fetched clips on this machine's disk, of bounded size, for all processes and workers of the machine.
+"""Disk cache of downloaded clips with limited size, shared by all processes and workers of a machine.
 
-Once it is full, nothing is evicted: an epoch reads each clip once, in an order of its own, so a cache of half the data
-set answers half of the reads. Evicting the least recently used clips would answer fewer: an epoch's own clips would
-take the places of those that it still needs.
+Once it is full, nothing is evicted: an epoch reads each clip once, in random order, so a cache with half of the data
+set has a hit rate of one half. With LRU eviction the rate would be lower, since clips of the current epoch would evict
+those that are still needed.
 """
 
 import fcntl
@@ -18,10 +18,10 @@ _LEDGER = "bytes"
 
 
 class ClipCache:
-    """At most `max_bytes` in `folder`; nothing is written where that is 0.
+    """A cache of at most `max_bytes` in `folder`; disabled if 0.
 
-    Any number of processes may use it at a time: a clip gets its name when it is whole, and its bytes are reserved
-    before, in a file that is locked meanwhile.
+    May be used by any number of processes: clips are renamed when complete, and their bytes are reserved before, in a
+    locked file.
     """
 
     def __init__(self, folder: Path, max_bytes: int):
@@ -29,10 +29,10 @@ class ClipCache:
         self._is_full = max_bytes == 0
 
     def get(self, key: str, size: int, fetch: Callable[[], bytes]) -> ByteRange:
-        """The clip of this key, of `size` bytes; `fetch` gives it where it is not in the cache.
+        """The clip of this key, of `size` bytes; calls `fetch` if it is not in the cache.
 
         Raises:
-            UserError: the folder cannot be used; what `fetch` raises.
+            UserError: the folder cannot be used, or raised by `fetch`.
         """
         path = self._folder / key[:2] / key
         try:
@@ -41,7 +41,7 @@ class ClipCache:
                 found = FileRange(path)
                 if found.size == size:
                     return found
-                found.close()  # of a machine that lost its power
+                found.close()  # incomplete after a power failure
             data = fetch()
             if is_counted or (not self._is_full and self._reserve(path, size)):
                 with atomic_path(path) as temporary:

@@ -1,8 +1,8 @@
-"""Packed clips in tar files, as `tools.pack_videos --shards` makes them, in a folder or behind a URL.
+"""Packed clips in tar files (`tools.pack_videos --shards`), in a folder or at a URL.
 
-A tar file has webdataset's layout, `KEY.mkv` and `KEY.json` of each clip. `shards.csv` beside the tar files says where
-each clip is, so that a clip is one range of bytes: lists name clips as they do in a folder of loose files, and order,
-division among processes and resuming are the same.
+Tar files are in WebDataset format, with `KEY.mkv` and `KEY.json` per clip. `shards.csv` beside them has the byte range
+of each clip, so that any clip can be read directly: lists, sampling, distributed training and resuming are the same as
+with separate files.
 """
 
 import csv
@@ -30,10 +30,10 @@ _ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
 
 class ClipShards:
-    """The clips of `root`, a folder or URL. Raises UserError where its index cannot be read.
+    """The clips of `root`, a folder or URL. Raises a UserError if its index cannot be read.
 
     Args:
-        cache: of clips that come from a URL.
+        cache: cache of clips from a URL.
     """
 
     def __init__(self, root: str, cache: ClipCache):
@@ -46,7 +46,7 @@ class ClipShards:
         self._places = self._parse(data)
 
     def _parse(self, data: bytes) -> np.ndarray:
-        """(N,3) int64: number of the shard, offset and size of each clip; fills `_row_of` and `_shards`."""
+        """(N,3) int64: shard number, offset and size of each clip; also sets `_row_of` and `_shards`."""
         numbers: dict[str, int] = {}
         places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # at least one line end each
         reader = csv.reader(io.StringIO(data.decode("utf-8", _ODD_NAMES), newline=""))
@@ -55,7 +55,7 @@ class ClipShards:
                 raise ValueError(f"the header is not {','.join(COLUMNS)}")
             for row, (path, shard, offset, size, _, _) in enumerate(reader):
                 if path in self._row_of:
-                    raise ValueError(f"{path} is in it twice")
+                    raise ValueError(f"{path} is listed twice")
                 places[row] = numbers.setdefault(shard, len(numbers)), int(offset), int(size)
                 self._row_of[path] = row
         except (ValueError, csv.Error) as error:
@@ -70,7 +70,8 @@ class ClipShards:
         return iter(self._row_of)
 
     def check_files(self) -> None:
-        """Raise a UserError where a tar file is missing or truncated. Plain HTTP lists no files: nothing is checked."""
+        """Raise a UserError if a tar file is missing or truncated. Not checked over plain HTTP, which cannot list
+        files."""
         if is_url(self.root):
             lengths = file_lengths(self.root)
         else:
@@ -80,17 +81,20 @@ class ClipShards:
         for name, end in zip(self._shards, ends.tolist()):
             if lengths is not None and lengths.get(name, -1) < end:
                 what = (
-                    f"is truncated: it has {lengths[name]} bytes, its index {end}" if name in lengths else "is missing"
+                    f"is truncated: it has {lengths[name]} bytes, but its index declares {end}"
+                    if name in lengths
+                    else "is missing"
                 )
                 raise UserError(f"{self.root}/{name}: {what}; copy it again")
 
     def stamp(self, path: str) -> tuple[int, int]:
-        """Numbers that change with the clip; -1 where there is none."""
+        """Numbers that change if the clip changes; -1 if it does not exist."""
         row = self._row_of.get(path)
         return (-1, -1) if row is None else (int(self._places[row, 2]), int(self._digest[:15], 16))
 
     def open(self, path: str, listed_at: str = "") -> PackedClip:
-        """Raises UserError: no such clip; its tar file is missing, truncated or another one; the network fails."""
+        """Open a clip. Raises a UserError if it does not exist, its tar file is missing or invalid, or the network
+        fails."""
         tar, data = self._find(path, listed_at)
         return PackedClip(f"{tar}: {path}", listed_at, data)
 
@@ -107,7 +111,7 @@ class ClipShards:
         row = self._row_of.get(path)
         if row is None:
             name = describe(f"{self.root}/{path}", listed_at)
-            raise UserError(f"{name}: not in {self.index_name}; pack it too, or remove the line")
+            raise UserError(f"{name}: not in {self.index_name}; pack it as well, or remove the line")
         number, offset, size = self._places[row].tolist()
         tar = f"{self.root}/{self._shards[number]}"
         try:
@@ -119,10 +123,10 @@ class ClipShards:
         try:
             found = FileRange(tar, offset, size)
         except OSError as error:
-            raise UserError(f"{tar}: cannot be opened ({error.strerror}); copy it too") from None
+            raise UserError(f"{tar}: cannot be opened ({error.strerror}); copy it as well") from None
         if (length := found.file_size()) < offset + size:
             found.close()
-            raise UserError(f"{tar}: is truncated: it has {length} bytes, its index more; copy it again")
+            raise UserError(f"{tar}: is truncated: it has {length} bytes, but its index declares more; copy it again")
         return found
 
     def _remote(self, tar: str, offset: int, size: int) -> ByteRange:
@@ -131,13 +135,13 @@ class ClipShards:
 
 
 def clip_root(data: DataConfig, root: str) -> str | ClipShards:
-    """`root` itself where it is a folder of files; the shards where it is a folder or URL of these.
+    """`root` if it is a folder of files, or its shards if it is a folder or URL of shards.
 
     Args:
-        data: its modality and cache count.
+        data: config section; its modality and cache keys are used.
 
     Raises:
-        UserError: a URL of frames, or an index that cannot be read.
+        UserError: a URL with modality RGB, or an index that cannot be read.
     """
     if data.modality != "video":
         if is_url(root):
@@ -148,7 +152,7 @@ def clip_root(data: DataConfig, root: str) -> str | ClipShards:
     return root
 
 
-@functools.cache  # the lists of a run that are in one place share an index
+@functools.cache  # lists with the same root share an index
 def _load(root: str, cache_dir: str, cache_gb: float) -> ClipShards:
     return ClipShards(root, ClipCache(Path(cache_dir), int(cache_gb * 1e9)))
 

@@ -1,7 +1,7 @@
-"""Checks what a video file's container declares before FFmpeg opens it.
+"""Checks the sizes declared in a video container before FFmpeg opens it.
 
-FFmpeg reads a truncated file to where it ends and may report nothing, so half a video would pass for a whole one. And
-it builds the index that an MP4's sample tables declare, however large: 700 bytes can ask for gigabytes.
+FFmpeg may read a truncated file without an error, so half a video could pass for a whole one. It also allocates the
+index declared in an MP4 file whatever its size: 700 bytes can declare gigabytes.
 """
 
 from collections.abc import Iterator
@@ -13,10 +13,10 @@ import numpy as np
 from utils.errors import UserError
 
 MAX_INDEX_ENTRIES = 2**22
-"""Samples of all tracks of an MP4 file together, for which FFmpeg's index takes some 100 MB: a film of 12 hours with
-sound has 3 million."""
+"""Maximum number of samples in all tracks of an MP4 file, for which FFmpeg's index takes about 100 MB; a film of 12
+hours with sound has 3 million."""
 MAX_INDEX_BYTES = 2**28
-"""Of the box that holds an MP4 file's tables."""
+"""Maximum size of the box with the tables of an MP4 file."""
 
 _EBML_HEADER, _MATROSKA_SEGMENT = 0x1A45DFA3, 0x18538067
 # Some AVI writers leave the size a few bytes off.
@@ -36,7 +36,7 @@ _PCM_SAMPLES_AN_ENTRY = 1024
 
 
 class _Box(NamedTuple):
-    """A box of an MP4 file: its content lies from `begin` to `end` of what it was found in."""
+    """A box of an MP4 file, with content from `begin` to `end` of its parent."""
 
     kind: bytes
     begin: int
@@ -44,13 +44,13 @@ class _Box(NamedTuple):
 
 
 def is_mp4(path: Path) -> bool:
-    """Does the file begin like an MP4 file or one of its kin (QuickTime, 3GP)?"""
+    """Whether the file starts like an MP4, QuickTime or 3GP file."""
     with path.open("rb", buffering=0) as file:
         return file.read(8)[4:] in _FIRST_BOXES
 
 
 def missing_bytes(path: Path) -> int:
-    """Bytes that the container declares beyond the file's end; 0 where it declares none or is of another kind."""
+    """Bytes that the container declares beyond the end of the file; 0 for other containers."""
     file_size = path.stat().st_size
     with path.open("rb") as file:
         head = file.read(4096)
@@ -60,17 +60,17 @@ def missing_bytes(path: Path) -> int:
         if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
             return max(0, _matroska_end(head) - file_size)
         if head[4:8] in _FIRST_BOXES:
-            # Boxes of other kinds than media and index do not matter.
+            # Only boxes of media and index matter.
             ends = [box.end for box in _top_boxes(file, file_size) if box.kind in (b"moov", b"moof", b"mdat")]
             return max(0, max(ends, default=0) - file_size)
     return 0
 
 
 def check_sample_tables(path: Path, name: str) -> None:
-    """Raise UserError where the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples.
+    """Raise a UserError if the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples.
 
     Args:
-        name: of the file, for the message.
+        name: name of the file, for the message.
     """
     file_size = path.stat().st_size
     declared = 0
@@ -81,19 +81,19 @@ def check_sample_tables(path: Path, name: str) -> None:
                 if size > MAX_INDEX_BYTES:
                     raise UserError(
                         f"{name}: its index has {size} bytes, more than the limit of {MAX_INDEX_BYTES}; "
-                        "the file is corrupted, or must be cut into parts"
+                        "the file is corrupted, or must be split"
                     )
                 file.seek(box.begin)
                 declared += _declared_samples(file.read(size))
     if declared > MAX_INDEX_ENTRIES:
         raise UserError(
             f"{name}: its index declares {declared} samples, more than the limit of {MAX_INDEX_ENTRIES}; "
-            "the file is corrupted, or must be cut into parts"
+            "the file is corrupted, or must be split"
         )
 
 
 def _top_boxes(file: BinaryIO, file_size: int) -> Iterator[_Box]:
-    """The boxes of the file itself (ISO/IEC 14496-12, 4.2), up to the first that is none."""
+    """The top-level boxes of the file (ISO/IEC 14496-12, 4.2), up to the first invalid one."""
     position = 0
     while position + 8 <= file_size:
         file.seek(position)
@@ -105,7 +105,7 @@ def _top_boxes(file: BinaryIO, file_size: int) -> Iterator[_Box]:
 
 
 def _box(header: bytes, position: int, end: int) -> _Box | None:
-    """The box whose header these 16 bytes are, at `position` of something that ends at `end`."""
+    """Parse a box header of 16 bytes at `position`; the parent ends at `end`."""
     size, header_size = int.from_bytes(header[:4], "big"), 8
     if size == 1:
         size, header_size = int.from_bytes(header[8:16], "big"), 16
@@ -115,10 +115,10 @@ def _box(header: bytes, position: int, end: int) -> _Box | None:
 
 
 def _declared_samples(data: bytes) -> int:
-    """Samples that the tables in a box's content declare."""
+    """Number of samples declared by the tables in a box."""
     tracks: list[list[_Box]] = [[]]
     for box in _all_boxes(data, 0, len(data), 0):
-        if box.kind == b"cmov":  # tables compressed to any ratio; no camera or program has written them since 2001
+        if box.kind == b"cmov":  # compressed tables of any ratio, not written by any program since 2001
             return MAX_INDEX_ENTRIES + 1
         if box.kind == b"trak":
             tracks.append([])
@@ -127,7 +127,7 @@ def _declared_samples(data: bytes) -> int:
 
 
 def _all_boxes(data: bytes, begin: int, end: int, depth: int) -> Iterator[_Box]:
-    """The boxes in a part of the data, and those in them, in the order of the file."""
+    """The boxes in a range of the data, including nested ones, in file order."""
     while begin + 8 <= end and (box := _box(data[begin : begin + 16], begin, end)) is not None:
         yield box
         if box.kind in _PARENTS and depth < _MAX_DEPTH:
@@ -155,7 +155,7 @@ def _track_samples(data: bytes, boxes: list[_Box]) -> int:
         elif box.kind in (b"stco", b"co64"):
             offsets += _number(data, box.begin + 4)
     if b"soun" in handlers and b"vide" not in handlers and counts_one and len(chunks) == 1 and len(chunks[0]):
-        # Sound without compression has a "sample" for each of its 48000 a second; it is indexed by chunks of them.
+        # Uncompressed audio has a "sample" for each of its 48000 per second; it is indexed by chunks.
         first = np.append(np.minimum(chunks[0][:, 0], offsets + 1), offsets + 1)
         entries = chunks[0][:, 1] // _PCM_SAMPLES_AN_ENTRY + 1
         return int((np.maximum(np.diff(first), 0) * entries).sum())
@@ -167,14 +167,14 @@ def _number(data: bytes, position: int) -> int:
 
 
 def _table(data: bytes, box: _Box, columns: int) -> np.ndarray:
-    """(n, columns) int64: the rows of a table that are there, of those that it declares."""
+    """(n, columns) int64: the rows of a table that exist in the file."""
     begin = box.begin + 8
     rows = min(_number(data, box.begin + 4), max(0, min(box.end, len(data)) - begin) // (4 * columns))
     return np.frombuffer(data, ">u4", rows * columns, begin).reshape(rows, columns).astype(np.int64)
 
 
 def _matroska_end(head: bytes) -> int:
-    """Offset at which the segment ends (RFC 8794, RFC 9559); 0 where the header leaves it open (live streams)."""
+    """Offset of the end of the segment (RFC 8794, RFC 9559); 0 if unknown (live streams)."""
     position = 4
     header_size, position = _ebml_size(head, position)
     if header_size is None:
@@ -187,7 +187,7 @@ def _matroska_end(head: bytes) -> int:
 
 
 def _ebml_size(head: bytes, position: int) -> tuple[int | None, int]:
-    """(value, next position) of the variable-length size at `position`; None for "unknown" or a bad one."""
+    """(value, next position) of the variable-length size at `position`; None if unknown or invalid."""
     if position >= len(head) or head[position] == 0:
         return None, position
     length = 9 - head[position].bit_length()

@@ -1,8 +1,8 @@
 """JPEG frames decoded on the training device (`data.decode_on: device`), by nvJPEG on a GPU.
 
-Its pixels are not those of libjpeg-turbo, on the CPU: the inverse transform is rounded elsewhere, and colours between
-the stored ones are interpolated differently. On an H100, finely coloured noise differed by 2.6 of 255 levels in the
-mean and by 45 at most.
+Its pixels differ from those of libjpeg-turbo on the CPU, because the inverse transform is rounded differently and
+chroma is upsampled differently. On an H100, noise with fine colours differed by 2.6 of 255 levels on average and by
+45 at most.
 
 Legend: T frames, C=3 channels, H,W image.
 """
@@ -22,7 +22,7 @@ _RGB = torchvision.io.ImageReadMode.RGB
 
 
 def check_device_decodes(device: torch.device) -> None:
-    """Raise UserError where JPEGs cannot be decoded on `device`."""
+    """Raise a UserError if JPEGs cannot be decoded on `device`."""
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, "jpeg")
     try:
@@ -37,10 +37,10 @@ def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.devi
     """uint8 (N,C,H,W) on `device` for each clip, all of whose files are decoded in one call.
 
     Args:
-        clips: the files of each, uint8 (bytes,) on the CPU, and what they are.
+        clips: the files of each clip, uint8 (bytes,) on the CPU, with their description.
 
     Raises:
-        UserError: a file is damaged.
+        UserError: a file is corrupted.
     """
     parts = [part for data, clip in clips for part in data.split(clip.lengths)]
     try:
@@ -48,7 +48,7 @@ def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.devi
     except RuntimeError as error:
         names = [name for _, clip in clips for name in clip.names]
         for part, name in zip(parts, names):
-            decode_image(part.numpy().tobytes(), name)  # says which one is damaged
+            decode_image(part.numpy().tobytes(), name)  # raises an error that names the corrupted file
         raise UserError(
             f"data.decode_on: the JPEG files of a batch, such as {names[0]}, could not be decoded on {device} "
             f"({first_line(error)}); set it to cpu"

@@ -1,7 +1,7 @@
-"""Pixels of clips on the training device (`data.pixels_on: device`): what the transforms do, batched, from their draws.
+"""Batched transforms of clips on the training device (`data.pixels_on: device`), with the same random parameters.
 
-The geometry and most operations are integers, or single roundings of float32, and so the same on every device as
-`datasets.transforms` makes them on the CPU.
+The geometry and most operations use integers, or single roundings of float32, so results are the same on every device
+as those of `datasets.transforms` on the CPU.
 
 Legend: B clips, V clips of a video, T frames, C=3 channels, H,W image, S input size.
 """
@@ -16,16 +16,16 @@ from datasets.exact_resize import Axis, axis_of, resize
 from datasets.transforms import Draw, EvalTransform, TrainTransform
 from utils.memory import to_device
 
-_MAX_LEVELS = 2**26  # that are resized at a time, as float32
+_MAX_LEVELS = 2**26  # resized at a time, as float32
 
 
 def train_pixels(clips: Sequence[torch.Tensor], draws: Sequence[Draw], transform: TrainTransform) -> torch.Tensor:
-    """(B,T,C,S,S) uint8 over channels-last memory, as `TrainTransform.apply` makes them.
+    """(B,T,C,S,S) uint8 in channels-last memory, equal to `TrainTransform.apply`.
 
     Args:
         clips: uint8 (T,C,H,W) each, of the stored size, all on one device, in any layout of memory.
     """
-    size, groups, made = transform.input_size, _alike(clips), []
+    size, groups, made = transform.input_size, _group_by_shape(clips), []
     for places in groups:
         frames = _resized(_stack([clips[place] for place in places]), transform)
         chosen = [draws[place] for place in places]
@@ -44,13 +44,13 @@ def train_pixels(clips: Sequence[torch.Tensor], draws: Sequence[Draw], transform
 
 
 def eval_pixels(videos: Sequence[torch.Tensor], transform: EvalTransform) -> list[torch.Tensor]:
-    """(V,T,C,S,S) or (V,T,C,H',W') each, uint8 over channels-last memory, as `EvalTransform` makes them.
+    """(V,T,C,S,S) or (V,T,C,H',W') each, uint8 in channels-last memory, equal to `EvalTransform`.
 
     Args:
         videos: uint8 (V,T,C,H,W) each, of the stored size, all on one device, in any layout of memory.
     """
     made = [torch.empty(0)] * len(videos)
-    for places in _alike(videos):
+    for places in _group_by_shape(videos):
         frames = _channels_last(_resized(_stack([videos[place] for place in places]).flatten(0, 1), transform))
         for place, clips in zip(places, frames.unflatten(0, (len(places), -1))):
             made[place] = transform.views(clips) if transform.num_crops == 1 else clips
@@ -64,8 +64,8 @@ def _stack(clips: Sequence[torch.Tensor]) -> torch.Tensor:
     return torch.stack(list(clips))
 
 
-def _alike(clips: Sequence[torch.Tensor]) -> list[list[int]]:
-    """The places of clips of one shape, as many at a time as memory is meant for."""
+def _group_by_shape(clips: Sequence[torch.Tensor]) -> list[list[int]]:
+    """Group the indices of clips by shape, limited to _MAX_LEVELS per group."""
     by_shape: dict[torch.Size, list[int]] = {}
     for place, clip in enumerate(clips):
         by_shape.setdefault(clip.shape, []).append(place)
@@ -85,12 +85,12 @@ def _resized(clips: torch.Tensor, transform: TrainTransform | EvalTransform) -> 
     if resized == padded == (height, width):
         return clips
     rows, columns = axis_of(height, resized[0], size), axis_of(width, resized[1], size)
-    # Pillow and PyTorch each leave alone a frame that has the size already, and so does either's arithmetic.
+    # Pillow and PyTorch return frames that already have the size unchanged, and so does this arithmetic.
     return resize(clips, [rows], [columns], padded, (first.interpolation, first.resizer))
 
 
 def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) -> None:
-    """Apply the operations of each clip to it, in place; clips with the same one next go together."""
+    """Apply the operations of each clip in place; clips with the same next operation are batched."""
     for step in range(max(map(len, operations))):
         places: dict[Operation, list[int]] = {}
         for place, of_clip in enumerate(operations):
@@ -120,7 +120,7 @@ def _operate(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
 
 
 def _sharpened(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """(...,H,W) uint8 as torchvision's adjust_sharpness, whose convolution cuDNN may round to TF32; this is exact."""
+    """torchvision's adjust_sharpness of (...,H,W) uint8, computed exactly; cuDNN may round its convolution to TF32."""
     changed = frames.float()
     inner = changed[..., 1:-1, 1:-1]
     columns = changed[..., :-2] + changed[..., 1:-1] + changed[..., 2:]
@@ -134,19 +134,20 @@ def _sharpened(frames: torch.Tensor, factor: float) -> torch.Tensor:
 def _sources(operation: Operation, size: int, device: torch.device) -> torch.Tensor:
     """int64 (S*S,) on `device`: 1 + the pixel that comes to each place, row by row; 0: none does.
 
-    By torchvision on the CPU: which of two pixels is nearer to a place between them is a matter of the last bit.
+    Computed by torchvision on the CPU, because the choice between two equally near pixels depends on the last bit.
     """
     pixels = torch.arange(1, size * size + 1, dtype=torch.float32).view(1, size, size)
     return apply_operation(pixels, operation).flatten().long().to(device)
 
 
 def _grayscale(frames: torch.Tensor) -> torch.Tensor:
-    """(...,3,H,W) uint8 as `datasets.transforms.grayscale`: Pillow's integers of ITU-R 601-2 (Convert.c, L24)."""
+    """`datasets.transforms.grayscale` of (...,3,H,W) uint8: Pillow's integer coefficients of ITU-R 601-2 (Convert.c,
+    L24)."""
     red, green, blue = frames.int().unbind(-3)
     luma = (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
     return luma.to(torch.uint8).unsqueeze(-3).expand(frames.shape)
 
 
 def _channels_last(frames: torch.Tensor) -> torch.Tensor:
-    """(...,C,H,W) over channels-last memory, where the model's first layer reads it as fast as the CPU's clips."""
+    """(...,C,H,W) in channels-last memory, which the first layer of the model reads faster."""
     return frames.movedim(-3, -1).contiguous().movedim(-1, -3)

@@ -1,9 +1,9 @@
-"""The antialiased resize of PyTorch's and Pillow's CPU code, bit for bit, as matrix products on any device.
+"""Antialiased resize on any device by matrix products, bit-identical to the CPU code of PyTorch and Pillow.
 
-Both go along the rows, then along the columns, each time with integer weights and a rounding to 8 bits: sums of a pixel
-times a weight, plus half a unit, shifted to the right and clamped (aten/src/ATen/native/cpu/UpSampleKernel.cpp, and
-Pillow's Resample.c, which the former follows). A product of matrices of such integers is exact as long as its sums are
-below 2**24 in float32, 2**53 in float64, and then no kernel and no order of the sum changes a bit.
+Both resize rows and then columns, with integer weights and rounding to 8 bits: sums of pixels times weights plus half a
+unit, shifted right and clamped (aten/src/ATen/native/cpu/UpSampleKernel.cpp, which follows Pillow's Resample.c).
+Matrix products of such integers are exact if sums are below 2**24 in float32 and 2**53 in float64, for any kernel and
+order of summation.
 
 Legend: B clips, T frames, C channels, H,W image, S output, L input length.
 """
@@ -20,13 +20,13 @@ _EXACT_SCALE = 1.25
 
 
 class Axis(NamedTuple):
-    """How one side of an image is resized.
+    """How one axis of an image is resized.
 
     Attributes:
-        length: of the input that is used, `begin` its first pixel.
-        resized: what `length` becomes.
-        corner: first pixel of that which is kept.
-        is_flipped: whether what is kept is mirrored.
+        length: number of input pixels that are used, from pixel `begin`.
+        resized: output size of these.
+        corner: first output pixel of the crop.
+        is_flipped: whether the crop is mirrored.
     """
 
     begin: int
@@ -69,7 +69,7 @@ def _rounded(sums: torch.Tensor) -> torch.Tensor:
 def _weights(axes: list[Axis], length: int, size: int, how: tuple[str, str], device: torch.device) -> torch.Tensor:
     """Integer weights (B or 1,S,L), divided by the power of two that is their unit, which changes no bit of their sums.
 
-    Those of PyTorch's `_compute_index_ranges_weights`, in float64, before they are rounded.
+    As in PyTorch's `_compute_index_ranges_weights`, in float64 before rounding.
     """
     interpolation, arithmetic = how
     table = to_device(torch.tensor(axes, dtype=torch.float64), device)
@@ -77,7 +77,7 @@ def _weights(axes: list[Axis], length: int, size: int, how: tuple[str, str], dev
     scale = used / resized
     stretch = scale.clamp(min=1)
     support = stretch * {"bilinear": 1, "bicubic": 2}[interpolation]
-    # All outputs (B,R,1), as the largest weight of all decides how they are rounded.
+    # All outputs (B,R,1), because rounding depends on the largest weight.
     outputs = torch.arange(max(axis.resized for axis in axes), dtype=torch.float64, device=device)[:, None]
     center = scale * (outputs + 0.5)
     inputs = torch.arange(length, dtype=torch.float64, device=device) - begin  # (B,1,L)
@@ -89,20 +89,20 @@ def _weights(axes: list[Axis], length: int, size: int, how: tuple[str, str], dev
     if arithmetic == "pillow":
         precision = torch.full_like(scale, _MAX_PRECISION)
     else:
-        # The first at which the largest weight, rounded at one bit more, needs over 15 bits.
+        # The first precision at which the largest weight, with one more bit, exceeds 15 bits.
         largest = values.amax(dim=(-1, -2), keepdim=True)
         precision = (((_MAX_INT16 - 0.5) / largest).log2().ceil() - 1).clamp(0, _MAX_PRECISION)
     unit = torch.exp2(precision)
     scaled = values * unit
     integers = torch.trunc(scaled + torch.where(scaled < 0, -0.5, 0.5))
-    # What is kept of the outputs, in the order asked for; beyond them all weights are 0: black.
+    # The cropped outputs, mirrored if requested; outside of the image all weights are 0 (black).
     kept = torch.arange(size, dtype=torch.float64, device=device)[:, None]
     kept = corner + torch.where(is_flipped > 0, size - 1 - kept, kept)  # (B,S,1)
     is_inside = (kept >= 0) & (kept < resized)
     places = kept.long().clamp(0, len(outputs) - 1).expand(-1, -1, length)
     integers = integers.gather(1, places) * is_inside
     is_short = arithmetic == "torch" and all(axis.length / axis.resized <= _EXACT_SCALE for axis in axes)
-    # TF32, which a user may have chosen for float32 products, has too few bits.
+    # TF32, if enabled for float32 products, has too few bits.
     is_exact = is_short and torch.get_float32_matmul_precision() == "highest"
     dtype = torch.float32 if is_exact else torch.float64
     return (integers / unit).to(dtype)
@@ -113,7 +113,7 @@ def _triangle(x: torch.Tensor) -> torch.Tensor:
 
 
 def _cubic(x: torch.Tensor) -> torch.Tensor:
-    """Keys' cubic convolution with a = -0.5, as of PIL's BICUBIC."""
+    """Keys' cubic convolution with a = -0.5, as Pillow's BICUBIC."""
     x, a = x.abs(), -0.5
     near = ((a + 2) * x - (a + 3)) * x * x + 1
     far = (((x - 5) * x + 8) * x - 4) * a
@@ -124,5 +124,6 @@ _FILTERS = {"bilinear": _triangle, "bicubic": _cubic}
 
 
 def axis_of(length: int, resized: int, size: int) -> Axis:
-    """A whole side resized, in the middle of `size` pixels, black around it; one more after it where that is odd."""
+    """Resize a whole side and centre it in `size` pixels, padded with black; the extra pixel of an odd padding is
+    last."""
     return Axis(0, length, resized, corner=-(max(0, size - resized) // 2))

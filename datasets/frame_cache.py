@@ -2,13 +2,12 @@
 
 Legend: N clips, n clips of a part, B batch, T frames, C=3 channels, S input size, D embedding.
 
-A folder `frames-<key>` holds the embeddings of one list: the key covers the tower's weights, the list, the sampling and
-the transform. Its parts, of PART_CLIPS consecutive clips and one random draw each, are files that are whole or absent
-and the same whoever computes them: an interrupted run computes the missing ones, and runs may share a folder. Parts
-are small: that bounds what an interruption loses and how long one process waits for another. Each has a second file:
-labels, which clips were unreadable and replaced, the size and time of the clips' files, a checksum. A damaged part is
-computed again; of a whole one the clips whose file has another size or time now, and those that were replaced, in case
-they can be read by now.
+A folder `frames-<key>` contains the embeddings of one list; the key is a hash of the tower's weights, the list, the
+sampling and the transform. It is divided into parts of PART_CLIPS consecutive clips and one random draw, written
+atomically and independent of the process that computes them: an interrupted run computes the missing ones, and runs may
+share a folder. Parts are small to limit what an interruption loses and how long processes wait for each other. A
+second file per part has labels, which clips were unreadable and replaced, size and time of the clips' files, and a
+checksum. Corrupted parts are recomputed, and so are clips whose file has changed or was unreadable.
 """
 
 import errno
@@ -42,9 +41,9 @@ from utils.schema import Config, DataConfig
 from utils.stop import Stopped
 
 PART_CLIPS = 64
-UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # what NumPy raises for a damaged part
+UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised by NumPy for a corrupted part
 
-# Keys of `data` without effect on any embedding, and on those of one list. A new key has an effect until it is here.
+# Keys of `data` that do not affect embeddings, in general or of one list. All other keys are assumed to.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats", "sampling"}
 _NO_EFFECT |= {"cache_dir", "cache_gb"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
@@ -60,19 +59,19 @@ Encoder = Callable[[torch.Tensor], torch.Tensor]
 def cached_loaders(
     cfg: Config, context: RunContext, train: TrainClips, val: EvalClips, encode: Encoder, tower_key: str
 ) -> tuple["CachedTrainClips", "CachedEvalClips"]:
-    """Loaders of the same batches as `train` and `val`, whose frames are embeddings from disk.
+    """Loaders of the same batches as `train` and `val`, with frame embeddings from disk instead of pixels.
 
-    What is missing there is computed first, its parts dealt to the processes.
+    Missing parts are computed first, divided among the processes.
 
     Args:
-        tower_key: hash of all that `encode` depends on.
+        tower_key: hash of everything that `encode` depends on.
 
     Raises:
-        Stopped: some process was asked to stop; the parts that are finished stay.
-        UserError: a clip cannot be read (see data.on_error), or logging.cache_dir not be used.
+        Stopped: a process was asked to stop; finished parts are kept.
+        UserError: a clip cannot be read (see data.on_error), or logging.cache_dir cannot be used.
     """
     caches = []
-    num_train_draws = min(cfg.data.cached_draws, cfg.solver.epochs)  # no epoch reads more
+    num_train_draws = min(cfg.data.cached_draws, cfg.solver.epochs)  # others would not be used
     sides = (("train", train, cfg.data.train_root, num_train_draws), ("val", val, cfg.data.val_root, 1))
     for name, loader, root, num_draws in sides:
         data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
@@ -81,7 +80,7 @@ def cached_loaders(
         stamp_of = partial(_stamp, clip_root(cfg.data, root))
         paths = [entry.path for entry in loader.dataset.entries]
         cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", paths, num_draws, stamp_of)
-        log.info("frame embeddings (%s), kept in %s", name, cache.folder)
+        log.info("frame embeddings (%s) are cached in %s", name, cache.folder)
         cache.fill(loader.dataset, encode, cfg.data, context)
         loader.close()
         caches.append(cache)
@@ -92,11 +91,11 @@ def cached_loaders(
 
 
 class FrameCache:
-    """The parts of one list: `num_draws` random draws of each of N clips (one draw for validation).
+    """The parts of one list: `num_draws` random draws of each of N clips (one for validation).
 
     Args:
-        paths: of the clips' videos or frame folders (N,).
-        stamp_of: a path's stamp, by which a changed clip is noticed.
+        paths: videos or frame folders of the clips (N,).
+        stamp_of: returns the stamp of a path, to detect changed clips.
     """
 
     def __init__(self, folder: Path, paths: Sequence[str], num_draws: int, stamp_of: Callable[[str], tuple[int, int]]):
@@ -109,12 +108,12 @@ class FrameCache:
         return self.folder / f"draw{draw:03d}-part{part:05d}.npy"
 
     def rows(self, draw: int, indices: np.ndarray) -> "Part":
-        """Of clips `indices` (B,) in random draw `draw`."""
+        """Read the embeddings of clips `indices` (B,) in random draw `draw`."""
         found = [(self._part(draw, index // PART_CLIPS), index % PART_CLIPS) for index in indices.tolist()]
         return Part(*(np.stack([part[column][row] for part, row in found]) for column in range(len(Part._fields))))
 
     def batch(self, keys: list[SampleKey]) -> tuple[torch.Tensor, Numbers]:
-        """Frame embeddings (B,T,D) of the clips `keys`, and what else a batch holds."""
+        """Frame embeddings (B,T,D) and the other tensors of a batch with the clips `keys`."""
         indices = np.array([key.index for key in keys])
         part = self.rows(keys[0].epoch % self.num_draws, indices)
         numbers: Numbers = {
@@ -127,7 +126,7 @@ class FrameCache:
         return torch.from_numpy(part.rows), numbers
 
     def _part(self, draw: int, part: int) -> "Part":
-        if draw != self._open_draw:  # a process may hold some ten thousand mapped files
+        if draw != self._open_draw:  # the number of mapped files is limited
             self._open_draw, self._open = draw, {}
         if part not in self._open:
             path = self.path(draw, part)
@@ -141,7 +140,7 @@ class FrameCache:
         return self._open[part]
 
     def _missing(self, draw: int, part: int, stamps: np.ndarray) -> list[int]:
-        """Positions in a part to compute: all where it is not there or damaged, else changed and unreadable clips."""
+        """Positions in a part to compute: all if it is missing or corrupted, otherwise changed and unreadable clips."""
         path = self.path(draw, part)
         if not path.exists() and not _facts_path(path).exists():
             return list(range(len(stamps)))
@@ -153,7 +152,7 @@ class FrameCache:
         return np.flatnonzero(found.is_faulty | (found.stamps != stamps).any(axis=1)).tolist()
 
     def _work(self, process: Process) -> tuple[list["_Work"], int]:
-        """What this process is to compute, equal shares of all that is missing, and the number of parts there are."""
+        """The missing clips that this process computes (an equal share), and the total number of parts."""
         num_parts = -(-len(self._paths) // PART_CLIPS)
         parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
         found: list[_Work] = []
@@ -167,7 +166,7 @@ class FrameCache:
         return work[process.rank :: process.world_size], len(parts)
 
     def fill(self, dataset: VideoDataset, encode: Encoder, data: DataConfig, context: RunContext) -> None:
-        """Compute what is missing; returns when all parts exist. The processes wait for each other after every part."""
+        """Compute missing parts; returns when all exist. Processes wait for each other after every part."""
         process = context.process
         work, num_parts = self._work(process)
         log.info("frame embeddings: this process computes %d of %d parts", len(work), num_parts)
@@ -182,7 +181,7 @@ class FrameCache:
                     if is_stopped := context.stop_requested():
                         break
                     batch = next(batches)
-                    # Validation's are (B,1,T,C,S,S): one view.
+                    # Those of validation are (B,1,T,C,S,S), with one view.
                     frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
                     rows.append(encode(frames).numpy())
                     labels.append(batch["label"].numpy())
@@ -196,13 +195,13 @@ class FrameCache:
         loader.close()
 
     def _put(self, work: "_Work", rows: np.ndarray, labels: np.ndarray, is_faulty: np.ndarray) -> None:
-        """Write a part that was computed whole or, among its other clips, in part."""
+        """Write a part of which all or some clips were computed."""
         if len(work.missing) == len(work.stamps):
             self._write(work.place, Part(rows, labels, is_faulty, work.stamps))
             return
         old = _read(self.path(*work.place))
         if (is_faulty & old.is_faulty[work.missing]).all() and (old.stamps == work.stamps).all():
-            return  # still unreadable, all of them
+            return  # all are still unreadable
         new = Part(old.rows.copy(), old.labels.copy(), old.is_faulty.copy(), work.stamps)
         new.rows[work.missing], new.labels[work.missing], new.is_faulty[work.missing] = rows, labels, is_faulty
         self._write(work.place, new)
@@ -213,7 +212,7 @@ class FrameCache:
         rows = np.ascontiguousarray(facts.pop("rows"))
         with _usable(self.folder):
             with atomic_path(path) as temporary:
-                # np.save to a file would tell a full disk by an error without a number.
+                # np.save to a file would raise an error without errno if the disk is full.
                 buffer = io.BytesIO()
                 np.save(buffer, rows)
                 temporary.write_bytes(buffer.getbuffer())
@@ -236,7 +235,7 @@ class Part(NamedTuple):
 
 
 class _Work(NamedTuple):
-    """Of the part `place`, (draw, part), the positions `missing`, and `stamps` of all its clips."""
+    """Work on the part `place` (draw, part): positions `missing`, and `stamps` of all its clips."""
 
     place: tuple[int, int]
     missing: list[int]
@@ -250,7 +249,7 @@ class _Work(NamedTuple):
 
 @contextmanager
 def _usable(folder: Path) -> Iterator[None]:
-    """Names the key whose folder cannot be used. A full disk is not a mistake in it and is raised unchanged."""
+    """Raise a UserError that names the key of a folder that cannot be used. A full disk is raised unchanged."""
     try:
         yield
     except OSError as error:
@@ -266,7 +265,7 @@ def _facts_path(path: Path) -> Path:
 
 
 def _stamp(root: str | ClipShards, path: str) -> tuple[int, int]:
-    """Size in bytes and time of change in ns of a video or frame folder; -1 where there is none."""
+    """Size in bytes and modification time in ns of a video or frame folder; -1 if it does not exist."""
     if isinstance(root, ClipShards):
         return root.stamp(path)
     try:
@@ -281,13 +280,13 @@ def _checksum(rows: np.ndarray) -> int:
 
 
 def _read(path: Path, check: bool = False) -> Part:
-    """A part; its rows are mapped, not read: the operating system keeps in memory what fits, once for all processes.
+    """Open a part; its rows are memory-mapped, so that processes share the page cache.
 
     Raises:
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: it is missing or damaged.
+        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: it is missing or corrupted.
     """
     header = np.load(path, mmap_mode="r", allow_pickle=False)
-    # NumPy's map would hold a file descriptor, and there are more parts than those.
+    # NumPy's memory map would keep a file descriptor open, and there may be more parts than descriptors.
     mapped = torch.from_file(str(path), shared=False, size=header.offset + header.nbytes, dtype=torch.uint8).numpy()
     rows = mapped[header.offset :].view(header.dtype).reshape(header.shape)
     with np.load(_facts_path(path), allow_pickle=False) as facts:
@@ -299,9 +298,9 @@ def _read(path: Path, check: bool = False) -> Part:
 
 @dataclass
 class CachedTrainClips:
-    """A loader of training whose frames are embeddings from a cache, float32 (B,T,D).
+    """A training loader of cached frame embeddings, float32 (B,T,D).
 
-    Epoch e takes random draw e mod the number of draws.
+    Epoch e uses random draw e mod the number of draws.
     """
 
     dataset: VideoDataset
@@ -322,14 +321,14 @@ class CachedTrainClips:
 
 @dataclass
 class CachedEvalClips:
-    """A loader of an evaluation whose frames are embeddings from a cache, float32, B times (1,T,D)."""
+    """An evaluation loader of cached frame embeddings, float32, B times (1,T,D)."""
 
     dataset: VideoDataset
     batches: Batches
     cache: FrameCache
 
     def views(self, clip: torch.Tensor) -> torch.Tensor:
-        """The embeddings of a clip's frames (1,T,D), unchanged: there is nothing left to crop."""
+        """The frame embeddings of a clip (1,T,D), unchanged, since they cannot be cropped."""
         return clip
 
     def __iter__(self) -> Iterator[EvalBatch]:

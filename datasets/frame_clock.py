@@ -1,4 +1,4 @@
-"""When each frame of a video is shown: time stamps that may be absent, go back or jump, as seconds from 0 on."""
+"""Presentation times of frames in seconds from 0, from timestamps that may be missing, decrease or jump."""
 
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
@@ -7,20 +7,20 @@ from typing import NamedTuple
 import av
 
 MAX_GAP_SECONDS = 60
-"""Between two frames. A larger step, and a step back, is a fault of the clock (recordings that were joined, or began at
-another time): the next frame then follows by the frame rate."""
+"""Maximum step between two frames. After a larger step or a step back (as in concatenated recordings), the frame rate
+is used."""
 _USUAL_RATE = 25
 
 
 class FrameClock:
-    """Times of the frames of one video, asked for in the order of showing.
+    """Times of the frames of one video, in presentation order.
 
     Args:
-        time_base: seconds a unit of time stamps.
-        rate: frames a second, as the file says it; None: it does not.
+        time_base: seconds per unit of timestamps.
+        rate: frame rate according to the file; None: unknown.
 
     Attributes:
-        num_jumps: steps of the clock that were left out so far.
+        num_jumps: number of discontinuities so far.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None):
@@ -33,12 +33,12 @@ class FrameClock:
         self.num_jumps = 0
 
     def time_of(self, stamp: int | None) -> Fraction:
-        """Seconds at which the next frame is shown; 0 for the first.
+        """Time of the next frame in seconds; 0 for the first.
 
         Args:
-            stamp: its time stamp in units of the time base, or None where it has none.
+            stamp: its timestamp in units of the time base, or None.
         """
-        if self._stamp is None:  # the first frame, or none before it had a stamp
+        if self._stamp is None:  # the first frame, or the first with a timestamp
             self._ticks += self._step
             self._stamp = stamp
         else:
@@ -51,12 +51,12 @@ class FrameClock:
         return self._ticks * self._time_base
 
     def end(self) -> Fraction:
-        """Seconds at which the last frame that was asked for ends, if no other follows: by the frame rate."""
+        """End of the last frame in seconds if no other follows, from the frame rate."""
         return (self._ticks + self._step) * self._time_base
 
 
 class TimedFrame(NamedTuple):
-    """A decoded frame, shown from `begin` to `end` (seconds from the first frame's showing on)."""
+    """A decoded frame, shown from `begin` to `end` (seconds from the first frame)."""
 
     image: av.VideoFrame
     begin: Fraction
@@ -64,7 +64,7 @@ class TimedFrame(NamedTuple):
 
 
 def timed(frames: Iterable[av.VideoFrame], clock: FrameClock, *, by_dts: bool = False) -> Iterator[TimedFrame]:
-    """Each frame with its times, as soon as the next one is there; by the frames' times of decoding if `by_dts`."""
+    """Yield each frame with its times once the next one is decoded; uses decoding timestamps if `by_dts`."""
     previous, begin = None, Fraction(0)
     for frame in frames:
         time = clock.time_of(frame.dts if by_dts else frame.pts)

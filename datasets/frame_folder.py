@@ -1,4 +1,4 @@
-"""Frame folders: one JPEG or PNG file a frame, decoded from bytes to uint8 tensors without PIL images."""
+"""Frame folders: one JPEG or PNG file per frame, decoded to uint8 tensors without PIL images."""
 
 import os
 import re
@@ -18,17 +18,17 @@ class FrameFolder(FrameSource):
     """The frames `folder/image_tmpl.format(index + index_bias)`.
 
     Args:
-        folder: holds the frame files.
-        num_frames: as in the list; if one of them is missing, the error names the line.
+        folder: the folder of frame files.
+        num_frames: number of frames in the list; if one is missing, the error names the line.
         image_tmpl: file name with one format field, such as "img_{:05d}.jpg".
-        index_bias: number of the first frame's file.
+        index_bias: number of the first file.
         listed_at: "list:line" for messages.
     """
 
     def __init__(self, folder: str | Path, num_frames: int, image_tmpl: str, index_bias: int = 1, listed_at: str = ""):
         self.name = describe(folder, listed_at)
         self.num_frames = num_frames
-        # Text: to make and open a Path for each frame takes as long as reading the file.
+        # str, because creating a Path per frame takes as long as reading the file.
         self._folder = str(folder)
         self._image_tmpl = image_tmpl
         self._index_bias = index_bias
@@ -63,11 +63,11 @@ class FrameFolder(FrameSource):
 
 
 def count_frames(folder: str | Path, image_tmpl: str) -> int:
-    """Files in the folder that `image_tmpl` names with some number; 0 where there is no such folder."""
+    """Number of files in the folder that match `image_tmpl`; 0 if the folder does not exist."""
     start, end = re.split(r"\{[^}]*\}", image_tmpl, maxsplit=1)
     pattern = re.compile(rf"{re.escape(start)}\d+{re.escape(end)}")
     try:
-        return sum(pattern.fullmatch(name) is not None for name in os.listdir(folder))  # noqa: PTH208 - names alone
+        return sum(pattern.fullmatch(name) is not None for name in os.listdir(folder))  # noqa: PTH208 - only names are needed
     except (FileNotFoundError, NotADirectoryError):
         return 0
 
@@ -78,15 +78,15 @@ def decode_image_file(
     missing: Callable[[str], str] | None = None,
     target: Callable[[int, int], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """(H,W,3) uint8 RGB of a JPEG or PNG file, as `decode_image` gives it.
+    """Decode a JPEG or PNG file to (H,W,3) uint8 RGB, see `decode_image`.
 
     Args:
         listed_at: "list:line" for messages.
-        missing: path -> the message for a file that is not there.
-        target: as of `decode_image`.
+        missing: returns the message for a missing path.
+        target: see `decode_image`.
 
     Raises:
-        UserError: for a missing, empty, truncated or otherwise undecodable file.
+        UserError: the file is missing, empty, truncated or cannot be decoded.
     """
     return decode_image(_read_file(path, listed_at, missing), describe(path, listed_at), target)
 

@@ -1,6 +1,6 @@
-"""The interface of all readers: a number of frames, and the frames at given indices.
+"""Interface of all readers: the number of frames, and frames at given indices.
 
-Legend: N frames asked for, H,W image. Frames are uint8 RGB, (N,3,H,W) over (N,H,W,3) memory (channels-last).
+Legend: N requested frames, H,W image. Frames are uint8 RGB, (N,3,H,W) in channels-last memory.
 """
 
 from abc import ABC, abstractmethod
@@ -18,12 +18,12 @@ from utils.errors import UserError
 
 
 class Jpegs(NamedTuple):
-    """The frames of a clip as JPEG files, all of one size, that any decoder takes.
+    """The frames of a clip as JPEG files of one size that all decoders support.
 
     Attributes:
-        lengths: of each file in bytes; they follow one another.
-        names: of the files, for messages.
-        order: which file is each of the N frames.
+        lengths: length of each file in bytes; files are concatenated.
+        names: names of the files, for messages.
+        order: file index of each of the N frames.
         size: (H, W).
     """
 
@@ -34,13 +34,13 @@ class Jpegs(NamedTuple):
 
 
 class FrameSource(Component, ABC):
-    """An opened video or frame folder. A context manager: leaving it closes the files.
+    """An opened video or frame folder. A context manager that closes the files.
 
-    Those of the table READERS are made with the path of a video file and `listed_at`, its list line for messages.
+    Classes in the table READERS are created with the path of a video file and `listed_at`, its list line for messages.
 
     Attributes:
         name: path of the video or folder, with its list line, for error messages.
-        num_frames: frames in it; indices run from 0 to num_frames - 1.
+        num_frames: number of frames; indices are 0 to num_frames - 1.
     """
 
     table = READERS
@@ -49,23 +49,23 @@ class FrameSource(Component, ABC):
 
     @classmethod
     def check_installed(cls) -> None:
-        """Raise UserError where a package that it reads with is not installed or does not load."""
+        """Raise a UserError if a required package is not installed or cannot be imported."""
 
     def frame_times(self) -> np.ndarray | None:
-        """float64 (num_frames,), seconds from the first frame to each, ascending; None: the source does not know."""
+        """float64 (num_frames,): times of the frames in seconds from the first, ascending; None if unknown."""
         return None
 
     def read(self, indices: np.ndarray, resize: Resize | None = None) -> torch.Tensor:
-        """(N,3,H,W) uint8 RGB, channels-last memory: the frames at `indices`, in that order, repeats allowed.
+        """(N,3,H,W) uint8 RGB in channels-last memory: the frames at `indices`, which may repeat.
 
         Each distinct frame is decoded once.
 
         Args:
-            resize: what each frame goes through as it comes: memory then holds one frame of the stored size, however
-                large it is. None: the stored size.
+            resize: applied to each frame as it is decoded, so that only one frame of the stored size is in memory.
+                None: the stored size.
 
         Raises:
-            UserError: for a frame that is missing or cannot be decoded, or whose size differs from the clip's first.
+            UserError: a frame is missing, cannot be decoded, or has a different size than the first of the clip.
         """
         wanted, first, order = np.unique(indices, return_index=True, return_inverse=True)
         assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
@@ -81,8 +81,8 @@ class FrameSource(Component, ABC):
         return clip.frames.permute(0, 3, 1, 2)
 
     def jpegs(self, indices: np.ndarray) -> tuple[torch.Tensor, Jpegs] | None:
-        """The files of the frames at `indices`, uint8 (bytes,), each once, and what they are; None where they are not
-        all JPEG files as `Jpegs` has them, or of several sizes: `read` decodes them, or says what is wrong."""
+        """The distinct files of the frames at `indices`, uint8 (bytes,), with their description. None if they are not
+        all JPEG files of one size, as `Jpegs` requires; then use `read`."""
         wanted, order = np.unique(indices, return_inverse=True)
         files = self._files(wanted)
         sizes = {plain_jpeg_size(data) for data, _ in files}
@@ -93,22 +93,22 @@ class FrameSource(Component, ABC):
         return data, Jpegs([len(data) for data, _ in files], [name for _, name in files], order.tolist(), size)
 
     def _files(self, wanted: np.ndarray) -> Sequence[tuple[bytes, str]]:
-        """The image files of the frames at `wanted`, and their names; none where frames have no files of their own."""
+        """The image files of the frames at `wanted` with their names; empty if frames are not separate files."""
         return ()
 
     @abstractmethod
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        """Decodes the frames at `wanted`, which are distinct and ascending, each into `target(index, H, W)`, (H,W,3).
+        """Decode the frames at `wanted` (distinct, ascending), each into `target(index, H, W)`, (H,W,3).
 
-        Yields the index of each when it is there; one that comes again takes the first one's place.
+        Yields the index of each decoded frame; if an index is decoded again, it replaces the first.
         """
 
     def _frame_name(self, index: int) -> str:
-        """How an error names a frame."""
+        """The name of a frame in error messages."""
         return f"frame {index}"
 
     def close(self) -> None:  # noqa: B027  (a folder has nothing to close)
-        """Free the decoder and the files. The source is not usable afterwards."""
+        """Close the decoder and the files."""
 
     def __enter__(self) -> "FrameSource":
         return self
@@ -118,25 +118,25 @@ class FrameSource(Component, ABC):
 
 
 class _Clip:
-    """The frames of a clip while they are decoded.
+    """Memory for the frames of a clip during decoding.
 
     Args:
         num_frames: N.
-        place_of: frame index -> its place in the clip.
-        resize: as of `FrameSource.read`.
+        place_of: frame index -> position in the clip.
+        resize: see `FrameSource.read`.
 
     Attributes:
-        frames: (N,H,W,3), made when the first frame's size is known.
+        frames: (N,H,W,3), allocated when the size of the first frame is known.
     """
 
     def __init__(self, source: FrameSource, num_frames: int, place_of: dict[int, int], resize: Resize | None):
         self.frames = torch.zeros(0)
         self._source, self._num_frames, self._place_of, self._resize = source, num_frames, place_of, resize
         self._stored_size: tuple[int, int] | None = None
-        self._one_frame: torch.Tensor | None = None  # (1,H,W,3), of the stored size, where that is another
+        self._one_frame: torch.Tensor | None = None  # (1,H,W,3), of the stored size if that is different
 
     def target(self, index: int, height: int, width: int) -> torch.Tensor:
-        """(H,W,3), where the frame `index` of this size is decoded to."""
+        """Memory (H,W,3) into which frame `index` is decoded."""
         if self._stored_size is None:
             self._stored_size = (height, width)
             size = self._stored_size if self._resize is None else self._resize.size_of(height, width)
@@ -151,7 +151,7 @@ class _Clip:
         return self.frames[self._place_of[index]] if self._one_frame is None else self._one_frame[0]
 
     def take(self, index: int) -> None:
-        """The frame `index` is decoded."""
+        """Called when frame `index` is decoded."""
         if self._one_frame is not None:
             assert self._resize is not None
             resized = self._resize(self._one_frame.permute(0, 3, 1, 2))
@@ -159,5 +159,5 @@ class _Clip:
 
 
 def describe(path: object, listed_at: str) -> str:
-    """The name of a source in error messages: its path, and its list line if it has one."""
+    """The name of a source in error messages: its path, and its list line if any."""
     return f"{path} (listed at {listed_at})" if listed_at else str(path)

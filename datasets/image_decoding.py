@@ -1,4 +1,4 @@
-"""JPEG and PNG bytes to uint8 RGB pixels: the one place that knows which library decodes them.
+"""Decodes JPEG and PNG bytes to uint8 RGB pixels.
 
 Legend: H,W image.
 """
@@ -19,17 +19,17 @@ from datasets.pictures import Orientation
 from utils.errors import UserError, first_line
 
 try:
-    import simplejpeg  # the same pixels by the same libjpeg-turbo, but into the clip's memory: 1.4 times as fast
+    import simplejpeg  # the same pixels, also by libjpeg-turbo, decoded into the clip's memory: 1.4 times as fast
 except ImportError:
     simplejpeg = None
 
-# torchvision 0.29 deprecates its decoder in favour of torchcodec's, which needs FFmpeg's libraries on the machine.
-# As long as it exists it decodes what simplejpeg does not, and Pillow after that.
+# torchvision 0.29 deprecates its decoder in favour of torchcodec's, which needs FFmpeg libraries. It is used for files
+# that simplejpeg does not support, and Pillow if it does not exist.
 warnings.filterwarnings("ignore", "The image decoding and encoding capabilities of TorchVision", DeprecationWarning)
 _HAS_TORCHVISION_DECODER = hasattr(torchvision.io, "decode_jpeg")
 
 MAX_PIXELS = 2**26
-"""Twice an 8K frame. A header that declares more is damaged, or made to fill the memory."""
+"""Maximum number of pixels, twice an 8K frame; headers that declare more are corrupted or malicious."""
 
 _EXIF_ORIENTATIONS = {
     2: Orientation(False, False, True),
@@ -47,7 +47,7 @@ _PLAIN_FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive,
 
 
 class _JpegHeader(NamedTuple):
-    """Of the frame header; `marker` and what follows it are 0 where there is none."""
+    """Fields of the frame header; `marker` and the following fields are 0 if there is none."""
 
     height: int
     width: int
@@ -58,17 +58,17 @@ class _JpegHeader(NamedTuple):
 
 
 def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
-    """(H,W,3) uint8 RGB of JPEG or PNG bytes, upright as their EXIF data say.
+    """Decode JPEG or PNG bytes to (H,W,3) uint8 RGB, applying the EXIF orientation.
 
     Greyscale, CMYK, palette, alpha and 16-bit images are converted.
 
     Args:
-        data: the whole file. Its first bytes decide which of the two it is.
-        name: of the file, for messages.
-        target: H, W -> the memory to decode into, contiguous (H,W,3) uint8, which is returned. None: new memory.
+        data: the whole file; the format is detected from its first bytes.
+        name: name of the file, for messages.
+        target: returns contiguous memory (H,W,3) uint8 to decode into for H, W. None: allocate memory.
 
     Raises:
-        UserError: for empty, truncated or otherwise undecodable data, and for absurdly large images.
+        UserError: the data are empty, truncated, cannot be decoded, or the image is too large.
     """
     if not data:
         raise UserError(f"{name}: the file is empty (zero bytes); extract the frame again")
@@ -95,12 +95,13 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
 
 
 def is_upright(data: bytes) -> bool:
-    """Are the pixels of these JPEG bytes stored as they are shown?"""
+    """Whether the EXIF orientation of these JPEG bytes is upright."""
     return _jpeg_header(data).orientation == Orientation()
 
 
 def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
-    """(H, W) of JPEG bytes that any decoder takes: upright, Huffman-coded, of 8 bits, grey or YCbCr. None: others."""
+    """(H, W) of JPEG bytes that all decoders support (upright, Huffman-coded, 8 bits, grey or YCbCr), otherwise
+    None."""
     if data[:2] != b"\xff\xd8":
         return None
     header = _jpeg_header(data)
@@ -110,8 +111,8 @@ def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 
 def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torch.Tensor:
-    """`pixels`, (H,W,3) uint8 of the size that the header declares, with the image as it is stored."""
-    # Not PNG: torchvision's decoder ends the whole process where the compressed pixels are damaged (seen up to 0.29).
+    """Decode the image as stored into `pixels`, (H,W,3) uint8 of the declared size."""
+    # Not for PNG: torchvision's decoder aborts the process if the compressed pixels are corrupted (up to 0.29).
     decode = _decode_by_torchvision if is_jpeg and _HAS_TORCHVISION_DECODER else _decode_by_pillow
     try:
         if is_jpeg and simplejpeg is not None and _decode_by_simplejpeg(data, pixels):
@@ -124,13 +125,12 @@ def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torc
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
-    """(H, W) of the header chunk (ISO/IEC 15948, 11.2.2)."""
+    """(H, W) from the header chunk (ISO/IEC 15948, 11.2.2)."""
     return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
 
 
 def _jpeg_header(data: bytes) -> _JpegHeader:
-    """The frame header (ITU-T T.81, B.2.2), H and W 0 where the data end before it or hold something else; and how the
-    pixels become upright."""
+    """Parse the frame header (ITU-T T.81, B.2.2; H and W are 0 if there is none) and the EXIF orientation."""
     position, orientation = 2, Orientation()
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
@@ -149,7 +149,7 @@ def _jpeg_header(data: bytes) -> _JpegHeader:
 
 
 def _exif_orientation(tiff: bytes) -> Orientation:
-    """By the tag Orientation (274) of the first image file directory (TIFF 6.0, section 2 and page 36)."""
+    """Orientation from tag 274 of the first image file directory (TIFF 6.0, section 2 and page 36)."""
     order = "little" if tiff[:2] == b"II" else "big"
     begin = int.from_bytes(tiff[4:8], order)
     for number in range(int.from_bytes(tiff[begin : begin + 2], order)):
@@ -160,10 +160,10 @@ def _exif_orientation(tiff: bytes) -> Orientation:
 
 
 def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
-    """Decodes into `pixels`; False for what it does not take: CMYK, sampling factors that it has no name for.
+    """Decode into `pixels`; returns False if not supported (CMYK, unusual sampling factors).
 
     Raises:
-        ValueError: for any damage that libjpeg-turbo notices. The other decoders only print what they make up for.
+        ValueError: libjpeg-turbo found corrupted data, for which other decoders only print a warning.
     """
     assert simplejpeg is not None
     try:
@@ -175,7 +175,7 @@ def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
 
 
 def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:
-    # A bytearray, as torch wants memory that may be written to.
+    # A bytearray, because torch.frombuffer requires writable memory.
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     pixels = torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB)
     assert isinstance(pixels, torch.Tensor)  # of one image, not of a list
@@ -184,7 +184,7 @@ def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:
 
 def _decode_by_pillow(data: bytes, is_jpeg: bool) -> torch.Tensor:
     with Image.open(io.BytesIO(data), formats=["JPEG" if is_jpeg else "PNG"]) as image:
-        if image.mode.startswith("I"):  # 16 bits of grey, which Pillow would clip to 255
+        if image.mode.startswith("I"):  # 16-bit greyscale, which Pillow would clip to 255
             grey = (np.asarray(image).astype(np.int32) >> 8).astype(np.uint8)
             return torch.from_numpy(np.stack([grey] * 3, axis=-1))
         return torch.from_numpy(np.array(image.convert("RGB")))

@@ -13,7 +13,7 @@ MAX_EXAMPLES = 3
 def list_warnings(
     data: DataConfig, train: Sequence[ListEntry], val: Sequence[ListEntry], class_names: Sequence[str]
 ) -> list[str]:
-    """One line for each thing about the two lists of a config that is probably a mistake.
+    """Warnings about probable mistakes in the lists of a config, one line each.
 
     Args:
         train, val: all entries of data.train_list and data.val_list.

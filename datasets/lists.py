@@ -1,10 +1,11 @@
-"""Annotation lists and class descriptions: text files in, checked entries out.
+"""Reads and validates annotation lists and class descriptions.
 
-A frame list has lines `path num_frames label`, a video list `path label`: fields split by white space and counted from
-the right, so a path may contain spaces. In a multi-label list the label is class ids joined by commas (`3,17,40`), or
-NO_CLASS. With `data.list_times` two columns follow the path, the seconds `start end` of a segment. Blank lines are
-skipped; CRLF line ends and a byte order mark are accepted.
-Every fault is a `UserError` that starts with `file:line:` (or `file:` where no one line is at fault).
+A frame list has lines `path num_frames label`, a video list `path label`. Fields are separated by white space and
+counted from the right, so paths may contain spaces. In a multi-label list the label is a comma-separated list of class
+ids (`3,17,40`), or NO_CLASS. With `data.list_times` the path is followed by `start end` of a segment in seconds. Blank
+lines are skipped; CRLF line endings and a byte order mark are accepted.
+
+Errors are `UserError`s that start with `file:line:` (or `file:` if they are not about one line).
 """
 
 import csv
@@ -21,13 +22,13 @@ import numpy as np
 from utils.errors import UserError
 
 MIN_TRAIN_FRAMES = 8
-"""Frame entries shorter than this are left out of training and validation (not of testing), as published."""
+"""Frame folders with fewer frames are left out of training and validation (not of testing), as published."""
 
 NO_CLASS = "-"
-"""The label of a video of none of the classes, in a multi-label list."""
+"""The label of a video without classes in a multi-label list."""
 
 Label = int | tuple[int, ...]
-"""A class id, or in a multi-label list class ids, ascending and possibly none."""
+"""A class id, or in a multi-label list ascending class ids, possibly none."""
 
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 
@@ -36,12 +37,12 @@ class ListEntry(NamedTuple):
     """One line of an annotation list.
 
     Attributes:
-        path: of the frame folder or the video file, relative to the list's root.
-        num_frames: number of frames in the list; 0: the folder is to be counted, as in published lists
-            (`datasets.build.read_entries` does); None in a video list, where the file itself says.
-        label: class id in 0..K-1; of a multi-label list a tuple of them, ascending, possibly empty.
+        path: frame folder or video file, relative to the root of the list.
+        num_frames: number of frames in the list; 0: count the files, as in published lists
+            (`datasets.build.read_entries`); None in a video list.
+        label: class id in 0..K-1; for a multi-label list an ascending tuple of them, possibly empty.
         line: 1-based line number in the list.
-        of_set: number of its set in data.sets.
+        of_set: index of its set in data.sets.
         times: start and end of a segment of the video, in seconds; None: the whole video.
     """
 
@@ -54,17 +55,17 @@ class ListEntry(NamedTuple):
 
     @property
     def name(self) -> str:
-        """What tells it from the other entries of a list: its path, and its times where it has some."""
+        """The path, with start and end time if it is a segment; identifies the entry in a list."""
         return self.path if self.times is None else f"{self.path} {self.times[0]:.10g} {self.times[1]:.10g}"
 
     @property
     def classes(self) -> tuple[int, ...]:
-        """The label's class ids: one, or in a multi-label list any number."""
+        """The class ids of the label: one, or any number in a multi-label list."""
         return (self.label,) if isinstance(self.label, int) else self.label
 
     @property
     def text(self) -> str:
-        """The entry as a line of a list, without its end."""
+        """The entry as a line of a list, without line ending."""
         label = ",".join(map(str, self.classes)) or NO_CLASS
         return " ".join(str(field) for field in (self.name, self.num_frames, label) if field is not None)
 
@@ -78,18 +79,18 @@ def read_list(
     multi_label: bool = False,
     has_times: bool = False,
 ) -> list[ListEntry]:
-    """Entries of an annotation list, in the file's order.
+    """Read the entries of an annotation list, in file order.
 
     Args:
         path: the list file.
-        num_classes: K; labels must lie in 0..K-1.
-        of_frames: it lists frame folders, in lines `path num_frames label`; False: video files, in lines `path label`.
-        allow_outside_root: accept absolute paths and paths whose `..` leaves the root.
-        multi_label: a line has any number of labels.
-        has_times: `start end` follow the path.
+        num_classes: K; labels must be in 0..K-1.
+        of_frames: whether it lists frame folders (`path num_frames label`) or video files (`path label`).
+        allow_outside_root: accept absolute paths and paths that leave the root with `..`.
+        multi_label: whether lines have any number of labels.
+        has_times: whether `start end` follow the path.
 
     Raises:
-        UserError: for any fault, as `file:line: ...`.
+        UserError: the list is invalid, as `file:line: ...`.
     """
     entries = []
     for line, text in _numbered_lines(path):
@@ -102,36 +103,38 @@ def read_list(
     if not entries:
         raise UserError(f"{path}: the list is empty")
     if not any(entry.classes for entry in entries):
-        raise UserError(f"{path}: all videos are of none of the classes")
+        raise UserError(f"{path}: no video has a class")
     return entries
 
 
 def _frame_columns(text: str, where: str) -> tuple[str, int, str]:
     fields = text.rsplit(None, 2)
     if len(fields) < 3:
-        what = "the num_frames column is missing" if len(fields) == 2 else "one column where three are needed"
+        what = "the num_frames column is missing" if len(fields) == 2 else "one column instead of three"
         raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
     num_frames = _integer(fields[1], where, "num_frames")
     if num_frames < 0:
-        raise UserError(f"{where}: num_frames is {num_frames}; give the frames in the folder, or 0 to count them")
+        raise UserError(
+            f"{where}: num_frames is {num_frames}; it must be the number of frames, or 0 to count the files"
+        )
     return fields[0], num_frames, fields[2]
 
 
 def _video_columns(text: str, where: str) -> tuple[str, None, str]:
     path, *label = text.rsplit(None, 1)
     if not label:
-        raise UserError(f"{where}: one column where two are needed; a video list has lines 'path label'")
+        raise UserError(f"{where}: one column instead of two; a video list has lines 'path label'")
     ending = path.split()
     if len(ending) > 1 and _INTEGER.fullmatch(ending[-1]):
         raise UserError(
-            f"{where}: three columns where two are needed: this looks like a frame list "
+            f"{where}: three columns instead of two: this looks like a frame list "
             "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
         )
     return path, None, label[0]
 
 
 def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN_FRAMES) -> tuple[list[ListEntry], int]:
-    """The entries with at least `min_frames` frames, and how many were left out.
+    """The entries with at least `min_frames` frames, and the number of others.
 
     Entries without a number of frames (videos) are kept.
     """
@@ -140,17 +143,17 @@ def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN
 
 
 def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
-    """Class names in the order of their ids, from a CSV with the header `id,name`.
+    """Read class names from a CSV with the header `id,name`, in the order of their ids.
 
     Args:
         path: the CSV file.
         num_classes: K; the ids must be exactly 0..K-1, in any order. None: K is the number of lines.
 
-    Two classes may not have one name: CLIP's text tower, which sees neither case nor repeated blanks, would give both
-    the same embedding, and the second would never be predicted.
+    Class names must be different, because CLIP's tokenizer ignores case and repeated spaces: two classes with the same
+    embedding could not be distinguished.
 
     Raises:
-        UserError: for any fault, as `file:line: ...`, or `file: ...` for an id that no line has.
+        UserError: the file is invalid, as `file:line: ...`, or `file: ...` for a missing id.
     """
     rows = csv_rows(path)
     if not rows:
@@ -168,7 +171,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         where = f"{path}:{line}"
         if len(row) != 2:
             hint = "; put a name that contains a comma in double quotes" if len(row) > 2 else ""
-            raise UserError(f"{where}: {len(row)} column(s) where two are needed, 'id,name'{hint}")
+            raise UserError(f"{where}: {len(row)} column(s) instead of two, 'id,name'{hint}")
         class_id = _integer(row[0].strip(), where, "class id")
         if class_id in names:
             raise UserError(f"{where}: class id {class_id} is already given on line {first_line[class_id]}")
@@ -182,8 +185,9 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         first_id = id_of.setdefault(" ".join(name.lower().split()), class_id)
         if first_id != class_id:
             raise UserError(
-                f"{where}: class {class_id} has the name of class {first_id} on line {first_line[first_id]}, {name!r}; "
-                "classes are distinguished only by name (ignoring case and repeated blanks); rename one"
+                f"{where}: class {class_id} has the same name as class {first_id} on line {first_line[first_id]}, "
+                f"{name!r}; "
+                "names must differ (ignoring case and repeated spaces); rename one"
             )
         names[class_id], first_line[class_id] = name, line
     missing = [class_id for class_id in range(size) if class_id not in names]
@@ -196,9 +200,9 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
 def pick_few_shot(labels: Sequence[Label], shot: int, seed: int) -> np.ndarray:
     """Positions of `shot` entries per class, ascending, int64: the few-shot training set.
 
-    Each class is shuffled by its own stream, seeded by (seed, class), and its first `shot` entries taken: the picks of
-    a class do not depend on the other classes, and a smaller shot is a subset of a larger one. A class with fewer
-    entries than `shot` gives all it has.
+    Each class is shuffled by a generator seeded with (seed, class), and the first `shot` entries are selected: the
+    selection does not depend on other classes, and a smaller shot selects a subset. If a class has fewer entries, all
+    are used.
     """
     of_entries = np.asarray(labels, dtype=np.int64)
     picks = []
@@ -209,7 +213,7 @@ def pick_few_shot(labels: Sequence[Label], shot: int, seed: int) -> np.ndarray:
 
 
 def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
-    """(1-based number, stripped text) of each non-blank line. A comment or a NUL byte is a fault."""
+    """(1-based number, stripped text) of each non-blank line. Comments and NUL bytes are errors."""
     lines = []
     for line, raw in enumerate(_read_text(path).split("\n"), start=1):
         text = raw.strip()
@@ -223,7 +227,7 @@ def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
 
 
 def csv_rows(path: str | Path) -> list[tuple[int, list[str]]]:
-    """(1-based number of its last line, fields) of each non-blank CSV row."""
+    """(1-based number of the last line, fields) of each non-blank CSV row."""
     reader = csv.reader(io.StringIO(_read_text(path), newline=""), strict=True)
     rows = []
     try:
@@ -236,7 +240,7 @@ def csv_rows(path: str | Path) -> list[tuple[int, list[str]]]:
 
 
 def _read_text(path: str | Path) -> str:
-    """The file as text. Raises UserError for a missing, unreadable or non-UTF-8 file."""
+    """Read a text file. Raises a UserError if it is missing, unreadable or not UTF-8."""
     try:
         data = Path(path).read_bytes()
     except FileNotFoundError:
@@ -253,7 +257,7 @@ def _read_text(path: str | Path) -> str:
 
 
 def _without_times(text: str, num_after: int, where: str) -> tuple[str, tuple[float, float]]:
-    """A line without its columns `start end`, and these; `num_after` columns follow them."""
+    """Split the columns `start end`, which `num_after` columns follow, from a line; returns the rest and the times."""
     path, *fields = text.rsplit(None, num_after + 2)
     if len(fields) < num_after + 2:
         what = "path start end num_frames label" if num_after == 2 else "path start end label"
@@ -277,12 +281,12 @@ def _label(field: str, where: str, num_classes: int, multi_label: bool) -> Label
     if not multi_label:
         if "," in field or field == NO_CLASS:
             raise UserError(
-                f"{where}: label is {field!r}; a line has one label, an integer; several need data.multi_label=true"
+                f"{where}: label is {field!r}, not an integer; for several labels set data.multi_label=true"
             )
         return _class_id(field, where, num_classes)
     classes = [_class_id(part, where, num_classes) for part in field.split(",") if field != NO_CLASS]
     if len(set(classes)) < len(classes):
-        raise UserError(f"{where}: label is {field!r}, which has a class twice")
+        raise UserError(f"{where}: label is {field!r}, which contains a class twice")
     return tuple(sorted(classes))
 
 

@@ -1,7 +1,7 @@
-"""A DataLoader whose batches cost one copy, and whose workers report users' mistakes in one line.
+"""Data loaders that copy each batch once, and whose workers report user mistakes in one line.
 
-A batch leaves its worker as one buffer in shared memory, whatever the shapes of its clips: a tensor costs an open file
-while it is in flight, and a copy of its bytes where its memory layout is changed.
+A worker sends a batch as one buffer in shared memory, whatever the shapes of its clips, because every tensor in flight
+needs an open file, and a change of its memory layout a copy.
 """
 
 import atexit
@@ -39,38 +39,38 @@ Loader = TypeVar("Loader", bound="ClipLoader")
 AnyBatches = TypeVar("AnyBatches", bound=Batches)
 log = logging.getLogger(__name__)
 NO_SHARED_MEMORY = (
-    "the loader processes ran out of shared memory; give the container more (docker run --shm-size=8g), enlarge "
+    "the loader processes ran out of shared memory; increase that of the container (docker run --shm-size=8g), enlarge "
     "/dev/shm, lower data.workers, or set data.workers=0"
 )
 
 
 class _Packed(NamedTuple):
-    """A batch on its way from a worker."""
+    """A batch as sent by a worker."""
 
     flat: torch.Tensor  # uint8 (bytes of all frames,)
-    shapes: list[tuple[int, ...]]  # of the readable clips, channels last, or (bytes,) of their files
+    shapes: list[tuple[int, ...]]  # shapes of the readable clips, channels last, or (bytes,) of their files
     numbers: np.ndarray  # int64 (4,B): index, weight, is_faulty, repeat
     labels: np.ndarray  # int64 (B,), or multi-label float32 (B,K)
     faults: dict[int, str]  # by index
-    stored: list[Stored]  # of the readable clips, where their pixels are made later
+    stored: list[Stored]  # of the readable clips, if they are preprocessed on the device
 
 
 class ClipLoader(Generic[AnyBatches]):
     """The batches of one process, as `stacked` or `listed`.
 
-    Their keys: frames, uint8 over channels-last memory, and those of `utils.loaders.Numbers`. Each clip that could not
-    be read is logged once.
+    Keys of a batch: frames, uint8 in channels-last memory, and those of `utils.loaders.Numbers`. Each unreadable clip
+    is logged once.
 
     Args:
-        dataset: its items.
-        batches: its batch sampler.
-        data: `workers` is the number of loader processes, at most as many as this process may use cores; 0: it loads
-            itself. With `pixels_on` and `decode_on` device, pixels are made on that of `to`, from what these hand over.
+        dataset: the dataset.
+        batches: the batch sampler.
+        data: `workers` is the number of loader processes, limited to the available CPU cores; 0: load in this process.
+            With `pixels_on` and `decode_on` device, frames are preprocessed on the device of `to`.
 
     Raises (while iterating):
-        UserError: of an item, as raised in its worker.
-        MachineError: a worker was killed, or found no shared memory.
-        Exception: any other of a worker, of the same type, with its traceback in the message.
+        UserError: raised by an item in a worker.
+        MachineError: a worker was killed, or ran out of shared memory.
+        Exception: any other exception in a worker, of the same type, with its traceback in the message.
     """
 
     def __init__(self, dataset: VideoDataset, batches: AnyBatches, data: DataConfig):
@@ -83,7 +83,7 @@ class ClipLoader(Generic[AnyBatches]):
         self._has_frozen = False
         self._workers: set = set()  # processes
         workers = _usable(data.workers)
-        # Forked workers start at once and share the list's memory; Python 3.14 would choose otherwise.
+        # Forked workers start fast and share the memory of the list; the default of Python 3.14 is another method.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader: DataLoader | None = DataLoader(
             _Fetch(dataset, self._makes_pixels, self._decodes_later),
@@ -104,7 +104,7 @@ class ClipLoader(Generic[AnyBatches]):
         """Hand over frames on `device`, whose pixels it makes if the loader processes do not; the rest is on the CPU.
 
         Raises:
-            UserError: data.decode_on is device, and this one does not decode.
+            UserError: data.decode_on is device, and the device does not support decoding.
         """
         if self._decodes_later:
             check_device_decodes(device)
@@ -112,14 +112,14 @@ class ClipLoader(Generic[AnyBatches]):
         return self
 
     def stacked(self) -> Iterator[Batch]:
-        """Batches with the clips in one tensor (B,T,C,S,S); an unreadable one is another's of its class."""
+        """Batches with the clips in one tensor (B,T,C,S,S); unreadable clips are replaced by others of their class."""
         for packed, clips in self._with_pixels():
             self._log_faults(packed, "replaced by a clip of its class")
             frames = clips if isinstance(clips, torch.Tensor) else torch.stack(clips)
             yield train_batch(frames, _numbers(packed))
 
     def listed(self) -> Iterator[EvalBatch]:
-        """Batches with one tensor (clips,T,C,H,W) a video; None for an unreadable one."""
+        """Batches with one tensor (clips,T,C,H,W) per video; None for unreadable ones."""
         for packed, clips in self._with_pixels():
             self._log_faults(packed, "left out")
             readable = iter(clips)
@@ -150,14 +150,14 @@ class ClipLoader(Generic[AnyBatches]):
         return packed._replace(flat=packed.flat.to(self._device, non_blocking=True))
 
     def _packed(self) -> Iterator[_Packed]:
-        self._keep_memory_shared()
+        self._freeze_inherited_memory()
         try:
             for packed in self._start():
                 if isinstance(packed, Exception):
                     self.close()
                     raise packed
                 yield packed
-        except (ConnectionError, EOFError, RuntimeError) as error:  # PyTorch or the pipe may notice a worker's end
+        except (ConnectionError, EOFError, RuntimeError) as error:  # raised by PyTorch or the pipe when a worker exits
             ended = connection.wait([worker.sentinel for worker in self._workers], timeout=1)
             for worker in self._workers:
                 if worker.sentinel in ended:
@@ -169,45 +169,49 @@ class ClipLoader(Generic[AnyBatches]):
         assert self._loader is not None, "the loader is closed"
         if self._loader.num_workers == 0:
             return iter(self._loader)
-        # A worker inherits the mask: a signal to the whole process group must not end it before its first line.
+        # Workers inherit the signal mask, so that a signal to the process group does not kill them while they start.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
         others, on_child = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
         try:
             return iter(self._loader)
         finally:
             self._workers |= set(multiprocessing.active_children()) - others
-            signal.signal(signal.SIGCHLD, on_child)  # PyTorch's would raise wherever this process is at the moment
+            signal.signal(
+                signal.SIGCHLD, on_child
+            )  # PyTorch's handler would raise at an arbitrary place in this process
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
-    def _keep_memory_shared(self) -> None:
-        """Before workers are forked: take what they inherit out of the garbage collection of all of them.
+    def _freeze_inherited_memory(self) -> None:
+        """Exclude existing objects from garbage collection before workers are forked.
 
-        A full collection writes to the header of every object, and a shared page that is written to is copied: some
-        minutes into a run, each worker would hold its own copy of all that is loaded (tools/soak.py shows it).
+        A full collection writes to the header of every object, which copies shared pages: after some minutes each
+        worker would have its own copy of everything (measured by tools/soak.py).
         """
         assert self._loader is not None, "the loader is closed"
         if self._loader.num_workers > 0 and not self._has_frozen:
             self._has_frozen = True
             gc.collect()
             gc.freeze()
-            atexit.register(gc.unfreeze)  # else libraries would call at exit what stayed alive a leak
+            atexit.register(gc.unfreeze)  # otherwise libraries report leaks at exit
 
     def close(self) -> None:
-        """Stop the workers now; the loader is not usable afterwards.
+        """Stop the workers; the loader cannot be used afterwards.
 
-        Left to the garbage collector, which may finalise their queues first, each would be waited for in vain.
+        The garbage collector might finalise their queues first, and then wait for each worker until a timeout.
         """
         self._loader = None
 
     def _log_faults(self, packed: _Packed, consequence: str) -> None:
         for index, fault in packed.faults.items():
             if index not in self._logged:
-                log.error("unreadable, %s: %s", consequence, fault)  # an error reaches the console from every process
+                log.error(
+                    "unreadable, %s: %s", consequence, fault
+                )  # errors are shown on the console from every process
             self._logged.add(index)
 
 
 class TrainClips(ClipLoader[TrainBatches]):
-    """The loader of training (`utils.loaders.TrainLoader`)."""
+    """Training loader (`utils.loaders.TrainLoader`)."""
 
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
         self.batches.start(epoch, start_sample)
@@ -217,7 +221,7 @@ class TrainClips(ClipLoader[TrainBatches]):
 
 
 class EvalClips(ClipLoader[EvalBatches]):
-    """The loader of an evaluation (`utils.loaders.EvalLoader`); its data set has an `EvalTransform`."""
+    """Evaluation loader (`utils.loaders.EvalLoader`) of a dataset with an `EvalTransform`."""
 
     def views(self, clip: torch.Tensor) -> torch.Tensor:
         assert isinstance(self.dataset.transform, EvalTransform)
@@ -228,13 +232,13 @@ class EvalClips(ClipLoader[EvalBatches]):
 
 
 def _parts(packed: _Packed) -> list[torch.Tensor]:
-    """The readable clips' frames, channels last, or their files' bytes; views of the buffer."""
+    """The frames of the readable clips, channels last, or the bytes of their files; views of the buffer."""
     sizes = [math.prod(shape) for shape in packed.shapes]
     return [part.view(shape) for part, shape in zip(packed.flat.split(sizes), packed.shapes)]
 
 
 def _made_pixels(packed: _Packed) -> Pixels:
-    """The readable clips, channels before rows: one tensor where all have one shape, which copies nothing."""
+    """The readable clips in (...,C,H,W) layout, as one tensor (without a copy) if all have the same shape."""
     if len(set(packed.shapes)) == 1:
         return packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
     return [part.movedim(-1, -3) for part in _parts(packed)]
@@ -253,9 +257,9 @@ def _numbers(packed: _Packed) -> Numbers:
 
 @cache
 def _usable(workers: int) -> int:
-    """`workers`, but at most the number of cores, with one warning."""
+    """`workers`, limited to the number of cores with one warning."""
     if workers > num_cores():
-        what = "data.workers is %d, but only %d loader processes are started, one for each usable core"
+        what = "data.workers is %d, but only %d loader processes are started, one per available core"
         log.info(what, workers, num_cores())
     return min(workers, num_cores())
 
@@ -263,7 +267,7 @@ def _usable(workers: int) -> int:
 def _start_worker(worker_id: int) -> None:
     """A request to stop is the parent's to answer, even where it reaches the whole process group.
 
-    SIGNALS are blocked, so a thread waits for the one that counts: the parent's SIGTERM, which ends this process.
+    SIGNALS are blocked, and a thread waits for the SIGTERM of the parent, which ends this process.
     """
     keep_freed_memory()
     if sys.platform == "linux":  # elsewhere the sender of a signal is unknown
@@ -279,8 +283,8 @@ def _end_on_signal_of(parent: int) -> None:
 
 
 def _explain_end(exit_code: int) -> str:
-    """The line for a worker that ended by itself."""
-    if -exit_code == signal.SIGBUS:  # no memory behind a page of /dev/shm
+    """The error for a worker that exited unexpectedly."""
+    if -exit_code == signal.SIGBUS:  # /dev/shm is full
         return NO_SHARED_MEMORY
     how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
     return (
@@ -289,9 +293,9 @@ def _explain_end(exit_code: int) -> str:
 
 
 class _Fetch(torch.utils.data.Dataset):
-    """Fetches a whole batch; the first UserError takes the batch's place.
+    """Fetch a batch; a UserError is returned in its place.
 
-    As a value: raised in a worker, it would arrive as a traceback in a string.
+    If it were raised in a worker, it would arrive as a traceback in a string.
     """
 
     def __init__(self, dataset: VideoDataset, is_stored: bool, with_jpegs: bool):
@@ -301,13 +305,14 @@ class _Fetch(torch.utils.data.Dataset):
         try:
             return [self._read(key) for key in keys]
         except UserError as error:
-            return UserError(str(error))  # without the frames that the traceback holds
+            return UserError(str(error))  # without the traceback, which keeps frames alive
 
 
 def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
-    """All frames in one flat uint8 buffer (in a worker: shared memory), channels last; all numbers in one array.
+    """Pack all frames into one flat uint8 buffer (shared memory in a worker), channels last, and all numbers in an
+    array.
 
-    The array travels through the pipe: for a tensor's shared memory there may be no space.
+    The array is sent through the pipe, since shared memory for another tensor may not be available.
     """
     if isinstance(items, UserError):
         return items

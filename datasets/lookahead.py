@@ -13,10 +13,10 @@ Pixels = torch.Tensor | list[torch.Tensor]
 def make_ahead(
     items: Iterator[Item], make: Callable[[Item], Pixels], device: torch.device
 ) -> Iterator[tuple[Item, Pixels]]:
-    """Each item with the pixels that `make` makes of it on `device`; a thread makes them one item ahead.
+    """Yield each item with the pixels that `make` computes on `device`, in a thread that works one item ahead.
 
-    On a GPU the thread has its own stream. On the stream of the training, its copies from pageable memory would wait
-    for the training step, and the GPU would then wait for the next step's kernels to be launched.
+    On a GPU the thread has its own stream, because on the training stream its copies from pageable memory would wait
+    for the training step, and the GPU would then idle until the kernels of the next step are launched.
     """
     stream = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -30,7 +30,7 @@ def make_ahead(
             current = torch.cuda.current_stream(device)
             current.wait_event(event)
             for tensor in [pixels] if isinstance(pixels, torch.Tensor) else pixels:
-                tensor.record_stream(current)  # its memory is not used again before this stream is done with it
+                tensor.record_stream(current)  # so that its memory is not reused before this stream is finished
         return pixels
 
     with ThreadPoolExecutor(1, "pixels") as pool:

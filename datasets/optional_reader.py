@@ -69,7 +69,7 @@ class OptionalReader(FrameSource):
 
 
 def import_optional(package: str, module: str | None = None) -> ModuleType:
-    """The module of an optional decoder package. Raises UserError if it or its libraries are missing."""
+    """The module of an optional decoder package. Raises a UserError if it or its libraries are missing."""
     try:
         return importlib.import_module(module or package)
     except ModuleNotFoundError as error:

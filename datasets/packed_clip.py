@@ -60,7 +60,7 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
 
 
 class PackedClip(FrameSource):
-    """A file that `write_packed_clip` wrote. Raises UserError if it is truncated, corrupted or another file.
+    """A file that `write_packed_clip` wrote. Raises a UserError if it is truncated, corrupted or another file.
 
     Args:
         data: its bytes, where they are not the file `path`.

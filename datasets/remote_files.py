@@ -33,7 +33,7 @@ def read_range(url: str, begin: int, size: int) -> bytes:
 
 
 def file_lengths(url: str) -> dict[str, int] | None:
-    """Bytes of each file in a folder, by its name; None where its server lists none (plain HTTP)."""
+    """Bytes of each file in a folder, by its name; None if its server lists none (plain HTTP)."""
     if url.startswith(("http://", "https://")):
         return None
     try:
@@ -58,7 +58,7 @@ def _read(url: str, begin: int | None, end: int | None) -> bytes:
             if begin is None or end is None or len(data) == end - begin:
                 return data
             if len(data) > end - begin:
-                raise UserError(f"{url}: its server ignores byte ranges; serve it by one that sends them")
+                raise UserError(f"{url}: its server ignores byte ranges; use a server that supports them")
             reason = f"{len(data)} of {end - begin} bytes came"
             _check_length(files, url, end)
         except FileNotFoundError:
@@ -81,7 +81,9 @@ def _check_length(files: fsspec.AbstractFileSystem, url: str, end: int) -> None:
     """Raise a UserError where the file ends before its byte `end`."""
     length = files.info(url)["size"]
     if length is not None and length < end:
-        raise UserError(f"{url}: is truncated: it has {length} bytes, its index {end} or more; copy it again")
+        raise UserError(
+            f"{url}: is truncated: it has {length} bytes, but its index declares {end} or more; copy it again"
+        )
 
 
 def _is_out_of_range(error: Exception) -> bool:

@@ -7,7 +7,13 @@ from utils.schema_rules import Rule, TrainRule
 def _is_bad_template(template: str) -> bool:
     try:
         return template.format(1) == template.format(2)
-    except (ValueError, LookupError, AttributeError, TypeError, MemoryError):  # each a kind of braces, as {.foo}, {[0]}
+    except (
+        ValueError,
+        LookupError,
+        AttributeError,
+        TypeError,
+        MemoryError,
+    ):  # raised for different invalid fields, such as {.foo} or {[0]}
         return True
 
 
@@ -23,8 +29,8 @@ _SETS_LACK = ("shot", "multi_label", "list_times", "sampling", "repeats", "cache
 
 
 def _required(key: str, what: str) -> tuple[Rule, Rule]:
-    """For a test always, for a training where the sets do not have it."""
-    message = f"is required; give the {what}"
+    """Required for a test, and for training without sets."""
+    message = f"is required; set it to the {what}"
     return (
         Rule((f"data.{key}",), lambda c: not getattr(c.data, key) and not c.data.sets, message, ("train",)),
         Rule((f"data.{key}",), lambda c: not getattr(c.data, key), message, ("test",)),
@@ -35,7 +41,7 @@ RULES = (
     TrainRule(
         ("data.train_list",),
         lambda c: not c.data.train_list and not c.data.sets,
-        "is required; give the list of training videos",
+        "is required; set it to the list of training videos",
     ),
     *(
         rule
@@ -55,7 +61,7 @@ RULES = (
     Rule(
         ("data.sets",),
         lambda c: len({s.name for s in c.data.sets}) < len(c.data.sets),
-        "two have one name; give each its own, by which its scores are shown",
+        "two sets have the same name; names must be different",
     ),
     TrainRule(
         ("data.sets", *(f"data.{key}" for key in _SETS_LACK)),
@@ -66,12 +72,12 @@ RULES = (
     Rule(
         ("data.list_times", "data.modality", "data.frame_rate"),
         lambda c: c.data.list_times and c.data.modality == "RGB" and c.data.frame_rate is None,
-        "the seconds of a list need the rate at which the frames were extracted; set frame_rate",
+        "list_times of frame folders needs the rate at which the frames were extracted; set frame_rate",
     ),
     Rule(
         ("data.image_tmpl", "data.modality"),
         lambda c: c.data.modality == "RGB" and _is_bad_template(c.data.image_tmpl),
-        "must be a file name with the frame's number in braces, such as img_{:05d}.jpg",
+        "must be a file name with the frame number in braces, such as img_{:05d}.jpg",
     ),
     Rule(
         ("data.area_range",),
@@ -81,12 +87,13 @@ RULES = (
     Rule(
         ("data.resize_size", "data.input_size"),
         lambda c: None not in (c.data.resize_size, c.data.input_size) and c.data.resize_size < c.data.input_size,
-        "the frames would be smaller than what the image tower sees; set resize_size to input_size or more",
+        "the frames would be smaller than the input of the image tower; set resize_size to input_size or more",
     ),
     Rule(
         ("data.scale", "data.input_size"),
         lambda c: c.data.scale is not None and min(c.data.scale) < (c.data.input_size or 1),
-        "the frames would be smaller than what the image tower sees; set both numbers of scale to input_size or more",
+        "the frames would be smaller than the input of the image tower; set both numbers of scale to input_size or "
+        "more",
     ),
     Rule(
         ("data.flip_pairs", "data.num_classes"),
@@ -97,22 +104,22 @@ RULES = (
     Rule(
         ("data.std",),
         lambda c: c.data.std is not None and min(c.data.std) <= 0,
-        "pixels are divided by it; give three numbers above 0",
+        "must be three numbers above 0",
     ),
     Rule(
         ("data.frame_rule", "data.dense"),
         lambda c: c.data.frame_rule == "linspace" and c.data.dense,
-        "linspace takes frames of the whole video, and dense of a window; keep one",
+        "linspace samples the whole video, but dense samples a window; remove one",
     ),
     Rule(
         ("data.erasing.area_range",),
         lambda c: not 0 < c.data.erasing.area_range[0] <= c.data.erasing.area_range[1] < 1,
-        "must be two shares with 0 < smallest <= largest < 1, as [0.02, 0.33]",
+        "must be two shares with 0 < smallest <= largest < 1, such as [0.02, 0.33]",
     ),
     Rule(
         ("data.decode_on", "data.pixels_on", "data.on_error"),
         lambda c: c.data.decode_on == "device" and (c.data.pixels_on == "cpu" or c.data.on_error == "skip"),
-        "frames that are decoded on the device are resized there, and a damaged one is found too late to be replaced; "
+        "frames that are decoded on the device are also resized there, and corrupted ones cannot be replaced; "
         "set pixels_on to device and on_error to raise",
     ),
 )

@@ -1,9 +1,9 @@
-"""Which samples make a batch, exactly, for any number of processes: pure functions of the seed, and two samplers.
+"""Batch samplers that are exact for any number of processes.
 
-A global batch is batch_size * world_size consecutive entries of the epoch's permutation; the processes take
-consecutive, equal shares. The last global batch may be smaller: it is split as evenly as can be, and a process left
-with nothing gets one stand-in (`real=False`, weight 0), so that every process makes the same number of steps. Nothing
-is dropped or counted twice.
+A global batch is batch_size * world_size consecutive entries of the epoch's permutation, of which each process takes a
+consecutive, equal share. The last global batch may be smaller: it is split as evenly as possible, and a process without
+a sample gets a placeholder (`real=False`, weight 0), so that all processes make the same number of steps. No sample is
+dropped or counted twice.
 """
 
 import math
@@ -17,20 +17,20 @@ from datasets.video_dataset import SampleKey
 
 def epoch_permutation(num_samples: int, seed: int, epoch: int) -> np.ndarray:
     """(num_samples,) int64: the order of an epoch, the same on every process."""
-    # The spawn key keeps this stream apart from that of sample 0, whose seeds are the same numbers.
+    # The spawn key makes this generator different from that of sample 0, which has the same seeds.
     return np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(0,))).permutation(num_samples)
 
 
 def balanced_order(classes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """(num_samples,) int64: an epoch as long as the list in which every class that occurs comes equally often.
+    """(num_samples,) int64: an epoch as long as the list, with the same number of samples of each class that occurs.
 
-    The counts of two classes differ by one at most, and so do those of two samples of a class; which come once more is
-    drawn for each epoch. The same on every process.
+    The counts of classes differ by at most one, and so do those of the samples of a class; the remainder is random in
+    each epoch. The same on every process.
 
     Args:
         classes: int (num_samples,), the class id of each sample.
     """
-    # Not the spawn keys of the order above, of a clip's replacement and of its mixing.
+    # Different from the spawn keys of the order above, of replacements and of mixing.
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(3,)))
     present = rng.permutation(np.unique(classes))
     quota, num_larger = divmod(len(classes), len(present))
@@ -45,11 +45,10 @@ def balanced_order(classes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
 def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
     """(N,) int64: the order of an epoch with shares of several sets, the same on every process.
 
-    A set's samples come in one permutation after another, which the epochs share out: epoch e has the places e*n to
-    (e+1)*n of that sequence.
+    The samples of a set are iterated in successive permutations: epoch e has positions e*n to (e+1)*n of the sequence.
 
     Args:
-        sets: samples of each, and n, which sum up to N.
+        sets: number of samples of each set, and n per epoch, which sum up to N.
     """
     drawn, first = [], 0
     for number, (size, clips) in enumerate(sets):
@@ -65,12 +64,12 @@ def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.
 
 
 def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:
-    """Sizes of the global batches of an epoch, from its sample `start_sample` on.
+    """Sizes of the global batches of an epoch, starting at sample `start_sample`.
 
     Args:
-        num_samples: of the whole epoch.
-        batch_size: per process.
-        start_sample: samples of the epoch already consumed, by whatever number of processes.
+        num_samples: samples of the whole epoch.
+        batch_size: batch size per process.
+        start_sample: samples of the epoch already consumed, by any number of processes.
     """
     left = num_samples - start_sample
     assert 0 <= start_sample <= num_samples
@@ -79,10 +78,10 @@ def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample:
 
 
 def share_of(global_batch: int, world_size: int, rank: int, unit: int = 1) -> slice:
-    """The part of a global batch that a process takes: consecutive, as even as can be; possibly empty.
+    """The share of a global batch of one process: consecutive, as even as possible, possibly empty.
 
     Args:
-        unit: consecutive samples that stay together.
+        unit: number of consecutive samples that stay together.
     """
     base, extra = divmod(math.ceil(global_batch / unit), world_size)
     begin = rank * base + min(rank, extra)
@@ -90,19 +89,18 @@ def share_of(global_batch: int, world_size: int, rank: int, unit: int = 1) -> sl
 
 
 class Draws(NamedTuple):
-    """What an epoch draws besides its order.
+    """How the samples of an epoch are selected.
 
     Attributes:
-        repeats: how often each of its samples comes; with more than 1 the epoch has as many fewer of them.
-        are_paired: whether samples 2k and 2k+1 of the order stay in one batch of one process, as mixup needs them.
-        classes: of `balanced_order`.
-        sets: of each data set its samples, which follow each other, and how many of an epoch are its; as many in all as
-            there are samples. Empty: one set.
+        repeats: number of repetitions of each sample; an epoch has correspondingly fewer different samples.
+        are_paired: whether samples 2k and 2k+1 of the order stay in the same batch, as needed by mixup.
+        classes: see `balanced_order`.
+        sets: (number of samples, number of clips per epoch) of each data set, in order; empty: one set.
     """
 
     repeats: int = 1
     are_paired: bool = False
-    classes: np.ndarray | None = None  # int (num_samples,), class ids that come equally often; None: each sample once
+    classes: np.ndarray | None = None  # int (num_samples,), class ids to balance; None: each sample once
     sets: tuple[tuple[int, int], ...] = ()
 
 
@@ -110,8 +108,8 @@ ONCE = Draws()
 
 
 def repeated_order(order: np.ndarray, repeats: int) -> np.ndarray:
-    """(num_samples, 2) int64: sample, and how often it came before, of an epoch as long as `order` (num_samples,) in
-    which samples come `repeats` times as often. Two samples take turns (a b a b ...).
+    """(num_samples, 2) int64: sample, and number of earlier repetitions, for an epoch as long as `order` (num_samples,)
+    in which samples are repeated `repeats` times. Two samples alternate (a b a b ...).
     """
     num_samples = len(order)
     pairs = np.resize(order, (math.ceil(num_samples / (2 * repeats)), 1, 2))
@@ -132,7 +130,7 @@ class Batches(Protocol):
 
 
 class TrainBatches:
-    """Batch sampler of training: lists of SampleKey for one process. `start` chooses the epoch before iterating."""
+    """Batch sampler for training: lists of SampleKey for one process. Call `start` before iterating."""
 
     def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int, seed: int, draws: Draws = ONCE):
         assert 0 <= rank < world_size and not (draws.are_paired and batch_size % 2)
@@ -142,7 +140,7 @@ class TrainBatches:
         self.start(0)
 
     def start(self, epoch: int, start_sample: int = 0) -> None:
-        """The next iteration goes through `epoch` from its sample `start_sample` on."""
+        """Set the epoch of the next iteration, and its first sample."""
         self.epoch, self.start_sample = epoch, start_sample
         self.plan = plan_epoch(self.num_samples, self.batch_size, self.world_size, start_sample)
 
@@ -169,9 +167,9 @@ class TrainBatches:
 
 
 class EvalBatches:
-    """Batch sampler of evaluation: batches of consecutive samples, dealt to the processes in turn.
+    """Batch sampler for evaluation: batches of consecutive samples, distributed to the processes in turn.
 
-    The contents of each batch, and so each embedding, are the same whatever the number of processes.
+    The contents of batches, and therefore the embeddings, do not depend on the number of processes.
     """
 
     def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int):

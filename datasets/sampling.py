@@ -1,21 +1,20 @@
-"""Which frames of a video make a clip: pure functions, 0-based int64 indices.
+"""Frame sampling: pure functions that return 0-based int64 indices.
 
-Legend: N frames in the video, T segments (`num_segments`), L consecutive frames a segment (`seg_length`).
-The rules are those of the published system (spec, "Which frames"), and `linspace`; those that draw take a numpy
-Generator.
-With L > 1 each index of a rule is followed by the L-1 next frames, stopping at the last frame of the video.
+Legend: N frames in the video, T segments (`num_segments`), L consecutive frames per segment (`seg_length`).
+The rules are those of the published code, and `linspace`; random ones take a NumPy Generator.
+With L > 1 each index is followed by the next L-1 frames, up to the last frame of the video.
 """
 
 import numpy as np
 
 DENSE_WINDOW = 128
-"""Frames that a dense (I3D-like) clip spans."""
+"""Number of frames spanned by a dense (I3D-like) clip."""
 
 
 def train_uniform(num_frames: int, num_segments: int, rng: np.random.Generator, seg_length: int = 1) -> np.ndarray:
-    """(T*L,): one random place inside each of T equal segments; `tick_i = i*N // T`.
+    """(T*L,): a random position in each of T equal segments; `tick_i = i*N // T`.
 
-    A video of at most T*L frames gives all its frames plus random repeats, sorted.
+    For a video of at most T*L frames: all its frames and random repeats, sorted.
     """
     _check(num_frames, num_segments, seg_length)
     wanted = num_segments * seg_length
@@ -40,7 +39,7 @@ def test_uniform(num_frames: int, num_segments: int, num_clips: int, seg_length:
     step = num_frames / num_segments
     # Rounded down, not towards zero: the starts are negative where N < T (golden figures, N = 3).
     starts = np.floor(np.linspace(0, step - 1, num_clips))
-    # Cut towards zero, as the published int().
+    # Truncated towards zero, like int() in the published code.
     indices = (starts[:, None] + step * np.arange(num_segments)).astype(np.int64) % num_frames
     return _follow(indices.reshape(-1), num_frames, seg_length)
 

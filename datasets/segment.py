@@ -1,4 +1,4 @@
-"""A segment of a video, `start end` of a list line, as a source of frames of its own."""
+"""A segment of a video (`start end` in a list) as a source of frames."""
 
 from collections.abc import Callable, Iterator, Sequence
 
@@ -10,17 +10,17 @@ from utils.errors import UserError
 
 
 class Segment(FrameSource):
-    """The frames of `source` that are on screen between two times.
+    """The frames of `source` that are shown between two times.
 
-    A frame is on screen from its own time to that of the next one; the first frame's time is 0. Closing it closes its
-    source.
+    A frame is shown from its time to that of the next one; the time of the first frame is 0. Closing the segment closes
+    its source.
 
     Args:
         start, end: seconds, 0 <= start < end.
-        frame_rate: frames a second, where the source has no times of its own.
+        frame_rate: frames per second, if the source has no timestamps.
 
     Raises:
-        UserError: the source has no times, or ends before `start`.
+        UserError: the source has no timestamps, or ends before `start`.
     """
 
     def __init__(self, source: FrameSource, start: float, end: float, frame_rate: float | None = None):
@@ -30,12 +30,12 @@ class Segment(FrameSource):
         if times is None:
             if frame_rate is None:
                 raise UserError(
-                    f"{source.name}: seconds in a list need frames with times; set data.decoder=pyav, or for frame "
-                    "folders data.frame_rate"
+                    f"{source.name}: segments need timestamps; set data.decoder=pyav, or data.frame_rate for frame "
+                    "folders"
                 )
             times = np.arange(source.num_frames) / frame_rate
         last_s = float(times[-1])
-        # A time of exactly a frame's is on that frame, whatever rounding made of either.
+        # A time equal to that of a frame belongs to the frame, despite rounding.
         self._first = max(int(np.searchsorted(times, start + 1e-6, side="right")) - 1, 0)
         behind = max(int(np.searchsorted(times, end - 1e-6, side="left")), self._first + 1)
         interval_s = last_s / (len(times) - 1) if len(times) > 1 else 0.0

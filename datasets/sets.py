@@ -1,8 +1,8 @@
-"""Several data sets in one run (`data.sets`): each one's config, their classes in one space, their shares of an epoch.
+"""Several data sets in one run (`data.sets`): their configs, common class ids, and shares of an epoch.
 
-An epoch has as many clips as the training lists together, divided by the sets' weights. Each set goes through its list
-in one permutation after another, from where the epoch before ended: no video comes again before all others have come.
-Without `data.sets` a run has one set, itself.
+An epoch has as many clips as the training lists together, divided in proportion to the weights of the sets. Each set is
+iterated in successive permutations, continued across epochs, so that no video is repeated before all others were used.
+Without `data.sets` a run has a single set.
 """
 
 from collections import Counter
@@ -21,10 +21,10 @@ LISTS = ("train_root", "train_list", "val_root", "val_list", "label_list")
 
 
 def with_sets(cfg: Config) -> Config:
-    """The config with the numbers of classes of its sets, and of all of them together in `data.num_classes`.
+    """The config with the number of classes of each set, and the total in `data.num_classes`.
 
     Raises:
-        UserError: for a fault in a label list.
+        UserError: a label list is invalid.
     """
     data = cfg.data
     if not data.sets:
@@ -36,7 +36,7 @@ def with_sets(cfg: Config) -> Config:
 
 
 def configs_of_sets(cfg: Config) -> list[Config]:
-    """The config of each set as a run of its own; of `with_sets`."""
+    """The config of each set as a separate run; `cfg` is from `with_sets`."""
     if not cfg.data.sets:
         return [cfg]
     updates = [{name: getattr(one, name) for name in (*LISTS, "num_classes")} for one in cfg.data.sets]
@@ -50,12 +50,12 @@ def root_and_list(data: DataConfig, side: Side) -> tuple[str, str]:
 
 
 def class_names(data: DataConfig) -> list[str]:
-    """The K class names of a run, each set's first as its own list has them."""
+    """The K class names of a run; merged names are spelled as in the first set."""
     return _label_space(data)[0] if data.sets else read_labels(given(data.label_list), data.num_classes)
 
 
 def class_ids(data: DataConfig) -> list[list[int]]:
-    """The class that each set's own classes are in the run, by their own ids."""
+    """The class ids in the run of each set's classes."""
     return _label_space(data)[1]
 
 
@@ -66,7 +66,7 @@ def _label_space(data: DataConfig) -> tuple[list[str], list[list[int]]]:
     for one in data.sets:
         ids.append([])
         for name in read_labels(given(one.label_list)):
-            same = " ".join(name.lower().split())  # as CLIP's text tower sees it
+            same = " ".join(name.lower().split())  # as in CLIP's tokenizer
             if data.label_space == "apart" or same not in known:
                 known[same] = len(names)
                 names.append(name)
@@ -75,7 +75,7 @@ def _label_space(data: DataConfig) -> tuple[list[str], list[list[int]]]:
 
 
 def joined(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -> list[ListEntry]:
-    """The entries of all sets, one set after another, with their classes in the run."""
+    """The entries of all sets, one set after another, with the class ids of the run."""
     return [
         entry._replace(label=of_set[entry.classes[0]], of_set=number)
         for number, (entries, of_set) in enumerate(zip(lists, ids, strict=True))
@@ -84,16 +84,16 @@ def joined(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -
 
 
 def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple[int, int]]:
-    """Of each set its videos among `entries`, and its clips in an epoch, as many as `entries` in all.
+    """For each set the number of its videos in `entries`, and of its clips per epoch, which sum up to all `entries`.
 
     Raises:
-        UserError: a set has no clip in an epoch.
+        UserError: a set has no clips in an epoch.
     """
     counts = Counter(entry.of_set for entry in entries)
     sizes = [counts[number] for number in range(len(data.sets))]
     for one, size in zip(data.sets, sizes):
         if size == 0:
-            raise UserError(f"data.sets: {one.name} has no training video that is long enough")
+            raise UserError(f"data.sets: {one.name} has no training video with enough frames")
     weights = np.array([size if one.weight is None else one.weight for one, size in zip(data.sets, sizes)])
     exact = len(entries) * weights / weights.sum()
     clips = np.floor(exact).astype(int)
@@ -101,17 +101,19 @@ def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple
     clips[rest] += 1
     for one, number in zip(data.sets, clips):
         if number == 0:
-            raise UserError(f"data.sets: {one.name} has a weight so small that no clip of an epoch is its; raise it")
+            raise UserError(
+                f"data.sets: the weight of {one.name} is too small for a single clip per epoch; increase it"
+            )
     return list(zip(sizes, clips.tolist()))
 
 
 def describe_sets(data: DataConfig, entries: Sequence[ListEntry]) -> str:
-    """What of an epoch each set is, for the plan of a run."""
+    """The share of each set in an epoch, for the summary of a run."""
     pairs = zip(data.sets, shares_of_sets(data, entries))
     return ", ".join(f"{clips} of {size} {one.name} videos" for one, (size, clips) in pairs)
 
 
-def refuse_sets(data: DataConfig, command: str) -> None:
-    """Raises UserError where a command that takes one data set is given several."""
+def check_single_set(data: DataConfig, command: str) -> None:
+    """Raises a UserError if a command that takes one data set is given several."""
     if data.sets:
-        raise UserError(f"data.sets: {command} takes one data set; give the config of one")
+        raise UserError(f"data.sets: {command} supports only one data set; use a config of one")

@@ -16,7 +16,7 @@ class TorchCodecVideo(OptionalReader):
 
     @classmethod
     def check_installed(cls) -> None:
-        # Its libraries are loaded at the first use, so an empty file is tried: any complaint about the file is well.
+        # Libraries are loaded at first use, so open an empty file: an error about the file means that they are loaded.
         try:
             _decoders().VideoDecoder(b"")
         except cls.errors() as error:
@@ -40,7 +40,7 @@ class TorchCodecVideo(OptionalReader):
 
 def _decoders() -> ModuleType:
     decoders = import_optional("torchcodec", "torchcodec.decoders")
-    # The first versions give the frames of a phone's upright video lying on their side.
+    # Early versions ignore the rotation of videos.
     if "rotation" not in {field.name for field in dataclasses.fields(decoders.VideoStreamMetadata)}:
         raise UserError(
             f"data.decoder: torchcodec {version('torchcodec')} ignores the rotation of videos; run "

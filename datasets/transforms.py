@@ -1,7 +1,7 @@
-"""Clip-level transforms: uint8 frames in, uint8 frames out, one set of random draws for the whole clip.
+"""Clip-level transforms of uint8 frames, with the same random parameters for all frames of a clip.
 
 Legend: V views, T frames, C=3 channels, H,W image, S input size. Frames keep channels-last memory. Scaling to 0..1 and
-normalisation happen in the model, on the device. Sizes and probabilities are those of the spec, "Pixels".
+normalisation are done in the model, on the device.
 """
 
 import math
@@ -28,12 +28,12 @@ class Resize:
     """The first resize of a frame, antialiased. (...,C,H,W) uint8 -> the same with another H and W.
 
     Attributes:
-        size: pixels of a side, or with `squash` (H, W) too.
-        mode: what becomes `size`: the side that is the `shortest`, or the `longest`, the other in proportion; or with
-            `squash` both, whatever the shape was. open_clip's names.
+        size: side in pixels, or (H, W) with `squash`.
+        mode: which side becomes `size`, with the names of open_clip: `shortest` or `longest` (keeping the aspect
+            ratio), or `squash` (both).
         interpolation: bicubic or bilinear.
-        resizer: torch, or pillow, whose pixels are open_clip's to the bit; torch's are up to 2 levels off, in half the
-            time.
+        resizer: torch or pillow; pillow is bit-identical to open_clip, torch differs by up to 2 levels and takes half
+            the time.
     """
 
     size: int | tuple[int, int]
@@ -42,7 +42,7 @@ class Resize:
     resizer: str = "torch"
 
     def __call__(self, frames: torch.Tensor) -> torch.Tensor:
-        """No copy where the frames have the size already."""
+        """Resize frames; returns them unchanged if they already have the size."""
         height, width = frames.shape[-2:]
         size = self.size_of(height, width)
         if self.resizer == "pillow" and frames.shape[-2:] != size:
@@ -63,15 +63,15 @@ class Resize:
 
 
 class Draw(NamedTuple):
-    """What is done to all frames of a training clip after the first resize.
+    """The random parameters of a training clip, applied to all frames after the first resize.
 
     Attributes:
-        box: top, left, height and width of what is cut out of the resized, padded frame.
-        size: (H, W) that it is resized to.
-        corner: top and left of the S x S pixels that are cut out of that.
-        is_flipped: whether these are mirrored.
-        operations: of RandAugment, the colour jitter and greyscale, in that order.
-        erased: the last step.
+        box: top, left, height and width of the crop of the resized, padded frame.
+        size: (H, W) to which the crop is resized.
+        corner: top and left of a second crop of S x S pixels.
+        is_flipped: whether it is mirrored.
+        operations: operations of RandAugment, colour jitter and greyscale, in that order.
+        erased: random erasing, the last step.
     """
 
     box: tuple[int, int, int, int]
@@ -84,17 +84,17 @@ class Draw(NamedTuple):
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, random crop to S x S, flip, then, where they are on, RandAugment, colour jitter, greyscale and erasing:
-    drawn once per clip.
+    """Resize, random crop to S x S, flip, then, if enabled, RandAugment, colour jitter, greyscale and erasing, with
+    random parameters drawn once per clip.
 
     Attributes:
         resize: the first step.
         input_size: S.
-        multi_scale: TSN's multi-scale crop at fixed positions, in place of the random-resized crop.
-        area_range: of the random-resized crop, as shares of the image.
+        multi_scale: whether to use TSN's multi-scale crop at fixed positions instead of the random resized crop.
+        area_range: range of the random resized crop, as shares of the image.
         flip_prob, grayscale_prob: probabilities in 0..1.
         flip_pairs: label -> label of the mirrored clip.
-        randaug: (N, M): N operations of magnitude M in 0..30 by torchvision's RandAugment; N = 0 is off.
+        randaug: (N, M): N operations of torchvision's RandAugment with magnitude M in 0..30; N = 0: off.
         color_jitter, erasing: see `datasets.augmentations`.
     """
 
@@ -110,15 +110,15 @@ class TrainTransform:
     erasing: ErasingConfig = ErasingConfig()
 
     def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
-        """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed where a flip changes the class)."""
+        """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed if mirroring changes the class)."""
         assert frames.shape[0] == 1, "training uses one clip of a video"
         draw, label = self.draw((frames.shape[-2], frames.shape[-1]), label, rng)
         return self.apply(frames[0], draw), label
 
     def draw(self, size: tuple[int, int], label: Label, rng: np.random.Generator) -> tuple[Draw, Label]:
-        """All that is random of a clip whose frames have the stored or resized size (H, W), and its label.
+        """Draw the random parameters for a clip with frames of the stored or resized size (H, W), and its label.
 
-        Nothing is drawn for what is off: clips without it stay as they were.
+        No random numbers are drawn for disabled augmentations, so that results do not depend on them.
         """
         height, width = (max(side, self.input_size) for side in self.resize.size_of(*size))
         draw = self._draw_crop(height, width, rng)
@@ -165,15 +165,15 @@ class TrainTransform:
         for operation in draw.operations:
             frames = grayscale(frames) if operation[0] == GREYSCALE else apply_operation(frames, operation)
         if draw.erased is not None:
-            frames = draw.erased.apply(frames.clone())  # it may be a view of the frames that were read
+            frames = draw.erased.apply(frames.clone())  # it may be a view of the decoded frames
         return frames
 
 
 @dataclass(frozen=True)
 class EvalTransform:
-    """Resize once; the centre crop here for one crop, several crops later by `make_views`, from the one resized copy.
+    """Resize, and centre crop if there is one crop; several crops are taken later by `make_views`.
 
-    Attributes: as `TrainTransform`; num_crops: 1, 3, 5 or 10.
+    Attributes: as in `TrainTransform`; num_crops: 1, 3, 5 or 10.
     """
 
     resize: Resize
@@ -181,19 +181,19 @@ class EvalTransform:
     num_crops: int = 1
 
     def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
-        """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Draws nothing."""
+        """(clips,T,C,H,W) uint8 -> (clips,T,C,S,S) for one crop, (clips,T,C,H',W') for several. Deterministic."""
         frames = pad_to(self.resize(frames), self.input_size)
         if self.num_crops == 1:
             frames = self.views(frames)
         return frames, label
 
     def views(self, frames: torch.Tensor) -> torch.Tensor:
-        """The crops of resized clips, as `make_views` cuts them: (clips,T,C,H,W) -> (clips * num_crops,T,C,S,S)."""
+        """Crop resized clips with `make_views`: (clips,T,C,H,W) -> (clips * num_crops,T,C,S,S)."""
         return make_views(frames, self.num_crops, self.input_size)
 
 
 def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
-    """Test crops in the published order; pure, on the frames' device.
+    """Test crops in the published order, on the device of the frames.
 
     Args:
         frames: (clips,T,C,H,W), any dtype, H and W at least `size`.
@@ -202,7 +202,7 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
         size: S.
 
     Returns:
-        (V,T,C,S,S) over channels-last memory, with V = clips * num_crops, the crops of a clip together.
+        (V,T,C,S,S) in channels-last memory, with V = clips * num_crops; the crops of a clip are consecutive.
     """
     height, width = frames.shape[-2:]
     assert height >= size and width >= size, f"crops of {size} from frames of {width}x{height}"
@@ -239,16 +239,17 @@ def pad_to(frames: torch.Tensor, size: int) -> torch.Tensor:
 
 
 def _short_side_to(short_side: int, height: int, width: int) -> tuple[int, int]:
-    """(H, W) of an image resized to a short side; the long side is rounded down, as torchvision does."""
+    """(H, W) of an image resized to a short side; the long side is rounded down, as in torchvision."""
     if height <= width:
         return short_side, short_side * width // height
     return short_side * height // width, short_side
 
 
 def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.Tensor:
-    """(...,C,H,W) uint8 to (H, W), antialiased; in 8-bit arithmetic, as Pillow's. No copy when it fits.
+    """Resize (...,C,H,W) uint8 to (H, W) with antialiasing, in 8-bit arithmetic like Pillow. No copy if it has the
+    size.
 
-    Not through torchvision's resize, which goes by float32, 15 times slower, on processors with AVX-512.
+    torchvision's resize is not used, because it is 15 times slower (float32) on processors with AVX-512.
     """
     if frames.shape[-2:] == tuple(size):
         return frames
@@ -301,7 +302,7 @@ def multi_scale_box(height: int, width: int, size: int, rng: np.random.Generator
     """(top, left, height, width) of TSN's multi-scale crop.
 
     The sides are 1, 0.875, 0.75 or 0.66 of the image's short side, at most one step of that list apart; a side within 2
-    pixels of `size` becomes `size`. The place is one of 13: corners, centre, edge middles and quarter points.
+    pixels of `size` becomes `size`. There are 13 positions: corners, centre, edge centres and quarter points.
     """
     sides = [int(min(height, width) * scale) for scale in _MULTI_SCALES]
     sides = [size if abs(side - size) < 3 and size <= min(height, width) else side for side in sides]

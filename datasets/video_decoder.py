@@ -1,17 +1,16 @@
-"""The video decoder of the list reader, the tools and prediction: which frames a video has, and their pixels.
+"""The video decoder for training, tools and prediction.
 
-The frames of a video are those that ffmpeg shows, in the order of showing: without those that an edit list hides, and
-without what cannot be decoded before the first keyframe of a recording that begins in the middle. They come upright, as
-the display matrix says (turned and mirrored), and all at the size of the first one. Pixels that are not square stay as
-they are stored, and so do the two fields of an interlaced frame. Damage is an error: ffmpeg would make up pixels.
+The frames of a video are those that ffmpeg outputs, in presentation order: without frames hidden by an edit list, and
+without undecodable frames before the first keyframe of a stream that starts in the middle. The display matrix (rotation
+and mirroring) is applied, and all frames are scaled to the size of the first. Non-square pixels and interlaced fields
+are decoded as stored. Corrupted frames are errors, while ffmpeg would conceal them.
 
 Legend: H,W image. Frame i is the i-th frame of that order.
 
-`frames` decodes all in sequence. `frames_at` decodes as little as gives the wanted ones: where the container stores
-times of showing, those of the packets say which frame comes out of which, so it starts at the last keyframe before a
-wanted frame, passes over the frames that no other refers to, and ends at the packet of the last wanted frame. If a
-wanted frame does not come out (in open groups of pictures a frame may refer to what a jump left out), it decodes in
-sequence after all, and errors are raised from there.
+`frames` decodes all frames in sequence. `frames_at` decodes as few as possible: if the container has presentation
+timestamps, they map packets to frames, so decoding starts at the last keyframe before a requested frame, skips
+non-reference frames, and ends at the packet of the last requested frame. If a requested frame is not output (in open
+GOPs a frame may refer to skipped ones), everything is decoded in sequence, which also raises errors.
 """
 
 from collections.abc import Iterator
@@ -28,30 +27,30 @@ from datasets.pictures import PictureMaker
 from datasets.video_file import NO_TIME, VideoFile
 from utils.errors import UserError
 
-# In these containers a packet has its true time of showing, and with these codecs a packet is a frame. Elsewhere (an
-# AVI has no times of showing, VP8 has packets that show nothing) the frames are counted by decoding.
+# In these containers packets have correct presentation timestamps, and with these codecs every packet is a frame. For
+# others (AVI has no presentation timestamps, VP8 has packets without a frame) frames are counted by decoding.
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg"}
 _EMPTY_MPEG4_BYTES = 16
-"""A packet of MPEG-4 part 2 that is smaller says that nothing changed, and gives no frame."""
+"""A smaller packet of MPEG-4 part 2 means that nothing changed, and outputs no frame."""
 
 _MAX_KEPT_BYTES = 64 * 2**20
-"""Frames kept from counting: some 500 of 340x256 pixels."""
+"""Memory for frames kept from counting: about 500 frames of 340x256 pixels."""
 
 
 class VideoDecoder:
-    """One video file, one single-threaded FFmpeg decoder. A context manager: leaving it closes the file.
+    """A video file with a single-threaded FFmpeg decoder. A context manager that closes the file.
 
     Args:
         path: the video file.
         listed_at: "list:line" for messages.
-        max_pixels: of a frame; a larger one is an error wherever it comes.
+        max_pixels: maximum number of pixels of a frame; larger frames are an error.
 
     Attributes:
-        name: how messages name the file.
+        name: name of the file in messages.
 
     Raises:
-        UserError: as `VideoFile`. Damage inside a stream is found when the part that holds it is decoded.
+        UserError: see `VideoFile`. Corrupted frames raise an error when they are decoded.
     """
 
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
@@ -63,7 +62,7 @@ class VideoDecoder:
         self._pictures = PictureMaker()
         self._kept: list[av.VideoFrame] | None = None
         self._count: int | None = None
-        self.num_left_out = 0  # packets before the first keyframe from which nothing came
+        self.num_left_out = 0  # packets before the first keyframe that could not be decoded
         self.num_jumps = 0
         try:
             self._open_decoder(max_pixels)
@@ -84,7 +83,7 @@ class VideoDecoder:
         decoder.thread_count = 1
         # Stop at damage where FFmpeg would guess pixels from the neighbourhood.
         decoder.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
-        # Now, and not at the first packet: libdav1d reads skip_frame when it is opened, and never again.
+        # Set before the first packet, because libdav1d reads skip_frame only when it is opened.
         decoder.open(strict=False)
 
     def _too_large(self) -> UserError:
@@ -97,13 +96,13 @@ class VideoDecoder:
 
     def _unreadable(self, error: av.FFmpegError) -> UserError:
         """What the user reads of an error of decoding. FFmpeg's own words do not tell that a frame was too large: the
-        decoder's size is then the frame's, or 0 where it was not before."""
+        decoder's size is then the frame's, or 0 if it was not before."""
         num_pixels = self._decoder.width * self._decoder.height
         is_too_large = num_pixels > self._max_pixels or (num_pixels == 0 and self._has_size)
         return self._too_large() if is_too_large else self.file.unreadable(error)
 
     def _order_frames(self) -> None:
-        """Sets `_times`, the time stamp of each frame, where those of the packets tell the order of the frames."""
+        """Set `_times`, the timestamp of each frame, if it can be derived from the packets."""
         file = self.file
         shown = np.flatnonzero(~file.is_hidden)
         stamps = file.pts[shown]
@@ -116,7 +115,7 @@ class VideoDecoder:
             and len(shown) > 0
             and NO_TIME not in (stamps[order[0]], file.pts[0])
             and (np.diff(stamps[order]) > 0).all()
-            # Else frames before the first keyframe may or may not come out.
+            # Otherwise frames before the first keyframe may or may not be output.
             and file.is_key[0]
             and stamps[order[0]] >= file.pts[0]
         ):
@@ -128,7 +127,7 @@ class VideoDecoder:
 
     @property
     def num_frames(self) -> int:
-        """The number of frames. Where only a decode can tell, it is counted by one, which may raise UserError."""
+        """The number of frames, counted by decoding if necessary, which may raise a UserError."""
         if self._count is None:
             kept, kept_bytes, count = [], 0, 0
             for frame in self.frames():
@@ -143,7 +142,7 @@ class VideoDecoder:
         return self._count
 
     def frame_times(self) -> np.ndarray:
-        """float64 (num_frames,), seconds from the first frame to each; evenly spaced where only decoding tells them."""
+        """float64 (num_frames,): times in seconds from the first frame; evenly spaced if unknown without decoding."""
         if self._times is None:
             return np.arange(self.num_frames) * (float(self.seconds) / self.num_frames)
         clock = self._clock()
@@ -152,11 +151,11 @@ class VideoDecoder:
 
     @property
     def seconds(self) -> Fraction:
-        """Length, by the packets' times: exact where they tell the order of the frames, else near."""
+        """Duration in seconds from the timestamps of the packets, which may be approximate."""
         clock, file = self._clock(), self.file
         stamps = self._times
         if stamps is None:
-            begin = int(file.is_key.argmax())  # what comes before the first keyframe may not be shown
+            begin = int(file.is_key.argmax())  # frames before the first keyframe may not be shown
             stamps = np.where(file.dts == NO_TIME, file.pts, file.dts)[begin:]
         for stamp in stamps.tolist():
             clock.time_of(None if stamp == NO_TIME else stamp)
@@ -166,7 +165,7 @@ class VideoDecoder:
         """All frames in order, decoded in sequence.
 
         Raises:
-            UserError: for damage, for fewer frames than there are packets with a frame, and for none at all.
+            UserError: a frame is corrupted, frames are missing, or there are none.
         """
         count = 0
         try:
@@ -181,24 +180,24 @@ class VideoDecoder:
         if self._times is not None and count < len(self._times):
             raise UserError(
                 f"{self.name}: is corrupted: {count} of {len(self._times)} frames could be decoded; encode the video "
-                "again or take it off the list"
+                "again or remove it from the list"
             )
         if count == 0:
             raise UserError(f"{self.name}: no frame could be decoded; the file is corrupted or has no frames")
 
     def timed_frames(self) -> Iterator[TimedFrame]:
-        """All frames in order with the times of their showing. Raises as `frames`."""
+        """All frames in order with their times. Raises errors like `frames`."""
         clock = self._clock()
-        # AVI has times of decoding alone; FFmpeg takes them for those of showing, in the order of decoding.
+        # AVI only has decoding timestamps, which FFmpeg uses as presentation timestamps.
         is_avi = self.file.stream.container.format.name == "avi"
         yield from timed(self.frames(), clock, by_dts=is_avi)
         self.num_jumps = clock.num_jumps
 
     def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Index and frame of all at `wanted`; of some a second time, where jumps do not give all.
+        """Index and frame of all indices `wanted`; some are returned twice if seeking does not find all.
 
         Args:
-            wanted: indices, distinct and ascending.
+            wanted: distinct ascending indices.
         """
         if self._count is None:
             self._count = self.num_frames
@@ -215,7 +214,7 @@ class VideoDecoder:
                 if not missing:
                     return
             except (av.FFmpegError, UserError):
-                pass  # damage, or the jump's own fault: the decode in sequence tells them apart
+                pass  # a corrupted frame, or an effect of seeking; decoding in sequence shows which
         targets = set(wanted.tolist())
         for index, frame in enumerate(self.frames()):
             if index in targets:
@@ -224,9 +223,9 @@ class VideoDecoder:
                 return
 
     def _decode_by_jumps(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Index and frame, by as little decoding as gives them; some may not come out."""
+        """Index and frame with as little decoding as possible; some may be missing."""
         if self._pictures.size is None and wanted[0] != 0:
-            wanted = np.append(0, wanted)  # the first frame decides the size
+            wanted = np.append(0, wanted)  # the first frame determines the size
         assert self._times is not None
         index_at = dict(zip(self._times[wanted].tolist(), wanted.tolist()))
         for first_packet, last_packet, times in self._stretches(wanted):
@@ -244,7 +243,7 @@ class VideoDecoder:
                         yield index, frame
 
     def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
-        """Parts to decode: positions of the first (a keyframe) and last packet, and times of the wanted frames."""
+        """Ranges to decode: positions of the first (a keyframe) and last packet, and times of the requested frames."""
         assert self._times is not None
         # Frames before the first shown keyframe, if there is one, are decoded from the first packet on.
         starts = np.append(0, self._keyframes)
@@ -253,7 +252,7 @@ class VideoDecoder:
         for time, position, keyframe in zip(
             self._times[wanted].tolist(), self._position_of[wanted].tolist(), keyframes.tolist()
         ):
-            if stretches and keyframe <= stretches[-1][1] + 1:  # a jump would skip nothing
+            if stretches and keyframe <= stretches[-1][1] + 1:  # seeking would skip nothing
                 first, last, times = stretches.pop()
                 stretches.append((first, max(last, position), times | {time}))
             else:
@@ -261,15 +260,15 @@ class VideoDecoder:
         return stretches
 
     def _decode_all(self) -> Iterator[av.VideoFrame]:
-        """All frames in the order of output, from the first packet on.
+        """All frames in output order, from the first packet.
 
-        A recording may begin before its first keyframe, and frames after that may refer to what came before: of both,
-        what does not decode is left out and counted, as ffmpeg does.
+        A stream may start before its first keyframe, and later frames may refer to frames before it: those that cannot
+        be decoded are dropped and counted, as by ffmpeg.
         """
         self._decoder.flush_buffers()
         self._decoder.skip_frame = "DEFAULT"
         self.num_left_out, has_begun = 0, False
-        leads_to = None  # time of the first keyframe, until a packet that is shown after it
+        leads_to = None  # time of the first keyframe, until a packet with a later time
         for packet in chain(self.file.packets(), (None,)):
             if packet is not None and packet.is_keyframe and not has_begun:
                 has_begun, leads_to = True, packet.pts
@@ -299,12 +298,12 @@ class VideoDecoder:
         return self._pictures.size
 
     def notes(self) -> str:
-        """After `frames` or `timed_frames` ended: what a report should say of a video that gave its frames."""
+        """Notes for a report about a decoded video, after `frames` or `timed_frames` has ended."""
         notes = []
         if self.num_left_out:
             notes.append(f"{self.num_left_out} packets before the first keyframe could not be decoded")
         if self.num_jumps:
-            notes.append(f"the time stamps jump {self.num_jumps} times; the frames follow each other by the frame rate")
+            notes.append(f"the timestamps jump {self.num_jumps} times; the frame rate was used instead")
         return "; ".join(notes)
 
     def _clock(self) -> FrameClock:
@@ -317,7 +316,7 @@ class VideoDecoder:
             raise UserError(f"{self.name}: the decoder reports a corrupted frame; encode the video again")
 
     def close(self) -> None:
-        """Free the decoder and the file."""
+        """Close the decoder and the file."""
         self._kept = None
         self.file.close()
 

@@ -1,8 +1,7 @@
-"""A video file as a table of packets: what is known about its frames before decoding.
+"""The packets of a video file, with what is known about its frames before decoding.
 
-All packets are walked once at opening. Of a small file they are kept (a compressed stream is small); of a large one
-only their times and kinds are, and the packets are read again where they are needed, so that memory follows the frames
-that are wanted and not the file.
+All packets are read once when the file is opened. Those of a small file are kept; of a large file only their timestamps
+and flags are, and packets are read again when needed, so that memory does not depend on the size of the file.
 """
 
 from array import array
@@ -19,11 +18,11 @@ from datasets.container_check import check_sample_tables, is_mp4, missing_bytes
 from datasets.frame_source import describe
 from utils.errors import UserError, first_line
 
-# Faults reach the user as exceptions with FFmpeg's own words; its log on stderr would only repeat them.
+# Errors are raised as exceptions with FFmpeg's messages, so its log on stderr would only repeat them.
 av.logging.set_level(av.logging.PANIC)
 
-# Names of FFmpeg's demuxers of files that hold their own frames. Playlists (hls, concat, dash, image2 ...) name other
-# files or addresses and are none of them, whatever their suffix.
+# FFmpeg's demuxers of files that contain their frames. Playlists (hls, concat, dash, image2 ...), which refer to other
+# files or URLs, are excluded whatever their extension.
 _MP4 = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2")
 _OTHER_CONTAINERS = (
     "matroska",
@@ -43,30 +42,30 @@ _OTHER_CONTAINERS = (
 CONTAINERS = (*_MP4, *_OTHER_CONTAINERS)
 
 MAX_PACKETS = 2**21
-"""Of a video stream: 23 hours at 25 frames a second."""
+"""Maximum number of packets of a video stream: 23 hours at 25 frames per second."""
 MAX_SHARE_LOST = 0.02
-"""Of the frames (or seconds) that a header promises: more than that missing means a truncated file; headers are no more
-exact than that."""
+"""If a larger share of the frames (or seconds) declared in the header is missing, the file is truncated; headers may be
+slightly wrong."""
 NO_TIME = np.iinfo(np.int64).min
 
 _WITH_DURATION = ("matroska,webm", "flv")
 _KEPT_BYTES = 64 * 2**20
-_BYTES_A_PACKET = 1024  # that a kept packet takes beside its content
-_SEEK_SLACK = 10_000  # packets walked from where a seek lands before the file is read from its start instead
+_BYTES_A_PACKET = 1024  # overhead of a packet in memory
+_SEEK_SLACK = 10_000  # packets to read after a seek before reading the file from its start instead
 
 
 def open_container(path: str | Path, name: str) -> InputContainer:
-    """The container of a local file: the one way in which this project opens a video.
+    """Open the container of a local video file; all videos are opened by this function.
 
-    No name or content is taken for a network address, for another of FFmpeg's protocols or for a list of other files.
-    Titles and the like need not be UTF-8: nothing reads them.
+    FFmpeg's network and other protocols are disabled, and so are lists of other files. Metadata need not be UTF-8,
+    since it is not used.
 
     Args:
-        name: of the file, for messages.
+        name: name of the file, for messages.
 
     Raises:
-        av.FFmpegError, OSError: it could not be opened, or is not a container of CONTAINERS.
-        UserError: its index declares more frames than a file may have.
+        av.FFmpegError, OSError: it could not be opened, or the container is not in CONTAINERS.
+        UserError: its index declares too many frames.
     """
     names = CONTAINERS
     if Path(path).is_file():
@@ -77,29 +76,29 @@ def open_container(path: str | Path, name: str) -> InputContainer:
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(names)}
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
-    except ValueError:  # EINVAL, whose class has another name in each version of PyAV
+    except ValueError:  # EINVAL, whose class name depends on the version of PyAV
         raise UserError(
             f"{name}: could not be decoded (unsupported container); the file is corrupted or not a video"
         ) from None
 
 
 class VideoFile:
-    """An open video file: the packets of its best video stream, as ffmpeg chooses it, in the order of decoding.
+    """An open video file: the packets of its best video stream (as selected by ffmpeg), in decoding order.
 
     Args:
         path: the video file.
         listed_at: "list:line" for messages.
 
     Attributes:
-        name: how messages name the file.
+        name: name of the file in messages.
         stream: the best video stream; its decoder is not opened.
-        pts: (n,) int64, times of showing in `stream.time_base`, or NO_TIME.
-        dts: (n,) int64, times of decoding, or NO_TIME.
-        is_key, is_hidden: (n,) bool; hidden packets are decoded and not shown (the edit list of an MP4).
+        pts: (n,) int64, presentation timestamps in `stream.time_base`, or NO_TIME.
+        dts: (n,) int64, decoding timestamps, or NO_TIME.
+        is_key, is_hidden: (n,) bool; hidden packets are decoded but not shown (edit list of an MP4).
         smallest: bytes of the smallest packet.
 
     Raises:
-        UserError: for a missing or truncated file, one without a video stream, or with more than MAX_PACKETS packets.
+        UserError: the file is missing or truncated, has no video stream, or has more than MAX_PACKETS packets.
     """
 
     def __init__(self, path: str | Path, listed_at: str = ""):
@@ -110,7 +109,7 @@ class VideoFile:
         self._kept: list[av.Packet] | None = []
         try:
             self.stream = self._open()
-            if self.stream.codec_context is None:  # the header is damaged, or this FFmpeg does not know the codec
+            if self.stream.codec_context is None:  # the header is corrupted, or the codec is not supported
                 raise UserError(
                     f"{self.name}: could not be decoded (no decoder for its video stream); the file is corrupted, or "
                     "must be encoded again"
@@ -119,7 +118,7 @@ class VideoFile:
             is_corrupt = self._read_table()
             if lost or is_corrupt:
                 raise UserError(f"{self.name}: the file is truncated; copy or download it again")
-            self._check_promise()
+            self._check_header()
         except (av.FFmpegError, OSError) as error:
             self.close()
             raise self.unreadable(error) from None
@@ -135,13 +134,13 @@ class VideoFile:
         return stream
 
     def _read_table(self) -> bool:
-        """Walks all packets; returns whether the last one is cut off."""
+        """Read all packets; returns whether the last one is truncated."""
         pts, dts, kinds = array("q"), array("q"), bytearray()
         self.smallest, self._num_empty, kept_bytes, packet = 2**31, 0, 0, None
         for packet in self._packets_of(self._containers[0], self.stream):
             size = packet.size
             if len(kinds) == MAX_PACKETS:
-                raise UserError(f"{self.name}: has more frames than the limit of {MAX_PACKETS}; cut it into parts")
+                raise UserError(f"{self.name}: has more frames than the limit of {MAX_PACKETS}; split it")
             pts.append(NO_TIME if packet.pts is None else packet.pts)
             dts.append(NO_TIME if packet.dts is None else packet.dts)
             kinds.append(packet.is_keyframe | packet.is_discard << 1)
@@ -157,18 +156,18 @@ class VideoFile:
         return packet is not None and packet.is_corrupt
 
     def _packets_of(self, container: InputContainer, stream: VideoStream) -> Iterator[av.Packet]:
-        """All packets of the stream that hold something."""
+        """All non-empty packets of the stream."""
         for packet in container.demux(stream):
             if packet.size > 0:
                 yield packet
-            elif packet.dts is not None or packet.pts is not None:  # a frame like the one before it
+            elif packet.dts is not None or packet.pts is not None:  # a repeated frame
                 self._num_empty += 1
 
-    def _check_promise(self) -> None:
-        """Raise UserError if the file has far fewer frames or seconds than its header says."""
+    def _check_header(self) -> None:
+        """Raise a UserError if the file has far fewer frames or seconds than its header says."""
         container = self._containers[0]
         if container.format.name == ",".join(_MP4):
-            return  # its edit list may hide any share of the frames, and `missing_bytes` knows where its data end
+            return  # its edit list may hide frames; truncation is detected by `missing_bytes`
         promised, present = self.stream.frames, len(self.pts) + self._num_empty
         if promised - present > max(1, MAX_SHARE_LOST * promised):
             raise UserError(f"{self.name}: is truncated: {present} of {promised} frames could be read")
@@ -183,7 +182,7 @@ class VideoFile:
                 raise UserError(f"{self.name}: is truncated: {end_s:.2f} of {promised_s:.2f} s could be read")
 
     def _data_end_s(self) -> float:
-        """Where the data of the longest stream end: sound may outlast the picture."""
+        """End of the longest stream, since the audio may be longer than the video."""
         end_s = 0.0
         with open_container(self._path, self.name) as container:
             for packet in container.demux():
@@ -211,24 +210,24 @@ class VideoFile:
                 yield packet
                 yield from packets
                 return
-        # The seek landed behind it, or far before: some containers have no index.
+        # The seek ended after it, or far before: some containers have no index.
         stream = self._open()
         yield from islice(self._packets_of(self._containers[-1], stream), first, None)
 
     def unreadable(self, error: Exception) -> UserError:
-        """What the user reads of an exception of PyAV or of the file system."""
+        """Convert an exception of PyAV or of the file system to a UserError."""
         if isinstance(error, FileNotFoundError):
             advice = "; check data.train_root or data.val_root and the list" if self._listed else ""
             return UserError(f"{self.name}: no such file{advice}")
         if isinstance(error, IsADirectoryError):
             return UserError(f"{self.name}: is a folder; for folders of frames set data.modality to RGB")
         if isinstance(error, MemoryError):
-            return UserError(f"{self.name}: decoding it needs more memory than there is; make its frames smaller")
+            return UserError(f"{self.name}: not enough memory to decode it; make its frames smaller")
         reason = getattr(error, "strerror", None) or first_line(error)
         return UserError(f"{self.name}: could not be decoded ({reason}); the file is corrupted or not a video")
 
     def close(self) -> None:
-        """Close the file and free what is kept of it."""
+        """Close the file and release its packets."""
         self._kept = []
         while self._containers:
             self._containers.pop().close()

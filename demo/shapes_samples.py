@@ -1,4 +1,4 @@
-"""A few videos of the embedded world, to try a model on: those of the demo, else rendered here."""
+"""A few sample videos of the demo data set: those of the demo if it has run, otherwise rendered here."""
 
 import shutil
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Captioned still pictures of the embedded world (see `shapes_world`), for the contrastive training of its tiny CLIP.
+"""Captioned images of the demo's shapes (see `shapes_world`), for contrastive training of its tiny CLIP.
 
 There are two kinds of picture. A plain still shows a shape at rest, and its caption names some of what can be seen:
 shape, colour, size, place, the way its mark faces, and whether it is faint. A long exposure shows a whole motion at

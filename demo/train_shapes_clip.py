@@ -77,7 +77,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def build_towers() -> Towers:
-    """open_clip's CLIP with the towers of the embedded world, freshly initialised."""
+    """open_clip's CLIP with the demo's tiny towers, randomly initialised."""
     vision = CLIPVisionCfg(layers=4, width=64, head_width=64, patch_size=8, image_size=IMAGE_SIZE)
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
     model = Towers(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)

@@ -1,4 +1,4 @@
-"""`app.py`: serves a page to try a model."""
+"""`app.py`: serves a web page to try a model."""
 
 import argparse
 import dataclasses
@@ -39,14 +39,14 @@ CLASS_SETS = {
     "HMDB51": "hmdb51_labels.csv",
     "ActivityNet": "anet1.3_labels.csv",
 }
-"""Class names that the page offers, and their file in lists/."""
+"""Sets of class names offered on the page, and their files in lists/."""
 WINDOWS_A_TURN = 4
 MAX_COMPUTING_SECONDS = 120
-"""For one video, from its decoding's begin to its last window."""
+"""Time limit of one video, from the start of decoding to its last window."""
 
 
 def import_gradio(temporary: str):
-    """Gradio without analytics, keeping uploads in `temporary`. Raises UserError if it is not installed."""
+    """Gradio without analytics, keeping uploads in `temporary`. Raises a UserError if it is not installed."""
     os.environ |= {"GRADIO_ANALYTICS_ENABLED": "False", "GRADIO_TEMP_DIR": temporary}
     try:
         import gradio
@@ -67,10 +67,10 @@ class Service:
         self._turn = threading.Lock()
 
     def predict(self, video: str, names: list[str] | None, seconds: float | None, threshold: float = 0.0) -> Answer:
-        """Name what happens in an uploaded file.
+        """Classify an uploaded file.
 
         Raises:
-            UserError: file, names or window are over a limit, the file is damaged, or it takes too long.
+            UserError: file, names or window exceed a limit, the file is corrupted, or it takes too long.
         """
         check_names(names or [], len(self.model.class_names))
         reader = dataclasses.replace(self.model.reader, max_pixels=self.limits.max_pixels)
@@ -88,7 +88,7 @@ class Service:
         return Answer(dataclasses.replace(prediction, clips=tuple(clips)), lit)
 
     def _named(self, model: VideoModel, windows: Iterator[Window]) -> Iterator[tuple[Window, np.ndarray]]:
-        """Each window and its probabilities (K,); between two batches, others have their turn."""
+        """Yield each window and its probabilities (K,); other requests are served between two batches."""
         while batch := list(itertools.islice(windows, WINDOWS_A_TURN)):
             with self._turn:
                 named = list(model.stream(batch, batch_size=WINDOWS_A_TURN))
@@ -96,20 +96,20 @@ class Service:
 
 
 def check_names(names: list[str], num_own: int) -> None:
-    """Raise a UserError for class names that are too many, too long, or there twice."""
+    """Raise a UserError for too many, too long or duplicate class names."""
     most = max(MAX_CLASSES, num_own)
     if len(names) > most:
-        raise UserError(f"{len(names)} classes, more than the limit of {most}")
+        raise UserError(f"{len(names)} classes; the limit is {most}")
     for name in names:
         if len(name) > MAX_NAME_LENGTH:
-            raise UserError(f"class {name[:40]!r}...: is longer than {MAX_NAME_LENGTH} characters")
+            raise UserError(f"class {name[:40]!r}...: longer than {MAX_NAME_LENGTH} characters")
         if names.count(name) > 1:
-            raise UserError(f"class {name!r}: is given twice")
+            raise UserError(f"class {name!r}: given twice")
 
 
 def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
-    """The model as the arguments say, and sample videos for it."""
-    # What users type is encoded each time: their class names are not saved.
+    """The model selected by the arguments, and sample videos for it."""
+    # Class names typed by users are encoded each time and not saved.
     overrides = [*args.overrides, f"logging.cache_dir={cache}"]
     classes = CLASS_NAMES if args.is_demo and args.classes is None else args.classes
     model = load_model(args.weights, args.config, classes, overrides)
@@ -119,7 +119,7 @@ def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tu
 
 
 def class_sets(model: VideoModel) -> dict[str, list[str]]:
-    """The model's own classes, and where it takes others, those of known data sets."""
+    """The model's classes and, if it supports other classes, those of known data sets."""
     sets = {OWN_CLASSES: model.class_names}
     try:
         check_other_classes(model.cfg)
@@ -129,16 +129,16 @@ def class_sets(model: VideoModel) -> dict[str, list[str]]:
 
 
 def describe(description: str, weights: str | None) -> str:
-    """The model's description for strangers, who need not know where the file lies."""
+    """The model's description for users, without the folder of its file."""
     return description.replace(weights, Path(weights).name) if weights else description
 
 
 def guards(args: argparse.Namespace, uploads: Path, page: Any) -> list:
-    """What a request passes before it reaches the page: Starlette's middlewares, which is installed with Gradio."""
+    """Middlewares for requests, of Starlette, which is installed with Gradio."""
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    # A page of another site may have its own name lead to this machine, and then read this page (DNS rebinding).
+    # Against DNS rebinding, by which another site could read this page under its own host name.
     limits = RequestLimits(int(args.max_megabytes * 1e6))
     hosts = {LOCAL, "localhost", args.host, *args.allow_host} - {"0.0.0.0", "::"}
     return [
@@ -176,7 +176,7 @@ def serve(args: argparse.Namespace) -> None:
                 "address or port"
             ) from None
         print(f"open {address} in a browser; press Ctrl-C to stop", flush=True)
-        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that the uploads are deleted then, too
+        signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are deleted on SIGTERM as well
         try:
             page.block_thread()
         finally:

@@ -1,4 +1,4 @@
-"""`python -m tools.check_attribution`: what happens when the places of a relevance map are painted over."""
+"""`python -m tools.check_attribution`: tests relevance maps by masking patches."""
 
 import argparse
 import copy
@@ -13,13 +13,13 @@ from inference.model import VideoModel, load_model
 from inference.video_inputs import expand_inputs
 from modules.attribution import has_relevance_maps, last_parameters, relevance_maps
 from modules.video_clip import VideoCLIP
-from utils.cli import hides_bars
+from utils.cli import hide_progress
 from utils.errors import UserError
 from utils.results import format_table
 
 
 def check_attribution(args: argparse.Namespace) -> None:
-    """Print the mean probability of the predicted class with each choice of places painted over."""
+    """Print the mean probability of the predicted class for each selection of masked patches."""
     model = load_model(args.weights, args.config, overrides=args.overrides)
     if not has_relevance_maps(model.network):
         raise UserError(f"{args.weights}: relevance maps need a ViT, ResNet or ConvNeXt image tower")
@@ -27,7 +27,7 @@ def check_attribution(args: argparse.Namespace) -> None:
     text = torch.from_numpy(model.class_matrix).to(model.device)
     rng = np.random.default_rng(0)
     rows, correlations = [], []
-    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hides_bars(args)):
+    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hide_progress(args)):
         clip = model.clips(path)[:1]
         probabilities = model.classify(model.embed(clip, str(path)))[0]
         label = int(probabilities.argmax())
@@ -38,17 +38,22 @@ def check_attribution(args: argparse.Namespace) -> None:
         values = maps.flatten().numpy()
         count = max(1, round(args.share * len(values)))
         chosen = np.argsort(-values)[:count], rng.permutation(len(values))[:count], np.argsort(np.abs(values))[:count]
-        painted = torch.stack([paint_over(clip[0], maps.shape, places) for places in chosen])
+        painted = torch.stack([mask_patches(clip[0], maps.shape, places) for places in chosen])
         rows.append([probabilities[label], *model.classify(model.embed(painted, str(path)))[:, label]])
     means = np.mean(rows, axis=0)
-    names = ("as they are", "most relevant places painted over", "as many at random", "those nearest to zero")
-    print(f"{len(rows)} videos, {args.share:.0%} of the places; mean probability of the class predicted before")
+    names = (
+        "original frames",
+        "most relevant patches masked",
+        "random patches masked",
+        "least relevant patches masked",
+    )
+    print(f"{len(rows)} videos, {args.share:.0%} of the patches; mean probability of the predicted class")
     print(format_table([("frames", "probability"), *((name, f"{mean:.3f}") for name, mean in zip(names, means))]))
     print(f"correlation with the maps of a model with shuffled last layers: {np.mean(correlations):.2f}")
 
 
 def shuffled_network(model: VideoModel) -> VideoCLIP:
-    """A copy of the network in which the values of each of its last parameters are permuted."""
+    """A copy of the network whose last parameters are randomly permuted."""
     network = copy.deepcopy(model.network)
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
@@ -58,8 +63,9 @@ def shuffled_network(model: VideoModel) -> VideoCLIP:
     return network
 
 
-def paint_over(clip: torch.Tensor, grid: Sequence[int], places: np.ndarray) -> torch.Tensor:
-    """A clip uint8 (T,C,S,S) with some of the `grid` (T,h,w) of its places, flat indices, in the clip's mean colour."""
+def mask_patches(clip: torch.Tensor, grid: Sequence[int], places: np.ndarray) -> torch.Tensor:
+    """Mask patches of a clip uint8 (T,C,S,S), given as flat indices into the grid (T,h,w), with the clip's mean
+    colour."""
     mask = torch.zeros(int(np.prod(grid)))
     mask[torch.from_numpy(places.copy())] = 1
     mask = F.interpolate(mask.view(*grid)[:, None], size=clip.shape[-2:], mode="nearest").bool()

@@ -1,4 +1,4 @@
-"""`export.py`: a trained model as one file for serving, checked against the model here."""
+"""`export.py`: writes a trained model to one file for serving, and checks its outputs."""
 
 import argparse
 import json
@@ -20,10 +20,10 @@ from utils.runlog import open_log
 
 
 def export(args: argparse.Namespace) -> None:
-    """Write the file and measure how far its answers are from the model's."""
+    """Write the file and compare its outputs with those of the model."""
     process = Process(0, 1, 0, torch.device("cpu"))
     checkpoint = read_checkpoint(args.weights)
-    # The exported graph computes in float32 whatever the training did.
+    # The exported graph is float32, whatever the training precision.
     cfg, warnings, names = checkpoint.config(args.config, [*args.overrides, "solver.precision=fp32"], "predict")
     if not names and not cfg.data.label_list:
         raise UserError(f"{args.weights}: contains no class names; set data.label_list, a CSV of class descriptions")
@@ -34,7 +34,7 @@ def export(args: argparse.Namespace) -> None:
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
     if not loaded.network.scorer.exports:
-        raise UserError(f"network.scorer {cfg.network.scorer}: models with it cannot be exported")
+        raise UserError(f"network.scorer {cfg.network.scorer}: export is not supported")
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()
 
@@ -56,7 +56,7 @@ def export(args: argparse.Namespace) -> None:
         },
     }
 
-    # ---- the file, which takes its name when it agrees with the model here
+    # ---- the file, which is renamed to its final name once its outputs agree
     log.info("%s: %d frames of %dx%d, %d classes", args.weights, num_frames, input_size, input_size, len(names))
     clips = export_formats.random_clips(2, num_frames, input_size)
     with atomic_path(out) as temporary:

@@ -15,7 +15,7 @@ from tqdm import tqdm
 
 from inference.model import VideoModel, load_model
 from inference.windows import Window
-from utils.cli import hides_bars
+from utils.cli import hide_progress
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
@@ -26,7 +26,7 @@ SETTINGS = "settings.json"
 
 
 def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str, Path]) -> list[dict]:
-    """Writes the arrays of `sources` that are not there yet; a row of the report for each source."""
+    """Write the missing arrays of `sources`; yields a row of the report for each source."""
     model = load_model(args.weights, args.config, overrides=args.overrides)
     check_settings(args.out, feature_settings(args, model) | {"format": args.format})
     writer = FeatureWriter(model, args)
@@ -43,7 +43,7 @@ def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str,
         return row
 
     with ThreadPoolExecutor(args.workers) as pool:
-        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hides_bars(args)))
+        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hide_progress(args)))
     for row in rows:
         if row["status"] == "failed":
             print_error_line(f"error: {row['reason']}")
@@ -51,22 +51,23 @@ def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str,
 
 
 class FeatureWriter:
-    """Embeds videos, several at a time, and writes their arrays. The model takes one batch of windows at a time."""
+    """Embeds videos, several in parallel, and writes their arrays. The model processes one batch of windows at a
+    time."""
 
     def __init__(self, model: VideoModel, args: argparse.Namespace):
         self.model, self.args = model, args
         self._turn = threading.Lock()
 
     def is_done(self, target: Path) -> bool:
-        """The JSON is written last."""
+        """Whether the features exist; the JSON file is written last."""
         return self._description(target).is_file() and self._array(target).is_file()
 
     def num_rows(self, target: Path) -> int:
-        """Rows of an array that is there."""
+        """Number of rows of an existing array."""
         return json.loads(self._description(target).read_text(encoding="utf-8"))["shape"][0]
 
     def extract(self, source: str, target: Path) -> None:
-        """Write the array and the description of a video. Raises UserError where it cannot be read."""
+        """Write the array and the JSON file of a video. Raises a UserError if it cannot be read."""
         args = self.args
         window = 0.0 if args.level == "video" else args.window
         windows = self.model.reader.windows(source, window, args.stride if window else None, fps=args.fps)
@@ -95,7 +96,7 @@ class FeatureWriter:
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as temporary:
             if self.args.format == "h5":
-                import h5py  # optional; the tool has found it
+                import h5py  # optional; the tool has checked that it is installed
 
                 with h5py.File(temporary, "w") as file:
                     file["features"] = features

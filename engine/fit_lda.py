@@ -1,4 +1,4 @@
-"""`python -m tools.fit_lda`: class embeddings by a linear discriminant analysis of frozen CLIP's."""
+"""`python -m tools.fit_lda`: class embeddings by linear discriminant analysis of frozen CLIP embeddings."""
 
 import argparse
 
@@ -8,11 +8,11 @@ from sklearn.discriminant_analysis import LinearDiscriminantAnalysis
 
 from datasets.build import build_eval_loader, read_train_entries
 from datasets.lists import pick_few_shot
-from datasets.sets import class_names, refuse_sets
+from datasets.sets import check_single_set, class_names
 from inference.model import plain_clip
 from modules.build import build_model, load_clip_model
 from modules.classifier_file import ClassifierFile, save_classifier
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from modules.validation import embed_with
 from utils import distributed
 from utils.context import RunContext
@@ -26,23 +26,23 @@ from utils.schema import Config
 
 
 def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> None:
-    """Write the classifier file `args.out`, from `args.videos` training videos a class."""
+    """Write the classifier file `args.out`, fitted on `args.videos` training videos per class."""
     check_single_label(cfg, "tools.fit_lda")
     process = distributed.start()
     log = open_log(process, config_warnings)
     if process.world_size > 1:
         raise UserError("tools.fit_lda runs in one process; start it without torchrun")
 
-    # ---- the training videos, read by the rules of validation: one clip, centre crop
+    # ---- the training videos, read as in validation: one clip, centre crop
     data = cfg.data.model_copy(update={"shot": 0, "val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
-    cfg = with_own_pixels(plain_clip(cfg).model_copy(update={"data": data}))
-    refuse_sets(cfg.data, "tools.fit_lda")
+    cfg = with_preprocessing(plain_clip(cfg).model_copy(update={"data": data}))
+    check_single_set(cfg.data, "tools.fit_lda")
     names, train_list = class_names(cfg.data), given(cfg.data.train_list)
     entries = read_train_entries(cfg).entries
     picks = [entries[i] for i in pick_few_shot([e.label for e in entries], args.videos, cfg.seed)]
     absent = sorted(set(range(len(names))) - {e.label for e in picks})
     if absent:
-        raise UserError(f"{train_list}: no videos of {len(absent)} classes, as {names[absent[0]]}")
+        raise UserError(f"{train_list}: no videos of {len(absent)} classes, such as {names[absent[0]]}")
     loader = build_eval_loader(cfg, entries=picks).to(process.device)
 
     precision = resolve_precision(cfg.solver.precision, process.device)

@@ -1,4 +1,4 @@
-"""`test_frozen.py`: how much the features of a frozen image tower say of the classes.
+"""`test_frozen.py`: probes on the features of a frozen image tower.
 
 Legend: B clips, T frames, L tokens of a frame, C their width, K classes, P probes.
 """
@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from datasets.build import Views, build_eval_loader, build_train_loader, read_train_entries
-from datasets.sets import class_names, refuse_sets
+from datasets.sets import check_single_set, class_names
 from inference.model import Checkpoint, resolve
 from modules.build import build_model, load_clip_model
 from modules.checkpoint_layout import load_video_weights
@@ -33,14 +33,14 @@ from utils.schema import Config
 
 
 def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
-    """Train the probes of `args.kinds` in all settings, test them, and write summary.json to `args.out`."""
+    """Train the probes `args.kinds` with all hyperparameters, test them, and write summary.json to `args.out`."""
     process = distributed.start()
     check_writable(args.out, "--out", is_folder=True)
     checkpoint, (cfg, config_warnings, _) = resolve(args.weights, args.config, args.overrides, "train")
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     check_single_label(cfg, "test_frozen.py")
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))
-    refuse_sets(cfg.data, "test_frozen.py")
+    check_single_set(cfg.data, "test_frozen.py")
     names = class_names(cfg.data)
 
     model = frozen_model(cfg, checkpoint).to(process.device)
@@ -72,14 +72,15 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
         for r in rows
     ]
     log.log(RESULT, "%s", results.format_table(shown))
-    log.info("the best of each kind is chosen on the test videos, as published; results are in %s", args.out)
+    log.info("the best probe of each kind is selected on the test videos, as published; results are in %s", args.out)
 
 
 def frozen_model(cfg: Config, checkpoint: Checkpoint | None) -> VideoCLIP:
-    """The model in evaluation mode, none of it training; without a checkpoint CLIP's tower and the mean of frames."""
+    """The frozen model in evaluation mode; without a checkpoint, CLIP's tower and the mean of the frames."""
     if checkpoint and trained_classifier(cfg) is not None:
         raise UserError(
-            f"{checkpoint.path}: its text side trained; test_frozen.py takes checkpoints of frozen texts alone"
+            f"{checkpoint.path}: its text tower or class embeddings were trained; test_frozen.py supports only frozen "
+            "ones"
         )
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
     model = build_model(cfg, load_clip_model(cfg))
@@ -89,7 +90,7 @@ def frozen_model(cfg: Config, checkpoint: Checkpoint | None) -> VideoCLIP:
 
 
 def clip_tokens(model: VideoCLIP, clips: torch.Tensor, context: RunContext) -> torch.Tensor:
-    """uint8 clips (B, T, C, S, S) -> float32 tokens (B, T*L, C) of all their frames, without gradient."""
+    """uint8 clips (B, T, C, S, S) -> float32 tokens (B, T*L, C) of all frames, without gradient."""
     with torch.no_grad(), context.autocast():
         _, tokens = embed_with_tokens(model.visual, model.normalized_images(clips))
     return tokens.float().unflatten(0, (len(clips), -1)).flatten(1, 2)
@@ -98,7 +99,8 @@ def clip_tokens(model: VideoCLIP, clips: torch.Tensor, context: RunContext) -> t
 def train_probes(
     epochs: int, settings: list[Setting], cfg: Config, model: VideoCLIP, context: RunContext
 ) -> tuple[ProbeSweep, list[float]]:
-    """All probes from one pass of the tower over each epoch's clips, and their mean losses in the last epoch."""
+    """Train all probes on the same forward passes of the tower; returns them and their mean losses in the last
+    epoch."""
     process, log = context.process, logging.getLogger(__name__)
     loader = build_train_loader(cfg, process.world_size, process.rank).to(context.device)
     sweep: ProbeSweep | None = None
@@ -123,13 +125,13 @@ def train_probes(
 def probe_rows(
     args: argparse.Namespace, cfg: Config, sweep: ProbeSweep, model: VideoCLIP, context: RunContext, losses: list[float]
 ) -> list[dict[str, Any]]:
-    """Settings and scores of each probe: of the mean of its probabilities over a video's views.
+    """Hyperparameters and scores of each probe, from its probabilities averaged over the views of a video.
 
-    Only on the main process, as those of the neighbours.
+    Only on the main process.
     """
 
     def encode(clips: torch.Tensor) -> torch.Tensor:
-        # A probe that has diverged gives no probabilities; it counts as one that knows nothing.
+        # A probe that has diverged is scored with zero probabilities.
         return sweep.probabilities(clip_tokens(model, clips, context)).nan_to_num()
 
     for probe in sweep.probes:
@@ -150,7 +152,7 @@ def probe_rows(
 
 
 def knn_rows(args: argparse.Namespace, cfg: Config, model: VideoCLIP, context: RunContext) -> list[dict[str, Any]]:
-    """Settings and scores of the nearest neighbours by video embeddings."""
+    """Hyperparameters and scores of nearest neighbours by video embeddings. Only on the main process."""
     data = cfg.data.model_copy(update={"val_root": cfg.data.train_root, "val_list": cfg.data.train_list})
     of_training = cfg.model_copy(update={"data": data})
     entries = read_train_entries(cfg)

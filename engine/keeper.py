@@ -1,4 +1,4 @@
-"""Keeps the checkpoints of a run folder: the last ones, the best one, and when the next is due."""
+"""Manages the checkpoints of a run folder: the last ones and the best one."""
 
 import contextlib
 import errno
@@ -21,19 +21,19 @@ log = logging.getLogger(__name__)
 
 
 def older_name(age: int) -> str:
-    """last_model.pt, then last_model.1.pt, last_model.2.pt ..., older and older."""
+    """File names of the checkpoints from newest to oldest: last_model.pt, last_model.1.pt, last_model.2.pt ..."""
     return LAST if age == 0 else f"last_model.{age}.pt"
 
 
 class CheckpointKeeper:
-    """Writes checkpoints, keeps the last `num_kept` and the best, and outlives a full disk.
+    """Writes checkpoints and keeps the last `num_kept` and the best. A full disk does not end the run.
 
     Args:
-        save_every: as `parse_interval` takes it: saves within an epoch.
+        save_every: interval of saves within an epoch, see `parse_interval`.
         resumed_from: the checkpoint that the run resumed.
 
     Attributes:
-        has_failed: the last save did not work.
+        has_failed: whether the last save failed.
     """
 
     has_failed = False
@@ -42,9 +42,9 @@ class CheckpointKeeper:
         self._run_dir, self._num_kept = run_dir, num_kept
         self._steps, self._seconds = parse_interval(save_every)
         self._saved_at = time.monotonic()
-        # Gone on from an older one: those after it are damaged, and must not take its place.
+        # If an older checkpoint was resumed, the newer ones are corrupted and must not be used again.
         self._may_age = resumed_from is None or resumed_from not in run_dir.glob(OLDER)
-        for cut in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while it saved
+        for cut in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while saving
             cut.unlink(missing_ok=True)
 
     def is_due(self, step: int) -> bool:
@@ -56,9 +56,8 @@ class CheckpointKeeper:
     def save(self, state: dict[str, Any], is_best: bool = False) -> None:
         """Write last_model.pt (and best_model.pt, the same file under a second name).
 
-        At every moment the newest checkpoint that was whole before is there, and best_model.pt is as good as
-        `best_top1` of last_model.pt says. A failed write is a loud warning, not the end: older checkpoints are
-        untouched and the next save tries again.
+        At any time the newest intact checkpoint exists, and best_model.pt matches `best_top1` of last_model.pt. If a
+        write fails, a warning is logged, older checkpoints are untouched, and the next save tries again.
         """
         self._saved_at = time.monotonic()
         self.has_failed = False
@@ -74,7 +73,7 @@ class CheckpointKeeper:
             self._may_age = True
         except OSError as error:
             self.has_failed = True
-            with contextlib.suppress(OSError):  # the same disk
+            with contextlib.suppress(OSError):  # on the same disk
                 new.unlink(missing_ok=True)
             log.warning(
                 f"WARNING: no checkpoint written in {self._run_dir} ({error.strerror or error}); older ones are "
@@ -82,7 +81,7 @@ class CheckpointKeeper:
             )
 
     def _age(self) -> None:
-        """last_model.pt stays where it is and gets a second name; older ones move up by one, the oldest goes."""
+        """Link last_model.pt to last_model.1.pt, renumber older checkpoints and remove the oldest."""
         if self._num_kept == 1 or not (self._run_dir / LAST).exists():
             return
         for age in range(self._num_kept - 2, 0, -1):
@@ -92,7 +91,7 @@ class CheckpointKeeper:
 
 
 def _link(source: Path, target: Path) -> None:
-    """Give the file `source` a second name, in place of what was there; a copy where the file system has no links."""
+    """Hard-link `source` to another name, replacing an existing file; copy it if the file system has no hard links."""
     with_name = target.with_name(f".{target.name}.link.tmp")
     with_name.unlink(missing_ok=True)
     try:
@@ -104,11 +103,11 @@ def _link(source: Path, target: Path) -> None:
     with_name.replace(target)
 
 
-def newest_good(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """The newest checkpoint of a run folder that reads well, with its contents; None where there is none at all.
+def newest_intact(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+    """The path and contents of the newest intact checkpoint of a run folder; None if the folder has no checkpoints.
 
     Raises:
-        UserError: there are checkpoints, and none of them reads well.
+        UserError: there are checkpoints, but none can be loaded.
     """
     faults = []
     paths = [run_dir / LAST, *sorted(run_dir.glob(OLDER), key=lambda p: int(p.suffixes[-2][1:]))]

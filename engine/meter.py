@@ -1,4 +1,4 @@
-"""The progress of an epoch of training: a bar, console lines, and one metrics record per step."""
+"""Progress of a training epoch: progress bar, log lines, and a metrics record per step."""
 
 import logging
 import math
@@ -17,15 +17,15 @@ from utils.distributed import Process
 from utils.runlog import progress_bar
 from utils.schema import Config
 
-WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which the run says what to change
-WARM_UP_STEPS = 2  # of a process: start-up of loader processes and kernels, not counted in that share
+WAIT_ADVICE_SHARE = 0.10  # share of time waiting for data from which advice is logged
+WARM_UP_STEPS = 2  # first steps of a process, not counted in that share
 log = logging.getLogger(__name__)
 
 
 class EpochInfo(NamedTuple):
-    """Number (0-based) of an epoch, the batches of this process in what is left of it, its clips in all.
+    """An epoch: its number (0-based), the number of remaining batches of this process, and its total number of clips.
 
-    `is_packed`: the clips are packed files already.
+    `is_packed`: whether the clips are packed files.
     """
 
     number: int
@@ -35,9 +35,9 @@ class EpochInfo(NamedTuple):
 
 
 class TrainingMeter:
-    """Shows the step records of one epoch."""
+    """Logs the steps of one epoch."""
 
-    _has_advised = _has_told_first = False  # once a process each
+    _has_advised = _has_told_first = False  # once per process
     _num_warm_up = 0
 
     def __init__(self, cfg: Config, process: Process, metrics: MetricsWriter, epoch: EpochInfo):
@@ -48,13 +48,13 @@ class TrainingMeter:
         self._epoch_steps = math.ceil(epoch_batches / cfg.solver.grad_accumulation_steps)
         self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch.number + 1}/{cfg.solver.epochs}", process)
         self._seen = self._num_skipped = 0
-        self.is_stopped = False  # some process was asked to stop
+        self.is_stopped = False  # whether any process was asked to stop
         self._seconds = self._wait = 0.0
         self._since_line: list = []  # records
         self._started = time.perf_counter()
 
     def show(self, record: StepRecord) -> None:
-        """Take in a step."""
+        """Log a step."""
         self._seen += 1
         self._since_line.append(record)
         self.is_stopped = record.stop
@@ -87,14 +87,14 @@ class TrainingMeter:
             self._print_line(record)
 
     def show_validation(self, num_epochs: int, step: int, found: Validation) -> None:
-        """Take in the scores after `num_epochs` epochs; those of a set are `NAME_top1` ... in its record."""
+        """Log the scores after `num_epochs` epochs; those of a set are recorded as `NAME_top1` ..."""
         for line in found.describe():
             log.info("epoch %d validation: %s", num_epochs, line)
         of_sets = {f"{name}_{key}": v for name, scores in found.by_set.items() for key, v in scores._asdict().items()}
         self._metrics.write("val", step, epoch=num_epochs, **found.scores._asdict(), **of_sets)
 
     def close(self) -> None:
-        """End of the epoch: one line of advice, once, where the data are too slow."""
+        """End the epoch; logs advice, once, if loading data is too slow."""
         self._bar.close()
         if self._num_skipped:
             log.info("epoch %d: %d clips were unreadable and replaced", self._epoch + 1, self._num_skipped)
@@ -104,7 +104,7 @@ class TrainingMeter:
             log.info("%.0f%% of the time was spent waiting for data: %s", 100 * share, self._advice())
 
     def _print_line(self, record: StepRecord) -> None:
-        """The last step's loss and rates; clips/s and the share of waiting of all steps since the line before."""
+        """Loss and learning rates of the last step; clips/s and share of waiting since the previous line."""
         seconds = sum(r.seconds for r in self._since_line)
         rate = sum(r.num_clips for r in self._since_line) / seconds
         wait_share = sum(r.wait_seconds for r in self._since_line) / seconds
@@ -124,31 +124,31 @@ class TrainingMeter:
     def _advice(self) -> str:
         data = self._cfg.data
         if data.cached_draws:
-            return "put logging.cache_dir, which holds the frame embeddings, on a faster disk of this machine"
+            return "put logging.cache_dir, which has the frame embeddings, on a faster local disk"
         cores = num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's; for one process
         if data.workers < cores:
-            remedies = [f"raise data.workers (now {data.workers} a process), up to {cores}"]
+            remedies = [f"raise data.workers (now {data.workers} per process), up to {cores}"]
         else:
             remedies = [f"run on more processor cores (data.workers={data.workers} uses all of them)"]
         if data.modality == "video":
             if not self._is_packed:
-                remedies.append("pack the videos (tools/pack_videos.py), which makes them much faster to sample")
+                remedies.append("pack the videos (tools/pack_videos.py), which are then much faster to sample")
             if not self._is_packed and data.decoder != "pyav":
-                remedies.append("set data.decoder=pyav, the fastest of the readers")
+                remedies.append("set data.decoder=pyav, the fastest reader")
         else:
             remedies.append(
-                "store frames with a short side near data.input_size (tools/extract_frames.py --short_side)"
+                "store frames with a short side close to data.input_size (tools/extract_frames.py --short_side)"
             )
         return "; ".join(remedies)
 
     def _peak_memory_mib(self) -> int:
-        """Of the GPU since the run began, or of this process's resident memory on a CPU."""
+        """Peak memory in MiB: of the GPU, or the resident memory of this process on a CPU."""
         if self._process.device.type == "cuda":
             return torch.cuda.max_memory_allocated(self._process.device) >> 20
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10  # Linux counts KiB
 
 
 def _clock(seconds: float) -> str:
-    """Hours, minutes and seconds; hours may pass 24."""
+    """HH:MM:SS, with more than 24 hours if needed."""
     minutes, seconds = divmod(round(seconds), 60)
     return f"{minutes // 60:02d}:{minutes % 60:02d}:{seconds:02d}"

@@ -1,4 +1,4 @@
-"""The figures of a run for programs: metrics.jsonl, and TensorBoard and Weights & Biases where asked for."""
+"""Writes the metrics of a run to metrics.jsonl, and optionally to TensorBoard and Weights & Biases."""
 
 import errno
 import json
@@ -23,22 +23,23 @@ log = logging.getLogger(__name__)
 
 
 def _drop_full_disk(args: threading.ExceptHookArgs) -> None:
-    """TensorBoard's thread raises an error in the next call, where it is reported; its own report is a traceback."""
+    """Suppress the traceback of TensorBoard's thread; its next call raises the error, which is reported there."""
     is_board = type(args.thread).__module__.startswith("tensorboard.")
     if not (is_board and isinstance(args.exc_value, OSError)):
         threading.__excepthook__(args)
 
 
 class MetricsWriter:
-    """One JSON line a record in metrics.jsonl, the same numbers in TensorBoard and Weights & Biases where asked for.
+    """Writes each record as a JSON line to metrics.jsonl, and optionally to TensorBoard and Weights & Biases.
 
     Only the main process writes.
     """
 
     def __init__(self, run_dir: Path, process: Process, cfg: Config, from_step: int, in_epoch: bool = False):
-        """Records past `from_step` in an existing file are dropped: a resumed run writes them again.
+        """Open the files. Records after `from_step` in an existing file are dropped, since a resumed run writes them
+        again.
 
-        `in_epoch`: it goes on within an epoch, perhaps after its last step; a validation there is still to come.
+        `in_epoch`: whether the run resumes within an epoch, possibly after its last step and before its validation.
         """
         self._file = self._board = self._wandb = None
         if not process.is_main:
@@ -49,16 +50,16 @@ class MetricsWriter:
         had_file = self._path.exists() or (run_dir / LAST).exists()
         records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
         missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
-        if missing and had_file:  # a run that resumes another folder's checkpoint starts its own file
+        if missing and had_file:  # a run that resumes a checkpoint of another folder starts a new file
             log.warning(
-                "WARNING: %s lacks %d of the %d steps up to the checkpoint, the first of them step %d: they were lost, "
-                "for example by a power cut or a full disk; the weights are not affected",
+                "WARNING: %s lacks %d of the %d steps up to the checkpoint, starting with step %d: they were lost, "
+                "for example by a power failure or a full disk; the weights are not affected",
                 *(self._path, len(missing), from_step, missing[0]),
             )
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)
         if cfg.logging.tensorboard:
-            # Imported here: it takes a second, and only the main process of a run that wants it pays.
+            # Imported here because it takes a second, and is used in the main process only.
             from torch.utils.tensorboard import SummaryWriter
 
             threading.excepthook = _drop_full_disk
@@ -66,7 +67,7 @@ class MetricsWriter:
         if cfg.logging.wandb_project:
             import wandb
 
-            # A resumed run goes on in its own curves.
+            # A resumed run continues its curves.
             name = content_hash(str(run_dir.resolve()))[:16]
             self._wandb = wandb.init(
                 project=cfg.logging.wandb_project,
@@ -78,11 +79,11 @@ class MetricsWriter:
             )
 
     def records(self) -> list[dict[str, Any]]:
-        """All records of the run so far; on the main process."""
+        """All records of the run so far (main process only)."""
         return read_records(self._path, "move it away to continue")
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Record `values` of optimiser step `step`. `kind` is `train` or `val`."""
+        """Write the record of optimiser step `step`. `kind` is `train` or `val`."""
         if self._file is None:
             return
         record = {"kind": kind, "step": step, "time": round(time.time(), 3), **values}
@@ -90,30 +91,30 @@ class MetricsWriter:
         self._write_lines()
         numbers = {f"{kind}/{name}": value for name, value in values.items() if isinstance(value, (int, float))}
         if self._board is not None:
-            with self._board_may_fail():
+            with self._tensorboard_errors():
                 for name, value in numbers.items():
                     self._board.add_scalar(name, value, step)
         if self._wandb is not None:
             self._wandb.log(numbers, step=step)
 
     @contextmanager
-    def _board_may_fail(self) -> Iterator[None]:
-        """Curves are a convenience: on a full disk the run continues without them, with a warning."""
+    def _tensorboard_errors(self) -> Iterator[None]:
+        """On a full disk, warn and continue without TensorBoard."""
         try:
             yield
         except OSError as error:
-            log.warning("WARNING: TensorBoard's curves stop here (%s)", error.strerror)
+            log.warning("WARNING: TensorBoard logging stopped (%s)", error.strerror)
             self._board = None
 
     def _write_lines(self) -> None:
-        """Write the lines that wait; on a full disk they go on waiting, with one warning."""
+        """Write pending lines; on a full disk they are kept, with one warning."""
         assert self._file is not None
         # Unbuffered, so that what fails is known; what was written of it is cut off again.
         end, left = self._file.seek(0, os.SEEK_END), "".join(self._unwritten).encode()
         try:
             while left:
                 num_written = self._file.write(left)
-                if not num_written:  # nothing fits, and no error says so
+                if not num_written:  # the disk is full, but no error was raised
                     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
                 left = left[num_written:]
             self._unwritten.clear()
@@ -127,7 +128,7 @@ class MetricsWriter:
                 )
 
     def sync(self) -> None:
-        """Have metrics.jsonl and log.txt on the disk, before a checkpoint is saved that counts on them."""
+        """Flush metrics.jsonl and log.txt to disk, before saving a checkpoint that refers to them."""
         if self._file is None:
             return
         self._write_lines()
@@ -137,14 +138,14 @@ class MetricsWriter:
                 file.flush()
                 os.fsync(file.fileno())
             except OSError as error:
-                log.warning("WARNING: %s may miss lines after a power cut (%s)", file.name, error.strerror)
+                log.warning("WARNING: %s may lose lines in a power failure (%s)", file.name, error.strerror)
 
     def close(self) -> None:
         if self._file is not None:
             self._write_lines()
             self._file.close()
         if self._board is not None:
-            with self._board_may_fail():
+            with self._tensorboard_errors():
                 self._board.close()
         if self._wandb is not None:
             self._wandb.finish()

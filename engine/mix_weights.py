@@ -1,4 +1,4 @@
-"""`python -m tools.interpolate` and `python -m tools.average_checkpoints`: mixtures of checkpoints."""
+"""`python -m tools.interpolate` and `python -m tools.average_checkpoints`: weight interpolation and averaging."""
 
 import argparse
 import math
@@ -28,13 +28,20 @@ from utils.project_paths import given
 from utils.protocols import check_single_label
 from utils.runlog import open_log
 
-COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")  # of Okabe and Ito, for all kinds of sight
+COLOURS = (
+    "#0072b2",
+    "#d55e00",
+    "#009e73",
+    "#cc79a7",
+    "#e69f00",
+    "#56b4e9",
+)  # the colour-blind safe palette of Okabe and Ito
 GREY = "#57606a"
 LABEL_HEIGHT = 0.06  # of a line's name, as a share of the axis
 
 
 def average(paths: Sequence[str], out: str) -> None:
-    """Write the mean of checkpoints of one model to the file `out`."""
+    """Write the average of checkpoints of one model to the file `out`."""
     mean = weight_space.average_checkpoints(paths)
     save_checkpoint(out, mean)
     num_values = sum(value.numel() for value in mean["model_state_dict"].values())
@@ -42,7 +49,8 @@ def average(paths: Sequence[str], out: str) -> None:
 
 
 def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float, out: Path) -> None:
-    """Score the weights between CLIP and a checkpoint at `alphas`, in the folder `out`; save those at `save_alpha`."""
+    """Score the interpolated weights at `alphas` and write the results to the folder `out`; save those at
+    `save_alpha`."""
     configs = [args.config, *args.zeroshot]
     process = distributed.start()
     if process.world_size > 1:
@@ -60,7 +68,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
         model.load(checkpoint)
         tuned = weight_space.copy_of(model.network)
         line = weight_space.Interpolation(
-            model.network, weight_space.untuned_counterpart(model.network, fresh, args.head), tuned
+            model.network, weight_space.pretrained_counterpart(model.network, fresh, args.head), tuned
         )
         if args.save and number == 0:
             line.apply(save_alpha)
@@ -88,7 +96,7 @@ def scores_at(
     scores = []
     axis = 1 if table.embeddings.ndim == 2 else 2  # (N, A*D) or (N, V, A*R, D)
     for alpha, embeddings in zip(alphas, np.split(table.embeddings, len(alphas), axis=axis)):
-        line.apply(alpha)  # a text tower that trained is mixed, too
+        line.apply(alpha)  # a trained text tower is interpolated, too
         matrix = model.class_matrix if model.network.classifier is None else text_matrix(model.network, None)
         logits = model.network.scorer.table_logits(embeddings, matrix, process.device)
         scores.append(metrics.score(logits, table.labels))
@@ -98,7 +106,7 @@ def scores_at(
 def write_curve(
     out: Path, args: argparse.Namespace, alphas: list[float], curves: dict[str, list[metrics.Scores]], log: Logger
 ) -> None:
-    """The scores of each config as a table in the log, curve.json and curve.png."""
+    """Log the scores of each config as a table, and write curve.json and curve.png."""
     titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
     rows = [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
@@ -108,13 +116,13 @@ def write_curve(
         out / "curve.json", alphas=alphas, head=args.head, weights=args.weights, weights_hash=file_hash(args.weights),
         scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},
     )  # fmt: skip
-    start = "un-tuned CLIP" if args.head == "fade" else "CLIP's image tower, tuned head"
+    start = "pretrained CLIP" if args.head == "fade" else "CLIP's image tower with tuned head"
     draw(out / "curve.png", alphas, top1, f"mixing weight; 0: {start}, 1: the tuned checkpoint")
     log.info("curve.json and curve.png are in %s", out)
 
 
 def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: str) -> None:
-    """The scores over the mixing weight, each line named at its end."""
+    """Plot the scores over the mixing weight, with a label at the end of each line."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axis = figure.subplots()
     low = min(90, 10 * math.floor(min(map(min, top1.values())) / 10))
@@ -123,7 +131,7 @@ def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: s
     for title, values in sorted(top1.items(), key=lambda item: item[1][-1]):
         colour = COLOURS[list(top1).index(title) % len(COLOURS)]
         axis.plot(alphas, values, color=colour, linewidth=2, marker="o", markersize=5, clip_on=False)
-        height = max(values[-1], height + apart)  # names of lines that end together are written apart
+        height = max(values[-1], height + apart)  # labels must not overlap
         text = f"{title} {values[-1]:.1f}"
         end, beside = (alphas[-1], height), {"textcoords": "offset points", "xytext": (10, 0)}
         axis.annotate(text, end, **beside, color=colour, va="center", annotation_clip=False)

@@ -1,4 +1,4 @@
-"""The plan of a run: parameters, steps and an estimate of the memory.
+"""Summary of a run before it starts: parameters, steps and estimated memory.
 
 Legend: B clips of a process's batch, T frames, C,H,W image.
 """
@@ -28,32 +28,32 @@ from utils.context import RunContext
 from utils.precision import autocast
 from utils.schema import Config, DataConfig
 
-ADAM_STATES = 2  # float32 values that Adam keeps for each trainable one
-WORKSPACE = 0.01  # of the rest: buffers of the libraries; 0.2 to 1.2 % was measured on an H100
+ADAM_STATES = 2  # float32 optimiser states per trainable parameter
+WORKSPACE = 0.01  # share of the total for library workspaces; measured on an H100: 0.2 to 1.2 %
 
 
 class MemoryEstimate(NamedTuple):
-    """Bytes on the device of one process."""
+    """Bytes on the device, per process."""
 
     weights: int
     gradients_and_optimizer: int
     activations: int
-    methods: int = 0  # what the chosen methods keep beside the model, see `method_bytes`
+    methods: int = 0  # additional memory of the training methods, see `method_bytes`
 
     @property
     def total(self) -> int:
-        """With the libraries' workspaces, in whole bytes."""
+        """Total including workspaces of libraries."""
         return round((1 + WORKSPACE) * sum(self))
 
 
 def estimate_memory(
     model: VideoCLIP, text: torch.Tensor | None, batch_size: int, num_frames: int, image_size: int, precision: str
 ) -> MemoryEstimate:
-    """The largest memory of a training step, without what fragmentation adds.
+    """Peak memory of a training step, without fragmentation.
 
-    Counted, not guessed: PyTorch's fake tensors, which have shapes and no data, go through the model and back. The
-    memory is largest where the backward pass begins, with all activations and a block's temporary tensors but few
-    gradients, or where it ends, with all gradients.
+    Counted in a forward and backward pass with PyTorch's fake tensors, which have shapes but no data. The peak is
+    either at the start of the backward pass (all activations and the temporary tensors of a block, few gradients) or at
+    its end (all gradients).
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own.
@@ -64,14 +64,14 @@ def estimate_memory(
     return MemoryEstimate(
         weights=4 * sum(p.numel() for p in model.parameters()),
         gradients_and_optimizer=4 * (1 + ADAM_STATES) * trainable,
-        activations=peak - 4 * trainable,  # which has all gradients at its end
+        activations=peak - 4 * trainable,  # the peak includes all gradients
     )
 
 
 def method_bytes(cfg: Config, model: VideoCLIP) -> int:
-    """Bytes of `solver.interpolated_loss`, two more copies of CLIP's weights that train, of `solver.distill`, CLIP's
-    image tower once more, and of averages, one more copy of what trains. The second pass begins when the activations of
-    the first are freed."""
+    """Bytes of `solver.interpolated_loss` (two copies of CLIP's trained weights), `solver.distill` (a copy of CLIP's
+    image tower) and averaging (a copy of the trained weights). The second pass starts after the activations of the
+    first are freed."""
     total = 0
     if cfg.solver.ema is not None or cfg.solver.average_epochs:
         total += sum(4 * parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
@@ -83,13 +83,13 @@ def method_bytes(cfg: Config, model: VideoCLIP) -> int:
 
 
 def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: int) -> MemoryEstimate:
-    """The estimate under `solver.shard`: a process's shares, and the weights that are gathered at a time."""
+    """The estimate with `solver.shard`: the shards of a process, and the weights gathered at a time."""
     if kind == "none" or world_size == 1:
         return memory
     blocks = [sum(4 * parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
     gathered = memory.weights
     if kind == "full":
-        gathered += 2 * max(blocks) - sum(blocks)  # the block that computes, and the next one
+        gathered += 2 * max(blocks) - sum(blocks)  # the current block, and the prefetched next one
     return memory._replace(
         weights=memory.weights // world_size + gathered,
         gradients_and_optimizer=memory.gradients_and_optimizer // world_size,
@@ -97,10 +97,10 @@ def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: 
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Bytes of the tensors that are made within it and still there; `peak`: the most that there were.
+    """Counts the bytes of live tensors created within the context; `peak` is the maximum.
 
     Args:
-        known: tensors that were there before, whose views are not new.
+        known: existing tensors, whose views are not counted.
     """
 
     def __init__(self, known: Iterable[torch.Tensor]):
@@ -132,7 +132,7 @@ class _LiveBytes(TorchDispatchMode):
 
 
 def _peak_of_a_step(model: VideoCLIP, text: torch.Tensor | None, shape: Sequence[int], precision: str) -> int:
-    """Bytes at the peak of a forward and backward pass of uint8 clips of `shape`, with the gradients of all weights."""
+    """Peak bytes of a forward and backward pass of uint8 clips of `shape`, including all gradients."""
     cpu = torch.device("cpu")
     was_training = model.training
     model.train()
@@ -141,11 +141,11 @@ def _peak_of_a_step(model: VideoCLIP, text: torch.Tensor | None, shape: Sequence
             name: mode.from_tensor(t.to(cpu)) for name, t in [*model.named_parameters(), *model.named_buffers()]
         }
         text = text if text is None else mode.from_tensor(text.to(cpu))
-        precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and it exists there
+        precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and supported on CPUs
         with _LiveBytes([*fakes.values(), *([] if text is None else [text])]) as live:
             with autocast(precision_on_cpu, cpu):
                 clips = torch.zeros(*shape, dtype=torch.uint8)
-                passes = model.fusion_model.loss is not None  # all of a head that has several
+                passes = model.fusion_model.loss is not None  # MoTE's head makes several passes
                 made = functional_call(model, fakes, (clips, text, None, passes))
                 total = torch.stack([tensor.float().sum() for tensor in tree_leaves(made)]).sum()
             total.backward()
@@ -161,9 +161,11 @@ def describe_plan(
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)
     steps = math.ceil(num_clips / clips_per_step)
-    assert data.input_size is not None, "modules.pixels.with_own_pixels comes first"
+    assert data.input_size is not None, "modules.pixels.with_preprocessing comes first"
     memory = estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, precision)
-    if solver.grad_accumulation_steps > 1 or solver.interpolated_loss:  # a pass begins with the gradients of the last
+    if (
+        solver.grad_accumulation_steps > 1 or solver.interpolated_loss
+    ):  # gradients of earlier passes are still in memory
         gradients = memory.gradients_and_optimizer // (1 + ADAM_STATES)
         memory = memory._replace(activations=memory.activations + gradients)
     memory = memory._replace(methods=method_bytes(cfg, model))
@@ -179,25 +181,25 @@ def describe_plan(
         "command": shlex.join(sys.argv),
         "software": ", ".join([f"Python {platform.python_version()}", *software]),
         "model": f"{structure}, {data.input_size} pixels, {precision}",
-        "parameters": f"{total / 1e6:.2f} M, of which {trainable / 1e6:.2f} M train",
-        "training": f"{num_clips} clips an epoch{_left_out(train, data.sampling)}",
+        "parameters": f"{total / 1e6:.2f} M, {trainable / 1e6:.2f} M of them trainable",
+        "training": f"{num_clips} clips per epoch{_left_out(train, data.sampling)}",
         **({"sets": describe_sets(data, train.entries)} if data.sets else {}),
         "validation": f"{num_val} videos, {data.num_classes} classes",
-        "steps": f"{steps} an epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
+        "steps": f"{steps} per epoch, {steps * solver.epochs} in {solver.epochs} epochs, of {clips_per_step} clips "
         f"({data.batch_size} x {process.world_size} processes x {solver.grad_accumulation_steps} batches)",
         "clip": f"{data.num_frames} frames, {_where(data)}",
         "device": f"{process.world_size} x {device}" if process.world_size > 1 else f"one {device}",
-        "memory": f"about {memory.total / 2**30:.2f} GiB a process: weights {memory.weights / 2**30:.2f}, gradients, "
+        "memory": f"about {memory.total / 2**30:.2f} GiB per process: weights {memory.weights / 2**30:.2f}, gradients, "
         f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}{beside}",
     }
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 
 
 def _where(data: DataConfig) -> str:
-    """Where its pixels are made."""
+    """Where frames are decoded and preprocessed."""
     if data.pixels_on == "cpu":
-        return "made by the loader processes"
-    by = "by the loader processes"
+        return "decoded and preprocessed in the loader processes"
+    by = "in the loader processes"
     if data.decode_on == "device":
         by = "there too (JPEG files)" if data.modality == "RGB" else f"there too if packed, other video files {by}"
     return f"resized, cropped and augmented on the device, decoded {by}"
@@ -210,5 +212,5 @@ def _left_out(train: TrainEntries, sampling: str) -> str:
     if train.picks is not None:
         notes.append(f"few-shot: {len(train.picks)} videos, repeated")
     if sampling == "balanced":
-        notes.append("equally many of each class")
+        notes.append("the same number of each class")
     return f" ({'; '.join(notes)})" if notes else ""

@@ -20,16 +20,16 @@ from inference.pictures import Spotlight, draw_strips, draw_timeline
 from inference.timeline import UNKNOWN, VideoPrediction, clock
 from inference.video_inputs import is_live
 from inference.windows import Window
-from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR, hides_bars
+from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR, hide_progress
 from utils.errors import UserError
 from utils.terminal import print_error_line
 from utils.work_shards import chosen_shard, print_next_step
 
 
 def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> int:
-    """Name what happens in `sources`; returns the exit code."""
+    """Classify the videos `sources`; returns the exit code."""
 
-    # ---- inputs and model; what is said of them goes to stderr, results to stdout
+    # ---- inputs and model; log messages go to stderr, results to stdout
     logging.basicConfig(
         level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
     )
@@ -40,12 +40,12 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     inputs = shard.of(list(zip(range(len(sources)), sources, picture_names(sources))))
     model = load_model(args.weights, args.config, args.classes, overrides)
     if len(model.class_names) == 1:
-        log.warning("warning: a single class always has probability 1; give others to compare with")
+        log.warning("warning: a single class always has probability 1; give alternatives")
     log.info("%s; %d classes, %s", model.description, len(model.class_names), model.precision)
     if not shard.is_all and (folder := parts_folder(args)):
         shard.file(folder, ".json")  # refuses another number of shards than the folder's, before the work
 
-    # ---- each source: windows, their probabilities, the result; Ctrl-C leaves what is done so far
+    # ---- each source: windows, their probabilities, the result; Ctrl-C keeps the results so far
     heading = {"model": model.description, "classes": model.class_names, "threshold": args.threshold}
     results, is_interrupted = Results(heading, args.top), False
     try:
@@ -64,7 +64,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
                     log.info("picture: %s", path)
     except KeyboardInterrupt:
         is_interrupted = True
-        print(f"interrupted: {len(results.videos)} of {len(inputs)} videos were done", file=sys.stderr, flush=True)
+        print(f"interrupted: {len(results.videos)} of {len(inputs)} videos were processed", file=sys.stderr, flush=True)
 
     write_results(args, results, shard)
     if is_interrupted:
@@ -79,7 +79,7 @@ def merge(args: argparse.Namespace, sources: list[str]) -> int:
     results = merge_results(args, sources)
     write_results(args, results)
     folder = parts_folder(args)
-    assert folder is not None  # the results were in it
+    assert folder is not None  # --merge needs it
     shutil.rmtree(folder)
     logging.getLogger().info("merged: %s", ", ".join(target for target in (args.json, args.csv) if target))
     return print_faulty(results, len(sources))
@@ -99,7 +99,7 @@ Scored = tuple[Window, np.ndarray]
 def predict_source(
     source: str, model: VideoModel, args: argparse.Namespace, errors: dict[str, str]
 ) -> VideoPrediction | None:
-    """The `VideoPrediction` of a source; None where it cannot be read, which is printed and noted in `errors`."""
+    """The `VideoPrediction` of a source; None if it cannot be read, which is printed and added to `errors`."""
     try:
         if is_live(source):
             windows = model.reader.windows(source, args.window, args.stride, max_seconds=args.seconds)
@@ -108,20 +108,20 @@ def predict_source(
         name = printable(source)
         with (
             open_windows(source, model, args) as (windows, total),
-            tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hides_bars(args)) as bar,
+            tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hide_progress(args)) as bar,
         ):
             return model.predict_windows(bar, name, args.threshold)
     except UserError as error:
         if args.debug:
             raise
-        tell(error, source, errors)
+        report_error(error, source, errors)
 
 
 @contextmanager
 def open_windows(
     source: str, model: VideoModel, args: argparse.Namespace
 ) -> Iterator[tuple[Iterator[Window], int | None]]:
-    """The windows of a file or folder, and how many; with --isolate, a child process decodes them."""
+    """The windows of a file or folder and their number; decoded in a child process with --isolate."""
     if args.isolate:
         job = DecodingJob(model.reader, source, args.window, args.stride, args.fps)
         with IsolatedVideo(job, args.isolate) as video:
@@ -131,25 +131,25 @@ def open_windows(
     yield model.reader.windows(source, args.window, args.stride, fps=args.fps), total
 
 
-def tell(error: UserError, source: str, errors: dict[str, str]) -> None:
-    """Note and print what is wrong with a source; the first fault of each."""
+def report_error(error: UserError, source: str, errors: dict[str, str]) -> None:
+    """Print and record an error of a source; only the first of each source."""
     if source not in errors:
         errors[source] = printable(str(error))
         print_error_line(f"error: {errors[source]}")
 
 
 def is_tabular(args: argparse.Namespace) -> bool:
-    """Whether the standard output is for people, not for a program that reads JSON or CSV."""
+    """Whether stdout is for human-readable output, and not for JSON or CSV."""
     return "-" not in (args.json, args.csv)
 
 
 def follow(
     stream: Iterable[Scored], source: str, names: list[str], args: argparse.Namespace, errors: dict[str, str]
 ) -> Iterator[Scored]:
-    """Passes on the windows of a camera or URL and prints a line each, until it ends, breaks off, or Ctrl-C."""
+    """Yield the windows of a camera or URL and print a line for each, until it ends or fails, or Ctrl-C."""
     try:
         for window, probabilities in stream:
-            yield window, probabilities  # before the line, so that Ctrl-C after a line does not lose it
+            yield window, probabilities  # before printing, so that Ctrl-C does not lose a printed window
             if is_tabular(args):
                 one = collect([(window, probabilities)], source, names, args.threshold)
                 unknown = f"{UNKNOWN}: " if one.verdict()[0] == UNKNOWN else ""
@@ -158,12 +158,12 @@ def follow(
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
     except UserError as error:
-        tell(error, source, errors)
+        report_error(error, source, errors)
 
 
 def picture_names(sources: Sequence[str]) -> list[str]:
-    """A name for the pictures of each source, by its file; of equal ones the second and later get a number."""
-    names: dict[str, None] = {}  # a set that keeps the order
+    """A name for the pictures of each source, from its file name; duplicates are numbered."""
+    names: dict[str, None] = {}  # an ordered set
     for source in sources:
         stem = name = re.sub(r"[^\w.-]+", "_", Path(printable(source)).stem)[-80:] or "video"
         for number in itertools.count(2):
@@ -175,7 +175,7 @@ def picture_names(sources: Sequence[str]) -> list[str]:
 
 
 def draw_pictures(stem: Path, prediction: VideoPrediction, k: int, spotlight: Spotlight) -> list[Path]:
-    """`STEM.strip.png`, and `STEM.timeline.png` where there are several windows."""
+    """Write `STEM.strip.png`, and `STEM.timeline.png` if there are several windows."""
     written = [stem.with_name(f"{stem.name}.strip.png")]
     draw_strips(written[0], prediction, k, spotlight)
     if len(prediction.spans) > 1:

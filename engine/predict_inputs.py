@@ -10,18 +10,20 @@ from utils.files import check_is_file
 
 
 def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> list[str]:
-    """The videos of `sources`, as of `inference.video_inputs.expand_inputs`.
+    """The videos of `sources`, see `inference.video_inputs.expand_inputs`.
 
     Raises:
-        UserError: a folder without videos, no video at all, a fault in the config or the classes, no such weights, a
-            camera or address with --isolate.
+        UserError: a folder without videos, no videos, an error in config or classes, missing weights, or a camera or
+            URL with --isolate.
     """
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
     found = expand_inputs(sources)
     if not any(is_live(source) or Path(source).exists() for source in found):
         raise UserError(f"{found[0]}: no such video file or folder of frames")
     if args.isolate and (live := [source for source in found if is_live(source)]):
-        raise UserError(f"--isolate: {live[0]} is a camera or an address, and files alone are isolated; leave one out")
+        raise UserError(
+            f"--isolate: only files can be isolated, and {live[0]} is a camera or a URL; remove one of them"
+        )
     if args.classes is not None:
         read_class_names(args.classes)
     if args.weights:

@@ -1,4 +1,4 @@
-"""`predict.py`: its results as JSON and CSV, of one run or of the shards of one."""
+"""`predict.py`: results as JSON and CSV, of one run or of several shards."""
 
 import argparse
 import json
@@ -38,10 +38,10 @@ class Results:
 
 
 def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL) -> None:
-    """JSON and CSV, to files or to the standard output; of a shard, instead of files its part of them.
+    """Write JSON and CSV to files or stdout; a shard writes its part of the files.
 
     Raises:
-        UserError: one of them could not be written; the other one was.
+        UserError: a file could not be written; the other one was written.
     """
     targets = [(target, text) for target, text in ((args.json, results.json), (args.csv, results.csv)) if target]
     failed = []
@@ -64,34 +64,34 @@ def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
     """The results of all shards.
 
     Raises:
-        UserError: a shard has not run, or is not complete, or they had different options or videos.
+        UserError: a shard is missing or incomplete, or the shards had different options or videos.
     """
     folder = parts_folder(args)
     if folder is None:
-        raise UserError("--merge: give the file of --json or --csv that the shards were given")
+        raise UserError("--merge: give the same --json or --csv files as for the shards")
     paths = shard_files(folder, ".json")
     saved = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
     found = Results(saved[0]["heading"], saved[0]["top"])
     for path, part in zip(paths, saved):
         if (part["heading"], part["top"]) != (found.heading, found.top):
-            raise UserError(f"{path}: its shard had other options than {paths[0]}; run one of them again")
+            raise UserError(f"{path}: the shard had different options than {paths[0]}; run one of them again")
         for name in ("videos", "rows", "errors"):
             getattr(found, name).update({int(position): value for position, value in part[name].items()})
     names = {position: video["video"] for position, video in found.videos.items()}
     names |= {position: video for position, (video, _) in found.errors.items()}
     for position, name in names.items():
         if position >= len(sources) or name not in (sources[position], printable(sources[position])):
-            raise UserError(f"--merge: the shards had other videos, such as {name}; run them again on these")
+            raise UserError(f"--merge: the shards had different videos, such as {name}; run them again")
     check_complete(sources, lambda position: position in found.videos or position in found.errors, len(paths))
     return found
 
 
 def printable(name: str) -> str:
-    r"""A file's name, or a message with one, as text that any file can hold: bytes that are not UTF-8 as `\xe9`."""
+    r"""Escape bytes of a file name that are not UTF-8, as `\xe9`."""
     return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def parts_folder(args: argparse.Namespace) -> Path | None:
-    """Where shards leave their parts of the files: beside the first file; None where there is none."""
+    """The folder in which shards write their parts, beside the first file; None without files."""
     files = [Path(target) for target in (args.json, args.csv) if target and target != "-"]
     return files[0].with_name(f".{files[0].name}.shards") if files else None

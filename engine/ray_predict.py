@@ -34,7 +34,7 @@ from engine.predict import open_windows
 from engine.predict_results import printable
 from inference.model import VideoModel, load_model
 from inference.timeline import VideoPrediction, csv_header
-from utils.cli import EXIT_USER_ERROR, hides_bars
+from utils.cli import EXIT_USER_ERROR, hide_progress
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
@@ -81,7 +81,7 @@ def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
         parts[0].parent.mkdir(exist_ok=True)
         for number, _ in batches:
             tries_path(parts[number]).unlink(missing_ok=True)
-        with tqdm(total=num_videos, unit="video", disable=hides_bars(args)) as bar:
+        with tqdm(total=num_videos, unit="video", disable=hide_progress(args)) as bar:
             for done in run_on_cluster(args, batches, schema):
                 bar.update(done["num_videos"])
                 for error in filter(None, done["errors"].split("\n")):

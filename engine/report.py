@@ -1,4 +1,4 @@
-"""`report.py`: a run, or what differs between two, as one page of HTML."""
+"""`report.py`: writes an HTML report of a run, or of the differences between two."""
 
 import argparse
 from pathlib import Path
@@ -10,7 +10,7 @@ from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
 from inference.model import VideoModel, read_checkpoint
 from modules.attribution import drop_one_frame
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from reporting import comparison_page, run_page
 from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.pairing import pair_tests
@@ -37,7 +37,7 @@ def report(args: argparse.Namespace) -> None:
         try:
             clips = read_clips(run, test, rows) if rows else {}
         except UserError as error:
-            clips = str(error)  # the page shows it too; the rest needs only the table
+            clips = str(error)  # also shown on the page; the other sections need only the table
             print_error_line(f"warning: no film strips: {error}")
 
     page = comparison_page(run, other, pair, clips) if other and pair else run_page(run, test, clips)
@@ -45,18 +45,18 @@ def report(args: argparse.Namespace) -> None:
     try:
         write_text_atomic(out, page)
     except OSError as error:
-        raise UserError(f"{out}: cannot be written ({error.strerror}); name another file: --out FILE") from error
+        raise UserError(f"{out}: cannot be written ({error.strerror}); choose another file with --out") from error
     print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")
 
 
 def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | str]:
-    """The frames of some rows of a test's table, and what each frame adds to the prediction; a text says what is wrong.
+    """The clips of some rows of a test's table with the contribution of each frame, or an error message per clip.
 
     Raises:
-        UserError: the videos' list or the checkpoint is gone or has changed.
+        UserError: the list of videos or the checkpoint is missing or has changed.
     """
     clips: dict[int, Clip | str] = {}
-    cfg, weights = with_own_pixels(test.config), find_weights(test, run)
+    cfg, weights = with_preprocessing(test.config), find_weights(test, run)
     entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
     views = Views(dense=test.scores["views"].get("dense"))
     loader = build_eval_loader(cfg, views=views, entries=entries, allow_missing=True)

@@ -1,4 +1,4 @@
-"""What the tests write and print: predictions.csv, tables of zero-shot scores, the next command."""
+"""Outputs of tests: predictions.csv, tables of zero-shot scores, the suggested next command."""
 
 import csv
 import shlex
@@ -17,13 +17,13 @@ from utils.results import format_table
 def write_predictions(
     path: str | Path, paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]
 ) -> None:
-    """One line a video: its path, its class or classes, the five best classes and their probabilities.
+    """Write one line per video: path, class or classes, top five classes and their probabilities.
 
-    Of a multi-label list logits take the place of probabilities, and the best class is correct if it is one of them.
+    For a multi-label list, logits replace probabilities, and the prediction is correct if the top class is a label.
 
     Args:
         labels: int (N,), or multi-label (N,K) of 0 and 1.
-        logits: (N,K), of the evaluation's temperature, so that their softmax are the probabilities.
+        logits: (N,K), scaled so that their softmax are the probabilities.
     """
     num_best, is_multi_label = min(5, logits.shape[1]), labels.ndim == 2
     best = np.argsort(-logits, axis=1, kind="stable")[:, :num_best]
@@ -35,7 +35,7 @@ def write_predictions(
         writer = csv.writer(file)
         writer.writerow(header)
         for row, label in enumerate(labels):
-            is_read = not np.isnan(logits[row]).any()  # else no prediction: its cells stay empty
+            is_read = not np.isnan(logits[row]).any()  # otherwise the prediction cells are empty
             classes = np.flatnonzero(label).tolist() if is_multi_label else [int(label)]
             cells: list[Any] = [paths[row], ",".join(map(str, classes)), "; ".join(names[c] for c in classes)]
             cells.append(int(is_read and best[row, 0] in classes))
@@ -45,7 +45,7 @@ def write_predictions(
 
 
 def short_names(paths: Iterable[str]) -> dict[str, str]:
-    """Each path's file name; the whole path where two have the same."""
+    """The file name of each path, or the whole path if two have the same name."""
     paths = list(paths)
     names = [Path(path).name for path in paths]
     return {path: name if names.count(name) == 1 else path for path, name in zip(paths, names)}
@@ -62,7 +62,7 @@ def over_tests(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 
 def zero_shot_tables(summaries: dict[str, dict[str, Any]]) -> str:
-    """The zero-shot tests as a table for people; the multi-label ones, where there are any, as one of their own."""
+    """The zero-shot scores as a text table, followed by a table of multi-label tests if there are any."""
     several = {name: s for name, s in summaries.items() if "map" in s}
     single = {name: s for name, s in summaries.items() if "map" not in s}
     made = [zero_shot_rows(single)] if single else []
@@ -74,7 +74,7 @@ def zero_shot_tables(summaries: dict[str, dict[str, Any]]) -> str:
 
 
 def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
-    """Rows for `format_table`: a test each, and their mean where there are several."""
+    """Rows for `format_table`: one per test, and their mean if there are several."""
     rows: list[tuple[str, ...]] = [
         ("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")
     ]
@@ -90,6 +90,6 @@ def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]
 
 
 def next_report(weights: str | None, out: Path) -> str:
-    """The command that makes a page of the results in `out`: of the whole run where they lie beside its checkpoint."""
+    """The report command for the results in `out`, or for the whole run if they are in its folder."""
     is_beside = weights is not None and out.parent == Path(weights).parent
     return f"next: {shlex.join(('python', 'report.py', str(out.parent if is_beside else out)))}"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 import yaml
 
-from engine.keeper import newest_good
+from engine.keeper import newest_intact
 from modules.checkpoint_layout import load_video_weights, saved_config, split_training_parts
 from modules.sharding import gathered
 from modules.trained_part import trained_state
@@ -23,13 +23,13 @@ from utils.loaders import TrainLoader
 from utils.recipe import changed_keys
 from utils.schema import Config
 
-# What makes a run a different one: its clips, their order, and the class embeddings. Rates, lengths, batches and
-# processes may change on the way; so may every path, since files move, and a list, since unreadable clips leave it.
+# Keys that must not change in a run: clips, their order, and class embeddings. Learning rates, lengths, batch sizes and
+# processes may change, and so may paths (files move) and lists (unreadable clips are removed).
 RUN_KEYS = (
     "seed", "data.shot", "data.shot_seed", "data.sampling", "data.label_space", "network.classifier", "network.scorer",
     "network.prompt", "solver.loss_type",
 )  # fmt: skip
-PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # averages of the shape of their parameter
+PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # moving averages with the shape of the parameter
 OR_ANOTHER_RUN = "to resume it, or set another logging.run_dir for a new run"
 log = logging.getLogger(__name__)
 
@@ -42,16 +42,16 @@ def run_state(
     config_text: str,
     base: dict[str, str] | None = None,
 ) -> dict[str, Any]:
-    """All that a run needs to go on, in the layout of `utils.checkpoint`; within `trainer.kept_weights()`.
+    """The state needed to resume a run, in the layout of `utils.checkpoint`; called within `trainer.kept_weights()`.
 
-    Called by all processes, because sharded weights are gathered; only the main one's is whole.
+    Called by all processes, because sharded weights are gathered; only that of the main process is complete.
 
     Args:
-        base: of `modules.trained_part.base_of`: only what trained is in it. None: the whole model.
+        base: from `modules.trained_part.base_of`, to save only trained parameters. None: save the whole model.
     """
     of_model, of_training = split_training_parts(model.state_dict() if base is None else trained_state(model))
     state = {
-        "epoch": progress.epoch - 1,  # the last finished one, as published checkpoints count
+        "epoch": progress.epoch - 1,  # the last finished epoch, as in published checkpoints
         "model_state_dict": of_model,
         "optimizer_state_dict": trainer.optimizer.state_dict(),
         "scaler_state_dict": trainer.scaler.state_dict(),
@@ -69,18 +69,18 @@ def run_state(
 
 
 def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
-    """What `resume` asks for: the file named, or under `auto` the newest good one of the run folder, if there is one.
+    """Path and contents of the checkpoint `resume`; with `auto` the newest intact one of the run folder, if any.
 
     Processes that were restarted after a failure resume from the newest intact one, whatever `resume` says.
 
     Raises:
         UserError: the file named is not whole; under `auto`, the folder's checkpoints are all damaged.
     """
-    if is_restart() and (found := newest_good(run_dir)) is not None:
+    if is_restart() and (found := newest_intact(run_dir)) is not None:
         return found
     if resume is None:
         return None
-    return newest_good(run_dir) if resume == "auto" else (Path(resume), load_checkpoint(resume))
+    return newest_intact(run_dir) if resume == "auto" else (Path(resume), load_checkpoint(resume))
 
 
 def restore_run(
@@ -91,7 +91,7 @@ def restore_run(
     trainer: Trainer,
     loader: TrainLoader,
 ) -> Progress:
-    """Load a checkpoint into model and trainer; returns how far the run has come.
+    """Load a checkpoint into model and trainer; returns the progress of the run.
 
     A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly. With
     `cfg.solver.evaluate` nothing goes on: the weights may be validated as any config says.
@@ -117,7 +117,7 @@ def restore_run(
         return progress
     if not cfg.solver.evaluate:
         _restore_optimizer(path, state, trainer.optimizer, model)
-    # Where an average was kept, it is the model of the checkpoint; the training continues from its own weights.
+    # With averaging, the model of a checkpoint is the average; training continues from the weights in training.
     model.load_state_dict(state.get("trained_weights", {}), strict=False)
     if trainer.average is not None:
         trainer.average.num_epochs = state.get("averaged_epochs", 0)
@@ -125,22 +125,22 @@ def restore_run(
     saved = state["progress"]
     for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
         if name not in saved:
-            raise UserError(f"{path}: its progress lacks {name}; use it as `pretrain` to load only its weights")
+            raise UserError(f"{path}: {name} is missing in its progress; use it as `pretrain` to load only its weights")
         setattr(progress, name, saved[name])
-    for name in ("best_watched", "stale_validations"):  # newer than some checkpoints
+    for name in ("best_watched", "stale_validations"):  # missing in older checkpoints
         setattr(progress, name, saved.get(name, getattr(progress, name)))
     if progress.consumed_clips > num_clips:
         raise UserError(
             f"{path}: was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has "
-            f"{num_clips}; give the list of that run, or use the checkpoint as `pretrain`"
+            f"{num_clips}; use the list of that run, or use the checkpoint as `pretrain`"
         )
     return progress
 
 
 def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names: list[str]) -> None:
-    """Raises UserError if `cfg` belongs to a different run than the checkpoint.
+    """Raise a UserError if `cfg` belongs to a different run than the checkpoint.
 
-    Of a run whose epochs are all done, it warns of whatever differs: its scores are those of the saved config.
+    If all epochs of the run are finished, warn about any difference, since its scores belong to the saved config.
     """
     changed = changed_keys(saved_config(state), yaml.safe_load(dump_config(cfg)))
     if not cfg.data.shot:
@@ -165,7 +165,7 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
 
 
 def _check_same_sets(path: Path, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
-    """Raises UserError where an epoch has other shares of the sets, and so other clips; files may move."""
+    """Raises a UserError if an epoch has other shares of the sets, and so other clips; files may move."""
     shares = [{one["name"]: one.get("weight") for one in sets} for sets in (old, new)]
     was, now = (", ".join(f"{name} {weight or 'by its videos'}" for name, weight in of.items()) for of in shares)
     if list(shares[0].items()) != list(shares[1].items()):
@@ -183,7 +183,7 @@ def _first_difference(trained: list[str], class_names: list[str]) -> str:
 
 
 def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
-    """Load the optimiser's running averages and rate; what else the config says of it (weight decay ...) stays."""
+    """Load the moving averages and learning rates of the optimiser; other settings come from the config."""
     settings = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
     try:
         saved = state["optimizer_state_dict"]
@@ -199,7 +199,7 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
-    """Raises ValueError where a running average is of another shape: `load_state_dict` takes any, the step none."""
+    """Raise a ValueError if a moving average has another shape, which `load_state_dict` does not check."""
     for name, parameter in model.named_parameters():
         for kind, average in optimizer.state.get(parameter, {}).items():
             if kind in PER_VALUE and average.shape != parameter.shape:
@@ -211,7 +211,7 @@ def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Pr
     """Check that all processes resume from the same weights.
 
     Raises:
-        UserError: on all of them, where machines have run folders of their own and found different checkpoints.
+        UserError: on all processes, if machines have separate run folders with different checkpoints.
     """
     if process.world_size == 1:
         return
@@ -223,6 +223,6 @@ def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Pr
     if different:
         names = [f"process {rank}: {one[0] if (one := all_found[rank]) else 'none'}" for rank in (0, different[0])]
         raise UserError(
-            f"the processes would resume from different checkpoints ({', '.join(names)}); put logging.run_dir where "
-            "all machines see it, or copy the folder to each"
+            f"the processes would resume from different checkpoints ({', '.join(names)}); put logging.run_dir on a "
+            "file system shared by all machines, or copy the folder to each"
         )

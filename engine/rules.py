@@ -1,4 +1,4 @@
-"""Rules between config keys of a run: its beginning, its checkpoints, its logs."""
+"""Rules between config keys about resuming, checkpoints and logging."""
 
 from importlib.util import find_spec
 
@@ -28,7 +28,7 @@ RULES = (
     TrainRule(
         ("solver.shard", "solver.save_every"),
         lambda c: c.solver.shard != "none" and str(c.solver.save_every).endswith("min"),
-        "all processes gather the weights for a checkpoint, and their clocks differ: give save_every in steps",
+        "save_every must be a number of steps, because all processes gather the weights and their clocks differ",
     ),
     TrainRule(
         ("logging.wandb_project",),
@@ -38,6 +38,6 @@ RULES = (
     TrainRule(
         ("resume", "pretrain"),
         lambda c: bool(c.resume) and bool(c.pretrain),
-        "are both given; resume continues a run, pretrain starts a new one; keep one",
+        "are both set; resume continues a run, pretrain starts a new one; remove one",
     ),
 )

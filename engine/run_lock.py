@@ -1,4 +1,4 @@
-"""One run at a time in a run folder."""
+"""Lock of a run folder."""
 
 import contextlib
 import fcntl
@@ -18,7 +18,7 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[None]:
-    """Hold `run_dir`, which is made where it does not exist, for this process until the block ends.
+    """Create `run_dir` if necessary and lock it until the block ends.
 
     A POSIX record lock: the kernel drops it when the process ends, in whatever way, and forked loader processes do not
     have it. On NFS and Lustre it holds between machines where the mount supports locks. What the block left empty is
@@ -36,25 +36,25 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        with contextlib.suppress(OSError):  # what is in use, or already gone, stays as it is
-            (run_dir / LOCK).unlink()  # while it is held: nobody else has locked this file
+        with contextlib.suppress(OSError):  # the folder is not empty, or was already removed
+            (run_dir / LOCK).unlink()  # still locked, so that no other process can have locked this file
             for folder in made:
                 folder.rmdir()
         os.close(file)
 
 
 def _lock(path: Path) -> int:
-    """Lock the file at `path`; returns its descriptor."""
+    """Lock the file at `path`; returns its file descriptor."""
     while True:
         file = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
         try:
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, by the file system
+        except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, depending on the file system
             _refuse(path, file)
         except OSError as error:
             fault = f"{path.parent} cannot be locked ({error.strerror})"
             log.warning(f"WARNING: {fault}: do not start a second run in this folder")
-        # A run that ended meanwhile has removed the file that was opened here.
+        # The file may have been removed by a run that ended in the meantime.
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
             break
         os.close(file)

@@ -1,4 +1,4 @@
-"""The summary at the end of a run, from its metrics records."""
+"""Summary table at the end of a run."""
 
 from typing import Any
 
@@ -6,17 +6,19 @@ from utils.results import format_table
 
 MAX_ROWS = 12
 SCORES = {"top1": "top-1 %", "top5": "top-5 %", "mean_class": "mean class %", "map": "mAP %"}
-"""Keys of a validation's record, the one that best_model.pt is chosen by first, and how people read them."""
+"""Keys of validation records and their column titles; the first one present selects best_model.pt."""
 
 
 def describe_run(records: list[dict[str, Any]]) -> str:
     """A table with a row for each validated epoch (at most twelve, evenly chosen, best and last among them)."""
-    steps = [r for r in records if r["kind"] == "train" and "seconds" in r]  # the first versions wrote no seconds
+    steps = [r for r in records if r["kind"] == "train" and "seconds" in r]  # the first versions did not write seconds
     validations = {r["epoch"]: r for r in records if r["kind"] == "val"}
     if not validations:
         return "no validation yet"
     names = [name for name in SCORES if all(name in record for record in validations.values())]
-    best = max(validations, key=lambda epoch: validations[epoch][names[0]])  # the first of equals, as best_model.pt
+    best = max(
+        validations, key=lambda epoch: validations[epoch][names[0]]
+    )  # the first of equal scores, like best_model.pt
     titles = [SCORES[name] for name in names]
     rows = [("epoch", "loss", *titles, "clips/s", "waiting for data", "training time", "")]
     for epoch in _chosen(list(validations), best):

@@ -1,4 +1,4 @@
-"""A run's folder: its path, its content, and when it is resumed."""
+"""Run folders: path, contents and resuming."""
 
 import shlex
 from pathlib import Path
@@ -14,13 +14,13 @@ PICKS = "few_shot.txt"
 
 
 def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
-    """The folder of a run whose config names none, as in the published system.
+    """The default run folder.
 
     `exp/<data.dataset>/<network.arch>/f<frames>`; few-shot `exp_fewshot/<dataset>/<arch>/f<frames>_shot<shot>/seed<n>`.
-    Where `network.arch` is a weights file, its name without suffix.
+    If `network.arch` is a weights file, its name without extension is used.
 
     Args:
-        log_time: the last part of the path, in place of the frames.
+        log_time: replaces the last part of the path.
     """
     arch = cfg.network.arch
     top, last = "exp", f"f{cfg.data.num_frames}"
@@ -31,7 +31,7 @@ def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 
 
 def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
-    """The folder that the config names, else that of the checkpoint to resume, else the default one.
+    """The run folder of the config, otherwise that of the checkpoint to resume, otherwise the default.
 
     A launcher that starts its processes again after a failure finds the folder that it had.
 
@@ -57,7 +57,9 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 def _named_or_default(cfg: Config, log_time: str | None) -> Path:
     if cfg.logging.run_dir is not None:
         if log_time is not None:
-            raise UserError(f"--log_time {log_time}: logging.run_dir names the run folder already; remove one of them")
+            raise UserError(
+                f"--log_time {log_time}: the run folder is also given by logging.run_dir; remove one of them"
+            )
         return Path(cfg.logging.run_dir)
     if cfg.resume not in (None, "auto"):
         return Path(cfg.resume).parent
@@ -65,7 +67,7 @@ def _named_or_default(cfg: Config, log_time: str | None) -> Path:
 
 
 def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
-    """Make the folder and write the resolved config into it, and the few-shot picks where there are any.
+    """Make the folder and write the resolved config into it, and the few-shot picks if there are any.
 
     Raises:
         UserError: it cannot be made or written.
@@ -82,20 +84,20 @@ def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
 
 
 def describe_end(run_dir: Path, best_score: str) -> str:
-    """Where everything is, and the commands that usually come next: the last lines of a run."""
+    """The last lines of a run: its files, and suggested next commands."""
     files = {
-        LAST: "the last epoch's checkpoint",
-        BEST: f"the best one: {best_score}",
-        "config.yaml": "the resolved config",
-        PICKS: "the few-shot videos, as an annotation list",
-        "log.txt": "what was printed",
-        "metrics.jsonl": "one line a step",
+        LAST: "checkpoint of the last epoch",
+        BEST: f"best checkpoint: {best_score}",
+        "config.yaml": "resolved config",
+        PICKS: "few-shot videos, as an annotation list",
+        "log.txt": "console output",
+        "metrics.jsonl": "metrics of each step",
         "tensorboard": f"event files: tensorboard --logdir {run_dir}",
     }
     found = {run_dir / name: what for name, what in files.items() if (run_dir / name).exists()}
     width = max(len(str(path)) for path in found)
     lines = [f"  {str(path):{width}}  {what}" for path, what in found.items()]
     weights = run_dir / (BEST if (run_dir / BEST).exists() else LAST)
-    # Without a config: the checkpoint knows its data, overrides included.
+    # No --config: the checkpoint contains it, including overrides.
     commands = (("sh", "scripts/run_test.sh", str(weights)), ("python", "report.py", str(run_dir)))
     return "\n".join(["done; the run is in", *lines, "next:", *(f"  {shlex.join(words)}" for words in commands)])

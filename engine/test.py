@@ -1,4 +1,4 @@
-"""`test.py`: every video once to a table of embeddings, then the scores of that table."""
+"""`test.py`: embeds each video once into a table, and scores the table."""
 
 import argparse
 import logging
@@ -28,7 +28,7 @@ from utils.runlog import RESULT, open_log
 
 
 def test(args: argparse.Namespace, warnings: list[str]) -> None:
-    """Test a checkpoint, or an image-text model as it is: its table and scores; `warnings` come first in the log."""
+    """Test a checkpoint, or an image-text model without video training; `warnings` are logged first."""
     process = distributed.start()
     checkpoint, (cfg, config_warnings, names) = resolve(args.weights, args.config, args.overrides, "test")
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
@@ -41,7 +41,7 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     if args.confusion:
         protocols.check_single_label(cfg, "--confusion")
     if args.allow_missing and cfg.data.multi_label:
-        raise UserError("--allow_missing: a video without a prediction has no rank, which mAP needs; leave it out")
+        raise UserError("--allow_missing: not supported for mAP, which needs a prediction for every video; remove it")
 
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     loader = build_eval_loader(

@@ -33,7 +33,7 @@ from modules.frozen_tower import frame_encoder, tower_key
 from modules.interpolation import clip_weights
 from modules.losses.loss import Loss
 from modules.optim import describe_groups
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from modules.sharding import unsharded
 from modules.trained_part import base_of
 from modules.training import Progress, Trainer
@@ -71,7 +71,7 @@ class TrainingRun:
     base: dict[str, str] | None = None  # what checkpoints of only what trained say of the rest; None: they hold all
 
     def cache_frames(self) -> None:
-        """Replace pixels by the frame embeddings of the frozen image tower, kept on disk."""
+        """Replace pixels with cached frame embeddings of the frozen image tower."""
         assert isinstance(self.train_loader, TrainClips) and isinstance(self.val_loader, EvalClips)
         encode, key = frame_encoder(self.model, self.context), tower_key(self.cfg, self.model, self.context.precision)
         self.train_loader, self.val_loader = cached_loaders(
@@ -79,12 +79,12 @@ class TrainingRun:
         )
 
     def validate(self) -> Validation:
-        """Scores of the weights that would be saved now, the same on every process."""
+        """Validation scores of the weights to be saved, equal on all processes."""
         with self.trainer.kept_weights(), unsharded(self.model, self.cfg.solver.shard):
             return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data)
 
     def save(self, keeper: CheckpointKeeper, metrics: MetricsWriter, is_best: bool = False) -> None:
-        """Save a checkpoint; `keeper.has_failed` says whether that did not work."""
+        """Save a checkpoint; `keeper.has_failed` is set if that fails."""
         with self.trainer.kept_weights():
             config_text = dump_config(self.cfg)
             state = run_state(self.model, self.trainer, self.progress, self.class_names, config_text, self.base)
@@ -93,7 +93,7 @@ class TrainingRun:
                 keeper.save(state, is_best)
 
     def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:
-        """Train all epochs from `progress` on; False where some process was asked to stop. The end is saved."""
+        """Train from `progress` to the last epoch and save; returns False if a process was asked to stop."""
         first = self.train_loader.dataset.entries[0]
         data = configs_of_sets(self.cfg)[0].data
         root = clip_root(data, data.train_root)
@@ -113,18 +113,19 @@ class TrainingRun:
         return True
 
     def _has_ended_early(self) -> bool:
-        """Whether `solver.patience` is used up; says so."""
+        """Whether to stop early because of `solver.patience`, which is logged."""
         solver, progress = self.cfg.solver, self.progress
         if not 0 < solver.patience <= progress.stale_validations:
             return False
         log.info(
-            f"ended after epoch {progress.epoch}: no better {solver.patience_score} than {progress.best_watched:.2f} "
+            f"stopped early after epoch {progress.epoch}: {solver.patience_score} has not exceeded "
+            f"{progress.best_watched:.2f} "
             f"in the last {progress.stale_validations} validations (solver.patience)"
         )
         return True
 
     def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper, metrics: MetricsWriter) -> bool:
-        """Validate where it is due, and save; False where some process was asked to stop."""
+        """Validate if due, and save; returns False if a process was asked to stop."""
         progress, logging_config = self.progress, self.cfg.logging
         is_stopped, is_best, num_epochs, best_before = meter.is_stopped, False, progress.epoch + 1, progress.best_top1
         is_due = num_epochs % logging_config.eval_freq == 0 or num_epochs == self.cfg.solver.epochs
@@ -132,7 +133,7 @@ class TrainingRun:
             try:
                 found = self.validate()
             except Stopped:
-                is_stopped = True  # the epoch's steps are saved, and resuming begins with its validation
+                is_stopped = True  # the epoch is saved, and the resumed run starts with its validation
             else:
                 scores = found.scores
                 main = scores.top1 if isinstance(scores, Scores) else scores.map
@@ -146,16 +147,16 @@ class TrainingRun:
             progress.epoch, progress.consumed_clips = num_epochs, 0
         self.save(keeper, metrics, is_best)
         if keeper.has_failed:
-            progress.best_top1 = best_before  # the best score is that of a file
+            progress.best_top1 = best_before  # the best score must be that of a saved checkpoint
         return not is_stopped
 
 
 def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> int:
-    """Train as `cfg` says; returns the exit code."""
+    """Train with the config `cfg`; returns the exit code."""
     stop = StopRequest()
     process = distributed.start(cfg.solver.process_timeout_minutes)
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
-    cfg = with_own_pixels(with_sets(cfg))
+    cfg = with_preprocessing(with_sets(cfg))
     chosen = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
     with run_lock(chosen) if chosen and not (args.check or cfg.solver.evaluate) else nullcontext():
         run_dir = distributed.share_from_main(chosen, process)
@@ -164,7 +165,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
 
 
 def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Process, stop: StopRequest) -> int:
-    """Check, evaluate or train as `args` and `cfg` say, in the run folder `run_dir`; returns the exit code."""
+    """Check, evaluate or train in the run folder `run_dir`; returns the exit code."""
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device), stop.is_asked)
     train_entries = read_train_entries(cfg)
     run = build_run(cfg, context, train_entries)
@@ -202,7 +203,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     metrics.close()
     distributed.stop()
     if not is_finished:
-        log.info("stopped by a signal: saved after step %d; resume=auto continues", run.progress.step)
+        log.info("stopped by a signal and saved after step %d; continue with resume=auto", run.progress.step)
         return requeue_code()
     stop.close()
     if keeper.has_failed:
@@ -217,7 +218,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
 
 
 def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> TrainingRun:
-    """Loaders, model and trainer, with the plan of the run in the log."""
+    """Create loaders, model and trainer, and log the summary of the run."""
     process = context.process
     names = class_names(cfg.data)
     train_loader = build_train_loader(cfg, process.world_size, process.rank, train_entries.entries).to(process.device)
@@ -231,13 +232,13 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
         if base is not None and base_of(cfg, model) != base:
             raise UserError(
-                f"{cfg.pretrain}: pretrain changes weights that are frozen in this run, which solver.save: trained "
-                "would leave out; set solver.save=all"
+                f"{cfg.pretrain}: pretrain changes frozen weights, which are not saved with solver.save: trained; "
+                "set solver.save=all"
             )
     check_training(cfg, model, context)
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
-    Loss.named(cfg.solver.loss_type).check_class_weights(cfg)  # before they are computed, which needs one label a clip
+    Loss.named(cfg.solver.loss_type).check_class_weights(cfg)  # before computing them, which needs one label per clip
     weights = class_weights(cfg, train_entries.entries)
     trainer = build_trainer(cfg, model.to(context.device), text, context, clip, weights)
     progress = Progress(epoch=cfg.solver.start_epoch)
@@ -245,7 +246,7 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
 
 
 def restore(run: TrainingRun, run_dir: Path) -> Path | None:
-    """Resume `run` from the checkpoint that the config asks for; returns its path, or None where it starts."""
+    """Resume `run` from the checkpoint of the config; returns its path, or None for a new run."""
     found = find_checkpoint(run.cfg.resume, run_dir)
     check_same_checkpoint(found, run.context.process)
     if found is None:

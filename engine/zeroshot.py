@@ -1,4 +1,4 @@
-"""`test_zeroshot.py`: full classes, half classes, several splits of data sets that were not trained on."""
+"""`test_zeroshot.py`: zero-shot scores on full classes, half classes and several splits."""
 
 import argparse
 import logging
@@ -13,7 +13,7 @@ from datasets.lists import read_labels
 from engine import results
 from inference.model import VideoModel, read_checkpoint, text_for_table
 from modules.embed import VideoTable, load_table, rows_of_entries, save_table
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from modules.scorers.scorer import scorer_of
 from modules.validation import embed_with
 from utils import distributed, protocols
@@ -29,7 +29,7 @@ from utils.runlog import RESULT, open_log
 
 
 def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str]) -> int:
-    """Embed each data set's videos once and score every list; `warnings` come first in the log."""
+    """Embed the videos of each data set once and score every list; `warnings` are logged first."""
     process = distributed.start()
     checkpoint = read_checkpoint(args.weights) if args.weights else None
     recipes = [checkpoint.recipe] * len(args.config) if checkpoint else [recipe_of_table(path) for path in args.reuse]
@@ -42,7 +42,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     check_writable(out, "--out", is_folder=True)
     summaries = {}
     for number, (config_path, (cfg, _, names)) in enumerate(zip(args.config, resolved)):
-        cfg = with_own_pixels(cfg)
+        cfg = with_preprocessing(cfg)
         names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
         tests = read_test_lists(cfg, lists or [given(cfg.data.val_list)])
         folder = out / Path(config_path).stem if len(resolved) > 1 else out
@@ -86,7 +86,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
 
 
 def recipe_of_table(path: str) -> Recipe:
-    """The recipe of the model that a table was made with. Raises UserError if the file is not a table."""
+    """The config of the model that made a table. Raises a UserError if the file is not a table."""
     table = load_table(path)[0]
     return Recipe(path, yaml.safe_load(table.recipe) or {}, list(table.trained_classes))
 
@@ -95,7 +95,7 @@ def summaries_of(tests: TestLists, table: VideoTable, logits: np.ndarray) -> dic
     """The scores of each list, by its short name.
 
     Args:
-        logits: (N,K) of the table's N videos.
+        logits: (N,K), of the N videos of the table.
     """
     rows, names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
     found = {}
@@ -111,7 +111,7 @@ def summaries_of(tests: TestLists, table: VideoTable, logits: np.ndarray) -> dic
 
 
 def warn_of_trained_classes(shared: list[str], num_classes: int, log: logging.Logger) -> None:
-    """Warn of test classes that the checkpoint was trained on: their scores are not zero-shot."""
+    """Warn about test classes that are also training classes, whose scores are not zero-shot."""
     if shared:
-        some = ", ".join(shared[:8]) + (" ... (all are in summary.json)" if len(shared) > 8 else "")
-        log.warning("warning: %d of the %d test classes were trained on: %s", len(shared), num_classes, some)
+        some = ", ".join(shared[:8]) + (" ... (see summary.json)" if len(shared) > 8 else "")
+        log.warning("warning: %d of the %d test classes are training classes: %s", len(shared), num_classes, some)

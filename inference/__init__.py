@@ -1,4 +1,4 @@
-"""A loaded model, videos in, names out. `load_model` is the Python API of the project.
+"""Inference with a loaded model. `load_model` is the Python API of the project.
 
 from inference import load_model
 
@@ -16,7 +16,7 @@ __all__ = ["VideoModel", "load_model"]
 
 
 def __getattr__(name: str) -> Any:
-    """`load_model` and `VideoModel`, imported when they are asked for: commands check files without PyTorch first."""
+    """Import `load_model` and `VideoModel` lazily, because commands first check files without PyTorch."""
     if name not in __all__:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(importlib.import_module("inference.model"), name)

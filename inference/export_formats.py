@@ -1,4 +1,4 @@
-"""A trained model as one file for others to serve: video tower and text matrix, as ONNX, torch.export or safetensors.
+"""Exports a trained model (video tower and class embeddings) to ONNX, torch.export or safetensors.
 
 Shapes: B batch, T frames, C channels (3), S input size, D embedding, K classes.
 """
@@ -24,14 +24,13 @@ from utils.errors import UserError, first_line
 from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
-ABOUT = "video_clip.json"  # under this name each format keeps the JSON of names, config and hashes
+ABOUT = "video_clip.json"  # name of the JSON with class names, config and hashes in each format
 TEXT_MATRIX = "text_matrix"
 INPUT_NAME, OUTPUT_NAMES = "clips", ("logits", "embedding")
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
-ONNX_MAX_BYTES = 2**31 - 2**24  # of a protobuf message (protobuf.dev: 2 GiB), minus space for the graph
+ONNX_MAX_BYTES = 2**31 - 2**24  # limit of a protobuf message (protobuf.dev: 2 GiB), minus space for the graph
 
-# What float32 arithmetic in another order may change: logits are within -100..100, embeddings are taken relative to
-# their largest value.
+# Tolerances for float32 arithmetic in another order: logits are in -100..100, embeddings are relative to their maximum.
 LOGIT_TOLERANCE, EMBEDDING_TOLERANCE = 1e-2, 1e-3
 PARITY_BATCHES = (1, 2, 5)
 
@@ -39,13 +38,13 @@ Outputs = tuple[torch.Tensor, torch.Tensor]
 
 
 class VideoClassifier(nn.Module):
-    """What is exported: uint8 clips (B,T,C,S,S) -> logits (B,K) and video embeddings (B,D), both float32.
+    """The exported module: uint8 clips (B,T,C,S,S) -> logits (B,K) and video embeddings (B,D), both float32.
 
-    The logits are 100 x cosine, as in every test here, so that their softmax are the probabilities of test.py. The
-    embeddings are not normalised.
+    The logits are 100 x cosine, so that their softmax gives the probabilities of test.py. The embeddings are not
+    normalised.
 
     Args:
-        text: (K,D) float32 class embeddings, of any length.
+        text: (K,D) float32 class embeddings, not normalised.
     """
 
     text: torch.Tensor
@@ -61,8 +60,8 @@ class VideoClassifier(nn.Module):
 
 
 class Parity(NamedTuple):
-    """Exported beside eager on `batch_size` random clips: largest absolute difference of the logits; of the embeddings,
-    relative to their largest value; and the share of clips with the same best class."""
+    """Comparison with eager PyTorch on `batch_size` random clips: maximum absolute difference of the logits, of the
+    embeddings (relative to their maximum), and the share of clips with the same top-1 class."""
 
     batch_size: int
     logit_difference: float
@@ -70,17 +69,17 @@ class Parity(NamedTuple):
     top1_agreement: float
 
 
-MAX_BATCH = 1 << 20  # clips; torch 2.7 exports no batch without a limit
+MAX_BATCH = 1 << 20  # clips; PyTorch 2.7 requires a limit of the batch size
 
 
 @contextmanager
 def _exporter() -> Iterator[None]:
-    """Where PyTorch's exporters run: a model that they cannot take becomes a UserError."""
+    """Context for PyTorch's exporters that raises a UserError if the model is not supported."""
     try:
         with torch.no_grad(), warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # they warn of what they guess; parity is measured afterwards
+            warnings.simplefilter("ignore")  # outputs are compared afterwards
             yield
-    except RuntimeError as error:  # all errors of torch.export and torch.onnx are of this kind
+    except RuntimeError as error:  # base class of all errors of torch.export and torch.onnx
         reason = first_line(error)
         raise UserError(
             f"PyTorch's exporter does not support this model ({reason}); use --format safetensors, which supports "
@@ -105,10 +104,10 @@ def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: t
     num_bytes = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     if num_bytes > ONNX_MAX_BYTES:
         raise UserError(
-            f"--format onnx: the model has {num_bytes / 2**30:.1f} GiB and an ONNX file holds at most 2; "
-            "take --format torch_export"
+            f"--format onnx: the model has {num_bytes / 2**30:.1f} GiB, but ONNX files are limited to 2; "
+            "use --format torch_export"
         )
-    for package in ("onnxscript", "onnx_ir"):  # they tell of every node that they simplify
+    for package in ("onnxscript", "onnx_ir"):  # they log every simplified node
         logging.getLogger(package).setLevel(logging.ERROR)
     with _exporter():
         program = torch.onnx.export(
@@ -131,7 +130,7 @@ def _run_onnx(path: Path) -> Callable[[torch.Tensor], Outputs]:
 
 
 def _import_onnx() -> Any:
-    """onnxruntime. Raises UserError if a package for ONNX is missing."""
+    """onnxruntime. Raises a UserError if a package for ONNX is missing."""
     try:
         return [importlib.import_module(package) for package in ONNX_PACKAGES][-1]
     except ModuleNotFoundError as error:
@@ -164,11 +163,10 @@ def _write_safetensors(path: Path, model: VideoClassifier, text: torch.Tensor, c
 def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]:
     """The model of a `--format safetensors` file, on the CPU in evaluation mode, and its JSON.
 
-    CLIP's own weights must be there too, as `network.arch` and `network.weights` of its config name them: they give the
-    tower its form.
+    CLIP's weights (`network.arch` and `network.weights` in its config) must also exist, because they define the tower.
 
     Raises:
-        UserError: the file is missing, damaged, or not of this kind.
+        UserError: the file is missing, corrupted, or another kind of file.
     """
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
@@ -194,7 +192,7 @@ class Format(NamedTuple):
     """How a format is written, and run again from its file: clips -> logits, embedding.
 
     `write` takes the model in evaluation mode, its text matrix (K,D) float32 as it came, clips uint8 (2,T,C,S,S) to
-    trace it with, and the JSON of names, config and hashes. It raises UserError where the format's packages are missing
+    trace it with, and the JSON of names, config and hashes. It raises a UserError if the format's packages are missing
     or it cannot hold this model.
     """
 
@@ -214,13 +212,13 @@ FORMATS = {
 def measure_parity(
     path: Path, file_format: str, model: VideoClassifier, num_frames: int, input_size: int
 ) -> list[Parity]:
-    """The file at `path` beside the eager `model`, on seeded random clips of several batch sizes."""
+    """Compare the file at `path` with the eager `model` on seeded random clips of several batch sizes."""
     run = FORMATS[file_format].run(path)
     found = []
     for seed, batch_size in enumerate(PARITY_BATCHES):
         clips = random_clips(batch_size, num_frames, input_size, seed)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # an exported module warns of what its graph has already decided
+            warnings.simplefilter("ignore")  # exported modules warn about resolved branches
             (logits, embedding), (wanted_logits, wanted_embedding) = run(clips), model(clips)
         found.append(
             Parity(
@@ -241,12 +239,12 @@ def check_parity(found: list[Parity], path: Path) -> None:
             raise UserError(
                 f"{path}: not written: on {parity.batch_size} clips its logits differ from eager PyTorch by "
                 f"{parity.logit_difference:.2g} (at most {LOGIT_TOLERANCE:g}), its embeddings by "
-                f"{parity.embedding_difference:.2g} (at most {EMBEDDING_TOLERANCE:g}); take another --format"
+                f"{parity.embedding_difference:.2g} (at most {EMBEDDING_TOLERANCE:g}); use another --format"
             )
 
 
 def random_clips(batch_size: int, num_frames: int, input_size: int, seed: int = 0) -> torch.Tensor:
-    """Seeded uint8 (B,T,C,S,S): coarse patches of colour, finer ones and noise, other in each frame."""
+    """Seeded uint8 (B,T,C,S,S): coarse and fine patches of colour and noise, different in each frame."""
     generator = torch.Generator().manual_seed(seed)
     shape = (batch_size * num_frames, 3)
     layers = [

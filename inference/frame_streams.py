@@ -32,7 +32,7 @@ from inference.video_inputs import is_live
 from utils.errors import UserError, first_line
 
 FOLDER_FPS = 25
-"""Frames a second of a folder of frames, whose files do not say."""
+"""Default frame rate of a folder of frames."""
 _NETWORK_TIMEOUT_SECONDS = 10.0
 _NETWORK_PROTOCOLS = "http,https,tcp,tls,udp,rtp,rtsp,rtmp,rtmps,rtmpt,srt,crypto,httpproxy"
 _STREAM_CONTAINERS = (*CONTAINERS, "hls", "rtsp", "sdp", "rtp", "mpjpeg", "live_flv")
@@ -47,10 +47,10 @@ class ShownFrame(NamedTuple):
 
 
 def measure_seconds(source: Source, fps: float = FOLDER_FPS) -> Fraction | None:
-    """Length of frames or of a video file, by its packets; None: live.
+    """Duration of frames or of a video file, from its packets; None for live sources.
 
     Raises:
-        UserError: it is missing, truncated or no video.
+        UserError: it is missing, truncated or not a video.
     """
     if isinstance(source, FrameSource):
         return source.num_frames / Fraction(str(fps))
@@ -64,8 +64,8 @@ def open_whole(source: Source, decoder: str, max_pixels: int = MAX_PIXELS) -> Fr
     """A video file, or frames, to read any frames of it.
 
     Args:
-        decoder: of video files, as `data.decoder`.
-        max_pixels: of a frame; only the default decoder has such a bound.
+        decoder: decoder of video files, as in `data.decoder`.
+        max_pixels: maximum number of pixels of a frame; only supported by the default decoder.
     """
     if isinstance(source, FrameSource):
         return source
@@ -88,13 +88,13 @@ def frames_of(source: Source, fps: float, max_pixels: int = MAX_PIXELS) -> Itera
 
 
 def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
-    """Frames of a camera or URL until it ends, or `max_seconds`. Lost packets of a network are not errors here."""
+    """Frames of a camera or URL until it ends, or for `max_seconds`. Lost network packets are not errors."""
     is_camera = re.fullmatch(r"\d+", source) is not None
     name = f"camera {source}" if is_camera else source
     try:
         container = _open_camera(int(source)) if is_camera else _open_url(source)
     except (av.FFmpegError, OSError) as error:
-        raise UserError(f"{name}: could not be opened ({_reason(error)}); check the camera or the address") from None
+        raise UserError(f"{name}: could not be opened ({_reason(error)}); check the camera or the URL") from None
     with container:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
@@ -125,7 +125,9 @@ def _open_camera(number: int) -> InputContainer:
         return av.open(str(number), format="avfoundation", options={"framerate": "30"})
     if sys.platform == "linux":
         return av.open(f"/dev/video{number}", format="v4l2")
-    raise UserError(f"camera {number}: cameras are opened by number on Linux and macOS; give a stream's URL instead")
+    raise UserError(
+        f"camera {number}: camera numbers are supported on Linux and macOS; use the URL of a stream instead"
+    )
 
 
 def _open_url(url: str) -> InputContainer:

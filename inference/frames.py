@@ -19,7 +19,7 @@ Video = str | Path | int | np.ndarray | torch.Tensor
 
 
 class FrameFolder(FrameSource):
-    """The images of a folder, in the order of the numbers in their names."""
+    """The images of a folder, ordered by the numbers in their names."""
 
     def __init__(self, folder: Path):
         self.name = str(folder)

@@ -1,8 +1,7 @@
-"""Videos of strangers: each is decoded in a child process with limits on memory, CPU time and wall time.
+"""Decodes untrusted videos in child processes with limits on memory, CPU time and wall time.
 
-Whatever a file made for the purpose does to FFmpeg ends with the child. The child sends lines of JSON and pixels, and
-nothing that it sends is unpickled. The children are forked from a server process that has imported PyTorch before, so
-that one starts within milliseconds.
+If a malicious file exploits FFmpeg, only the child is affected. It sends JSON lines and pixels, which are not
+unpickled. Children are forked from a server process that has already imported PyTorch, and start within milliseconds.
 
 Legend: T frames, C=3 channels, S side of a frame in pixels.
 """
@@ -31,7 +30,7 @@ from inference.windows import Window, WindowReader
 from utils.errors import UserError
 
 MAX_CHILD_MEGABYTES = 2048
-"""That a child may take beyond what it has at its start; two frames of the largest size are 400."""
+"""Memory limit of a child, in addition to its memory at the start; two frames of the maximum size take 400."""
 _MAX_MESSAGE_BYTES = 2**30
 
 
@@ -48,7 +47,7 @@ class DecodingJob:
     max_windows: int | None = None  # of the file; None: any number
 
     def run(self, send: "_Sender") -> None:
-        """Send the number of windows, then each of them. Raises UserError as the reader and `check_upload`."""
+        """Send the number of windows, then each window. Raises errors like the reader and `check_upload`."""
         name = Path(self.source).name
         if self.limits is not None:
             check_upload(self.source, self.limits)
@@ -56,14 +55,14 @@ class DecodingJob:
         if self.max_windows is not None and num_windows > self.max_windows:
             length = "" if self.window is None else f" of {self.window:g} s"
             raise UserError(
-                f"{num_windows} windows{length}, more than the limit of {self.max_windows}; make them longer"
+                f"{num_windows} windows{length}, more than the limit of {self.max_windows}; use longer windows"
             )
         send.text({"num_windows": num_windows})
         for count, window in enumerate(self.reader.windows(self.source, self.window, self.stride, fps=self.fps)):
             if self.limits is not None and window.end > self.limits.max_seconds + 1:
-                raise UserError(f"{name}: is longer than its header says and than the limit; cut it")
+                raise UserError(f"{name}: is longer than its header says, and than the limit; shorten it")
             if self.max_windows is not None and count > self.max_windows:
-                raise UserError(f"{name}: has more windows than its header says; make them longer")
+                raise UserError(f"{name}: has more windows than its header says; use longer windows")
             send.window(window)
         send.text({"is_complete": True})
 
@@ -116,7 +115,7 @@ class IsolatedVideo:
         self._receiver.close()
 
     def windows(self) -> Iterator[Window]:
-        """The windows in order of time. Raises UserError as the class."""
+        """The windows in order of time. Raises errors like the class."""
         while "is_complete" not in (about := self._text()):
             pixels = np.frombuffer(self._bytes(), np.uint8).reshape(about["shape"])
             yield Window(about["start"], about["end"], torch.from_numpy(pixels.copy()))
@@ -130,11 +129,11 @@ class IsolatedVideo:
         return content
 
     def _bytes(self) -> bytes:
-        """The child's next message."""
+        """The next message of the child."""
         left = self._ends_at - time.monotonic()
         if left <= 0 or not self._receiver.poll(left):
             raise UserError(
-                f"{self._name}: takes more than {self._seconds:g} s; give a shorter or smaller video, or longer windows"
+                f"{self._name}: takes more than {self._seconds:g} s; use a shorter or smaller video, or longer windows"
             )
         try:
             return self._receiver.recv_bytes(_MAX_MESSAGE_BYTES)
@@ -142,16 +141,16 @@ class IsolatedVideo:
             raise self._ended() from None
 
     def _ended(self) -> UserError:
-        """Why the child ended without a last message."""
+        """The error for a child that exited without a final message."""
         self._process.join()
         code = self._process.exitcode
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return UserError(
-                f"{self._name}: its decoding was ended for more than {self._seconds:g} s of CPU time or for lack of "
-                "memory; give a shorter or smaller video"
+                f"{self._name}: its decoding was stopped after {self._seconds:g} s of CPU time or for lack of "
+                "memory; use a shorter or smaller video"
             )
         return UserError(
-            f"{self._name}: its decoding process ended with exit code {code}; the file is damaged, or was made for it"
+            f"{self._name}: its decoding process exited with code {code}; the file is corrupted or malicious"
         )
 
 
@@ -171,17 +170,17 @@ class _Sender:
 
 def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes: int) -> None:
     """The child."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the parent, which ends this process
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent, which ends this process
     _limit(seconds, megabytes)
     torch.set_num_threads(1)
     send = _Sender(connection)
-    with suppress(BrokenPipeError):  # the parent has given the video up
+    with suppress(BrokenPipeError):  # the parent has stopped waiting
         try:
             job.run(send)
         except UserError as error:
             send.text({"error": str(error)})
         except Exception as error:
-            # PyTorch says it so: "DefaultCPUAllocator: can't allocate memory".
+            # PyTorch's error: "DefaultCPUAllocator: can't allocate memory".
             if isinstance(error, MemoryError) or "allocate memory" in str(error):
                 message = f"{Path(job.source).name}: needs more than {megabytes} MB of memory; make its frames smaller"
                 send.text({"error": message})
@@ -190,7 +189,7 @@ def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes:
 
 
 def _limit(seconds: float, megabytes: int) -> None:
-    """Bounds that hold even if the parent is killed. That on memory counts on Linux alone."""
+    """Set limits that also apply if the parent is killed. The memory limit works on Linux only."""
     cpu_seconds = math.ceil(seconds) + 1
     resource.setrlimit(resource.RLIMIT_CPU, (cpu_seconds, cpu_seconds + 5))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))

@@ -29,7 +29,7 @@ from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
 from modules.embed import VideoTable, nonfinite_message
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from modules.scorers.scorer import scorer_state
 from modules.text_classifier import text_weights_hash
 from modules.validation import text_matrix
@@ -45,7 +45,7 @@ from utils.schema_rules import Purpose
 
 DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
 MAX_KEPT_CLIPS = 12
-"""Clips of a prediction that are kept for pictures, evenly over its windows."""
+"""Number of clips of a prediction kept for pictures, evenly spaced."""
 log = logging.getLogger(__name__)
 
 
@@ -57,7 +57,7 @@ class Checkpoint(NamedTuple):
 
     @property
     def class_names(self) -> list[str]:
-        """The classes that it was trained on; empty where it does not say."""
+        """The classes that it was trained on; empty if it does not say."""
         return list(self.state.get("class_names", []))
 
     @property
@@ -67,36 +67,36 @@ class Checkpoint(NamedTuple):
     def config(self, path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
         """The config of a command on this checkpoint: its recipe, and what the user gives (`utils.recipe`)."""
         resolved = resolve_config(path, overrides, purpose, self.recipe)
-        return resolved._replace(config=with_own_pixels(resolved.config))
+        return resolved._replace(config=with_preprocessing(resolved.config))
 
 
 def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file. Raises UserError if it is missing or corrupted."""
+    """Read a checkpoint file. Raises a UserError if it is missing or corrupted."""
     return Checkpoint(str(path), load_checkpoint(path))
 
 
 class VideoModel:
-    """A video model in evaluation mode on its device, and its classes. `load_model` makes one.
+    """A video model in evaluation mode on its device, with its classes; created by `load_model`.
 
     Attributes:
-        cfg: the config that it was built from.
+        cfg: its config.
         network: the PyTorch module.
-        class_names: K names. `with_classes` gives the same model with others.
-        class_matrix: float32 (K,D), the embedding of each class, not normalised; (K,S,D) where the scorer reads words.
-        trained_classes: names of the classes that the checkpoint was trained on; empty where it does not say.
-        text_tower: hash of CLIP's frozen text tower; empty where the text side trained.
+        class_names: K names. `with_classes` returns the same model with others.
+        class_matrix: float32 (K,D), class embeddings, not normalised; (K,S,D) if the scorer uses words.
+        trained_classes: names of the training classes; empty if unknown.
+        text_tower: hash of CLIP's frozen text tower; empty if the text was trained.
         device, precision: where and how the model computes; precision is fp32, bf16 or fp16.
-        description: what is loaded, in one line.
-        reader: cuts videos into the clips that this model takes.
+        description: description of the model in one line.
+        reader: reads videos as clips for this model.
     """
 
     def __init__(self, cfg: Config, class_names: Sequence[str], checkpoint: Checkpoint | None, device: torch.device):
-        """Build the model of `cfg` on `device`, with the weights of a checkpoint or, for None, CLIP's own.
+        """Build the model of `cfg` on `device`, with the weights of a checkpoint or, for None, of CLIP.
 
         Raises:
-            UserError: the weights are missing, damaged or of another model, or a class name cannot be encoded.
+            UserError: the weights are missing, corrupted or of another model, or a class name cannot be encoded.
         """
-        self.cfg = cfg = with_own_pixels(cfg)
+        self.cfg = cfg = with_preprocessing(cfg)
         self.class_names, self.device = list(class_names), device
         self.precision = resolve_precision(cfg.solver.precision, device)
         self.trained_classes = checkpoint.class_names if checkpoint else []
@@ -122,17 +122,17 @@ class VideoModel:
         self.reader = build_window_reader(cfg)
 
     def load(self, checkpoint: Checkpoint) -> None:
-        """Load the weights of a checkpoint. Raises UserError if they belong to a different model."""
+        """Load the weights of a checkpoint. Raises a UserError if they belong to a different model."""
         load_video_weights(self.network, checkpoint.state, checkpoint.path)
 
     def with_classes(self, classes: str | Sequence[str]) -> "VideoModel":
-        """The same model with other classes. Its network is shared; this object stays as it is.
+        """The same model with other classes. The network is shared; this object is not changed.
 
         Args:
-            classes: list of names, text with commas between them, or a CSV file `id,name`.
+            classes: list of names, comma-separated names, or a CSV file `id,name`.
 
         Raises:
-            UserError: a fault in the names, or the class embeddings belong to the classes of the training.
+            UserError: the names are invalid, or the class embeddings are those of the training classes.
         """
         names = read_class_names(classes)
         if names == self.class_names:
@@ -153,9 +153,9 @@ class VideoModel:
 
     @torch.inference_mode()
     def embed(self, clips: torch.Tensor | np.ndarray, name: str = "a clip") -> np.ndarray:
-        """float32 (B,D) embeddings, not normalised, of uint8 clips (B,T,C,S,S), as `clips` gives them.
+        """float32 (B,D) embeddings, not normalised, of uint8 clips (B,T,C,S,S) from `clips`.
 
-        (B,R,D) where the scorer needs R rows of a clip.
+        (B,R,D) if the scorer needs R rows per clip.
 
         Raises:
             UserError: an embedding is not finite.
@@ -187,7 +187,7 @@ class VideoModel:
             text: (K,D) class embeddings on the device; None: those of `class_matrix`.
 
         Returns:
-            uint8 (B,T,C,S,S) on the CPU; None where the image tower is of a kind that keeps no patches.
+            uint8 (B,T,C,S,S) on the CPU; None if the image tower is of a kind that keeps no patches.
         """
         if not has_relevance_maps(self.network):
             return None
@@ -217,11 +217,11 @@ class VideoModel:
         Args:
             video: a file, a folder of frames, a stream that ends, or frames: uint8 (N,H,W,3) or (N,3,H,W), RGB.
             window, stride: seconds; see `inference.windows.WindowReader.windows`.
-            threshold: below it the best class is `unknown`.
-            fps: frames a second of a folder of frames or an array.
+            threshold: if the top probability is lower, the class is `unknown`.
+            fps: frames per second of a folder of frames or an array.
 
         Raises:
-            UserError: the video is missing or damaged, or its embedding is not finite.
+            UserError: the video is missing or corrupted, or its embedding is not finite.
         """
         name = str(video) if isinstance(video, (str, Path, int)) else "frames"
         return self.predict_windows(self.reader.windows(video, window, stride, fps=fps), name, threshold)
@@ -268,16 +268,16 @@ def load_model(
     """Load a model that names what happens in videos.
 
     Args:
-        weights: a checkpoint of train.py, which knows its model, frames, pixels and classes, or of another program,
-            which needs `config`; None: plain CLIP, the mean of its frame embeddings.
-        config: YAML file; None: the checkpoint's recipe; without weights every key at its default.
-        classes: list of names, text with commas between them, or a CSV file `id,name`; None: the config's
-            data.label_list, else the checkpoint's classes, else those of Kinetics-400.
-        overrides: config keys, as ["data.num_segments=16"].
-        device: None: the first GPU, else the CPU.
+        weights: a checkpoint of train.py, which contains its config and classes, or of another program, which needs
+            `config`; None: CLIP without fine-tuning, with the mean of the frame embeddings.
+        config: YAML file; None: the config of the checkpoint, or the defaults without weights.
+        classes: list of names, comma-separated names, or a CSV file `id,name`; None: data.label_list of the config,
+            then the classes of the checkpoint, then those of Kinetics-400.
+        overrides: config keys to override, such as ["data.num_segments=16"].
+        device: None: the first GPU, or the CPU.
 
     Raises:
-        UserError: whatever is wrong with config, weights or classes.
+        UserError: config, weights or classes are invalid.
     """
     names = None if classes is None else read_class_names(classes)
     checkpoint, (cfg, warnings, own_names) = resolve(weights, config, overrides, "predict")
@@ -294,14 +294,14 @@ def _names_of(cfg: Config) -> list[str]:
     if cfg.data.label_list:
         return read_labels(cfg.data.label_list, cfg.data.num_classes)
     names = read_labels(DEFAULT_CLASSES)
-    log.warning("no classes were given: the %d of Kinetics-400 are used (%s)", len(names), DEFAULT_CLASSES.name)
+    log.warning("no classes given; using the %d classes of Kinetics-400 (%s)", len(names), DEFAULT_CLASSES.name)
     return names
 
 
 def collect(
     stream: Iterable[tuple[Window, np.ndarray]], name: str, class_names: list[str], threshold: float = 0.0
 ) -> VideoPrediction:
-    """The result of what `VideoModel.stream` gives. Of the clips, few are kept, however many windows there are."""
+    """Collect the results of `VideoModel.stream`. Only a few clips are kept, for any number of windows."""
     spans, rows, clips, every = [], [], [], 1
     for number, (window, probabilities) in enumerate(stream):
         spans.append((window.start, window.end))
@@ -322,26 +322,26 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
         UserError: the text side trained, or the table was made with another CLIP.
     """
     if trained_classifier(cfg) or not table.text_tower:
-        raise UserError(f"{path}: a table cannot be scored again if the text tower was trained; give --weights")
+        raise UserError(f"{path}: cannot be scored again because the text tower was trained; give --weights")
     clip_model = load_clip_model(cfg)
     if text_weights_hash(clip_model) != table.text_tower:
         raise UserError(
-            f"{path}: was made with a different text tower than that of {cfg.network.arch} ({cfg.network.weights}); "
-            "set network.arch and network.weights to those of the test that made it"
+            f"{path}: was created with a different text tower than that of {cfg.network.arch} ({cfg.network.weights}); "
+            "set network.arch and network.weights to those of the test that created it"
         )
     return build_text(cfg, clip_model, names).numpy()
 
 
 def check_other_classes(cfg: Config) -> None:
-    """Raise a UserError where the class embeddings are not made from the names by CLIP's text tower."""
+    """Raise a UserError if the class embeddings are not computed from the names by CLIP's text tower."""
     network, trained = cfg.network, trained_classifier(cfg)
     if not Classifier.named(network.classifier).takes_any_names:
         what = f"network.classifier {network.classifier}"
     elif trained is None or (what := trained.own_classes(network)) is None:
         return
     raise UserError(
-        f"{what}: its class embeddings were trained and cannot be computed for other classes; leave the "
-        "classes out, or use a model with classifier clip_text"
+        f"{what}: its class embeddings were trained and cannot be computed for other classes; remove the "
+        "classes, or use a model with classifier clip_text"
     )
 
 
@@ -353,7 +353,7 @@ def resolve(
         checkpoint = read_checkpoint(weights)
         return checkpoint, checkpoint.config(config, overrides, purpose)
     cfg, warnings = load_config(config, overrides, purpose)
-    return None, Resolved(with_own_pixels(plain_clip(cfg)), warnings, None)
+    return None, Resolved(with_preprocessing(plain_clip(cfg)), warnings, None)
 
 
 def plain_clip(cfg: Config) -> Config:

@@ -39,10 +39,10 @@ class SessionTurns:
 
     @contextmanager
     def take(self, session: str) -> Iterator[None]:
-        """The session's turn. Raises UserError while it has one."""
+        """Start a request of a session. Raises a UserError while another one is active."""
         with self._lock:
             if session in self._busy:
-                raise UserError("Your last video is not done yet; wait for it.")
+                raise UserError("Your last video is still being processed; please wait.")
             self._busy.add(session)
         try:
             yield
@@ -93,7 +93,7 @@ def build_page(
             with turns.take(str(request.session_hash)):
                 found = predict(video, clean_names(names), seconds or None, threshold)
         except UserError as error:
-            # Paths of the server are nobody's business.
+            # Do not show paths of the server.
             return error_html(str(error).replace(video or "", Path(video or "").name)), history, history_html(history)
         history = [*history, (found.prediction.source, *found.prediction.verdict())][-MAX_HISTORY:]
         return result_html(found), history, history_html(history)
@@ -177,7 +177,7 @@ def _shown(gradio: Any, names: Sequence[str]) -> Any:
 
 
 def _uploaded_names(gradio: Any, path: str) -> list[str]:
-    """Class names of an uploaded file: CSV `id,name`, or text with one a line."""
+    """Class names in an uploaded file: CSV `id,name`, or text with one name per line."""
     try:
         if Path(path).stat().st_size > MAX_LIST_BYTES:
             raise UserError(f"{path}: is larger than {MAX_LIST_BYTES // 1000} kB; give a list of class names")
@@ -204,5 +204,5 @@ def look(gradio: Any) -> dict[str, Any]:
 
 
 def clean_names(names: Sequence[str]) -> list[str] | None:
-    """Class names without blanks at their ends or twice within; None where there is none."""
+    """Class names with normalised spaces; None if there are none."""
     return [cleaned for name in names if (cleaned := " ".join(name.split()))] or None

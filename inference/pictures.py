@@ -1,6 +1,6 @@
-"""Pictures of a prediction: film strips with the best classes, and the classes over time.
+"""Plots of a prediction: film strips with the top classes, and the classes over time.
 
-Legend: T frames, C=3 channels, S side of a frame in pixels, K classes. Pictures are PNG files, whole or absent.
+Legend: T frames, C=3 channels, S side of a frame in pixels, K classes. PNG files are written atomically.
 """
 
 import functools
@@ -28,7 +28,7 @@ MAX_TIMELINE_CLASSES = 12
 MAX_BARS = 20
 """Of a clip; tables and files hold as many classes as are asked for."""
 NAME_WIDTH = 30
-"""Characters of a class name or a title's half before it is cut."""
+"""Maximum number of characters of a class name or half a title."""
 BAR, BAR_REST, UNKNOWN_BAR = "#1a62b4", "#a9c4e3", "#8c8c8c"
 UNKNOWN_BLOCK, OTHER_BLOCK = "#d0d0d0", "#6e7781"
 _DPI = 110
@@ -36,14 +36,15 @@ log = logging.getLogger(__name__)
 
 
 Spotlight = Callable[[torch.Tensor, list[int]], torch.Tensor | None]
-"""`VideoModel.spotlight`: clips (B,T,C,S,S) and the number of a class for each -> the clips with its evidence lit."""
+"""`VideoModel.spotlight`: maps clips (B,T,C,S,S) and a class id for each to clips with the relevant regions
+highlighted."""
 
 
 def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5, spotlight: Spotlight | None = None) -> None:
-    """Film strips of up to six windows, each with bars of its k best classes, at most 20, beside it.
+    """Plot film strips of up to six windows, each with bars of its top k classes (at most 20).
 
     Args:
-        spotlight: below each strip the same frames, lit where they speak for the window's best class; None: left out.
+        spotlight: adds the frames with the regions that support the top class highlighted; None: left out.
     """
     clips = spread(list(prediction.clips), MAX_STRIPS)
     k = min(k, len(prediction.class_names), MAX_BARS)
@@ -108,7 +109,7 @@ def draw_timeline(path: str | Path, prediction: VideoPrediction) -> None:
 
 
 def _draw_band(axis: Axes, prediction: VideoPrediction, colour_of: dict) -> None:
-    """One block per segment, with its class where it fits."""
+    """One block per segment, with its class name if there is space."""
     start, end = prediction.spans[0, 0], prediction.spans[-1, 1]
     for segment in prediction.segments:
         width = segment.end - segment.start
@@ -137,7 +138,7 @@ def _draw_band(axis: Axes, prediction: VideoPrediction, colour_of: dict) -> None
 
 
 def _leading_classes(prediction: VideoPrediction) -> list[int]:
-    """Classes that lead in some window, most of the time first; filled up by mean probability. At most 12."""
+    """At most 12 classes: the top classes of windows, most frequent first, then by mean probability."""
     mean, best = prediction.mean_probabilities, prediction.probabilities.argmax(axis=1)
     time = np.bincount(best, weights=np.diff(prediction.shares())[:, 0], minlength=len(mean))
     order = np.lexsort((-mean, -time))
@@ -164,7 +165,7 @@ def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, thres
 
 
 def _film(clip: np.ndarray) -> np.ndarray:
-    """(T,C,S,S) uint8 -> (S,W',C): up to eight of its frames side by side with white between."""
+    """(T,C,S,S) uint8 -> (S,W',C): up to eight frames side by side, separated by white."""
     frames = spread(list(clip.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP)
     gap = max(1, frames[0].shape[1] // 40)
     padded = [np.pad(frame, ((0, 0), (0, gap), (0, 0)), constant_values=255) for frame in frames]
@@ -172,7 +173,7 @@ def _film(clip: np.ndarray) -> np.ndarray:
 
 
 def spread(items: list, count: int) -> list:
-    """`count` of the items, evenly from first to last; all where there are not more."""
+    """`count` items, evenly spaced from first to last; all if there are not more."""
     if len(items) <= count:
         return items
     return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
@@ -193,11 +194,9 @@ def _save(path: str | Path, figure: Figure) -> None:
         if item not in missing:
             warnings.warn_explicit(item.message, item.category, item.filename, item.lineno)
     if missing:
-        _tell_missing_characters()
+        _warn_missing_characters()
 
 
-@functools.cache  # once a program
-def _tell_missing_characters() -> None:
-    log.warning(
-        "warning: pictures: their font lacks characters of some names and draws boxes; tables, JSON and CSV hold them"
-    )
+@functools.cache  # once per process
+def _warn_missing_characters() -> None:
+    log.warning("warning: pictures: the font lacks characters of some names; tables, JSON and CSV contain them")

@@ -116,7 +116,7 @@ class RequestGuard:
 
     async def _pass_upload(self, scope: Message, body: "Body", send: Send) -> None:
         size = self._declared_bytes(scope, body.max_bytes)
-        if not self._make_room(size):
+        if not self._free_space(size):
             raise Refused(NO_SPACE)
         self._bytes_to_come += size
         left = size
@@ -155,7 +155,7 @@ class RequestGuard:
             raise Refused(TOO_LARGE)
         return int(declared)
 
-    def _make_room(self, size: int) -> bool:
+    def _free_space(self, size: int) -> bool:
         """Delete broken uploads, and old ones until `size` more bytes are within the quota; else False."""
         now, quota = time.time(), UPLOADS_KEPT * max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
         uploads = []  # age in seconds, bytes, path

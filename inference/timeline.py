@@ -37,7 +37,7 @@ class VideoPrediction:
 
     @property
     def mean_probabilities(self) -> np.ndarray:
-        """(K,): mean over the windows, each weighted by the time that it speaks for."""
+        """(K,): mean over the windows, weighted by the time that they cover."""
         return np.average(self.probabilities, axis=0, weights=np.diff(self.shares())[:, 0])
 
     def top(self, k: int = 5, window: int | None = None) -> list[tuple[str, float]]:
@@ -46,12 +46,12 @@ class VideoPrediction:
         return [(self.class_names[c], float(row[c])) for c in np.argsort(-row, kind="stable")[:k]]
 
     def verdict(self, window: int | None = None) -> tuple[str, float]:
-        """The best class, or `unknown` where it is below the threshold, and the best class's probability."""
+        """The top class, or `unknown` if it is below the threshold, and the probability of the top class."""
         name, probability = self.top(1, window)[0]
         return (name if probability >= self.threshold else UNKNOWN), probability
 
     def shares(self) -> np.ndarray:
-        """(W,2) seconds: the part of the video that each window speaks for, without overlap: neighbours meet halfway
+        """(W,2) seconds: the part of the video covered by each window, without overlap; adjacent windows meet halfway
         between their centres."""
         centres = self.spans.mean(axis=1)
         borders = (centres[1:] + centres[:-1]) / 2
@@ -59,7 +59,7 @@ class VideoPrediction:
 
     @property
     def segments(self) -> list[Segment]:
-        """The video cut where the class changes; neighbouring windows of one class are merged."""
+        """The segments of the video; adjacent windows of the same class are merged."""
         merged: list[list] = []
         for number, (start, end) in enumerate(self.shares().tolist()):
             name, probability = self.verdict(number)
@@ -99,7 +99,7 @@ class VideoPrediction:
         return found
 
     def describe(self, k: int = 5) -> str:
-        """The k best classes as a table; of a video in several windows, then its segments."""
+        """The top k classes as a text table, followed by the segments if there are several windows."""
         name, probability = self.verdict()
         title = self.source
         if name == UNKNOWN:

@@ -11,14 +11,14 @@ from datasets.video_file import open_container
 from utils.errors import UserError
 
 VIDEO_SUFFIXES = (".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".gif")
-# What FFmpeg calls the containers behind these suffixes. A playlist that names other files is none of them.
+# FFmpeg's names of the containers with these extensions. Playlists that refer to other files are not included.
 _CONTAINERS = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "gif"}
 MAX_PIXELS = 4096 * 2304
-"""Of a frame; 4K in its widest form."""
+"""Maximum size of a frame; the widest form of 4K."""
 
 
 class Limits(NamedTuple):
-    """Of an uploaded video: the file in megabytes, its length in seconds, a frame in pixels."""
+    """Limits of an uploaded video: file size in megabytes, length in seconds, frame size in pixels."""
 
     max_megabytes: float = 200
     max_seconds: float = 600
@@ -31,20 +31,20 @@ class Limits(NamedTuple):
 
 
 def check_upload(path: str | Path, limits: Limits) -> None:
-    """Raise a UserError unless a file is a video within the limits, as far as its header tells.
+    """Raise a UserError unless a file is a video within the limits, according to its header.
 
-    Its frames are not decoded; who reads it must still stop at `max_seconds`, as a header can say anything.
+    Frames are not decoded, so the reader must still stop at `max_seconds`, because the header may be wrong.
     """
     path = Path(path)
     name = path.name
     if path.suffix.lower() not in VIDEO_SUFFIXES:
         kinds = ", ".join(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)
-        raise UserError(f"{name}: unsupported kind of file; give one of {kinds}")
+        raise UserError(f"{name}: unsupported file type; use one of {kinds}")
     if not path.is_file():
         raise UserError(f"{name}: is no longer available; upload it again")
     megabytes = path.stat().st_size / 1e6
     if megabytes > limits.max_megabytes:
-        raise UserError(f"{name}: has {megabytes:.0f} MB, more than {limits.max_megabytes:g}; cut or compress it")
+        raise UserError(f"{name}: has {megabytes:.0f} MB, more than {limits.max_megabytes:g}; shorten or compress it")
     try:
         with open_container(path, name) as container:
             _check_container(container, name, limits)
@@ -65,7 +65,7 @@ def _check_container(container: InputContainer, name: str, limits: Limits) -> No
         container.duration / av.time_base if container.duration else 0,
     )
     if seconds > limits.max_seconds:
-        raise UserError(f"{name}: lasts {_length(seconds)}, longer than {_length(limits.max_seconds)}; cut it")
+        raise UserError(f"{name}: lasts {_length(seconds)}, longer than {_length(limits.max_seconds)}; shorten it")
 
 
 def _length(seconds: float) -> str:

@@ -17,7 +17,7 @@ VIDEO_SUFFIXES = frozenset((
 ))
 # fmt: on
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
-# Folders that storage devices and operating systems keep for themselves, with copies of their neighbours.
+# Folders created by storage devices and operating systems, which may contain copies of files.
 SYSTEM_FOLDERS = frozenset(
     ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX")
 )
@@ -60,10 +60,10 @@ def expand_inputs(names: Sequence[str | Path]) -> list[str]:
 
 
 def walk_visible(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """As os.walk, from the top: each folder, the names of its folders, those of its files.
+    """Like os.walk: yields each folder with the names of its folders and files.
 
-    Folders that links lead to are walked too, but not a link to a folder that it lies in. What is hidden (a name that
-    begins with a dot: what systems, and unfinished copies, leave) is left out, and so are SYSTEM_FOLDERS.
+    Links to folders are followed, except to a parent folder. Hidden files and folders (names that begin with a dot) and
+    SYSTEM_FOLDERS are left out.
     """
     for place, folders, files in os.walk(root, followlinks=True):
         visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
@@ -77,7 +77,7 @@ def _leads_back(place: Path, name: str) -> bool:
 
 
 def list_frames(folder: Path) -> list[Path]:
-    """The images of a folder in the order of the numbers in their names. Raises UserError if there is none."""
+    """The images of a folder in the order of the numbers in their names. Raises a UserError if there is none."""
     visible = [path for path in folder.iterdir() if not path.name.startswith(".")]
     images = (path for path in visible if path.suffix.lower() in IMAGE_SUFFIXES)
     paths = sorted(images, key=lambda path: natural_key(path.name))
@@ -92,10 +92,10 @@ def natural_key(name: str) -> list:
 
 
 def read_class_names(classes: str | Sequence[str]) -> list[str]:
-    """Class names from a list, from text with commas between them, or from a CSV `id,name`.
+    """Class names from a list, from comma-separated text, or from a CSV `id,name`.
 
     Raises:
-        UserError: no name among them, one twice, a fault in the file.
+        UserError: there are no names or duplicates, or the file is invalid.
     """
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
@@ -114,7 +114,7 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
 
 
 def _videos_in(folder: Path) -> list[str]:
-    """A folder of frames itself, else the videos and folders of frames below it, sorted."""
+    """A folder of frames, or the videos and folders of frames below a folder, sorted."""
     found = []
     for place, folders, files in walk_visible(folder):
         suffixes = {Path(name).suffix.lower() for name in files}

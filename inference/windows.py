@@ -1,10 +1,10 @@
-"""Clips for a prediction: a video, folder of frames, camera or stream, as a whole or in sliding windows.
+"""Reads clips for predictions from a video, folder of frames, camera or stream, as a whole or in sliding windows.
 
-A short video is sampled as test.py samples it, so its embedding is the same. A long one is decoded once from beginning
-to end; of each window only the frames that it needs are kept, at the size that the model sees, so that memory does not
-grow with the video. Times are exact fractions of a second from the first frame.
+A short video is sampled as in test.py, so its embedding is the same. A long video is decoded once in sequence; only the
+sampled frames of each window are kept, at the input size of the model, so that memory does not depend on its length.
+Times are exact fractions of a second from the first frame.
 
-Legend: T segments, L consecutive frames a segment, C=3 channels, H,W image, S input size.
+Legend: T segments, L consecutive frames per segment, C=3 channels, H,W image, S input size.
 """
 
 import itertools
@@ -25,13 +25,13 @@ from datasets.transforms import EvalTransform
 from datasets.video_dataset import FrameChooser
 from inference.frame_streams import FOLDER_FPS, ShownFrame, frames_of, live_frames, measure_seconds, open_whole
 from inference.frames import Source, Video, as_source
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from utils.errors import UserError
 from utils.interval import check_times
 from utils.schema import Config
 
 WHOLE_SECONDS = 30
-"""A video up to this long is one clip where no window is asked for."""
+"""Videos up to this length are one clip by default."""
 WINDOW_SECONDS = 10
 """Length of a window where none is asked for: that of a Kinetics clip, on which the published models were trained."""
 
@@ -62,19 +62,19 @@ class WindowReader:
         fps: float = FOLDER_FPS,
         max_seconds: float | None = None,
     ) -> Iterator[Window]:
-        """The clips of `source`, in order of time, each as soon as it is complete.
+        """The clips of `source` in order of time, each as soon as it is complete.
 
         Args:
             source: a video file, a folder of frames, the number of a camera, a URL, or an array of frames.
-            window: seconds; a file that is not longer is one clip, sampled as test.py does it. 0: any file is one
-                clip. None: windows of 10 s for what is longer than 30 s, and for cameras and URLs.
-            stride: seconds from one window's start to the next one's; None: half a window.
-            fps: frames a second of a folder or an array of frames.
-            max_seconds: of a camera or URL, after which it ends.
+            window: length in seconds; shorter files are one clip, sampled as in test.py. 0: one clip for files of any
+                length. None: windows of 10 s for videos longer than 30 s, and for cameras and URLs.
+            stride: seconds between the starts of windows; None: half a window.
+            fps: frames per second of a folder or an array of frames.
+            max_seconds: maximum duration of a camera or URL.
 
         Raises:
-            UserError: a length or rate that cannot be; it is missing, damaged or no video. What was read of a video
-                before the damage has been given.
+            UserError: an argument is invalid, or the source is missing, corrupted or not a video. Windows before a
+                corrupted part are yielded first.
         """
         check_times(window, stride, fps, max_seconds)
         opened = as_source(source)
@@ -82,7 +82,7 @@ class WindowReader:
         length, step = self._plan(window, stride, seconds)
         if seconds is None:
             if not length:
-                raise UserError(f"window 0: {source} has no end; give the seconds of a window")
+                raise UserError(f"window 0: {source} has no end; set the length of a window")
             yield from self._slide(live_frames(str(source), max_seconds), length, step, None)
         elif not length:
             yield self._whole(opened, seconds)
@@ -92,7 +92,7 @@ class WindowReader:
     def num_windows(
         self, source: Video, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
     ) -> int | None:
-        """How many clips `windows` will give; None where the length is not known. Raises as `windows`."""
+        """How many clips `windows` will give; None if the length is not known. Raises as `windows`."""
         check_times(window, stride, fps)
         seconds = measure_seconds(as_source(source), fps)
         if seconds is None:
@@ -156,11 +156,11 @@ class WindowReader:
 
 
 class _OpenWindow:
-    """A window whose frames are arriving: of each target, the frame that is on screen at that time, and the L-1 frames
-    after it. At a constant frame rate they are the frames that test.py's rule takes of a video as long as the window.
+    """A window under construction: for each target time, the frame shown at that time and the next L-1 frames. At a
+    constant frame rate these are the frames that test.py samples from a video of the same length.
 
     Args:
-        targets: rising times of the T segments.
+        targets: ascending times of the T segments.
     """
 
     def __init__(self, start: Fraction, length: Fraction, targets: list[Fraction], seg_length: int):
@@ -203,8 +203,9 @@ def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Ite
 
 
 def build_window_reader(cfg: Config) -> WindowReader:
-    """What reads videos for a prediction: the test's frames and pixels, one view. UserError without a decoder."""
-    cfg = with_own_pixels(cfg)
+    """The reader of videos for predictions, with the test sampling and preprocessing of one view. Raises a UserError
+    without a decoder."""
+    cfg = with_preprocessing(cfg)
     data = cfg.data
     FrameSource.named(data.decoder).check_installed()
     choose = FrameChooser("test", data.num_segments, data.seg_length, data.dense, rule=data.frame_rule)

@@ -1,4 +1,4 @@
-"""Attribution: which frames, and which places in them, a prediction relies on.
+"""Attribution: the frames and regions that a prediction relies on.
 
 Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w the grid of a tower's patches, L its tokens.
 """
@@ -16,11 +16,11 @@ from modules.video_clip import VideoCLIP
 def drop_one_frame(
     model: VideoCLIP, clip: torch.Tensor, text: torch.Tensor, label: int, clips_per_forward: int = 8
 ) -> torch.Tensor:
-    """What each frame adds to the log-odds of a class: those of the clip less those of the clip without the frame.
+    """The contribution of each frame to the log-odds of a class: those of the clip minus those without the frame.
 
-    Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901) in time. A dropped frame's place is taken by the frame before
-    it, the first one's by the second, so that the clip keeps its length and the other frames their places. The
-    log-odds are log(p / (1 - p)) of the class's probability, by the logits of evaluation.
+    Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901) in time. A frame is replaced with the previous one (the first
+    with the second), so that the clip keeps its length. The log-odds are log(p / (1 - p)) of the probability of the
+    class in evaluation.
 
     Args:
         clip: (T, C, S, S) uint8 on the model's device. text: class features, (K, ...), on the same.
@@ -29,7 +29,7 @@ def drop_one_frame(
 
     Returns:
         (T,) float32 on the CPU, in nats: positive where the frame speaks for the class; 0 for a clip of one frame, and
-        where there is one class.
+        if there is one class.
     """
     num_frames = len(clip)
     if len(text) < 2 or num_frames < 2:
@@ -41,7 +41,7 @@ def drop_one_frame(
     looks_over_time = any(isinstance(module, MixesFrames) for module in model.visual.modules())
     if looks_over_time or model.scorer.needs_patches:
         videos = torch.cat([model.video_features(clip[rows]) for rows in kept.split(clips_per_forward)])
-    else:  # frames are embedded apart: once is enough
+    else:  # frames are independent in the tower, so embed them once
         videos = model.scorer.of_frames(model.fusion_model, model.encode_frames(clip[None])[0][kept])
     probabilities = model.scorer(videos, text).double().log_softmax(dim=-1)
     others = probabilities.clone()
@@ -51,26 +51,26 @@ def drop_one_frame(
 
 
 def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
-    """Where in the frames the evidence for a class is: gradient times activation (HiResCAM, arXiv 2011.08891).
+    """Relevance maps of a class: gradient times activation (HiResCAM, arXiv 2011.08891).
 
     The activations are the patches at the input of a ViT's last block, or the last feature map of a convolutional
-    tower. With s the cosine of a clip and its class less the mean of its cosines with all classes, a patch's value is
-    the sum over channels of d s / d activation times the activation: to first order what s would lose without it.
-    Whatever comes after takes part: the last block, pooling, the temporal head.
+    tower. With s the cosine of a clip and its class minus the mean of its cosines with all classes, the value of a
+    patch is the sum over channels of d s / d activation times the activation: to first order, the decrease of s without
+    it. The gradient includes everything after the activations: the last block, pooling and the temporal head.
 
     Args:
-        clips: (B, T, C, S, S) as of `VideoCLIP.encode_frames`. text: (K, D) class embeddings.
+        clips: (B, T, C, S, S), see `VideoCLIP.encode_frames`. text: (K, D) class embeddings.
         labels: (B,) int64, the class of each clip. All on the model's device.
 
     Returns:
-        (B, T, h, w) float32, in cosine: positive where a patch speaks for the class.
+        (B, T, h, w) float32, in cosine similarity: positive if a patch supports the class.
     """
     found = _spatial_source(model.visual)
     assert found is not None, "ask has_relevance_maps first"
     caught: list[torch.Tensor] = []
 
     def forget(*_: object) -> None:
-        """Up to the activations nothing is kept for the backward pass; `encode_frames` restores the mode."""
+        """Disable gradients up to the activations; `encode_frames` restores the mode."""
         torch.set_grad_enabled(False)
 
     def catch(activations: torch.Tensor) -> torch.Tensor:
@@ -104,26 +104,26 @@ def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, la
 
 
 def has_relevance_maps(model: VideoCLIP) -> bool:
-    """Whether `relevance_maps` knows where this image tower keeps its patches."""
+    """Whether `relevance_maps` supports this image tower."""
     return _spatial_source(model.visual) is not None
 
 
 def last_parameters(model: VideoCLIP) -> list[nn.Parameter]:
-    """The parameters behind the activations of `relevance_maps`: the tower's last block or stage, the head."""
+    """The parameters after the activations of `relevance_maps`: the last block or stage of the tower, and the head."""
     found = _spatial_source(model.visual)
     assert found is not None, "ask has_relevance_maps first"
     return [*found[0].parameters(), *model.fusion_model.parameters()]
 
 
 def spotlight(clips: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
-    """The frames with what speaks against the class, or not at all, dark and grey: uint8 (B, T, 3, S, S), on the CPU.
+    """Darken and desaturate regions that do not support the class: uint8 (B, T, 3, S, S), on the CPU.
 
     Args:
-        clips: uint8 (B, T, 3, S, S). maps: (B, T, h, w) of `relevance_maps`. The largest value of a clip is undimmed.
+        clips: uint8 (B, T, 3, S, S). maps: (B, T, h, w) of `relevance_maps`. The maximum of a clip is undimmed.
     """
     positive = maps.cpu().float().clamp(min=0)
     largest = positive.flatten(1).amax(dim=1).clamp(min=torch.finfo(torch.float32).tiny)
-    light = (positive / largest[:, None, None, None]).sqrt()  # as the eye judges brightness
+    light = (positive / largest[:, None, None, None]).sqrt()  # closer to perceived brightness
     light = F.interpolate(light, size=clips.shape[-2:], mode="bicubic").clamp(0, 1)[:, :, None]
     pixels = clips.cpu().float()
     grey = pixels.mean(dim=2, keepdim=True)
@@ -131,7 +131,7 @@ def spotlight(clips: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:
 
 
 def _spatial_source(visual: nn.Module) -> tuple[nn.Module, bool] | None:
-    """The module whose input (True) or output (False) is the last one with places in the image; None: unknown."""
+    """The module whose input (True) or output (False) is the last spatial feature map; None: unknown."""
     tower = ImageTower(visual)
     if tower.kind in VITS:
         return tower.last_block, True

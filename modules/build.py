@@ -18,7 +18,7 @@ from utils.schema import Config
 
 
 def build_model_and_text(cfg: Config, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
-    """The video model, on the CPU, and its frozen class embeddings (K, D); None where the model makes its own.
+    """The video model, on the CPU, and its frozen class embeddings (K, D); None if the model makes its own.
 
     CLIP's text tower is gone afterwards, unless it trains.
 
@@ -32,7 +32,7 @@ def build_model_and_text(cfg: Config, names: list[str], device: torch.device) ->
 
 
 def load_clip_model(cfg: Config) -> ClipModel:
-    """CLIP as `network.arch`, `network.weights`, `network.init`, `data.input_size`, `mean` and `std` say.
+    """Load CLIP with `network.arch`, `network.weights`, `network.init`, `data.input_size`, `mean` and `std`.
 
     Sets torch's seed to `cfg.seed`, for all of the model that starts at random: a text tower without weights is not in
     the checkpoint, and must be the same in the training and in every test.
@@ -51,12 +51,12 @@ def load_clip_model(cfg: Config) -> ClipModel:
 
 
 def build_text(cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device = CPU) -> torch.Tensor:
-    """float32 class features of `names`, on the CPU, by `network.classifier` and `network.scorer`: (K, D) as a rule.
+    """float32 class features of `names` on the CPU, usually (K, D), for `network.classifier` and `network.scorer`.
 
-    Those that are computed are kept in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
+    They are cached in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
 
     Raises:
-        UserError: a fault in the prompts, the file or the language model, or more classes than can be orthogonal.
+        UserError: the prompts, the file or the language model are invalid, or there are too many classes.
     """
     return Scorer.named(cfg.network.scorer).embed_classes(cfg, clip_model, names, device)
 
@@ -66,7 +66,7 @@ def build_model(
 ) -> VideoCLIP:
     """The video model on the CPU, in float32. It takes over `clip_model.visual`, and `clip_model.text` where read.
 
-    `model.classifier` is None where the class embeddings are frozen and come from `build_text`. Else they are made in
+    `model.classifier` is None if the class embeddings are frozen and come from `build_text`. Else they are made in
     the model, by `model.class_embeddings()`, and train: with the text tower (fix_text false), a learned context, or by
     themselves.
 

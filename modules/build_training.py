@@ -17,7 +17,7 @@ from modules.learning_rates import rates_of
 from modules.losses.loss import Loss
 from modules.mixing import Mixing
 from modules.optim import ParameterGroup, build_optimizer, split_parameters
-from modules.sharding import check_can_shard, shard, take_whole_state
+from modules.sharding import accept_full_state, check_can_shard, shard
 from modules.tower_blocks import VITS, ImageTower
 from modules.training import Trainer
 from modules.video_clip import VideoCLIP
@@ -28,7 +28,7 @@ from utils.schema import Config
 
 
 def parameter_groups(cfg: Config, model: VideoCLIP) -> list[ParameterGroup]:
-    """Every parameter of `model` in one group, as `cfg.solver` has it. Raises UserError where it cannot be."""
+    """The parameter groups of `cfg.solver`, with each parameter in exactly one. Raises a UserError if not possible."""
     return split_parameters(model, rates_of(cfg, model), cfg.solver.decay_1d)
 
 
@@ -40,7 +40,7 @@ def build_trainer(
     clip: dict[str, torch.Tensor] | None = None,
     class_weights: np.ndarray | None = None,
 ) -> Trainer:
-    """A trainer of `model` (on its device, with its distillation attached where `solver.distill` asks for one).
+    """A trainer of `model` (on its device, with its distillation attached if `solver.distill` is set).
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
@@ -57,7 +57,7 @@ def build_trainer(
         compile_model(model, context.device)
     over_processes = _spread(cfg, model, context)
     optimizer = build_optimizer(parameter_groups(cfg, model), solver)
-    take_whole_state(optimizer)
+    accept_full_state(optimizer)
     loss = Loss.named(solver.loss_type)(cfg, process.world_size)
     if class_weights is not None:
         loss.class_weights = torch.from_numpy(class_weights).to(context.device)
@@ -82,24 +82,24 @@ def build_trainer(
 
 
 def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
-    """Raise UserError where the model cannot be trained as the config asks for."""
+    """Raise a UserError if the model cannot be trained as the config asks for."""
     if cfg.solver.shard != "none":
         check_can_shard(model, cfg.solver.shard, context)
     if cfg.data.cached_draws and model.tower_trains:
         raise UserError(
-            "data.cached_draws: parameters that were added to the image tower train, so its frame embeddings change; "
+            "data.cached_draws: frame embeddings cannot be cached, because additions to the image tower are trained; "
             "set it to 0"
         )
     needed = model.fusion_model.loss
     if needed is not None and cfg.solver.loss_type != needed:
         raise UserError(
-            f"network.sim_header {cfg.network.sim_header}: trains with solver.loss_type {needed}, not "
-            f"{cfg.solver.loss_type}; set it to that"
+            f"network.sim_header {cfg.network.sim_header}: needs solver.loss_type {needed}, not "
+            f"{cfg.solver.loss_type}; set solver.loss_type={needed}"
         )
 
 
 def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
-    """`model` itself where there is one process or it is sharded, in place; else its DDP wrapper."""
+    """`model` itself if there is one process or it is sharded, in place; else its DDP wrapper."""
     solver = cfg.solver
     if solver.shard != "none" and dist.is_initialized():
         shard(model, solver.shard, context)
@@ -115,9 +115,9 @@ def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) ->
     Args:
         has_one_pass: an optimiser step has one backward pass.
     """
-    # Gradients live in the buckets that are sent: no second copy of them. Every step uses the same parameters in the
-    # same order, so DDP may plan its messages once; not where several backward passes are summed, because its plan is
-    # made in the first one and that one must then be sent.
+    # Gradients are views of the communication buckets, to avoid a copy. The graph is static, because every step uses
+    # the same parameters in the same order; except with several backward passes per step, since DDP records the graph
+    # in the first pass, which must then be synchronised.
     return DistributedDataParallel(
         model,
         device_ids=[device] if device.type == "cuda" else None,
@@ -127,7 +127,7 @@ def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) ->
 
 
 def compile_model(model: VideoCLIP, device: torch.device) -> None:
-    """Have image tower and head compiled by torch.compile when they first run; parameters keep their names.
+    """Compile image tower and head with torch.compile at their first call; parameters keep their names.
 
     Of a ViT each block is compiled: the code of one serves all that are built alike, and a ViT-L takes no longer than
     a small tower. What is around the blocks is little.
@@ -143,7 +143,7 @@ def compile_model(model: VideoCLIP, device: torch.device) -> None:
         )
     tower = ImageTower(model.visual)
     parts = tower.blocks if tower.kind in VITS else [model.visual]
-    # Blocks may differ in a number (a dropout's rate, a prompt's place), and their code also in training and testing.
+    # Blocks may differ in a constant (dropout rate, position of prompts), and in training and evaluation mode.
     limit = torch._dynamo.config.recompile_limit
     torch._dynamo.config.recompile_limit = max(limit, 4 * len(parts))
     for part in parts:

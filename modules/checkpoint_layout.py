@@ -28,13 +28,13 @@ from utils.errors import UserError
 from utils.schema import Config
 
 OWN_PARTS = ("visual", "fusion_model", "logit_scale", "text", "classifier", "scorer")
-TRAINING_PARTS = ("distillation",)  # of no use after the training: they are saved apart
-NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # in states taken from OpenAI's archives
+TRAINING_PARTS = ("distillation",)  # only needed in training, and saved separately
+NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size")  # entries in state dicts of OpenAI's archives
 log = logging.getLogger(__name__)
 
 
 def split_training_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, torch.Tensor], dict[str, torch.Tensor]]:
-    """The tensors of a model's state that make the video model, and those of its TRAINING_PARTS."""
+    """Split a state dict into the tensors of the video model and those of TRAINING_PARTS."""
     of_training = {name: value for name, value in state.items() if name.split(".")[0] in TRAINING_PARTS}
     return {name: value for name, value in state.items() if name not in of_training}, of_training
 
@@ -43,7 +43,7 @@ def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint under VideoCLIP's names.
 
     Raises:
-        UserError: there is no state dict in it, or none of a video model.
+        UserError: it has no state dict of a video model.
     """
     model_state = raw.get("model_state_dict", raw)
     if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
@@ -57,7 +57,7 @@ def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
     if any(name.startswith(("text.vision_model.", "text.text_model.")) for name in state):
         raise UserError(
             f"{source}: uses the parameter names of Hugging Face's transformers (vision_model.*), which are not "
-            "supported; give the model under OpenAI's or open_clip's names"
+            "supported; use a checkpoint with the names of OpenAI or open_clip"
         )
     if not any(name.startswith("visual.") for name in state) and "base" not in raw:
         names = ", ".join(list(model_state)[:3])
@@ -66,7 +66,7 @@ def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
 
 
 def _is_constant(name: str, value: torch.Tensor) -> bool:
-    """Whether a tensor under its published name says nothing that training could have changed."""
+    """Whether a tensor with this published name is a constant that training does not change."""
     zeros = [head.published_zeros for head in Head.listed().values() if head.published_zeros]
     is_zero = any(re.search(pattern, name) for pattern in zeros) and not value.any()
     return name.removeprefix("text.") in NOT_WEIGHTS or is_zero
@@ -80,10 +80,10 @@ def _own_name(name: str) -> str:
 
 
 def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_classes: bool = False) -> None:
-    """Load a checkpoint of any layout into a model: all of its parts, exactly, or an error.
+    """Load a checkpoint of any layout into a model, with all of its parts.
 
-    A text tower in the checkpoint is left out, and said, where the model has none (its text is frozen CLIP's). Position
-    embeddings of another image size are resized, and said.
+    A text tower in the checkpoint is left out, with a warning, if the model has none (frozen CLIP text). Position
+    embeddings for another image size are resized, with a warning.
 
     Args:
         new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts from scratch.
@@ -95,7 +95,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
         UserError: the checkpoint is of another architecture, head or temporal addition, or lacks parts.
     """
     state = with_base(model, raw, to_model_state(raw, source), source)
-    _check_unmarked(model, raw, source, new_classes)
+    _check_shifts(model, raw, source, new_classes)
     if not new_classes:
         model.scorer.fit(_part(state, "scorer"))
     expected, of_training = split_training_parts(model.state_dict())
@@ -118,7 +118,7 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
 
 
 def saved_config(raw: dict[str, Any]) -> dict[str, Any]:
-    """The config that a checkpoint was trained with, as a tree; {} where it does not say."""
+    """The config in a checkpoint as a nested dict; {} if there is none."""
     config = raw.get("config")
     tree = yaml.safe_load(config) if isinstance(config, str) else None
     return tree if isinstance(tree, dict) else {}
@@ -131,7 +131,7 @@ def saved_network(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> None:
-    """Say so where a checkpoint was trained towards other class embeddings than those that `cfg` tests it with."""
+    """Warn if a checkpoint was trained with other class embeddings than those of `cfg`."""
     trained = saved_network(raw).get("classifier", cfg.network.classifier)
     seed = saved_config(raw).get("seed", cfg.seed)
     if trained != cfg.network.classifier:
@@ -143,8 +143,8 @@ def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> N
     log.warning("WARNING: %s: was trained with %s: other class embeddings", source, fault)
 
 
-def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
-    """Faults of a `network.tm` without parameters: published names or the saved config tell of it."""
+def _check_shifts(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
+    """Check a `network.tm` without parameters against published names or the saved config."""
     chosen = [name for name in TM if name in model.additions]
     own: str | Literal[False] = chosen[0] if chosen else False
     trained = saved_network(raw).get("tm", _published_tm(raw) or own)
@@ -159,7 +159,7 @@ def _check_unmarked(model: VideoCLIP, raw: dict[str, Any], source: str, may_diff
 
 
 def _published_tm(raw: dict[str, Any]) -> str | None:
-    """The `network.tm` that the tensors' published names show, if one does."""
+    """The `network.tm` that published tensor names imply, if any."""
     names = [name.removeprefix("module.") for name in raw.get("model_state_dict", raw)]
     for tm in TM:
         if any(re.search(pattern, name) for pattern, _ in Addition.named(tm).published_names for name in names):
@@ -170,9 +170,9 @@ def _published_tm(raw: dict[str, Any]) -> str | None:
 def _fit_parts(
     state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str, new_classes: bool
 ) -> set[str]:
-    """Take out of `state` what the model does not have (text) or shall not get (old classes).
+    """Remove tensors from `state` that the model does not have (text) or should not load (old classes).
 
-    Returns the parts of the model that keep the values they have.
+    Returns the parts of the model that are not loaded.
     """
     parts = {name.split(".")[0] for name in state}
     own = {name.split(".")[0] for name in expected}
@@ -187,7 +187,7 @@ def _fit_parts(
         log.warning("%s: contains no text tower; CLIP's own weights are used", source)
         kept.add("text")
     if "scorer" in parts and "scorer" not in own:
-        log.warning("%s: the tensors of its scorer are left out: network.scorer has none", source)
+        log.warning("%s: the parameters of its scorer are not loaded, because network.scorer has none", source)
         _drop(state, "scorer")
     if new_classes and "classifier" in own | parts:
         log.warning("%s: the parameters of its classes (classifier.*) are not loaded", source)
@@ -197,13 +197,13 @@ def _fit_parts(
 
 
 def _fresh_adapter(model: VideoCLIP, state: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
-    """The model's own tensors of its adapter, where a checkpoint that it is to start from has none of them."""
+    """The model's tensors of its adapter, if the checkpoint to start from has none of them."""
     adapter = model.adapter
     if adapter is None or any(owner_of(name) is adapter for name in state):
         return {}
     fresh = {name: value for name, value in model.state_dict().items() if owner_of(name) is adapter}
     if fresh:
-        log.warning("%s: holds no weights of %s: they start from scratch", source, adapter.setting)
+        log.warning("%s: contains no weights of %s, which start from scratch", source, adapter.setting)
     return fresh
 
 
@@ -213,7 +213,7 @@ def _drop(state: dict[str, torch.Tensor], part: str) -> None:
 
 
 def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
-    """Faults of the temporal head, in the config's terms."""
+    """Check the temporal head."""
     state = _part(state, "fusion_model")
     found, own = head_of(state), model.fusion_model
     if found is type(own):
@@ -221,18 +221,18 @@ def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -
             raise UserError(f"{source}: {fault}")
     elif found is not None:
         name = next(name for name, head in Head.listed().items() if head is found)
-        raise UserError(f"{source}: holds {found.described}; set network.sim_header to {name}")
+        raise UserError(f"{source}: contains {found.described}; set network.sim_header to {name}")
 
 
 def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> list[str]:
-    """Fit what was added to the image tower to the number of frames, in `state`; returns a line for each change.
+    """Check the image tower and adapt its additions to the number of frames; returns a line for each change.
 
     Raises:
-        UserError: a fault of the image tower, in the config's terms.
+        UserError: the image tower does not fit.
     """
     found, own = _additions_of(state), _additions_of(expected)
     for addition in sorted(found ^ own, key=lambda addition: addition.setting):
-        where, remedy = ("holds", "set") if addition in found else ("lacks", "do not set")
+        where, remedy = ("contains", "set") if addition in found else ("does not contain", "do not set")
         raise UserError(f"{source}: {where} the weights of {addition.setting}; {remedy} it")
     messages = [message for addition in own for message in addition.fit(state, expected)]
     described, wanted = _describe_tower(state), _describe_tower(expected)
@@ -249,7 +249,7 @@ def _additions_of(state: dict[str, torch.Tensor]) -> set[type[Addition]]:
 
 
 def _check_classifier(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
-    """Faults of a classifier that trained, in the config's terms."""
+    """Check a trained classifier."""
     state = _part(state, "classifier")
     found = next((kind for kind in TrainedClassifier.listed().values() if kind.mark in state), None)
     own = model.classifier if model.classifier is not None and model.classifier.mark else None
@@ -257,18 +257,18 @@ def _check_classifier(state: dict[str, torch.Tensor], model: VideoCLIP, source: 
         if fault := own.fault(state):
             raise UserError(f"{source}: {fault}")
     elif found is not None:
-        raise UserError(f"{source}: holds {found.describe(state)}")
+        raise UserError(f"{source}: contains {found.describe(state)}")
     elif own is not None:
-        raise UserError(f"{source}: holds {own.absent}")
+        raise UserError(f"{source}: contains {own.absent}")
 
 
 def _part(state: dict[str, torch.Tensor], part: str) -> dict[str, torch.Tensor]:
-    """The tensors of one part of VideoCLIP, under the names that they have in it."""
+    """The tensors of one part of VideoCLIP, with the names within the part."""
     return {name.removeprefix(f"{part}."): value for name, value in state.items() if name.startswith(f"{part}.")}
 
 
 def _describe_tower(state: dict[str, torch.Tensor]) -> str:
-    """What tells one CLIP image tower from another, in words."""
+    """A description of an image tower."""
     num_values = sum(value.numel() for name, value in state.items() if name.startswith("visual.trunk."))
     if num_values:
         return f"a timm tower of {num_values:,} values"

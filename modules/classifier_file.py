@@ -1,4 +1,4 @@
-"""Class embeddings as a file, with what they were computed from, and the cache of costly ones.
+"""Files of class embeddings with their sources, and a cache of them.
 
 K classes, D embedding. A file is an .npz without pickles: `matrix` float32 (K, D), `class_names` (K,), `kind`,
 `prompts` (JSON: M texts for each class), `source_hash` and `content_hash` (SHA-256 in hex).
@@ -20,7 +20,7 @@ from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
 
-FORMAT_VERSION = 1  # raise when the same sources would give another matrix or another file
+FORMAT_VERSION = 1  # increase if the same sources give another matrix or file format
 log = logging.getLogger(__name__)
 
 
@@ -34,12 +34,12 @@ class ClassifierFile(NamedTuple):
     source_hash: str  # of all that the matrix was computed from: names, texts, weights, seed ...
 
 
-class _Damage(Exception):
+class _CorruptedFile(Exception):
     pass
 
 
 def save_classifier(path: str | Path, classifier: ClassifierFile) -> None:
-    """Write a classifier; the file is whole or absent."""
+    """Write a classifier atomically."""
     with atomic_path(path) as temporary, temporary.open("wb") as file:
         np.savez(
             file,
@@ -56,7 +56,7 @@ def load_classifier(path: str | Path) -> ClassifierFile:
     """Read what `save_classifier` wrote.
 
     Raises:
-        UserError: the file is missing, damaged, or something else.
+        UserError: the file is missing, corrupted, or not a classifier file.
     """
     if not Path(path).is_file():
         raise UserError(
@@ -65,27 +65,29 @@ def load_classifier(path: str | Path) -> ClassifierFile:
         )
     try:
         return _load(path)
-    except _Damage as damage:
+    except _CorruptedFile as damage:
         raise UserError(f"{path}: corrupted or truncated classifier file ({damage}); create it again") from damage
 
 
 def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source: str) -> torch.Tensor:
-    """(K, D) rows of the classes `names`, in their order.
+    """(K, D) rows of the classes `names`, in this order.
 
     Raises:
-        UserError: a class that the file does not have; embeddings of another width.
+        UserError: a class is missing, or the embeddings have another width.
     """
     if classifier.matrix.shape[1] != width:
         raise UserError(
-            f"{source}: its class embeddings have {classifier.matrix.shape[1]} dimensions and the image tower's "
-            f"{width}; it was made for another network.arch"
+            f"{source}: its class embeddings have {classifier.matrix.shape[1]} dimensions, but the image tower has "
+            f"{width}; it was created for another network.arch"
         )
     if list(names) == classifier.class_names:
         return classifier.matrix
     rows = {name: row for row, name in enumerate(classifier.class_names)}
     missing = [name for name in names if name not in rows]
     if missing:
-        raise UserError(f"{source}: lacks {len(missing)} of the {len(names)} classes, such as {', '.join(missing[:4])}")
+        raise UserError(
+            f"{source}: {len(missing)} of the {len(names)} classes are missing, such as {', '.join(missing[:4])}"
+        )
     return classifier.matrix[[rows[name] for name in names]]
 
 
@@ -97,24 +99,24 @@ def cached_classifier(
     source: Any,
     make: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
-    """The float32 (K, D) matrix that `make` gives, kept in the folder `cache_dir` (None: not kept) under its sources.
+    """The float32 (K, D) matrix computed by `make`, cached in the folder `cache_dir` (None: no cache) by its sources.
 
-    Several processes may call this at once with the same folder: files are whole or absent. Where it cannot be written
-    a warning says so.
+    Several processes may use the folder at the same time, because files are written atomically. If it is not writable,
+    a warning is logged.
 
     Args:
-        source: what the matrix depends on besides kind, names and prompts: a tree that `content_hash` takes.
+        source: what the matrix depends on besides kind, names and prompts, as nested data for `content_hash`.
     """
     prompts = [list(of_class) for of_class in prompts]
     source_hash = content_hash([FORMAT_VERSION, kind, list(names), prompts, source])
     path = None if cache_dir is None else Path(cache_dir) / f"classifier-{kind}-{source_hash[:32]}.npz"
-    if path is not None and os.path.exists(path):  # noqa: PTH110 - Path.exists raises where permission is lacking
+    if path is not None and os.path.exists(path):  # noqa: PTH110 - Path.exists raises without permission
         try:
             found = _load(path)
             if found.source_hash != source_hash:
-                raise _Damage("it belongs to other inputs")
+                raise _CorruptedFile("it belongs to other inputs")
             return found.matrix
-        except _Damage as damage:
+        except _CorruptedFile as damage:
             log.warning("%s: corrupted cache of class embeddings (%s); computing them again", path, damage)
     matrix = make()
     if path is not None:
@@ -144,7 +146,7 @@ def _load(path: str | Path) -> ClassifierFile:
             )
             stored_hash = str(file["content_hash"])
     except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise _Damage(type(error).__name__) from error
+        raise _CorruptedFile(type(error).__name__) from error
     if stored_hash != content_hash(list(found)):
-        raise _Damage("its content was modified")
+        raise _CorruptedFile("its content was modified")
     return found

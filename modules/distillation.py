@@ -1,10 +1,10 @@
-"""FROSTER (arXiv 2402.03241): the model's frame and class embeddings stay near those of frozen CLIP.
+"""FROSTER (arXiv 2402.03241): distillation of frame and class embeddings from frozen CLIP.
 
 Legend: B clips, T frames, N = B*T images, C channels, D embedding, K classes.
 
-Beside the loss, per clip, `solver.distill` times the mean over frames of 1 - cos(v + 0.1 P(v), v0), plus the mean over
-classes of 1 - cos(t + 0.1 Q(t), t0): v, t the model's normalised embeddings, v0, t0 frozen CLIP's; P, Q are learned and
-0 at the start. Where the class embeddings do not train, t is t0 and that part is left out.
+Added to the loss of each clip is `solver.distill` times the mean over frames of 1 - cos(v + 0.1 P(v), v0), plus the
+mean over classes of 1 - cos(t + 0.1 Q(t), t0), where v, t are the model's normalised embeddings and v0, t0 those of
+frozen CLIP; P, Q are learned and initialised with 0. If the class embeddings are frozen, the second part is left out.
 """
 
 import torch
@@ -22,11 +22,11 @@ PROJECTED_SHARE = 0.1  # of the projection in what is compared, as published
 
 
 class Distillation(nn.Module):
-    """The projections P and Q, which train, and frozen CLIP, which is not part of the model's state.
+    """The trained projections P and Q, and frozen CLIP, which is not part of the model's state dict.
 
     Args:
         tower: frozen CLIP's image tower, (N, C, H, W) -> (N, D).
-        classes: its class embeddings (K, D); None: those of the model do not train.
+        classes: its class embeddings (K, D); None: those of the model are frozen.
     """
 
     def __init__(self, width: int, tower: nn.Module, classes: torch.Tensor | None):
@@ -53,7 +53,7 @@ class Distillation(nn.Module):
 
 
 def _projection(width: int) -> nn.Sequential:
-    """Linear, GELU, Linear without biases; Kaiming's normal start, the second one 0."""
+    """Linear, GELU, Linear without biases; Kaiming normal initialisation, zeros for the second."""
     first, second = nn.Linear(width, width, bias=False), nn.Linear(width, width, bias=False)
     nn.init.kaiming_normal_(first.weight)
     nn.init.zeros_(second.weight)
@@ -67,7 +67,7 @@ def _distance(own: torch.Tensor, projection: nn.Module, frozen: torch.Tensor) ->
 
 
 def attach_distillation(cfg: Config, model: VideoCLIP, names: list[str], device: torch.device) -> None:
-    """Give the model its `distillation`, with the CLIP that the config names, read once more.
+    """Set the model's `distillation`, with another copy of the config's CLIP.
 
     Raises:
         UserError: as `load_clip_model` and `build_text`.

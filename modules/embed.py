@@ -1,4 +1,4 @@
-"""Embeds videos into a table, the costly step of every evaluation, and reads and writes that table.
+"""Embeds videos into a table, which is then scored, and reads and writes such tables.
 
 Legend: N videos, B batch, V views, T frames, C,H,W image, S crop side, D embedding, R rows of a view.
 """
@@ -23,7 +23,7 @@ from utils.loaders import Entry, EvalLoader, ListedVideos
 from utils.runlog import progress_bar
 from utils.stop import Stopped
 
-LARGE = 2 * 2**30  # bytes of a table that are announced before it is made
+LARGE = 2 * 2**30  # bytes of a table from which a warning is logged in advance
 log = logging.getLogger(__name__)
 
 
@@ -32,12 +32,12 @@ class VideoTable(NamedTuple):
 
     paths: list[str]
     labels: np.ndarray  # int64 (N,); multi-label: (N,K), 1 for the classes of a video, else 0
-    # float32, not normalised; NaN: unreadable. (N,D), mean over the views; or (N,V,R,D), R rows of each view.
+    # float32, not normalised; NaN: unreadable. (N,D), mean over the views; or (N,V,R,D), R rows per view.
     embeddings: np.ndarray
     seconds: float  # of the whole pass
     views: tuple[int, int] = (1, 1)  # clips, and crops of each clip
-    trained_classes: tuple[str, ...] = ()  # of the checkpoint
-    text_tower: str = ""  # hash of the text tower that the embeddings go with; empty where it trained
+    trained_classes: tuple[str, ...] = ()  # class names in the checkpoint
+    text_tower: str = ""  # hash of the matching text tower; empty if it was trained
     recipe: str = ""  # the config of the test, as YAML
     scorer_state: Mapping[str, np.ndarray] = MappingProxyType({})  # the scorer's tensors
 
@@ -61,7 +61,7 @@ def embed_videos(
     clips_per_forward: int,
     description: str = "videos",
 ) -> VideoTable | None:
-    """Embed every video of `loader`'s data set exactly once, over all processes.
+    """Embed every video of `loader` exactly once, over all processes.
 
     Args:
         encode: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings: (B,D), which are averaged over a
@@ -72,8 +72,8 @@ def embed_videos(
         The table on the main process, None on the others.
 
     Raises:
-        UserError: no video can be read, or the model's embedding of one is not finite.
-        Stopped: on all processes, where one was asked to stop.
+        UserError: no video can be read, or an embedding is not finite.
+        Stopped: on all processes, if one was asked to stop.
     """
     started, process = time.perf_counter(), context.process
     entries = loader.dataset.entries
@@ -106,7 +106,7 @@ def embed_videos(
             embeddings.append(per_video.cpu().numpy())
     if any_process(is_stopped, process):
         raise Stopped
-    # A process may have had no batch at all: its rows are None.
+    # The rows of a process without any batch are None.
     mine = (np.concatenate(indices), np.concatenate(embeddings)) if indices else None
     gathered = gather_to_main(mine, process)
     if gathered is None:
@@ -116,15 +116,15 @@ def embed_videos(
 
 
 def nonfinite_message(name: str) -> str:
-    """What to say where a model's embedding of the video `name` is not finite."""
+    """The error for an embedding of the video `name` that is not finite."""
     return (
-        f"{name}: its embedding is not finite: the weights contain such values, or the precision is too "
-        "small for them; use another checkpoint or solver.precision=fp32"
+        f"{name}: its embedding is not finite, because the weights are not, or because of the precision; use another "
+        "checkpoint or solver.precision=fp32"
     )
 
 
 def _table(videos: ListedVideos, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
-    """The processes' shares, (indices, embeddings) each, in the order of the list."""
+    """Combine the shares of the processes, (indices, embeddings) each, in list order."""
     entries = videos.entries
     if not shares:
         raise UserError(f"none of the {len(entries)} videos can be read")
@@ -151,7 +151,7 @@ def _chunks_of_views(
     clips_per_forward: int,
     device: torch.device,
 ) -> Iterator[torch.Tensor]:
-    """All views of the videos, (clips,T,C,H,W) each, in order, cut as they are needed: (clips_per_forward,T,C,S,S)."""
+    """All views of the videos (clips,T,C,H,W) in order, in batches (clips_per_forward,T,C,S,S) cropped on demand."""
     views: list[torch.Tensor] = []
     for clip in (clip for frames in videos for clip in frames.split(1)):
         views.extend(cut(clip.to(device, non_blocking=True)))
@@ -163,7 +163,7 @@ def _chunks_of_views(
 
 
 def _stack(views: list[torch.Tensor]) -> torch.Tensor:
-    """(V,T,C,S,S) over channels-last memory, as the views lie in it; (V,T,D) of frame embeddings."""
+    """(V,T,C,S,S) in channels-last memory, like the views; (V,T,D) for frame embeddings."""
     if views[0].ndim == 2:
         return torch.stack(views)
     return torch.stack([view.movedim(-3, -1) for view in views]).movedim(-1, -3)
@@ -173,7 +173,7 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
     """Write a table and the classifier that it was scored with to an .npz file, atomically.
 
     Args:
-        text: float32 (K,D), the class texts' embeddings, or (K,S,D), S rows each. class_names: K names.
+        text: float32 (K,D), class embeddings, or (K,S,D), S rows per class. class_names: K names.
     """
     values = {**table._asdict(), "text": text, "class_names": class_names}
     arrays: dict[str, Any] = {name: np.asarray(values[name], dtype=kind) for name, (kind, *_) in _ARRAYS.items()}
@@ -182,8 +182,8 @@ def save_table(path: str | Path, table: VideoTable, text: np.ndarray, class_name
         np.savez(file, **arrays)
 
 
-STATE = "scorer."  # before the names of the scorer's tensors
-# What the file holds: type and axes, or a choice of axes. Axes of one letter are of one length.
+STATE = "scorer."  # prefix of the scorer's tensors
+# Arrays of the file: dtype and axes, or alternative axes. Axes with the same letter have the same length.
 _ARRAYS = {
     "paths": (np.str_, "N"),
     "labels": (np.int64, "N", "NK"),
@@ -199,21 +199,21 @@ _ARRAYS = {
 
 
 def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
-    """A table, its text matrix (K,D) or (K,S,D) and class names, as `save_table` wrote them.
+    """Load a table, its class features (K,D) or (K,S,D), and class names, as written by `save_table`.
 
     Raises:
-        UserError: the file is missing, damaged or no table.
+        UserError: the file is missing, corrupted or not a table.
     """
     if not Path(path).is_file():
         raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
     check_archive_sizes(path)
     try:
         with np.load(path, allow_pickle=False) as file:
-            # NumPy reads no further than an array's header says, and so may miss that a checksum is wrong.
+            # NumPy only reads as much as the array header says, and may not notice a wrong checksum.
             damaged = file.zip.testzip()
             arrays = {name: file[name] for name in _ARRAYS} if damaged is None else {}
             state = {n.removeprefix(STATE): file[n] for n in file.files if n.startswith(STATE) and damaged is None}
-    except Exception as error:  # of any kind: zipfile, its decoders and NumPy's parser meet arbitrary bytes
+    except Exception as error:  # zipfile, its decoders and NumPy's parser raise anything on arbitrary bytes
         reason = " ".join(str(error).split()) or type(error).__name__
         raise UserError(f"{path}: corrupted, or not a table of embeddings ({reason}); run the test again") from error
     if damaged is not None:
@@ -240,14 +240,16 @@ def rows_of_entries(
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.name for entry in entries if entry.name not in rows]
     if missing:
-        raise UserError(f"{source}: lacks {len(missing)} of the {len(entries)} videos listed, such as {missing[0]}")
+        raise UserError(
+            f"{source}: {len(missing)} of the {len(entries)} listed videos are missing, such as {missing[0]}"
+        )
     labels = label_array(entries, num_classes)
     chosen = table.embeddings[[rows[entry.name] for entry in entries]]
     return table._replace(paths=[entry.name for entry in entries], labels=labels, embeddings=chosen)
 
 
 def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
-    """What is wrong with the arrays of a table, by type and shape; None: nothing."""
+    """An error in dtypes or shapes of the arrays of a table, or None."""
     lengths: dict[str, int] = {}
     for name, (kind, *choices) in _ARRAYS.items():
         array = arrays[name]

@@ -1,4 +1,4 @@
-"""A frozen image tower as a function of clips, and its key, for embeddings that are cached on disk.
+"""A frozen image tower as a function of clips, and its hash, for caching embeddings on disk.
 
 Legend: B batch, T frames, C channels, S input size, D embedding.
 """
@@ -26,6 +26,6 @@ def frame_encoder(model: VideoCLIP, context: RunContext) -> Callable[[torch.Tens
 
 
 def tower_key(cfg: Config, model: VideoCLIP, precision: str) -> str:
-    """Hash of all that `frame_encoder`'s output depends on: structure, weights, pixel scaling, arithmetic."""
+    """Hash of everything that affects the output of `frame_encoder`: structure, weights, normalisation, precision."""
     structure = [cfg.network.arch, model.additions]
     return content_hash([structure, model.visual.state_dict(), model.pixel_scale, model.pixel_shift, precision])

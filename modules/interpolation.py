@@ -1,7 +1,7 @@
-"""Open-VCLIP (arXiv 2302.00624): a second loss each step at weights on the line from CLIP's to the model's.
+"""Open-VCLIP (arXiv 2302.00624): a second loss in each step, at weights interpolated between CLIP and the model.
 
-The gradient of a step is g(theta) + C g(r CLIP + (1 - r) theta), where r is drawn each step and C is
-`solver.interpolated_loss`. The chain rule would multiply the second part by (1 - r); the published code does not.
+The gradient of a step is g(theta) + C g(r CLIP + (1 - r) theta), where r is drawn in each step and C is
+`solver.interpolated_loss`. As in the published code, the second part is not multiplied by (1 - r).
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,13 +30,13 @@ def clip_weights(model: VideoCLIP) -> dict[str, torch.Tensor]:
 
 
 class Interpolation:
-    """The second pass's weights.
+    """The weights of the second pass.
 
     Args:
-        clip: CLIP's weights by their names in `model`, see `clip_weights`; they move to the model's device.
+        clip: CLIP's weights by their names in `model`, see `clip_weights`; moved to the model's device.
 
     Attributes:
-        weight: C, of the second loss.
+        weight: C, the factor of the second loss.
     """
 
     def __init__(self, cfg: Config, model: VideoCLIP, clip: Mapping[str, torch.Tensor]):
@@ -48,15 +48,15 @@ class Interpolation:
 
     def draw(self, epoch: int, consumed_clips: int) -> float:
         """CLIP's share r of a step, the same on every process and after resuming."""
-        # The spawn key keeps this stream apart from those of clips and orders, whose seeds are numbers alike.
+        # The spawn key makes this generator different from those of clips and orders, which have similar seeds.
         stream = np.random.SeedSequence([self._seed, epoch, consumed_clips], spawn_key=(4,))
         return float(np.random.default_rng(stream).uniform(self._range[0], self._range[1]))
 
     @contextmanager
     def applied(self, share: float) -> Iterator[None]:
-        """Within the block the model's parameters are `share` CLIP's; afterwards they are its own again.
+        """Within the block the model's parameters are interpolated with `share` of CLIP; restored afterwards.
 
-        Gradients are added up in the same parameters, whichever values these hold.
+        Gradients are accumulated in the same parameters.
         """
         own = [parameter.data for parameter in self._parameters]
         for parameter, values in zip(self._parameters, torch._foreach_lerp(own, self._clip, share)):

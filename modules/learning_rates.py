@@ -30,7 +30,7 @@ LAYERS = {
 
 
 def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]]:
-    """A parameter's name -> the name of its group, and its learning rate as a share of `solver.lr`.
+    """A function from parameter name to group name and learning rate as a share of `solver.lr`.
 
     The groups: `pretrained`, CLIP's image tower, its logit scale, and additions that train at their rate; `text`, a
     text tower that trains, where its rate is not that of what is new; `new`, everything else. In the towers the rate
@@ -58,14 +58,14 @@ def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]
 
 
 def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
-    """Share of the learning rate of each parameter of a tower: `decay` to the power of the layers behind its own.
+    """Learning rate factor of each parameter of a tower: `decay` to the power of the number of later layers.
 
     Raises:
-        UserError: its layers are not known, and `decay` is not 1.
+        UserError: the layers are unknown, and `decay` is not 1.
     """
     if decay == 1:
         return {}
-    trunk = getattr(tower, "trunk", None)  # of a timm model, which knows its layers itself
+    trunk = getattr(tower, "trunk", None)  # a timm model, which defines its layers
     if trunk is not None:
         of_trunk: dict[str, Any] = group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
         numbers: dict[str, Any] = {f"trunk.{name}": number for name, number in of_trunk.items()}
@@ -73,8 +73,8 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
         numbers = group_parameters(tower, LAYERS[type(tower)], reverse=True)
     else:
         raise UserError(
-            f"solver.layer_decay: the layers of {type(tower).__name__} are not known, only those of open_clip's own "
-            "towers and of timm's; set it to 1"
+            f"solver.layer_decay: not supported for {type(tower).__name__}, only for towers of open_clip and timm; "
+            "set it to 1"
         )
     last = max(numbers.values())
     return {name: decay ** (last - number) for name, number in numbers.items()}

@@ -1,8 +1,8 @@
 """Soft labels: mixup and cutmix of clips by timm, and label smoothing. B clips, T frames, C channels, K classes.
 
-A clip's partner is its neighbour in the epoch's order (`datasets.samplers` keeps both in one batch of one process), and
-its draw is from a stream seeded by run seed, epoch, place in the list and repetition. So neither depends on the number
-of processes, loader workers or accumulated batches, nor on where a run was resumed.
+The partner of a clip is its neighbour in the order of the epoch (`datasets.samplers` keeps both in the same batch), and
+random parameters are seeded by run seed, epoch, position in the list and repetition. So neither depends on the number
+of processes, workers or accumulated batches, or on where a run was resumed.
 """
 
 from collections.abc import Iterator, Sequence
@@ -17,7 +17,7 @@ from utils.schema import Config
 
 
 class Mixing:
-    """Batches with integer labels -> batches with shares of the classes, their clips mixed where `data.mixup` is on."""
+    """Converts integer labels to soft labels, and mixes clips if `data.mixup` is enabled."""
 
     def __init__(self, cfg: Config):
         mixup, solver = cfg.data.mixup, cfg.solver
@@ -35,7 +35,7 @@ class Mixing:
 
     @classmethod
     def of(cls, cfg: Config) -> "Mixing | None":
-        """None where the config leaves clips and labels as they are."""
+        """None if the config enables neither mixing nor label smoothing."""
         return cls(cfg) if cfg.data.mixup.is_on or cfg.solver.label_smoothing > 0 else None
 
     def __call__(self, batch: Batch, epoch: int, draws: Sequence[tuple[int, int]]) -> Batch:
@@ -43,15 +43,17 @@ class Mixing:
 
         Args:
             batch: `frames` (B, T, C, H, W), `label` int64 (B,), on any device.
-            draws: (B,) place in the list and repetition of each clip.
+            draws: (B,) position in the list and repetition of each clip.
         """
         frames, labels = batch["frames"], batch["label"]
         if self._mixup is None:
             return batch | {"label": mixup_target(labels, self._num_classes, smoothing=self._smoothing)}
         mixed, shares = torch.empty_like(frames), []
         for i, draw in enumerate(draws):
-            partner = i ^ 1 if i ^ 1 < len(draws) else i  # the epoch's last clip may have none but itself
-            pair = torch.stack([frames[i], frames[partner]]).flatten(1, 2).float()  # one box and share for all frames
+            partner = i ^ 1 if i ^ 1 < len(draws) else i  # the last clip of an epoch may have no partner
+            pair = (
+                torch.stack([frames[i], frames[partner]]).flatten(1, 2).float()
+            )  # the same box and ratio for all frames
             with _seeded(self._seed, epoch, *draw):
                 pair, targets = self._mixup(pair, torch.stack([labels[i], labels[partner]]))
             own = pair[0].unflatten(0, frames.shape[1:3])

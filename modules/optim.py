@@ -1,4 +1,4 @@
-"""The optimiser and its parameter groups: every parameter in exactly one."""
+"""The optimiser and its parameter groups."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -48,7 +48,7 @@ def split_parameters(
 
 
 def describe_groups(groups: list[ParameterGroup], lr: float) -> str:
-    """A table of the groups, those of one name together: learning rates, tensors, values, and their modules."""
+    """A table of the groups, merged by name: learning rates, tensors, parameters, and modules."""
     rows = [("group", "lr", "tensors", "parameters", "without decay", "modules")]
     for name in dict.fromkeys(group.name for group in groups):
         parts = [group for group in groups if group.name == name]
@@ -71,7 +71,7 @@ def describe_groups(groups: list[ParameterGroup], lr: float) -> str:
 
 
 def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch.optim.Optimizer:
-    """The optimiser that `solver.optim` names: PyTorch's AdamW and Adam (eps 1e-8) and SGD, or timm's.
+    """The optimiser `solver.optim`: AdamW, Adam (eps 1e-8) and SGD of PyTorch, or one of timm.
 
     Each param group carries `name` and `lr_scale`, so that `set_lr` needs nothing else.
 
@@ -96,13 +96,13 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
     num_betas = 2 if solver.optim in OPTIMIZERS else get_optimizer_info(solver.optim).num_betas
     if solver.betas is not None and len(solver.betas) != num_betas:
         raise UserError(
-            f"solver.betas: {solver.optim} has {num_betas}, not {len(solver.betas)}; correct or remove them"
+            f"solver.betas: {solver.optim} has {num_betas} betas, not {len(solver.betas)}; correct or remove them"
         )
     shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
     if solver.optim in OPTIMIZERS:
         if solver.optim == "sgd":
             shared["momentum"] = solver.momentum
-        # fused: one kernel over all parameters, which also skips the update by a flag on the device.
+        # fused: one kernel for all parameters, which also supports skipping the update by a flag on the device.
         return OPTIMIZERS[solver.optim](param_groups, fused=True, **shared)
     try:
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
@@ -113,7 +113,7 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:
-    """Give each group its share of `lr`; returns the rate by name, of groups of one name the highest."""
+    """Set the learning rate of each group to its share of `lr`; returns the highest rate of each name."""
     rates: dict[str, float] = {}
     for group in optimizer.param_groups:
         group["lr"] = lr * group["lr_scale"]

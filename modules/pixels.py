@@ -15,10 +15,10 @@ SOMETHING_FLIP_PAIRS = ((86, 87), (93, 94), (166, 167))  # from left to right an
 log = logging.getLogger(__name__)
 
 
-def with_own_pixels(cfg: Config) -> Config:
-    """The config with a value in each pixel key (`data.input_size`, `resize_mode` ...) that is null.
+def with_preprocessing(cfg: Config) -> Config:
+    """Fill in preprocessing keys (`data.input_size`, `resize_mode` ...) that are null.
 
-    A config of Text4Vis for something-something, known by its name, gets its three keys, and the log says so.
+    Configs of Text4Vis for Something-Something, recognised by name, get its three keys, with a warning.
 
     The commands begin with it, so that loaders, model and checkpoint agree, and a checkpoint keeps its pixels whatever
     weights it is loaded with.
@@ -38,8 +38,8 @@ def _with_towers(cfg: Config) -> Config:
     values |= {key: list(values[key]) for key in ("mean", "std") if key in values}
     if not found.is_certain:
         log.warning(
-            "%s: its weights were trained with different pixels, by their tags, and %s is none of these; CLIP's are "
-            "taken: data.resize_mode=%s, data.interpolation=%s, data.mean, data.std",
+            "%s: the preprocessing of its weights depends on their tag, and %s is not one of them; using that of CLIP: "
+            "data.resize_mode=%s, data.interpolation=%s, data.mean, data.std",
             *(cfg.network.arch, cfg.network.weights, found.resize_mode, found.interpolation),
         )
     return cfg.model_copy(update={"data": cfg.data.model_copy(update=values)})
@@ -55,5 +55,5 @@ def _with_something(cfg: Config) -> Config:
     if data.resize_mode == "shortest":
         values["scale"] = [round(side * data.input_size / 224) for side in SOMETHING_SCALE]
     given = ", ".join(f"data.{key}={value}" for key, value in values.items())
-    log.warning("data.dataset: %s has %r in it: %s; write these keys to have others", data.dataset, SOMETHING, given)
+    log.warning("data.dataset: %s contains %r: using %s; set these keys to change this", data.dataset, SOMETHING, given)
     return cfg.model_copy(update={"data": data.model_copy(update=values)})

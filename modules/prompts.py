@@ -8,8 +8,8 @@ import yaml
 
 from utils.errors import UserError
 
-# Ensembles of as many templates as the literature uses for actions: 16 (ActionCLIP, arXiv 2109.08472) and 28 (CLIP's
-# own for Kinetics, arXiv 2103.00020); the wording is ours.
+# Ensembles with the numbers of templates in the literature: 16 (ActionCLIP, arXiv 2109.08472) and 28 (CLIP for
+# Kinetics, arXiv 2103.00020), but with different wording.
 TEMPLATE_SETS = {
     "action16": (
         "{}.",
@@ -49,38 +49,36 @@ def class_prompts(names: Sequence[str], prompt: str, prompt_set: str | None = No
     """The prompts of each of K class names.
 
     Args:
-        prompt: template with `{}` where the name goes; used where `prompt_set` is None.
-        prompt_set: a name of TEMPLATE_SETS, or the path of a YAML file that holds a list of templates, or a mapping of
-            class names to a description or a list of them (a `{}` in a description is the name).
+        prompt: template with `{}` for the class name; used if `prompt_set` is None.
+        prompt_set: a name in TEMPLATE_SETS, or the path of a YAML file with a list of templates, or with a mapping from
+            class names to a description or a list of them (`{}` in a description is the name).
 
     Raises:
-        UserError: a template without `{}`; a file that is missing or holds something else; a class without description.
+        UserError: a template has no `{}`, the file is missing or invalid, or a class has no description.
     """
     if prompt_set is None:
         return fill_templates(names, [prompt])
     if prompt_set in TEMPLATE_SETS:
         return fill_templates(names, TEMPLATE_SETS[prompt_set])
     if not Path(prompt_set).is_file():
-        raise UserError(
-            f"network.prompt_set {prompt_set}: neither one of {', '.join(TEMPLATE_SETS)} nor a file; give one of these"
-        )
+        raise UserError(f"network.prompt_set {prompt_set}: neither {', '.join(TEMPLATE_SETS)} nor an existing file")
     content = _read(prompt_set)
     if _is_texts(content):
         return fill_templates(names, content, f"{prompt_set}: template")
     if not isinstance(content, dict) or not content:
-        raise UserError(f"{prompt_set}: must hold a list of templates, or descriptions by class name")
+        raise UserError(f"{prompt_set}: must contain a list of templates, or descriptions by class name")
     return _descriptions(names, content, prompt_set)
 
 
 def fill_templates(names: Sequence[str], templates: Sequence[str], source: str = "network.prompt") -> list[list[str]]:
-    """Prompts, M of them for each of K names: every `{}` of a template becomes the name as listed.
+    """M prompts for each of K names: every `{}` in a template is replaced with the name.
 
     Raises:
         UserError: a template without `{}`; begins with `source`.
     """
     for template in templates:
         if "{}" not in template:
-            raise UserError(f"{source} {template!r}: must hold {{}} where the class name goes")
+            raise UserError(f"{source} {template!r}: must contain {{}} for the class name")
     return [[template.replace("{}", name) for template in templates] for name in names]
 
 

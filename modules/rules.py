@@ -88,12 +88,12 @@ RULES = (
     TrainRule(
         ("solver.ema", "solver.average_epochs"),
         lambda c: c.solver.ema is not None and c.solver.average_epochs,
-        "are two averages of the weights; keep one",
+        "are two averages of the weights; remove one",
     ),
     Rule(
         ("solver.interpolated_range",),
         lambda c: not 0 <= c.solver.interpolated_range[0] <= c.solver.interpolated_range[1] <= 1,
-        "must be two shares with 0 <= smallest <= largest <= 1, as [0.0, 0.6]",
+        "must be two shares with 0 <= smallest <= largest <= 1, such as [0.0, 0.6]",
     ),
     TrainRule(
         ("solver.interpolated_loss", "solver.distill", "network.fix_video", "network.fix_text"),

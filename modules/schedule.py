@@ -1,4 +1,4 @@
-"""Learning rates as a function of the fractional epoch, and the position of a run in its epoch."""
+"""Learning rate schedules as a function of the fractional epoch."""
 
 import bisect
 import math
@@ -8,7 +8,7 @@ from utils.schema import SolverConfig
 
 
 def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milestones: Sequence[int] = ()) -> float:
-    """The share of the base learning rate at a fractional epoch.
+    """The factor of the base learning rate at a fractional epoch.
 
     Linear warm-up from 0 over `warmup_epochs`; then for `cosine` half a cosine to 0 at `epochs` (Loshchilov & Hutter,
     SGDR, arXiv 1608.03983, eq. 5, one period), for `multistep` a tenth at each milestone reached.
@@ -24,7 +24,7 @@ def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milest
 
 
 def fractional_epoch(epoch: int, consumed_clips: int, clips_per_step: int, num_clips: int) -> float:
-    """epoch + i / iterations, with i counted in clips so that it holds for any number of processes.
+    """epoch + i / iterations, with i counted in clips, so that it does not depend on the number of processes.
 
     Args:
         consumed_clips: clips of this epoch already trained on, over all processes.
@@ -48,7 +48,7 @@ class Schedule:
         self.milestones = list(range(step, solver.epochs, max(1, step))) if isinstance(step, int) else step
 
     def at(self, epoch: float) -> float:
-        """The rate at a fractional epoch. After the warm-up the cosine ends at `min_lr`; multistep stays above it."""
+        """The learning rate at a fractional epoch. The cosine ends at `min_lr`, which is the minimum for multistep."""
         solver = self._solver
         share = lr_factor(epoch, solver.type, solver.epochs, solver.lr_warmup_step, self.milestones)
         if epoch < solver.lr_warmup_step:

@@ -1,8 +1,9 @@
-"""Sharded training by PyTorch's FSDP2 (`solver.shard`): each process keeps a part of weights, gradients and averages.
+"""Sharded training with PyTorch's FSDP2 (`solver.shard`): each process keeps a shard of weights, gradients and
+averages.
 
-Each transformer block of a tower is a unit, and all else of the model is one. Weights are gathered and gradients are
-averaged in float32 (`MixedPrecisionPolicy()`), and autocast casts as without sharding, so that the losses are those of
-DistributedDataParallel. State dicts have sharded tensors, which `gathered` makes whole; whole ones load as they are.
+Each transformer block of a tower is a unit, and the rest of the model is another. Weights are gathered and gradients
+averaged in float32 (`MixedPrecisionPolicy()`), with the same autocast as without sharding, so that the losses are those
+of DistributedDataParallel. State dicts have sharded tensors, which `gathered` gathers; full tensors can be loaded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -30,11 +31,11 @@ def blocks_of(model: nn.Module) -> list[nn.Module]:
 
 
 def check_can_shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
-    """Raises UserError where PyTorch is too old, the image tower has no blocks to shard, or the precision is fp16."""
+    """Raises a UserError if PyTorch is too old, the image tower has no blocks to shard, or the precision is fp16."""
     if not IS_SUPPORTED:
         raise UserError(f"solver.shard {kind}: needs PyTorch 2.8 or later, this is {torch.__version__}; set it to none")
     if not blocks_of(model.visual):
-        raise UserError(f"solver.shard {kind}: shards blocks of ViTs, and this image tower has none; set it to none")
+        raise UserError(f"solver.shard {kind}: needs a ViT, and this image tower has no blocks; set it to none")
     if context.precision == "fp16":
         raise UserError(f"solver.shard {kind}: is not supported in fp16; set solver.precision to bf16 or fp32")
 
@@ -59,31 +60,31 @@ def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
         register_fsdp_forward_method(model, name)
     layout = {name: parameter for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)}
 
-    def take_shares(module: nn.Module, state: dict[str, torch.Tensor], *_: Any) -> None:
+    def shard_loaded_state(module: nn.Module, state: dict[str, torch.Tensor], *_: Any) -> None:
         state |= {name: _share(value, layout[name]) for name, value in state.items() if name in layout}
 
-    model.register_load_state_dict_pre_hook(take_shares)
+    model.register_load_state_dict_pre_hook(shard_loaded_state)
 
 
 def _average(parameter: torch.Tensor) -> None:
-    # Of gradients that are added up, those that are the same everywhere already do not change.
+    # Accumulated gradients that are already equal on all processes do not change.
     assert parameter.grad is not None
     dist.all_reduce(parameter.grad)
     parameter.grad /= dist.get_world_size()
 
 
 def _share(value: torch.Tensor, like: DTensor) -> torch.Tensor:
-    """This process's share of a whole tensor, which all processes have."""
+    """The shard of this process of a full tensor, which all processes have."""
     if isinstance(value, DTensor):
         return value
     share = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
-    return share.clone()  # not a view, which would keep the whole
+    return share.clone()  # a view would keep the full tensor in memory
 
 
-def take_whole_state(optimizer: torch.optim.Optimizer) -> None:
-    """Have `load_state_dict` of an optimiser of sharded parameters take whole averages."""
+def accept_full_state(optimizer: torch.optim.Optimizer) -> None:
+    """Let `load_state_dict` of an optimiser of sharded parameters accept full averages."""
 
-    def take_shares(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
+    def shard_loaded_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
         numbers = [number for group in state["param_groups"] for number in group["params"]]
         of_parameters = dict(state["state"])
@@ -95,13 +96,13 @@ def take_whole_state(optimizer: torch.optim.Optimizer) -> None:
                 }
         return {**state, "state": of_parameters}
 
-    optimizer.register_load_state_dict_pre_hook(take_shares)
+    optimizer.register_load_state_dict_pre_hook(shard_loaded_state)
 
 
 def gathered(tree: Any, keep: bool = True) -> Any:
-    """A tree of dictionaries and lists with whole tensors on the CPU in place of sharded ones.
+    """Replace sharded tensors in nested dicts and lists with full ones on the CPU.
 
-    All processes call it alike; those without `keep` get empty tensors in their place.
+    Called by all processes; those without `keep` get empty tensors.
     """
     if isinstance(tree, Mapping):
         return {name: gathered(value, keep) for name, value in tree.items()}
@@ -115,10 +116,10 @@ def gathered(tree: Any, keep: bool = True) -> Any:
 
 @contextmanager
 def unsharded(model: nn.Module, kind: str) -> Iterator[None]:
-    """Within the block every process has all weights, and passes without gradient need not be as many on each.
+    """Gather all weights within the block, so that processes may make different numbers of passes without gradient.
 
     Args:
-        kind: as of `shard`; a model that is not sharded stays as it is.
+        kind: see `shard`; a model that is not sharded is unchanged.
     """
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:

@@ -1,7 +1,7 @@
-"""The text is the classifier: prompts of the classes, through CLIP's frozen text tower, to a K x D matrix.
+"""Text classifier: embeds the prompts of the classes with CLIP's frozen text tower into a K x D matrix.
 
-K classes, M prompts of a class, D embedding. The matrix is cached on disk by its content: names, prompts and the text
-tower's weights; data set and architecture do not enter.
+K classes, M prompts per class, D embedding. The matrix is cached on disk by a hash of names, prompts and the weights of
+the text tower.
 """
 
 from collections.abc import Sequence
@@ -17,17 +17,17 @@ from modules.classifier_file import cached_classifier
 from utils.errors import UserError
 from utils.hashing import content_hash
 
-BATCH_SIZE = 64  # prompts through the text tower at a time
+BATCH_SIZE = 64  # prompts per forward pass of the text tower
 CPU = torch.device("cpu")
 
 
 def text_weights_hash(clip_model: ClipModel) -> str:
-    """SHA-256, in hex, of all that the text tower's outputs depend on but the prompts: its tensors and its shape."""
+    """SHA-256, in hex, of the tensors and the structure of the text tower."""
     return content_hash([clip_model.text_config, clip_model.text.state_dict()])
 
 
 def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.device = CPU) -> torch.Tensor:
-    """(N, D) float32 embeddings, not normalised, of N texts, on the CPU; the tower in float32, without gradient."""
+    """(N, D) float32 embeddings of N texts on the CPU, not normalised; computed in float32 without gradient."""
     tokens = clip_model.tokenize(texts)
     text = clip_model.text.to(device)
     was_training = text.training
@@ -43,11 +43,11 @@ def class_features_of_words(clip_model: ClipModel, texts: Sequence[str], device:
     through the tower's last norm and projection.
 
     Raises:
-        UserError: the text tower is of another kind than open_clip's own.
+        UserError: the text tower is not one of open_clip's.
     """
     text = clip_model.text
     if not isinstance(text, TextTransformer) or not isinstance(text.text_projection, nn.Parameter):
-        raise UserError("the words of a text can be read from CLIP's own text towers alone; use another network.arch")
+        raise UserError("word embeddings are only supported for CLIP's text towers; use another network.arch")
     words: list[torch.Tensor] = []
     # The tower hands out its embedding alone; the tokens are what leaves its last norm.
     hook = text.ln_final.register_forward_hook(
@@ -85,7 +85,7 @@ def class_embeddings(
     cache_dir: str | Path | None = None,
     device: torch.device = CPU,
 ) -> torch.Tensor:
-    """`encode_classes`, kept in the folder `cache_dir` (None: not kept)."""
+    """`encode_classes`, cached in the folder `cache_dir` (None: no cache)."""
     return cached_classifier(
         cache_dir,
         "clip_text",

@@ -1,7 +1,7 @@
-"""An image tower of any library as a list of residual blocks, with places where code can be added.
+"""Image towers of any library as a list of residual blocks with hooks.
 
 Shapes: N images, L tokens, C width. The tokens of an image: prefix tokens (class token, registers), the P patches, then
-what an adapter put behind them.
+tokens added by an adapter.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ from torch import nn
 
 from modules.recomputation import made_again, made_by, recomputation
 
-# Kinds of image towers, in words.
+# Kinds of image towers.
 VIT = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)"
 POOLED_VIT = "ViT with averaged or attention-pooled patches (CLIPA, CoCa)"
 TIMM_VIT = "timm's ViT (SigLIP, SigLIP 2 ...)"
@@ -32,10 +32,10 @@ Change = Callable[[torch.Tensor], torch.Tensor]
 
 
 class TowerBlock(nn.Module):
-    """A residual block with places for other code. Submodules and parameters are taken over by name, not copied.
+    """A residual block with hooks. Submodules and parameters of the original block are shared, with the same names.
 
-    Each place is a list of functions, called in order; all map (N, L, C) to (N, L, C). A function's parameters belong
-    to a module that is registered under a name of its own, in the block or elsewhere.
+    Each hook is a list of functions from (N, L, C) to (N, L, C), called in order. Their parameters belong to modules
+    that are registered under other names, in the block or elsewhere.
 
     Attributes:
         before_attention: change the residual stream before attention.
@@ -71,7 +71,7 @@ class TowerBlock(nn.Module):
         """(N, L, C) -> (N, L, C).
 
         Args:
-            context: what the tower hands to its blocks' attention: mask, rotary positions.
+            context: arguments of the attention from the tower: mask, rotary positions.
         """
         if not self.recomputes_now:
             return self._run(x, context)
@@ -120,7 +120,7 @@ class TowerBlock(nn.Module):
         return add(x, branch) if is_random else made_by(add(x, branch), add, x, branch)
 
     def attention_input(self, x: torch.Tensor) -> torch.Tensor:
-        """The stream, normalised where the block does so before attention."""
+        """The input of attention: the stream, normalised in pre-norm blocks."""
         return self.norm1(x)
 
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
@@ -128,7 +128,7 @@ class TowerBlock(nn.Module):
         raise NotImplementedError
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
-        """Layer scale and the block's own stochastic depth."""
+        """Apply layer scale and the block's own stochastic depth."""
         raise NotImplementedError
 
     def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
@@ -145,7 +145,7 @@ class TowerBlock(nn.Module):
 
 
 class ClipBlock(TowerBlock):
-    """open_clip's ResidualAttentionBlock, of an image or a text tower."""
+    """open_clip's ResidualAttentionBlock, in image and text towers."""
 
     ln_1: nn.Module
     attn: nn.MultiheadAttention
@@ -158,11 +158,11 @@ class ClipBlock(TowerBlock):
     def forward(
         self, x: torch.Tensor, k_x: None = None, v_x: None = None, attn_mask: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """(N, L, C) -> (N, L, C). The arguments are those that open_clip's transformer passes."""
+        """(N, L, C) -> (N, L, C), with the arguments of open_clip's transformer."""
         return self.run(x, {} if attn_mask is None else {"attn_mask": attn_mask.to(x.dtype)})
 
     def get_weight_dtype(self) -> torch.dtype:
-        """What open_clip asks of its text towers' blocks."""
+        """Required by open_clip for the blocks of text towers."""
         return next(self.mlp.parameters()).dtype
 
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
@@ -179,7 +179,7 @@ class ClipBlock(TowerBlock):
 
 
 class TimmBlock(TowerBlock):
-    """timm's Block. Tokens behind the patches have no rotary position."""
+    """timm's Block. Tokens after the patches have no rotary position."""
 
     attn: nn.Module
     ls1: nn.Module
@@ -212,7 +212,7 @@ class TimmBlock(TowerBlock):
 
 
 class EvaTowerBlock(TimmBlock):
-    """timm's EvaBlock: layer scale by plain parameters, None where it has none."""
+    """timm's EvaBlock: layer scale by plain parameters, None if it has none."""
 
     def __init__(self, block: EvaBlock):
         super().__init__(block)
@@ -275,7 +275,7 @@ BLOCKS: dict[type[nn.Module], type[TowerBlock]] = {
     EvaBlock: EvaTowerBlock,
     EvaBlockPostNorm: EvaPostNormTowerBlock,
 }
-"""The blocks that can be taken over."""
+"""Supported block classes."""
 
 
 def tower_blocks(blocks: nn.Sequential | nn.ModuleList) -> list[TowerBlock]:
@@ -287,13 +287,13 @@ def tower_blocks(blocks: nn.Sequential | nn.ModuleList) -> list[TowerBlock]:
 
 
 class ImageTower:
-    """What additions and adapters see of an image tower.
+    """The image tower as seen by additions and adapters.
 
     Attributes:
-        visual: open_clip's module. An addition may put another in its place.
-        kind: VIT, POOLED_VIT, TIMM_VIT, EVA, RESNET, or what else it is, in words. What follows is of VITS alone:
+        visual: open_clip's module, which an addition may replace.
+        kind: VIT, POOLED_VIT, TIMM_VIT, EVA, RESNET, or another description. The following are for VITS only:
         width: C.
-        num_prefix_tokens: tokens before the patches: class token, then registers.
+        num_prefix_tokens: number of tokens before the patches: class token, then registers.
         has_class_token: whether the first of them is a class token.
         grid: rows and columns of patches.
     """
@@ -329,8 +329,8 @@ class ImageTower:
         return slice(self.num_prefix_tokens, self.num_prefix_tokens + self.grid[0] * self.grid[1])
 
     def before_norm_pre(self, change: Change, prepend: bool = False) -> None:
-        """Have `change` called on the embeddings (N, L, C) with their positions, before the normalisation that some
-        towers have ahead of the first block; with `prepend` before what was added earlier."""
+        """Apply `change` to the embeddings (N, L, C) with positions, before the normalisation that some towers have
+        before the first block; with `prepend` before earlier changes."""
         self._norm_pre.register_forward_pre_hook(lambda module, inputs: (change(inputs[0]),), prepend=prepend)
 
 

@@ -1,4 +1,4 @@
-"""The tokens of an image tower: what its last block leaves at each place of a frame.
+"""The tokens of an image tower: the output of its last block.
 
 Shapes: N images, L tokens of an image, C width, D embedding.
 """
@@ -20,13 +20,15 @@ def embed_with_tokens(
     """(N, 3, H, W) normalised images -> embeddings (N, D) and tokens (N, L, C), the class token first.
 
     Args:
-        is_normed: after the tower's last norm, where it norms all of its tokens; else as the last block leaves them.
+        is_normed: return tokens after the last norm of the tower, if it is applied to all tokens.
 
     Raises:
-        UserError: the tower is of a kind that has no tokens of a frame.
+        UserError: the tower has no tokens of single frames.
     """
     if hasattr(visual, "time_embedding"):
-        raise UserError("network.joint_st: one sequence of all frames has no tokens of a single frame; set it to false")
+        raise UserError(
+            "network.joint_st: not supported, because there are no tokens of single frames; set it to false"
+        )
     if isinstance(visual, TimmModel):
         trunk: Any = visual.trunk
         tokens = trunk.forward_features(images)
@@ -41,7 +43,7 @@ def embed_with_tokens(
     elif isinstance(visual, ModifiedResNet):
         source = visual.layer4
     else:
-        raise UserError(f"tokens of a frame cannot be taken from this image tower ({type(visual).__name__})")
+        raise UserError(f"this image tower does not provide tokens of a frame ({type(visual).__name__})")
     found: list[torch.Tensor] = []
     hook = source.register_forward_hook(lambda module, inputs, output: found.append(output))
     try:

@@ -1,4 +1,4 @@
-"""Checkpoints that hold only what trained, and name the weights beneath by their hash (`solver.save: trained`)."""
+"""Checkpoints of the trained parameters only, with a hash of the frozen weights (`solver.save: trained`)."""
 
 from typing import Any
 
@@ -10,18 +10,19 @@ from utils.errors import UserError
 from utils.hashing import content_hash
 from utils.schema import Config
 
-# These follow the input size; all else of the weights beneath is as it was loaded.
+# These depend on the input size; all other frozen weights are as loaded.
 RESIZED = ("visual.positional_embedding", "visual.attnpool.positional_embedding", "visual.trunk.pos_embed")
 
 
 def trained_state(model: VideoCLIP) -> dict[str, torch.Tensor]:
-    """The model's tensors without the parameters that are frozen."""
+    """The model's tensors without frozen parameters."""
     frozen = {name for name, parameter in model.named_parameters() if not parameter.requires_grad}
     return {name: value for name, value in model.state_dict().items() if name not in frozen}
 
 
 def base_of(cfg: Config, model: VideoCLIP) -> dict[str, str]:
-    """What a checkpoint of `trained_state` says of the other tensors: their hash, and where CLIP's come from."""
+    """The description of the frozen tensors in a checkpoint of `trained_state`: their hash, and the source of CLIP's
+    weights."""
     hash_ = _base_hash(model.state_dict(), trained_state(model))
     return {"hash": hash_, "arch": cfg.network.arch, "weights": cfg.network.weights}
 
@@ -29,11 +30,10 @@ def base_of(cfg: Config, model: VideoCLIP) -> dict[str, str]:
 def with_base(
     model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tensor], source: str
 ) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint under VideoCLIP's names; of one that holds only what trained, with the model's own
-    for the rest.
+    """The tensors of a checkpoint with VideoCLIP's names, completed with the frozen tensors of the model.
 
     Raises:
-        UserError: the model's own are not those that the checkpoint was trained on.
+        UserError: the frozen tensors of the model are not those of the training.
     """
     base = raw.get("base")
     if base is None:
@@ -47,7 +47,7 @@ def with_base(
     )
     if _base_hash(own, state) != base["hash"]:
         raise UserError(
-            f"{source}: holds only what trained, on other weights than this model's; set network.arch and "
+            f"{source}: contains only trained parameters, for other frozen weights; set network.arch and "
             f"network.weights to {base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
         )
     return own | state

@@ -2,8 +2,8 @@
 
 Legend: B clips of a process's batch, N clips of an optimiser step over all processes and accumulated batches.
 
-The loss of a step is the mean over its N clips. Each process adds up its own clips' losses; DDP averages gradients over
-processes, so a process's sum is multiplied by their number and divided by N.
+The loss of a step is the mean over its N clips. Each process sums the losses of its clips; DDP averages gradients over
+processes, so the sum is multiplied by their number and divided by N.
 """
 
 import logging
@@ -38,10 +38,10 @@ Objective = Callable[[nn.Module, Batch], torch.Tensor]
 
 
 class StepRecord(NamedTuple):
-    """Figures of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
+    """Metrics of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
 
-    `stop`: some process was asked to stop; all processes see it in the same record. `num_skipped`: clips of the step
-    that could not be read and were replaced. A loss that is not finite: the step made no update.
+    `stop`: a process was asked to stop; all processes see it in the same record. `num_skipped`: number of unreadable
+    clips that were replaced. If the loss is not finite, the update was skipped.
     """
 
     step: int
@@ -56,12 +56,12 @@ class StepRecord(NamedTuple):
 
 @dataclass
 class Progress:
-    """The position of a run: `epoch` is the one in progress (0-based), `consumed_clips` those of it that are done."""
+    """The progress of a run: current `epoch` (0-based), and `consumed_clips` of it."""
 
     epoch: int = 0
     consumed_clips: int = 0
     step: int = 0
-    best_top1: float = -1.0  # of a multi-label run the best mAP
+    best_top1: float = -1.0  # mAP for multi-label runs
     skipped_clips: int = 0  # of this epoch, unreadable and replaced
     best_watched: float = -1.0  # of solver.patience_score
     stale_validations: int = 0  # in a row, without a better one
@@ -89,16 +89,16 @@ class Trainer:
     def run_epoch(
         self, loader: TrainLoader, progress: Progress, settle_after: Callable[[int], bool] = lambda step: False
     ) -> Iterator[StepRecord]:
-        """Train on what is left of the epoch in `progress`, which moves with every step.
+        """Train on the rest of the epoch in `progress`, which is updated in every step.
 
         Ends early, one step after a request to stop.
 
         Args:
-            loader: of this process, started at `progress`.
-            settle_after: steps whose record comes at once: those after which the caller saves.
+            loader: the loader of this process, started at `progress`.
+            settle_after: steps whose record is yielded immediately, because the caller saves after them.
 
         Yields:
-            A record for each optimiser step, one step late: reading a loss waits for the GPU, and by then it is done.
+            A record for each optimiser step, one step late, so that reading the loss does not wait for the GPU.
 
         Raises:
             UserError: too many steps had a loss or gradient that is not finite, or too many clips are unreadable.
@@ -127,8 +127,8 @@ class Trainer:
                 yield record
             seconds = time.perf_counter() - started
             late = (figures, indices, StepRecord(progress.step, 0.0, lrs, sum(sizes), seconds, wait))
-            # The step before this one asked to stop. Not this one, even where it is settled: another process may not
-            # have read it yet, and all must leave after the same step.
+            # The previous step asked to stop. This one is not considered, because another process may not have read it
+            # yet, and all processes must stop after the same step.
             stop = record is not None and record.stop
             if settle_after(progress.step):
                 record, late = self._read(loader, progress, *late), None
@@ -139,7 +139,7 @@ class Trainer:
             yield self._read(loader, progress, *late)
 
     def kept_weights(self) -> AbstractContextManager[None]:
-        """The block in which the model holds the weights to validate and save: their average, where there is one."""
+        """The block in which the model holds the weights to validate and save: their average if there is one."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def _step(
@@ -183,7 +183,7 @@ class Trainer:
         """Add `weight` times the gradient of a batch of a step with `num_clips` clips; returns the loss, detached.
 
         Args:
-            is_sent: whether the gradients added up so far are averaged over the processes now.
+            is_sent: whether to average the accumulated gradients over the processes.
         """
         with self.model.no_sync() if isinstance(self.model, DDP) and not is_sent else nullcontext():
             with self.context.autocast():
@@ -192,10 +192,10 @@ class Trainer:
         return loss.detach()
 
     def _update(self, loss: torch.Tensor) -> torch.Tensor:
-        """Make the optimiser's step, or none where loss or gradient is not finite; returns the gradient's norm.
+        """Update the parameters, unless loss or gradient is not finite; returns the gradient norm.
 
-        Decided on the device with PyTorch's optimisers: the step's kernel reads a flag (`found_inf`, with which fp16's
-        loss scaling works too), and nothing waits for it. timm's optimisers know no flag: the figure is waited for.
+        PyTorch's optimisers read a flag on the device (`found_inf`, also used by loss scaling) without synchronisation;
+        timm's optimisers need one.
         """
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
@@ -205,7 +205,7 @@ class Trainer:
         if self.cfg.solver.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.cfg.solver.clip_grad_norm, norm)
         is_finite = torch.isfinite(loss + norm)
-        if self.scaler.is_enabled():  # it checks for overflows itself, and they are expected
+        if self.scaler.is_enabled():  # it checks for overflows, which are expected
             self.scaler.step(self.optimizer)
         elif self.optimizer.defaults.get("fused"):
             vars(self.optimizer).update(grad_scale=None, found_inf=(~is_finite).float())

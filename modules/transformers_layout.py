@@ -36,7 +36,7 @@ def is_transformers_xclip(state: dict[str, torch.Tensor]) -> bool:
 
 
 def from_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
-    """The tensors of an XCLIPModel, its query, key and value projections joined, as the published system has them."""
+    """The tensors of an XCLIPModel with joined query, key and value projections, as in the published code."""
     renamed = {}
     for name, value in state.items():
         if name.endswith(".position_ids"):  # a constant that older versions stored

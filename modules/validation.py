@@ -1,4 +1,4 @@
-"""Validation during training: the embedding pass over the validation list, then its scores."""
+"""Validation during training: embeds the validation list and scores it."""
 
 from typing import NamedTuple
 
@@ -17,7 +17,7 @@ from utils.schema import DataConfig
 def embed_with(
     model: VideoCLIP, loader: EvalLoader, context: RunContext, clips_per_forward: int, description: str
 ) -> VideoTable | None:
-    """Embed the videos of `loader` by a model in evaluation mode; its mode is restored afterwards.
+    """Embed the videos of `loader` with the model in evaluation mode, which is restored afterwards.
 
     See `modules.embed.embed_videos`.
     """
@@ -31,7 +31,7 @@ def embed_with(
 
 @torch.no_grad()
 def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
-    """float32 (K,D): the frozen class features `text`, or, for None, the embeddings that the model makes now."""
+    """float32 (K,D): the frozen class features `text`, or for None the current class embeddings of the model."""
     if text is None:
         was_training = model.training
         text = model.eval().class_embeddings()
@@ -40,7 +40,7 @@ def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
 
 
 class Validation(NamedTuple):
-    """Scores of all videos; of several data sets the means of their scores, and those by name."""
+    """Scores of all videos; for several data sets the means of their scores, and the scores by name."""
 
     scores: Scores | MultiLabelScores
     by_set: dict[str, Scores] = {}
@@ -57,11 +57,11 @@ def validate(
     """Scores of single views over the whole list, the same on every process.
 
     Args:
-        text: (K,D) class features; None: the embeddings that the model makes now.
-        data: of the run. A set of `data.sets` is scored over all classes, or where they are apart over its own.
+        text: (K,D) class features; None: the current class embeddings of the model.
+        data: config of the run. A set of `data.sets` is scored over all classes, or over its own if they are apart.
 
     Raises:
-        Stopped: on all processes, where one was asked to stop.
+        Stopped: on all processes, if one was asked to stop.
     """
     table = embed_with(model, loader, context, data.batch_size, "validation")
     found = None

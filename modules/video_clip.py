@@ -2,8 +2,8 @@
 
 Shapes: B batch, T frames, C channels (3), H W image, D embedding, K classes.
 
-State-dict names, as in published checkpoints: `visual.*` (CLIP's own names), `fusion_model.*`, `logit_scale`. Where the
-text trains too: `text.*` (open_clip's names) and `classifier.*`; where the scorer has tensors: `scorer.*`.
+Names in state dicts, as in published checkpoints: `visual.*` (CLIP's names), `fusion_model.*`, `logit_scale`. If the
+text is trained: `text.*` (open_clip's names) and `classifier.*`; if the scorer has tensors: `scorer.*`.
 """
 
 import re
@@ -26,23 +26,22 @@ class VideoCLIP(nn.Module):
     """A video model on top of CLIP.
 
     Args:
-        cfg: `network.fix_video`: CLIP's own parameters of the image tower do not train, and its normalisation
-            statistics and dropout rest; parameters that were added to it train all the same. `network.adapter`: of
-            CLIP's own parameters of the tower, those that the adapter tunes train. `network.fix_text`: the text tower
-            does not train.
-        clip_model: what the towers were; its text tower is taken over where `classifier` reads it.
-        visual: (N, C, H, W) -> (N, D), one image each; with joint space-time attention (B*T, C, H, W) -> (B, D).
+        cfg: `network.fix_video`: CLIP's parameters of the image tower are frozen, and so are normalisation statistics
+            and dropout; added parameters are trained. `network.adapter`: only those parameters of the tower that the
+            adapter tunes are trained. `network.fix_text`: the text tower is frozen.
+        clip_model: the original CLIP; its text tower is used if `classifier` needs it.
+        visual: (N, C, H, W) -> (N, D); with joint space-time attention (B*T, C, H, W) -> (B, D).
         fusion_model: (B, T, D) -> (B, D), the temporal head.
         scorer: compares videos with classes.
-        classifier: makes the class embeddings where they train. None: they come from outside.
+        classifier: computes trained class embeddings. None: they are passed in.
 
     Attributes:
         embed_dim: D.
-        additions: names of what was added to the image tower (modules.additions, modules.adapters).
-        adapter: the class of `network.adapter`; None: there is none.
-        distillation: None, or what compares the model with frozen CLIP (modules.distillation).
-        embeddings: of the last pass in training where there is a distillation: frames (B, T, D), classes (K, D).
-        tower_trains: whether a parameter of the image tower trains, so that gradients pass through it.
+        additions: names of the additions to the image tower (modules.additions, modules.adapters).
+        adapter: the class of `network.adapter`, or None.
+        distillation: modules.distillation, or None.
+        embeddings: with distillation, those of the last training pass: frames (B, T, D), classes (K, D).
+        tower_trains: whether any parameter of the image tower is trained, so that it needs gradients.
     """
 
     pixel_scale: torch.Tensor
@@ -97,8 +96,8 @@ class VideoCLIP(nn.Module):
         """Frame embeddings, not normalised.
 
         Args:
-            clips: (B, T, C, H, W); uint8 levels, scaled and normalised here, or float already normalised. Or
-                (B, T, D), frame embeddings that a frozen image tower made before: returned as they are.
+            clips: (B, T, C, H, W), either uint8 (scaled and normalised here) or normalised float. Or (B, T, D),
+                cached frame embeddings of a frozen image tower, which are returned unchanged.
 
         Returns:
             (B, T, D); (B, 1, D) from a joint space-time tower, which embeds the whole video at once.
@@ -158,11 +157,11 @@ class VideoCLIP(nn.Module):
         """Logits at exp(logit_scale), or with `labels` the two sides of a contrastive loss.
 
         Args:
-            clips: as of `encode_frames`.
-            text: class features, (K, D) or as the scorer takes them; None: the model's own `class_embeddings()`.
-            labels: (B,) int64; given, each clip is paired with the text of its class. Or (B, K) shares of the classes:
-                with the mean of their normalised texts by these shares.
-            passes: both ways through a head that has two (`modules.heads.head.Passes`).
+            clips: see `encode_frames`.
+            text: class features, (K, D) or as required by the scorer; None: `class_embeddings()`.
+            labels: (B,) int64: each clip is paired with the text of its class. Or (B, K) soft labels: with the weighted
+                mean of the normalised texts.
+            passes: return both passes of a head that has two (`modules.heads.head.Passes`).
 
         Returns:
             (B, K) float32 logits. With `passes`: those of both, and their difference (B,). With `labels`: features of

@@ -1,4 +1,4 @@
-"""Averages of the weights in training, validated and saved in their place (`solver.ema`, `solver.average_epochs`)."""
+"""Averages of the weights, which are validated and saved instead of them (`solver.ema`, `solver.average_epochs`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -6,16 +6,16 @@ from contextlib import contextmanager
 import torch
 from torch import nn
 
-WARM_UP = 10  # as TensorFlow's ExponentialMovingAverage: the average of a short run is not its start
+WARM_UP = 10  # as in TensorFlow's ExponentialMovingAverage, so that the initial weights do not dominate short runs
 
 
 class WeightAverage:
     """Exponential moving average of a model's trainable parameters, on their device, in their dtype.
 
-    After update n (from 0) the average moves by 1 - min(decay, (1 + n) / (10 + n)) of the way to the weights.
+    In update n (from 0) the average moves by 1 - min(decay, (1 + n) / (10 + n)) towards the weights.
 
     Attributes:
-        num_epochs: in the average; of `EpochMean` alone.
+        num_epochs: number of averaged epochs (`EpochMean` only).
     """
 
     num_epochs = 0
@@ -56,7 +56,7 @@ class WeightAverage:
     def _swap(self) -> None:
         for name, parameter in self._parameters.items():
             trained = parameter.detach().clone()
-            parameter.copy_(self._average[name])  # in place: DDP, FSDP and the optimiser know the memory
+            parameter.copy_(self._average[name])  # in place, because DDP, FSDP and the optimiser refer to the memory
             self._average[name].copy_(trained)
         self._is_applied = not self._is_applied
 

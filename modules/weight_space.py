@@ -16,22 +16,22 @@ from utils.errors import UserError
 
 State = dict[str, torch.Tensor]
 
-# What decides, besides the weights, what a model computes or which text its embeddings belong to.
+# Keys that, besides the weights, determine what a model computes or which text its embeddings match.
 _SAME_IN_CONFIG = ("arch", "weights", "tm", "adapter", "joint_st", "sim_header", "scorer", "prompt", "classifier")
 
 
-def untuned_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
-    """Where the line starts, for every tensor of a tuned model, as it is now.
+def pretrained_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
+    """The tensors at mixing weight 0 for a fine-tuned model.
 
-    CLIP's own weights; additions inside the tower as a training starts them; and of the temporal head, which CLIP has
-    not, with `head`:
-        fade: the tuned one with nothing coming out of its branches (`modules.heads.head.Head.fades`), so that the start
-            is un-tuned CLIP, mean of frames;
-        keep: the tuned one, all along the line.
-    What compares videos with the classes of the training (classifier.*, scorer.*) is kept, too.
+    CLIP's weights, and the initial values of additions inside the tower. For the temporal head, which CLIP does not
+    have, `head` is:
+        fade: the tuned head with the outputs of its branches set to zero (`modules.heads.head.Head.fades`), so that the
+            result is pretrained CLIP with the mean of the frames;
+        keep: the tuned head for all mixing weights.
+    Classifier and scorer (classifier.*, scorer.*) are also kept.
 
     Args:
-        fresh: of the model before the checkpoint was loaded.
+        fresh: tensors of the model before the checkpoint was loaded.
     """
     assert head in ("fade", "keep"), head
     start = {}
@@ -73,7 +73,7 @@ class Interpolation:
 
 
 def copy_of(model: torch.nn.Module) -> State:
-    """A model's tensors as they are now."""
+    """A copy of a model's tensors."""
     return {name: value.detach().clone() for name, value in model.state_dict().items()}
 
 
@@ -84,7 +84,7 @@ class Loaded(NamedTuple):
 
 
 def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
-    """The uniform average of checkpoints of one model ("model soup", arXiv 2203.05482), in a checkpoint's form.
+    """The uniform average of checkpoints of one model ("model soup", arXiv 2203.05482), as a checkpoint.
 
     Counters, class names and config come from the last of them.
 
@@ -115,7 +115,9 @@ def _check_same(one: Loaded, other: Loaded) -> None:
     """Raise a UserError unless two checkpoints are of one model and of the same classes."""
     (path, raw, state), (first_path, first_raw, first) = one, other
     if raw.get("base") != first_raw.get("base"):
-        raise UserError(f"{path}: was trained on other base weights than {first_path}; average adapters of one CLIP")
+        raise UserError(
+            f"{path}: was trained on other base weights than {first_path}; average adapters of the same CLIP"
+        )
     network, first_network = saved_network(raw), saved_network(first_raw)
     for key in _SAME_IN_CONFIG:
         found, expected = (Path(str(n.get(key))).name for n in (network, first_network))  # a file may have moved
@@ -134,7 +136,7 @@ def _check_same(one: Loaded, other: Loaded) -> None:
     for name, value in state.items():
         if value.shape != first[name].shape:
             raise UserError(
-                f"{path}: is not the same model as {first_path}: {name} is {tuple(value.shape)}, there "
+                f"{path}: is not the same model as {first_path}: {name} is {tuple(value.shape)} instead of "
                 f"{tuple(first[name].shape)}; average checkpoints of one architecture and head"
             )
     if list(raw.get("class_names", [])) != list(first_raw.get("class_names", [])):
@@ -142,10 +144,10 @@ def _check_same(one: Loaded, other: Loaded) -> None:
 
 
 def mixed_checkpoint(raw: dict[str, Any], state: State, **origin: Any) -> dict[str, Any]:
-    """What `utils.checkpoint.save_checkpoint` writes for mixed weights: as `raw`, without the state of its training.
+    """A checkpoint of averaged weights: like `raw`, without the training state.
 
     Args:
-        origin: what it was mixed from, kept under `mixed_from`.
+        origin: description of its sources, saved as `mixed_from`.
     """
     kept = {name: raw[name] for name in ("epoch", "class_names", "config", "base") if name in raw}
     if "base" in raw:  # the rest is the same all along

@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 def moving_mean(y: np.ndarray, window: int) -> np.ndarray:
-    """(n,): mean of the last `window` finite values up to each place; NaN where there is none."""
+    """(n,): mean of the last `window` finite values up to each place; NaN if there is none."""
     y = np.asarray(y, dtype=np.float64)
     finite = np.isfinite(y)
     sums, counts = (np.concatenate([[0.0], np.cumsum(v)]) for v in (np.where(finite, y, 0), finite))

@@ -87,7 +87,7 @@ def group_names(groups: list[list[str]], all_names: list[str]) -> list[str]:
 
 
 def distinct_word(members: list[str], all_names: list[str]) -> str | None:
-    """The word that most names of a group of classes have and few others; None where there is none."""
+    """The word that most names of a group of classes have and few others; None if there is none."""
     inside, everywhere = (
         Counter(word for name in names for word in set(re.findall(r"\w+", name.lower())))
         for names in (members, all_names)

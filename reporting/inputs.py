@@ -27,7 +27,7 @@ class RunReport:
 
     @cached_property
     def samples(self) -> dict[str, dict[str, np.ndarray]]:
-        """Of each test with one label a video, by its name, what `bootstrap` gives."""
+        """Of each test with one label per video, by its name, what `bootstrap` gives."""
         return {test.name: bootstrap(test.outcomes)[0] for test in self.run.tests if not test.is_multi_label}
 
     @cached_property

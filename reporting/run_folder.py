@@ -31,7 +31,7 @@ class TestResult:
         text: float32 (K,D), or (K,S,D) as the scorer takes it. class_names: K.
         scores: of summary.json: of test.py the whole of it; of test_zeroshot.py the entry of its first list.
         by_list: test_zeroshot.py's entries of this data set by their names, "config, list"; empty for test.py.
-        weights, weights_hash: of the checkpoint; None where the table was not made from one.
+        weights, weights_hash: of the checkpoint; None if the table was not made from one.
     """
 
     name: str
@@ -139,7 +139,7 @@ class Run:
         return min(self.tests, key=lambda t: (-t.num_views, t.is_zero_shot, t.name))
 
     def test_named(self, name: str | None) -> TestResult:
-        """The test of a name; None: `main_test`. Raises UserError for a name that there is not."""
+        """The test of a name; None: `main_test`. Raises a UserError for a name that there is not."""
         if name is None:
             return self.main_test
         for test in self.tests:

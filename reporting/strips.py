@@ -18,7 +18,7 @@ class Clip(NamedTuple):
 
     Attributes:
         frames: uint8 (T,S,S,3). contributions: float32 (T,), of `modules.attribution.drop_one_frame`, in nats.
-        lit: uint8 (T,S,S,3), of `modules.attribution.spotlight` for the predicted class; None where the image tower is
+        lit: uint8 (T,S,S,3), of `modules.attribution.spotlight` for the predicted class; None if the image tower is
             of a kind that keeps no patches.
     """
 

@@ -1,5 +1,4 @@
-# Sourced by the launchers, right after they went to the repository: finds files, Python and the number of processes.
-# POSIX sh.
+# Sourced by the launchers after changing to the repository: finds files, Python and the number of processes. POSIX sh.
 caller=${OLDPWD:-$PWD}
 
 fail() {
@@ -12,7 +11,7 @@ need_file() { # need_file PATH WHAT
     [ -f "$1" ] || fail "$1: no such $2"
 }
 
-# user_path PATH: a file that the user named, looked for where the command was typed and then in the repository.
+# user_path PATH: resolves a user's path in the current folder, then in the repository.
 user_path() {
     found=$1
     case $1 in
@@ -22,22 +21,22 @@ user_path() {
     printf '%s\n' "$found"
 }
 
-# need_weights WEIGHTS NEXT_ARGUMENT: one file; a pattern such as exp/*/best_model.pt may have become several.
+# need_weights WEIGHTS NEXT_ARGUMENT: checks for a single file, since a pattern such as exp/*/best_model.pt may match several.
 need_weights() {
     need_file "$1" "weights file"
-    [ ! -f "$(user_path "${2:-}")" ] || fail "several weights files ($1, $2): name one"
+    [ ! -f "$(user_path "${2:-}")" ] || fail "several weights files ($1, $2): give only one"
 }
 
-# need_number NAME VALUE LEAST MOST: NAME's value must be a whole number from LEAST to MOST.
+# need_number NAME VALUE MIN MAX: checks that VALUE is an integer from MIN to MAX.
 need_number() {
     case $2 in
         '' | *[!0-9]* | ??????????*) ;;
         *) [ "$2" -lt "$3" ] || [ "$2" -gt "$4" ] || return 0 ;;
     esac
-    fail "$1 is '$2'; it must be a whole number from $3 to $4"
+    fail "$1 is '$2'; it must be an integer from $3 to $4"
 }
 
-# The active environment's Python, else the one that run_demo.sh or run_tests.sh made, else the system's.
+# Python of the active environment, otherwise that of .venv (run_demo.sh, run_tests.sh), otherwise that of the system.
 find_python() {
     if [ -n "${PYTHON:-}" ]; then :
     elif [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ] && [ -x .venv/bin/python ]; then PYTHON=.venv/bin/python
@@ -46,7 +45,7 @@ find_python() {
     fi
 }
 
-# NPROC, else the visible GPUs, else 1.
+# NPROC, otherwise the number of visible GPUs, otherwise 1.
 count_processes() {
     if [ -n "${NPROC:-}" ]; then need_number NPROC "$NPROC" 1 4096
     elif [ -n "${CUDA_VISIBLE_DEVICES:-}" ]; then NPROC=$(echo "$CUDA_VISIBLE_DEVICES" | tr ',' '\n' | grep -c .)
@@ -56,7 +55,7 @@ count_processes() {
     [ "${NPROC:-0}" -ge 1 ] 2>/dev/null || NPROC=1
 }
 
-# launch SCRIPT ARGUMENTS...: one process directly, several by torchrun, restarted MAX_RESTARTS times after a failure.
+# launch SCRIPT ARGUMENTS...: runs one process directly, or several with torchrun, with up to MAX_RESTARTS restarts.
 launch() {
     find_python
     count_processes
@@ -67,8 +66,8 @@ launch() {
     exec "$PYTHON" scripts/launch.py --standalone --nproc_per_node "$NPROC" --max_restarts "${MAX_RESTARTS:-0}" "$@"
 }
 
-# forward_options SCRIPT WORDS...: --help, wherever it is, shows the help of SCRIPT. Where the first word is an option,
-# all words go to SCRIPT as they are.
+# forward_options SCRIPT WORDS...: --help anywhere shows the help of SCRIPT. If the first word is an option, all words are
+# passed to SCRIPT unchanged.
 forward_options() {
     script=$1 first=${2:-}
     shift
@@ -81,12 +80,12 @@ forward_options() {
     case $first in -*) launch "$script" "$@" ;; esac
 }
 
-# An environment to work in: the active one, or .venv made here. Installs once for each state of the requirements file.
+# Uses the active environment or creates .venv, and installs the requirements if they have changed.
 set_up_environment() { # set_up_environment REQUIREMENTS_FILE
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then
-        # The last that venv writes; Python and pip are there before. What an interrupted one left is cleared away.
+        # venv writes bin/activate last. An incomplete environment is cleared.
         if [ ! -f .venv/bin/activate ]; then
-            echo "making a virtual environment in .venv"
+            echo "creating a virtual environment in .venv"
             clear=
             [ ! -f .venv/pyvenv.cfg ] || clear=--clear
             python3 -m venv $clear .venv || fail "python3 -m venv failed; install Python 3.10 or later with venv"
@@ -97,7 +96,7 @@ set_up_environment() { # set_up_environment REQUIREMENTS_FILE
     python -c 'import sys; sys.exit(sys.version_info < (3, 10))' || fail "$(python --version) is too old; Python 3.10 or later is needed"
     stamp="$(python -c 'import sys; print(sys.prefix)')/.installed-$(cat requirements.txt "$1" | cksum | tr -d ' ')"
     if [ ! -f "$stamp" ]; then
-        echo "installing $1 (some minutes and some GB the first time: it brings torch)"
+        echo "installing $1 (several minutes and GB the first time, including PyTorch)"
         python -m pip install --quiet --disable-pip-version-check -r "$1" || fail "pip could not install $1; see its message above"
         touch "$stamp"
     fi

@@ -1,9 +1,9 @@
 #!/bin/sh
-# Installs what is needed, then runs the whole pipeline on a small rendered data set: trains, tests, reports, draws.
+# Installs the requirements and runs the whole pipeline on a small rendered data set: training, tests, report, plots.
 #
 #   sh scripts/run_demo.sh
 #
-# All results are in exp/demo. A second call resumes where the first stopped; remove that folder to start again.
+# The results are in exp/demo. Running it again resumes an interrupted run; remove the folder to start again.
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
@@ -35,11 +35,11 @@ test_run transf 1x1
 test_run transf 4x3 --test_crops 3 --test_clips 4
 test_run none 1x1
 test_run video 1x1
-echo "== 6/7 combinations that no training saw"
+echo "== 6/7 zero-shot on held-out combinations"
 sh scripts/run_test_zeroshot.sh configs/shapes/zeroshot.yaml "$demo/transf/last_model.pt" --out "$demo/transf/zeroshot"
 echo "== 7/7 the report"
 python report.py "$demo/transf"
 python -m demo.summary "$demo"
 echo "report:  $demo/transf/report.html (open it in a browser)"
-echo "try it:  python app.py serves a page to drop videos on (first: pip install -r requirements-app.txt)"
-[ -n "${outer_environment:-}" ] || echo "         in this shell, first of all: . .venv/bin/activate"
+echo "try it:  python app.py serves a web page to try it (first: pip install -r requirements-app.txt)"
+[ -n "${outer_environment:-}" ] || echo "         first activate the environment: . .venv/bin/activate"

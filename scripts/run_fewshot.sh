@@ -1,12 +1,12 @@
 #!/bin/sh
-# Few-shot training with several picks of the videos, and the mean and deviation of their scores.
+# Few-shot training with several random selections of the videos; prints the mean and deviation of their scores.
 #
 #   sh scripts/run_fewshot.sh CONFIG "0 1 2" [key=value ...]
 #
-# The config (or an override) sets data.shot; each seed is data.shot_seed of one run, in FOLDER/seed<seed>. Runs that are
-# there go on, or are done.
+# The config (or an override) sets data.shot; each seed is the data.shot_seed of a run in FOLDER/seed<seed>. Unfinished runs
+# are resumed, finished ones are skipped.
 #
-# FOLDER  where the runs go; default exp_fewshot/<data.dataset>/<network.arch>/f<frames>_shot<data.shot>
+# FOLDER  folder of the runs; default exp_fewshot/<data.dataset>/<network.arch>/f<frames>_shot<data.shot>
 # NPROC   processes; default: the visible GPUs, or one on a CPU
 # PYTHON  interpreter; default: the active environment's
 set -eu
@@ -17,18 +17,18 @@ forward_options train.py "$@"
 config=$(user_path "${1:-}") seeds=${2:-}
 need_file "$config" "config file"
 case "$seeds" in
-    '' | *[!0-9\ ]*) fail "the seeds must be whole numbers in quotes; usage: $usage" ;;
+    '' | *[!0-9\ ]*) fail "the seeds must be integers in quotes; usage: $usage" ;;
 esac
 shift 2
 for word in "$@"; do
     case "$word" in
-        data.shot_seed=* | logging.run_dir=* | resume=*) fail "$word: each seed's run has its own; usage: $usage" ;;
-        --check) fail "--check: is of one run; give it to run_train.sh" ;;
+        data.shot_seed=* | logging.run_dir=* | resume=*) fail "$word: set automatically for each seed; remove it; usage: $usage" ;;
+        --check) fail "--check: checks a single run; use it with run_train.sh" ;;
     esac
 done
 find_python
 shot=$("$PYTHON" -m tools.show_config --key data.shot --config "$config" "$@")
-[ "$shot" != 0 ] || fail "data.shot is 0: each seed would train on all videos; set the videos of a class, as data.shot=4"
+[ "$shot" != 0 ] || fail "data.shot is 0: each seed would train on all videos; set the number of videos per class, such as data.shot=4"
 folder=${FOLDER:-$(dirname "$("$PYTHON" -m tools.show_config --key run_dir --config "$config" "$@")")}
 for seed in $seeds; do
     sh scripts/run_train.sh "$config" "data.shot_seed=$seed" "logging.run_dir=$folder/seed$seed" resume=auto "$@"

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests a checkpoint. One of ours knows its config, which may then be left out.
+# Tests a checkpoint. Checkpoints of train.py contain their config, so CONFIG may be left out.
 #
 #   sh scripts/run_test.sh [CONFIG] WEIGHTS [--test_crops 3 --test_clips 4 ...] [key=value ...]
 #

@@ -3,7 +3,7 @@
 #
 #   sh scripts/run_test_zeroshot.sh CONFIG[,CONFIG ...] WEIGHTS [--lists SPLIT1,SPLIT2,SPLIT3] [options] [key=value ...]
 #
-# Several configs (the three Kinetics-600 splits) give the mean and deviation over them too.
+# For several configs (the three Kinetics-600 splits), the mean and deviation over them are printed as well.
 #
 # NPROC   processes; default: the visible GPUs, or one on a CPU
 # PYTHON  interpreter; default: the active environment's

@@ -1,5 +1,5 @@
 #!/bin/sh
-# Installs what is needed, then runs the tests in TEST_WORKERS (2) processes of one thread each.
+# Installs the requirements and runs the tests in TEST_WORKERS (default 2) processes of one thread each.
 #
 #   sh scripts/run_tests.sh [pytest arguments]
 cd "$(dirname "$0")/.." || exit 1

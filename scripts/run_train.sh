@@ -4,11 +4,11 @@
 #   sh scripts/run_train.sh CONFIG [key=value ...] [--check]
 #
 # NPROC         processes; default: the visible GPUs, or one on a CPU
-# MAX_RESTARTS  how often the processes are restarted after a failure, from the last checkpoint; default 0
+# MAX_RESTARTS  maximum number of restarts after a failure, from the last checkpoint; default 0
 # PYTHON        interpreter; default: the active environment's
 #
-# SIGTERM, SIGINT, SIGUSR1: the step is finished and saved, and the exit code is 75: run the same command again with
-# resume=auto (docs/troubleshooting.md).
+# On SIGTERM, SIGINT or SIGUSR1, training finishes the step, saves a checkpoint and exits with code 75: run the same
+# command again with resume=auto (docs/troubleshooting.md).
 usage="sh scripts/run_train.sh CONFIG [key=value ...] [--check]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh

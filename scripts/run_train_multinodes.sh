@@ -1,20 +1,20 @@
 #!/bin/sh
-# Trains one model on several machines; run it on each of them with the same CONFIG.
+# Trains a model on several machines; run it on each machine with the same CONFIG.
 #
 #   sh scripts/run_train_multinodes.sh CONFIG 0                           # on the first: it prints its address
 #   MASTER_ADDR=10.0.0.1 sh scripts/run_train_multinodes.sh CONFIG 1      # on the second
 #
-# NODE_RANK    this machine's number: 0 on the first, up to NNODES - 1
-# MASTER_ADDR  address of machine 0 as the others reach it; default on machine 0: its own first address
+# NODE_RANK    number of this machine, from 0 to NNODES - 1
+# MASTER_ADDR  address of machine 0 for the other machines; default on machine 0: its first address
 # MASTER_PORT  a free port on machine 0, the same for all; default 29500
 # NNODES       machines; default 2
 # NPROC        processes on each machine; default: its visible GPUs, or one on a CPU
 # PYTHON       interpreter; default: the active environment's
 #
-# SIGTERM, SIGINT and SIGUSR1 to any machine: all finish the step, save and leave with 75 (docs/troubleshooting.md). A machine that
-# is lost is noticed after solver.process_timeout_minutes; then run the same commands again with resume=auto.
+# On SIGTERM, SIGINT or SIGUSR1 on any machine, all finish the step, save and exit with 75 (docs/troubleshooting.md). A
+# lost machine is detected after solver.process_timeout_minutes; then run the same commands again with resume=auto.
 #
-# Where a machine has several networks, name the one to use: GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU).
+# If a machine has several networks, set GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU) to the one to use.
 usage="MASTER_ADDR=... sh scripts/run_train_multinodes.sh CONFIG NODE_RANK [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh

@@ -13,7 +13,7 @@ from datasets.build import first_resize, train_transform
 from datasets.lists import read_labels
 from datasets.transforms import Resize, TrainTransform
 from engine.rundir import default_run_dir
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from tools.annotation_folders import ANNOTATED
 from utils.config import load_config
 from utils.data_sections import ErasingConfig
@@ -137,7 +137,7 @@ def test_image_text_models_are_tested_by_pe_cores_protocol(name):
     assert (cfg.data.num_segments, cfg.data.frame_rule) == (8, "linspace")
     assert (cfg.network.sim_header, cfg.network.prompt_set) == ("None", "action28")
     assert header_line(name, "Score:").startswith(f"published {score} % top-1 (")
-    pixels = with_own_pixels(cfg).data
+    pixels = with_preprocessing(cfg).data
     assert pixels.resize_mode == "squash" and pixels.resize_size == pixels.input_size
     assert pixels.interpolation == ("bilinear" if tag == "meta" else "bicubic")
     assert name.removesuffix(".yaml").endswith(str(pixels.input_size)) or pixels.input_size == 224
@@ -180,14 +180,14 @@ def test_header_states_the_score(name):
     if name in PUBLISHED:
         _, _, published, crops, clips = PUBLISHED[name]
         views = f"{crops} crop{'s' * (crops > 1)} x {clips} clip{'s' * (clips > 1)}"
-        assert score == f"published {published} with {views}; not measured here."
+        assert score == f"published {published} with {views}; not reproduced here."
     elif name in PUBLISHED_ZERO_SHOT:
-        assert score == f"published {PUBLISHED_ZERO_SHOT[name]} (as others cite it); not measured here."
+        assert score == f"published {PUBLISHED_ZERO_SHOT[name]} (as others cite it); not reproduced here."
     elif name in OF_PUBLISHED_SETS:
-        assert score == "no published score; not measured here."
+        assert score == "no published score; not reproduced here."
     else:
         assert re.search(r"\d", score) or score.startswith("no published score; ")
-        assert "measured here" in score
+        assert re.search("(measured|reproduced) here", score)
 
 
 @pytest.mark.parametrize("name", PUBLISHED)
@@ -213,7 +213,7 @@ def test_model_is_the_published_one(name):
 @pytest.mark.parametrize("name", [*TRAINED, *OTHER_CLIPS])
 def test_pixels_of_training_and_validation_are_the_published_ones(name):
     """Every draw and every pixel follows from these."""
-    cfg = with_own_pixels(load(name).config)
+    cfg = with_preprocessing(load(name).config)
     size = cfg.data.input_size
     expected = TrainTransform(Resize(256 if size == 224 else size), size, randaug=(0, 9))
     expected = replace(expected, **OTHER_CLIPS.get(name, {}))

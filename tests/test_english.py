@@ -26,6 +26,13 @@ BANNED = {
     r"torn\b": "truncated, corrupted",
     r"(is|are) no whole\b": "is truncated or corrupted",
     r"go(es)? on (with|from|where|to)\b": "continue, resume",
+    r"embedded world\b": "demo, the demo's data",
+    r"un-?tuned\b": "pretrained",
+    r"strangers?\b": "untrusted, other users",
+    r"ways? to tune\b": "method, adapter",
+    r"(asked|asks) for (it|them|one)\b": "enabled, set, used",
+    r"painted over\b": "masked",
+    r"not measured (here|again)\b": "not reproduced here",
 }
 PATTERN = re.compile(r"(?<![\w./_-])(" + "|".join(BANNED) + ")", re.IGNORECASE)
 

@@ -1,6 +1,6 @@
-"""Data sets whose official files name classes and splits in one folder: what is in these files, by data set.
+"""Readers of the official annotations of data sets that come as one folder of files.
 
-A file that is not of the expected form is a UserError that names file, and line or entry.
+Files in an unexpected format raise a UserError that names the file and the line or entry.
 """
 
 import csv
@@ -14,13 +14,13 @@ from modules.pixels import SOMETHING_SCALE
 from tools.list_sources import Sample, read_columns, read_json, read_lines
 from utils.errors import UserError
 
-# Class names in which these words change places are each other's mirror image.
+# Classes whose names differ by swapping these words are mirror images of each other.
 MIRRORED_WORDS = (("left", "right"), ("clockwise", "counterclockwise"))
 DIVING48_POSITIONS = {"FREE": "free", "PIKE": "pike", "TUCK": "tuck", "STR": "straight"}
 
 
 class Annotated(NamedTuple):
-    """What the official files say: class names in the order of their ids, and the samples of "train" and "val"."""
+    """Contents of the official files: class names in the order of their ids, and the samples of "train" and "val"."""
 
     class_names: list[str]
     parts: dict[str, list[Sample]]
@@ -42,7 +42,7 @@ class AnnotatedSet:
 
 
 def mirrored_pairs(class_names: Sequence[str]) -> list[list[int]]:
-    """Pairs of ids, ascending, whose names differ in that MIRRORED_WORDS have changed places: `data.flip_pairs`."""
+    """Ascending pairs of class ids whose names differ by swapping MIRRORED_WORDS, for `data.flip_pairs`."""
     other = {one: two for pair in MIRRORED_WORDS for one, two in (pair, pair[::-1])}
     ids = {name.lower(): id for id, name in enumerate(class_names)}
     pattern = re.compile(rf"\b({'|'.join(other)})\b")
@@ -181,7 +181,7 @@ ANNOTATED = {
     ),
     "charades": AnnotatedSet(
         "charades",
-        "Charades, several classes a video",
+        "Charades, multi-label",
         "Charades_v1_classes.txt, Charades_v1_train.csv, Charades_v1_test.csv",
         read_charades,
         {"multi_label": True},
@@ -195,14 +195,14 @@ def _dive_in_words(parts: Any, where: str) -> str:
     takeoff, somersaults, twists, position = map(str, fields)
     turns = re.fullmatch(r"(Dive|\d\d?som) (No|\d\d?)Twis", f"{somersaults} {twists}")
     if not turns or position not in DIVING48_POSITIONS:
-        raise UserError(f'{where}: {parts} is not as ["Back", "15som", "05Twis", "FREE"]')
+        raise UserError(f'{where}: {parts} is not of the form ["Back", "15som", "05Twis", "FREE"]')
     how = "dive" if turns[1] == "Dive" else _counted(turns[1].removesuffix("som"), "somersault")
     twisting = "no twist" if turns[2] == "No" else _counted(turns[2], "twist")
     return f"{takeoff.lower()} takeoff, {how}, {twisting}, {DIVING48_POSITIONS[position]} position"
 
 
 def _counted(digits: str, what: str) -> str:
-    """("15", "twist") -> "1.5 twists"; the second digit is behind the point."""
+    """("15", "twist") -> "1.5 twists"; the second digit is the decimal."""
     return f"{'.'.join(digits)} {what}{'s' * (digits != '1')}"
 
 
@@ -216,7 +216,7 @@ def _in_order(ids: Iterable[tuple[str, int]], path: Path) -> list[str]:
 
 def _number(value: Any, what: str) -> int:
     if not re.fullmatch(r"\d+", str(value)):
-        raise UserError(f"{what} is {str(value)!r}, not a whole number")
+        raise UserError(f"{what} is {str(value)!r}, not an integer")
     return int(value)
 
 

@@ -1,4 +1,4 @@
-"""Averages the weights of several checkpoints of one model, of one run or of several, into one that test.py loads.
+"""Averages the weights of several checkpoints of the same model, from one or more runs.
 
 Examples:
     python -m tools.average_checkpoints run/last_model.pt run/last_model.1.pt --out averaged.pt
@@ -15,7 +15,9 @@ from utils.files import check_is_file, check_writable
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
-    parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more, of the same model")
+    parser.add_argument(
+        "checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more checkpoints of the same model"
+    )
     parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")
     return parser.parse_args(arguments)
 
@@ -26,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     check_writable(args.out, "--out")
     for path in args.checkpoints:
         check_is_file(path, "checkpoint file")
-    from engine.mix_weights import average  # after the checks: --help and a typo answer at once
+    from engine.mix_weights import average  # after the checks, so that --help and errors are fast
 
     average(args.checkpoints, args.out)
 

@@ -1,12 +1,12 @@
-"""Base-to-novel generalisation: trains on the more frequent half of the classes, tests on both halves.
+"""Base-to-novel generalisation: trains on the more frequent half of the classes and tests on both halves.
 
-The protocol of ViFi-CLIP (arXiv 2212.03640): the base classes are the half of the data set's classes that its training
-list has most videos of; --shot videos of each train the model, once for each seed; the base and the novel classes are
-tested apart, each half among its own names; the harmonic mean is 2 b n / (b + n).
+The protocol of ViFi-CLIP (arXiv 2212.03640): the base classes are the half of the classes with the most training
+videos; the model is trained on --shot videos of each, once per seed; base and novel classes are tested separately; the
+harmonic mean is 2 b n / (b + n).
 
-OUT/lists has the lists and class files of both halves, OUT/seed<S> the trainings and their tests test_base and
-test_novel, OUT/base_to_novel.json the scores. Finished trainings and tests are not run again. scripts/run_train.sh and
-run_test.sh start them: NPROC and PYTHON are as there.
+OUT/lists has the lists and class files of both halves, OUT/seed<S> the runs and their tests test_base and
+test_novel, OUT/base_to_novel.json the scores. Finished runs and tests are skipped. scripts/run_train.sh and
+run_test.sh are used, and NPROC and PYTHON have the same effect.
 
 Examples:
     python -m tools.base_to_novel --config configs/ucf101/ucf_k400_finetune.yaml --out exp/base_to_novel
@@ -38,7 +38,7 @@ from utils.schema import Config
 
 
 class Half(NamedTuple):
-    """One half of the classes: how many, and its files."""
+    """One half of the classes: their number, and its files."""
 
     num_classes: int
     label_list: Path
@@ -56,20 +56,20 @@ class Half(NamedTuple):
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
     parser.add_argument("--seeds", default="1,2,3", metavar="S,S", help="seeds of the training videos (default 1,2,3)")
-    parser.add_argument("--shot", type=int, default=16, metavar="K", help="training videos a base class (default 16)")
+    parser.add_argument("--shot", type=int, default=16, metavar="K", help="training videos per base class (default 16)")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of lists, runs and scores")
     return parser.parse_intermixed_args(arguments)
 
 
 def write_once(path: Path, text: str) -> None:
-    """Write a file. Raises UserError where it is there with another content, which trainings may have used."""
+    """Write a file. Raises a UserError if it exists with other contents, which runs may have used."""
     if path.exists() and path.read_text(encoding="utf-8") != text:
-        raise UserError(f"{path}: was made from other lists, classes or options; choose another --out")
+        raise UserError(f"{path}: was created from other lists, classes or options; choose another --out")
     write_text_atomic(path, text)
 
 
 def lines_of(entries: Sequence[ListEntry], classes: Sequence[int]) -> str:
-    """The entries of some classes as lines of a list; a class's new id is its place among them."""
+    """The entries of some classes as lines of a list, with class ids renumbered in their order."""
     new_ids = {class_id: place for place, class_id in enumerate(classes)}
     kept = [entry._replace(label=new_ids[entry.label]) for entry in entries if entry.label in new_ids]
     return "".join(f"{entry.text}\n" for entry in kept)
@@ -88,7 +88,7 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
             raise UserError(f"{cfg.data.val_list}: has no video of the {name} classes")
         write_once(half.val_list, text)
         halves[name] = half
-    # A number of frames of 0 is counted by the training, which then leaves out the short ones.
+    # If num_frames is 0, training counts the frames and leaves out short entries.
     usable = [e for e in train if e.label in base and (not e.num_frames or e.num_frames >= MIN_TRAIN_FRAMES)]
     for seed in seeds:
         picks = pick_few_shot([entry.label for entry in usable], shot, seed)
@@ -97,7 +97,7 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
 
 
 def test(args: argparse.Namespace, weights: Path, half: Half, out: Path) -> int:
-    """Test a checkpoint on one half of the classes, unless that is done; the exit code."""
+    """Test a checkpoint on one half of the classes, unless already done; returns the exit code."""
     summary = out / "summary.json"
     if summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["weights_hash"] == file_hash(str(weights)):
         return 0
@@ -111,12 +111,12 @@ def main(args: argparse.Namespace) -> int:
     cfg = load_config(args.config, [*args.overrides, "data.shot=0"], "train").config
     check_single_label(cfg, "base-to-novel")
     if cfg.data.sets:
-        raise UserError("data.sets: base-to-novel splits the classes of one data set; give its lists")
+        raise UserError("data.sets: base-to-novel needs one data set; use its lists")
     if cfg.data.flip > 0 and (cfg.data.flip_pairs or "something" in cfg.data.dataset.lower()):
-        raise UserError("data.flip_pairs: base-to-novel gives classes other ids; set data.flip=0 data.flip_pairs=null")
+        raise UserError("data.flip_pairs: base-to-novel renumbers classes; set data.flip=0 data.flip_pairs=null")
     series.check_equally_long(cfg)
     if cfg.data.num_classes < 2:
-        raise UserError("data.num_classes: base-to-novel splits the classes into two halves; give at least two")
+        raise UserError("data.num_classes: base-to-novel needs at least two classes")
     out = Path(args.out).resolve()
     check_writable(out, "--out", is_folder=True)
     halves = write_lists(cfg, out / "lists", seeds, args.shot)
@@ -141,7 +141,7 @@ def main(args: argparse.Namespace) -> int:
     rows.append((f"mean of {len(seeds)}", *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over)))
     print(format_table(rows))
     of_means = harmonic_mean(over[0][0], over[1][0])
-    print(f"harmonic mean of the means, as published tables have it: {of_means:.2f}")
+    print(f"harmonic mean of the mean scores, as in published tables: {of_means:.2f}")
     write_summary(
         out / "base_to_novel.json", seeds=seeds, **scores, harmonic=harmonic, harmonic_of_means=of_means, shot=args.shot
     )

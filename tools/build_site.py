@@ -1,7 +1,7 @@
 """Builds the documentation as a static site: the pages of docs/, the README, and a reference of all public code.
 
-Open OUT/index.html, or, to search, serve the folder: `python -m http.server -d OUT`. A broken link or anchor, and every
-other warning, is an error. The reference is generated from the docstrings; nothing is imported.
+Open OUT/index.html, or serve the folder to use the search: `python -m http.server -d OUT`. Broken links and all other
+warnings are errors. The reference is generated from docstrings without importing the code.
 
 Examples:
     python -m tools.build_site exp/site
@@ -32,7 +32,7 @@ PAGES = (
     "lists",
     "benchmarks/RESULTS.md",
 )
-"""What the site holds, at the same relative paths as in the repository, so that links work in both."""
+"""Files of the site, at the same relative paths as in the repository, so that links work in both."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -44,7 +44,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
 def main(args: argparse.Namespace) -> int:
     out = Path(args.out).resolve()
     if out.exists() and any(out.iterdir()) and not (out / "sitemap.xml").is_file():
-        raise UserError(f"{out}: exists and is not an earlier build of the site; name another folder")
+        raise UserError(f"{out}: exists and is not an earlier build of the site; choose another folder")
     with tempfile.TemporaryDirectory() as source:
         gather(Path(source))
         command = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
@@ -52,7 +52,7 @@ def main(args: argparse.Namespace) -> int:
         built = subprocess.run(command, cwd=REPOSITORY, env=environment, capture_output=True, text=True)
     if built.returncode:
         print(built.stderr, end="", file=sys.stderr)
-        raise UserError("the site was not built; mkdocs says why above (pip install -e .[dev] installs it)")
+        raise UserError("the site was not built; see the messages of mkdocs above (pip install -e .[dev] installs it)")
     print(f"{out / 'index.html'}; open it in a browser, or serve it: python -m http.server -d {out}")
     return 0
 

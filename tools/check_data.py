@@ -1,16 +1,16 @@
 """Opens every file listed in the annotation lists of a config, and writes a report and cleaned lists.
 
-Every frame of a video is decoded. For a frame folder it checks that the number of frames is as listed, no more and no
-less, and that the first, middle and last frame decode to one size; the same three for a packed clip, and where
-data.decoder is not pyav. DIR (default: data_check_CONFIG beside the config) receives
+Every frame of a video is decoded. For a frame folder it checks that the number of frames equals that in the list, and
+that the first, middle and last frame can be decoded and have the same size; likewise for packed clips, and if
+data.decoder is not pyav. Files in DIR (default: data_check_CONFIG beside the config):
 
-    report.csv         list, line, path, status (good | bad), number of frames found, what is wrong
-    train_clean.txt    the lists without the bad lines; as they are where nothing is bad
+    report.csv         list, line, path, status (good | bad), number of frames, reason
+    train_clean.txt    the lists without bad lines
     val_clean.txt
 
 An interrupted check resumes where it stopped, given the same lists and DIR. Several machines share DIR by --shard; then
 --merge writes the files. Exit code 0: all good; 1: some are bad, or
-a worker process was killed (one line says so); 2: a mistake in the config or a list; 130: interrupted.
+a worker process was killed; 2: an error in the config or a list; 130: interrupted.
 
 Examples:
     python -m tools.check_data --config my.yaml
@@ -37,7 +37,7 @@ from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry, read_labels
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
-from datasets.sets import refuse_sets
+from datasets.sets import check_single_set
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, run_command
 from utils.config import load_config
@@ -58,7 +58,7 @@ from utils.work_shards import (
 )
 
 COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
-JOURNAL = ".checked.csv"  # rows as they come; becomes report.csv at the end
+JOURNAL = ".checked.csv"  # rows in order of completion; replaced by report.csv at the end
 
 
 class ListJob(NamedTuple):
@@ -72,10 +72,10 @@ class ListJob(NamedTuple):
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--config", "-cfg", required=True, metavar="YAML", help="the config whose lists are checked")
+    parser.add_argument("--config", "-cfg", required=True, metavar="YAML", help="config with the lists to check")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one a core)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
     add_shard_options(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -119,7 +119,7 @@ Task = tuple[ListJob, ListEntry]
 
 
 def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str, workers: int) -> list[dict]:
-    """The rows of all tasks, in their order; those that the journal has are not checked again."""
+    """The rows of all tasks, in order; those in the journal are not checked again."""
     done = read_journal(journal, stamp)
     work = [
         (f"{job.path}:{entry.line}: {entry.path}", (data, job.name, job.path, job.root, entry))
@@ -147,7 +147,7 @@ def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str
 
 
 def merge_journals(tasks: Sequence[Task], out: Path, stamp: str) -> list[dict]:
-    """The rows of all tasks, in their order, from the journals of the shards. Raises UserError where one lacks."""
+    """The rows of all tasks, in their order, from the journals of the shards. Raises a UserError if one lacks."""
     journals = shard_files(out / FOLDER, ".csv")
     done = {place: row for journal in journals for place, row in read_journal(journal, stamp).items()}
     places = [(job.name, entry.line) for job, entry in tasks]
@@ -168,7 +168,7 @@ def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> N
 
 
 def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None) -> int:
-    """Prints how many entries of each list are bad, and the first ones; returns the exit code.
+    """Print the number of bad entries of each list and the first of them; returns the exit code.
 
     Args:
         out: folder of the cleaned lists; None: they are not written yet.
@@ -188,8 +188,8 @@ def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None
 
 
 def read_lists(cfg: Config) -> list[ListJob]:
-    """The lists of a config. Prints what is probably a mistake in them."""
-    refuse_sets(cfg.data, "tools.check_data")
+    """Read the lists of a config, and print warnings about them."""
+    check_single_set(cfg.data, "tools.check_data")
     assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
     jobs = [
@@ -225,7 +225,7 @@ def main(args: argparse.Namespace) -> int:
         if shard.is_all:
             write_reports(jobs, rows, out)
     except KeyboardInterrupt:
-        print(f"interrupted; the same command goes on ({journal})", file=sys.stderr)
+        print(f"interrupted; run the same command to continue ({journal})", file=sys.stderr)
         return EXIT_INTERRUPTED
     except OSError as error:
         raise UserError(f"--out: {out} cannot be written ({error.strerror}); choose another folder") from error
@@ -237,5 +237,5 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    torch.set_num_threads(1)  # the workers, one a core, inherit it
+    torch.set_num_threads(1)  # inherited by the workers, one per core
     sys.exit(run_command(main, parse_arguments()))

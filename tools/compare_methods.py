@@ -34,7 +34,7 @@ from utils.records import read_records
 
 Figures = dict[str, float]
 CONFIGS = REPOSITORY / "configs" / "shapes"
-# Trained config -> tests of its checkpoint, as columns of the table and their configs.
+# Training config -> tests of its checkpoint, as {column of the table: config}.
 TRAININGS = {
     "transf": {"seen": "transf", "held_out": "zero_shot_coloured", "drawn": "zero_shot_drawn"},
     "base": {"base": "base", "novel": "zero_shot_novel"},
@@ -46,10 +46,10 @@ RATE = "solver.lr=3e-3"  # adapters train at higher rates; published ones are 3e
 
 
 class Plan(NamedTuple):
-    """What all trainings share.
+    """Settings of all trainings.
 
     Attributes:
-        configs: folder of the configs of CONFIGS that are used, on this demo's folder.
+        configs: folder of the configs, adapted to the demo folder.
     """
 
     configs: Path
@@ -64,7 +64,7 @@ class Plan(NamedTuple):
 
 
 def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
-    """Both trainings of a method, and the tests of their last checkpoints: scores, and what the first one cost."""
+    """Run both trainings of a method and test their last checkpoints: scores, and costs of the first training."""
     figures: Figures = {"cpu": 0}
     for name, tests in TRAININGS.items():
         run_dir = folder / name
@@ -99,20 +99,20 @@ def train(method: "Method", plan: Plan, seed: int, config: Path, run_dir: Path) 
 
 
 def costs_of(run_dir: Path) -> Figures:
-    """Of a finished training: values that trained, bytes of the checkpoint, seconds of a quick step."""
+    """Costs of a finished training: trained parameters, bytes of the checkpoint, seconds of a fast step."""
     records = read_records(run_dir / "metrics.jsonl", f"remove {run_dir} to measure again")
     seconds = [record["seconds"] for record in records if record["kind"] == "train"]
     state = load_checkpoint(run_dir / "last_model.pt")["model_state_dict"]
     return {
         "trained": sum(value.numel() for value in state.values()),
         "size": (run_dir / "last_model.pt").stat().st_size,
-        # The quickest tenth: other processes of the machine slow the others down.
+        # The fastest tenth, because other processes may slow down the rest.
         "seconds": statistics.quantiles(seconds, n=10, method="inclusive")[0] if len(seconds) > 1 else seconds[0],
     }
 
 
 def probe(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
-    """A probe of frozen CLIP, which knows the classes of its training alone."""
+    """A probe on frozen CLIP, which only knows its training classes."""
     usage = run(
         "test_frozen.py", "--config", str(plan.configs / "transf.yaml"), *method.overrides, "--weight_decays", "0.1",
         "--epochs", str(plan.epochs), "--out", str(folder), *plan.overrides, f"data.shot={plan.shots}",
@@ -123,7 +123,7 @@ def probe(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
 
 
 def clip_alone(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
-    """CLIP as it is."""
+    """CLIP without training."""
     figures: Figures = {"cpu": 0, "trained": 0}
     for column, test in (TRAININGS["transf"] | TRAININGS["base"]).items():
         out = folder / column
@@ -138,9 +138,9 @@ class Method(NamedTuple):
     """A row.
 
     Attributes:
-        overrides: of the trained configs' keys; of a probe, options of test_frozen.py.
-        mix: share of the trained weights in those that are tested, the rest being CLIP's; 0: they are tested alone.
-        in_methods, in_tuning: whether docs/methods.md and docs/tuning.md have the row.
+        overrides: config keys of the training; for a probe, options of test_frozen.py.
+        mix: mixing weight of the trained weights with CLIP's in tests; 0: no interpolation.
+        in_methods, in_tuning: whether the row is in docs/methods.md and docs/tuning.md.
     """
 
     what: str
@@ -151,23 +151,23 @@ class Method(NamedTuple):
     measure: "Callable[[Method, Plan, int, Path], Figures]" = train_and_test
 
 
-def way_to_tune(what: str, *overrides: str, in_methods: bool = False) -> Method:
+def tuning_method(what: str, *overrides: str, in_methods: bool = False) -> Method:
     return Method(what, overrides, in_methods=in_methods, in_tuning=True)
 
 
 def adapter(name: str, *overrides: str) -> Method:
-    return way_to_tune(f"`{name}`", MEAN, f"network.adapter={name}", RATE, *overrides, in_methods=True)
+    return tuning_method(f"`{name}`", MEAN, f"network.adapter={name}", RATE, *overrides, in_methods=True)
 
 
 METHODS = {
-    "clip": Method("CLIP as it is", measure=clip_alone),
+    "clip": Method("CLIP without training", measure=clip_alone),
     "linear": Method("linear probe", ("--probes", "linear", "--lrs", "1,0.3,0.1,0.03"), measure=probe),
     "attentive": Method(
         "attentive probe", ("--probes", "attentive", "--lrs", "3e-3", "components.attentive.num_heads=4"), measure=probe
     ),
-    "mean": way_to_tune("mean of the frames", MEAN),
-    "transf": way_to_tune("Text4Vis: temporal head", HEAD, in_methods=True),
-    "frozen": way_to_tune("temporal head, frozen tower", HEAD, "network.fix_video=true"),
+    "mean": tuning_method("mean of the frames", MEAN),
+    "transf": tuning_method("Text4Vis: temporal head", HEAD, in_methods=True),
+    "frozen": tuning_method("temporal head, frozen tower", HEAD, "network.fix_video=true"),
     "vifi_clip": Method("ViFi-CLIP: both towers", (MEAN, *BOTH_TOWERS, "solver.label_smoothing=0.1")),
     "mote": Method(
         "MoTE", ("network.sim_header=MoTE", "network.scorer=modulated", "solver.loss_type=mixture"), mix=0.99
@@ -183,15 +183,15 @@ METHODS = {
     "deep_prompts": adapter("deep_prompts", "components.deep_prompts.tokens=4"),
     "lora": adapter("lora"),
     "bitfit": adapter("bitfit", "solver.clip_ratio=1"),
-    "tsm": way_to_tune("`tsm`", MEAN, "network.tm=tsm", in_methods=True),
-    "tokenshift": way_to_tune("`tokenshift`", MEAN, "network.tm=tokenshift"),
-    "tokent1d": way_to_tune("`tokent1d`", MEAN, "network.tm=tokent1d"),
-    "joint_st": way_to_tune("`joint_st`", MEAN, "network.joint_st=true"),
+    "tsm": tuning_method("`tsm`", MEAN, "network.tm=tsm", in_methods=True),
+    "tokenshift": tuning_method("`tokenshift`", MEAN, "network.tm=tokenshift"),
+    "tokent1d": tuning_method("`tokent1d`", MEAN, "network.tm=tokent1d"),
+    "joint_st": tuning_method("`joint_st`", MEAN, "network.joint_st=true"),
 }
 
 
 def figures_of(name: str, plan: Plan, seed: int, out: Path) -> Figures:
-    """The figures of a method with a seed: measured, or read where that is done."""
+    """The results of a method with a seed, measured or read from an earlier run."""
     folder, method = out / name / f"seed{seed}", METHODS[name]
     settings = {"overrides": list(method.overrides), "mix": method.mix, "of all": list(plan[1:])}
     path = folder / "figures.json"
@@ -200,12 +200,12 @@ def figures_of(name: str, plan: Plan, seed: int, out: Path) -> Figures:
         write_text_atomic(path, json.dumps({"settings": settings, "figures": figures}, indent=1))
     found = json.loads(path.read_text(encoding="utf-8"))
     if found["settings"] != settings:
-        raise UserError(f"{path}: was made with other settings; remove {folder}, or give another --out")
+        raise UserError(f"{path}: was created with other settings; remove {folder}, or choose another --out")
     return found["figures"]
 
 
 def methods_row(what: str, seeds: list[Figures]) -> str:
-    """A row of docs/methods.md: mean and deviation over the seeds; a dash for what the method has not."""
+    """A row of docs/methods.md: mean and deviation over the seeds, or a dash if a score does not exist."""
     if "base" in seeds[0]:
         seeds = [figures | {"h": harmonic_mean(figures["base"], figures["novel"])} for figures in seeds]
     cells = []
@@ -256,7 +256,7 @@ def tuning_section(found: dict[str, Figures], plan: Plan) -> str:
 
 
 def write_configs(demo: Path, out: Path) -> Path:
-    """Copies of the configs that are used, with the folder `demo` in place of exp/demo; their folder."""
+    """Copy the configs with the folder `demo` instead of exp/demo; returns their folder."""
     folder = out / "configs"
     for name in {name for one, tests in TRAININGS.items() for name in (one, *tests.values())}:
         text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
@@ -270,7 +270,7 @@ def main(args: argparse.Namespace) -> None:
     if not (demo / "transfer").exists():
         make_sets(demo / "world", demo / "transfer")
     plan = Plan(write_configs(demo, out), args.epochs, args.shots, args.frames)
-    # One seed of all comes first; what docs/tuning.md alone has needs no other.
+    # First one seed of all methods; those in docs/tuning.md only need no others.
     runs = [(name, seed) for seed in range(args.seeds) for name in names if METHODS[name].in_methods or seed == 0]
     found: dict[str, list[Figures]] = {name: [] for name in names}
     for name, seed in tqdm(runs, unit="run", disable=None):
@@ -290,10 +290,10 @@ def main(args: argparse.Namespace) -> None:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="trainings of each method (default 3)")
+    parser.add_argument("--seeds", type=int, default=3, metavar="N", help="number of seeds per method (default 3)")
     parser.add_argument("--epochs", type=int, default=4, help="epochs of each training (default 4)")
-    parser.add_argument("--shots", type=int, default=16, help="training clips of a class (default 16)")
-    parser.add_argument("--frames", type=int, default=6, help="frames of a clip (default 6)")
+    parser.add_argument("--shots", type=int, default=16, help="training clips per class (default 16)")
+    parser.add_argument("--frames", type=int, default=6, help="frames per clip (default 6)")
     parser.add_argument("--demo", default="exp/demo", metavar="DIR", help="folder of the demo (default exp/demo)")
     parser.add_argument("--out", default="exp/methods", help="folder of the runs (default exp/methods)")
     parser.add_argument("--page", metavar="FILE", help="write the tables to this file, and not into docs/")

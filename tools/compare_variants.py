@@ -1,7 +1,7 @@
-"""Trains the variants of the model on the demo's clips, one after the other, and writes their scores as one table.
+"""Trains variants of the model on the demo's clips, and writes a table of their scores.
 
-Needs the clips that scripts/run_demo.sh renders. A variant that is done is not trained again. The table has a row for
-each variant with results in --out; docs/variants.md is written once all of them have.
+Needs the clips that scripts/run_demo.sh renders. Finished variants are skipped. The table has a row for each variant
+with results in --out; docs/variants.md is written when all are finished.
 
 Examples:
     python -m tools.compare_variants
@@ -25,7 +25,7 @@ from utils.records import read_records
 WORLD = "exp/demo/world"
 PAGE = "docs/variants.md"
 MEAN, HEAD = "network.sim_header=None", "network.sim_header=Transf"
-# Name -> (what it is, overrides of configs/shapes/transf.yaml).
+# Name -> (description, overrides of configs/shapes/transf.yaml).
 VARIANTS = {
     "mean": ("mean of the frames", [MEAN]),
     "transf": ("temporal head", [HEAD]),
@@ -61,7 +61,7 @@ def is_done(folder: Path) -> bool:
 
 
 def read_scores(folder: Path) -> dict[str, float]:
-    """Top-1 of one variant that is done, on the seen classes' validation clips and on the held-out combinations."""
+    """Top-1 of a finished variant on the validation clips of the seen classes and on the held-out combinations."""
     records = read_records(folder / "metrics.jsonl", f"remove {folder} to measure again")
     seen = [record for record in records if record["kind"] == "val"][-1]["top1"]
     tests = json.loads((folder / "zeroshot" / "summary.json").read_text(encoding="utf-8"))["tests"]
@@ -102,7 +102,7 @@ def main(args: argparse.Namespace) -> None:
     scores = {name: read_scores(folders[name]) for name in VARIANTS if is_done(folders[name])}
     if args.page is None and len(scores) < len(VARIANTS):
         missing = ", ".join(name for name in VARIANTS if name not in scores)
-        print(f"no table: {args.out} has no results of {missing}; --page FILE writes those that there are")
+        print(f"no table: {args.out} has no results of {missing}; use --page FILE to write the others")
         return
     page = args.page or PAGE
     write_text_atomic(page, make_page(scores, args.epochs))

@@ -1,4 +1,4 @@
-"""What the tools that compare trainings share: commands in processes of their own, and tables in pages."""
+"""Shared by the tools that compare trainings: running commands in separate processes, and updating tables in pages."""
 
 import contextlib
 import io
@@ -29,26 +29,27 @@ def of_test(overrides: Sequence[str]) -> list[str]:
 
 
 class Usage(NamedTuple):
-    """The most memory of a process, in bytes, and its seconds of CPU time."""
+    """Peak memory of a process in bytes, and its CPU time in seconds."""
 
     peak: int
     cpu: float
 
 
 def run(script: str, *words: str) -> Usage:
-    """Run a command, as run("train.py", "--config", ...), to its end in a process of its own.
+    """Run a command in a separate process, for example run("train.py", "--config", ...).
 
-    The processes are forks of one that has imported the engine, which takes longer than most of these commands.
+    Processes are forked from one that has already imported the engine, because the import takes longer than most of
+    these commands.
 
     Raises:
-        UserError: the command failed; with the last line that it printed.
+        UserError: the command failed, with the last line of its output.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(ENGINE)
     answers, answer = context.Pipe(duplex=False)
     process = context.Process(target=_call, args=(answer, script, words))
     process.start()
-    answer.close()  # so that the end of the process is the end of the pipe
+    answer.close()  # so that the pipe ends when the process exits
     try:
         code, printed, usage = answers.recv()
     except EOFError:
@@ -60,13 +61,13 @@ def run(script: str, *words: str) -> Usage:
 
 
 def _call(answer: Connection, script: str, words: tuple[str, ...]) -> None:
-    """In the process of the command: run it, and send its exit code, what it printed and what it took."""
+    """In the child process: run the command, and send its exit code, output and usage."""
     os.chdir(REPOSITORY)
     command, printed = runpy.run_path(str(REPOSITORY / script)), io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = run_command(command["main"], command["parse_arguments"](list(words)))
     used = resource.getrusage(resource.RUSAGE_SELF)
-    with contextlib.suppress(BrokenPipeError):  # the comparison itself was stopped, and nobody waits
+    with contextlib.suppress(BrokenPipeError):  # the comparison was stopped
         answer.send((code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)))
 
 
@@ -79,6 +80,6 @@ def chosen_names(only: Sequence[str] | None, table: Mapping[str, Any], what: str
 
 
 def write_after(page: Path, mark: str, text: str) -> None:
-    """Put `text`, which begins with `mark`, into a page in place of all from its first `mark` on."""
+    """Replace everything from the first `mark` in a page with `text`, which begins with `mark`."""
     assert text.startswith(mark)
     write_text_atomic(page, page.read_text(encoding="utf-8").split(mark)[0] + text)

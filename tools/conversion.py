@@ -1,4 +1,4 @@
-"""Shared by extract_frames.py and pack_videos.py: options, shards, and one outcome for each video of a folder."""
+"""Shared by extract_frames.py and pack_videos.py: options, shards and reports."""
 
 import argparse
 import contextlib
@@ -33,43 +33,43 @@ from utils.work_shards import (
     shard_files,
 )
 
-# What a single odd file may raise; the others go on.
+# Errors about a single file; other files are still processed.
 FILE_ERRORS = (OSError, ValueError, UserError)
 
 
 def add_options(parser: argparse.ArgumentParser) -> None:
-    """The options that both programs take."""
+    """Add the options that both programs have."""
     parser.add_argument(
-        "--short_side", type=int, help="scale the short side down to this many pixels (default: as it is)"
+        "--short_side", type=int, help="scale the short side down to this many pixels (default: no scaling)"
     )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one for each CPU)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per CPU core)")
     add_shard_options(parser)
 
 
 def check_options(args: argparse.Namespace, source: Path) -> None:
-    """Raise a UserError where one of `add_options`, the folder `source` or `args.out` cannot be used."""
+    """Raise a UserError if an option, the folder `source` or `args.out` is invalid."""
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
     check_counts(args, "workers", *([] if args.short_side is None else ["short_side"]))
     if not 1 <= args.quality <= 95:
         raise UserError(f"--quality {args.quality}: must be in 1..95")
     if args.out.resolve().is_relative_to(source.resolve()):
-        raise UserError(f"{args.out}: lies inside {source}; give a folder outside it")
+        raise UserError(f"{args.out}: is inside {source}; choose a folder outside it")
     check_writable(args.out, "OUT", is_folder=True)
 
 
 class Result(NamedTuple):
     """One line of the report. `status` is extracted or packed, present, short (made, but see `reason`) or failed."""
 
-    path: str  # what was made (of a failed one: the source), relative
+    path: str  # relative path of the output, or of the source if it failed
     status: str
     num_frames: int
     reason: str = ""
 
     @classmethod
     def made(cls, path: str, status: str, num_frames: int, note: str) -> "Result":
-        """The line of what is there. `note`: what is odd about it, if anything."""
+        """The line of an existing output. `note`: anything unusual about it."""
         return cls(path, "short" if note else status, num_frames, note)
 
     @classmethod
@@ -78,7 +78,7 @@ class Result(NamedTuple):
 
 
 def failed(name: str, error: Exception, source: Path) -> Result:
-    """The line of the video `name`, the file `source`, that raised `error`.
+    """The report line of the video `name` (file `source`), which raised `error`.
 
     Where the disk of the results is at fault, the error is raised again: any other file would end the same way, and a
     tar file would be completed without this one. What cannot be read of a source is a UserError.
@@ -93,7 +93,7 @@ def failed(name: str, error: Exception, source: Path) -> Result:
 
 
 def check_names(root: Path, targets: Mapping[str, str], other: str) -> None:
-    """Raise a UserError where two sources would become one target. `other`: what the second one is, for the message."""
+    """Raise a UserError if two sources have the same target. `other`: description of the second, for the message."""
     counts = Counter(targets.values())
     for source, target in targets.items():
         if counts[target] > 1:
@@ -101,19 +101,19 @@ def check_names(root: Path, targets: Mapping[str, str], other: str) -> None:
 
 
 @contextmanager
-def only_run_in(out: Path, settings_file: str, settings: dict, shard: Shard = ALL) -> Iterator[None]:
-    """Makes OUT ready for a first or a continued run with these settings, the only one in it while the block lasts.
+def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: Shard = ALL) -> Iterator[None]:
+    """Lock the output folder for a new or resumed run with these settings, until the block ends.
 
-    Several shards may be in it at a time, but each only once.
+    Several shards may use it at the same time, but each only once.
 
     Raises:
-        UserError: in use by another run, it was made with other settings, or it holds something else.
+        UserError: the folder is in use by another run, was created with other settings, or contains other files.
     """
     path = out / settings_file
     if not path.exists():
-        # What is hidden may be of another shard, which writes its settings first.
+        # Hidden files may be of another shard, which writes its settings first.
         if out.exists() and any(not entry.name.startswith(".") for entry in out.iterdir()) and not path.exists():
-            raise UserError(f"{out}: is not empty and was not made by this script; give another folder")
+            raise UserError(f"{out}: is not empty and was not created by this tool; choose another folder")
         _write_once(path, json.dumps(settings, indent=2) + "\n")
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(path.open("r+"))
@@ -124,17 +124,18 @@ def only_run_in(out: Path, settings_file: str, settings: dict, shard: Shard = AL
         try:
             before = dict(json.load(file))
         except (ValueError, TypeError) as error:
-            raise UserError(f"{path}: cannot be read ({error}); give another folder") from error
+            raise UserError(f"{path}: cannot be read ({error}); choose another folder") from error
         changed = [f"{key} {before.get(key)} -> {value}" for key, value in settings.items() if before.get(key) != value]
         if changed:
             raise UserError(
-                f"{out}: was made with other settings ({', '.join(changed)}); give the same or another folder"
+                f"{out}: was created with other settings ({', '.join(changed)}); use the same settings or another "
+                "folder"
             )
         yield
 
 
 def _write_once(path: Path, text: str) -> None:
-    """Write a file, unless another shard has just done so: the one that each of them locks."""
+    """Write a file, unless another shard has just done so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{machine_name()}-{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8")
@@ -149,13 +150,13 @@ def _write_once(path: Path, text: str) -> None:
 
 
 def _lock(file: IO[str], kind: int, out: Path) -> None:
-    """Falls with the process and its workers, however they end."""
+    """Lock the output folder; the lock is released when the process and its workers exit."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{out}: in use by another run; wait until it ends, or give another folder") from None
-    except OSError as error:  # some network file systems have no locks
-        print_error_line(f"warning: {out}: cannot be locked ({error.strerror}); start no second run in it")
+        raise UserError(f"{out}: in use by another run; wait until it ends, or choose another folder") from None
+    except OSError as error:  # some network file systems do not support locks
+        print_error_line(f"warning: {out}: cannot be locked ({error.strerror}); do not start a second run in it")
 
 
 def run_all(
@@ -166,9 +167,9 @@ def run_all(
     shard: Shard,
     known: Iterable[Result],
 ) -> list[Result]:
-    """`known` and the results of the jobs (`tools.workers.run_jobs`), sorted by path, with progress on show.
+    """`known` and the results of the jobs (`tools.workers.run_jobs`), sorted by path, with a progress bar.
 
-    The report has each line as soon as it is known, so that a run that is killed leaves those of what it did.
+    Each line of the report is written at once, so that it is kept if the run is killed.
     """
     results, report = list(known), report_file(out, shard)
     write_report(report, results)
@@ -188,7 +189,7 @@ def run_all(
     results.sort(key=lambda result: result.path)
     write_report(report, results)
     if shard.is_all:
-        shutil.rmtree(out / FOLDER, ignore_errors=True)  # of shards that were begun before
+        shutil.rmtree(out / FOLDER, ignore_errors=True)  # of earlier shards
     return results
 
 
@@ -197,24 +198,24 @@ def write_report(path: Path, results: Iterable[Result]) -> None:
 
 
 def earlier_notes(out: Path) -> dict[str, str]:
-    """path -> reason, of the reports that earlier runs and shards left in `out`, if any."""
+    """path -> reason, from the reports of earlier runs and shards in `out`, if any."""
     paths = (out / REPORT, *(out / FOLDER).glob("*.csv"))
     return {path: line.reason for report in paths if report.exists() for path, line in _read_report(report).items()}
 
 
 def _read_report(path: Path) -> dict[str, Result]:
-    rows = [row for row in read_csv(path) if row["reason"] is not None]  # a last line may be cut off
+    rows = [row for row in read_csv(path) if row["reason"] is not None]  # the last line may be incomplete
     return {row["path"]: Result.read(row) for row in rows}
 
 
 def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
-    """Writes OUT/report.csv from those of the shards, and removes these.
+    """Combine the reports of the shards into OUT/report.csv, and remove them.
 
     Args:
-        targets: source -> what is made of it, both as `Result.path`; all that the shards divided among them, in order.
+        targets: source -> output of all items in order, both as in `Result.path`.
 
     Raises:
-        UserError: a shard has not run, or is not complete.
+        UserError: a shard is missing or incomplete.
     """
     paths = shard_files(out / FOLDER, ".csv")
     results = {path: result for report in paths for path, result in _read_report(report).items()}
@@ -227,7 +228,7 @@ def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
 
 
 def summarise(results: list[Result], made: str, source: Path, out: Path, shard: Shard) -> int:
-    """Prints the counts and the first failures; returns the exit status. `made`: the status of what is new."""
+    """Print the counts and the first failures; returns the exit code. `made`: the status of new outputs."""
     counts = Counter(result.status for result in results)
     print(", ".join(f"{counts[status]} {status}" for status in (made, "present", "short", "failed")))
     failures = [result for result in results if result.status == "failed"]

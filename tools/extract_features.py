@@ -2,14 +2,14 @@
 
 A video becomes OUT/NAME.npy (or NAME.h5 with `features`), float32:
 
-    --level window   (W, D): one row for each window, `--window` seconds long and `--stride` seconds apart (default)
+    --level window   (W, D): one row per window, `--window` seconds long and `--stride` seconds apart (default)
     --level frame    (W, T, D): the frames of each window, before the temporal head
     --level video    (1, D): one clip over the whole video
 
-Beside it NAME.json holds start and end of each window in seconds, the stride, and the windows per second, as `fps`.
-Rows are the embeddings behind predict.py's probabilities. OUT/report.csv has a line a video: path, status (written,
-present, failed), num_rows, reason. Interrupted, the same command continues. Several machines share OUT by --shard; then
---merge writes the report.
+NAME.json beside it has start and end of each window in seconds, the stride, and the windows per second as `fps`.
+The embeddings are those that predict.py classifies. OUT/report.csv has a line per video: path, status (written,
+present, failed), num_rows, reason. The same command resumes an interrupted run. Several machines can share OUT with
+--shard; then --merge writes the report.
 
 Examples:
   python -m tools.extract_features my_videos features --weights WEIGHTS
@@ -46,17 +46,19 @@ COLUMNS = ("path", "status", "num_rows", "reason")
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     operands = (
-        ("videos", "a folder of videos or of folders of frames, or one video"),
-        ("out", "the folder of the arrays"),
+        ("videos", "folder of videos or of folders of frames, or a video"),
+        ("out", "output folder"),
     )
     parser = config_parser(__doc__, required=False, operands=operands)
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: plain CLIP of the config)")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: CLIP, as in the config)")
     parser.add_argument("--format", choices=("npy", "h5"), default="npy", help="default npy; h5 needs h5py")
-    parser.add_argument("--level", choices=LEVELS, default="window", help="what a row is (default window)")
-    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds of a window (default 1)")
-    parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: the window)")
-    parser.add_argument("--fps", type=float, default=25.0, help="frames a second of folders of frames (default 25)")
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="videos read at a time (default 2)")
+    parser.add_argument("--level", choices=LEVELS, default="window", help="contents of a row (default window)")
+    parser.add_argument(
+        "--window", type=float, default=1.0, metavar="S", help="length of a window in seconds (default 1)"
+    )
+    parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: same as --window)")
+    parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="videos read in parallel (default 2)")
     add_shard_options(parser)
     return parser.parse_intermixed_args(arguments)
 
@@ -69,9 +71,9 @@ def main(args: argparse.Namespace) -> int:
     if args.merge:
         rows = merge_rows(list(targets), args.out)
     else:
-        from engine.extract_features import extract_all  # after the checks: --help and a typo answer at once
+        from engine.extract_features import extract_all  # after the checks, so that --help and errors are fast
 
-        report_file(args.out, shard)  # refuses another number of shards than the folder's
+        report_file(args.out, shard)  # raises an error if the folder has another number of shards
         rows = extract_all(args, shard.of(list(targets)), targets)
     write_csv(report_file(args.out, shard), COLUMNS, ([row[name] for name in COLUMNS] for row in rows))
     if shard.is_all:
@@ -84,7 +86,7 @@ def main(args: argparse.Namespace) -> int:
 
 
 def merge_rows(sources: list[str], out: Path) -> list[dict]:
-    """The rows of all shards, in the order of `sources`. Raises UserError where one lacks."""
+    """The rows of all shards, in the order of `sources`. Raises a UserError if one lacks."""
     paths = shard_files(out / FOLDER, ".csv")
     rows = {row["path"]: row for path in paths for row in read_csv(path)}
     check_complete(sources, lambda i: sources[i] in rows, len(paths))
@@ -92,9 +94,9 @@ def merge_rows(sources: list[str], out: Path) -> list[dict]:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise a UserError for what cannot be; before the model is loaded."""
+    """Raise a UserError for invalid arguments, before the model is loaded."""
     if is_live(args.videos):
-        raise UserError(f"{args.videos}: give a file or a folder; cameras and URLs have no end")
+        raise UserError(f"{args.videos}: must be a file or a folder; cameras and URLs are not supported")
     if not Path(args.videos).exists():
         raise UserError(f"{args.videos}: no such video file or folder")
     for option in ("window", "stride", "fps"):
@@ -103,7 +105,7 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{option} {value:g}: must be above 0")
     check_counts(args, "workers")
     if not args.weights and not args.config:
-        raise UserError("give --weights, or --config for plain CLIP")
+        raise UserError("give --weights, or --config for CLIP without fine-tuning")
     if args.format == "h5" and find_spec("h5py") is None:
         raise UserError("--format h5: h5py is not installed; run 'pip install h5py'")
     check_config(args.config, args.overrides, ())
@@ -112,7 +114,7 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def name_targets(videos: str, out: Path) -> dict[str, Path]:
-    """The path, without suffix, that each video's array gets: its place below VIDEOS."""
+    """The path of each array without extension: that of the video relative to VIDEOS."""
     root = Path(videos) if Path(videos).is_dir() else Path(videos).parent
     targets: dict[str, Path] = {}
     owners: dict[Path, str] = {}
@@ -121,7 +123,7 @@ def name_targets(videos: str, out: Path) -> dict[str, Path]:
         name = relative.name if Path(source).is_dir() else relative.stem
         target = out / relative.parent / (name or root.name)
         if target in owners:
-            raise UserError(f"{source}: its array would have the name of that of {owners[target]}; rename one")
+            raise UserError(f"{source}: its array would have the same name as that of {owners[target]}; rename one")
         owners[target] = source
         targets[source] = target
     return targets

@@ -1,8 +1,8 @@
 """Extracts the frames of a folder of videos: VIDEOS/a/b.mp4 becomes OUT/a/b/img_00001.jpg, img_00002.jpg, ...
 
-A frame folder gets its name when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one
-line a video: path, status, num_frames, reason. The exit status is 1 if any video failed or a worker process was killed,
-2 for a mistake in the command.
+A frame folder is renamed when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one
+line per video: path, status, num_frames, reason. The exit code is 1 if any video failed or a worker process was killed,
+2 for invalid arguments.
 
 Examples:
     python -m tools.extract_frames my_videos my_frames
@@ -34,8 +34,8 @@ from tools.conversion import (
     check_options,
     earlier_notes,
     failed,
+    locked_output_folder,
     merge_reports,
-    only_run_in,
     run_all,
     summarise,
 )
@@ -46,22 +46,22 @@ from utils.work_shards import Shard, chosen_shard
 
 SETTINGS_FILE = "extract_frames.json"
 PARTIAL_FOLDER = ".partial"
-# Matroska rounds time stamps to a millisecond; a frame that begins this late still counts as on show.
+# Matroska rounds timestamps to milliseconds; a frame that starts this late still counts as shown.
 TIME_TOLERANCE_S = 1e-3
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the pixels and the number of the frames; one output folder has one of these."""
+    """Settings that affect the extracted frames; those of an output folder must not change."""
 
     fps: float | None  # None: every frame
-    short_side: int | None  # pixels; None: as it is
+    short_side: int | None  # pixels; None: no scaling
     quality: int  # JPEG, 1..95
     template: str  # file name, as data.image_tmpl
 
 
 def frames_at_rate(timed_frames: Iterator[TimedFrame], fps: float) -> Iterator[av.VideoFrame]:
-    """The frame on show at 0, 1/fps, 2/fps, ... seconds."""
+    """The frames shown at 0, 1/fps, 2/fps, ... seconds."""
     num_out = 0
     for frame in timed_frames:
         while num_out / fps < frame.end - TIME_TOLERANCE_S:
@@ -72,15 +72,15 @@ def frames_at_rate(timed_frames: Iterator[TimedFrame], fps: float) -> Iterator[a
 
 
 def scaled(width: int, height: int, short_side: int | None) -> tuple[int, int]:
-    """(width, height) with the short side at most `short_side`; a smaller picture is not enlarged."""
+    """(width, height) with the short side at most `short_side`; smaller images are not enlarged."""
     ratio = 1 if short_side is None else short_side / min(width, height)
     return (width, height) if ratio >= 1 else (round(width * ratio), round(height * ratio))
 
 
 def extract_video(video: Path, folder: Path, settings: Settings) -> tuple[int, str]:
-    """Writes the frames of `video` into `folder`; returns their number and what the report should note, if anything.
+    """Write the frames of `video` to `folder`; returns their number and a note for the report, if any.
 
-    Raises UserError for a video that does not decode whole.
+    Raises a UserError if the video cannot be decoded completely.
     """
     folder.mkdir(parents=True)
     num_frames = 0
@@ -98,7 +98,7 @@ def extract_video(video: Path, folder: Path, settings: Settings) -> tuple[int, s
 
 
 def save_frame(pixels: np.ndarray, path: Path, settings: Settings) -> None:
-    """Writes (H,W,3) RGB as a JPEG file."""
+    """Write (H,W,3) RGB as a JPEG file."""
     # Pillow itself would pass over a short write, as of a disk that fills up, and leave a truncated file.
     content = io.BytesIO()
     Image.fromarray(pixels).save(content, "JPEG", quality=settings.quality)
@@ -106,7 +106,7 @@ def save_frame(pixels: np.ndarray, path: Path, settings: Settings) -> None:
 
 
 def run_job(video_root: Path, video: str, out: Path, partial: Path, settings: Settings) -> Result:
-    """One video, in a worker: extracts into the folder `partial` and moves the whole to its place in OUT at the end."""
+    """Extract one video, in a worker: into the folder `partial`, which is moved to its place in OUT at the end."""
     name = folder_name(video)
     unfinished, final = partial / name, out / name
     try:
@@ -124,7 +124,7 @@ def folder_name(video: str) -> str:
 
 
 def already_present(videos: list[str], out: Path) -> dict[str, Result]:
-    """video -> result, for those whose frame folder is in place; a note of an earlier run (short) is kept."""
+    """video -> result, for videos that are already extracted; a note of an earlier run (short) is kept."""
     present, notes = {}, earlier_notes(out)
     for video in videos:
         name = folder_name(video)
@@ -135,16 +135,16 @@ def already_present(videos: list[str], out: Path) -> dict[str, Result]:
 
 
 def find_targets(video_root: Path) -> dict[str, str]:
-    """video -> name of its frame folder, of all below `video_root`."""
+    """video -> name of its frame folder, for all videos below `video_root`."""
     targets = {video: folder_name(video) for video in find_videos(video_root)}
     if not targets:
         raise UserError(f"{video_root}: no video file in it or below it")
-    check_names(video_root, targets, "video differs only in its suffix")
+    check_names(video_root, targets, "video differs only in its extension")
     return targets
 
 
 def extract_all(args: argparse.Namespace, videos: list[str], settings: Settings, shard: Shard) -> list[Result]:
-    """Extracts those of `videos` that are not there yet, shows progress, and writes the report."""
+    """Extract those of `videos` that are missing, with a progress bar, and write the report."""
     out = args.out
     partial = out / PARTIAL_FOLDER / f"{shard.number}-of-{shard.count}"
     shutil.rmtree(out / PARTIAL_FOLDER if shard.is_all else partial, ignore_errors=True)  # of an interrupted run
@@ -159,9 +159,9 @@ def extract_all(args: argparse.Namespace, videos: list[str], settings: Settings,
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("videos", type=Path, help="folder of videos; searched to any depth")
-    parser.add_argument("out", type=Path, help="folder for the frame folders, in the same structure")
-    parser.add_argument("--fps", type=float, help="frames a second to keep (default: every frame)")
+    parser.add_argument("videos", type=Path, help="folder of videos, searched recursively")
+    parser.add_argument("out", type=Path, help="folder for the frame folders, with the same structure")
+    parser.add_argument("--fps", type=float, help="frames per second to keep (default: every frame)")
     parser.add_argument(
         "--template", default="img_{:05d}.jpg", help="file name, numbered from 1 (default: img_{:05d}.jpg)"
     )
@@ -171,9 +171,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace) -> None:
     if args.fps is not None and not 0 < args.fps < math.inf:
-        raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
+        raise UserError(f"--fps {args.fps:g}: must be finite and above 0")
     if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.jpe?g", args.template):
-        raise UserError(f"--template {args.template}: must be a .jpg name with one number in it, as img_{{:05d}}.jpg")
+        raise UserError(
+            f"--template {args.template}: must be a .jpg name with one number field, such as img_{{:05d}}.jpg"
+        )
     check_options(args, args.videos)
 
 
@@ -182,7 +184,7 @@ def main(args: argparse.Namespace) -> int:
     settings = Settings(args.fps, args.short_side, args.quality, args.template)
     shard = chosen_shard(args)
     targets = find_targets(args.videos)
-    with only_run_in(args.out, SETTINGS_FILE, asdict(settings), shard):
+    with locked_output_folder(args.out, SETTINGS_FILE, asdict(settings), shard):
         if args.merge:
             results = merge_reports(args.out, targets)
         else:

@@ -1,8 +1,8 @@
-"""Few-shot training with several numbers of videos a class and several picks of them: the scores' mean and deviation.
+"""Few-shot training with several numbers of videos per class and several seeds: mean and deviation of the scores.
 
-Each training is in OUT/shot<K>/seed<S>; finished ones are not run again, unfinished ones are resumed. The videos are
-drawn by the seed from data.train_list, and an epoch is as long as with all of them; or they are those of given lists.
-scripts/run_train.sh starts the trainings: NPROC and PYTHON are as there. The table is written to OUT/few_shot.json.
+Runs are in OUT/shot<K>/seed<S>; finished ones are skipped, unfinished ones are resumed. The videos are selected from
+data.train_list by the seed, with epochs as long as those of the full list, or given by lists. scripts/run_train.sh is
+used, and NPROC and PYTHON have the same effect. The table is written to OUT/few_shot.json.
 
 Examples:
     python -m tools.few_shot --config configs/ucf101/ucf_few_shot.yaml --shots 2,4,8,16 --seeds 0,1,2 --out exp/few_shot
@@ -26,15 +26,15 @@ from utils.results import format_table, write_summary
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
-    parser.add_argument("--shots", default="2,4,8,16", metavar="K,K", help="videos of a class (default 2,4,8,16)")
-    parser.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the picks (default 0,1,2)")
-    parser.add_argument("--lists", metavar="PATTERN", help="training lists, {shot} and {seed} in their path")
+    parser.add_argument("--shots", default="2,4,8,16", metavar="K,K", help="videos per class (default 2,4,8,16)")
+    parser.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the selection (default 0,1,2)")
+    parser.add_argument("--lists", metavar="PATTERN", help="training lists, with {shot} and {seed} in the path")
     parser.add_argument("--out", required=True, metavar="DIR", help="folder of the runs")
     return parser.parse_intermixed_args(arguments)
 
 
 def overrides_of(args: argparse.Namespace, shot: int, seed: int) -> list[str]:
-    """What is special of one training. Raises UserError where its list does not exist."""
+    """The overrides of one training. Raises a UserError if its list does not exist."""
     if args.lists is None:
         return [f"data.shot={shot}", f"data.shot_seed={seed}"]
     path = args.lists.replace("{shot}", str(shot)).replace("{seed}", str(seed))

@@ -1,7 +1,7 @@
-"""Fits the LDA classifier of the paper: the class embeddings are the coefficients of a linear discriminant analysis.
+"""Fits the LDA classifier of the paper: class embeddings are the coefficients of a linear discriminant analysis.
 
-CLIP's image tower, as it is, embeds some training videos of each class (mean over frames), and scikit-learn's
-LinearDiscriminantAnalysis separates them. Then train with network.classifier=lda network.classifier_file=exp/lda.npz.
+Frozen CLIP embeds some training videos of each class (mean over frames), on which scikit-learn's
+LinearDiscriminantAnalysis is fitted. Then train with network.classifier=lda network.classifier_file=exp/lda.npz.
 
 Examples:
     python -m tools.fit_lda --config my.yaml --out exp/lda.npz --videos 60
@@ -19,17 +19,19 @@ from utils.files import check_writable
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
     parser.add_argument("--out", required=True, metavar="NPZ", help="the classifier file to write")
-    parser.add_argument("--videos", type=int, default=60, metavar="N", help="training videos a class (default 60)")
+    parser.add_argument("--videos", type=int, default=60, metavar="N", help="training videos per class (default 60)")
     return parser.parse_intermixed_args(arguments)
 
 
 def main(args: argparse.Namespace) -> None:
     cfg, config_warnings = load_config(args.config, [*args.overrides, "network.classifier=clip_text"], "train")
     if args.videos < 2:
-        raise UserError(f"--videos {args.videos}: must be 2 or more; the spread within a class is part of the fit")
+        raise UserError(
+            f"--videos {args.videos}: must be at least 2, because the covariance within classes is estimated"
+        )
     check_data_files(cfg, ("data.train_list", "data.label_list", "data.train_root"))
     check_writable(args.out, "--out")
-    from engine.fit_lda import fit_classifier  # after the checks: --help and a typo answer at once
+    from engine.fit_lda import fit_classifier  # after the checks, so that --help and errors are fast
 
     fit_classifier(args, cfg, config_warnings)
 

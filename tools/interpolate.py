@@ -1,4 +1,4 @@
-"""Interpolates between pretrained CLIP and a fine-tuned checkpoint in weight space (WiSE-FT) and scores each step.
+"""Interpolates the weights of pretrained CLIP and a fine-tuned checkpoint (WiSE-FT), and scores each mixing weight.
 
 Prints a table of scores and writes curve.json and curve.png; with --save, writes the checkpoint at one mixing weight.
 
@@ -21,13 +21,22 @@ ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__, required=False)
-    parser.add_argument("--weights", required=True, metavar="FILE", help="the tuned checkpoint")
-    parser.add_argument("--zeroshot", action="append", default=[], metavar="YAML", help="may be repeated")
+    parser.add_argument("--weights", required=True, metavar="FILE", help="the fine-tuned checkpoint")
     parser.add_argument(
-        "--alphas", metavar="A,B,C", help=f"mixing weights from 0, un-tuned, to 1, tuned (default {ALPHAS})"
+        "--zeroshot",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="zero-shot config to evaluate as well; may be repeated",
     )
     parser.add_argument(
-        "--head", choices=("keep", "fade"), default="keep", help="temporal head: kept, or faded in from nothing"
+        "--alphas", metavar="A,B,C", help=f"mixing weights from 0 (pretrained) to 1 (fine-tuned) (default {ALPHAS})"
+    )
+    parser.add_argument(
+        "--head",
+        choices=("keep", "fade"),
+        default="keep",
+        help="temporal head: kept, or its outputs scaled by the mixing weight",
     )
     parser.add_argument("--save", nargs=2, metavar=("ALPHA", "FILE"), help="write the checkpoint at a mixing weight")
     parser.add_argument("--out", metavar="DIR", help="folder of the curve (default: one beside the weights)")
@@ -40,7 +49,7 @@ def read_alpha(text: str, option: str) -> float:
     except ValueError:
         alpha = -1
     if not 0 <= alpha <= 1:
-        raise UserError(f"{option} {text}: must be a number from 0 (un-tuned) to 1 (the checkpoint)")
+        raise UserError(f"{option} {text}: must be a number from 0 (pretrained) to 1 (fine-tuned)")
     return alpha
 
 
@@ -57,7 +66,7 @@ def main(args: argparse.Namespace) -> None:
     for path in (args.config, *args.zeroshot):
         check_config(path, args.overrides, TEST_FILES)
     check_is_file(args.weights, "checkpoint file")
-    from engine.mix_weights import interpolate  # after the checks: --help and a typo answer at once
+    from engine.mix_weights import interpolate  # after the checks, so that --help and errors are fast
 
     interpolate(args, alphas, save_alpha, out)
 

@@ -1,7 +1,7 @@
-"""Reads what each data set's authors publish: which clips are in which split, and of which class.
+"""Readers of official split files: the clips of each split, and their classes.
 
-Every reader returns samples in the order of the file; nothing here looks at the videos themselves. A file that is not
-of the expected form is a UserError "file:line: ...".
+Samples are returned in file order; videos are not accessed. Files in an unexpected format raise a UserError
+"file:line: ...".
 """
 
 import csv
@@ -16,10 +16,10 @@ from utils.errors import UserError
 
 @dataclass(frozen=True)
 class Sample:
-    """A clip of a split. `candidates`: the names it may have on disk, most exact first, without a video's suffix."""
+    """A clip of a split. `candidates`: possible names on disk without extension, most specific first."""
 
     candidates: tuple[str, ...]
-    class_names: tuple[str, ...]  # one, but in a multi-label data set any number
+    class_names: tuple[str, ...]  # one, or any number in a multi-label data set
 
     @property
     def class_name(self) -> str:
@@ -28,7 +28,7 @@ class Sample:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of the lines that are not blank; UserError if there is no such file."""
+    """(line number from 1, text) of non-blank lines. Raises a UserError if the file does not exist."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     lines = path.read_text(encoding="utf-8-sig").splitlines()
@@ -36,14 +36,16 @@ def read_lines(path: Path) -> list[tuple[int, str]]:
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """("file:line", text by column) of each row of a CSV whose header has these columns, and maybe others."""
+    """("file:line", text by column) of each row of a CSV whose header includes these columns."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     with path.open(newline="", encoding="utf-8-sig") as file:
         reader = csv.DictReader(file)
         absent = [name for name in columns if name not in (reader.fieldnames or ())]
         if absent:
-            raise UserError(f"{path}:1: no column {', '.join(absent)}; expected a header with {', '.join(columns)}")
+            raise UserError(
+                f"{path}:1: missing column {', '.join(absent)}; expected a header with {', '.join(columns)}"
+            )
         for row in reader:
             yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
 
@@ -57,7 +59,7 @@ def read_json(path: Path, kind: type) -> Any:
         raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
     if not isinstance(content, kind):
         raise UserError(
-            f"{path}: holds a {type(content).__name__} where a {kind.__name__} is expected; is it another file?"
+            f"{path}: contains a {type(content).__name__}, expected a {kind.__name__}; is this the right file?"
         )
     return content
 
@@ -76,7 +78,7 @@ def read_ucf101_classes(folder: Path) -> list[str]:
 
 
 def read_ucf101_split(folder: Path, split: int) -> dict[str, list[Sample]]:
-    """{"train", "val"} of split 1, 2 or 3; the test list is the protocol's validation."""
+    """{"train", "val"} of split 1, 2 or 3; the test list is used for validation."""
     samples: dict[str, list[Sample]] = {}
     for part, name in (("train", f"trainlist{split:02d}.txt"), ("val", f"testlist{split:02d}.txt")):
         samples[part] = []
@@ -98,7 +100,7 @@ def read_hmdb51_classes(folder: Path) -> list[str]:
     suffix = "_test_split1.txt"
     names = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
     if not names:
-        raise UserError(f"{folder}: no file *{suffix} in it; give the folder testTrainMulti_7030_splits")
+        raise UserError(f"{folder}: contains no file *{suffix}; expected the folder testTrainMulti_7030_splits")
     return names
 
 
@@ -138,7 +140,7 @@ def _read_kinetics_csv(path: Path) -> list[Sample]:
 
 
 def read_kinetics(path: Path) -> list[Sample]:
-    """Clips of an official CSV, or of the release's JSON, `{id: {"annotations": {"label", "segment"}, ...}}`."""
+    """Clips of an official CSV, or of an official JSON file, `{id: {"annotations": {"label", "segment"}, ...}}`."""
     if path.suffix.lower() != ".json":
         return _read_kinetics_csv(path)
     samples = []

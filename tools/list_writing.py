@@ -1,4 +1,4 @@
-"""Writes annotation lists: finds samples on disk, numbers their classes, reports what is missing."""
+"""Writes annotation lists: finds samples on disk, numbers their classes, and reports missing ones."""
 
 import difflib
 import json
@@ -21,12 +21,12 @@ LISTS_FOLDER = Path(__file__).resolve().parents[1] / "lists"
 
 
 def normal_form(class_name: str) -> str:
-    """Class names are compared without case, and with "_" as a space: folders and label files differ in these."""
+    """Normalise a class name for comparison: ignores case and replaces "_" by a space."""
     return " ".join(class_name.replace("_", " ").lower().split())
 
 
 class Labels:
-    """Class names in their order, and the number of each."""
+    """Class names in order, and the id of each."""
 
     def __init__(self, names: Sequence[str], origin: str):
         self.names = list(names)
@@ -48,7 +48,8 @@ def read_label_csv(path: Path) -> Labels:
 
 
 def choose_labels(source_names: Iterable[str], label_csv: Path | None) -> Labels:
-    """The order of classes: of `label_csv`; else of the shipped list with exactly these names; else as they come."""
+    """The order of classes: that of `label_csv`, otherwise of the shipped list with exactly these names, otherwise
+    `names`."""
     if label_csv is not None:
         return read_label_csv(label_csv)
     names = list(dict.fromkeys(source_names))
@@ -61,7 +62,7 @@ def choose_labels(source_names: Iterable[str], label_csv: Path | None) -> Labels
 
 
 def compare_names(source_names: Iterable[str], labels: Labels) -> list[str]:
-    """Lines that say which names are on one side only, each with its nearest on the other."""
+    """Differences between two sets of names, one line each, with the nearest name of the other set."""
     source = {normal_form(name): name for name in source_names}
     lines = []
     for form, name in source.items():
@@ -79,7 +80,7 @@ def compare_names(source_names: Iterable[str], labels: Labels) -> list[str]:
 
 @dataclass(frozen=True)
 class Found:
-    """A clip on disk: path relative to the root; number of frames if it is a frame folder."""
+    """A clip on disk: path relative to the root, and number of frames if it is a frame folder."""
 
     path: str
     num_frames: int | None
@@ -92,7 +93,7 @@ class Disk:
     root: Path
     kind: str  # frames | video
     template: str
-    by_name: dict[str, Found] = field(default_factory=dict)  # path without a video's suffix
+    by_name: dict[str, Found] = field(default_factory=dict)  # path without the extension of a video
     faulty: dict[str, str] = field(default_factory=dict)
     first_number: int = 1
 
@@ -107,7 +108,7 @@ class Disk:
             for path in find_videos(self.root):
                 name = str(Path(path).with_suffix(""))
                 if name in self.by_name:
-                    self.faulty[path] = f"differs only in its suffix from {self.by_name[name].path}"
+                    self.faulty[path] = f"differs only in its extension from {self.by_name[name].path}"
                 else:
                     self.by_name[name] = Found(path, None)
         for name, found in list(self.by_name.items()):
@@ -122,7 +123,7 @@ class Disk:
             self.by_stem.setdefault(name.rsplit("/", 1)[-1], []).append(name)
 
     def find(self, sample: Sample) -> tuple[Found | None, str]:
-        """(what was found or None, why not). By path, else by the last part of it wherever that lies."""
+        """(found clip or None, reason). Searches by path, otherwise by file name in any folder."""
         forms = {normal_form(name) for name in sample.class_names}
         for candidate in sample.candidates:
             names = self.by_stem.get(candidate.rsplit("/", 1)[-1], [])
@@ -131,10 +132,10 @@ class Disk:
             if len(names) > 1:
                 names = [name for name in names if forms & {normal_form(folder) for folder in name.split("/")}] or names
             if len(names) > 1:
-                return None, f"is in several places: {', '.join(names[:3])}"
+                return None, f"found more than once: {', '.join(names[:3])}"
             if names:
                 return self.by_name.get(names[0]), self.faulty.get(names[0], "")
-        return None, "not on disk"
+        return None, "not found"
 
 
 def new_entry(path: str, num_frames: int | None, label: Label, times: tuple[float, float] | None = None) -> ListEntry:
@@ -193,7 +194,7 @@ def write_labels(out: Path, labels: Labels) -> None:
 
 
 def config_path(path: Path) -> str:
-    """A config's paths start from the repository: one that was given from another folder is made absolute."""
+    """A path for a config: relative to the repository if possible, otherwise absolute."""
     return str(path if Path.cwd() == LISTS_FOLDER.parent else path.absolute())
 
 

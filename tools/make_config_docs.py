@@ -31,7 +31,7 @@ This page is generated from `utils/schema.py` by `python -m tools.make_config_do
 
 
 def type_text(annotation: Any) -> str:
-    """A field's type as a user would say it."""
+    """The type of a field, for users."""
     origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
     if origin is typing.Literal:
         return ", ".join(f"`{a}`" for a in arguments)
@@ -75,13 +75,13 @@ def section_table(prefix: str) -> list[str]:
 
 
 def make_page() -> str:
-    """The whole of docs/config.md."""
+    """The contents of docs/config.md."""
     prefixes = list(dict.fromkeys(name.rpartition(".")[0] for name in dotted_keys()))
     lines = [HEAD]
     for prefix in prefixes:
         lines += [f"## {prefix}" if prefix else "## Top level", "", *section_table(prefix), ""]
     ignored = ", ".join(f"`{name}`" for name in MEANINGLESS_KEYS)
-    lines.append(f"Accepted without effect, since published configs contain them: {ignored}.")
+    lines.append(f"Accepted and ignored, because published configs contain them: {ignored}.")
     return "\n".join(lines) + "\n"
 
 
@@ -95,7 +95,9 @@ def main(args: argparse.Namespace) -> int:
     page = REPOSITORY / "docs" / "config.md"
     if args.check:
         is_current = page.exists() and page.read_text(encoding="utf-8") == make_page()
-        print(f"docs/config.md is {'current' if is_current else 'stale: run tools/make_config_docs.py'}")
+        print(
+            f"docs/config.md is {'up to date' if is_current else 'out of date; run python -m tools.make_config_docs'}"
+        )
         return 0 if is_current else 1
     write_text_atomic(page, make_page())
     return 0

@@ -1,7 +1,7 @@
-"""Makes annotation lists and the label CSV of a data set from its official files and the files on disk.
+"""Creates annotation lists and the label CSV of a data set from its official files and the files on disk.
 
-Clips that the official files name and that are absent from --root (or unreadable) are left out of the lists, counted,
-and written to *_missing.csv. At the end, the lines for the config are printed. docs/data.md covers each data set.
+Clips in the official files that are missing from --root (or unreadable) are left out of the lists, counted, and written
+to *_missing.csv. At the end, the keys for the config are printed. docs/data.md covers each data set.
 
 Examples:
     python -m tools.make_lists folders --root my_frames --out my_lists
@@ -40,18 +40,18 @@ from utils.files import check_writable
 
 PARTS = ("train", "val")
 UNTRIMMED = ("activitynet", "hacs")
-# Names, in any case, of the folders of a data set that is already split.
+# Names of split folders, in lower case.
 SPLIT_FOLDERS = {
     "train": "train", "training": "train",
     "val": "val", "valid": "val", "validation": "val",
     "test": "test", "testing": "test",
 }  # fmt: skip
-Parts = Mapping[str, Sequence[Sample]]  # by "train" and "val", where there is one
+Parts = Mapping[str, Sequence[Sample]]  # by "train" and "val", if they exist
 
 
 @dataclass(frozen=True)
 class ListNames:
-    """Names of lists without `.txt`: of all that are written, and by part of those that the printed config names."""
+    """Names of lists without `.txt`: all that are written, and those in the printed config by part."""
 
     samples: Mapping[str, Sequence[Sample]]
     in_config: dict[str, str]
@@ -69,7 +69,7 @@ def write_all(
     lists: ListNames,
     keys: Mapping[str, Any] | None = None,
 ) -> None:
-    """The label CSV, the lists, and the lines for the config, the last of them `keys`, further keys of `data`."""
+    """Write the label CSV and the lists, and print the keys for the config, including further `keys` of `data`."""
     write_labels(args.out, labels)
     for name, samples in lists.samples.items():
         entries, missing, num_other = locate(samples, disk, labels)
@@ -81,13 +81,13 @@ def write_all(
 
 
 def plain_names(parts: Parts, name: str = "{part}") -> ListNames:
-    """Lists that are named by their parts."""
+    """Lists with the names of their parts."""
     names = {part: name.replace("{part}", part) for part in parts}
     return ListNames({names[part]: samples for part, samples in parts.items()}, names)
 
 
 def split_names(splits: Sequence[Parts], kind: str, dataset: str) -> ListNames:
-    """The published names of the splits' lists, and of the list of all clips for zero-shot tests."""
+    """The published names of the lists of the splits, and of the list of all clips for zero-shot tests."""
     of_kind = "rgb" if kind == "frames" else "video"
     names = [{part: f"{part}_{of_kind}_split_{number}" for part in PARTS} for number in range(1, len(splits) + 1)]
     samples = {named[part]: parts[part] for named, parts in zip(names, splits) for part in PARTS}
@@ -96,7 +96,7 @@ def split_names(splits: Sequence[Parts], kind: str, dataset: str) -> ListNames:
 
 
 def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped: str) -> Labels:
-    """--labels if given, else the shipped list. Differences are printed, and an error unless --labels was given."""
+    """--labels if given, otherwise the shipped list. Differences are printed, and are an error without --labels."""
     labels = read_label_csv(label_csv or LISTS_FOLDER / shipped)
     differences = compare_names(source_names, labels)
     for line in differences:
@@ -107,7 +107,7 @@ def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped
 
 
 def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
-    """Everything on disk below the folder `below`; its first folder there is its class."""
+    """All clips below the folder `below`; the first folder is the class."""
     prefix = f"{below}/" if below else ""
     samples = []
     for name in [*disk.by_name, *disk.faulty]:
@@ -120,7 +120,7 @@ def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
 
 
 def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dict[str, Sequence[Sample]]:
-    """Each class by itself: shuffled by (seed, class), the first `val_share` to validation, at least one a side."""
+    """Split each class: shuffled by (seed, class), the first `val_share` for validation, at least one clip per part."""
     by_class: dict[str, list[Sample]] = {}
     for sample in samples:
         by_class.setdefault(sample.class_name, []).append(sample)
@@ -143,25 +143,25 @@ def make_folders(args: argparse.Namespace) -> None:
         print(f"the splits are the folders in {args.root}: {', '.join(folders.values())}")
         if "val" not in parts:
             parts["val"] = parts.pop("test")
-            print(f"{folders['test']} is taken for validation")
+            print(f"{folders['test']} is used for validation")
     else:
         parts = split_by_seed(samples_in_folders(disk), args.val_share, args.seed)
-        print(f"train and val by --seed {args.seed} and --val_share {args.val_share:g}, class by class")
+        print(f"random split of each class with --seed {args.seed} and --val_share {args.val_share:g}")
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
     labels = choose_labels(class_names, args.labels)
     if all(name.strip().isdecimal() for name in labels.names):
         print(
-            "WARNING: the class names are numbers, which mean nothing to a text encoder; rename the folders, or write "
-            "descriptions into labels.csv"
+            "WARNING: the class names are numbers, which are meaningless to a text encoder; rename the folders, or "
+            "write descriptions into labels.csv"
         )
     write_all(args, args.root.resolve().name, disk, labels, plain_names(parts))
 
 
 def split_folders(root: Path) -> dict[str, str]:
-    """train, val, test -> the name of the folder that holds that split; {} where `root` holds class folders.
+    """train, val, test -> name of the folder with this split; {} if `root` contains class folders.
 
     Raises:
-        UserError: two folders for one split, or class folders beside those of splits.
+        UserError: two folders for one split, or both class folders and split folders.
     """
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     by_part: dict[str, str] = {}
@@ -171,15 +171,15 @@ def split_folders(root: Path) -> dict[str, str]:
         if part is None:
             others += [] if name in SYSTEM_FOLDERS else [name]
         elif part in by_part:
-            raise UserError(f"{root}: {by_part[part]} and {name} both name the {part} split; keep one")
+            raise UserError(f"{root}: {by_part[part]} and {name} are both folders of the {part} split; remove one")
         else:
             by_part[part] = name
     if "train" not in by_part or len(by_part) == 1:
         return {}
     if others:
         raise UserError(
-            f"{root}: holds {' and '.join(by_part.values())} beside other folders, such as {others[0]}; "
-            "give a folder of class folders or of splits"
+            f"{root}: contains {' and '.join(by_part.values())} and other folders, such as {others[0]}; "
+            "expected either class folders or split folders"
         )
     return by_part
 
@@ -206,7 +206,7 @@ def make_kinetics(args: argparse.Namespace) -> None:
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples})
     labels = choose_labels(class_names, args.labels)
     if args.labels is not None:
-        # Classes of the CSV beyond --labels are what the option is for; only the other direction is news.
+        # --labels may be a subset of the classes in the CSV, so only its own missing classes are reported.
         for line in compare_names([name for name in class_names if name in labels], labels):
             print(f"names: {line}")
     write_all(args, "kinetics", disk_of(args), labels, plain_names(parts, args.name))
@@ -225,7 +225,7 @@ def make_annotated(args: argparse.Namespace) -> None:
 
 
 def make_activitynet(args: argparse.Namespace) -> None:
-    check_cutting(args)
+    check_segment_options(args)
     videos = untrimmed.read_activitynet(args.json)
     labels = official_labels(untrimmed.class_names(videos), None, "anet1.3_labels.csv")
     names = {"train": "anet_train_instance_fps1", "val": "anet_val_video_fps1", "full": "anet_full_for_zeroshot"}
@@ -233,7 +233,7 @@ def make_activitynet(args: argparse.Namespace) -> None:
 
 
 def make_hacs(args: argparse.Namespace) -> None:
-    check_cutting(args)
+    check_segment_options(args)
     is_segments = args.annotations.suffix.lower() == ".json"
     read = untrimmed.read_activitynet if is_segments else untrimmed.read_hacs_clips
     videos = read(args.annotations)
@@ -241,13 +241,13 @@ def make_hacs(args: argparse.Namespace) -> None:
     make_untrimmed(args, "hacs", videos, labels, {part: part for part in PARTS}, cuts_val=not is_segments)
 
 
-def check_cutting(args: argparse.Namespace) -> None:
+def check_segment_options(args: argparse.Namespace) -> None:
     if not 0 < args.fps < math.inf:
-        raise UserError(f"--fps {args.fps:g}: must be above 0, and finite")
+        raise UserError(f"--fps {args.fps:g}: must be finite and above 0")
     if args.instances is None:
         return
     if args.kind == "video":
-        raise UserError("--instances: folders of links are made of frames; leave it out with --kind video")
+        raise UserError("--instances: needs frame folders; remove it, or use --kind frames")
     if args.instances.resolve() == args.root.resolve():
         raise UserError(f"{args.instances}: --instances must be another folder than --root")
     check_writable(args.instances, "--instances", is_folder=True)
@@ -261,10 +261,10 @@ def make_untrimmed(
     names: Mapping[str, str],
     cuts_val: bool = False,
 ) -> None:
-    """Lists of training segments, of validation segments or whole videos, and of all whole videos.
+    """Write the lists of training segments, of validation segments or whole videos, and of all whole videos.
 
     Args:
-        names: of the lists by "train" and "val", and by "full" where there is one.
+        names: names of the lists by "train", "val" and, if it exists, "full".
     """
     disk = disk_of(args)
     write_labels(args.out, labels)
@@ -303,33 +303,33 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
         if name not in (*UNTRIMMED, *ANNOTATED):
             command.add_argument(
-                "--labels", type=Path, help="CSV id,name: classes and their order, in place of the usual"
+                "--labels", type=Path, help="CSV id,name with the classes and their order, instead of the default"
             )
         return command
 
-    command = add("folders", make_folders, "a folder of class folders, or its train and val each with class folders")
-    command.add_argument("--val_share", type=float, default=0.2, help="share for validation (default: 0.2)")
-    command.add_argument("--seed", type=int, default=0, help="of the split (default: 0)")
+    command = add("folders", make_folders, "class folders, or train and val folders with class folders")
+    command.add_argument("--val_share", type=float, default=0.2, help="share of validation clips (default: 0.2)")
+    command.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     command = add("ucf101", make_ucf101, "UCF101, three splits")
     command.add_argument(
         "--splits", type=Path, required=True, help="ucfTrainTestlist: classInd.txt, trainlist01.txt, ..."
     )
     command = add("hmdb51", make_hmdb51, "HMDB51, three splits")
     command.add_argument("--splits", type=Path, required=True, help="testTrainMulti_7030_splits")
-    command = add("kinetics", make_kinetics, "Kinetics-400, 600 or 700, or the classes of --labels only")
+    command = add("kinetics", make_kinetics, "Kinetics-400, -600 or -700, or only the classes of --labels")
     command.add_argument("--train_csv", type=Path, help="official CSV or JSON of the training clips")
     command.add_argument("--val_csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
     command.add_argument(
         "--name", default="{part}", help="file name of the lists; {part} becomes train or val (default: {part})"
     )
-    command = add("activitynet", make_activitynet, "ActivityNet 1.3; training by segment, validation by video")
+    command = add("activitynet", make_activitynet, "ActivityNet 1.3: training segments, validation videos")
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
-    add_cutting(command)
-    command = add("hacs", make_hacs, "HACS Segments, as activitynet, or Clips")
+    add_segment_options(command)
+    command = add("hacs", make_hacs, "HACS Segments (like activitynet) or HACS Clips")
     command.add_argument(
         "--annotations", type=Path, required=True, help="HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
     )
-    add_cutting(command)
+    add_segment_options(command)
     for name, data_set in ANNOTATED.items():
         command = add(name, make_annotated, data_set.described)
         command.set_defaults(name=name)
@@ -337,19 +337,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     return parser.parse_args(arguments)
 
 
-def add_cutting(command: Parser) -> None:
+def add_segment_options(command: Parser) -> None:
     command.add_argument(
         "--instances",
         type=Path,
-        help="folder to make for links to the segments' frames (default: lists with their seconds, data.list_times)",
+        help="output folder for links to the frames of segments (default: lists with start and end times, "
+        "data.list_times)",
     )
-    command.add_argument("--fps", type=float, default=1.0, help="rate at which the frames were extracted (default: 1)")
+    command.add_argument("--fps", type=float, default=1.0, help="frame rate of the extracted frames (default: 1)")
 
 
 def main(args: argparse.Namespace) -> None:
     if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.(jpg|jpeg|png)", args.template, re.IGNORECASE):
         raise UserError(
-            f"--template {args.template}: must be the name of a JPEG or PNG file with one number in it, as "
+            f"--template {args.template}: must be the name of a JPEG or PNG file with one number field, such as "
             "img_{:05d}.jpg"
         )
     check_writable(args.out, "--out", is_folder=True)

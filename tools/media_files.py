@@ -1,4 +1,4 @@
-"""Finds video files, and frame folders with the number of their frames."""
+"""Finds video files and frame folders."""
 
 import re
 from collections import Counter
@@ -11,23 +11,23 @@ from inference.video_inputs import VIDEO_SUFFIXES, walk_visible
 
 
 def walk(root: Path) -> tqdm:
-    """`walk_visible`, with a count of folders on show once it takes seconds."""
-    return tqdm(walk_visible(root), desc=f"looking through {root}", unit="folder", delay=3, disable=None)
+    """`walk_visible` with a progress bar after some seconds."""
+    return tqdm(walk_visible(root), desc=f"scanning {root}", unit="folder", delay=3, disable=None)
 
 
 @dataclass(frozen=True)
 class FrameFolders:
-    """Frame folders below a root. `faulty` ones do not hold first_number, first_number + 1, ... without a gap."""
+    """Frame folders below a root. Frames of `faulty` ones are not numbered first_number, first_number + 1, ..."""
 
     num_frames: dict[str, int]  # folder, relative -> number of frames
-    faulty: dict[str, str]  # folder, relative -> what is wrong
+    faulty: dict[str, str]  # folder, relative -> reason
     first_number: int  # data.index_bias
 
 
 def find_videos(root: Path) -> list[str]:
-    """Video files in and below `root` by their suffix: relative paths with "/", sorted. Hidden ones are left out.
+    """Video files below `root`, found by extension: sorted relative paths with "/". Hidden files are left out.
 
-    Prints how many files of other suffixes were skipped.
+    Prints how many files with other extensions were skipped.
     """
     found, skipped = [], Counter()
     for folder, _, files in walk(root):
@@ -37,31 +37,31 @@ def find_videos(root: Path) -> list[str]:
             if suffix in VIDEO_SUFFIXES:
                 found.append((relative / name).as_posix())
             else:
-                skipped[suffix or "no suffix"] += 1
+                skipped[suffix or "no extension"] += 1
     if skipped:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common())
-        print(f"{root}: skipped files that are not videos by their suffix: {counts}")
+        print(f"{root}: skipped files whose extension is not that of a video: {counts}")
     return sorted(found)
 
 
 def list_fault(name: str) -> str | None:
-    """Why a path cannot be a line of an annotation list; None where it can."""
+    """Why a path cannot be written to an annotation list; None if it can."""
     try:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "the name is not UTF-8; rename it"
     if name.split() and (name[-1].isspace() or name[0].isspace()):
-        return "the name begins or ends with a blank, which a list does not keep; rename it"
+        return "the name begins or ends with a space, which lists do not preserve; rename it"
     if len(name.splitlines()) > 1 or "\0" in name:
         return "the name contains a line break; rename it"
     return None
 
 
 def find_frame_folders(root: Path, template: str) -> FrameFolders:
-    """Folders below `root` with files of the name `template` (as data.image_tmpl, "img_{:05d}.jpg")."""
+    """Folders below `root` with files named `template` (like data.image_tmpl, "img_{:05d}.jpg")."""
     before, after = re.split(r"\{:0?\d*d\}", template)
     pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
-    numbers: dict[str, tuple[int, int, int]] = {}  # folder -> first, last, how many
+    numbers: dict[str, tuple[int, int, int]] = {}  # folder -> first, last, count
     for folder, _, files in walk(root):
         matches = [
             int(match[1])
@@ -76,7 +76,7 @@ def find_frame_folders(root: Path, template: str) -> FrameFolders:
     num_frames, faulty = {}, {}
     for folder, (first, last, count) in sorted(numbers.items()):
         if first != first_number:
-            faulty[folder] = f"frames begin at {first}, those of most folders at {first_number}"
+            faulty[folder] = f"frames start at {first}, but in most folders at {first_number}"
         elif last - first + 1 != count:
             faulty[folder] = f"frames {first} to {last} have gaps: only {count} files"
         else:

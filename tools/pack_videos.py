@@ -1,16 +1,16 @@
-"""Packs each video into a file from which any frame is read fast: VIDEOS/a/b.mp4 becomes OUT/a/b.mkv.
+"""Packs each video into one file with fast access to every frame: VIDEOS/a/b.mp4 becomes OUT/a/b.mkv.
 
-A packed clip is motion JPEG in Matroska, which any player opens; training and testing read it as they read videos
+A packed clip is motion JPEG in Matroska, which any player supports; training and testing read it like a video
 (data.modality: video). With --frames, each frame folder becomes one file, and JPEG frames that need no scaling are
-copied byte for byte.
+copied unchanged.
 
-With --shards N, the clips are in N tar files of webdataset's layout (KEY.mkv, KEY.json), and OUT/shards.csv says where
-each one is: set data.train_root to OUT, or to its URL once it is copied to an object store. --labels puts labels into
-KEY.json and shards.csv for other programs; here, lists have them. To try failed videos again, delete their tar file.
+With --shards N, the clips are written to N tar files in WebDataset format (KEY.mkv, KEY.json), with an index in
+OUT/shards.csv: set data.train_root to OUT, or to its URL in an object store. --labels adds labels to KEY.json and
+shards.csv for other programs; here they come from lists. To retry failed videos, delete their tar file.
 
-A file gets its name when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one line a
-video: path, status, num_frames, reason. The exit status is 1 if any failed or a worker process was killed, 2 for a
-mistake in the command.
+A file is renamed when it is complete, so the same command resumes an interrupted run. OUT/report.csv has one line per
+video: path, status, num_frames, reason. The exit code is 1 if any failed or a worker process was killed, 2 for
+invalid arguments.
 
 Examples:
     python -m tools.pack_videos my_videos my_packed --short_side 256 --workers 8
@@ -43,8 +43,8 @@ from tools.conversion import (
     check_options,
     earlier_notes,
     failed,
+    locked_output_folder,
     merge_reports,
-    only_run_in,
     run_all,
     summarise,
     write_report,
@@ -71,14 +71,14 @@ class Job(NamedTuple):
 
 @dataclass(frozen=True)
 class Settings:
-    """What decides the bytes of the packed clips; one output folder has one of these."""
+    """Settings that affect the packed clips; those of an output folder must not change."""
 
-    frames: bool  # pack frame folders, not videos
-    short_side: int | None  # pixels; None: as it is
+    frames: bool  # pack frame folders instead of videos
+    short_side: int | None  # pixels; None: no scaling
     quality: int  # JPEG, 1..95
     template: str | None  # file name of a frame, as data.image_tmpl; None: videos
-    fps: float | None  # in a player; None: the videos' own
-    shards: int | None = None  # tar files; None: a file for each clip
+    fps: float | None  # playback frame rate; None: that of the video
+    shards: int | None = None  # number of tar files; None: one file per clip
     labels: list[str] | None = None  # hashes of the lists
 
     def saved(self) -> dict:
@@ -87,7 +87,7 @@ class Settings:
 
 
 class Encoder:
-    """Images to JPEG bytes of one size, the first one's."""
+    """Encodes images as JPEG; all must have the size of the first."""
 
     def __init__(self, settings: Settings):
         self.settings = settings
@@ -96,7 +96,7 @@ class Encoder:
     def check(self, size: tuple[int, int], which: str) -> None:
         self.size = self.size or size
         if size != self.size:
-            raise UserError(f"{which} is {size[0]}x{size[1]}, those before it {self.size[0]}x{self.size[1]}")
+            raise UserError(f"{which} is {size[0]}x{size[1]}, but earlier frames are {self.size[0]}x{self.size[1]}")
 
     def jpeg(self, image: Image.Image, which: str) -> bytes:
         self.check(image.size, which)
@@ -106,16 +106,16 @@ class Encoder:
 
 
 def video_frames(decoder: VideoDecoder, encoder: Encoder) -> Iterator[tuple[bytes, int]]:
-    """(JPEG, time in ms) of each frame, upright; the same bytes as `extract_frames.py` would write."""
+    """(JPEG, time in ms) of each frame, upright; identical to the files of `extract_frames.py`."""
     for number, frame in enumerate(decoder.timed_frames()):
         pixels = decoder.picture(frame.image, scaled(*decoder.size, encoder.settings.short_side))
         yield encoder.jpeg(Image.fromarray(pixels), f"frame {number}"), round(frame.begin * 1000)
 
 
 def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, int]]:
-    """(JPEG, time in ms) of each frame file. A JPEG that needs no scaling is checked and taken over as it is."""
+    """(JPEG, time in ms) of each frame file. JPEGs that need no scaling are checked and copied unchanged."""
     fps = encoder.settings.fps
-    assert fps is not None  # of frame folders, always given
+    assert fps is not None  # always set for frame folders
     for number, path in enumerate(paths):
         try:
             data = path.read_bytes()
@@ -133,7 +133,7 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
 
 
 def pack(root: Path, job: Job, out: Path, settings: Settings) -> tuple[int, str]:
-    """Writes the packed clip; returns its number of frames and what the report should note, if anything."""
+    """Write the packed clip; returns its number of frames and a note for the report, if any."""
     encoder = Encoder(settings)
     with atomic_path(out / job.target) as temporary:
         if settings.frames:
@@ -146,7 +146,7 @@ def pack(root: Path, job: Job, out: Path, settings: Settings) -> tuple[int, str]
 
 
 def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encoder) -> int:
-    """The first frame is drawn before the file is begun: it says the size."""
+    """Write the frames; the first is encoded before the file is opened, since it determines the size."""
     first = next(frames, None)
     if first is None:
         raise UserError("no frame could be decoded")
@@ -155,7 +155,8 @@ def write_stream(path: Path, frames: Iterator[tuple[bytes, int]], encoder: Encod
 
 
 def run_job(root: Path, job: Job, out: Path, settings: Settings) -> Result:
-    """One video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or failed."""
+    """Pack one video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or
+    failed."""
     try:
         return Result.made(job.target, "packed", *pack(root, job, out, settings))
     except FILE_ERRORS as error:
@@ -163,7 +164,7 @@ def run_job(root: Path, job: Job, out: Path, settings: Settings) -> Result:
 
 
 def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
-    """What there is to pack, and what cannot be."""
+    """The videos or frame folders to pack, and those that are invalid."""
     if settings.frames:
         assert settings.template is not None
         folders = find_frame_folders(root, settings.template)
@@ -175,13 +176,13 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
         jobs, faults = [Job(name, Path(name).with_suffix(".mkv").as_posix()) for name in find_videos(root)], []
     if not jobs and not faults:
         raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
-    other = "frame folder has the same name" if settings.frames else "video differs only in its suffix"
+    other = "frame folder has the same name" if settings.frames else "video differs only in its extension"
     check_names(root, {job.source: job.target for job in jobs}, other)
     return jobs, faults
 
 
 def already_packed(names: Iterable[str], out: Path) -> dict[str, Result]:
-    """name -> result, of the clips that an earlier run packed and that are whole; what it noted about them is kept."""
+    """name -> result of intact clips from an earlier run, with its notes."""
     present, notes = {}, earlier_notes(out)
     for name in names:
         if not (out / name).is_file():
@@ -189,20 +190,20 @@ def already_packed(names: Iterable[str], out: Path) -> dict[str, Result]:
         try:
             with PackedClip(out / name) as clip:
                 present[name] = Result.made(name, "present", clip.num_frames, notes.get(name, ""))
-        except UserError:  # damaged since: packed again
+        except UserError:  # corrupted: pack it again
             (out / name).unlink()
     return present
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("source", type=Path, help="folder of videos, or of frame folders; searched to any depth")
-    parser.add_argument("out", type=Path, help="folder for the packed clips, in the same structure")
-    parser.add_argument("--frames", action="store_true", help="pack frame folders, not videos")
-    parser.add_argument("--template", help="with --frames: name of a frame (default: img_{:05d}.jpg)")
-    parser.add_argument("--fps", type=float, help="with --frames: rate in a player (default: 25)")
+    parser.add_argument("source", type=Path, help="folder of videos or of frame folders, searched recursively")
+    parser.add_argument("out", type=Path, help="folder for the packed clips, with the same structure")
+    parser.add_argument("--frames", action="store_true", help="pack frame folders instead of videos")
+    parser.add_argument("--template", help="with --frames: file name of a frame (default: img_{:05d}.jpg)")
+    parser.add_argument("--fps", type=float, help="with --frames: playback frame rate (default: 25)")
     parser.add_argument("--shards", type=int, metavar="N", help="pack into N tar files with an index")
-    parser.add_argument("--labels", nargs="+", default=[], metavar="LIST", help="with --shards: lists with the labels")
+    parser.add_argument("--labels", nargs="+", default=[], metavar="LIST", help="with --shards: lists with labels")
     add_options(parser)
     return parser.parse_args(arguments)
 
@@ -210,20 +211,24 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 def check_arguments(args: argparse.Namespace) -> None:
     for option, value in (("--template", args.template), ("--fps", args.fps)):
         if value is not None and not args.frames:
-            raise UserError(f"{option} {value}: is for frame folders; add --frames or leave it out")
+            raise UserError(f"{option} {value}: needs --frames; add --frames or remove it")
     if args.fps is not None and not 0 < args.fps <= 1000:
         raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
     if args.template is not None and not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
-        raise UserError(f"--template {args.template}: must be a file name with one number in it, as img_{{:05d}}.jpg")
+        raise UserError(
+            f"--template {args.template}: must be a file name with one number field, such as img_{{:05d}}.jpg"
+        )
     if args.shards is not None and args.shards < 1:
-        raise UserError(f"--shards {args.shards}: must be at least 1; part I of N machines is --shard I/N")
+        raise UserError(
+            f"--shards {args.shards}: must be at least 1 (to run part I on one of N machines, use --shard I/N)"
+        )
     if args.labels and not args.shards:
-        raise UserError("--labels: is for tar files; add --shards or leave it out")
+        raise UserError("--labels: needs --shards; add --shards or remove it")
     check_options(args, args.source)
 
 
 def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
-    """Path without suffix -> label, of all entries of some lists."""
+    """Path without extension -> label, for all entries of the lists."""
     lists = [read_list(path, sys.maxsize, of_frames=of_frames, allow_outside_root=True) for path in paths]
     entries = [entry for entries in lists for entry in entries]
     return {entry.path if of_frames else Path(entry.path).with_suffix("").as_posix(): entry.label for entry in entries}
@@ -239,13 +244,13 @@ def main(args: argparse.Namespace) -> int:
     saved = settings.saved()
     if args.shards:  # which clips are in a tar file depends on all of them
         saved["videos"] = f"{len(jobs)}, {content_hash([ascii(job.target) for job in jobs])[:8]}"
-    with only_run_in(args.out, SETTINGS_FILE, saved, shard):
+    with locked_output_folder(args.out, SETTINGS_FILE, saved, shard):
         if args.shards:
             results = pack_into_tars(args, settings, shard, jobs, faults)
         elif args.merge:
             results = merge_reports(args.out, {job.source: job.target for job in jobs})
         else:
-            results = pack_left(args, settings, shard, shard.of(jobs), faults if shard.number == 1 else [])
+            results = pack_missing(args, settings, shard, shard.of(jobs), faults if shard.number == 1 else [])
     return summarise(results, "packed", args.source, args.out, shard)
 
 
@@ -268,12 +273,12 @@ def pack_into_tars(
     return results
 
 
-def pack_left(
+def pack_missing(
     args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[Job], known: list[Result]
 ) -> list[Result]:
     """Packs those of `jobs` that are not there yet; the report has the lines `known` too."""
     names = {job.target for job in jobs}
-    for partial in args.out.rglob(".*.tmp"):  # what a killed run left
+    for partial in args.out.rglob(".*.tmp"):  # left by a killed run
         if partial.with_name(partial.name[1:].rsplit(".", 2)[0]).relative_to(args.out).as_posix() in names:
             partial.unlink()
     present = already_packed(names, args.out)

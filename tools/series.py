@@ -1,4 +1,4 @@
-"""Trainings one after the other, for tools that average over several: a finished one is not started again."""
+"""Runs a series of trainings, for tools that average over several; finished ones are skipped."""
 
 import argparse
 import os
@@ -14,52 +14,52 @@ from utils.recipe import flatten
 from utils.records import read_records
 from utils.schema import Config
 
-OWN_KEYS = ("logging.run_dir", "resume")  # each training has its own
+OWN_KEYS = ("logging.run_dir", "resume")  # set for each training
 
 
 def whole_numbers(option: str, text: str, least: int) -> list[int]:
-    """The numbers of an option such as `2,4,8`, in that order. Raises UserError for any other text."""
+    """Parse an option such as `2,4,8`. Raises a UserError if it is invalid."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() and int(part) >= least for part in parts) or len(set(parts)) < len(parts):
-        raise UserError(f"{option} {text}: give different whole numbers of at least {least}, separated by commas")
+        raise UserError(f"{option} {text}: must be different integers of at least {least}, separated by commas")
     return [int(part) for part in parts]
 
 
 def check_overrides(overrides: Sequence[str], own_keys: Sequence[str]) -> None:
-    """Raise UserError where an override is of a key that each training has a value of its own of."""
+    """Raise a UserError if an override sets a key that is different for each training."""
     for word in overrides:
         if word.partition("=")[0] in (*OWN_KEYS, *own_keys):
-            raise UserError(f"{word}: each training has its own; leave it out")
+            raise UserError(f"{word}: set automatically for each training; remove it")
 
 
 def check_equally_long(cfg: Config) -> None:
-    """Raise UserError where a training may end early: its scores are not compared with those of longer ones."""
+    """Raise a UserError if trainings may stop early, since their scores would not be comparable."""
     if cfg.solver.patience:
-        raise UserError("solver.patience: trainings that are compared must be equally long; set it to 0")
+        raise UserError("solver.patience: all trainings must have the same number of epochs; set it to 0")
 
 
 def shown(args: argparse.Namespace) -> list[str]:
-    """The options of a command that say how much it shows, for what it launches."""
+    """The output options of a command, to pass on to the commands that it runs."""
     return [f"--{name}" for name in ("quiet", "plain", "debug") if getattr(args, name)]
 
 
 def launch(script: str, *words: str) -> int:
-    """Run a launcher of scripts/ to its end; its exit code. What it prints is shown."""
+    """Run a launcher of scripts/ and show its output; returns its exit code."""
     environment = {"PYTHON": sys.executable} | os.environ
     return subprocess.run(["sh", f"scripts/{script}", *words], cwd=REPOSITORY, env=environment, check=False).returncode
 
 
 def train(args: argparse.Namespace, folder: Path, overrides: Sequence[str]) -> int:
-    """Train the config of `args` into `folder`, unless it holds this training, finished; the exit code."""
+    """Train the config of `args` into `folder`, unless already finished there; returns the exit code."""
     if is_finished(args.config, folder, overrides):
-        print(f"{folder}: finished before")
+        print(f"{folder}: already finished")
         return 0
     words = [*overrides, f"logging.run_dir={folder}", "resume=auto", *shown(args)]
     return launch("run_train.sh", str(Path(args.config).resolve()), *words)
 
 
 def is_finished(config: str, folder: Path, overrides: Sequence[str]) -> bool:
-    """Whether `folder` holds a run of this config, up to what it fills in itself, that was validated after its end."""
+    """Whether `folder` contains a finished and validated run of this config."""
     if not (folder / "config.yaml").is_file():
         return False
     wanted = load_config(config, overrides, "train").config

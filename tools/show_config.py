@@ -1,4 +1,4 @@
-"""Prints the value of a key in a training config with its overrides; `run_dir`: the default run folder.
+"""Prints the value of a key of a training config with overrides; `run_dir`: the default run folder.
 
 Examples:
     python -m tools.show_config --config configs/shapes/transf.yaml --key data.shot
@@ -18,7 +18,7 @@ from utils.schema import dotted_keys
 
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__)
-    parser.add_argument("--key", required=True, help="as data.shot; docs/config.md has all")
+    parser.add_argument("--key", required=True, help="dotted key, such as data.shot; see docs/config.md")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -1,10 +1,10 @@
-"""Trains for a set time with train.py, and reports whether memory, open files or processes grow.
+"""Runs train.py for a given time, and reports whether memory, open files or processes grow.
 
-Each config (frames, video files, packed clips) gets its share of the minutes: epoch after epoch with loaders, steps,
-validations and checkpoints. Once a second it counts, over the run and its loader processes, the resident memory, the
-open files and the processes; DIR/<config>.csv keeps the counts. Memory leaves out the pages of files, as libraries, and
-counts a page that n processes share as 1/n in each. A line for each figure says how much it grew over the last two
-thirds of the time, by a straight line through the counts; exit code 1 where one grew by 2% or more. Linux only.
+The minutes are divided among the configs (frames, video files, packed clips), which train epoch after epoch with
+loaders, validations and checkpoints. Once per second, the memory, open files and processes of the run and its loader
+processes are counted and written to DIR/<config>.csv. Memory excludes file-backed pages such as libraries, and counts
+a page shared by n processes as 1/n in each. Growth over the last two thirds of the time is computed by linear
+regression; the exit code is 1 if any count grew by 2% or more. Linux only.
 
 Examples:
     python -m tools.soak --config configs/shapes/transf.yaml --config configs/shapes/video.yaml --minutes 30
@@ -48,7 +48,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def process_tree(pid: int) -> list[int]:
-    """A process and all below it."""
+    """A process and its descendants."""
     found = [pid]
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
@@ -61,14 +61,14 @@ def process_tree(pid: int) -> list[int]:
 
 
 def measure(pid: int, started: float) -> Sample:
-    """Figures of a process and all below it."""
+    """Counts of a process and its descendants."""
     resident_kib = open_files = processes = 0
     for member in process_tree(pid):
         try:
             rollup = Path(f"/proc/{member}/smaps_rollup").read_text()
             open_files += len(list(Path(f"/proc/{member}/fd").iterdir()))
         except (FileNotFoundError, ProcessLookupError):
-            continue  # it ended meanwhile
+            continue  # it has exited
         kib = {line.split(":")[0]: int(line.split()[1]) for line in rollup.splitlines()[1:]}
         resident_kib += kib["Pss_Anon"] + kib["Pss_Shmem"]
         processes += 1
@@ -76,10 +76,10 @@ def measure(pid: int, started: float) -> Sample:
 
 
 def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
-    """Train on `config` for that long after the first step; the counts.
+    """Train `config` for the given time after its first step; returns the counts.
 
     Raises:
-        UserError: the run ended by itself.
+        UserError: the run exited early.
     """
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
         words = ["solver.epochs=1000000", f"logging.run_dir={folder}/run", "logging.tensorboard=false", *overrides]
@@ -106,7 +106,7 @@ def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
 
 
 def growth_percent(samples: list[Sample], column: int) -> float:
-    """Growth over the last two thirds of the time, of a straight line through the counts."""
+    """Growth over the last two thirds of the time, by linear regression."""
     counts = np.array(samples)
     late = counts[counts[:, 0] >= counts[-1, 0] / 3]
     slope, start = np.polyfit(late[:, 0] - late[0, 0], late[:, column], 1)

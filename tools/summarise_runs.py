@@ -19,7 +19,7 @@ FIGURES = ("top1", "top5", "mean_class")
 
 
 def last_validation(run: Path) -> dict:
-    """The record of the validation after the run's last epoch. Raises UserError if there is none."""
+    """The record of the validation after the last epoch of a run. Raises a UserError if there is none."""
     path, config_path = run / "metrics.jsonl", run / "config.yaml"
     for needed in (path, config_path):
         if not needed.is_file():
@@ -35,13 +35,14 @@ def last_validation(run: Path) -> dict:
 
 
 def check_comparable(found: dict[str, dict]) -> None:
-    """Args: found: run folder -> its last validation. Raises UserError unless all are after the same epoch."""
+    """Raise a UserError unless all validations are after the same epoch. Args: found: run folder -> last validation."""
     first = next(iter(found))
     for run, record in found.items():
         if record["epoch"] != found[first]["epoch"]:
             raise UserError(
-                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; give runs of as "
-                "many epochs"
+                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; all runs must "
+                "have "
+                "the same number of epochs"
             )
 
 
@@ -61,7 +62,7 @@ def main(args: argparse.Namespace) -> None:
     folders = [Path(run).resolve() for run in args.runs]
     for number, folder in enumerate(folders):
         if folder in folders[:number]:
-            raise UserError(f"{args.runs[number]}: is given twice; give each run once")
+            raise UserError(f"{args.runs[number]}: given twice; remove one")
     found = {run: last_validation(Path(run)) for run in args.runs}
     print(format_table([("run", *FIGURES), *table_rows(found, f"mean of {len(found)}")]))
 

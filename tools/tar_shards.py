@@ -1,8 +1,8 @@
-"""`pack_videos.py --shards N`: packed clips in N tar files of webdataset's layout, and the index `shards.csv`.
+"""`pack_videos.py --shards N`: packed clips in N tar files in WebDataset format, and the index `shards.csv`.
 
-Tar file K has every N-th clip from the K-th on, so that the classes of sorted names are spread over all. It gets its
-name when it is complete. What the index and the report need of it is in `.tars/K.csv`, by which an interrupted run is
-resumed and those of several machines are merged.
+Tar file K has every N-th clip starting with K, so that classes with sorted names are spread over all files. It is
+renamed when it is complete. Its rows for the index and the report are in `.tars/K.csv`, which is used to resume an
+interrupted run and to merge those of several machines.
 """
 
 import contextlib
@@ -34,9 +34,9 @@ class Clip(NamedTuple):
     """A clip to be packed.
 
     Attributes:
-        target: its path in the index, `a/b.mkv`.
-        arguments: of the function that packs it, without the folder and the settings.
-        label: None where no list has it.
+        target: path in the index, `a/b.mkv`.
+        arguments: arguments of the function that packs it, without folder and settings.
+        label: None if the clip is in no list.
     """
 
     target: str
@@ -53,11 +53,11 @@ class Packing(NamedTuple):
 
 
 def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Shard, num_workers: int) -> None:
-    """Pack what is not there yet of the shard's part of the tar files."""
+    """Pack the missing tar files of a shard."""
     keys = {}
     for clip in clips:
         if (first := keys.setdefault(_key(clip.target), clip.target)) != clip.target:
-            raise UserError(f"{clip.target}: would have the key of {first} in a tar file; rename one")
+            raise UserError(f"{clip.target}: would have the same key as {first} in a tar file; rename one")
     numbers = [number for number in shard.of(range(num_tars)) if not _is_done(packing.out, number)]
     jobs = [(tar_name(number), (packing, number, clips[number::num_tars])) for number in numbers]
     with tqdm(total=len(jobs), unit="tar file", disable=None) as progress:
@@ -95,7 +95,7 @@ def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
 
 
 def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) -> list[Result]:
-    """Writes the index, and the report from what all tar files have left and from `faults`.
+    """Write the index, and the report from the results of all tar files and `faults`.
 
     Raises:
         UserError: a tar file is missing.
@@ -119,13 +119,13 @@ def tar_name(number: int) -> str:
 
 
 def _key(path: str) -> str:
-    """webdataset's key of a clip: its path without suffix; after a dot in the name, the suffix would begin."""
+    """The WebDataset key of a clip: its path without extension, and without dots, which would start the extension."""
     folder, slash, name = path.removesuffix(".mkv").rpartition("/")
     return folder + slash + name.replace(".", "_")
 
 
 def _add(tar: tarfile.TarFile, clip: Clip, result: Result, path: Path) -> None:
-    """Moves a clip into the tar file, with its description after it. All headers are the same on any machine."""
+    """Move a clip into the tar file, followed by its description. Headers do not depend on the machine."""
     facts = {"path": clip.target, "num_frames": result.num_frames, "label": clip.label}
     data = json.dumps(facts).encode()
     video = tarfile.TarInfo(f"{_key(clip.target)}.mkv")
@@ -139,7 +139,7 @@ def _add(tar: tarfile.TarFile, clip: Clip, result: Result, path: Path) -> None:
 
 
 def _places(path: Path) -> dict[str, tuple[int, int]]:
-    """Offset and size of each member's bytes."""
+    """Offset and size of the data of each member."""
     with tarfile.open(path) as tar:
         return {member.name: (member.offset_data, member.size) for member in tar}
 
@@ -149,7 +149,7 @@ def _rows_file(out: Path, number: int) -> Path:
 
 
 def _is_done(out: Path, number: int) -> bool:
-    """Its rows are written last; a tar file that was cut or deleted since is packed again."""
+    """Whether a tar file is complete; its rows are written last. Truncated or deleted files are packed again."""
     with contextlib.suppress(FileNotFoundError):
         ends = [int(row["offset"]) + int(row["size"]) for row in read_csv(_rows_file(out, number)) if row["size"]]
         return (out / tar_name(number)).stat().st_size >= max(ends, default=0)

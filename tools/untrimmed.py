@@ -1,4 +1,4 @@
-"""ActivityNet and HACS: the annotated segments of long videos, cut out of extracted frames as folders of links."""
+"""ActivityNet and HACS: annotated segments of long videos, as folders of links to extracted frames or as times."""
 
 import math
 import os
@@ -20,7 +20,7 @@ HACS_COLUMNS = ("classname", "youtube_id", "subset", "start", "end", "label")
 
 @dataclass(frozen=True)
 class Segment:
-    """A stretch of an untrimmed video, in seconds."""
+    """A segment of an untrimmed video, in seconds."""
 
     start_s: float
     end_s: float
@@ -48,7 +48,9 @@ def read_activitynet(path: Path) -> Untrimmed:
     an annotation as {"segment": [start, end], "label"}."""
     database = read_json(path, dict).get("database")
     if not isinstance(database, dict):
-        raise UserError(f'{path}: no "database" in it; give the JSON of the annotations, as activity_net.v1-3.min.json')
+        raise UserError(
+            f'{path}: contains no "database"; expected the JSON file of annotations, such as activity_net.v1-3.min.json'
+        )
     videos: dict[str, list[UntrimmedVideo]] = {subset: [] for subset in SUBSETS}
     for id, entry in database.items():
         try:
@@ -68,7 +70,7 @@ def read_activitynet(path: Path) -> Untrimmed:
 
 
 def read_hacs_clips(path: Path) -> Untrimmed:
-    """HACS Clips: a CSV with HACS_COLUMNS, whose rows with label 1 are clips of their class, and those with -1 are not.
+    """HACS Clips: a CSV with HACS_COLUMNS; rows with label 1 are clips of the class, those with -1 are negatives.
 
     Documented in the README.md of github.com/hangzhaomit/HACS-dataset.
     """
@@ -97,7 +99,7 @@ def whole(videos: Sequence[UntrimmedVideo]) -> list[Sample]:
 
 
 def main_class(video: UntrimmedVideo) -> str:
-    """The class with the most annotated seconds; of equals, the first annotated."""
+    """The class with the longest total annotation; if equal, the first."""
     seconds: dict[str, float] = {}
     for segment in video.segments:
         seconds[segment.class_name] = seconds.get(segment.class_name, 0.0) + segment.end_s - segment.start_s
@@ -105,7 +107,7 @@ def main_class(video: UntrimmedVideo) -> str:
 
 
 def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
-    """0-based frames of a segment: frame i shows the second i / fps. Empty if the segment is behind the video's end."""
+    """0-based frames of a segment, where frame i is at i / fps seconds. Empty if the segment is after the end."""
     first = math.floor(segment.start_s * fps)
     stop = min(math.ceil(segment.end_s * fps), num_frames)
     return range(first, stop)
@@ -155,8 +157,8 @@ def timed(
 
 
 def _link_frames(source: Path, frames: range, folder: Path, template: str, first_number: int) -> None:
-    """Makes `folder` hold `frames` (0-based) of the frame folder `source` as relative links, renumbered."""
-    partial = folder.with_name(f".{folder.name}")  # hidden from a search for frame folders until it is whole
+    """Create `folder` with relative links to `frames` (0-based) of the frame folder `source`, renumbered."""
+    partial = folder.with_name(f".{folder.name}")  # hidden from searches for frame folders until it is complete
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     up = os.path.relpath(source.resolve(), folder.resolve())

@@ -1,4 +1,4 @@
-"""Runs jobs in worker processes, for the scripts that process a data set."""
+"""Runs jobs in worker processes, for tools that process a data set."""
 
 import itertools
 import multiprocessing
@@ -14,22 +14,22 @@ from typing import Any
 from utils.errors import MachineError
 from utils.stop import end_with_parent
 
-MAX_NAMES = 8  # jobs that an error names
+MAX_NAMES = 8  # maximum number of jobs named in an error
 
 
 def run_jobs(
     function: Callable[..., Any], jobs: Sequence[tuple[str, tuple]], num_workers: int, done: Callable[[Any], None]
 ) -> None:
-    """Call `function` with each job's arguments, here or in `num_workers` processes, and `done` with each result.
+    """Call `function` with the arguments of each job in `num_workers` processes, and `done` with each result.
 
     Args:
-        jobs: (name, arguments) each; the name is what an error calls the job.
-        num_workers: at least 1; 1: this process.
-        done: called in this process, in the order in which the results come.
+        jobs: (name, arguments) of each job; the name is used in errors.
+        num_workers: at least 1; 1: run in this process.
+        done: called in this process, in the order of completion.
 
     Raises:
-        MachineError: a worker died.
-        KeyboardInterrupt: on Ctrl-C, and on SIGTERM too; the workers are killed.
+        MachineError: a worker was killed.
+        KeyboardInterrupt: on Ctrl-C or SIGTERM; the workers are killed.
     """
     old = signal.signal(signal.SIGTERM, _interrupt)
     try:
@@ -47,7 +47,7 @@ def _run_in_workers(function: Callable, jobs: Sequence[tuple[str, tuple]], num_w
     executor = ProcessPoolExecutor(num_workers, context, _start_worker)
     left = iter(jobs)
     not_ours = set(multiprocessing.active_children())
-    in_hand: dict[Future, str] = {}  # one a worker, so that the file at which one died is known
+    in_hand: dict[Future, str] = {}  # one per worker, so that the file that killed one is known
     try:
         while True:
             for name, arguments in itertools.islice(left, num_workers - len(in_hand)):
@@ -64,10 +64,10 @@ def _run_in_workers(function: Callable, jobs: Sequence[tuple[str, tuple]], num_w
         where = f"; being processed: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
         raise MachineError(
             "a worker process was killed, by lack of memory or a file that crashes the decoder; run the same command "
-            f"to resume, with fewer --workers if memory is short{where}"
+            f"to resume, with fewer --workers if memory ran out{where}"
         ) from error
     except BaseException:
-        # A worker may be stuck in a decoder or at a stalled disk; its job is done again.
+        # A worker may be stuck in a decoder or on a stalled disk; its job is repeated.
         for worker in set(multiprocessing.active_children()) - not_ours:
             worker.kill()
         raise
@@ -80,9 +80,11 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _start_worker() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole terminal: the main process ends the run
+    signal.signal(
+        signal.SIGINT, signal.SIG_IGN
+    )  # Ctrl-C is sent to all processes of the terminal, and handled by the main process
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # A main process that is killed can tell nobody: its workers would wait for jobs for ever.
+    # If the main process is killed, its workers would wait for jobs for ever.
     end_with_parent(signal.SIGKILL)
     if sys.platform != "linux":
         threading.Thread(target=_end_with_parent, daemon=True).start()

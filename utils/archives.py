@@ -1,4 +1,4 @@
-"""Refuses zip archives (.pt, .npz) that declare more than they can hold, before anything is allocated."""
+"""Rejects zip archives (.pt, .npz) whose declared size is implausible for the file, before memory is allocated."""
 
 import math
 import zipfile
@@ -8,24 +8,24 @@ import numpy as np
 
 from utils.errors import UserError
 
-MAX_RATIO = 16  # declared bytes to bytes of the file: weights and embeddings hardly compress at all
-ALWAYS_READ = 64 << 20  # bytes: up to here the ratio does not matter
+MAX_RATIO = 16  # declared bytes per byte of the file: weights and embeddings hardly compress
+ALWAYS_READ = 64 << 20  # bytes, whatever the ratio
 
 
 def check_archive_sizes(path: str | Path) -> None:
     """Compare the sizes that a zip archive declares, and the shapes of arrays in it, with the size of the file.
 
-    A corrupted or truncated zip archive passes: its reader reports what is wrong.
+    A corrupted or truncated zip archive passes; reading it raises a proper error.
 
     Raises:
-        UserError: it declares more than a file of this size can hold.
+        UserError: the declared size is too large for the file.
     """
     size, declared = Path(path).stat().st_size, 0
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 declared += max(member.file_size, _array_bytes(archive, member))
-    except Exception:  # noqa: BLE001 - of any kind: zipfile and NumPy's parser meet arbitrary bytes; see above
+    except Exception:  # noqa: BLE001 - zipfile and NumPy's parser raise anything on arbitrary bytes; see above
         return
     if declared > max(ALWAYS_READ, MAX_RATIO * size):
         raise UserError(
@@ -34,7 +34,7 @@ def check_archive_sizes(path: str | Path) -> None:
 
 
 def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:
-    """Bytes of the array that an .npy member declares; 0 for any other member. NumPy allocates them before it reads."""
+    """Bytes that NumPy would allocate for an .npy member, from its header; 0 for other members."""
     if not member.filename.endswith(".npy"):
         return 0
     with archive.open(member) as file:

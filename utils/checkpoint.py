@@ -1,22 +1,22 @@
-"""Checkpoints: one file with all that a run needs to resume, written atomically, with a hash of its content.
+"""Checkpoints: one file with everything needed to resume a run, written atomically, with a hash of its content.
 
-Layout (the first three as the published system writes them):
+Layout (the first three as in checkpoints of the published code):
     epoch                 last finished epoch, 0-based; -1 before the first
     model_state_dict      visual.*, fusion_model.*, logit_scale; with solver.ema or average_epochs the average
-    base                  only with solver.save=trained, where model_state_dict lacks what is frozen: {hash, arch,
-                          weights}, its SHA-256 and where it is from
-    training_state_dict   only with solver.distill: what is of no use after the training
-    trained_weights       only with an average: the weights that train, from which a resumed run continues
-    averaged_epochs       only with an average: the epochs in it, 0 with solver.ema
-    optimizer_state_dict  torch's own
-    scaler_state_dict     loss scaling of fp16; {} elsewhere
+    base                  only with solver.save=trained, where model_state_dict has no frozen weights: {hash, arch,
+                          weights}, their SHA-256 and source
+    training_state_dict   only with solver.distill: parameters that are needed for training only
+    trained_weights       only with an average: the weights in training, from which a resumed run continues
+    averaged_epochs       only with an average: the number of averaged epochs, 0 with solver.ema
+    optimizer_state_dict  state dict of the PyTorch optimiser
+    scaler_state_dict     loss scaling of fp16; {} for other precisions
     progress              {consumed_clips, step, best_top1, skipped_clips, best_watched, stale_validations}: clips of
                           epoch + 1 already trained on, over all processes; of them, those that were unreadable and
-                          replaced; solver.patience's best score, and the validations since
-    class_names           of the training, in order
+                          replaced; solver.patience's best score, and the number of validations since
+    class_names           names of the training classes, in order
     config                the resolved config, as YAML text
     content_hash          SHA-256 of all of the above
-Random numbers need no state: every stream is seeded by run seed, epoch and position (`datasets`, `modules.training`).
+There is no random state: every generator is seeded by run seed, epoch and position (`datasets`, `modules.training`).
 """
 
 import argparse
@@ -38,7 +38,7 @@ from utils.errors import UserError, first_line
 from utils.files import atomic_path, check_is_file
 from utils.hashing import content_hash
 
-FULL_BELOW = 1 << 20  # bytes: with less left after a failed write, the disk was full
+FULL_BELOW = 1 << 20  # bytes: if less is free after a failed write, the disk was full
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
@@ -52,17 +52,17 @@ def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
     with atomic_path(path) as temporary:
         try:
             torch.save(state, temporary)
-        except RuntimeError as error:  # torch reports a failed write of its zip archive so
+        except RuntimeError as error:  # PyTorch's error for a failed write of the zip archive
             if shutil.disk_usage(temporary.parent).free < FULL_BELOW:
                 raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
             raise OSError(f"{path}: could not be written: {error}") from error
 
 
 def load_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint on the CPU: ours, or as another program saves the same weights.
+    """Load a checkpoint of this project or of another program on the CPU.
 
     The weights come under `model_state_dict`, by names without the prefixes of wrappers. Only tensors, plain values and
-    the types in `_harmless_types` are read (`weights_only`). A `content_hash`, where there is one, is checked.
+    the types in `_safe_types` are read (`weights_only`). A `content_hash` is checked if there is one.
 
     Raises:
         UserError: the file is missing, damaged, altered, unpacks to more than it holds, or holds another type.
@@ -71,7 +71,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     check_is_file(path, "checkpoint file")
     check_archive_sizes(path)
     try:
-        with torch.serialization.safe_globals(_harmless_types()):
+        with torch.serialization.safe_globals(_safe_types()):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         found = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
@@ -79,9 +79,9 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             raise UserError(f"{path}: corrupted, or not a checkpoint; use another copy") from error
         raise UserError(
             f"{path}: contains {found[1]} besides tensors and plain values, which is not loaded because it could run "
-            "code; load it where it was made, and save only the weights: torch.save(model.state_dict(), ...)"
+            "code; in the program that wrote it, save only the weights: torch.save(model.state_dict(), ...)"
         ) from error
-    except Exception as error:  # of any kind: the unpickler trips over arbitrary bytes wherever they lead it
+    except Exception as error:  # the unpickler raises anything on arbitrary bytes
         raise UserError(f"{path}: corrupted or truncated checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains a {type(state).__name__}, expected a dictionary")
@@ -91,22 +91,22 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     return state if expected is not None else _in_our_layout(state)
 
 
-def _harmless_types() -> list[Any]:
-    """Types that others keep beside weights (a best score, the arguments), whose making runs no code of the file."""
+def _safe_types() -> list[Any]:
+    """Types that other programs save with weights (scores, arguments), and that are safe to unpickle."""
     scalars = [type(np.dtype(kind)) for kind in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")]
     makers = [np.dtype, np.ndarray, np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
-    # Older NumPy has the same functions in numpy.core; a file names the place that its writer knew.
+    # Older versions of NumPy have the same functions in numpy.core, and files refer to them by that name.
     places = [
         (maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in makers[2:] for core in ("core", "_core")
     ]
-    tree = (OrderedDict, "yacs.config.CfgNode")  # the config that X-CLIP and others keep: a dictionary
+    tree = (OrderedDict, "yacs.config.CfgNode")  # a dictionary: the config in checkpoints of X-CLIP and others
     return [argparse.Namespace, pathlib.PosixPath, tree, *makers[:2], *places, *scalars]
 
 
 def _in_our_layout(state: dict[str, Any]) -> dict[str, Any]:
-    """Weights under `model_state_dict`, wherever another program put them, by the names that the model itself has.
+    """Move the weights of another program's checkpoint to `model_state_dict`, and strip name prefixes.
 
-    Prefixes: `module.` of DistributedDataParallel, `_orig_mod.` of torch.compile, `model.` of Lightning modules.
+    Prefixes: `module.` (DistributedDataParallel), `_orig_mod.` (torch.compile), `model.` (Lightning modules).
     """
     state = dict(state)
     for name in ("state_dict", "model"):

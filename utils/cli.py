@@ -1,4 +1,4 @@
-"""Shared by all commands: the argument parser, and how a mistake or a failure becomes one line."""
+"""Argument parser and error reporting of all commands."""
 
 import argparse
 import difflib
@@ -20,8 +20,8 @@ IGNORED = ("--local_rank", "--local-rank", "--dist_url", "--world_size", "--dist
 """Options of the published scripts' launchers, which have no effect."""
 EXIT_FAILURE = 1
 EXIT_USER_ERROR = 2
-EXIT_LOST_CONNECTION = 76  # EX_PROTOCOL of sysexits.h; of a process to its launcher only
-EXIT_INTERRUPTED = 130  # 128 + SIGINT, as shells count
+EXIT_LOST_CONNECTION = 76  # EX_PROTOCOL of sysexits.h; used between a process and its launcher
+EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 EXIT_CLOSED_OUTPUT = 141  # 128 + SIGPIPE
 ASKED_TO_STOP = "stopped by a signal; run the same command again (with resume=auto if it trains) to continue"
 
@@ -30,7 +30,7 @@ OUT_OF_MEMORY = (
     "solver.activation_checkpointing=true"
 )
 LOST_CONNECTION = (
-    "lost the connection to another process: it ended, or its machine cannot be reached; add resume=auto to continue "
+    "lost the connection to another process: it exited, or its machine cannot be reached; add resume=auto to continue "
     "from the last checkpoint"
 )
 DISK_REMEDIES = {
@@ -42,10 +42,10 @@ DISK_REMEDIES = {
 class Parser(argparse.ArgumentParser):
     """A parser of `--debug` and of options in snake_case, as `--test_crops`; `--test-crops` is accepted too.
 
-    An option that does not exist is an error that names the nearest one; names cannot be abbreviated.
+    An unknown option is an error that suggests the nearest one; options cannot be abbreviated.
 
     Args:
-        doc: the module's docstring. What follows its line "Examples:" is shown at the end of `--help`.
+        doc: the docstring of the command. The part after "Examples:" is shown at the end of `--help`.
     """
 
     def __init__(self, doc: str | None = None, **named: Any):
@@ -65,7 +65,7 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USER_ERROR, f"error: {message}; {self.prog} --help lists the options\n")
 
     def _spelled(self, args: Sequence[str] | None) -> list[str]:
-        """The words of a command line with kebab-case options in snake_case; unknown options are errors."""
+        """The command line with kebab-case options in snake_case; unknown options are errors."""
         words = list(sys.argv[1:] if args is None else args)
         if self._subparsers is not None:  # each subcommand has a parser and options of its own
             return words
@@ -83,13 +83,13 @@ class Parser(argparse.ArgumentParser):
 
     def _hint(self, name: str) -> str:
         if "." in name:
-            return f"; write config keys without dashes, as {name[2:]}=VALUE"
+            return f"; config keys are given without dashes: {name[2:]}=VALUE"
         near = difflib.get_close_matches(name, self._option_string_actions, n=1, cutoff=0.6)
         return f"; did you mean {near[0]}?" if near else ""
 
 
 def config_parser(doc: str | None, required: bool = True, operands: Sequence[tuple[str, str]] = ()) -> Parser:
-    """A parser with `--config`, `key=value` overrides, and how much to show.
+    """A parser with `--config`, `key=value` overrides and output options.
 
     Args:
         required: False: the config may be left out, since a checkpoint knows its recipe.
@@ -98,9 +98,9 @@ def config_parser(doc: str | None, required: bool = True, operands: Sequence[tup
     parser = Parser(doc)
     for name, what in operands:
         parser.add_argument(name, metavar=name.upper(), help=what)
-    text = "the recipe; docs/config.md explains its keys" + ("" if required else " (default: the checkpoint's)")
+    text = "config file; its keys are listed in docs/config.md" + ("" if required else " (default: the checkpoint's)")
     parser.add_argument("--config", "-cfg", required=required, metavar="YAML", help=text)
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override, as solver.lr=1e-4")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="override config keys, e.g. solver.lr=1e-4")
     add_output_options(parser)
     return parser
 
@@ -112,52 +112,48 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
 
 
 def add_view_options(parser: argparse.ArgumentParser) -> None:
-    """`--test_crops` and `--test_clips`: the views of each test video."""
-    parser.add_argument(
-        "--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops of each clip (default 1)"
-    )
-    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips of each video (default 1)")
+    """Add `--test_crops` and `--test_clips`."""
+    parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops per clip (default 1)")
+    parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips per video (default 1)")
 
 
 def check_counts(args: argparse.Namespace, *names: str) -> None:
-    """Raise a UserError where one of these options is below 1."""
+    """Raise a UserError if one of these options is below 1."""
     for name in names:
         if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be 1 or more")
+            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
 
 
-def hides_bars(args: argparse.Namespace) -> bool | None:
-    """tqdm's `disable`: True with `--quiet` or `--plain`; None: only where stderr is not a terminal."""
+def hide_progress(args: argparse.Namespace) -> bool | None:
+    """tqdm's `disable`: True with `--quiet` or `--plain`, otherwise None (disabled if stderr is not a terminal)."""
     return args.quiet or args.plain or None
 
 
 def add_published_options(parser: argparse.ArgumentParser) -> None:
-    """`--precision`, and the options of distributed training that the published scripts and launchers pass.
-
-    `apply_published_options` gives them their effect.
-    """
+    """Add `--precision` and the options that the published launchers pass, see `apply_published_options`."""
     precisions = ("amp", "fp16", "fp32", "bf16", "auto")
-    parser.add_argument("--precision", choices=precisions, help="the same as solver.precision=...")
+    parser.add_argument("--precision", choices=precisions, help="same as solver.precision=...")
     for name in IGNORED:
         parser.add_argument(name, dest=name, default=argparse.SUPPRESS, help=argparse.SUPPRESS)
 
 
 def apply_published_options(args: argparse.Namespace) -> list[str]:
-    """Turn `--precision` into an override, which an explicit `solver.precision=...` overrides in turn.
+    """Turn `--precision` into an override; an explicit `solver.precision=...` has priority.
 
     Returns:
-        one warning that names the options without effect, or none.
+        A list of at most one warning, about ignored options.
     """
     if args.precision is not None:
         args.overrides = [f"solver.precision={args.precision}", *args.overrides]
     ignored = ", ".join(name for name in IGNORED if hasattr(args, name))
     if not ignored:
         return []
-    return [f"{ignored}: no effect; processes and addresses are read from the launcher's environment"]
+    return [f"{ignored}: ignored; processes and addresses are read from the launcher's environment"]
 
 
 def folder_beside(weights: str, name: str) -> Path:
-    """The default folder of results: `name` beside a checkpoint, with the checkpoint's name unless it is the last."""
+    """The default output folder, `name` beside a checkpoint; the name of the checkpoint is appended unless
+    last_model.pt."""
     path = Path(weights)
     return path.parent / (name if path.stem == "last_model" else f"{name}_{path.stem}")
 
@@ -165,13 +161,13 @@ def folder_beside(weights: str, name: str) -> Path:
 def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse.Namespace) -> int:
     """Run the main function of a command and return its exit code.
 
-    A `UserError` is printed as `error: ...` and gives exit code 2. A failure of the machine (a killed process, a lost
-    connection, a full disk) is one line too, with exit code 1. With `--debug` the traceback is shown instead. Anything
-    else is a bug and keeps its traceback. Where the reader of stdout is gone (`| head -1`), the command ends silently.
+    A `UserError` is printed as `error: ...` with exit code 2. System failures (a killed process, a lost connection, a
+    full disk) are also printed in one line, with exit code 1. `--debug` shows the traceback instead. Anything else is a
+    bug and is raised. If stdout was closed (`| head -1`), the command exits silently.
     """
     sys.unraisablehook = _report_unraisable
     if isinstance(sys.stdout, io.TextIOWrapper):
-        sys.stdout.reconfigure(errors="backslashreplace")  # the terminal's encoding may lack a name's characters
+        sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal's encoding lacks
     try:
         code = main(args) or 0
         sys.stdout.flush()
@@ -186,8 +182,8 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
     except Exception as error:
         code, line = explain_failure(error)
         if code == EXIT_LOST_CONNECTION and not args.debug:
-            return code  # the launcher prints the cause, or LOST_CONNECTION where it knows none
-        is_first = is_first_failure(code)  # of one launch only the first failure is printed; the others follow from it
+            return code  # the launcher prints the cause, or LOST_CONNECTION if it is unknown
+        is_first = is_first_failure(code)  # only the first failure of a launch is printed; others are its consequences
         if line is None or (args.debug and line):
             raise
         if is_first and line:
@@ -197,13 +193,13 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
-    """Python's own report of an exception in a destructor, except of a full disk, which is reported in one line."""
+    """Python's report of an exception in a destructor, except for a full disk, which is reported in one line."""
     if not isinstance(unraisable.exc_value, OSError) or unraisable.exc_value.errno not in DISK_REMEDIES:
         sys.__unraisablehook__(unraisable)
 
 
 def explain_failure(error: BaseException) -> tuple[int, str | None]:
-    """Exit code and the line to print: "" for nothing; None for a bug, whose traceback is needed."""
+    """Exit code and the line to print ("" for none); None for a bug, which is raised."""
     if isinstance(error, UserError):
         return EXIT_USER_ERROR, str(error)
     if isinstance(error, MachineError):
@@ -213,7 +209,7 @@ def explain_failure(error: BaseException) -> tuple[int, str | None]:
         return EXIT_FAILURE, f"{error.filename or 'the disk'}: {error.strerror}; {remedy} and run again"
     if isinstance(error, BrokenPipeError) and _drop_closed_stdout():
         return EXIT_CLOSED_OUTPUT, ""
-    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's, by name: without importing it, `--help` is fast
+    if type(error).__name__ == "OutOfMemoryError":  # PyTorch's; importing it here would slow down `--help`
         return EXIT_FAILURE, OUT_OF_MEMORY
     if _is_lost_connection(error):
         return EXIT_FAILURE if launch_folder() is None else EXIT_LOST_CONNECTION, LOST_CONNECTION
@@ -221,7 +217,7 @@ def explain_failure(error: BaseException) -> tuple[int, str | None]:
 
 
 def _drop_closed_stdout() -> bool:
-    """Whether the reader of stdout is gone; what is buffered is then dropped, or Python would complain at its end."""
+    """Whether stdout was closed by its reader; buffered output is then dropped, so that Python can exit."""
     poll = select.poll()
     poll.register(sys.stdout.fileno(), 0)
     if not poll.poll(0):  # POLLERR and POLLHUP are always reported
@@ -231,7 +227,7 @@ def _drop_closed_stdout() -> bool:
 
 
 def _is_lost_connection(error: BaseException) -> bool:
-    """Whether gloo, NCCL or PyTorch's store lost another process; other errors of theirs are bugs."""
+    """Whether gloo, NCCL or PyTorch's store lost another process; their other errors are bugs."""
     name, text = type(error).__name__, str(error)
     if name in ("DistNetworkError", "DistStoreError"):
         return True

@@ -1,7 +1,7 @@
-"""Tables of components: config names and their classes, as `package.module.Class`.
+"""Tables of components: config names and classes, given as `package.module.Class`.
 
-A table (`modules.heads.HEADS` and its like) imports nothing, so that a config is checked without PyTorch; the class's
-file is imported when the class is asked for.
+Tables such as `modules.heads.HEADS` import nothing, so that a config is checked without PyTorch; the file of a class is
+imported when the class is needed.
 """
 
 from collections.abc import Mapping
@@ -25,19 +25,19 @@ class Component:
 
     @classmethod
     def named(cls: type[Kind], name: str) -> type[Kind]:
-        """The class of this kind that a config calls `name`."""
+        """The class with the config name `name`."""
         found = load_component(cls.table[name])
         assert issubclass(found, cls)
         return found
 
     @classmethod
     def listed(cls: type[Kind]) -> dict[str, type[Kind]]:
-        """All classes of this kind by their config name."""
+        """All classes of the table, by config name."""
         return {name: cls.named(name) for name in cls.table}
 
     @classmethod
     def settings(cls, cfg: Config) -> Any:
-        """Its own Settings as the config gives them, checked by `utils.config.load_config`, else their defaults."""
+        """Its Settings from a config that `utils.config.load_config` has checked; defaults for keys not given."""
         own = f"{cls.__module__}.{cls.__qualname__}"
         name = next(name for name, path in cls.table.items() if path == own)
         return cls.Settings.model_validate(cfg.components.get(name, {}))
@@ -45,6 +45,6 @@ class Component:
 
 @cache
 def load_component(path: str) -> type[Component]:
-    """The class at `path`, which a table gives as `package.module.Class`."""
+    """Import the class at `path`, given as `package.module.Class`."""
     module, _, name = path.rpartition(".")
     return getattr(import_module(module), name)

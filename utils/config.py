@@ -1,7 +1,7 @@
-"""Reads configs: YAML and `key=value` overrides, validated by the schema, with all faults reported at once.
+"""Loads configs: YAML files and `key=value` overrides, validated by the schema; all errors are reported together.
 
-The only way in is `load_config`. A user's file is read with PyYAML's safe loader, with two changes: numbers such as
-`5e-5` are numbers (YAML 1.1 reads them as text), and dates are text, as in the name of a folder.
+Files are read with PyYAML's safe loader, with two changes: `5e-5` is a number (text in YAML 1.1), and dates are text,
+since they are used in folder names.
 """
 
 import difflib
@@ -26,18 +26,18 @@ SECTIONS = ("data", "network", "solver", "logging", "components")
 
 
 class _Loader(yaml.SafeLoader):
-    """Safe YAML with YAML 1.2's floats, without dates and without duplicate keys."""
+    """Safe YAML loader with the floats of YAML 1.2, without dates; duplicate keys are errors."""
 
     def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
         try:
             return super().construct_object(node, deep)
-        except (ValueError, LookupError, AttributeError) as error:  # PyYAML's own, of `!!int x`, `!!bool x` ...
+        except (ValueError, LookupError, AttributeError) as error:  # raised by PyYAML for `!!int x`, `!!bool x` ...
             what = f"{_shown(node.value)} is not a valid {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: dict[Any, int] = {}
-        written: dict[Any, str] = {}  # of `1:` or `true:`, which are unknown keys as others are
+        written: dict[Any, str] = {}  # keys such as `1:` or `true:` as text
         for key_node, _ in node.value:
             name = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
@@ -53,7 +53,7 @@ class _Loader(yaml.SafeLoader):
 
 _FLOAT = re.compile(r"^[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?$|^[-+]?\.(inf|Inf|INF)$|^\.(nan|NaN|NAN)$")
 _INT = re.compile(r"^[-+]?[0-9]+$")
-# The first matching resolver wins, so whole numbers come before floats. Both replace YAML 1.1's (octal, base 60).
+# The first matching resolver wins, so integers come before floats. Both replace those of YAML 1.1 (octal, base 60).
 _LEFT_OUT = {f"tag:yaml.org,2002:{kind}" for kind in ("float", "int", "timestamp")}
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, regexp) for tag, regexp in pairs if tag not in _LEFT_OUT]
@@ -66,15 +66,15 @@ _NULL = re.compile(r"\s*(~|null|Null|NULL)?\s*")
 
 
 class Loaded(NamedTuple):
-    """`config`, and the `warnings` (one line each) to show once a log is open."""
+    """A config, and `warnings` (one line each) to log later."""
 
     config: Config
     warnings: list[str]
 
 
 class Resolved(NamedTuple):
-    """`Loaded` for a checkpoint, with the classes to use: the checkpoint's where the user names no others; None: those
-    of `data.label_list`, which may be None, too."""
+    """`Loaded` for a checkpoint, with the checkpoint's class names if the user gave no others; None: use
+    `data.label_list` (which may be None as well)."""
 
     config: Config
     warnings: list[str]
@@ -82,16 +82,16 @@ class Resolved(NamedTuple):
 
 
 def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose: Purpose = "train") -> Loaded:
-    """Read, override and check a config.
+    """Load a config, apply overrides and validate it.
 
     Args:
-        path: YAML file; None: every key at its default.
-        overrides: `key=value` strings with dotted keys, as `solver.lr=1e-4`; the value is read as YAML, but taken as it
-            is where the key is a text.
-        purpose: what the config will be used for; a test does not need a training list.
+        path: YAML file; None: all keys have their defaults.
+        overrides: `key=value` strings with dotted keys, such as `solver.lr=1e-4`; values are parsed as YAML, except
+            those of text keys.
+        purpose: what the config is used for; a test, for example, does not need a training list.
 
     Raises:
-        UserError: with every fault of file and overrides, one a line.
+        UserError: with all errors in file and overrides, one per line.
     """
     given, faults, warnings, bad_keys = _read_given(path, overrides)
     return _apply_rules(given, bad_keys, purpose, faults, warnings)
@@ -116,7 +116,7 @@ def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: P
 
 
 def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: list[str], warnings: list[str]) -> Loaded:
-    """Check the rules between keys, but those with one in `bad_keys`; raises all `faults` with those of the rules."""
+    """Check the rules between keys, except those that involve `bad_keys`; raises `faults` and the new errors."""
     config, places, path = given
 
     for rule in all_rules():
@@ -133,13 +133,13 @@ def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: lis
 
 
 def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: Sequence[str]) -> None:
-    """Check what can be checked of a config before the checkpoint that completes it is read: keys, values, files.
+    """Check keys, values and files of a config before the checkpoint that completes it is loaded.
 
     Args:
-        file_keys: keys whose lists and folders must exist, where they are given.
+        file_keys: keys whose lists and folders must exist, if they are given.
 
     Raises:
-        UserError: with every fault, one a line.
+        UserError: with all errors, one per line.
     """
     given, faults, _, _ = _read_given(path, overrides)
     _raise_faults(faults)
@@ -147,7 +147,7 @@ def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: S
 
 
 def check_data_files(config: Config, keys: Sequence[str]) -> None:
-    """Check that the lists and folders exist that the `data.*` keys `keys` name.
+    """Check that the lists and folders in the `data.*` keys `keys` exist.
 
     Raises:
         UserError: one is missing.
@@ -165,7 +165,7 @@ def check_data_files(config: Config, keys: Sequence[str]) -> None:
 
 
 def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Given, list[str], list[str], set[str]]:
-    """What a user gave, its faults, warnings, and the keys that are at fault."""
+    """The user's keys, with errors, warnings, and the keys that have errors."""
     tree, lines = ({}, {}) if path is None else _read_yaml(Path(path))
     faults: list[str] = []
     places = {name: f"{path}:{line}: " for name, line in lines.items()}
@@ -183,17 +183,17 @@ def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Give
 
 def _raise_faults(faults: list[str]) -> None:
     if faults:
-        count = f"{len(faults)} faults in the config:\n  " if len(faults) > 1 else ""
+        count = f"{len(faults)} errors in the config:\n  " if len(faults) > 1 else ""
         raise UserError(count + "\n  ".join(faults))
 
 
 def dump_config(config: Config) -> str:
-    """The resolved config as YAML, which `load_config` reads back to an equal one."""
+    """The resolved config as YAML; `load_config` reads it back unchanged."""
     return yaml.safe_dump(config.model_dump(), sort_keys=False, allow_unicode=True, width=120)
 
 
 def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
-    """The file's tree and the line of each dotted key."""
+    """The parsed file and the line number of each dotted key."""
     if path.is_dir() or not path.exists():
         raise UserError(f"{path}: no such config file; the shipped ones are in configs/")
     try:
@@ -217,11 +217,11 @@ def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
 
 
 def _collect_lines(path: list[yaml.Node], prefix: str, lines: dict[str, int]) -> None:
-    """Lines of the keys of the last node of `path`, which leads to it from the root."""
+    """Line numbers of the keys of the last node in `path`, the nodes from the root to it."""
     for key_node, value_node in path[-1].value:
         name = f"{prefix}{key_node.value}"
         lines[name] = key_node.start_mark.line + 1
-        # An alias may name a node that contains it.
+        # A YAML alias may refer to a node that contains it.
         if isinstance(value_node, yaml.MappingNode) and value_node not in path:
             _collect_lines([*path, value_node], f"{name}.", lines)
 
@@ -258,7 +258,7 @@ def _apply_override(tree: dict, text: str, faults: list[str], places: dict[str, 
 
 
 def _pop(tree: dict, path: Sequence[str]) -> bool:
-    """Remove a key; whether it was there."""
+    """Remove a key; returns whether it existed."""
     *sections, last = path
     for section in sections:
         below = tree.get(section)
@@ -269,7 +269,7 @@ def _pop(tree: dict, path: Sequence[str]) -> bool:
 
 
 def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Config, set[str]]:
-    """The config with faulty keys at their defaults, and those keys; their faults are added to `faults`."""
+    """The config with invalid keys at their defaults, and these keys; errors are added to `faults`."""
     for section in SECTIONS:
         if section in tree and tree[section] is None:  # a section whose keys are all commented out
             tree[section] = {}
@@ -295,7 +295,7 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
 
 
 def _check_components(config: Config, faults: list[str], places: dict[str, str]) -> None:
-    """Add the faults of the components' own settings; only where there are such is a component's file imported."""
+    """Add the errors in the settings of components, whose files are imported only if settings are given."""
     of_keys = [m for field in dotted_keys().values() for m in field.metadata if isinstance(m, OneOf)]
     tables = [found.paths() for found in (*of_keys, OneOf("modules.probes.PROBES"))]
     for name, values in config.components.items():
@@ -314,7 +314,7 @@ def _check_components(config: Config, faults: list[str], places: dict[str, str])
 
 
 def _fault_path(loc: tuple) -> list[str]:
-    """The longest part of a pydantic location that is a key of the schema, or the whole of an unknown key's."""
+    """The longest prefix of a pydantic location that is a key of the schema, or all of it for an unknown key."""
     known = dotted_keys()
     parts = [str(part) for part in loc]
     return next((parts[:end] for end in range(len(parts), 0, -1) if ".".join(parts[:end]) in known), parts)
@@ -332,7 +332,7 @@ def _explain(name: str, item: Mapping[str, Any]) -> str:
     if item["type"] == "literal_error" and len(choices := re.findall("'([^']+)'", item["ctx"]["expected"])) > 10:
         near = difflib.get_close_matches(str(item["input"]), choices, n=1)
         advice = f"did you mean {near[0]}?" if near else "docs/config.md lists the choices"
-        return f"{_shown(item['input'])} is not one of its choices; {advice}"
+        return f"{_shown(item['input'])} is not a valid choice; {advice}"
     message = item["msg"][0].lower() + item["msg"][1:].replace("valid ", "")
     message = re.sub(r"^input should", "must", message)
     message = re.sub(r"\ba (?=integer)", "an ", message)
@@ -345,7 +345,7 @@ def _shown(value: Any) -> str:
 
 
 def _suggest(name: str) -> str:
-    """The nearest valid key: by the whole dotted name, or by the last word, in another section."""
+    """Suggest the nearest valid key, by its dotted name, or by its last part in another section."""
     known = list(dotted_keys())
     last = name.rsplit(".", 1)[-1]
     same_name = [k for k in known if k.casefold() == name.casefold()]

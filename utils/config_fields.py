@@ -14,22 +14,22 @@ def key(default: Any, description: str, unit: str = "", role: Role = "", **limit
     """A schema field.
 
     Args:
-        default: a value, or a callable that makes a fresh one.
-        role: beside a checkpoint (`utils.recipe`). weights: names or shapes of its tensors follow from the key; choice:
-            the user's to choose; training: has no effect on a trained model.
+        default: a value, or a callable that creates one.
+        role: of the key when a checkpoint is loaded (`utils.recipe`). weights: it determines names or shapes of
+            tensors; choice: users may change it; training: it does not affect a trained model.
     """
     how = {"default_factory": default} if callable(default) else {"default": default}
     return Field(description=description, json_schema_extra={"unit": unit, "role": role}, **how, **limits)
 
 
 def none_string(value: Any) -> Any:
-    # YAML reads the bare word None as text; users also write null.
+    # In YAML, None without quotes is text; users also write null.
     return "None" if value is None else value
 
 
 @dataclass(frozen=True)
 class OneOf:
-    """Says of a field that its value is a name in a table of components.
+    """Restricts a field to the names in a table of components.
 
     The table is read when a config is validated, so that a component is added in its own place. Tables import nothing.
     """

@@ -1,4 +1,4 @@
-"""The context of a run that its parts share: process, precision and stop request."""
+"""Context shared by all parts of a run: process, precision and stop request."""
 
 from collections.abc import Callable
 from contextlib import AbstractContextManager
@@ -23,5 +23,5 @@ class RunContext:
         return self.process.device
 
     def autocast(self) -> AbstractContextManager:
-        """The context manager under which the model computes; its weights stay float32."""
+        """Autocast context manager for the forward pass; weights stay float32."""
         return autocast(self.precision, self.device)

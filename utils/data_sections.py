@@ -10,25 +10,25 @@ class RandAugConfig(Section):
 
 
 class ColorJitterConfig(Section):
-    prob: float = key(0.0, "probability of a training clip; 0 switches the jitter off", ge=0, le=1)
+    prob: float = key(0.0, "probability per training clip; 0: off", ge=0, le=1)
     brightness: float = key(0.4, "brightness is multiplied by 1 - this to 1 + this", ge=0, le=1)
     contrast: float = key(0.4, "contrast, likewise", ge=0, le=1)
     saturation: float = key(0.2, "saturation, likewise", ge=0, le=1)
-    hue: float = key(0.1, "hue is turned by -this to this", "turns", ge=0, le=0.5)
+    hue: float = key(0.1, "hue is shifted by -this to this", "turns", ge=0, le=0.5)
 
 
 class ErasingConfig(Section):
-    prob: float = key(0.0, "probability of a training clip; 0 switches erasing off", ge=0, le=1)
+    prob: float = key(0.0, "probability per training clip; 0: off", ge=0, le=1)
     area_range: list[float] = key(
         lambda: [0.02, 0.33], "smallest and largest rectangle", "share of the frame", min_length=2, max_length=2
     )
 
 
 class MixupConfig(Section):
-    mixup: float = key(0.0, "alpha of the Beta distribution of mixup's shares; 0: no mixup", ge=0)
-    cutmix: float = key(0.0, "alpha of the Beta distribution of cutmix's areas; 0: no cutmix", ge=0)
+    mixup: float = key(0.0, "alpha of mixup's Beta distribution; 0: off", ge=0)
+    cutmix: float = key(0.0, "alpha of cutmix's Beta distribution; 0: off", ge=0)
     prob: float = key(1.0, "probability that a clip is mixed with its partner", ge=0, le=1)
-    switch_prob: float = key(0.5, "where both are on: probability of cutmix", ge=0, le=1)
+    switch_prob: float = key(0.5, "if both are on: probability of cutmix instead of mixup", ge=0, le=1)
 
     @property
     def is_on(self) -> bool:
@@ -36,9 +36,11 @@ class MixupConfig(Section):
 
 
 class SetConfig(Section):
-    name: str = key("", "name in the log and the scores")
-    weight: float | None = key(None, "share of an epoch's clips, relative to others; null: its videos", gt=0)
-    train_root: ProjectPath = key("", "as data.train_root, like the next four")
+    name: str = key("", "name of the set in logs and scores")
+    weight: float | None = key(
+        None, "share of the epoch's clips, relative to the other sets; null: number of its videos", gt=0
+    )
+    train_root: ProjectPath = key("", "like data.train_root; the next four likewise")
     train_list: OptionalPath = key(None, "")
     val_root: ProjectPath = key("", "")
     val_list: OptionalPath = key(None, "")

@@ -1,4 +1,4 @@
-"""Set-up of one or many processes from torchrun's environment, and the collective operations in use."""
+"""Set-up of one or more processes from torchrun's environment, and collective operations."""
 
 import datetime
 import os
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 
 class Process(NamedTuple):
-    """This process among `world_size`. `device` is its GPU, or the CPU."""
+    """One of `world_size` processes. `device` is its GPU, or the CPU."""
 
     rank: int
     world_size: int
@@ -28,7 +28,7 @@ class Process(NamedTuple):
 
 
 def start(timeout_minutes: float = 10) -> Process:
-    """Join the process group that torchrun describes, or run alone where there is none.
+    """Join torchrun's process group, or run as a single process without torchrun.
 
     NCCL where each process has a GPU of its own, gloo on CPUs.
 
@@ -41,14 +41,14 @@ def start(timeout_minutes: float = 10) -> Process:
     use_cuda = torch.cuda.is_available()
     if use_cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
-            f"process {rank} asks for GPU {local_rank}, but this machine has {torch.cuda.device_count()}; "
-            "start as many processes as GPUs (NPROC)"
+            f"process {rank} needs GPU {local_rank}, but this machine has {torch.cuda.device_count()}; "
+            "start at most one process per GPU (NPROC)"
         )
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(device)
     if world_size > 1:
-        end_with_parent(signal.SIGTERM)  # nothing is left running without its launcher
+        end_with_parent(signal.SIGTERM)  # do not keep running if the launcher is killed
         try:
             _join_group("nccl" if use_cuda else "gloo", datetime.timedelta(minutes=timeout_minutes))
         except (RuntimeError, ValueError) as error:
@@ -58,7 +58,7 @@ def start(timeout_minutes: float = 10) -> Process:
 
 
 def _join_group(backend: str, timeout: datetime.timedelta) -> None:
-    """Meet at torchrun's store. After a restart it still holds the dead group's addresses: attempts are kept apart."""
+    """Join the group through torchrun's store, which keeps the addresses of earlier attempts after a restart."""
     store, rank, world_size = next(dist.rendezvous("env://", timeout=timeout))
     store = dist.PrefixStore(f"attempt_{os.environ.get('TORCHELASTIC_RESTART_COUNT', 0)}", store)
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
@@ -70,7 +70,7 @@ _last_sent: torch.Tensor | None = None
 
 
 def stop() -> None:
-    """Leave the process group once all are ready to: one that ends while the main process saves has it killed."""
+    """Leave the process group after a barrier: if a process exits while the main process saves, torchrun kills it."""
     if dist.is_initialized():
         global _last_sent
         _last_sent = torch.zeros(1, device="cuda" if dist.get_backend() == "nccl" else "cpu")
@@ -116,5 +116,5 @@ def sum_over_processes(values: torch.Tensor, process: Process) -> torch.Tensor:
 
 
 def any_process(flag: bool, process: Process) -> bool:
-    """Whether `flag` is set on some process; all wait here for each other."""
+    """Whether `flag` is true on any process (a collective operation)."""
     return bool(sum_over_processes(torch.tensor(int(flag), device=process.device), process))

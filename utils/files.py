@@ -12,20 +12,20 @@ from utils.errors import UserError
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` to write to; it takes the name `path` when the block ends well.
+    """A temporary path beside `path` to write to, which is renamed to `path` when the block ends without an exception.
 
-    The bytes reach the disk before the rename, and the folder after it, so a crash leaves the old file or the new one,
-    never a part. A block that raises leaves nothing behind. A pipe or a device is written to, not replaced.
+    The file is flushed before the rename and the folder after it, so a crash leaves either the old or the new file. If
+    the block raises, the temporary file is removed. A pipe or a device is written directly.
 
     Raises:
-        OSError: of what the block or the rename met; it names `path`.
+        OSError: raised by the block or the rename; it names `path`.
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():
         yield path
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    # A name may fill all of the 255 bytes that file systems allow. The folder may be that of several machines.
+    # Names are limited to 255 bytes. Several machines may write to the folder.
     short_name = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
     temporary = path.with_name(f".{short_name}.{machine_name()}-{os.getpid()}.tmp")
     try:
@@ -39,25 +39,25 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
     finally:
-        with contextlib.suppress(OSError):  # the disk that failed; what is left has a name that nothing reads
+        with contextlib.suppress(OSError):  # the disk may have failed; nothing reads the temporary file
             temporary.unlink(missing_ok=True)
 
 
 def machine_name() -> str:
-    """This machine's name, for the names of files that no other machine may write."""
+    """The host name, for file names that are unique to this machine."""
     return os.uname().nodename.partition(".")[0][:40]
 
 
 def sync_folder(folder: Path) -> None:
-    """Have the names in `folder` on the disk: without it a power cut may undo a rename."""
+    """Flush the entries of `folder` to disk; otherwise a power failure may undo a rename."""
     try:
         descriptor = os.open(folder, os.O_RDONLY)
-    except PermissionError:  # a folder that may be written and not read
+    except PermissionError:  # a folder that is writable but not readable
         return
     try:
         os.fsync(descriptor)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # file systems that have no such call
+        if error.errno != errno.EINVAL:  # not supported by the file system
             raise
     finally:
         os.close(descriptor)
@@ -76,7 +76,7 @@ def check_writable(path: str | Path | None, option: str, is_folder: bool = False
         option: of the command line, for the message. is_folder: `path` is a folder of results, not a file.
 
     Raises:
-        UserError: it is a folder where a file is wanted, or the reverse, or nothing can be made there.
+        UserError: it is a folder instead of a file or the reverse, or it is not writable.
     """
     if path is None:
         return
@@ -88,8 +88,8 @@ def check_writable(path: str | Path | None, option: str, is_folder: bool = False
         if is_folder and path.exists() and not is_dir:
             raise UserError(f"{option} {path}: is a file; give a folder")
         if path.exists() and not is_dir and not path.is_file():
-            return  # a pipe or a device: to try it would be to use it
-        # What would be made first: something in `path` itself, or the topmost folder that is not there yet.
+            return  # a pipe or a device, which cannot be tested without writing to it
+        # Test what would be created first: a file in `path`, or the topmost missing folder.
         name, place = (path / "results", path) if is_dir else (path, path.absolute().parent)
         while not place.exists():
             name, place = place, place.parent

@@ -1,4 +1,4 @@
-"""SHA-256 of what a result depends on."""
+"""SHA-256 hashes of files and nested data."""
 
 import hashlib
 from pathlib import Path
@@ -20,7 +20,7 @@ def file_hash(path: str | Path) -> str:
 def content_hash(tree: Any) -> str:
     """SHA-256 of a tree of dicts, lists, tuples, tensors and plain values, in hex.
 
-    Independent of the file format, of the order of dict keys and of the device that a tensor is on.
+    Independent of the file format, the order of dict keys and the device of tensors.
     """
     digest = hashlib.sha256()
     _feed(digest, tree)

@@ -6,10 +6,11 @@ from utils.errors import UserError
 
 
 def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
-    """(steps, seconds) between two times: `500` is steps, `10min` minutes; the other one is None, both for None.
+    """Parse an interval, `500` (steps) or `10min` (minutes), into (steps, seconds), one of which is None; both for
+    None.
 
     Raises:
-        ValueError: neither, or not positive.
+        ValueError: it is neither, or not positive.
     """
     if text is None:
         return None, None
@@ -30,7 +31,7 @@ def check_times(
         UserError: one is not finite, a negative window, or another one that is not above 0.
     """
     if window is not None and not 0 <= window < math.inf:
-        raise UserError(f"{prefix}window {window:g}: must be seconds, or 0 for one clip")
+        raise UserError(f"{prefix}window {window:g}: must be a number of seconds, or 0 for one clip")
     for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):
         if value is not None and not 0 < value < math.inf:
-            raise UserError(f"{prefix}{name} {value:g}: must be above 0{unit}, and finite")
+            raise UserError(f"{prefix}{name} {value:g}: must be finite and above 0{unit}")

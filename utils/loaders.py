@@ -1,4 +1,4 @@
-"""Protocols of the loaders that training and evaluation read videos from.
+"""Protocols of the data loaders for training and evaluation.
 
 Legend: B batch, V views, T frames, C,H,W image, S crop side, D embedding.
 """
@@ -17,7 +17,7 @@ class Entry(Protocol):
 
     @property
     def name(self) -> str:
-        """Its path, and where it is a segment of a video its times."""
+        """The path, with start and end time if it is a segment."""
         ...
 
     @property
@@ -33,12 +33,12 @@ class Entry(Protocol):
 class ListedVideos(Protocol):
     @property
     def entries(self) -> Sequence[Entry]:
-        """One a video, in the order of the list."""
+        """One label per video, in the order of the list."""
         ...
 
     @property
     def num_classes(self) -> int | None:
-        """K, where the list is multi-label."""
+        """K if the list is multi-label, otherwise None."""
         ...
 
     def __len__(self) -> int: ...
@@ -47,18 +47,18 @@ class ListedVideos(Protocol):
 class EpochPlan(Protocol):
     @property
     def plan(self) -> Sequence[int]:
-        """Clips of each batch of the epoch, over all processes."""
+        """Number of clips in each batch of the epoch, over all processes."""
         ...
 
 
 class Numbers(TypedDict):
-    """What a batch contains besides its frames."""
+    """Contents of a batch besides the frames."""
 
     label: torch.Tensor  # int64 (B,); multi-label: float32 (B,K), 1 for the classes of a video
     index: torch.Tensor  # int64 (B,), positions in the list
     weight: torch.Tensor  # float32 (B,): 1, or 0 for a clip that does not count
     is_faulty: torch.Tensor  # bool (B,): the clip could not be read
-    repeat: torch.Tensor  # int64 (B,): how often the clip came before in its epoch
+    repeat: torch.Tensor  # int64 (B,): number of earlier occurrences of the clip in the epoch
 
 
 Batch = dict[str, torch.Tensor]
@@ -70,7 +70,7 @@ def train_batch(frames: torch.Tensor, numbers: Numbers) -> Batch:
 
 
 class TrainLoader(Protocol):
-    """What a training epoch reads clips from: the batches of this process."""
+    """Training loader: the batches of this process."""
 
     @property
     def dataset(self) -> ListedVideos: ...
@@ -83,7 +83,7 @@ class TrainLoader(Protocol):
     def __len__(self) -> int: ...
 
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
-        """The next iteration goes through `epoch`, from its sample `start_sample` on."""
+        """Set the epoch of the next iteration, which starts at sample `start_sample`."""
         ...
 
 
@@ -92,7 +92,7 @@ class EvalBatch(Numbers):
 
 
 class EvalLoader(Protocol):
-    """What an evaluation reads videos from: the loaders of all processes together yield each video once."""
+    """Evaluation loader: the loaders of all processes together yield each video once."""
 
     @property
     def dataset(self) -> ListedVideos: ...
@@ -100,5 +100,5 @@ class EvalLoader(Protocol):
     def __iter__(self) -> Iterator[EvalBatch]: ...
 
     def views(self, clip: torch.Tensor) -> torch.Tensor:
-        """(1,T,C,H,W) frames of one clip to its views (V,T,C,S,S), on the clip's device."""
+        """Crop (1,T,C,H,W) frames of one clip into its views (V,T,C,S,S), on the device of the clip."""
         ...

@@ -6,13 +6,13 @@ import sys
 import torch
 
 _MMAP_THRESHOLD, _TRIM_THRESHOLD = -3, -1  # of mallopt, in glibc's malloc.h
-_KEPT_BYTES, _LARGEST_BLOCK = 2**27, 2**25  # glibc takes no larger block
+_KEPT_BYTES, _LARGEST_BLOCK = 2**27, 2**25  # the largest value that glibc accepts
 
 
 def keep_freed_memory() -> None:
-    """Have this process keep memory that it frees, up to 128 MiB, for what comes next (glibc; no effect elsewhere).
+    """Keep up to 128 MiB of freed memory in the process for reuse (glibc only).
 
-    By default glibc may hand a clip's memory back to the system, which clears it page by page for the next clip.
+    By default glibc may return the memory of a clip to the system, which zeroes it page by page for the next clip.
     """
     mallopt = getattr(ctypes.CDLL(None), "mallopt", None) if sys.platform == "linux" else None
     if mallopt is not None:

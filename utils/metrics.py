@@ -8,12 +8,13 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-# The published evaluation's temperature, of any model: exp(logit_scale) of OpenAI's, clipped there in CLIP's training.
+# Logit scale of the published evaluation for all models: exp(logit_scale) of OpenAI's CLIP, the maximum in its
+# training.
 EVAL_LOGIT_SCALE = 100.0
 
 
 def normalize(rows: np.ndarray) -> np.ndarray:
-    """Rows divided by their L2 norm, float32."""
+    """Divide rows by their L2 norm; float32."""
     rows = np.asarray(rows, dtype=np.float32)
     return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
@@ -31,7 +32,7 @@ def knn_votes(
     num_neighbours: int = 20,
     temperature: float = 0.07,
 ) -> np.ndarray:
-    """float32 (N,K): the votes for each class of each video's nearest neighbours by cosine, exp(cosine / temperature).
+    """float32 (N,K): weighted nearest-neighbour votes for each class, with weights exp(cosine / temperature).
 
     As in instance discrimination (Wu et al. 2018, arXiv 1805.01978, section 3.4) and DINO.
 
@@ -53,9 +54,9 @@ def softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def is_in_top(logits: np.ndarray, labels: np.ndarray, k: int) -> np.ndarray:
-    """Whether each label is among the k best classes: bool (N,). Of equal logits the lower class number ranks first.
+    """Whether each label is among the top k classes: bool (N,). Ties are broken by class number, lowest first.
 
-    A row of NaN, a video that could not be read, has none.
+    Rows of NaN (unreadable videos) are False.
     """
     best = np.argsort(-logits, axis=1, kind="stable")[:, :k]
     return (best == labels[:, None]).any(axis=1) & ~np.isnan(logits).any(axis=1)
@@ -74,7 +75,7 @@ class Scores(NamedTuple):
 
 
 class MultiLabelScores(NamedTuple):
-    """Of a multi-label list: mean average precision over the classes that occur, and how many these are."""
+    """Scores of a multi-label list: mean average precision over the classes that occur, and their number."""
 
     map: float
     num_scored_classes: int
@@ -86,7 +87,7 @@ class MultiLabelScores(NamedTuple):
 
 
 def score_labels(logits: np.ndarray, labels: np.ndarray) -> Scores | MultiLabelScores:
-    """The scores of a list of either kind. Args: logits (N,K); labels int (N,), or multi-label (N,K) of 0 and 1."""
+    """Scores of a single- or multi-label list. Args: logits (N,K); labels int (N,), or multi-label (N,K) of 0 and 1."""
     if labels.ndim == 1:
         return score(logits, labels)
     precisions = average_precisions(logits, labels)
@@ -94,7 +95,7 @@ def score_labels(logits: np.ndarray, labels: np.ndarray) -> Scores | MultiLabelS
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """Top-1, top-5 and the mean over the classes that occur of each class's top-1.
+    """Top-1, top-5, and the mean of the top-1 of each class that occurs.
 
     Args:
         logits: (N,K). labels: int (N,), 0..K-1.
@@ -112,8 +113,8 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> list[Scores]:
     """The published zero-shot protocol, a split each: half of the classes drawn by a seed, and their videos only.
 
-    Split s draws `permutation(K)[:K//2]` from numpy's legacy generator seeded with s; the candidates are the drawn
-    classes that occur among the labels.
+    Split s is `permutation(K)[:K//2]` of NumPy's legacy generator with seed s; the candidates are the classes of the
+    split that occur among the labels.
     """
     scores = []
     for split in range(num_splits):
@@ -127,18 +128,17 @@ def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 
 
 
 def mean_average_precision(rankings: np.ndarray, labels: np.ndarray) -> float:
-    """Mean over the classes that occur of average precision, each class's videos ranked by its column of (N,K)."""
+    """Mean average precision over the classes that occur; videos are ranked by the column of the class in (N,K)."""
     return 100 * float(np.nanmean(average_precisions(rankings, labels[:, None] == np.arange(rankings.shape[1]))))
 
 
 def average_precisions(rankings: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """float64 (K,), 0..1: scikit-learn's average precision of each class, the mean of the precision at its videos.
+    """float64 (K,), 0..1: scikit-learn's average precision of each class.
 
-    As in the evaluation of Charades (Charades_v1_classify.m): it is not interpolated, and videos without any class rank
-    last, where they change nothing, so they are left out here. A class without a video, for which scikit-learn's
-    function returns 0, is NaN; PySlowFast leaves it out of the mean, as we do, while that evaluation's mean would be
-    NaN (in Charades each class occurs). Videos of equal scores are one step of the ranking here, and ordered by chance
-    there.
+    As in the evaluation of Charades (Charades_v1_classify.m), it is not interpolated, and videos without a class are
+    ignored (there they are ranked last, which has the same effect). Classes without a video are NaN and left out of the
+    mean, as in PySlowFast; scikit-learn returns 0 for them. Videos with equal scores share one step of the ranking;
+    in the evaluation of Charades their order is arbitrary.
 
     Args:
         rankings: (N,K), finite. labels: (N,K), nonzero for the classes of a video.

@@ -12,10 +12,10 @@ log = logging.getLogger(__name__)
 
 
 def resolve_precision(name: str, device: torch.device) -> str:
-    """`auto` becomes bf16 on a GPU that has it, fp16 on another GPU, fp32 on a CPU; `amp` fp16 on a GPU, fp32 on a CPU.
+    """Resolve `auto` to bf16 on a GPU that supports it, otherwise fp16, and fp32 on a CPU; `amp` to fp16 or fp32.
 
     Raises:
-        UserError: fp16 on a CPU, where its loss scaling has no kernels.
+        UserError: fp16 on a CPU, which does not support loss scaling.
     """
     if name == "auto":
         if device.type == "cpu":
@@ -23,7 +23,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
     if name == "amp":
         if device.type == "cpu":
-            log.warning("warning: solver.precision amp is fp16 on a GPU; on this CPU the run computes in fp32")
+            log.warning("warning: solver.precision amp needs a GPU; using fp32 on this CPU")
         return "fp32" if device.type == "cpu" else "fp16"
     if name == "fp16" and device.type == "cpu":
         raise UserError("solver.precision: fp16 needs a GPU; use bf16 or fp32 on a CPU")
@@ -31,7 +31,7 @@ def resolve_precision(name: str, device: torch.device) -> str:
 
 
 def autocast(precision: str, device: torch.device) -> AbstractContextManager:
-    """The context in which the model computes; weights stay float32."""
+    """Autocast context manager for the forward pass; weights stay float32."""
     if precision == "fp32":
         return nullcontext()
     return torch.autocast(device.type, dtype=_DTYPES[precision])

@@ -1,4 +1,4 @@
-"""Relative paths of a config start from the repository, whatever the current folder is."""
+"""Paths in configs: relative ones start from the repository, whatever the current folder."""
 
 from pathlib import Path
 from typing import Annotated
@@ -11,12 +11,12 @@ SHARD_INDEX = "shards.csv"
 
 
 def is_url(path: str) -> bool:
-    """Whether a path is an address such as `s3://bucket/train`."""
+    """Whether a path is a URL such as `s3://bucket/train`."""
     return "://" in path
 
 
 def from_working_folder(path: str) -> str:
-    """A relative path of a config as the working folder needs it: unchanged in the repository, absolute elsewhere."""
+    """Resolve a relative path of a config: unchanged if the current folder is the repository, otherwise absolute."""
     if Path(path).is_absolute() or is_url(path) or Path.cwd() == REPOSITORY:
         return path
     return str(REPOSITORY / path)
@@ -31,7 +31,7 @@ def _if_in_repository(name: str | None) -> str | None:
 
 
 def _from_repository(path: str | None) -> str | None:
-    """The path as it is saved: one in the repository is relative, so that a run can move with it to another machine."""
+    """The path as saved in a config: relative if in the repository, so that a run can be moved to another machine."""
     if path is None or not Path(path).is_absolute() or not Path(path).is_relative_to(REPOSITORY):
         return path
     relative = Path(path).relative_to(REPOSITORY)
@@ -39,12 +39,12 @@ def _from_repository(path: str | None) -> str | None:
 
 
 def given(path: str | None) -> str:
-    """A path of a config that a rule of the schema requires for this command."""
+    """Narrow the type of a config path that the rules of the schema require for this command."""
     assert path is not None
     return path
 
 
-# Types of the schema. A NameOrPath is a path where the repository has a file or folder of this name.
+# Types of the schema. A NameOrPath is a path if the repository has a file or folder of this name.
 ProjectPath = Annotated[str, AfterValidator(from_working_folder), PlainSerializer(_from_repository)]
 OptionalPath = Annotated[str | None, AfterValidator(_if_given), PlainSerializer(_from_repository)]
 NameOrPath = Annotated[str, AfterValidator(_if_in_repository), PlainSerializer(_from_repository)]

@@ -14,7 +14,7 @@ from utils.schema import Config
 
 
 def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
-    """Full-class and half-class scores of one list, in percent; of a multi-label list its mean average precision.
+    """Full-class and half-class scores of one list, in percent; mean average precision for a multi-label list.
 
     Args:
         logits: (N,K). labels: int (N,), or multi-label (N,K) of 0 and 1.
@@ -36,26 +36,28 @@ def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
 
 
 def base_classes(labels: np.ndarray, num_classes: int) -> list[int]:
-    """The base classes of base-to-novel, ascending: the half with most videos; of K classes (K + 1) // 2.
+    """The base classes of base-to-novel, ascending: the (K + 1) // 2 classes with the most videos.
 
-    Of equally frequent classes the lower id is a base class first.
+    Ties are broken by class id, lowest first.
 
     Args:
-        labels: int (N,), of the training videos.
+        labels: int (N,), labels of the training videos.
     """
     counts = np.bincount(labels, minlength=num_classes)
     return sorted(np.argsort(-counts, kind="stable")[: (num_classes + 1) // 2].tolist())
 
 
 def harmonic_mean(base: float, novel: float) -> float:
-    """2 b n / (b + n); 0 where both are 0."""
+    """2 b n / (b + n); 0 if both are 0."""
     return 2 * base * novel / (base + novel) if base + novel else 0.0
 
 
 def check_single_label(cfg: Config, what: str) -> None:
-    """Raise UserError where the lists of `cfg` are multi-label, which `what` cannot use."""
+    """Raise a UserError if the lists of `cfg` are multi-label, which `what` does not support."""
     if cfg.data.multi_label:
-        raise UserError(f"data.multi_label: {what} needs one label a video; give such lists, and set it to false")
+        raise UserError(
+            f"data.multi_label: {what} does not support it; use lists with one label per video, and set it to false"
+        )
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:
@@ -66,7 +68,7 @@ def mean_and_deviation(values: list[float]) -> tuple[float, float]:
 def map_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     """Mean average precision in percent, by the plain ranking and by the published one.
 
-    The plain one ranks a class's videos by their probability; the published figures rank by softmax applied twice.
+    The plain ranking is by probability; the published one is by the softmax of the probabilities.
     """
     probabilities = softmax(logits)
     return {
@@ -76,7 +78,7 @@ def map_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
 
 
 def shared_classes(names: list[str], trained: list[str]) -> list[str]:
-    """The names that also occur among the trained classes, whatever their case, spaces and punctuation."""
+    """The names that are also training classes, ignoring case, spaces and punctuation."""
     known = {_bare(name) for name in trained}
     return [name for name in names if _bare(name) in known]
 

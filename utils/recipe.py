@@ -1,15 +1,13 @@
 """Combines the config in a checkpoint with a config file and the command line.
 
-A checkpoint of this project holds the resolved config of its training and the names of its classes. Of each key, by its
-role in the schema:
+A checkpoint of this project contains the resolved config of its training and the class names. The source of a key
+depends on its role in the schema:
 
-- `key=value` on the command line is always taken, except where the weights fit no other value (WEIGHT_KEYS).
-- RECIPE_KEYS (the model, its frames and pixels) are the checkpoint's. A config file that says otherwise is warned of.
-- CHOICE_KEYS (the text beside the model, and how frames are sampled) are the file's where it has them, else the
-  checkpoint's.
-- The other `data.*` keys describe the videos: they are the file's where it has a `data:` section, else the
-  checkpoint's.
-- All other keys are the file's, or have their defaults.
+- `key=value` on the command line has priority, but contradicting the weights is an error (WEIGHT_KEYS).
+- RECIPE_KEYS (model, frames and preprocessing) come from the checkpoint, with a warning if the config file differs.
+- CHOICE_KEYS (text, and how frames are sampled) come from the file if it has them, otherwise from the checkpoint.
+- The other `data.*` keys come from the file if it has a `data:` section, otherwise from the checkpoint.
+- All other keys come from the file, or have their defaults.
 """
 
 from pathlib import Path
@@ -41,7 +39,7 @@ COMMAND_LINE = "command line: "
 
 
 class Recipe(NamedTuple):
-    """Of the checkpoint `source`: its config as a tree ({}: it holds none), and the classes it was trained on."""
+    """The config of checkpoint `source` as a nested dict ({} if it has none), and the names of its training classes."""
 
     source: str
     tree: dict[str, Any]
@@ -49,8 +47,8 @@ class Recipe(NamedTuple):
 
 
 class Given(NamedTuple):
-    """What a user gave: the config with every other key at its default, where each key was given (`file:line: ` or
-    COMMAND_LINE), and the config file (None: none)."""
+    """The user's config with defaults, the place of each given key (`file:line: ` or COMMAND_LINE), and the path of the
+    config file, if any."""
 
     config: Config
     places: dict[str, str]
@@ -61,7 +59,7 @@ class Given(NamedTuple):
 
 
 class Combined(NamedTuple):
-    """A config's tree, and what to tell the user of it: faults, and warnings, a line each."""
+    """A config as a nested dict, with errors and warnings of one line each."""
 
     tree: dict[str, Any]
     faults: list[str]
@@ -69,12 +67,12 @@ class Combined(NamedTuple):
 
 
 def looks_like_file(text: str) -> bool:
-    """Whether `network.arch` or `network.weights` is meant as a file, and not as a name."""
+    """Whether `network.arch` or `network.weights` is a path rather than a name."""
     return Path(text).suffix in FILE_SUFFIXES or text.startswith(("/", "./", "../", "~"))
 
 
 def flatten(tree: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    """Dotted key -> value, of the schema's keys alone."""
+    """Dotted key -> value, for keys of the schema only."""
     known, found = dotted_keys(), {}
     for name, value in tree.items():
         if f"{prefix}{name}" in known:
@@ -95,20 +93,20 @@ def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> 
 
 
 def combine(given: Given, recipe: Recipe) -> Combined:
-    """The config of a command on a checkpoint, by the rules above.
+    """Combine the config of a checkpoint with the user's, by the rules above.
 
     Raises:
-        UserError: the checkpoint holds no recipe and there is no config either.
+        UserError: the checkpoint has no config and the user gave none.
     """
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())
     if not saved and given.path is None and not given.is_given("network.arch"):
         raise UserError(
-            f"{recipe.source}: contains no recipe (it was not written by train.py); give --config with network.arch, "
+            f"{recipe.source}: contains no config (it was not written by train.py); give --config with network.arch, "
             "network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size of its training, "
-            "and the data.* keys of a test"
+            "and the data.* keys of the videos"
         )
     if "data.resize_mode" not in saved and "data.input_size" in saved:
-        # Written before these keys: the pixels of CLIP's own models, whatever the tower was.
+        # Checkpoints older than these keys used CLIP's preprocessing for every tower.
         size = saved["data.input_size"]
         saved |= {"data.resize_mode": "shortest", "data.interpolation": "bicubic", "data.resizer": "torch"}
         saved["data.resize_size"] = 256 if size == 224 else size
@@ -128,30 +126,30 @@ def combine(given: Given, recipe: Recipe) -> Combined:
         elif key in WEIGHT_KEYS or _is_another_model(key, own[key], value):
             faults.append(f"{place}{key}={own[key]}: {recipe.source} was trained with {value}; remove {key}")
     if values["data.input_size"] != saved.get("data.input_size") and not given.is_given("data.resize_size"):
-        values["data.resize_size"] = None  # of another input size
+        values["data.resize_size"] = None  # the checkpoint's is for another input size
     for key in FILE_KEYS:
         if key in saved and values[key] == saved[key]:
             values[key] = _find_file(key, given, own, recipe.source, saved[key], faults)
     warnings = []
     if other:
         warnings.append(
-            f"{given.path} differs from {recipe.source}, whose values are used: {', '.join(other)}; to use "
-            "others, give key=value"
+            f"{given.path} differs from {recipe.source}, whose values are used: {', '.join(other)}; override "
+            "them with key=value"
         )
     return Combined(_tree_of(values), faults, warnings)
 
 
 def _is_another_model(key: str, own: Any, saved: Any) -> bool:
-    """Whether both are names of architectures and not of the same; a file may be any, and shows when it is loaded."""
+    """Whether both are names of different architectures; files are checked when they are loaded."""
     if key != "network.arch" or looks_like_file(own) or looks_like_file(saved):
         return False
     return own.replace("/", "-").removesuffix("px") != saved.replace("/", "-").removesuffix("px")
 
 
 def _find_file(key: str, given: Given, own: dict[str, Any], source: str, saved: str, faults: list[str]) -> str:
-    """The file that a checkpoint names, here or in the repository; else what the user's config names.
+    """The file in the checkpoint's config if it exists here or in the repository, otherwise the user's.
 
-    A fault is added where there is neither.
+    An error is added if there is neither.
     """
     if not looks_like_file(saved) or Path(saved).expanduser().exists():
         return saved

@@ -8,7 +8,7 @@ from utils.errors import UserError
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """The records of a run so far, in order; [] where there is no file. A last line that a kill tore is left out.
+    """The records of a run so far, in order; [] if there is no file. A last line that a kill tore is left out.
 
     Raises:
         UserError: a line is not a record of a run.
@@ -21,4 +21,4 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
             lines.pop()
         return [json.loads(line) for line in lines]
     except (OSError, ValueError) as error:
-        raise UserError(f"{path}: not a record of a run ({error}); {remedy}") from error
+        raise UserError(f"{path}: invalid metrics file ({error}); {remedy}") from error

@@ -1,4 +1,4 @@
-"""Results as a table for people, and as a summary for programs."""
+"""Formatting of results: aligned tables and JSON summaries."""
 
 import json
 from pathlib import Path
@@ -8,12 +8,12 @@ from utils.files import write_text_atomic
 
 
 def write_summary(path: str | Path, **values: Any) -> None:
-    """The figures of a test and what was tested, as JSON."""
+    """Write the scores of a test and what was tested as JSON."""
     write_text_atomic(path, json.dumps(values, indent=2) + "\n")
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:
-    """Rows of text with aligned columns, those of numbers on the right; the first row is the heading."""
+    """A text table with aligned columns, numbers to the right; the first row is the header."""
     columns: list[list[str]] = []
     for heading, *cells in zip(*rows, strict=True):
         width = max(map(len, (heading, *cells)))

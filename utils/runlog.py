@@ -1,4 +1,4 @@
-"""What a command prints: on the console, and in a run's log.txt."""
+"""Logging to the console and to log.txt of a run."""
 
 import logging
 import sys
@@ -11,12 +11,12 @@ from tqdm import tqdm
 from utils.distributed import Process
 from utils.terminal import coloured
 
-RESULT = 25  # level of what a run was for: `--quiet` still shows it, and warnings (30) and errors
+RESULT = 25  # log level of results, which `--quiet` still shows, like warnings (30) and errors
 _has_bars = True
 
 
 class _BarFriendlyHandler(logging.Handler):
-    """Writes console lines that do not break a progress bar. Raises BrokenPipeError where stdout is closed."""
+    """Console handler that does not break progress bars. Raises BrokenPipeError if stdout is closed."""
 
     def emit(self, record: logging.LogRecord) -> None:
         tqdm.write(coloured(self.format(record), sys.stdout), file=sys.stdout)
@@ -24,7 +24,7 @@ class _BarFriendlyHandler(logging.Handler):
 
 
 class LogFile(logging.FileHandler):
-    """log.txt; on a full disk it misses lines, of which one warning tells."""
+    """Handler of log.txt; on a full disk lines are lost, with one warning."""
 
     _has_failed = False
 
@@ -41,14 +41,14 @@ class LogFile(logging.FileHandler):
 def open_log(
     process: Process, warnings: Sequence[str] = (), *, quiet: bool = False, plain: bool = False
 ) -> logging.Logger:
-    """A log on the console: of the main process; the others show only their errors.
+    """Log to the console; processes other than the main one log only errors.
 
-    What is said is also remembered until `log_to_file`.
+    Records are also kept until `log_to_file`.
 
     Args:
-        warnings: what the config's reading warned of, to be the log's first lines.
-        quiet: only results, warnings and errors on the console, and no progress bars; the file gets all.
-        plain: no progress bars, as where the output is not a terminal.
+        warnings: warnings from loading the config, logged first.
+        quiet: show only results, warnings and errors on the console, and no progress bars; log.txt has everything.
+        plain: show no progress bars.
     """
     global _has_bars
     _has_bars = not (quiet or plain)
@@ -70,7 +70,7 @@ def open_log(
 
 
 def log_to_file(path: Path) -> None:
-    """From now on, and with all that was said before, the log goes to the file `path` too, which is appended to."""
+    """Also log to the file `path` (appended), including all earlier records."""
     logger = logging.getLogger()
     for memory in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
         file = LogFile(path, encoding="utf-8")
@@ -82,7 +82,8 @@ def log_to_file(path: Path) -> None:
 
 
 def progress_bar(total: int, unit: str, description: str, process: Process) -> tqdm:
-    """A bar on the main process's terminal; none in a file, where a log must stay readable, and with `--plain`."""
+    """A progress bar on the terminal of the main process; disabled with `--plain` and if the output is not a
+    terminal."""
     return tqdm(
         total=total,
         unit=unit,

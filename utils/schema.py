@@ -1,6 +1,6 @@
-"""The typed schema of a config: every key with its type, range, default, unit and meaning.
+"""Typed schema of configs: type, range, default, unit and meaning of every key.
 
-`utils.config` loads YAML into it; `docs/config.md` is made from it.
+`utils.config` validates YAML files with it, and `docs/config.md` is generated from it.
 """
 
 from itertools import accumulate, pairwise
@@ -12,11 +12,11 @@ from utils.config_fields import OneOf, Section, key, none_string
 from utils.data_sections import ColorJitterConfig, ErasingConfig, MixupConfig, RandAugConfig, SetConfig
 from utils.project_paths import NameOrPath, OptionalNameOrPath, OptionalPath, ProjectPath
 
-# Keys that occur in users' files and never had an effect: accepted with a warning.
+# Keys in published configs that have no effect: accepted with a warning.
 MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
 
 
-# Far above what anyone can mean: a slip of the keyboard is reported before memory runs out.
+# Well above useful values, so that typing errors are reported before memory runs out.
 MAX_SEED = 2**63 - 1  # of PyTorch's generators
 MAX_FRAMES = 4096  # for each factor of a clip's length
 MAX_LAYERS = 256
@@ -24,14 +24,14 @@ MAX_SIDE = 8192
 
 
 class DataConfig(Section):
-    dataset: str = key("dataset", "name, of which the run's folder is named", role="choice")
+    dataset: str = key("dataset", "name of the data set, used for the run folder", role="choice")
     modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files")
-    num_segments: int = key(8, "parts of a video from which a clip takes frames", "segments", ge=1, le=MAX_FRAMES)
+    num_segments: int = key(8, "segments of a video from which a clip takes frames", "segments", ge=1, le=MAX_FRAMES)
     seg_length: int = key(1, "consecutive frames per segment", "frames", ge=1, le=MAX_FRAMES)
     batch_size: int = key(8, "clips per process and batch", "clips per process", ge=1)
-    workers: int = key(4, "loader processes per process; 0: load in the process itself", "processes", ge=0)
+    workers: int = key(4, "data loader workers per process; 0: load in the main process", "processes", ge=0)
     num_classes: int = key(400, "number of classes in label_list", "classes", ge=1)
-    image_tmpl: str = key("img_{:05d}.jpg", "file name of a frame, with its number in braces")
+    image_tmpl: str = key("img_{:05d}.jpg", "file name of a frame, with the frame number in braces")
     train_root: ProjectPath = key(
         "", "root folder, or URL of packed clips, of the paths in train_list; empty: the repository"
     )
@@ -39,62 +39,62 @@ class DataConfig(Section):
     val_root: ProjectPath = key("", "root of the paths in val_list, like train_root")
     val_list: OptionalPath = key(None, "validation videos, like train_list")
     sets: list[SetConfig] = key(
-        list, "several data sets in one training, in place of the lists (docs/training.md)", role="training"
+        list, "train on several data sets, instead of the lists (docs/training.md)", role="training"
     )
     label_space: Literal["joined", "apart"] = key(
         "joined",
-        "classes of sets. joined: equal names are one class; apart: a clip is compared with its own set's",
+        "classes of sets. joined: equal names are one class; apart: a clip is compared with its set's classes only",
         role="training",
     )
     multi_label: bool = key(
-        False, "the lists' lines end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
+        False, "lines of lists end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
     )
-    list_times: bool = key(False, "after the path, lines have the seconds `start end` of the segment that they are of")
-    frame_rate: float | None = key(None, "of frame folders, for list_times", "frames per second", gt=0)
+    list_times: bool = key(False, "the path is followed by the start and end of the segment in seconds")
+    frame_rate: float | None = key(None, "frame rate of frame folders, for list_times", "frames per second", gt=0)
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
     index_bias: int = key(1, "number of the first frame in file names", ge=0)
-    input_size: int | None = key(None, "side of the input image; null: the tower's own", "pixels", ge=8, le=MAX_SIDE)
+    input_size: int | None = key(None, "side of the input image; null: that of the tower", "pixels", ge=8, le=MAX_SIDE)
     resize_mode: Literal["shortest", "squash", "longest"] | None = key(
         None,
-        "first resize, to resize_size. shortest: of the short side, then crop; squash: of both sides; longest: of the "
-        "long side, padded with black; null: the weights' own",
+        "first resize, to resize_size. shortest: the short side, then crop; squash: both sides; longest: the "
+        "long side, padded with black; null: that of the weights",
     )
     resize_size: int | None = key(
         None,
-        "target of the first resize; null: input_size, and 256 for OpenAI's models at 224 pixels, as published",
+        "target of the first resize; null: input_size, or 256 for OpenAI's models at 224 pixels, as published",
         "pixels",
         ge=8,
         le=MAX_SIDE,
     )
     scale: list[int] | None = key(
         None,
-        "height and width after the first resize, whatever the shape was, as [240, 320]; null: by resize_mode and "
-        "resize_size",
+        "height and width after the first resize, such as [240, 320], ignoring the aspect ratio; null: keep it",
         "pixels",
         min_length=2,
         max_length=2,
     )
     interpolation: Literal["bilinear", "bicubic"] | None = key(
-        None, "interpolation of the first resize; null: the weights' own"
+        None, "interpolation of the first resize; null: that of the weights"
     )
     resizer: Literal["torch", "pillow"] | None = key(
         None,
-        "library of the first resize. pillow: bit-equal to open_clip; torch: within 2 levels, twice as fast; null: "
-        "torch for OpenAI's models, else pillow",
+        "library of the first resize. pillow: bit-identical to open_clip; torch: within 2 levels, twice as fast; null: "
+        "torch for OpenAI's models, otherwise pillow",
     )
     mean: list[float] | None = key(
-        None, "mean of red, green and blue; null: the weights' own", "0 to 1", min_length=3, max_length=3
+        None, "mean of red, green and blue; null: that of the weights", "0 to 1", min_length=3, max_length=3
     )
     std: list[float] | None = key(
-        None, "standard deviation of red, green and blue; null: the weights' own", "0 to 1", min_length=3, max_length=3
+        None, "deviation of red, green and blue; null: that of the weights", "0 to 1", min_length=3, max_length=3
     )
-    randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision's)")
-    color_jitter: ColorJitterConfig = key(ColorJitterConfig, "colour jitter of training clips (torchvision's)")
-    erasing: ErasingConfig = key(ErasingConfig, "random erasing of training clips, one rectangle for all frames")
-    mixup: MixupConfig = key(MixupConfig, "mixup and cutmix of training clips (timm's), one draw for all frames")
+    randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision)")
+    color_jitter: ColorJitterConfig = key(ColorJitterConfig, "colour jitter of training clips (torchvision)")
+    erasing: ErasingConfig = key(ErasingConfig, "random erasing of training clips, the same rectangle in all frames")
+    mixup: MixupConfig = key(MixupConfig, "mixup and cutmix of training clips (timm), the same for all frames")
     repeats: int = key(
         1,
-        "repeated augmentation (arXiv 1901.09335): draws of a clip in a row; an epoch has as many clips, fewer of them "
+        "repeated augmentation (arXiv 1901.09335): repeats of a clip in a row; an epoch has as many clips, fewer of "
+        "them "
         "different",
         "draws",
         ge=1,
@@ -103,52 +103,55 @@ class DataConfig(Section):
     sampling: Literal["uniform", "balanced"] = key(
         "uniform", "uniform: an epoch has each training clip once; balanced: as many clips, of each class equally many"
     )
-    random_shift: bool = key(True, "train on a random frame of each segment; false: on the validation frames")
+    random_shift: bool = key(True, "train on a random frame of each segment; false: use the frames of validation")
     shot: int = key(0, "few-shot: training videos per class; 0: all", "videos per class", ge=0)
     shot_seed: int = key(0, "seed of the few-shot selection", ge=0, le=MAX_SEED)
     dense: bool = key(False, "sample from a window of 128 frames instead of the whole video", role="choice")
     frame_rule: Literal["segments", "linspace"] = key(
         "segments",
-        "frames of validation, test and prediction. segments: the first of each segment; linspace: at equal distances "
-        "from the first frame of the video to its last (PE-Core)",
+        "frames in validation, test and prediction. segments: the first of each segment; linspace: equally spaced "
+        "from the first to the last frame of the video (PE-Core)",
         role="choice",
     )
     decoder: Annotated[str, OneOf("datasets.READERS")] = key("pyav", "video reader; others are installed separately")
     pixels_on: Literal["cpu", "device"] = key(
-        "cpu", "where frames are resized, cropped and augmented: by the loader processes, or on the GPU"
+        "cpu", "where frames are resized, cropped and augmented: in the loader processes, or on the GPU"
     )
     decode_on: Literal["cpu", "device"] = key(
-        "cpu", "with pixels_on device: where JPEG frames are decoded; by nvJPEG colours differ a little"
+        "cpu", "with pixels_on device: where JPEG frames are decoded; with nvJPEG colours differ slightly"
     )
-    cache_dir: ProjectPath = key("exp/cache/clips", "folder on a local disk for packed clips that come from a URL")
-    cache_gb: float = key(0.0, "its size; once it is full, what is in it stays; 0: no cache", "GB", ge=0)
+    cache_dir: ProjectPath = key("exp/cache/clips", "local folder that caches packed clips from a URL")
+    cache_gb: float = key(0.0, "size of cache_dir; nothing is replaced once it is full; 0: no cache", "GB", ge=0)
     flip: float = key(
-        0.5, "probability of mirroring a training clip; where left and right are classes 0, or flip_pairs", ge=0, le=1
+        0.5,
+        "probability of mirroring a training clip; if classes distinguish left from right, use 0 or flip_pairs",
+        ge=0,
+        le=1,
     )
     flip_pairs: list[list[int]] | None = key(
-        None, "pairs of classes that a mirror swaps, as [[86, 87], [93, 94]]; null: none", "class ids"
+        None, "pairs of classes that mirroring swaps, such as [[86, 87], [93, 94]]; null: none", "class ids"
     )
     grayscale: float = key(0.2, "probability of converting a training clip to greyscale", ge=0, le=1)
     crop: Literal["random_resized", "multi_scale"] | None = key(
-        None, "crop of training clips; multi_scale: TSN's, of four sizes at fixed positions; null: random_resized"
+        None, "crop of training clips; multi_scale: four sizes at fixed positions, as in TSN; null: random_resized"
     )
     area_range: list[float] = key(
-        lambda: [0.08, 1.0], "range of the random-resized crop", "share of the frame", min_length=2, max_length=2
+        lambda: [0.08, 1.0], "area range of the random resized crop", "share of the frame", min_length=2, max_length=2
     )
     cached_draws: int = key(
         0,
-        "train on cached frame embeddings of this many random draws of each clip (frozen image tower), epoch e on draw "
-        "e mod n; 0: no cache",
+        "train on cached frame embeddings of n random augmentations of each clip (frozen image tower), in epoch e on "
+        "number e mod n; 0: no cache",
         "draws",
         ge=0,
     )
     on_error: Literal["raise", "skip"] = key(
-        "raise", "unreadable training clip: stop, or replace it by another of its class"
+        "raise", "unreadable training clip: stop, or replace it with another of its class"
     )
     max_skipped_share: float = key(
-        0.01, "on_error skip: stop if more of an epoch's clips are unreadable", "share of the clips", ge=0, le=1
+        0.01, "on_error skip: stop if more clips of an epoch are unreadable", "share of the clips", ge=0, le=1
     )
-    allow_outside_root: bool = key(False, "allow list paths that are absolute or contain `..`")
+    allow_outside_root: bool = key(False, "allow absolute paths and `..` in lists")
 
     @property
     def class_spans(self) -> list[tuple[int, int]]:
@@ -164,49 +167,49 @@ class DataConfig(Section):
 
 class NetworkConfig(Section):
     arch: NameOrPath = key(
-        "ViT-B/32", "OpenAI's or open_clip's model name (ViT-B/32, RN50 ...), or the path of a file in OpenAI's format"
+        "ViT-B/32", "model name of OpenAI or open_clip (ViT-B/32, RN50 ...), or path of a file in OpenAI's format"
     )
     weights: NameOrPath = key(
         "openai", "weights tag, path of a weights file, or `none` (random); unused if arch is a path"
     )
-    init: bool = key(True, "load all of CLIP's weights; false: only the image tower's")
+    init: bool = key(True, "load all of CLIP's weights; false: only those of the image tower")
     tm: Annotated[str | Literal[False], OneOf("modules.additions.TM", (False,))] = key(
         False, "temporal addition inside the image tower", role="weights"
     )
     adapter: Annotated[str | None, OneOf("modules.adapters.ADAPTERS", (None,))] = key(
         None,
-        "parameter-efficient tuning: CLIP's image tower is frozen, the adapter trains; null: all of it trains",
+        "parameter-efficient tuning: train only the adapter and freeze CLIP's image tower; null: full fine-tuning",
         role="weights",
     )
     drop_out: float = key(
         0.0,
-        "attention dropout and stochastic depth of the image tower's last block, increasing linearly up to it",
+        "attention dropout and stochastic depth of the last block of the image tower, increasing linearly with depth",
         ge=0,
         lt=1,
         role="training",
     )
-    emb_dropout: float = key(0.0, "dropout of the image tower's embeddings before ln_pre", ge=0, lt=1, role="training")
+    emb_dropout: float = key(0.0, "dropout of the patch embeddings before ln_pre", ge=0, lt=1, role="training")
     patch_dropout: float = key(
-        0.0, "share of patches that a ViT drops in training (FLIP, arXiv 2212.00794)", ge=0, lt=1, role="training"
+        0.0, "share of patches dropped in training (FLIP, arXiv 2212.00794)", ge=0, lt=1, role="training"
     )
     sim_header: Annotated[str, OneOf("modules.heads.HEADS"), BeforeValidator(none_string)] = key(
         "Transf",
-        "temporal head. Transf: transformer blocks over the frame embeddings; MoTE: with mixtures of experts in them "
-        "(arXiv 2410.10589); None: the mean",
+        "temporal head. Transf: transformer over the frame embeddings; MoTE: the same with mixtures of experts "
+        "(arXiv 2410.10589); MIT: X-CLIP's; None: mean of the frames",
         role="weights",
     )
     head_layers: int = key(
-        6, "blocks of the Transf head; six in every published checkpoint", "blocks", ge=1, le=MAX_LAYERS, role="weights"
+        6, "blocks of the Transf head; six in all published checkpoints", "blocks", ge=1, le=MAX_LAYERS, role="weights"
     )
     scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key(
         "cosine", "how videos are compared with classes (docs/testing.md)"
     )
     joint_st: bool = key(
-        False, "one sequence of all frames' patches (joint space-time attention); no head", role="weights"
+        False, "joint space-time attention over the patches of all frames; no temporal head", role="weights"
     )
-    fix_text: bool = key(True, "the text tower is frozen")
-    fix_video: bool = key(False, "the image tower is frozen", role="training")
-    prompt: str = key("a video of a person {}.", "sentence around a class name; `{}` is the name", role="choice")
+    fix_text: bool = key(True, "freeze the text tower")
+    fix_video: bool = key(False, "freeze the image tower", role="training")
+    prompt: str = key("a video of a person {}.", "prompt template; `{}` is the class name", role="choice")
     prompt_set: OptionalNameOrPath = key(
         None,
         "action16 or action28 (ensembles of templates), or a YAML file with a list of templates or descriptions by "
@@ -216,25 +219,25 @@ class NetworkConfig(Section):
     classifier: Annotated[str, OneOf("modules.classifiers.CLASSIFIERS")] = key(
         "clip_text", "source of the class embeddings", role="choice"
     )
-    classifier_file: OptionalPath = key(None, "classifier lda (tools/fit_lda.py) or file: its .npz", role="choice")
-    train_classifier: bool = key(False, "train the class embeddings, starting from the classifier's", role="weights")
+    classifier_file: OptionalPath = key(None, "classifier lda (tools/fit_lda.py) or file: .npz file", role="choice")
+    train_classifier: bool = key(False, "train the class embeddings, initialised by the classifier", role="weights")
     language_model: NameOrPath = key(
         "distilbert-base-uncased",
         "classifier language_model: name of a transformers encoder, or a folder",
         role="choice",
     )
     language_pooling: Literal["mean", "cls"] = key(
-        "mean", "classifier language_model: mean of the tokens, or the first token", role="choice"
+        "mean", "classifier language_model: mean of the tokens, or first token", role="choice"
     )
     context_tokens: int = key(
         0, "CoOp: learned tokens instead of the prompt; 0: none", "tokens", ge=0, le=64, role="weights"
     )
-    context_init: str | None = key(None, "CoOp: words to initialise the context with; null: random")
+    context_init: str | None = key(None, "CoOp: words that initialise the context; null: random")
     context_position: Literal["end", "middle", "front"] = key("end", "CoOp: position of the class name")
     context_per_class: bool = key(False, "CoOp: one context per class instead of a shared one", role="weights")
 
 
-# Those of timm's factory that need no other package and no second-order gradient.
+# Optimisers of timm's factory that need neither other packages nor second-order gradients.
 # fmt: off
 Optimizer = Literal[
     "adamw", "adam", "sgd", "adabelief", "adafactor", "adafactorbv", "adamax", "adamp", "adamuon", "adan", "adanw",
@@ -246,113 +249,111 @@ Optimizer = Literal[
 
 
 class SolverConfig(Section):
-    type: Literal["cosine", "multistep"] = key("cosine", "decay of the learning rate after the warm-up")
+    type: Literal["cosine", "multistep"] = key("cosine", "learning rate schedule after the warm-up")
     epochs: int = key(30, "training epochs", "epochs", ge=1)
     start_epoch: int = key(0, "first epoch; `resume` overrides it", "epochs", ge=0)
-    optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are PyTorch's, the others timm's")
+    optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are from PyTorch, the others from timm")
     betas: list[float] | None = key(
-        None, "betas of the optimiser, as [0.9, 0.98]; null: its own", min_length=1, max_length=3
+        None, "betas of the optimiser, such as [0.9, 0.98]; null: its defaults", min_length=1, max_length=3
     )
-    lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are shares of it", gt=0)
-    min_lr: float = key(0.0, "lr at the end of the cosine, and the least of multistep; shares of it likewise", ge=0)
+    lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are relative to it", gt=0)
+    min_lr: float = key(0.0, "final lr of cosine, and minimum lr of multistep; scaled by the ratios likewise", ge=0)
     lr_warmup_step: float = key(5, "linear warm-up from 0", "epochs", ge=0)
     lr_decay_step: int | list[int] = key(
-        15, "multistep: epochs between steps of x0.1, or a list of their epochs", "epochs"
+        15, "multistep: number of epochs between decays by 0.1, or a list of epochs", "epochs"
     )
     momentum: float = key(0.9, "momentum of sgd", ge=0, lt=1)
     weight_decay: float = key(0.2, "weight decay", ge=0)
-    decay_1d: bool = key(True, "weight decay of tensors of one dimension too: biases, norms, class token")
+    decay_1d: bool = key(True, "apply weight decay to one-dimensional parameters too: biases, norms, class token")
     loss_type: Annotated[str, OneOf("modules.losses.LOSSES")] = key(
         "CE",
-        "CE: cross-entropy over the class texts; BCE: binary, of multi_label lists; NCE, DS: video-text contrast; "
-        "mixture: of the head MoTE",
+        "CE: cross-entropy over the classes; BCE: binary cross-entropy, for multi_label lists; NCE, DS: video-text "
+        "contrastive losses; mixture: for the head MoTE",
     )
     class_weights: OptionalNameOrPath = key(
         None,
-        "factor of a class's clips in the loss. balanced: mean number of clips over the class's; or a CSV `id,weight`",
+        "loss weight of each class. balanced: inversely proportional to its number of clips; or a CSV `id,weight`",
     )
-    label_smoothing: float = key(0.0, "share of each label that is spread evenly over all classes", ge=0, lt=1)
+    label_smoothing: float = key(0.0, "label smoothing", ge=0, lt=1)
     evaluate: bool = key(False, "validate once without training")
-    clip_ratio: float = key(0.1, "learning rate of image tower and logit scale, relative to lr", "share of lr", ge=0)
-    new_ratio: float = key(1.0, "learning rate of what did not come with CLIP: head, additions", "share of lr", gt=0)
-    text_ratio: float = key(1.0, "learning rate of a text tower that trains", "share of lr", gt=0)
+    clip_ratio: float = key(0.1, "learning rate of image tower and logit scale", "share of lr", ge=0)
+    new_ratio: float = key(1.0, "learning rate of new modules: head, additions", "share of lr", gt=0)
+    text_ratio: float = key(1.0, "learning rate of the text tower", "share of lr", gt=0)
     layer_decay: float = key(
         1.0,
-        "factor of the learning rate from one layer of a tower to the one before it (arXiv 2106.08254); 1: none",
+        "layer-wise decay: factor of the learning rate from a layer to the one before (arXiv 2106.08254); 1: none",
         gt=0,
         le=1,
     )
     grad_accumulation_steps: int = key(1, "batches per optimiser step", "batches", ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16", "amp"] = key(
         "auto",
-        "auto: bf16 on a GPU that has it, else fp16; fp32 on a CPU (bf16 is about three times as fast on those with "
+        "auto: bf16 on a GPU that supports it, otherwise fp16; fp32 on a CPU (bf16 is about three times as fast with "
         "AVX512-BF16 or AMX); amp: fp16 on a GPU, fp32 on a CPU",
     )
     save_every: int | str | None = key(
         None, "interval of checkpoints within an epoch, in steps (500) or minutes (10min)", "steps or minutes"
     )
     save: Literal["all", "trained"] = key(
-        "all", "what of the model a checkpoint holds. trained: megabytes for an adapter; needs the same CLIP to load"
+        "all", "parameters in checkpoints. trained: only trained ones (megabytes for an adapter); load on the same CLIP"
     )
-    keep_last: int = key(2, "number of last checkpoints to keep: last_model.pt, last_model.1.pt ...", "files", ge=1)
+    keep_last: int = key(2, "number of checkpoints to keep: last_model.pt, last_model.1.pt ...", "files", ge=1)
     clip_grad_norm: float | None = key(None, "maximum gradient norm; null: unlimited", gt=0)
     max_nonfinite_steps: int = key(
-        0, "steps skipped for a loss or gradient that is not finite before the run stops", "steps", ge=0
+        0, "steps with a loss or gradient that is not finite to skip before the run stops", "steps", ge=0
     )
-    process_timeout_minutes: float = key(10, "how long a process waits for the others before it exits", "minutes", gt=0)
+    process_timeout_minutes: float = key(10, "how long processes wait for each other before they exit", "minutes", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
     shard: Literal["none", "grad", "full"] = key(
         "none", "what processes share out (FSDP2) for large towers. grad: gradients and optimiser; full: weights too"
     )
-    compile: bool = key(False, "torch.compile image tower and head; the first step takes 10 s or more")
+    compile: bool = key(False, "torch.compile of image tower and head; the first step takes 10 s or more")
     ema: float | None = key(
         None,
-        "decay per step of a running average of the weights, e.g. 0.9998, which is validated and saved",
+        "validate and save a moving average of the weights with this decay per step, such as 0.9998; null: off",
         gt=0,
         lt=1,
     )
-    average_epochs: bool = key(
-        False, "validate and save the mean of the weights at the ends of the epochs so far, in place of the weights"
-    )
+    average_epochs: bool = key(False, "validate and save the mean of the weights at the ends of the epochs so far")
     interpolated_loss: float = key(
         0.0,
-        "Open-VCLIP (arXiv 2302.00624): weight of a second loss each step, at weights between CLIP's and the model's; "
-        "0: none, published 0.5",
+        "Open-VCLIP (arXiv 2302.00624): factor of a second loss, at weights interpolated between CLIP and the model; "
+        "0: off, published 0.5",
         ge=0,
     )
     interpolated_range: list[float] = key(
         lambda: [0.0, 0.6],
-        "interpolated_loss: smallest and largest share of CLIP's weights, drawn each step",
+        "interpolated_loss: range of the random share of CLIP's weights",
         "share",
         min_length=2,
         max_length=2,
     )
     distill: float = key(
         0.0,
-        "FROSTER (arXiv 2402.03241): weight of the distance of frame and class embeddings to frozen CLIP's; 0: none, "
-        "published 2.0",
+        "FROSTER (arXiv 2402.03241): factor of the distillation loss on frame and class embeddings of frozen CLIP; "
+        "0: off, published 2.0",
         ge=0,
     )
     patience: int = key(
-        0, "end the run after so many validations in a row without a better patience_score; 0: never", ge=0
+        0, "early stopping: number of validations in a row without a better patience_score; 0: off", ge=0
     )
-    patience_score: Literal["top1", "top5", "mean_class", "map"] = key("top1", "score that patience watches")
+    patience_score: Literal["top1", "top5", "mean_class", "map"] = key("top1", "score for early stopping")
 
 
 class LoggingConfig(Section):
-    print_freq: int = key(10, "interval of console lines", "steps", ge=1)
+    print_freq: int = key(10, "interval of log lines", "steps", ge=1)
     eval_freq: int = key(5, "interval of validations in epochs; always after the last one", "epochs", ge=1)
     run_dir: OptionalPath = key(
         None, "run folder; null: exp/<data.dataset>/<network.arch>/f<frames>, few-shot in exp_fewshot/"
     )
-    cache_dir: ProjectPath = key("exp/cache", "cache for embeddings, shared by runs")
+    cache_dir: ProjectPath = key("exp/cache", "cache of embeddings, shared by runs")
     tensorboard: bool = key(True, "write TensorBoard event files to the run folder")
     wandb_project: str | None = key(None, "Weights & Biases project to log to (pip install wandb)")
 
 
 class Config(Section):
     resume: OptionalNameOrPath = key(None, "checkpoint to resume; `auto`: the newest intact one in the run folder")
-    pretrain: OptionalPath = key(None, "video checkpoint whose weights a new run starts from")
+    pretrain: OptionalPath = key(None, "video checkpoint that initialises a new run")
     seed: int = key(1024, "random seed", ge=0, le=MAX_SEED, role="choice")
     components: dict[str, dict[str, Any]] = key(dict, "settings of components, by component name (CONTRIBUTING.md)")
     data: DataConfig = key(DataConfig, "")
@@ -362,7 +363,7 @@ class Config(Section):
 
 
 def dotted_keys(model: type[BaseModel] = Config, prefix: str = "") -> dict[str, Any]:
-    """Every key of the schema, dotted, with its pydantic field; sections themselves left out."""
+    """All dotted keys of the schema, except sections, with their pydantic fields."""
     found = {}
     for name, field in model.model_fields.items():
         if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):

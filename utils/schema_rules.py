@@ -1,4 +1,5 @@
-"""Rules between keys of a config (`utils.schema`). Each folder has those of its keys, in a file without PyTorch."""
+"""Rules between config keys (`utils.schema`). Each folder defines those of its keys in a file that does not import
+PyTorch."""
 
 from collections.abc import Callable
 from functools import cache, partial

@@ -1,11 +1,11 @@
-"""Stopping by a signal: finish the step, save, exit with a code that asks the scheduler to run the job again.
+"""Stopping on a signal: finish the step, save, and exit with a code that asks the scheduler to requeue the job.
 
-Several processes are started by scripts/launch.py, which handles the signals and shares a folder with the processes,
-named in the environment. Files there: `stop` asks all to stop; `requeue` says that they stopped and the run can be
-resumed; `failed-N` holds the exit code of the process that failed first in attempt N and printed why.
+Several processes are started by scripts/launch.py, which handles the signals and shares a folder with the processes
+(an environment variable). Files in the folder: `stop` asks all processes to stop; `requeue` means that they stopped and
+the run can be resumed; `failed-N` contains the exit code of the first process that failed in attempt N.
 
-After a request to stop the processes exit with 0, because torchrun takes any other code for a failure; the launcher
-itself exits with 75.
+Processes that were asked to stop exit with 0, because torchrun treats any other code as a failure; the launcher
+exits with 75.
 """
 
 import contextlib
@@ -17,16 +17,16 @@ import time
 from pathlib import Path
 from types import FrameType
 
-EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: a temporary failure, the caller is invited to try again
+EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: temporary failure, try again
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
-REPEAT_SECONDS = 1.0  # `timeout` sends a signal to its child and then to the group: twice the same within moments
-LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: a folder of the launcher on this machine
+REPEAT_SECONDS = 1.0  # `timeout` signals its child and then the process group, so the same signal arrives twice
+LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: folder shared by the launcher and its processes
 STOP_FILE, REQUEUE_FILE = "stop", "requeue"
 ASKED = "stopping: finishing the current step and saving a checkpoint; press Ctrl-C again to exit at once"
 
 
 def launch_folder() -> Path | None:
-    """The folder shared by the processes of one launch on this machine; None for a process started alone."""
+    """The folder shared by the processes of a launch on this machine; None without a launcher."""
     folder = os.environ.get(LAUNCH_FOLDER)
     return Path(folder) if folder else None
 
@@ -45,7 +45,7 @@ def is_first_failure(code: int) -> bool:
 
 
 def end_with_parent(number: int) -> None:
-    """Have the kernel send signal `number` to this process when its parent dies (Linux; elsewhere nothing)."""
+    """Have the kernel send signal `number` to this process when its parent exits (Linux only)."""
     if sys.platform == "linux":
         pr_set_pdeathsig = 1  # linux/prctl.h
         ctypes.CDLL(None).prctl(pr_set_pdeathsig, number)
@@ -61,7 +61,7 @@ def requeue_code() -> int:
 
 
 class Stopped(Exception):
-    """Some process was asked to stop, and all abandon what they were doing; there is nothing to save."""
+    """Raised on all processes if one was asked to stop and there is nothing to save."""
 
 
 class InterruptCounter:
@@ -70,7 +70,7 @@ class InterruptCounter:
     _first_at: float | None = None
 
     def is_second(self, number: int) -> bool:
-        """Whether signal `number`, just received, is a SIGINT that came well after another one."""
+        """Whether signal `number` is a SIGINT that follows an earlier one after at least REPEAT_SECONDS."""
         if number != signal.SIGINT:
             return False
         if self._first_at is None:
@@ -80,9 +80,9 @@ class InterruptCounter:
 
 
 class StopRequest:
-    """Catches SIGTERM, SIGINT and SIGUSR1 while it is open; a second SIGINT interrupts at once.
+    """Catches SIGTERM, SIGINT and SIGUSR1 until closed; a second SIGINT raises KeyboardInterrupt.
 
-    The first signal is answered by one line, which the launcher prints where it has started several processes.
+    The first signal prints one line (printed by the launcher if it started several processes).
     """
 
     def __init__(self) -> None:
@@ -95,7 +95,7 @@ class StopRequest:
         if self._interrupts.is_second(number):
             raise KeyboardInterrupt
         if not self._is_asked and self._folder is None and os.environ.get("LOCAL_RANK", "0") == "0":
-            # Not print: the signal may have interrupted one. On a terminal the line goes below a progress bar.
+            # print is not reentrant, and may have been interrupted. On a terminal the line goes below a progress bar.
             with contextlib.suppress(OSError):  # a closed stderr must not end the step
                 os.write(2, f"{os.linesep if os.isatty(2) else ''}{ASKED}\n".encode())
         self._is_asked = True

@@ -1,4 +1,4 @@
-"""Colour on a terminal: of errors and warnings, and of nothing else."""
+"""Coloured errors and warnings on a terminal."""
 
 import os
 import re
@@ -10,9 +10,9 @@ _LABEL = re.compile(r"(error|warning)\b[^:\n]*:", re.IGNORECASE)
 
 
 def coloured(line: str, stream: TextIO) -> str:
-    """`line` with the label that it begins with (`error:`, `WARNING:`) in colour, where `stream` is a terminal.
+    """Colour the label at the start of `line` (`error:`, `WARNING:`) if `stream` is a terminal.
 
-    The environment variable NO_COLOR (https://no-color.org) turns it off.
+    The environment variable NO_COLOR (https://no-color.org) disables colours.
     """
     label = _LABEL.match(line)
     if label is None or not stream.isatty() or os.environ.get("NO_COLOR") or os.environ.get("TERM") == "dumb":
@@ -21,5 +21,5 @@ def coloured(line: str, stream: TextIO) -> str:
 
 
 def print_error_line(line: str) -> None:
-    """Print a line that begins with `error:` or `warning:` on stderr, at once."""
+    """Print a line that begins with `error:` or `warning:` to stderr, and flush."""
     print(coloured(line, sys.stderr), file=sys.stderr, flush=True)

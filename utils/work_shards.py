@@ -1,8 +1,7 @@
-"""`--shard I/N` and `--merge`: one command on many machines, into one output folder.
+"""`--shard I/N` and `--merge`: run one command on several machines, with a shared output folder.
 
-Shard I takes every N-th of the items that all shards list alike, and writes what a report needs into a file of its own
-in a folder beside the results. `--merge` reads these files, checks that nothing is missing, and writes the reports as
-one run would have.
+Shard I processes every N-th item of the same list, and writes the data for the reports to its own file in a subfolder.
+`--merge` reads these files, checks that they are complete, and writes the same reports as a single run.
 """
 
 import argparse
@@ -16,7 +15,7 @@ from typing import NamedTuple, TypeVar
 from utils.errors import UserError
 
 FOLDER = ".shards"
-"""In an output folder: what the shards write for the reports."""
+"""Subfolder of the output folder with the files of the shards."""
 REPORT = "report.csv"
 
 Item = TypeVar("Item")
@@ -36,14 +35,14 @@ class Shard(NamedTuple):
         return self.count == 1
 
     def of(self, items: Sequence[Item]) -> list[Item]:
-        """Every `count`-th item, so that neighbours, which are often alike, are spread over the shards."""
+        """Every `count`-th item, so that neighbouring items, which are often similar, are spread over the shards."""
         return list(items[self.number - 1 :: self.count])
 
     def file(self, folder: Path, suffix: str) -> Path:
-        """The shard's own file, `I-of-N.SUFFIX`, in `folder`, which is made.
+        """The file of this shard, `I-of-N.SUFFIX`, in `folder`, which is created.
 
         Raises:
-            UserError: the folder has files of another number of shards, whose items are other ones.
+            UserError: the folder has files of another number of shards.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for path in _files_in(folder, suffix):
@@ -60,14 +59,14 @@ ALL = Shard(1, 1)
 
 
 def add_shard_options(parser: argparse.ArgumentParser) -> None:
-    """`--shard I/N` and `--merge`."""
+    """Add `--shard I/N` and `--merge`."""
     group = parser.add_mutually_exclusive_group()
     group.add_argument(
         "--shard",
         metavar="I/N",
-        help="part I of N, I from 1, of work on several machines (default: SLURM's array task, or all)",
+        help="process part I of N (from 1), to share the work between machines (default: SLURM's array task, or all)",
     )
-    group.add_argument("--merge", action="store_true", help="after all shards: write the reports of the whole")
+    group.add_argument("--merge", action="store_true", help="after all shards: write the combined reports")
 
 
 def chosen_shard(args: argparse.Namespace) -> Shard:
@@ -82,7 +81,7 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
     if args.shard is not None:
         part, _, whole = args.shard.partition("/")
         if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
-            raise UserError(f"--shard {args.shard}: write I/N with I from 1 to N, as 1/4")
+            raise UserError(f"--shard {args.shard}: must be I/N with I from 1 to N, such as 1/4")
         return Shard(int(part), int(whole))
     task, count = (os.environ.get(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "COUNT"))
     if task is None or count is None:
@@ -95,19 +94,19 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
     first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", x)) for name, x in (("MIN", 0), ("STEP", 1)))
     number, rest = divmod(int(task) - first, step)
     if rest or not 0 <= number < int(count):
-        raise UserError(f"SLURM's array task {task} of {count} is not one of an even range; give --shard I/N")
+        raise UserError(f"SLURM array task {task} of {count}: the array is not evenly numbered; give --shard I/N")
     shard = Shard(number + 1, int(count))
-    print(f"shard {shard}, from SLURM_ARRAY_TASK_ID; --shard 1/1 takes everything", file=sys.stderr)
+    print(f"shard {shard}, from SLURM_ARRAY_TASK_ID; use --shard 1/1 to process everything", file=sys.stderr)
     return shard
 
 
 def report_file(out: Path, shard: Shard) -> Path:
-    """Where a run, or a shard, writes its report."""
+    """The path of the report of a run or of a shard."""
     return out / REPORT if shard.is_all else shard.file(out / FOLDER, ".csv")
 
 
 def shard_files(folder: Path, suffix: str) -> list[Path]:
-    """The files of all shards, in order. Raises UserError where one has not run."""
+    """The files of all shards, in order. Raises a UserError if one is missing."""
     files = {int(path.stem.partition("-")[0]): path for path in _files_in(folder, suffix)}
     if not files:
         raise UserError(f"--merge: {folder.parent} has no results of shards; run --shard 1/N to N/N first")
@@ -125,14 +124,14 @@ def check_complete(names: Sequence[str], is_done: Callable[[int], bool], count: 
         shard = Shard(missing[0] % count + 1, count)
         raise UserError(
             f"--merge: shard {shard} is not complete: {len(missing)} of {len(names)} items have no result, such as "
-            f"{names[missing[0]]}; run it again first"
+            f"{names[missing[0]]}; run it again"
         )
 
 
 def print_next_step(shard: Shard) -> None:
-    """After a shard: what is left to do. To stderr, as stdout may be of another program."""
+    """Print what to do after a shard, to stderr because stdout may be piped."""
     if not shard.is_all:
-        line = f"shard {shard} is done; after all {shard.count}, run the command with --merge in place of --shard"
+        line = f"shard {shard} is done; after all {shard.count} shards, run the command with --merge instead of --shard"
         print(line, file=sys.stderr)
 
 

@@ -39,7 +39,7 @@ def _train(setting: Setting, *keys: str) -> Path:
 
 
 def _checkpoint(setting: Setting) -> Path:
-    """A trained checkpoint; made where there is none yet."""
+    """A trained checkpoint; made if there is none yet."""
     path = Path(setting.scratch, "run", "last_model.pt")
     if not path.exists():
         _train(setting, "solver.epochs=1")

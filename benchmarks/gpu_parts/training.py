@@ -21,7 +21,7 @@ from datasets.build import input_size
 from inference.export_formats import random_clips
 from modules.build import build_model, load_clip_model
 from modules.build_training import build_trainer
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from modules.sharding import gathered
 from modules.training import Progress, Trainer
 from modules.video_clip import VideoCLIP
@@ -55,7 +55,7 @@ def make_config(setting: Setting, arch: str, *keys: str, batch: int = 2, num_fra
         "solver.lr=5e-6",
     ]
     overrides += [f"data.num_classes={NUM_CLASSES}", *keys]
-    return with_own_pixels(load_config(None, overrides, "predict").config)
+    return with_preprocessing(load_config(None, overrides, "predict").config)
 
 
 @functools.lru_cache(maxsize=1)
@@ -173,13 +173,13 @@ def train_steps(
     """
     gradients: dict[str, torch.Tensor] = {}
 
-    def keep_gradients(*_: Any) -> None:
+    def record_gradients(*_: Any) -> None:
         if not gradients:
             for name, parameter in trainer.model.named_parameters():
                 if parameter.grad is not None:
                     gradients[name.removeprefix("module.")] = gathered(parameter.grad.detach()).float().cpu().clone()
 
-    hook = trainer.optimizer.register_step_pre_hook(keep_gradients)
+    hook = trainer.optimizer.register_step_pre_hook(record_gradients)
     progress, loader, losses = progress or Progress(), RepeatedBatch(random_batch(cfg), num_steps), []
     loader.start_epoch(progress.epoch, progress.consumed_clips)
     for record in trainer.run_epoch(loader, progress, settle_after=lambda step: step == stop_after):

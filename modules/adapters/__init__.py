@@ -1,4 +1,4 @@
-"""Parameter-efficient ways to tune the image tower, by their name in a config; docs/tuning.md compares them."""
+"""Adapters for parameter-efficient tuning of the image tower, by config name; docs/tuning.md compares them."""
 
 ADAPTERS = {
     "st_adapter": "modules.adapters.st_adapter.StAdapter",

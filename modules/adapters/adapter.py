@@ -1,4 +1,4 @@
-"""What every parameter-efficient way to tune the image tower says of itself."""
+"""Base class of adapters for parameter-efficient tuning of the image tower."""
 
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from utils.schema import Config
 
 
 class Adapter(Addition):
-    """An addition that freezes CLIP's own parameters, but for those that it tunes.
+    """An addition that freezes CLIP's parameters, except those that it tunes.
 
     What it adds trains at the full learning rate; CLIP's own parameters that train do so at `solver.clip_ratio` of it.
     """
@@ -28,4 +28,4 @@ class Adapter(Addition):
 
     @classmethod
     def merge(cls, visual: nn.Module) -> None:
-        """Put into CLIP's own weights what can be computed by them: no cost is left where the model only runs."""
+        """Merge the adapter into CLIP's weights where possible, so that inference has no extra cost."""

@@ -1,5 +1,5 @@
-"""`adapter: aim`: frozen attention once more over time, and adapters after it, after attention and beside the MLP
-(AIM, arXiv 2302.03024).
+"""`adapter: aim` (AIM, arXiv 2302.03024): frozen attention is applied a second time, over time; adapters after both
+attentions and beside the MLP.
 
 Shapes: B clips, T frames, N = B T images, L tokens, C width.
 """
@@ -41,8 +41,8 @@ class BlockAdapters(nn.Module):
     """The adapters of one block.
 
     Args:
-        scale: of the one beside the MLP.
-        two_temporal: whether there is one before the attention over time too.
+        scale: factor of the adapter beside the MLP.
+        two_temporal: whether there is another adapter before the attention over time.
     """
 
     num_frames = 1
@@ -56,7 +56,8 @@ class BlockAdapters(nn.Module):
         self.mlp = Bottleneck(width, hidden)
 
     def over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
-        """The stream (N, L, C), and added to it the block's attention over the T tokens of one place, adapted."""
+        """Add the block's attention over the T frames of each token, followed by an adapter, to the stream (N, L,
+        C)."""
         if block.recomputes_now:  # else the two passes of attention keep more than full tuning does
             branch = checkpoint(self._attend_over_time, block, x, use_reentrant=False)
         else:
@@ -95,7 +96,7 @@ class TimeEmbedding(nn.Module):
         if self.num_frames != len(self.time_embedding):
             raise UserError(
                 f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "
-                f"{self.num_frames}; set data.num_segments x data.seg_length to that, and it is interpolated"
+                f"{self.num_frames}; with data.num_segments x data.seg_length set to that, it is interpolated"
             )
         time = self.time_embedding.to(x.dtype)[:, None]
         return (x.unflatten(0, (-1, self.num_frames)) + time).flatten(0, 1)
@@ -105,7 +106,7 @@ class Aim(Adapter):
     class Settings(Section):
         ratio: float = key(0.25, "width of the bottlenecks", "share of the tower's width", gt=0)
         mlp_scale: float = key(0.5, "factor of the adapter beside the MLP; 0.7 is published for SSv2", "")
-        two_temporal: bool = key(False, "an adapter before the attention over time too")
+        two_temporal: bool = key(False, "another adapter before the attention over time")
 
     setting = "network.adapter: aim"
     new_parameters = r"^visual\.(.*\.)?aim\."

@@ -1,4 +1,4 @@
-"""`adapter: bitfit`: the image tower's biases and normalisations alone train (BitFit, arXiv 2106.10199)."""
+"""`adapter: bitfit`: trains only biases and normalisation layers of the image tower (BitFit, arXiv 2106.10199)."""
 
 from modules.adapters.adapter import Adapter
 from modules.tower_blocks import ImageTower
@@ -6,7 +6,7 @@ from utils.schema import Config
 
 
 class BitFit(Adapter):
-    """It adds nothing. These are CLIP's own parameters: they train at `solver.clip_ratio` of the learning rate."""
+    """Adds no parameters. The tuned parameters of CLIP are trained at `solver.clip_ratio` times the learning rate."""
 
     setting = "network.adapter: bitfit"
     tunes = r"bias$|(^|\.)(ln_\w+|(\w+_)?norm\w*)\.weight$"

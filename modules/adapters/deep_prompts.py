@@ -19,11 +19,11 @@ from utils.config_fields import Section, key
 from utils.errors import UserError
 from utils.schema import Config
 
-STD = 0.02  # of the values that the tokens start from, as published
+STD = 0.02  # standard deviation of the initial tokens, as published
 
 
 class ImagePrompts(nn.Module):
-    """M tokens of each of the first blocks, behind an image's own tokens."""
+    """M learned tokens for each of the first blocks, after the tokens of an image."""
 
     def __init__(self, depth: int, num_tokens: int, width: int):
         super().__init__()
@@ -34,11 +34,11 @@ class ImagePrompts(nn.Module):
         return torch.cat([x, self._of(0, x)], dim=1)
 
     def replace(self, block: int, x: torch.Tensor) -> torch.Tensor:
-        """At the input of a further block: its own tokens in place of what came out of the last one's."""
+        """Replace the learned tokens at the input of a later block with its own."""
         return torch.cat([self.drop(x), self._of(block, x)], dim=1)
 
     def drop(self, x: torch.Tensor) -> torch.Tensor:
-        """(N, L + M, C) -> (N, L, C), so that towers which pool all their tokens pool the image's alone."""
+        """(N, L + M, C) -> (N, L, C), so that towers which pool all tokens pool only those of the image."""
         return x[:, : -self.tokens.shape[1]]
 
     def _of(self, block: int, x: torch.Tensor) -> torch.Tensor:
@@ -46,12 +46,12 @@ class ImagePrompts(nn.Module):
 
 
 class DeepPrompts(Adapter):
-    """The defaults are ViFi-CLIP's. The model does not start as CLIP: the learned tokens are attended to at once."""
+    """The defaults are those of ViFi-CLIP. The initial model differs from CLIP because of the random tokens."""
 
     class Settings(Section):
-        tokens: int = key(10, "M, learned tokens of a block, in either tower", "tokens", ge=1)
-        visual_depth: int = key(12, "first blocks of the image tower with tokens of their own", "blocks", ge=0)
-        text_depth: int = key(12, "likewise of the text tower; 0: the text is frozen CLIP's", "blocks", ge=0)
+        tokens: int = key(10, "M, learned tokens per block in both towers", "tokens", ge=1)
+        visual_depth: int = key(12, "number of first blocks of the image tower with learned tokens", "blocks", ge=0)
+        text_depth: int = key(12, "likewise for the text tower; 0: frozen CLIP text", "blocks", ge=0)
 
     setting = "network.adapter: deep_prompts"
     new_parameters = r"^visual\.deep_prompts\."
@@ -72,13 +72,13 @@ class DeepPrompts(Adapter):
 
 
 class TextPrompts(TrainedClassifier):
-    """The text tower's learned tokens: M before each class name, and at each further block in their places.
+    """Learned tokens of the text tower: M before each class name, which are replaced at the input of later blocks.
 
-    A class is the text "<tokens> name.".
+    The text of a class is "<tokens> name.".
 
     Args:
         tokens: (K, context_length) int64, with placeholders for the learned tokens.
-        places: (K, M) int64, the placeholders' places.
+        places: (K, M) int64, positions of the placeholders.
         prompts: (depth, M, W), shared, not copied.
     """
 
@@ -102,7 +102,7 @@ class TextPrompts(TrainedClassifier):
         network, own = cfg.network, DeepPrompts.settings(cfg)
         if not network.fix_text or network.classifier != "clip_text" or network.prompt_set is not None:
             raise UserError(
-                "components.deep_prompts.text_depth: learned tokens replace the prompt of a frozen text tower; set "
+                "components.deep_prompts.text_depth: needs a single prompt and a frozen text tower; set "
                 "network.fix_text=true, classifier=clip_text and prompt_set=null, or text_depth to 0"
             )
         tokens, places = context_places(clip_model, names, own.tokens, "end", "components.deep_prompts.tokens")
@@ -129,7 +129,7 @@ class TextPrompts(TrainedClassifier):
         )
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        return None if state["prompts"].shape == self.prompts.shape else f"holds {self.describe(state)}"
+        return None if state["prompts"].shape == self.prompts.shape else f"contains {self.describe(state)}"
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
         tokens, places = (self.tokens, self.places) if rows is None else (self.tokens[rows], self.places[rows])
@@ -137,6 +137,6 @@ class TextPrompts(TrainedClassifier):
 
 
 def _replace(classifier: TextPrompts, block: int, x: torch.Tensor) -> torch.Tensor:
-    """(n, context_length, W): tokens 1..M are those of a further block."""
+    """Replace tokens 1..M of (n, context_length, W) with those of a later block."""
     tokens = classifier.prompts[block].to(x.dtype).expand(len(x), -1, -1)
     return torch.cat([x[:, :1], tokens, x[:, 1 + tokens.shape[1] :]], dim=1)

@@ -1,9 +1,9 @@
-"""`adapter: lora`: low-rank changes of the weights of attention and MLP (LoRA, arXiv 2106.09685).
+"""`adapter: lora`: low-rank updates of the weights of attention and MLP (LoRA, arXiv 2106.09685).
 
-peft is not used: it renames CLIP's parameters (`base_layer`), so that checkpoints of the tower would load nowhere else,
-and it wraps linear layers that are called, while open_clip's and timm's attention read the weights of theirs.
+peft is not used, because it renames CLIP's parameters (`base_layer`), so that checkpoints of the tower could not be
+loaded elsewhere, and wraps calls of linear layers, while the attention of open_clip and timm reads their weights.
 
-Shapes: C width, r rank; a weight is (out, in), as torch has them.
+Shapes: C width, r rank; a weight is (out, in), as in PyTorch.
 """
 
 from collections.abc import Callable
@@ -34,22 +34,22 @@ PARTS: dict[str, list[Part]] = {
 
 
 class LowRank(nn.Module):
-    """up (out, r) times down (r, in); up starts at zero."""
+    """up (out, r) times down (r, in); up is initialised with zeros."""
 
     def __init__(self, out_width: int, in_width: int, rank: int):
         super().__init__()
         self.down, self.up = nn.Parameter(torch.empty(rank, in_width)), nn.Parameter(torch.zeros(out_width, rank))
-        nn.init.kaiming_uniform_(self.down, a=5**0.5)  # as torch.nn.Linear starts, and LoRA's own code
+        nn.init.kaiming_uniform_(self.down, a=5**0.5)  # as in torch.nn.Linear and the code of LoRA
 
 
 class BlockLora(nn.Module):
-    """The changes of one block, of the weights of `attn` and `mlp`.
+    """The low-rank updates of the weights of `attn` and `mlp` in one block.
 
-    They are computed on what goes through the weights, x W^T + scale (x down^T) up^T: a changed weight would be kept
-    for the backward pass, and have a gradient of its own size.
+    They are applied to activations, x W^T + scale (x down^T) up^T, because an updated weight would be kept for the
+    backward pass and need a full-size gradient.
 
     Args:
-        parts: which are changed; `mlp` is all linear layers of the MLP.
+        parts: which weights are updated; `mlp`: all linear layers of the MLP.
         scale: alpha / r.
     """
 
@@ -58,7 +58,7 @@ class BlockLora(nn.Module):
         self.scale = scale
         self.changes = nn.ModuleDict()
         # Of each changed weight, by its name in the block: the keys of its changes from the first rows to the last,
-        # None where rows stay.
+        # None if rows stay.
         self.keys: dict[str, list[str | None]] = {}
         self._hooks: list[RemovableHandle] = []
         for name, weight in block.get_submodule("attn").named_parameters():
@@ -81,13 +81,13 @@ class BlockLora(nn.Module):
             module.beside_in_proj = change
 
     def _on(self, keys: list[str | None], x: torch.Tensor) -> torch.Tensor:
-        """What the changes of a weight add to its product with x (..., in): (..., out)."""
+        """The contribution of the updates of a weight to its product with x (..., in): (..., out)."""
         found = [None if key_ is None else self._change(key_) for key_ in keys]
         changes = [change for change in found if change is not None]
         if len(found) == 1:
             down, up = changes[0].down, changes[0].up
         else:
-            rows = changes[0].up.new_empty(len(changes[0].up), 0)  # of a part that stays
+            rows = changes[0].up.new_empty(len(changes[0].up), 0)  # a part that is not updated
             down = torch.cat([change.down for change in changes])
             up = torch.block_diag(*(rows if change is None else change.up for change in found))
         return F.linear(F.linear(x, down), self.scale * up)
@@ -98,7 +98,7 @@ class BlockLora(nn.Module):
         return found
 
     def merge(self, block: TowerBlock) -> None:
-        """Put the changes into the block's own weights."""
+        """Merge the updates into the weights of the block."""
         for hook in self._hooks:
             hook.remove()
         for name, keys in self.keys.items():
@@ -120,10 +120,10 @@ def _added(
 
 class Lora(Adapter):
     class Settings(Section):
-        rank: int = key(8, "r, rank of a change", ge=1)
-        alpha: float = key(8.0, "a change is multiplied by alpha / rank", gt=0)
+        rank: int = key(8, "r, rank of the updates", ge=1)
+        alpha: float = key(8.0, "updates are multiplied by alpha / rank", gt=0)
         parts: list[Part] = key(
-            lambda: ["query", "key", "value", "out", "mlp"], "of a block, whose weights change", min_length=1
+            lambda: ["query", "key", "value", "out", "mlp"], "weights of a block to update", min_length=1
         )
 
     setting = "network.adapter: lora"
@@ -135,7 +135,7 @@ class Lora(Adapter):
         for block in tower.blocks:
             attention = block.get_submodule("attn")
             if isinstance(attention, EvaAttention):
-                attention.qkv_bias_separate = True  # so that it calls its layer, with which the bias is fused else
+                attention.qkv_bias_separate = True  # so that it calls the linear layer
             block.lora = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
         cls.recompute(tower, cfg)
 

@@ -20,10 +20,10 @@ Place = Literal["before_attn", "before_mlp"]
 
 
 class _OverTime(torch.autograd.Function):
-    """A depthwise convolution over the frames of x (B, T, P, A) with K taps for each channel, (K, A), and a bias (A,).
+    """Depthwise convolution over the frames of x (B, T, P, A) with kernel (K, A) and bias (A,).
 
-    By shifted multiplications: cuDNN's gradient of the taps, of nn.Conv3d, takes ten times as long as the rest of a
-    training step.
+    Implemented as shifted multiplications, because cuDNN's weight gradient of nn.Conv3d takes ten times as long as the
+    rest of a training step.
     """
 
     @staticmethod
@@ -51,19 +51,20 @@ def _shifted_sum(x: torch.Tensor, taps: torch.Tensor, bias: torch.Tensor) -> tor
 
 
 def _shifts(num_taps: int, num_frames: int) -> list[tuple[slice, slice]]:
-    """For each tap the frames that it adds to, and those that it reads."""
+    """For each tap of the kernel, the output frames and the input frames."""
     offsets = [min(max(tap - num_taps // 2, -num_frames), num_frames) for tap in range(num_taps)]
     return [(slice(max(0, -by), num_frames - max(0, by)), slice(max(0, by), num_frames + min(0, by))) for by in offsets]
 
 
 class SpatioTemporalAdapter(nn.Module):
-    """Adds to each patch: down to A, a depthwise convolution over (T, H, W), up to C; no activation.
+    """Adds to each patch: down-projection to A, depthwise convolution over (T, H, W), up-projection to C; no
+    activation.
 
-    It starts by adding nothing: the convolution and the biases are zero.
+    The identity at initialisation, because convolution and biases are zero.
 
     Args:
-        patches, grid: of the tower (modules.tower_blocks.ImageTower).
-        kernel: odd numbers over (T, H, W).
+        patches, grid: see modules.tower_blocks.ImageTower.
+        kernel: odd sizes over (T, H, W).
     """
 
     num_frames = 1
@@ -82,7 +83,7 @@ class SpatioTemporalAdapter(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """The stream (N, L, C) -> same."""
-        hidden = self.down(x)[:, self.patches]  # narrow before it is cut: a copy of the stream costs more
+        hidden = self.down(x)[:, self.patches]  # projected before slicing, because a copy of the stream costs more
         hidden = hidden.unflatten(0, (-1, self.num_frames))  # (B, T, P, A)
         convolved = made_by(self._convolve(hidden), self._convolve, hidden)
         return made_by(self._added(x, convolved), self._added, x, convolved)
@@ -102,13 +103,15 @@ class SpatioTemporalAdapter(nn.Module):
 
 
 class StAdapter(Adapter):
-    """The defaults are the published ones: 384 wide, in both places of all blocks ("24x" in a ViT-B)."""
+    """The defaults are the published ones: width 384, at both positions of all blocks ("24x" in a ViT-B)."""
 
     class Settings(Section):
         width: int = key(384, "A, width of the bottleneck", "channels", ge=1)
-        kernel: list[int] = key(lambda: [3, 1, 1], "of the convolution over frames, rows, columns", "odd numbers")
-        places: list[Place] = key(lambda: ["before_attn", "before_mlp"], "of an adapter in a block", min_length=1)
-        last: int | None = key(None, "only in so many blocks, from the last; null: in all", "blocks", ge=1)
+        kernel: list[int] = key(lambda: [3, 1, 1], "kernel size over frames, rows and columns", "odd numbers")
+        places: list[Place] = key(
+            lambda: ["before_attn", "before_mlp"], "positions of adapters in a block", min_length=1
+        )
+        last: int | None = key(None, "number of last blocks with adapters; null: all", "blocks", ge=1)
 
     setting = "network.adapter: st_adapter"
     new_parameters = r"^visual\..*\.st_adapter\."
@@ -118,7 +121,9 @@ class StAdapter(Adapter):
     def add(cls, tower: ImageTower, cfg: Config) -> None:
         own = cls.settings(cfg)
         if len(own.kernel) != 3 or any(size < 1 or size % 2 == 0 for size in own.kernel):
-            raise UserError(f"components.st_adapter.kernel: must be three odd numbers, as [3, 1, 1], not {own.kernel}")
+            raise UserError(
+                f"components.st_adapter.kernel: must be three odd numbers, such as [3, 1, 1], not {own.kernel}"
+            )
         first = 0 if own.last is None else max(0, len(tower.blocks) - own.last)
         for block in tower.blocks[first:]:
             block.st_adapter = nn.ModuleDict()

@@ -1,4 +1,4 @@
-"""What can be added inside the image tower, by its name in a config; CONTRIBUTING.md says how to add one.
+"""Additions to the image tower by config name; CONTRIBUTING.md shows how to add one.
 
 Applied in this order.
 """
@@ -17,6 +17,6 @@ OWN_KEYS = {
     "emb_dropout": "modules.additions.emb_dropout.EmbeddingDropOut",
     "joint_st": "modules.additions.joint_st.JointSpaceTime",
 }
-"""Those that a key of their own in `network` switches on."""
+"""Additions with their own key in `network`."""
 
 ADDITIONS = TM | OWN_KEYS

@@ -14,18 +14,18 @@ from utils.errors import UserError
 from utils.schema import Config
 
 INSIDE = ADDITIONS | ADAPTERS
-"""All that can be inside the image tower, in the order in which it is added."""
+"""All additions and adapters of the image tower, in the order in which they are applied."""
 
 
 @runtime_checkable
 class MixesFrames(Protocol):
     """A module inside the image tower that mixes the frames of a clip; images come in order of clip and frame."""
 
-    num_frames: int  # of a clip; the model sets it before each pass
+    num_frames: int  # per clip; the model sets it before each forward pass
 
 
 class Addition(Component):
-    """An addition to the image tower. The classes are used as they are; none is instantiated.
+    """An addition to the image tower. Subclasses are not instantiated.
 
     CLIP's own parameters keep their names and values. A module that mixes the frames of a clip is a `MixesFrames`.
     """
@@ -46,8 +46,7 @@ class Addition(Component):
 
     @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
-        """Change a checkpoint's tensors `state`, in place, where a model's `expected` are of another number of frames;
-        returns a line for each change."""
+        """Adapt tensors of a checkpoint to another number of frames, in place; returns a line for each change."""
         return []
 
 
@@ -59,23 +58,23 @@ def inside(name: str) -> type[Addition]:
 
 
 def chosen_additions(cfg: Config) -> list[str]:
-    """The names of the additions that a config asks for, its adapter among them, in the order of `INSIDE`."""
+    """The names of the additions in a config, including its adapter, in the order of `INSIDE`."""
     network = cfg.network
     named = (network.tm, network.adapter)
     return [name for name in INSIDE if (getattr(network, name) if name in OWN_KEYS else name in named)]
 
 
 def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
-    """The image tower with all additions of a config.
+    """Apply all additions of a config to the image tower.
 
     Raises:
-        UserError: the tower cannot take one of them, the message lists those that can; or two exclude each other.
+        UserError: the tower does not support one of them, or two cannot be combined.
     """
     tower, chosen = ImageTower(visual), chosen_additions(cfg)
     for name in chosen:
         addition = inside(name)
         for other in set(addition.excludes) & set(chosen):
-            raise UserError(f"{addition.setting}: cannot be combined with {inside(other).setting}; keep one")
+            raise UserError(f"{addition.setting}: cannot be combined with {inside(other).setting}; remove one")
         if tower.kind not in addition.takers:
             raise UserError(
                 f"{addition.setting}: not supported by this image tower, {tower.kind}; supported are "
@@ -83,8 +82,8 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
             )
         if addition.needs_class_token and not tower.has_class_token:
             raise UserError(
-                f"{addition.setting}: moves the class token between frames, and this image tower, {tower.kind}, has "
-                "none; network.tm: tsm moves its patches"
+                f"{addition.setting}: needs a class token, which this image tower, {tower.kind}, does not have; "
+                "use network.tm: tsm, which shifts patches"
             )
         addition.add(tower, cfg)
     return tower.visual

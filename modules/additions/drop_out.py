@@ -1,4 +1,4 @@
-"""`drop_out`: attention dropout and stochastic depth, which grow from block to block."""
+"""`drop_out`: attention dropout and stochastic depth, increasing from block to block."""
 
 from timm.layers import DropPath
 
@@ -8,7 +8,7 @@ from utils.schema import Config
 
 
 class DropOut(Addition):
-    """Block i of L gets drop_out * i / (L - 1), as published."""
+    """Block i of L has rate drop_out * i / (L - 1), as published."""
 
     setting = "network.drop_out"
 

@@ -22,7 +22,7 @@ class JointSpaceTime(Addition):
 
     setting = "network.joint_st: true"
     new_parameters = rf"^{NAME}$"
-    trains_at_full_rate = False  # as in the published program, which exempts tokent1d alone
+    trains_at_full_rate = False  # as in the published code, where only tokent1d is trained at the full rate
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
@@ -50,8 +50,8 @@ def _joined_frames(visual: Any, x: torch.Tensor) -> torch.Tensor:
     if num_frames != len(time_embedding):
         raise UserError(
             f"network.joint_st: the time embedding has {len(time_embedding)} frames and the clips {num_frames}; "
-            f"set data.num_segments x data.seg_length to {num_frames}, and its rows are interpolated"
+            f"set data.num_segments x data.seg_length to {num_frames} to interpolate it"
         )
     prefix, patches = x.tensor_split([visual.num_prefix_tokens], dim=1)
     patches = patches.unflatten(0, (-1, num_frames)) + time_embedding[:, None]
-    return torch.cat([prefix[::num_frames], patches.flatten(1, 2)], dim=1)  # the frames' prefix tokens are all the same
+    return torch.cat([prefix[::num_frames], patches.flatten(1, 2)], dim=1)  # prefix tokens are the same in all frames

@@ -1,4 +1,4 @@
-"""`tm: message`, X-CLIP's cross-frame attention (arXiv 2208.02816): frames of a clip pass messages to each other.
+"""`tm: message`: X-CLIP's cross-frame attention by message tokens (arXiv 2208.02816).
 
 Shapes: N images, B clips of T frames each, L tokens, C width.
 """
@@ -16,9 +16,9 @@ from utils.schema import Config
 
 
 class MessageAttention(nn.Module):
-    """A message of each frame, a matrix times its class token, attends to those of the clip's other frames.
+    """A message token per frame, projected from its class token, attends to those of the other frames of the clip.
 
-    It joins its frame's tokens for the frame's attention and is dropped after it.
+    It is appended to the tokens of its frame for attention, and dropped afterwards.
     """
 
     num_frames = 1
@@ -40,10 +40,10 @@ class MessageAttention(nn.Module):
 
 
 class CrossFrameMessages(Addition):
-    """It starts at random, so that the tower is not CLIP's before it has trained."""
+    """Randomly initialised, so the initial tower differs from CLIP's."""
 
     setting = "network.tm: message"
-    takers = (VIT,)  # a message is made of the class token
+    takers = (VIT,)  # messages are projected from the class token
     new_parameters = r"^visual\.transformer\.resblocks\.\d+\.message\."
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.message_fc\.", r"\1.message.fc."),

@@ -1,4 +1,4 @@
-"""`patch_dropout`: a share of the patches left out in training, others in each frame (FLIP, arXiv 2212.00794)."""
+"""`patch_dropout`: drops random patches of each frame in training (FLIP, arXiv 2212.00794)."""
 
 from typing import Any
 
@@ -16,9 +16,9 @@ class PatchDropOut(Addition):
     def add(cls, tower: ImageTower, cfg: Config) -> None:
         share = cfg.network.patch_dropout
         visual: Any = tower.visual  # of either library
-        if tower.kind in (VIT, POOLED_VIT):  # open_clip's own draws on the CPU
+        if tower.kind in (VIT, POOLED_VIT):  # open_clip's implementation draws on the CPU
             visual.patch_dropout = PatchDropout(share, tower.num_prefix_tokens)
             return
-        # Rotary positions go with the patches that are kept.
+        # Rotary positions are those of the remaining patches.
         kind = PatchDropout if tower.kind == TIMM_VIT else PatchDropoutWithIndices
         visual.trunk.patch_drop = kind(share, tower.num_prefix_tokens)

@@ -16,7 +16,7 @@ RULES = (
     Rule(
         ("network.patch_dropout", "network.tm"),
         lambda c: c.network.patch_dropout > 0 and c.network.tm == "tsm",
-        "tsm shifts a patch's channels between frames, and patch_dropout leaves out other patches in each; keep one",
+        "tsm shifts a patch's channels between frames, and patch_dropout drops different patches in each; remove one",
     ),
     TrainRule(
         ("network.patch_dropout", "network.fix_video"),

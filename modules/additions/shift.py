@@ -1,13 +1,13 @@
-"""Channels that move between neighbouring frames."""
+"""Shifting channels between neighbouring frames."""
 
 import torch
 
 
 def shift_frames(x: torch.Tensor, num_frames: int, num_parts: int) -> torch.Tensor:
-    """Move channels between the frames of each clip.
+    """Shift channels between the frames of each clip.
 
-    Of the C channels the first C // num_parts take the next frame's values, the second C // num_parts the previous
-    frame's, zeros past the ends of a clip; the rest stay.
+    The first C // num_parts channels get the values of the next frame, the second C // num_parts those of the previous
+    frame, with zeros beyond the ends of a clip; the rest are unchanged.
 
     Args:
         x: (N, C, ...), N = clips * num_frames.

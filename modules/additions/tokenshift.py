@@ -1,4 +1,4 @@
-"""`tm: tokenshift` (arXiv 2108.02432): quarters of the class token's channels move between frames."""
+"""`tm: tokenshift` (arXiv 2108.02432): shifts quarters of the class token's channels between frames."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from utils.schema import Config
 
 
 class TokenShift(nn.Module):
-    """The class token shifts; the patches stay. (N, L, C) -> same."""
+    """Shifts the class token; patches are unchanged. (N, L, C) -> same."""
 
     num_frames = 1
 

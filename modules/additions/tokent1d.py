@@ -1,4 +1,4 @@
-"""`tm: tokent1d`: a depthwise convolution over time of the class token, one for each block, used twice in it."""
+"""`tm: tokent1d`: a depthwise convolution of the class token over time in each block, applied twice."""
 
 import torch
 from torch import nn
@@ -10,7 +10,7 @@ from utils.schema import Config
 
 
 class TokenConv(nn.Module):
-    """Kernel 3, without bias, over the class token (N, L, C) -> same; starts as the token shift."""
+    """Kernel size 3, without bias, on the class token, (N, L, C) -> same; initialised as token shift."""
 
     num_frames = 1
 

@@ -1,4 +1,4 @@
-"""`tm: tsm`, the temporal shift (TSM, arXiv 1811.08383): eighths of the channels move between frames."""
+"""`tm: tsm`: temporal shift module, which shifts eighths of the channels between frames (TSM, arXiv 1811.08383)."""
 
 import torch
 from open_clip.modified_resnet import Bottleneck, ModifiedResNet
@@ -9,11 +9,11 @@ from modules.additions.shift import shift_frames
 from modules.tower_blocks import RESNET, VITS, ImageTower
 from utils.schema import Config
 
-EVERY_SECOND_FROM = 23  # blocks in layer3 from which every second bottleneck only is shifted (RN101, RN50x64)
+EVERY_SECOND_FROM = 23  # number of blocks in layer3 from which only every second bottleneck is shifted (RN101, RN50x64)
 
 
 class PatchShift(nn.Module):
-    """In a ViT: the tokens at the places `patches` shift; the others stay. (N, L, C) -> same."""
+    """For ViTs: shifts the tokens at the positions `patches`; others are unchanged. (N, L, C) -> same."""
 
     num_frames = 1
 
@@ -28,7 +28,7 @@ class PatchShift(nn.Module):
 
 
 class ShiftedConv2d(nn.Conv2d):
-    """In a ResNet: a bottleneck's conv1, its parameters taken over, on an input of which eighths shift."""
+    """For ResNets: conv1 of a bottleneck, with its parameters, applied to the shifted input."""
 
     num_frames = 1
 

@@ -1,4 +1,4 @@
-"""Where class embeddings come from, by its name in a config; CONTRIBUTING.md says how to add one."""
+"""Sources of class embeddings by config name; CONTRIBUTING.md shows how to add one."""
 
 CLASSIFIERS = {
     "clip_text": "modules.classifiers.clip_text.ClipText",
@@ -8,7 +8,7 @@ CLASSIFIERS = {
     "language_model": "modules.classifiers.language_model.LanguageModelText",
     "file": "modules.classifiers.from_file.FromFile",
 }
-"""Frozen ones: choices of `network.classifier`."""
+"""Frozen class embeddings: choices of `network.classifier`."""
 
 TRAINED = {
     "adapter": "modules.adapters.deep_prompts.TextPrompts",
@@ -16,4 +16,4 @@ TRAINED = {
     "context_tokens": "modules.classifiers.learned_context.LearnedContext",
     "fix_text": "modules.classifiers.trained_text.TrainedText",
 }
-"""Those that train with the model, by the key in `network` that asks for them; the first one asked for is taken."""
+"""Trained class embeddings, by the key in `network` that enables them; the first one enabled is used."""

@@ -37,7 +37,7 @@ class OrthogonalRows(RandomRows):
     def draw(cls, num_classes: int, width: int, seed: int) -> np.ndarray:
         if num_classes > width:
             raise UserError(
-                f"network.classifier orthogonal: {num_classes} classes cannot all be orthogonal in {width} dimensions; "
+                f"network.classifier orthogonal: {num_classes} classes cannot be orthogonal in {width} dimensions; "
                 "use random"
             )
         return orthonormal_columns(width, num_classes, seed).T

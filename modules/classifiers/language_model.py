@@ -23,7 +23,7 @@ from utils.errors import UserError, first_line
 from utils.hashing import content_hash
 from utils.schema import Config
 
-MAP_SEED = 0  # of the fixed map from a language model's width to the image tower's
+MAP_SEED = 0  # seed of the fixed projection from the width of the language model to that of the image tower
 log = logging.getLogger(__name__)
 
 
@@ -31,7 +31,7 @@ class LanguageModelText(Classifier):
     @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         network, width = cfg.network, clip_model.embed_dim
-        prompts = class_prompts(names, "{}", network.prompt_set)  # the names alone, as in the paper
+        prompts = class_prompts(names, "{}", network.prompt_set)  # only the names, as in the paper
         model = LanguageModel(network.language_model, network.language_pooling)
         source = [model.source(), width]
         make = partial(model.encode_classes, prompts, width)
@@ -39,10 +39,10 @@ class LanguageModelText(Classifier):
 
 
 class LanguageModel:
-    """A sentence encoder of transformers, frozen; of an encoder-decoder its encoder.
+    """A frozen text encoder of transformers; for encoder-decoder models the encoder.
 
     Args:
-        name: transformers' name of an encoder, or a folder.
+        name: name of an encoder in transformers, or a folder.
         pooling: `mean` over the tokens, or `cls`, the first token.
 
     Raises:
@@ -61,19 +61,19 @@ class LanguageModel:
             if not Path(name).exists():
                 announce_hub_download(f"language model {name}", name, "config.json", "give a local folder")
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-            if self._tokenizer.pad_token is None:  # as in GPT-2's; padding is masked, so any token will do
+            if self._tokenizer.pad_token is None:  # as for GPT-2; padding is masked, so any token can be used
                 self._tokenizer.pad_token = self._tokenizer.eos_token
             model = transformers.AutoModel.from_pretrained(name).float().eval()
             self._model = model.get_encoder() if model.config.is_encoder_decoder else model
             self.encode(["a sentence", "and one of a different length"])
-        except Exception as error:  # of any kind: models of all makes, some of which take no text at all
+        except Exception as error:  # models of all kinds may fail in any way, and some do not accept text
             raise UserError(
-                f"network.language_model {name}: could not be loaded, or encodes no text ({first_line(error)}); "
-                "give transformers' name of an encoder, or the folder of one"
+                f"network.language_model {name}: could not be loaded, or does not encode text ({first_line(error)}); "
+                "use the name of an encoder in transformers, or a folder with one"
             ) from error
 
     def source(self) -> Any:
-        """What its embeddings depend on besides the texts, for a hash."""
+        """What the embeddings depend on besides the texts, for hashing."""
         vocabulary = self._tokenizer.get_vocab()
         return [self._model.config.to_dict(), content_hash(self._model.state_dict()), vocabulary, self._pooling]
 
@@ -95,15 +95,15 @@ class LanguageModel:
         return torch.cat(parts)
 
     def encode_classes(self, prompts: Sequence[Sequence[str]], width: int) -> torch.Tensor:
-        """(K, D) class embeddings of the prompts of each class, brought to D = `width` values by `fit_width`."""
+        """(K, D) class embeddings of the prompts of each class, projected to D = `width` by `fit_width`."""
         embeddings = self.encode([text for of_class in prompts for text in of_class])
         return fit_width(merge_prompts(embeddings, [len(of_class) for of_class in prompts]), width)
 
 
 def fit_width(embeddings: torch.Tensor, width: int) -> torch.Tensor:
-    """(K, E) -> (K, D = `width`) by a fixed random map, the same for every list of classes.
+    """(K, E) -> (K, D = `width`) by a fixed random projection, the same for all lists of classes.
 
-    Cosines stay as they are where D >= E; below, nearly (Johnson and Lindenstrauss), and that is said.
+    Cosines are preserved if D >= E, otherwise approximately (Johnson and Lindenstrauss), with a warning.
     """
     own = embeddings.shape[1]
     if own == width:

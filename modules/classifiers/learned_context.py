@@ -19,12 +19,12 @@ CONTEXT_STD = 0.02  # of a random context
 
 
 class LearnedContext(TrainedClassifier):
-    """M learned vectors, shared by the classes or each class its own.
+    """M learned vectors, shared by the classes or separate for each class.
 
     Args:
-        tokens: (K, L) int64, with a placeholder wherever the context goes.
-        places: (K, M) int64, the placeholders' places in each row.
-        context: (M, W) shared, or (K, M, W) for each class: where it starts from.
+        tokens: (K, L) int64, with placeholders for the context.
+        places: (K, M) int64, positions of the placeholders in each row.
+        context: initial context, (M, W) if shared or (K, M, W) per class.
     """
 
     mark = "context"
@@ -66,7 +66,7 @@ class LearnedContext(TrainedClassifier):
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
         found, own = state["context"], self.context
         if found.shape[-2] != own.shape[-2]:
-            return f"holds {self.describe(state)}"
+            return f"contains {self.describe(state)}"
         if found.ndim != own.ndim:
             is_per_class = "true" if found.ndim == 3 else "false"
             return f"its learned context has a different shape; set network.context_per_class={is_per_class}"
@@ -102,7 +102,7 @@ def encode_with_context(
 def context_places(
     clip_model: ClipModel, names: Sequence[str], num_tokens: int, position: str, setting: str = "network.context_tokens"
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) places.
+    """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) positions.
 
     The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
     half of the context).
@@ -111,7 +111,7 @@ def context_places(
         UserError: a name too long beside the context, a text tower or tokenizer of another kind than CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
-        raise UserError(f"{setting}: this text tower cannot take a learned context; CLIP's own can")
+        raise UserError(f"{setting}: this text tower does not support a learned context; CLIP's does")
     before = {"end": num_tokens, "front": 0, "middle": num_tokens // 2}[position]
     after = num_tokens - before
     texts = [" ".join([PLACEHOLDER] * before + [name] + [PLACEHOLDER] * after) + "." for name in names]
@@ -120,22 +120,22 @@ def context_places(
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
             raise UserError(
-                f"{setting} {num_tokens}: the class {name!r} does not fit beside them in {context_length} tokens"
+                f"{setting} {num_tokens}: with them the class {name!r} does not fit into {context_length} tokens"
             )
     tokens = clip_model.tokenize(texts)
     number = torch.arange(num_tokens)
-    # 1: the start token. What follows the name is shifted by the name's length.
+    # 1: the start token. Tokens after the name are shifted by its length.
     places = 1 + number[None] + (number[None] >= before) * lengths[:, None]
     if not (tokens.gather(1, places) == clip_model.tokenize([PLACEHOLDER])[0, 1]).all():
-        raise UserError(f"{setting}: this model's tokenizer cannot take a learned context; CLIP's own can")
+        raise UserError(f"{setting}: this model's tokenizer does not support a learned context; CLIP's does")
     return tokens, places
 
 
 def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Tensor:
-    """(M, W) values that the context starts from: those of the words `init`, or for None normal ones.
+    """(M, W) initial values of the context: embeddings of the words `init`, or normally distributed.
 
     Raises:
-        UserError: `init` is of another length.
+        UserError: `init` has another number of tokens.
     """
     if init is None:
         return CONTEXT_STD * torch.randn(num_tokens, _token_embedding(clip_model.text).embedding_dim)
@@ -155,6 +155,6 @@ def _token_embedding(text: nn.Module) -> nn.Embedding:
 
 
 def _length(clip_model: ClipModel, words: str) -> int:
-    """How many tokens the words are, without start and end."""
+    """Number of tokens of the words, without start and end token."""
     row = clip_model.tokenize([words])[0]
     return int(row.argmax()) - 1  # CLIP's end token has the highest number

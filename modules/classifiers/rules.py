@@ -14,7 +14,7 @@ RULES = (
     Rule(
         ("network.classifier", "network.classifier_file"),
         lambda c: c.network.classifier in ("lda", "file") and not c.network.classifier_file,
-        "this classifier is read from a file; give its .npz as classifier_file",
+        "this classifier is read from a file; set classifier_file to its .npz file",
     ),
     Rule(
         ("network.fix_text", "network.classifier", "network.prompt_set"),
@@ -29,7 +29,7 @@ RULES = (
     Rule(
         ("network.context_tokens", "network.context_init", "network.context_per_class"),
         lambda c: c.network.context_tokens == 0 and (bool(c.network.context_init) or c.network.context_per_class),
-        "apply only to a learned context; set context_tokens to its length",
+        "only apply to a learned context; set context_tokens to its length",
     ),
     Rule(
         ("network.train_classifier", "network.fix_text", "network.context_tokens", "solver.loss_type"),

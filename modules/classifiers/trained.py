@@ -12,7 +12,7 @@ from utils.schema import Config, NetworkConfig
 
 
 class TrainedClassifier(Component, nn.Module):
-    """Makes the class embeddings inside the model, as they are now. Its own parameters train at the full rate.
+    """Computes class embeddings inside the model. Its own parameters are trained at the full learning rate.
 
     K classes, n rows, D embedding.
     """
@@ -30,28 +30,28 @@ class TrainedClassifier(Component, nn.Module):
     def build(
         cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None
     ) -> "TrainedClassifier":
-        """As a training starts it, for K class names.
+        """Create it with initial values for K class names.
 
         Args:
-            text: (K, D) of `network.classifier`.
+            text: (K, D), embeddings of `network.classifier`.
 
         Raises:
-            UserError: it cannot be made for these names or this text tower.
+            UserError: the names or the text tower are not supported.
         """
         raise NotImplementedError
 
     @classmethod
     def own_classes(cls, network: NetworkConfig) -> str | None:
-        """The setting by which it belongs to the classes of its training; None: it serves any others."""
+        """The setting that ties it to the training classes; None: other classes can be used."""
         return None
 
     def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "TrainedClassifier":
-        """The same for other classes, sharing what was learned; only where `own_classes` is None."""
+        """A copy for other classes that shares the learned parameters; only if `own_classes` is None."""
         raise NotImplementedError
 
     @staticmethod
     def describe(state: dict[str, torch.Tensor]) -> str:
-        """What a checkpoint with it holds, and the setting that takes it, for messages."""
+        """Description of a checkpoint with it, and the setting to use, for messages."""
         raise NotImplementedError
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
@@ -64,5 +64,5 @@ class TrainedClassifier(Component, nn.Module):
 
 
 def trained_classifier(cfg: Config) -> type[TrainedClassifier] | None:
-    """The kind that a config asks for; None where the class embeddings are frozen."""
+    """The kind of trained class embeddings in a config; None if they are frozen."""
     return next((found for found in TrainedClassifier.listed().values() if found.is_asked_for(cfg)), None)

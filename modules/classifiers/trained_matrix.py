@@ -1,4 +1,4 @@
-"""`train_classifier`: the matrix of class embeddings itself is the parameter."""
+"""`train_classifier`: the matrix of class embeddings is a parameter."""
 
 import torch
 from torch import nn
@@ -32,7 +32,7 @@ class TrainedMatrix(TrainedClassifier):
 
     @staticmethod
     def describe(state: dict[str, torch.Tensor]) -> str:
-        return "class embeddings that trained; set network.train_classifier=true"
+        return "trained class embeddings; set network.train_classifier=true"
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
         return other_number_of_classes(state["weight"], self.weight)
@@ -42,7 +42,7 @@ class TrainedMatrix(TrainedClassifier):
 
 
 def other_number_of_classes(found: torch.Tensor, own: torch.Tensor) -> str | None:
-    """The fault of a parameter (K, ...) of other classes, if it is one."""
+    """The error for a parameter (K, ...) of another number of classes, if any."""
     if len(found) == len(own):
         return None
     return f"its trained class embeddings are for {len(found)} classes, data.label_list has {len(own)}"

@@ -1,4 +1,4 @@
-"""`fix_text: false`: one prompt a class, through a text tower that trains."""
+"""`fix_text: false`: one prompt per class, encoded by a trained text tower."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Temporal heads by their name in a config (`network.sim_header`); CONTRIBUTING.md says how to add one."""
+"""Temporal heads by config name (`network.sim_header`); CONTRIBUTING.md shows how to add one."""
 
 HEADS = {
     "Transf": "modules.heads.transf.TemporalTransformer",

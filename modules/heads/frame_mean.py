@@ -6,7 +6,7 @@ from modules.heads.head import Head
 
 
 class FrameMean(Head):
-    """(B, T, D) -> (B, D) float32. No parameters, no order."""
+    """(B, T, D) -> (B, D) float32. No parameters; ignores the order of frames."""
 
     described = "no temporal head"
 

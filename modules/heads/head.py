@@ -14,8 +14,8 @@ from utils.schema import Config
 
 
 class Passes(NamedTuple):
-    """A training step's two ways through a head: (B, T, D) float32 as of `Head.over_frames`, and the mean squared
-    difference (B,) of the second from the frames that came in."""
+    """Outputs of two passes through a head in a training step: (B, T, D) float32 as from `Head.over_frames`, and the
+    mean squared difference (B,) between the second output and the input frames."""
 
     drawn: torch.Tensor
     merged: torch.Tensor
@@ -28,7 +28,7 @@ class Head(Component, nn.Module):
     table = HEADS
     described: ClassVar[str]  # what a checkpoint with this head holds, for messages
     mark: ClassVar[str | None] = None  # a parameter that only its checkpoints have; None: it has no parameters
-    # Endings of the names of the parameters that are 0 where nothing comes out of the head's branches, so that the
+    # Endings of the names of the parameters that are 0 if nothing comes out of the head's branches, so that the
     # video embedding has the direction of the mean of the frames (modules.weight_space).
     fades: ClassVar[tuple[str, ...]] = ()
     loss: ClassVar[str | None] = None  # the `solver.loss_type` that trains it, where only one does
@@ -36,10 +36,10 @@ class Head(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":
-        """The head as a training starts it.
+        """Create the head with initial values.
 
         Raises:
-            UserError: it cannot take what the config asks for.
+            UserError: the config is not supported.
         """
         return cls()
 
@@ -50,22 +50,22 @@ class Head(Component, nn.Module):
         """(B, T, D) -> (B, T, D) float32, whose mean over the frames is the video embedding.
 
         Raises:
-            UserError: the head has one vector a video and none of each frame.
+            UserError: the head has no outputs per frame.
         """
-        raise UserError(f"network.scorer: holds frames, and {self.described} gives one vector a video; use another")
+        raise UserError(f"network.scorer: needs outputs per frame, which {self.described} does not have; use another")
 
     def passes(self, frames: torch.Tensor) -> Passes:
-        """Both ways of (B, T, D) frame embeddings through a head that `loss` trains."""
+        """Both passes of (B, T, D) frame embeddings through a head with its own `loss`."""
         raise NotImplementedError
 
     def draw(self, generator: np.random.Generator) -> None:
-        """Draw what the next training step takes at random; all processes have the same `generator`."""
+        """Draw random values for the next training step; `generator` is the same on all processes."""
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        """Why tensors of a checkpoint with this kind of head do not fit this one; None: nothing to say."""
+        """Why tensors of a checkpoint with this kind of head do not fit this one; None if they do."""
         return None
 
 
 def head_of(state: dict[str, torch.Tensor]) -> type[Head] | None:
-    """The head that a checkpoint's tensors, under the names they have in it, belong to; None: an unknown one."""
+    """The head class of a checkpoint's tensors (names within the head); None: unknown."""
     return next((head for head in Head.listed().values() if (head.mark in state if head.mark else not state)), None)

@@ -18,8 +18,8 @@ NORM_EPS = 1e-5
 class MultiframeIntegration(Head):
     """With x the (B, T, D) frame embeddings and p positions of T frames: mean over T of blocks(x + p) + x.
 
-    `network.head_layers` pre-norm blocks with D / 64 attention heads and QuickGELU; X-CLIP has one. T is that of the
-    training: there are no positions of other frames.
+    `network.head_layers` pre-norm blocks with D / 64 attention heads and QuickGELU; X-CLIP has one. T must be that of
+    training.
     """
 
     described = "X-CLIP's temporal head"
@@ -44,8 +44,9 @@ class MultiframeIntegration(Head):
         width = clip_model.embed_dim
         if width > HEAD_WIDTH and width % HEAD_WIDTH:
             raise UserError(
-                f"network.sim_header MIT: has heads of {HEAD_WIDTH} channels, which do not divide the embeddings of "
-                f"{width}; set it to Transf"
+                f"network.sim_header MIT: the embedding dimension {width} is not a multiple of the head width "
+                f"{HEAD_WIDTH}; "
+                "set it to Transf"
             )
         return cls(width, cfg.data.num_frames, cfg.network.head_layers)
 
@@ -60,7 +61,7 @@ class MultiframeIntegration(Head):
         num_frames = self.positional_embedding.shape[1]
         if frames.shape[1] != num_frames:
             raise UserError(
-                f"network.sim_header MIT: has positions of {num_frames} frames, and the clips have {frames.shape[1]}; "
+                f"network.sim_header MIT: has positions for {num_frames} frames, but the clips have {frames.shape[1]}; "
                 f"set data.num_segments x data.seg_length to {num_frames}"
             )
         frames = frames.float()

@@ -1,4 +1,4 @@
-"""`sim_header: MoTE` (arXiv 2410.10589): the temporal head, its blocks' MLPs mixtures of experts that start equal.
+"""`sim_header: MoTE` (arXiv 2410.10589): the temporal head with a mixture of experts in place of the MLP of each block.
 
 Shapes: B batch, T frames, D embedding, E experts.
 """
@@ -20,11 +20,11 @@ from utils.metrics import softmax
 from utils.schema import Config
 
 TEMPERATURES = (0.6, -0.6, 1.2, -1.2, 2.4, -2.4, 4.8, -4.8, 9.6, -9.6, math.inf)
-"""What a training step draws the temperature of its merged pass from."""
+"""Temperatures from which a training step draws that of its merged pass."""
 
 
 class MixtureBlock(nn.Module):
-    """A block of the temporal head with E MLPs. `shares`: of each in the MLP that computes, in sum 1."""
+    """A block of the temporal head with E MLPs. `shares`: weights with which they are merged, with sum 1."""
 
     def __init__(self, block: nn.Module, num_experts: int):
         super().__init__()
@@ -47,7 +47,7 @@ class MixtureBlock(nn.Module):
 
 
 class TemporalMixture(TemporalTransformer):
-    """`sim_header: MoTE`: as TemporalTransformer, with `network.head_layers` MixtureBlocks.
+    """`sim_header: MoTE`: like TemporalTransformer, with `network.head_layers` MixtureBlocks.
 
     Evaluation merges the experts evenly. A training step draws an expert for each block, with probabilities
     softmax(1..E), and a temperature t, which merges the experts by softmax((1..E) / t) in a second pass (`passes`).
@@ -63,7 +63,7 @@ class TemporalMixture(TemporalTransformer):
         (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_up\.(\d+)\.", r"\1.experts.\2.c_fc."),
         (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_dn\.(\d+)\.", r"\1.experts.\2.c_proj."),
     )
-    # The merged pass of a test takes the experts by the softmax of this, which no training changes: evenly.
+    # Weights of the experts in tests, by softmax; constant, so that all are equal.
     published_zeros = r"^fusion_model\.transformer\.resblocks\.\d+\.mlp\.mote_fusion_weight$"
 
     def __init__(self, width: int, num_heads: int, num_layers: int, num_experts: int):

@@ -12,11 +12,11 @@ from torch import nn
 
 from clip import ClipModel
 from clip.fast_layers import SelfAttention
-from modules.frame_positions import stretched
+from modules.frame_positions import interpolate_positions
 from modules.heads.head import Head
 from utils.schema import Config
 
-MAX_FRAMES = 77  # rows of the published position table, which took CLIP's context length over
+MAX_FRAMES = 77  # rows of the published position table, from CLIP's context length
 log = logging.getLogger(__name__)
 HEAD_WIDTH = 64  # channels of an attention head
 NORM_EPS = 1e-12  # as published
@@ -58,8 +58,8 @@ class TemporalTransformer(Head):
 
     described = "a temporal head"
     mark = "transformer.resblocks.0.mlp.c_fc.weight"
-    # What the head adds to the frame embeddings x is linear in these. Where they are zero it gives mean(2 x), in the
-    # direction of CLIP's mean of the frames, and a cosine takes only the direction.
+    # The output of the branches is linear in these parameters. If they are zero, the result is mean(2 x), which has the
+    # direction of the mean of the frames, and the cosine depends only on the direction.
     fades = (
         "frame_position_embeddings.weight",
         *(f"{n}.{p}" for n in ("out_proj", "c_proj") for p in ("weight", "bias")),
@@ -92,7 +92,7 @@ class TemporalTransformer(Head):
 
     @staticmethod
     def _initialize(module: nn.Module) -> None:
-        # As published: in_proj is a bare parameter there too, and so keeps its own initialisation.
+        # As published: in_proj is a plain parameter there, too, and keeps its default initialisation.
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):
@@ -100,18 +100,18 @@ class TemporalTransformer(Head):
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         positions = positions_of(self.frame_position_embeddings.weight, frames.shape[1])
-        frames = frames.float()  # under autocast the tower hands out halves; the residual stream stays whole
+        frames = frames.float()  # under autocast the tower returns half precision; the residual stream is float32
         out = self.transformer(frames + positions)
         return out + frames
 
 
 def positions_of(table: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """(num_frames, D): the first rows of a head's position table; of more frames than it has rows, interpolated."""
-    return table[:num_frames] if num_frames <= len(table) else stretched(table, num_frames)
+    """(num_frames, D): the first rows of the position table, or interpolated if there are more frames than rows."""
+    return table[:num_frames] if num_frames <= len(table) else interpolate_positions(table, num_frames)
 
 
 def warn_of_interpolation(num_frames: int) -> None:
-    """Say so where a head's position table has fewer rows than a clip has frames."""
+    """Warn if the position table of a head has fewer rows than a clip has frames."""
     if num_frames > MAX_FRAMES:
         log.warning(
             "data.num_segments x data.seg_length is %d frames: the head's positions of %d are interpolated",
@@ -120,8 +120,8 @@ def warn_of_interpolation(num_frames: int) -> None:
 
 
 def num_heads_for(width: int, text_width: int) -> int:
-    """Attention heads of the temporal head: text_width // 64, as published; where that does not divide the embedding
-    (some open_clip models), heads of 64 channels, or one."""
+    """Number of attention heads of the temporal head: text_width // 64, as published; if that does not divide the
+    embedding dimension (some open_clip models), heads of 64 channels, or one head."""
     num_heads = max(1, text_width // HEAD_WIDTH)
     if width % num_heads == 0:
         return num_heads

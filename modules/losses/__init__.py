@@ -1,4 +1,4 @@
-"""Training losses by their name in a config (`solver.loss_type`); CONTRIBUTING.md says how to add one."""
+"""Training losses by config name (`solver.loss_type`); CONTRIBUTING.md shows how to add one."""
 
 LOSSES = {
     "CE": "modules.losses.cross_entropy.CrossEntropy",

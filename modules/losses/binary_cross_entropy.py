@@ -1,4 +1,4 @@
-"""`loss_type: BCE`: binary cross-entropy of each class, for lists with several labels a video."""
+"""`loss_type: BCE`: binary cross-entropy of each class, for lists with several labels per video."""
 
 import torch
 from torch import nn
@@ -11,10 +11,10 @@ from utils.schema import Config
 
 
 class BinaryCrossEntropy(Loss):
-    """Of a clip the mean over the classes of the binary cross-entropy of sigmoid(logit + bias).
+    """The mean over classes of the binary cross-entropy of sigmoid(logit + bias), for each clip.
 
-    100 x cosine of CLIP's is 15 to 30 for any video and text, where a sigmoid is 1; hence the bias. SigLIP (arXiv
-    2303.15343) has one as well. It does not change how the videos of a class rank.
+    CLIP's logits (100 x cosine) are 15 to 30 for any video and text, where a sigmoid is 1, so a bias is needed, as in
+    SigLIP (arXiv 2303.15343). It does not affect the ranking of the videos of a class.
     """
 
     class Settings(Section):

@@ -18,9 +18,9 @@ PRIOR_TEMPERATURE = 1000.0  # of the dual softmax, as published
 
 
 class Contrastive(Loss):
-    """Every clip against the texts of all clips of all processes, both ways, and the texts against the clips.
+    """Contrastive loss between the clips and texts of all processes, in both directions.
 
-    `one_way`: the loss of (N, N) logits against the (N, N) target of one direction.
+    `one_way`: the loss of (N, N) logits and (N, N) targets in one direction.
     """
 
     one_way: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
@@ -48,11 +48,11 @@ def contrastive_loss(
 
     Args:
         one_way: `nce_one_way` or `ds_one_way`.
-        score: logits (N, N) of the clips' and the texts' features.
-        video, text: (B, ...) features of clips and of their texts; any length, B may differ between processes.
-        labels: (B,) int64; clips of the same class are each other's positives. Or (B, K) shares of the classes; two
-            clips then are positives to the extent that their shares agree.
-        weights: (B,) 1, or 0 for a clip that fills an empty share and does not count.
+        score: computes logits (N, N) from the features of clips and texts.
+        video, text: (B, ...) features of clips and their texts, not normalised; B may differ between processes.
+        labels: (B,) int64; clips of the same class are positives. Or (B, K) soft labels; then clips are positives to
+            the extent that their labels agree.
+        weights: (B,) 1, or 0 for a placeholder that does not count.
     """
     real = weights > 0
     video, text, labels = video.float()[real], text.float()[real], labels[real]
@@ -92,7 +92,7 @@ def gather(rows: torch.Tensor) -> torch.Tensor:
         return rows
     counts = [torch.zeros(1, dtype=torch.int64, device=rows.device) for _ in range(dist.get_world_size())]
     dist.all_gather(counts, torch.tensor([len(rows)], device=rows.device))
-    # Collectives take equal shapes: shares are filled up to the largest, and cut again.
+    # Collective operations need equal shapes, so shares are padded to the largest and cut again.
     filling = rows.new_zeros(max(map(int, counts)) - len(rows), *rows.shape[1:])
     parts = all_gather(torch.cat([rows, filling]))
     return torch.cat([part[: int(count)] for part, count in zip(parts, counts)])

@@ -10,7 +10,7 @@ from utils.schema import Config
 
 
 class CrossEntropy(Loss):
-    """Over all classes; with `data.label_space: apart` over those of the clip's own data set."""
+    """Cross-entropy over all classes; with `data.label_space: apart` over those of the clip's data set."""
 
     takes_class_weights = True
 
@@ -26,10 +26,10 @@ class CrossEntropy(Loss):
 
 
 def own_logits(logits: torch.Tensor, labels: torch.Tensor, spans: list[tuple[int, int]]) -> torch.Tensor:
-    """(B, K) logits with -inf for the classes of other data sets than that of the label (B,) int64.
+    """Set (B, K) logits of classes of other data sets than that of the label (B,) int64 to -inf.
 
     Args:
-        spans: first class of each set and the one after its last, in order.
+        spans: [first, last + 1) class of each set, in order.
     """
     ends = torch.tensor([end for _, end in spans], device=logits.device)
     of_class = torch.bucketize(torch.arange(logits.shape[1], device=logits.device), ends, right=True)
@@ -40,14 +40,14 @@ def own_logits(logits: torch.Tensor, labels: torch.Tensor, spans: list[tuple[int
 def weighted_cross_entropy(
     logits: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor, class_weights: torch.Tensor | None = None
 ) -> torch.Tensor:
-    """Sum of cross-entropies of (B, K) logits, each times its (B,) weight.
+    """Weighted sum of the cross-entropies of (B, K) logits with weights (B,).
 
-    A sum, so that the caller divides by the number of clips over all processes and accumulated batches: a mean of
-    unequal shares would be another loss.
+    A sum, because the caller divides by the number of clips over all processes and accumulated batches, which may have
+    different sizes.
 
     Args:
-        labels: (B,) int64, or (B, K) shares of the classes that sum to 1.
-        class_weights: (K,) factors of the classes' parts; the caller divides by the number of clips all the same.
+        labels: (B,) int64, or (B, K) soft labels that sum to 1.
+        class_weights: (K,) factors of the classes; they do not change the divisor.
     """
     losses = F.cross_entropy(logits.float(), labels, weight=class_weights, reduction="none")
     return (losses * weights).sum()

@@ -21,10 +21,10 @@ class Loss(Component):
 
     @classmethod
     def check_class_weights(cls, cfg: Config) -> None:
-        """Raise UserError where the config has class weights that the loss does not take."""
+        """Raise a UserError if the config has class weights and the loss does not support them."""
         if cfg.solver.class_weights is not None and not cls.takes_class_weights:
             raise UserError(
-                f"solver.class_weights: loss_type {cfg.solver.loss_type} does not take them; set class_weights to null"
+                f"solver.class_weights: not supported by loss_type {cfg.solver.loss_type}; set class_weights to null"
             )
 
     def __init__(self, cfg: Config, world_size: int):
@@ -35,8 +35,8 @@ class Loss(Component):
 
         Args:
             model: VideoCLIP, or its DDP wrapper.
-            batch: `frames` (B, T, C, H, W) uint8, `label` (B,) int64 or (B, K) shares of the classes, `weight` (B,) 1,
-                or 0 for a clip that fills an empty share and does not count.
-            text: frozen class embeddings (K, D); None: the model makes its own.
+            batch: `frames` (B, T, C, H, W) uint8, `label` (B,) int64 or (B, K) soft labels, `weight` (B,) 1,
+                or 0 for a placeholder that does not count.
+            text: frozen class embeddings (K, D); None: they are computed by the model.
         """
         raise NotImplementedError

@@ -1,4 +1,4 @@
-"""`loss_type: mixture` (MoTE, arXiv 2410.10589): cross-entropy of the drawn and the merged experts, and a penalty."""
+"""`loss_type: mixture` (MoTE, arXiv 2410.10589): cross-entropy with drawn and merged experts, and a regularisation."""
 
 import torch
 from torch import nn
@@ -19,14 +19,16 @@ class MixtureLoss(Loss):
     takes_class_weights = True
 
     class Settings(Section):
-        merged: float = key(0.5, "factor of the merged pass's cross-entropy", ge=0)
-        difference: float = key(0.1, "factor of the merged pass's difference from the head's input", ge=0)
+        merged: float = key(0.5, "factor of the cross-entropy of the merged pass", ge=0)
+        difference: float = key(
+            0.1, "factor of the difference between the output of the merged pass and the head's input", ge=0
+        )
 
     def __init__(self, cfg: Config, world_size: int):
         super().__init__(cfg, world_size)
         self.factors = self.settings(cfg)
         if Head.named(cfg.network.sim_header).loss != "mixture":
-            raise UserError("solver.loss_type mixture: trains the experts of network.sim_header MoTE; set it to that")
+            raise UserError("solver.loss_type mixture: needs network.sim_header MoTE; set network.sim_header=MoTE")
 
     def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         drawn, merged, difference = model(batch["frames"], text, passes=True)

@@ -21,7 +21,7 @@ MLP_RATIO = 4
 
 
 class CrossAttentionBlock(nn.Module):
-    """A query (B, 1, C) and tokens (B, L, C) -> (B, 1, C). The tokens are normed, the query is not; no projection."""
+    """Cross-attention of a query (B, 1, C) to normalised tokens (B, L, C) -> (B, 1, C), without output projection."""
 
     def __init__(self, width: int, num_heads: int):
         super().__init__()
@@ -42,8 +42,8 @@ class AttentiveProbe(Probe):
     """`depth` - 1 self-attention blocks over the tokens, the query's block, a linear classifier."""
 
     class Settings(Section):
-        depth: int = key(4, "blocks, the query's among them", "blocks", ge=1, le=64)
-        num_heads: int = key(16, "attention heads of each", "heads", ge=1)
+        depth: int = key(4, "number of blocks, including that of the query", "blocks", ge=1, le=64)
+        num_heads: int = key(16, "attention heads per block", "heads", ge=1)
 
     def __init__(self, width: int, num_classes: int, depth: int = 4, num_heads: int = 16):
         super().__init__()
@@ -60,7 +60,7 @@ class AttentiveProbe(Probe):
         settings = cls.settings(cfg)
         if width % settings.num_heads:
             raise UserError(
-                f"components.attentive.num_heads: {settings.num_heads} heads do not divide the tokens' width {width}"
+                f"components.attentive.num_heads: the token width {width} is not a multiple of {settings.num_heads}"
             )
         return cls(width, num_classes, settings.depth, settings.num_heads)
 
@@ -70,7 +70,7 @@ class AttentiveProbe(Probe):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD)
                 nn.init.zeros_(module.bias)
-        # What a layer adds to the stream is smaller the later it adds it: the query's block is layer 1.
+        # Initial outputs are scaled down with depth; the block of the query is layer 1.
         with torch.no_grad():
             self.cross.mlp.fc2.weight.div_(math.sqrt(2))
             for layer, block in enumerate(self.blocks, 2):

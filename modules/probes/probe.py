@@ -1,4 +1,4 @@
-"""What every probe is, and several of them trained at once.
+"""Base class of probes, and training of several probes at once.
 
 Shapes: B clips, L tokens of a clip, C their width, K classes, P probes.
 """
@@ -24,12 +24,12 @@ class Probe(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, width: int, num_classes: int) -> "Probe":
-        """As a training starts it, by torch's random numbers. Raises UserError where it cannot take the width."""
+        """Create it with PyTorch's random numbers. Raises a UserError if the width is not supported."""
         raise NotImplementedError
 
 
 class Setting(NamedTuple):
-    """What tells a probe of a sweep from the others: its kind, learning rate and weight decay."""
+    """Hyperparameters of a probe: its kind, learning rate and weight decay."""
 
     kind: str
     lr: float
@@ -37,12 +37,12 @@ class Setting(NamedTuple):
 
 
 class ProbeSweep:
-    """P probes that learn from the same tokens, each as if it were alone: with its own loss, gradient and AdamW.
+    """P probes trained independently on the same tokens, each with its own loss, gradient and AdamW.
 
     Args:
-        cfg: `seed` starts every probe, `components` have the probes' settings.
+        cfg: `seed` for the initialisation of each probe, `components` with their settings.
         width: C.
-        num_steps: of the training; the learning rate falls to 0 in half a cosine.
+        num_steps: number of training steps; the learning rate decays to 0 in half a cosine.
     """
 
     def __init__(self, cfg: Config, settings: Sequence[Setting], width: int, num_steps: int, process: Process):
@@ -58,7 +58,7 @@ class ProbeSweep:
         ]
 
     def step(self, tokens: torch.Tensor, labels: torch.Tensor, weights: torch.Tensor) -> torch.Tensor:
-        """One step of each probe on the clips of all processes; returns their losses (P,), means over these.
+        """One step of each probe on the clips of all processes; returns their mean losses (P,).
 
         Args:
             tokens: (B, L, C). labels: int64 (B,). weights: float32 (B,) 1, or 0 for a clip that does not count.
@@ -80,5 +80,5 @@ class ProbeSweep:
         return sum_over_processes(torch.stack(losses), self._process)
 
     def probabilities(self, tokens: torch.Tensor) -> torch.Tensor:
-        """(B, P*K) float32: the classes' probabilities by each probe, the first one's first."""
+        """(B, P*K) float32: class probabilities of each probe, in order."""
         return torch.cat([probe(tokens).softmax(dim=-1) for probe in self.probes], dim=1)

@@ -1,4 +1,5 @@
-"""How videos are compared with classes, by name in a config (`network.scorer`); CONTRIBUTING.md says how to add one."""
+"""Scorers, which compare videos with classes, by config name (`network.scorer`); CONTRIBUTING.md shows how to add
+one."""
 
 SCORERS = {
     "cosine": "modules.scorers.cosine.Cosine",

@@ -1,4 +1,4 @@
-"""`scorer: cosine`: one vector a video, one a class, and the cosine of the two."""
+"""`scorer: cosine`: cosine similarity of a video embedding and a class embedding."""
 
 import numpy as np
 import torch
@@ -23,7 +23,7 @@ class Cosine(Scorer):
 def scaled_cosine(video: torch.Tensor, text: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
     """Logits (B, K) float32: `scale` times the cosine of (B, D) video and (K, D) class embeddings of any length.
 
-    Evaluation takes the default scale; training the model's own.
+    Evaluation uses the default scale; training that of the model.
     """
     with torch.autocast(video.device.type, enabled=False):
         return scale * F.normalize(video.float(), dim=-1) @ F.normalize(text.float(), dim=-1).T

@@ -1,4 +1,4 @@
-"""`scorer: linear`: a linear classifier of video embeddings, which are not normalised, with a bias."""
+"""`scorer: linear`: a linear classifier with bias on unnormalised video embeddings."""
 
 import torch
 from torch import nn
@@ -12,7 +12,7 @@ from utils.schema import Config
 
 
 class LinearScorer(Scorer):
-    """Its weights are the class embeddings, which train (network.train_classifier); the bias starts at 0.
+    """Its weights are the trained class embeddings (network.train_classifier); the bias is initialised with 0.
 
     Attributes:
         bias: (K,).
@@ -27,9 +27,7 @@ class LinearScorer(Scorer):
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "LinearScorer":
         if not cfg.network.train_classifier:
-            raise UserError(
-                "network.scorer linear: its weights are class embeddings that train; set network.train_classifier=true"
-            )
+            raise UserError("network.scorer linear: needs trained class embeddings; set network.train_classifier=true")
         assert text is not None
         return cls(cls.settings(cfg), len(text))
 

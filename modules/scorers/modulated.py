@@ -1,7 +1,7 @@
-"""`scorer: modulated` (MoTE, arXiv 2410.10589): the further a video's classes are from the trained ones, the less
-of the temporal head's output is added to the mean of the frames.
+"""`scorer: modulated` (MoTE, arXiv 2410.10589): the less similar the classes are to the training classes, the less of
+the temporal head's output is added to the mean of the frames.
 
-Shapes: B videos, D embedding, K classes, C classes of the training.
+Shapes: B videos, D embedding, K classes, C training classes.
 """
 
 import torch
@@ -19,20 +19,21 @@ from utils.schema import Config
 
 
 class Modulated(Scorer):
-    """The cosine, in evaluation of a video x + m h: x the mean of its frames, h that of what the head adds to them.
+    """Cosine similarity, in evaluation with the video embedding x + m h: x is the mean of the frames, h the output of
+    the head.
 
-    m = exp(-(1 - s) / `temperature`); s is the mean over the `nearest` classes to x of each one's best cosine to the
-    `nearest` classes of the training to x. A class of the training is its own best, so that m is 1 for these.
+    m = exp(-(1 - s) / `temperature`), where s is the mean, over the `nearest` classes of x, of the maximum cosine to
+    the `nearest` training classes of x. For training classes m is 1.
 
-    A table holds x and h of each view.
+    A table contains x and h of each view.
 
     Attributes:
-        trained_text: float32 (C, D), class embeddings of the training, normalised.
+        trained_text: float32 (C, D), normalised embeddings of the training classes.
     """
 
     class Settings(Section):
-        temperature: float = key(0.05, "the smaller, the less of the head's output for new classes", gt=0)
-        nearest: int = key(5, "classes that are compared with a video's nearest trained ones", "classes", ge=1)
+        temperature: float = key(0.05, "smaller values reduce the head's output for new classes", gt=0)
+        nearest: int = key(5, "number of nearest classes and nearest training classes to compare", "classes", ge=1)
 
     trained_text: torch.Tensor
     of_classes = ("trained_text",)
@@ -45,7 +46,7 @@ class Modulated(Scorer):
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Modulated":
         if trained_classifier(cfg) is not None or text is None:
-            raise UserError("network.scorer modulated: compares frozen class embeddings; train no text, or use cosine")
+            raise UserError("network.scorer modulated: needs frozen class embeddings; freeze them, or use cosine")
         return cls(cls.settings(cfg), F.normalize(text.float(), dim=-1))
 
     def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:

@@ -1,4 +1,4 @@
-"""What every scorer is: it says what a table holds of a video, and makes logits of it.
+"""Base class of scorers, which define what a table stores per video, and compute logits.
 
 Shapes: N videos, V views, B views of a batch, T frames, R rows of a view, D embedding, K classes, S rows of a class.
 """
@@ -20,14 +20,15 @@ from utils.config_fields import Section
 from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
-TABLE_BATCH = 64  # views of a table that are scored at a time
+TABLE_BATCH = 64  # batch size for scoring the views of a table
 Scale = torch.Tensor | float
 
 
 class Scorer(Component, nn.Module):
-    """Logits of video features and class features. Its parameters are `scorer.*` of VideoCLIP, and train at full rate.
+    """Computes logits from video features and class features. Its parameters are `scorer.*` of VideoCLIP, and are
+    trained at the full learning rate.
 
-    Video features are one vector a view, (B, D), which a table holds averaged over the views; or R rows of each view,
+    Video features are one vector per view, (B, D), which a table holds averaged over the views; or R rows of each view,
     (B, R, D), which it holds for every view, and whose logits are averaged over the views.
     """
 
@@ -42,13 +43,13 @@ class Scorer(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Scorer":
-        """As a training starts it.
+        """Create it with initial values.
 
         Args:
-            text: class features of the training, where they are frozen.
+            text: class features of the training classes, if they are frozen.
 
         Raises:
-            UserError: it cannot work with what else the config asks for.
+            UserError: the config is not supported.
         """
         return cls(cls.settings(cfg))
 
@@ -61,7 +62,7 @@ class Scorer(Component, nn.Module):
         return scorer.eval()
 
     def fit(self, state: dict[str, torch.Tensor]) -> None:
-        """Give the tensors that belong to the classes of the training the sizes that they have in `state`."""
+        """Resize the tensors that depend on the training classes to their sizes in `state`."""
         for name in self.of_classes:
             own = getattr(self, name)
             if name in state and state[name].shape != own.shape:
@@ -90,7 +91,7 @@ class Scorer(Component, nn.Module):
         return joined.mean(dim=1)
 
     def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
-        """(B, K) float32 logits of video features and class features of any length; `scale` multiplies cosines."""
+        """(B, K) float32 logits of unnormalised video and class features; `scale` multiplies cosines."""
         raise NotImplementedError
 
     def table_logits(
@@ -109,7 +110,7 @@ class Scorer(Component, nn.Module):
         return logits.unflatten(0, (len(embeddings), -1)).mean(dim=1).numpy()
 
     def vectors(self, embeddings: np.ndarray) -> np.ndarray:
-        """float32 (N, D), one vector a video of a table's rows, for maps: their mean."""
+        """float32 (N, D), one vector per video of a table's rows, for maps: their mean."""
         return embeddings if embeddings.ndim == 2 else embeddings.mean(axis=(1, 2))
 
 
@@ -126,7 +127,7 @@ def scorer_state(scorer: Scorer) -> dict[str, np.ndarray]:
 def scorer_of(table: VideoTable) -> Scorer:
     """The scorer that a table was made for, by the recipe in it."""
     recipe = yaml.safe_load(table.recipe) or {}
-    name = recipe.get("network", {}).get("scorer", "cosine")  # tables from before there was a choice have cosines
+    name = recipe.get("network", {}).get("scorer", "cosine")  # older tables have no such key
     kind = Scorer.named(name)
     settings = kind.Settings.model_validate(recipe.get("components", {}).get(name, {}))
     return kind.restore(settings, {name: torch.from_numpy(value) for name, value in table.scorer_state.items()})

@@ -20,10 +20,10 @@ from utils.schema import Config
 
 
 class VideoConceptSpotting(Scorer):
-    """No parameters. A table holds the T frames of each view after the temporal head, before its mean.
+    """No parameters. A table contains the T frames of each view after the temporal head, before averaging.
 
-    Class features are (K, 1 + W, D): the class embedding, then all W tokens of its text, padding too, through the text
-    tower's last norm and projection.
+    Class features are (K, 1 + W, D): the class embedding, then all W tokens of its text (including padding) after the
+    last norm and projection of the text tower.
     """
 
     class Settings(Section):
@@ -33,8 +33,8 @@ class VideoConceptSpotting(Scorer):
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "VideoConceptSpotting":
         if cfg.network.classifier != "clip_text" or cfg.network.prompt_set or trained_classifier(cfg) is not None:
             raise UserError(
-                "network.scorer vcs: reads the words of one frozen prompt a class; set classifier to clip_text, "
-                "prompt_set to null, and train no text (fix_text, context_tokens, train_classifier, a text adapter)"
+                "network.scorer vcs: needs one frozen prompt per class; set classifier to clip_text and "
+                "prompt_set to null, and freeze the text (fix_text, context_tokens, train_classifier, a text adapter)"
             )
         return cls(cls.settings(cfg))
 

@@ -1,4 +1,4 @@
-"""`scorer: xclip` (X-CLIP, arXiv 2208.02816): class embeddings that move towards what they find in a video's patches.
+"""`scorer: xclip` (X-CLIP, arXiv 2208.02816): class embeddings adapted to the patches of a video by cross-attention.
 
 Shapes: B videos, P patches of a frame, C the tower's width, D embedding, K classes.
 """
@@ -58,7 +58,7 @@ class VideoPrompts(Scorer):
 
     class Settings(Section):
         layers: int = key(2, "layers of cross-attention", "layers", ge=1, le=64)
-        alpha: float = key(0.1, "where the factor of what the layers give starts")
+        alpha: float = key(0.1, "initial factor of the output of the layers")
 
     needs_patches = True
     published_names = (
@@ -92,14 +92,14 @@ class VideoPrompts(Scorer):
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "VideoPrompts":
         patches = getattr(clip_model.visual, "class_embedding", None)
         if patches is None:
-            raise UserError("network.scorer xclip: reads the patches of CLIP's own ViTs (ViT-B/32 ...) alone")
+            raise UserError("network.scorer xclip: supports only CLIP's ViTs (ViT-B/32 ...)")
         if cfg.data.cached_draws or cfg.network.joint_st or cfg.network.patch_dropout:
             raise UserError(
-                "network.scorer xclip: reads all of each frame's patches; set data.cached_draws and "
+                "network.scorer xclip: needs all patches of each frame; set data.cached_draws and "
                 "network.patch_dropout to 0 and network.joint_st to false"
             )
         if cfg.solver.compile:
-            raise UserError("network.scorer xclip: a compiled tower hands out no patches; set solver.compile=false")
+            raise UserError("network.scorer xclip: not supported with solver.compile; set solver.compile=false")
         return cls(cls.settings(cfg), len(patches), clip_model.embed_dim)
 
     @classmethod

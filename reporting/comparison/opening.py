@@ -6,7 +6,7 @@ from reporting.html import Html, el, join
 from reporting.inputs import Comparison, Pair
 from reporting.outcomes import McNemar
 from reporting.sections.opening import describe_test, describe_views
-from reporting.sections.strips import call_of, figure
+from reporting.sections.strips import describe_prediction, figure
 
 SIGNIFICANT = 0.05
 _BARS = (
@@ -52,7 +52,7 @@ def _strip(row: int, comparison: Comparison) -> Html:
     first, second, _ = comparison.pair
     winner = comparison.names[0] if comparison.first.is_top1[row] else comparison.names[1]
     calls = [
-        el("div", f"{name}: ", call_of(outcomes, test.class_names, row))
+        el("div", f"{name}: ", describe_prediction(outcomes, test.class_names, row))
         for name, outcomes, test in zip("AB", (comparison.first, comparison.second), (first, second))
     ]
     path, is_mistake = first.table.paths[row], not comparison.first.is_top1[row]

@@ -34,13 +34,13 @@ def opening_rows(report: RunReport) -> tuple[int | None, int | None]:
 def film_strip(row: int, report: RunReport) -> Html:
     """A figure of a video: what it was called, what it is, and its frames, or why they cannot be shown."""
     outcomes, names = report.test.outcomes, report.test.class_names
-    said = [call_of(outcomes, names, row)]
+    said = [describe_prediction(outcomes, names, row)]
     if not outcomes.is_top1[row]:
         said += [" It is ", el("b", names[outcomes.labels[row]]), f" ({outcomes.label_probability[row]:.1%})."]
     return figure(said, report.clips[row], report.test.table.paths[row], is_mistake=not outcomes.is_top1[row])
 
 
-def call_of(outcomes: Outcomes, names: list[str], row: int) -> Html:
+def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
     """In words: whether a video is right, what it was called, and how sure the model was."""
     is_right, called = outcomes.is_top1[row], outcomes.predicted[row]
     mark = el("i", "✓" if is_right else "✗", class_="right" if is_right else "wrong")
@@ -62,7 +62,7 @@ def mistakes(report: RunReport) -> Html:
 
 
 def frames(report: RunReport) -> Html | None:
-    """None where no frames are shown, which the section of mistakes says."""
+    """None if no frames are shown, which the section of mistakes says."""
     if isinstance(report.clips, str):
         return None
     said = (

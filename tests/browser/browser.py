@@ -24,7 +24,7 @@ _FLAGS = (
 
 
 def chromium_path() -> str | None:
-    """The browser's program, None where there is none."""
+    """The browser's program, None if there is none."""
     return next(
         (found for name in ("/usr/bin/chromium", "chromium", "google-chrome") if (found := shutil.which(name))), None
     )

@@ -26,7 +26,7 @@ OPAQUE = """() => {
 
 @pytest.fixture(scope="module")
 def address(browser):
-    """Of the server with the embedded CLIP; `browser` first, so that nothing starts where there is none."""
+    """Of the server with the embedded CLIP; `browser` first, so that nothing starts if there is none."""
     server = subprocess.Popen(
         [sys.executable, "app.py", "--config", "configs/shapes/transf.yaml", "--classes", "a circle, a star, a cross",
          "--port", "0", "--allow_host", "lab.example"],
@@ -80,7 +80,7 @@ def test_a_sample_is_named(browser, address, size):
         assert watched.page.locator(".result .bar").count() == 3 and watched.page.locator(".result img").count() == 16
         watched.page.get_by_text("This session").wait_for()
         assert watched.page.get_by_text("star_moving_up").count() == 1  # of the history
-        with watched.page.expect_download() as saved:  # drawn when it is asked for
+        with watched.page.expect_download() as saved:  # drawn when it is used
             watched.page.get_by_role("button", name="Save as picture").click()
         with Image.open(saved.value.path()) as picture:
             assert picture.format == "PNG" and picture.width == 1500 and len(picture.getcolors(1 << 24)) > 1000

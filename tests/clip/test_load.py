@@ -163,7 +163,7 @@ def test_resized_positions_keep_the_class_token_and_a_constant(tmp_path):
 
 def test_sizes_that_no_grid_of_patches_fits(tmp_path):
     path = save_state(tmp_path / "a.pt")
-    with pytest.raises(UserError, match="input_size 36.*multiples of 8 pixels"):
+    with pytest.raises(UserError, match="input_size 36.*multiple of 8 pixels"):
         load_clip(str(path), image_size=36)
 
 
@@ -191,7 +191,7 @@ def test_incomplete_and_foreign_files_as_arch(tmp_path):
     with pytest.raises(UserError, match="text_projection is missing"):
         load_clip(str(tmp_path / "w.pt"))
     torch.save({"weight": torch.zeros(2)}, tmp_path / "w.pt")
-    with pytest.raises(UserError, match="not in OpenAI's layout"):
+    with pytest.raises(UserError, match="not in OpenAI's format"):
         load_clip(str(tmp_path / "w.pt"))
 
 

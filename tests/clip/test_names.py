@@ -22,7 +22,7 @@ def test_a_wrong_name_gets_the_nearest_one():
 
 def test_a_wrong_tag_gets_the_models_tags():
     with pytest.raises(
-        UserError, match="weights laion9b: neither a tag of ViT-B/32 nor a file; the tags are openai, laion"
+        UserError, match="weights laion9b: neither a tag of ViT-B/32 nor a file; use one of the tags .openai, laion"
     ):
         load_clip("ViT-B/32", "laion9b")
 

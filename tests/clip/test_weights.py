@@ -35,7 +35,7 @@ def test_missing_and_empty(tmp_path):
     with pytest.raises(UserError, match=r"empty.pt: corrupted"):
         read_weights(tmp_path / "empty.pt")
     torch.save({}, tmp_path / "none.pt")
-    with pytest.raises(UserError, match="holds no weights"):
+    with pytest.raises(UserError, match="contains no weights"):
         read_weights(tmp_path / "none.pt")
 
 

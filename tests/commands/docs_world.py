@@ -30,7 +30,7 @@ printf '\\0' >> "$CALLS"
 
 def make_docs_world(root: Path) -> None:
     """
-    exp/demo/world        frames, videos and lists as demo/make_shapes_world.py lays them out, one clip a class
+    exp/demo/world        frames, videos and lists as demo/make_shapes_world.py lays them out, one clip per class
     exp/demo/transf,none  a checkpoint each, with random weights
     my_videos, long.mp4, my_video.mp4, other.yaml, CONFIG, WEIGHTS
     bin/python            NOTE_TAKER

@@ -88,10 +88,10 @@ def test_two_users_at_once_get_each_their_own(service, world):
 @pytest.mark.parametrize(
     ("names", "seconds", "part"),
     [
-        (["x"] * 2, None, "class 'x': is given twice"),
-        ([str(n) for n in range(401)], None, "401 classes, more than the limit of 400"),
-        (["y" * 201], None, "is longer than 200 characters"),
-        (None, 0.001, "more than the limit of 300; make them longer"),
+        (["x"] * 2, None, "class 'x': given twice"),
+        ([str(n) for n in range(401)], None, "401 classes; the limit is 400"),
+        (["y" * 201], None, "longer than 200 characters"),
+        (None, 0.001, "more than the limit of 300; use longer windows"),
     ],
 )
 def test_limits_of_a_request(service, world, names, seconds, part):
@@ -119,7 +119,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
     ask(short)
     assert slow.is_alive() and len(found["val_0_0.mp4"].spans) == 1
     slow.join()
-    assert found["long.mp4"].startswith("long.mp4: takes more than 10 s; give a shorter")
+    assert found["long.mp4"].startswith("long.mp4: takes more than 10 s; use a shorter")
 
 
 def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp_path):
@@ -144,6 +144,6 @@ def test_mistakes(world, tmp_path, capsys, monkeypatch):
     fails_with("pip install -r requirements-app.txt")
 
 
-def test_strangers_do_not_learn_where_the_weights_lie(app):
+def test_users_do_not_see_the_folder_of_the_weights(app):
     assert engine.app.describe("/home/me/run/best.pt: ViT-B/32", "/home/me/run/best.pt") == "best.pt: ViT-B/32"
     assert engine.app.describe("plain CLIP ViT-B/32", None) == "plain CLIP ViT-B/32"

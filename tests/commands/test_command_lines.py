@@ -84,7 +84,7 @@ def test_words_after_two_dashes_are_not_options():
     [
         (["--test_crop", "3"], "unknown option --test_crop; did you mean --test_crops?"),
         (["--wieghts=a.pt"], "unknown option --wieghts; did you mean --weights?"),  # and not that --weights is missing
-        (["--solver.lr=1"], "unknown option --solver.lr; write config keys without dashes, as solver.lr=VALUE"),
+        (["--solver.lr=1"], "unknown option --solver.lr; config keys are given without dashes: solver.lr=VALUE"),
         (["--qqqq"], "unknown option --qqqq; "),
         ([], "the following arguments are required: --config/-cfg, --weights; "),
         (["--config", "a", "--weights"], "argument --weights: expected one argument"),

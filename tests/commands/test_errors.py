@@ -169,7 +169,7 @@ def test_several_faults_at_once_are_lines_under_one_error(world, tmp_path):
     words = ("solver.lr=-1", "data.num_clases=3", f"logging.run_dir={tmp_path / 'run'}")
     result = command(sys.executable, "train.py", "--config", world.config, *words)
     lines = result.stderr.splitlines()
-    assert result.returncode == 2 and lines[0] == "error: 2 faults in the config:" and len(lines) == 3, lines
+    assert result.returncode == 2 and lines[0] == "error: 2 errors in the config:" and len(lines) == 3, lines
     assert not (tmp_path / "run").exists() and result.stdout == ""
 
 

@@ -183,7 +183,7 @@ def test_mistakes(world, weights, tmp_path, capsys, monkeypatch):
     assert not list(tmp_path.iterdir())
     monkeypatch.setattr(export, "_import_onnx", lambda: None)
     monkeypatch.setattr(export, "ONNX_MAX_BYTES", 1000)
-    fails_with("an ONNX file holds at most 2", world.config, weights, "--format", "onnx")
+    fails_with("ONNX files are limited to 2", world.config, weights, "--format", "onnx")
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path):

@@ -55,4 +55,4 @@ def test_a_recipe_runs_without_a_checkpoint(world, tiny_models, tmp_path, monkey
 
 def test_without_weights_and_config_there_is_nothing_to_test(capsys):
     assert call("test") == 2
-    assert "--weights or --config is required" in capsys.readouterr().err
+    assert "give --weights (a checkpoint) or --config" in capsys.readouterr().err

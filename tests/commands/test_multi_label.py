@@ -1,4 +1,4 @@
-"""Lists with several labels a video: training, validation, tests and the report."""
+"""Lists with several labels per video: training, validation, tests and the report."""
 
 import csv
 import json
@@ -35,14 +35,14 @@ def run(world, lists, tmp_path_factory):
 def test_weights_of_classes_are_refused(world, lists, capsys):
     words = ("solver.class_weights=balanced", "--check")
     assert call("train", "--config", world.config, *WORDS, *lists, *words) == 2
-    assert "solver.class_weights: loss_type BCE does not take them" in capsys.readouterr().err
+    assert "solver.class_weights: not supported by loss_type BCE" in capsys.readouterr().err
 
 
 def test_training_validates_by_mean_average_precision(run):
     validations = [r for r in records(run) if r["kind"] == "val"]
     assert [r["num_videos"] for r in validations] == [9, 9] and all("top1" not in r for r in validations)
     assert all(0 < r["map"] <= 100 and r["num_scored_classes"] == 3 for r in validations)
-    assert "best one: mAP" in (run / "log.txt").read_text() and "mAP %" in (run / "log.txt").read_text()
+    assert "best checkpoint: mAP" in (run / "log.txt").read_text() and "mAP %" in (run / "log.txt").read_text()
 
 
 def test_a_test_its_zero_shot_tests_and_the_report(world, run, tmp_path, capsys):
@@ -90,11 +90,11 @@ def test_kept_frame_embeddings_have_the_labels(world, lists, tmp_path):
 @pytest.mark.parametrize(
     ("command", "words", "part"),
     [
-        ("train", (), "label is '-'; a line has one label, an integer; several need data.multi_label=true"),
+        ("train", (), "label is '-', not an integer; for several labels set data.multi_label=true"),
         ("train", ("data.multi_label=true",), "data.multi_label and solver.loss_type"),
         ("train", (*WORDS, "data.shot=1"), "few-shot picks"),
         ("train", (*WORDS, "solver.patience=1"), "solver.patience_score"),
-        ("test_frozen", WORDS, "data.multi_label: test_frozen.py needs one label a video"),
+        ("test_frozen", WORDS, "data.multi_label: test_frozen.py does not support it"),
         ("test", (*WORDS, "--allow_missing"), "--allow_missing"),
     ],
 )

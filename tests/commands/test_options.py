@@ -135,7 +135,7 @@ def test_quiet_tests_show_the_scores(world, plain_run, tmp_path, capsys):
     assert capsys.readouterr().out.startswith("top-1 ")
     assert call("test_zeroshot", *arguments) == 0
     shown = capsys.readouterr().out.splitlines()
-    assert "were trained on" in shown[0] and shown[1].startswith("test ") and len(shown) == 4
+    assert "are training classes" in shown[0] and shown[1].startswith("test ") and len(shown) == 4
 
 
 def test_the_summary_has_a_row_for_each_validation(world, tmp_path, capsys):

@@ -195,7 +195,7 @@ def test_ctrl_c_ends_a_folder_with_what_is_done(world, tmp_path, monkeypatch, ca
     monkeypatch.setattr(WindowReader, "windows", interrupted)
     options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
     assert call("predict", world.root / "videos", *options) == 130
-    assert "interrupted: 2 of 24 videos were done" in capsys.readouterr().err
+    assert "interrupted: 2 of 24 videos were processed" in capsys.readouterr().err
     assert [video["video"] for video in json.loads((tmp_path / "r.json").read_text())["videos"]] == read[:2]
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
 
@@ -222,13 +222,13 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
         (["a.mp4", "--top", "0"], "--top 0"),
         (["a.mp4", "--threshold", "2"], "--threshold 2"),
         (["a.mp4", "--threshold", "nan"], "--threshold nan"),
-        (["a.mp4", "--window", "-1"], "--window -1: must be seconds"),
+        (["a.mp4", "--window", "-1"], "--window -1: must be a number of seconds"),
         (["a.mp4", "--window", "nan"], "--window nan"),
-        (["a.mp4", "--stride", "0"], "--stride 0: must be above 0"),
+        (["a.mp4", "--stride", "0"], "--stride 0: must be finite and above 0"),
         (["a.mp4", "--fps", "inf"], "--fps inf"),
         (["a.mp4", "--seconds", "nan"], "--seconds nan"),
-        (["a.mp4", "--json", "-", "--csv", "-"], "both want the standard output"),
-        (["a.mp4", "--json", "same", "--csv", "./same"], "both name one file"),
+        (["a.mp4", "--json", "-", "--csv", "-"], "only one can be written to stdout"),
+        (["a.mp4", "--json", "same", "--csv", "./same"], "must be different files"),
         (["a.mp4", "data.num_segmants=4"], "did you mean data.num_segments"),
         (["a.mp4", "netwrk.arch=x"], "netwrk: unknown section; did you mean network?"),
         (["a.mp4", f"netwrk.prompt={'long ' * 100}"], "netwrk: unknown section; did you mean network?"),
@@ -263,7 +263,7 @@ def test_three_lines_of_python(world, trained):
     assert model.with_classes("a, b, c").predict(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]
 
 
-def test_files_from_strangers_are_decoded_apart(world, trained, long_video, tmp_path, capsys):
+def test_untrusted_files_are_decoded_in_child_processes(world, trained, long_video, tmp_path, capsys):
     common = ("--config", world.config, "--weights", trained, "--quiet", "--window", 1, "--json")
     assert call("predict", long_video, *common, tmp_path / "here.json") == 0
     assert call("predict", long_video, *common, tmp_path / "apart.json", "--isolate", 60) == 0
@@ -279,9 +279,9 @@ def test_files_from_strangers_are_decoded_apart(world, trained, long_video, tmp_
     assert len(json.loads((tmp_path / "bad.json").read_text())["errors"]) == 2
 
     assert call("predict", "rtsp://localhost/x", *common, "-", "--isolate", 2) == 2
-    assert "--isolate: rtsp://localhost/x is a camera or an address" in capsys.readouterr().err
+    assert "--isolate: only files can be isolated" in capsys.readouterr().err
     assert call("predict", long_video, *common, "-", "--isolate", 0) == 2
-    assert "--isolate 0: must be seconds" in capsys.readouterr().err
+    assert "--isolate 0: must be a number of seconds" in capsys.readouterr().err
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text on this system")

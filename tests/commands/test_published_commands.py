@@ -117,7 +117,7 @@ def test_train_test_report(repository, type_in):
     code, out, err = type_in(f"{train} --log_time 001 --precision amp --local_rank=0 --world_size 1")
     assert code == 0 and (repository / B32).with_name("001").is_dir(), err
     assert out.count("warning:") == 2  # amp on a CPU; the options without effect
-    assert "--local_rank, --world_size: no effect" in out
+    assert "--local_rank, --world_size: ignored" in out
 
 
 def test_several_machines_few_shot_and_zero_shot(repository, type_in):
@@ -156,7 +156,7 @@ def test_the_launcher_of_older_scripts(world, tmp_path):
         "sh", world.config, f"logging.run_dir={tmp_path}", "solver.epochs=1", TMPDIR=str(tmp_path),
     )  # fmt: skip
     assert result.returncode == 0, result.stderr
-    assert result.stdout.count("--local-rank: no effect") == 1 and "2 x cpu" in result.stdout
+    assert result.stdout.count("--local-rank: ignored") == 1 and "2 x cpu" in result.stdout
 
 
 PAGE = (REPO / "docs/from-text4vis.md").read_text(encoding="utf-8")

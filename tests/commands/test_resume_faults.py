@@ -161,11 +161,11 @@ def test_a_record_that_is_none_is_one_line(world, run_dir, capsys):
     path = run_dir / "metrics.jsonl"
     path.write_text("nonsense}\n" + path.read_text())
     assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2
-    assert f"{path}: not a record of a run" in capsys.readouterr().err
+    assert f"{path}: invalid metrics file" in capsys.readouterr().err
     path.unlink()
     path.mkdir()
     assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2
-    assert f"{path}: not a record of a run" in capsys.readouterr().err
+    assert f"{path}: invalid metrics file" in capsys.readouterr().err
 
 
 def test_machines_with_separate_run_folders_are_an_error(world, run_dir, tmp_path):

@@ -65,7 +65,7 @@ def test_a_prediction_is_what_the_test_says(trained, world, capsys):
 def test_export_says_which_models_it_takes(trained, capsys):
     folder, name, _ = trained
     assert call("export", "--weights", folder / "last_model.pt", "--format", "safetensors") == 2
-    assert f"network.scorer {name}: models with it cannot be exported" in capsys.readouterr().err
+    assert f"network.scorer {name}: export is not supported" in capsys.readouterr().err
 
 
 def test_a_mixture_with_clip_and_its_curve(trained, world, tmp_path, capsys):

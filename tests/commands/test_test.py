@@ -74,7 +74,7 @@ def test_segments_of_one_video_are_rows_of_their_own(world, weights, tmp_path, c
     assert call("report", tmp_path / "t", "--out", tmp_path / "r.html") == 0
     assert "no film strips" not in capsys.readouterr().err
     assert run_test(world, weights, "--out", tmp_path / "f", *words) == 2  # of frame folders
-    assert "data.modality and data.frame_rate: the seconds of a list" in capsys.readouterr().err
+    assert "data.modality and data.frame_rate: list_times of frame folders" in capsys.readouterr().err
 
 
 def test_testing_agrees_with_the_validation_of_the_run(world, weights, tmp_path):

@@ -184,9 +184,9 @@ def test_check_prints_the_plan_and_leaves_nothing(world, tmp_path, capsys):
     out = capsys.readouterr().out
     for part in (
         "software    Py",
-        "15 clips an epoch",
+        "15 clips per epoch",
         "9 videos, 3 classes",
-        "8 an epoch",
+        "8 per epoch",
         "GiB",
         "fusion_model",
         "check passed",

@@ -92,7 +92,7 @@ def test_a_run_whose_score_no_longer_rises_ends_early(world, tmp_path, capsys):
     arguments = ("solver.epochs=9", "solver.lr=1e-12", "solver.patience=2", "solver.patience_score=mean_class")
     assert train(world, tmp_path, *arguments) == 0
     assert [r["epoch"] for r in records(tmp_path) if r["kind"] == "val"] == [1, 2, 3]
-    assert "ended after epoch 3: no better mean_class than" in capsys.readouterr().out
+    assert "stopped early after epoch 3: mean_class has not exceeded" in capsys.readouterr().out
     assert train(world, tmp_path, *arguments, "resume=auto") == 0  # nothing is left to do
     assert len([r for r in records(tmp_path) if r["kind"] == "val"]) == 3
 
@@ -120,4 +120,4 @@ def test_class_weights_of_the_list_and_of_a_file(world, tmp_path, capsys):
     assert found["balanced"] != pytest.approx(found["none"], rel=1e-4) and found["file"] == 0
     words = ("solver.class_weights=balanced", "solver.loss_type=NCE", "network.fix_text=false")
     assert train(world, tmp_path / "nce", *words) == 2
-    assert "solver.class_weights: loss_type NCE does not take them" in capsys.readouterr().err
+    assert "solver.class_weights: not supported by loss_type NCE" in capsys.readouterr().err

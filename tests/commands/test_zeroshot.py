@@ -37,7 +37,7 @@ def other(world, tmp_path_factory):
 def test_all_protocols_of_one_config(world, weights, other, tmp_path, capsys):
     assert call("test_zeroshot", "--config", other / "other.yaml", "--weights", weights, "--out", tmp_path) == 0
     out = capsys.readouterr().out
-    assert "1 of the 3 test classes were trained on: Riding A-Bike" in out
+    assert "1 of the 3 test classes are training classes: Riding A-Bike" in out
     table, text, names = load_table(tmp_path / "embeddings.npz")
     assert names == ["Riding A-Bike", "juggling", "diving"]
     logits = class_logits(table.embeddings, text)
@@ -89,23 +89,25 @@ def test_several_configs_by_the_launcher_in_two_processes(world, weights, other,
     assert result.returncode == 0, result.stderr
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert [name.split(",")[0] for name in summary["tests"]] == ["frames", "other"]
-    assert "mean of 2" in result.stdout and f"3 of the 3 test classes were trained on: {CLASSES[0]}" in result.stdout
+    assert (
+        "mean of 2" in result.stdout and f"3 of the 3 test classes are training classes: {CLASSES[0]}" in result.stdout
+    )
     assert load_table(tmp_path / "frames" / "embeddings.npz")[2] == list(CLASSES)
 
 
 @pytest.mark.parametrize(
     ("arguments", "part"),
     [
-        ((), "give --weights"),
-        (("--weights", "a.pt", "--reuse", "b.npz"), "one of the two"),
+        ((), "give either --weights"),
+        (("--weights", "a.pt", "--reuse", "b.npz"), "or --reuse to score"),
         (("--weights", "/nowhere/a.pt"), "/nowhere/a.pt"),
         (("--reuse", "/nowhere/b.npz"), "/nowhere/b.npz"),
         (("--reuse", "a", "--reuse", "b"), "2 tables for 1 configs"),
-        (("--reuse", "a", "--test_crops", "3"), "leave out --test_clips, --test_crops, --dense"),
-        (("--reuse", "a", "--dense"), "leave out --test_clips, --test_crops, --dense"),
-        (("--weights", "a.pt", "--lists", "a.txt,,b.txt"), "an empty path"),
-        (("--weights", "a.pt", "--lists", "a.txt, a.txt"), "names one list twice"),
-        (("--weights", "a.pt", "--lists", ""), "an empty path"),
+        (("--reuse", "a", "--test_crops", "3"), "remove --test_clips, --test_crops and --dense"),
+        (("--reuse", "a", "--dense"), "remove --test_clips, --test_crops and --dense"),
+        (("--weights", "a.pt", "--lists", "a.txt,,b.txt"), "empty path"),
+        (("--weights", "a.pt", "--lists", "a.txt, a.txt"), "a list is given twice"),
+        (("--weights", "a.pt", "--lists", ""), "empty path"),
     ],
 )
 def test_mistakes(world, capsys, arguments, part):
@@ -123,7 +125,7 @@ def test_results_that_would_share_a_name(world, weights, other, tmp_path, capsys
     twin = shutil.copy(other / "other.yaml", tmp_path / "b" / "other.yaml")
     same_name = shutil.copy(other / "split2.txt", tmp_path / "b" / "split1.txt")
     both = ("--config", other / "other.yaml", "--config", twin, "--weights", weights)
-    assert call("test_zeroshot", *both) == 2 and "have one file name" in capsys.readouterr().err
+    assert call("test_zeroshot", *both) == 2 and "two files have the same name" in capsys.readouterr().err
     lists = ("--lists", f"{other / 'split1.txt'}, {same_name}", "--out", tmp_path / "out")
     assert call("test_zeroshot", "--config", other / "other.yaml", "--weights", weights, *lists) == 0
     assert list(summaries(tmp_path / "out")) == [f"other, {other / 'split1.txt'}", f"other, {same_name}"]
@@ -140,21 +142,21 @@ def test_a_reused_table_takes_its_labels_from_the_list_and_knows_what_it_is(worl
     reuse = ("--config", world.config, "--reuse", tmp_path / "a" / "embeddings.npz")
     capsys.readouterr()
     assert call("test_zeroshot", *reuse, *reversed_ids, "--out", tmp_path / "c") == 0
-    assert "3 of the 3 test classes were trained on" in capsys.readouterr().out
+    assert "3 of the 3 test classes are training classes" in capsys.readouterr().out
     (first,), (second,) = summaries(tmp_path / "b").values(), summaries(tmp_path / "c").values()
     assert {k: v for k, v in first.items() if k != "config"} == {k: v for k, v in second.items() if k != "config"}
     assert first["trained_classes"] == list(reversed(CLASSES))
     torch.save(tiny_clip_state(seed=5), tmp_path / "other_clip.pt")
     for override, part in (
         ("network.train_classifier=true", "was trained with False; remove network.train_classifier"),
-        ("network.fix_text=false", "if the text tower was trained"),
+        ("network.fix_text=false", "because the text tower was trained"),
         (f"network.arch={tmp_path / 'other_clip.pt'}", "a different text tower"),
     ):
         assert call("test_zeroshot", *reuse, override, "--out", tmp_path / "d") == 2
         assert part in capsys.readouterr().err
     (tmp_path / "more.txt").write_text((world.root / "val_frames.txt").read_text() + "train_0_0 9 0\n")
     assert call("test_zeroshot", *reuse, f"data.val_list={tmp_path / 'more.txt'}", "--out", tmp_path / "d") == 2
-    assert "lacks 1 of the 10 videos listed, such as train_0_0" in capsys.readouterr().err
+    assert "1 of the 10 listed videos are missing, such as train_0_0" in capsys.readouterr().err
     assert not (tmp_path / "d" / "summary.json").exists()
 
 

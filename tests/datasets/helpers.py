@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torchvision.io import write_jpeg, write_png
 
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from utils.schema import Config
 
 VIDEOS_DIR = Path(os.environ.get("VIDEOS_DIR", Path(__file__).parents[3] / "shared" / "videos"))
@@ -62,7 +62,7 @@ def write_video(
     size: tuple[int, int] = (48, 64),
     pans: bool = False,
 ) -> None:
-    """A video of pictures seeded by their index, 25 frames a second, or at the given times (in 1/25 s).
+    """A video of pictures seeded by their index, 25 frames per second, or at the given times (in 1/25 s).
 
     pans: instead one picture seen through a window that moves a pixel a frame, which gives an encoder B-frames to use.
     """
@@ -149,4 +149,4 @@ def frame_config(tmp_path: Path, *, num_videos: int = 7, num_frames: int = 10, *
         "val_list": path,
         **data,
     }
-    return with_own_pixels(Config.model_validate({"seed": 5, "data": settings}))
+    return with_preprocessing(Config.model_validate({"seed": 5, "data": settings}))

@@ -19,7 +19,7 @@ from datasets.check import check_present
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards, clip_root
 from datasets.lists import ListEntry
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from tests.commands.world import call, command, losses
 from tests.datasets.s3_server import s3_server
 from tests.tools.loading import load_tool, run_tool
@@ -59,7 +59,7 @@ def config(packed: Packed, root: object, **data: object) -> Config:
         "train_root": str(root), "train_list": str(packed.lists / "train.txt"),
         "val_root": str(root), "val_list": str(packed.lists / "val.txt"), **data,
     }  # fmt: skip
-    return with_own_pixels(Config.model_validate({"seed": 3, "data": settings}))
+    return with_preprocessing(Config.model_validate({"seed": 3, "data": settings}))
 
 
 def epoch(cfg: Config, world_size: int = 1, start_sample: int = 0) -> list[dict]:
@@ -147,7 +147,7 @@ def test_a_dot_in_a_name_is_not_where_webdataset_s_suffix_begins(world, tmp_path
     assert (tmp_path / "o" / "shards.csv").read_text().splitlines()[1].startswith("a.b.mkv,000000.tar,512,")
     shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a_b.mp4")
     assert run_tool(pack_videos, *words[:1], str(tmp_path / "p"), *words[2:]) == 2
-    assert "a_b.mkv: would have the key of a.b.mkv in a tar file; rename one" in capsys.readouterr().err
+    assert "a_b.mkv: would have the same key as a.b.mkv in a tar file; rename one" in capsys.readouterr().err
 
 
 # ---- epochs
@@ -249,7 +249,7 @@ def test_faults_of_the_files_are_one_line(copy, is_remote, monkeypatch):
         for size in (len(whole) // 4, 10):
             tar.write_bytes(whole[:size])
             with pytest.raises(
-                UserError, match=f"{tar.name}: is truncated: it has {size} bytes, its index .*list.txt:1"
+                UserError, match=f"{tar.name}: is truncated: it has {size} bytes, but its index .*list.txt:1"
             ):
                 open_first(root, max_of(copy, tar.name))
         tar.write_bytes(bytes(len(whole)))
@@ -260,7 +260,7 @@ def test_faults_of_the_files_are_one_line(copy, is_remote, monkeypatch):
         tar.unlink()
         with pytest.raises(UserError, match=f"{tar.name}: .*no such file.*train_0_0.mkv|{tar.name}: cannot be opened"):
             open_first(root)
-        with pytest.raises(UserError, match=r"other.mkv \(listed at list.txt:1\): not in .*shards.csv; pack it too"):
+        with pytest.raises(UserError, match=r"other.mkv \(listed at list.txt:1\): not in .*shards.csv; pack it"):
             open_first(root, "other.mkv")
         index = (copy / "shards.csv").read_text()
         (copy / "shards.csv").write_text(index[: len(index) // 2])
@@ -284,7 +284,7 @@ def test_missing_and_truncated_tar_files_are_found_before_a_run(copy, packed, sc
     length = tar.stat().st_size
     tar.write_bytes(tar.read_bytes()[: length // 2])
     with pytest.raises(
-        UserError, match=f"000002.tar: is truncated: it has {length // 2} bytes, its index .*; copy it again"
+        UserError, match=f"000002.tar: is truncated: it has {length // 2} bytes, but its index .*; copy it again"
     ):
         check_present(entries, shards, "val.txt", ALONE)
     tar.unlink()

@@ -36,7 +36,7 @@ def test_inner_white_space_of_a_path_is_kept(tmp_path):
     ("line", "words"),
     [
         ("v 2", "num_frames column is missing"),
-        ("v", "one column where three"),
+        ("v", "one column instead of three"),
         ("v ten 2", "num_frames is 'ten', not an integer"),
         ("v 10 two", "label is 'two', not an integer"),
         ("v 10 1.0", "label is '1.0', not an integer"),
@@ -64,8 +64,8 @@ def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
 @pytest.mark.parametrize(
     ("line", "words"),
     [
-        ("v.mp4", "one column where two"),
-        ("v 30 2", "three columns where two are needed: this looks like a frame list"),
+        ("v.mp4", "one column instead of two"),
+        ("v 30 2", "three columns instead of two: this looks like a frame list"),
         ("v.mp4 two", "label is 'two'"),
         ("v.mp4 9", "label 9 is outside 0..2 (data.num_classes is 3)"),
         ("# comment 1", "comments"),
@@ -131,12 +131,12 @@ def test_labels(tmp_path):
         ("id,name\n0,run\n", 2, ": no line for class id 1"),
         ("id,name\n0,run\n1,jump\n", 1, ":3: class id 1 is outside 0..0 (data.num_classes is 1)"),
         ("id,name\nzero,run\n", None, ":2: class id is 'zero', not an integer"),
-        ("id,name\n0\n", None, ":2: 1 column(s) where two"),
-        ("id,name\n0,a,b\n", None, ":2: 3 column(s) where two are needed, 'id,name'; put a name"),
+        ("id,name\n0\n", None, ":2: 1 column(s) instead of two"),
+        ("id,name\n0,a,b\n", None, ":2: 3 column(s) instead of two, 'id,name'; put a name"),
         ("id,name\n0,\n", None, ":2: class 0 has an empty name"),
-        ("id,name\n0,run\n1,jump\n2,run\n", None, ":4: class 2 has the name of class 0 on line 2, 'run'; "),
-        ("id,name\n0,run\n1, run \n", 2, ":3: class 1 has the name of class 0"),
-        ("id,name\n1,Open  door\n0,open door\n", 2, ":3: class 0 has the name of class 1 on line 2, 'open door'"),
+        ("id,name\n0,run\n1,jump\n2,run\n", None, ":4: class 2 has the same name as class 0 on line 2, 'run'; "),
+        ("id,name\n0,run\n1, run \n", 2, ":3: class 1 has the same name as class 0"),
+        ("id,name\n1,Open  door\n0,open door\n", 2, ":3: class 0 has the same name as class 1 on line 2, 'open door'"),
         ('id,name\n0,"run\n', None, "not a valid CSV line"),
         (b"id,name\n0,caf\xe9\n", None, ":2: not UTF-8"),
     ],
@@ -175,7 +175,7 @@ def test_few_shot_picks():
 
 def test_several_labels_on_a_line_are_named_as_such(tmp_path):
     (tmp_path / "list.txt").write_text("a.mp4 0,2\n")
-    with pytest.raises(UserError, match="label is '0,2'; a line has one label"):
+    with pytest.raises(UserError, match="label is '0,2', not an integer"):
         read_video_list(tmp_path / "list.txt", 3)
 
 
@@ -188,10 +188,15 @@ def test_several_labels(tmp_path):
 
 @pytest.mark.parametrize(
     ("label", "part"),
-    [("0,3", "label 3 is outside 0..2"), ("1,", "label is '', not"), ("1,1", "has a class twice"), ("a", "not an int")],
+    [
+        ("0,3", "label 3 is outside 0..2"),
+        ("1,", "label is '', not"),
+        ("1,1", "contains a class twice"),
+        ("a", "not an int"),
+    ],
 )
 def test_faults_in_several_labels(tmp_path, label, part):
     with pytest.raises(UserError, match=f"list.txt:1: {part}|{part}"):
         read_frame_list(written(tmp_path, f"a 9 {label}\n"), 3, multi_label=True)
-    with pytest.raises(UserError, match="all videos are of none"):
+    with pytest.raises(UserError, match="no video has a class"):
         read_frame_list(written(tmp_path, "a 9 -\n"), 3, multi_label=True)

@@ -298,7 +298,7 @@ def test_no_more_workers_than_cores(tmp_path, monkeypatch, caplog):
     cfg = frame_config(tmp_path, workers=7)
     loaders = [build.build_train_loader(cfg), build.build_eval_loader(cfg)]
     assert [loader._loader.num_workers for loader in loaders] == [1, 1]
-    assert caplog.messages == ["data.workers is 7, but only 1 loader processes are started, one for each usable core"]
+    assert caplog.messages == ["data.workers is 7, but only 1 loader processes are started, one per available core"]
 
 
 def test_a_config_of_text4vis_for_something_something_gets_its_keys_and_they_are_named(tmp_path, caplog):

@@ -325,7 +325,8 @@ def test_a_stream_that_grows_past_the_limit_is_refused(tmp_path):
 
 
 def write_cut(path: Path, source: Path, first: int) -> None:
-    """The MP4 `source` (25 frames a second) cut without encoding: frames before `first` are hidden by an edit list."""
+    """The MP4 `source` (25 frames per second) cut without encoding: frames before `first` are hidden by an edit
+    list."""
     options = {"avoid_negative_ts": "disabled"}
     with av.open(str(source)) as whole, av.open(str(path), "w", container_options=options) as cut:
         stream = cut.add_stream_from_template(whole.streams.video[0])

@@ -16,7 +16,7 @@ from datasets.pyav_source import PyAVVideo
 from datasets.transforms import EvalTransform, Resize, TrainTransform
 from inference.windows import build_window_reader
 from modules.build import build_model, load_clip_model
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos, write_frames
 from utils.errors import UserError
 from utils.schema import Config
@@ -43,7 +43,7 @@ SETTINGS = distinct_settings()
 
 def our_settings(name: str, tag: str) -> tuple[EvalTransform, torch.Tensor, torch.Tensor]:
     """The evaluation transform of a config that names the tag alone, and mean and std, (3, 1, 1)."""
-    cfg = with_own_pixels(Config.model_validate({"network": {"arch": name, "weights": tag}}))
+    cfg = with_preprocessing(Config.model_validate({"network": {"arch": name, "weights": tag}}))
     mean, std = (torch.tensor(values).view(3, 1, 1) for values in (cfg.data.mean, cfg.data.std))
     return build_window_reader(cfg).transform, mean, std
 
@@ -126,13 +126,13 @@ def config_of_videos(folder, **data) -> Config:
 
 
 def test_keys_override_the_towers_own_pixels_in_training_validation_and_prediction(tmp_path):
-    cfg = with_own_pixels(config_of_videos(tmp_path))
+    cfg = with_preprocessing(config_of_videos(tmp_path))
     expected = Resize(32, "squash", "bilinear", "pillow")
     assert build_window_reader(cfg).transform == EvalTransform(expected, 32)
     assert build_eval_loader(cfg).dataset.transform == EvalTransform(expected, 32)
     assert build_train_loader(cfg).dataset.transform.resize == expected
     keys = {"resize_mode": "shortest", "resize_size": 40, "interpolation": "bicubic", "resizer": "torch"}
-    other = with_own_pixels(cfg.model_copy(update={"data": cfg.data.model_copy(update=keys)}))
+    other = with_preprocessing(cfg.model_copy(update={"data": cfg.data.model_copy(update=keys)}))
     assert build_eval_loader(other).dataset.transform == EvalTransform(Resize(40), 32)
 
 
@@ -140,7 +140,7 @@ def test_mean_and_std_of_the_config_are_the_models():
     """The published CLIP model with other ones, as a checkpoint that is loaded with `weights: none` asks for."""
     network = {"arch": "clip/shapes_clip.pt", "sim_header": "None"}
     data = {"input_size": 64, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
-    cfg = with_own_pixels(Config.model_validate({"network": network, "data": data}))
+    cfg = with_preprocessing(Config.model_validate({"network": network, "data": data}))
     model = build_model(cfg, load_clip_model(cfg))
     levels = torch.tensor([51.0, 102.0, 153.0]).view(3, 1, 1)
     normalised = model.pixel_shift[0] + levels * model.pixel_scale[0]
@@ -148,8 +148,8 @@ def test_mean_and_std_of_the_config_are_the_models():
 
 
 def test_linspace_takes_the_same_frames_in_every_clip_and_says_so(tmp_path):
-    cfg = with_own_pixels(config_of_videos(tmp_path, frame_rule="linspace"))
+    cfg = with_preprocessing(config_of_videos(tmp_path, frame_rule="linspace"))
     assert build_eval_loader(cfg).dataset._choose_frames(9, None).tolist() == [0, 2, 5, 8]
     assert build_eval_loader(cfg, views=Views(1, 3)).dataset._choose_frames(9, None).tolist() == [0, 2, 5, 8]
-    with pytest.raises(UserError, match="linspace takes the same frames in each of 4 clips"):
+    with pytest.raises(UserError, match="linspace would use the same frames in all 4 clips"):
         build_eval_loader(cfg, views=Views(4))

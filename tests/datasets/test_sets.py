@@ -47,7 +47,7 @@ def test_an_epoch_is_divided_by_the_weights(tmp_path, weights, clips):
 
 def test_a_set_without_a_clip_is_refused(tmp_path):
     entries = [ListEntry("x", 9, 0, 1, of_set=number) for number in (0, 1)]
-    with pytest.raises(UserError, match="data.sets: b has a weight so small"):
+    with pytest.raises(UserError, match="data.sets: the weight of b is too small"):
         shares_of_sets(make_config(tmp_path, weights=(1.0, 0.001)).data, entries)
 
 

@@ -1,4 +1,4 @@
-"""Samples of the embedded world: the demo's, else rendered."""
+"""Sample videos of the demo data set."""
 
 from datasets.pyav_source import PyAVVideo
 from demo.shapes_samples import CLASS_NAMES, SAMPLE_CLASSES, sample_videos

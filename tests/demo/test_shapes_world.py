@@ -1,4 +1,4 @@
-"""The embedded world: same seed same clip, motions that do what they say, the split, true captions, the weights."""
+"""The demo data set: same seed same clip, motions that do what they say, the split, true captions, the weights."""
 
 from collections import Counter
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The two scripts of the embedded world, through their command lines, small."""
+"""The two scripts of the demo data set, through their command lines."""
 
 import runpy
 import shutil

@@ -45,7 +45,7 @@ def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
     assert choose_run_dir(load(b32), "second") == folder.with_name("second")
     assert choose_run_dir(load(b32, "logging.run_dir=here")) == Path("here")
     assert choose_run_dir(load(b32, "resume=there/last_model.pt")) == Path("there")
-    with pytest.raises(UserError, match="logging.run_dir names the run folder already"):
+    with pytest.raises(UserError, match="the run folder is also given by logging.run_dir"):
         choose_run_dir(load(b32, "logging.run_dir=here"), "001")
 
 

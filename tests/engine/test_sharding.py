@@ -156,7 +156,10 @@ def test_a_checkpoint_goes_on_in_any_layout(found, folder):
 
 @pytest.mark.parametrize(
     ("vision", "precision", "fault"),
-    [(RESNET, "fp32", "this image tower has none; set it to none"), (None, "fp16", "solver.precision to bf16 or fp32")],
+    [
+        (RESNET, "fp32", "this image tower has no blocks; set it to none"),
+        (None, "fp16", "solver.precision to bf16 or fp32"),
+    ],
 )
 def test_what_cannot_be_sharded_is_refused(folder, vision, precision, fault):
     cfg = make_config(folder, vision, solver_shard="full", head_layers=1)

@@ -35,7 +35,7 @@ def test_a_gap_between_metrics_and_checkpoint_is_reported(world, tmp_path, capsy
     assert "lacks" not in capsys.readouterr().out
     metrics.write_text("".join(lines[:3]))  # 8 steps and a validation an epoch
     assert train(world, run_dir, "resume=auto", "solver.epochs=3") == 0
-    assert f"WARNING: {metrics} lacks 13 of the 16 steps up to the checkpoint, the first of them step 4" in (
+    assert f"WARNING: {metrics} lacks 13 of the 16 steps up to the checkpoint, starting with step 4" in (
         capsys.readouterr().out
     )
     metrics.unlink()

@@ -9,7 +9,7 @@ import pytest
 from datasets.build import build_train_loader
 from datasets.video_dataset import SampleKey
 from modules.embed import load_table
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from tests.commands.world import NUM_TRAIN, NUM_VAL, assert_same_predictions, call, losses, records
 from utils.config import load_config
 from utils.hashing import content_hash
@@ -54,9 +54,9 @@ def test_skip_replaces_counts_and_tells_each_once(world, broken_root, tmp_path, 
 
 
 def test_the_replacement_is_of_the_class_and_drawn_from_the_sample(world, broken_root):
-    cfg = with_own_pixels(load_config(world.config, [*SKIP, f"data.train_root={broken_root}"]).config)
+    cfg = with_preprocessing(load_config(world.config, [*SKIP, f"data.train_root={broken_root}"]).config)
     dataset = build_train_loader(cfg).dataset
-    sound = build_train_loader(with_own_pixels(load_config(world.config, list(SKIP)).config)).dataset
+    sound = build_train_loader(with_preprocessing(load_config(world.config, list(SKIP)).config)).dataset
     index = [entry.path for entry in dataset.entries].index("train_0_1")
     items = [dataset[SampleKey(epoch, index)] for epoch in range(6)]
     assert all(item["label"] == 0 and item["index"] == index and "train_0_1" in item["fault"] for item in items)

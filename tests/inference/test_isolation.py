@@ -78,7 +78,7 @@ def test_windows_are_those_of_the_reader(video, window):
         ("takes a tensor's memory", "odd.mp4: needs more than 300 MB of memory; make its frames smaller"),
         (
             "crashes",
-            "odd.mp4: its decoding process ended with exit code -11; the file is damaged, or was made for it",
+            "odd.mp4: its decoding process exited with code -11; the file is corrupted or malicious",
         ),
     ],
 )
@@ -90,7 +90,7 @@ def test_what_ends_the_child_is_one_line(deed, message):
 
 def test_wall_time_is_bounded():
     begin = time.monotonic()
-    with open_odd("sleeps", 5) as video, pytest.raises(UserError, match="^odd.mp4: takes more than 5 s; give"):
+    with open_odd("sleeps", 5) as video, pytest.raises(UserError, match="^odd.mp4: takes more than 5 s; use"):
         list(video.windows())
     assert time.monotonic() - begin < 30 and not video._process.is_alive()
 
@@ -120,7 +120,7 @@ def refusal(path, reader=READER, **settings) -> str:
 
 
 def test_limits_of_an_upload_are_checked_in_the_child(video, tmp_path):
-    assert "longer than 1 s; cut it" in refusal(video, limits=Limits(max_seconds=1))
+    assert "longer than 1 s; shorten it" in refusal(video, limits=Limits(max_seconds=1))
     assert "39 windows of 0.2 s, more than the limit of 10" in refusal(video, window=0.2, max_windows=10)
     assert "no such video file" in refusal(tmp_path / "none.mp4")
 

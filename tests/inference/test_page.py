@@ -43,7 +43,7 @@ def test_a_result_is_saved_as_json_and_picture():
     page = result_html(answer([[0.25, 0.75]], ["a", "b"]))
     (content,) = re.findall(r'download="clip.json" href="data:application/json;base64,([^"]+)"', page)
     assert json.loads(base64.b64decode(content))["top"][0]["class"] == "b"
-    assert 'data-picture="clip.png"' in page and "image/png" not in page  # drawn when it is asked for
+    assert 'data-picture="clip.png"' in page and "image/png" not in page  # drawn when it is used
 
 
 def test_windows_make_a_timeline_of_segments():
@@ -65,7 +65,7 @@ def test_errors_and_the_history_are_escaped():
 
 def test_a_session_has_one_turn_at_a_time():
     turns = SessionTurns()
-    with turns.take("a"), turns.take("b"), pytest.raises(UserError, match="not done yet"), turns.take("a"):
+    with turns.take("a"), turns.take("b"), pytest.raises(UserError, match="still being processed"), turns.take("a"):
         pass
     with pytest.raises(ValueError), turns.take("a"):
         raise ValueError

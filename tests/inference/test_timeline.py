@@ -104,13 +104,13 @@ def test_names_with_formula_signs_are_drawn(tmp_path):
 
 
 def test_characters_without_a_glyph_are_said_once_in_one_line(tmp_path, caplog):
-    pictures._tell_missing_characters.cache_clear()
+    pictures._warn_missing_characters.cache_clear()
     p = VideoPrediction("a.mp4", np.array([[0.0, 1], [1, 2]]), np.eye(2), ["跑步", "running \N{RUNNER}"])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for name in ("one.png", "two.png"):
             draw_timeline(tmp_path / name, p)
-    assert caplog.text.count("their font lacks characters") == 1 and len(caplog.records) == 1
+    assert caplog.text.count("the font lacks characters") == 1 and len(caplog.records) == 1
 
 
 def test_a_strip_has_at_most_20_bars(tmp_path):

@@ -24,8 +24,8 @@ def test_a_video_within_the_limits_is_taken(video):
 @pytest.mark.parametrize(
     ("limits", "part"),
     [
-        (Limits(max_megabytes=1e-4), "more than 0.0001; cut or compress it"),
-        (Limits(max_seconds=0.1), "longer than 0.1 s; cut it"),
+        (Limits(max_megabytes=1e-4), "more than 0.0001; shorten or compress it"),
+        (Limits(max_seconds=0.1), "longer than 0.1 s; shorten it"),
         (Limits(max_pixels=36 * 48 - 1), "its frames have 48x36 pixels"),
     ],
 )
@@ -64,7 +64,7 @@ def test_huge_frames_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "part"),
     [
-        ("notes.txt", b"hello", "unsupported kind of file"),
+        ("notes.txt", b"hello", "unsupported file type"),
         ("notes.mp4", b"hello\n" * 100, "is corrupted or not a video"),
         ("empty.mp4", b"", "is corrupted or not a video"),
         ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(100), "corrupted or not a video"),

@@ -18,7 +18,7 @@ from inference import windows as windows_module
 from inference.frame_streams import measure_seconds
 from inference.video_inputs import expand_inputs, is_live, read_class_names
 from inference.windows import WindowReader, build_window_reader
-from modules.pixels import with_own_pixels
+from modules.pixels import with_preprocessing
 from tests.datasets.helpers import VIDEOS_DIR, full_decode, needs_real_videos, picture, write_frames, write_video
 from utils.errors import UserError
 from utils.schema import Config
@@ -47,7 +47,7 @@ def test_a_whole_video_is_what_test_py_sees(tmp_path, modality):
     write_frames(tmp_path / "a", 23, height=36, width=48)
     (tmp_path / "list.txt").write_text("a.mp4 0\n" if modality == "video" else "a 23 0\n")
     data = {"modality": modality, "num_segments": 4, "input_size": 32, "num_classes": 1, "workers": 0}
-    cfg = with_own_pixels(
+    cfg = with_preprocessing(
         Config.model_validate({"data": {**data, "val_root": str(tmp_path), "val_list": str(tmp_path / "list.txt")}})
     )
     tested = next(iter(build_eval_loader(cfg, views=Views())))["frames"][0]

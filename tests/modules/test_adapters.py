@@ -183,7 +183,7 @@ def test_places_and_depth_of_st_adapter(tmp_path):
     model = built(tmp_path, "st_adapter", settings={"last": 2, "places": ["before_mlp"]})
     names = {name.split(".st_adapter.")[0][-1] for name, _ in model.visual.named_parameters() if ".st_adapter." in name}
     assert names == {"1", "2"}
-    with pytest.raises(UserError, match="kernel: must be three odd numbers, as"):
+    with pytest.raises(UserError, match="kernel: must be three odd numbers, such as"):
         built(tmp_path, "st_adapter", settings={"kernel": [2, 1, 1]})
 
 
@@ -237,7 +237,7 @@ def test_learned_tokens_of_the_text_tower(tmp_path):
 
 
 def test_learned_tokens_leave_no_other_text_to_train(tmp_path):
-    with pytest.raises(UserError, match="learned tokens replace the prompt of a frozen text tower"):
+    with pytest.raises(UserError, match="needs a single prompt and a frozen text tower"):
         built(tmp_path, "deep_prompts", settings={"text_depth": 2}, fix_text=False)
 
 

@@ -54,7 +54,9 @@ def test_tokent1d_starts_as_tokenshift(tmp_path, name):
 @pytest.mark.parametrize("name", WITHOUT_CLASS_TOKEN)
 @pytest.mark.parametrize("tm", ["tokenshift", "tokent1d"])
 def test_a_tower_without_class_token_says_so(tmp_path, name, tm):
-    with pytest.raises(UserError, match=rf"network.tm: {tm}: moves the class token .* timm's ViT .* has none; .* tsm"):
+    with pytest.raises(
+        UserError, match=rf"network.tm: {tm}: needs a class token, .* timm's ViT .* does not have; .* tsm"
+    ):
         built(tmp_path, name, tm=tm)
 
 

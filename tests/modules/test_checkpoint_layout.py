@@ -100,7 +100,7 @@ def test_the_published_name_of_tokent1d(tmp_path, prefix):
     load_video_weights(fresh, raw, "w.pt")
     name = "visual.transformer.resblocks.1.over_time.weight"
     assert torch.equal(fresh.state_dict()[name], trained.state_dict()[name])
-    assert "holds the weights of network.tm: tokent1d; set it" in refused(model_of(tmp_path), raw)
+    assert "contains the weights of network.tm: tokent1d; set it" in refused(model_of(tmp_path), raw)
 
 
 def test_a_text_tower_that_is_not_asked_for_is_left_out_and_said(tmp_path, caplog):
@@ -123,8 +123,8 @@ def test_resized_positions_are_said(tmp_path, caplog):
 @pytest.mark.parametrize("new_classes", [False, True])
 def test_heads_that_differ(tmp_path, new_classes):
     with_head, without = (model_of(tmp_path, sim_header=head) for head in ("Transf", "None"))
-    assert "holds no temporal head; set network.sim_header to None" in refused(with_head, published(without))
-    assert "holds a temporal head; set network.sim_header to Transf" in refused(without, published(with_head))
+    assert "contains no temporal head; set network.sim_header to None" in refused(with_head, published(without))
+    assert "contains a temporal head; set network.sim_header to Transf" in refused(without, published(with_head))
     raw = published(with_head)
     for name in [n for n in raw["model_state_dict"] if ".resblocks.5." in n and n.startswith("fusion_model")]:
         del raw["model_state_dict"][name]
@@ -161,8 +161,8 @@ def test_another_architecture(tmp_path):
 
 def test_additions_that_differ(tmp_path):
     plain, conv = model_of(tmp_path), model_of(tmp_path, tm="tokent1d")
-    assert "holds the weights of network.tm: tokent1d; set it" in refused(plain, published(conv))
-    assert "lacks the weights of network.tm: tokent1d; do not set it" in refused(conv, published(plain))
+    assert "contains the weights of network.tm: tokent1d; set it" in refused(plain, published(conv))
+    assert "does not contain the weights of network.tm: tokent1d; do not set it" in refused(conv, published(plain))
 
 
 @pytest.mark.parametrize("vision", [None, RESNET])

@@ -104,7 +104,7 @@ def test_a_new_head_is_a_class_and_a_line(tmp_path, monkeypatch):
     load_video_weights(build_model(cfg, clip_of(cfg)), raw, "w.pt")
     for other in ("Transf", "None"):
         other_cfg = make_config(tmp_path, sim_header=other)
-        with pytest.raises(UserError, match="w.pt: holds the head of this test; set network.sim_header to LastFrame"):
+        with pytest.raises(UserError, match="w.pt: contains the head of this test; set network.sim_header to Last"):
             load_video_weights(build_model(other_cfg, clip_of(other_cfg)), raw, "w.pt")
 
 
@@ -122,7 +122,7 @@ def test_a_component_has_settings_of_its_own(tmp_path, monkeypatch):
     with pytest.raises(UserError) as error:
         load_config(path, ["solver.lr=-1"], "predict")
     faults = str(error.value)
-    assert faults.startswith("5 faults")
+    assert faults.startswith("5 errors")
     assert f"{path}:5: components.LastFrame.scale: must be greater than 0, not -1" in faults
     assert f"{path}:6: components.LastFrame.scales: unknown key of LastFrame" in faults
     assert f"{path}:7: components.Absent: no component has this name" in faults

@@ -149,5 +149,5 @@ def test_a_checkpoint_of_other_sizes_says_what_to_set(tmp_path):
     with pytest.raises(UserError, match="2 layers of 4 experts"):
         load_video_weights(build_model(other, clip_of(cfg), NAMES, text), state, "checkpoint")
     plain = make_config(tmp_path, head_layers=2)
-    with pytest.raises(UserError, match="holds a temporal head of experts; set network.sim_header to MoTE"):
+    with pytest.raises(UserError, match="contains a temporal head of experts; set network.sim_header to MoTE"):
         load_video_weights(build_model(plain, clip_of(cfg), NAMES, text), state, "checkpoint")

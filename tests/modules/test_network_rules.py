@@ -16,7 +16,7 @@ def load(tmp_path, *overrides):
     ("overrides", "part"),
     [
         (("network.classifier=lda",), "network.classifier and network.classifier_file: this classifier is read"),
-        (("network.classifier=file",), "give its .npz as classifier_file"),
+        (("network.classifier=file",), "set classifier_file to its .npz file"),
         (("network.fix_text=false", "network.prompt_set=action16"), "uses one prompt per class"),
         (("network.fix_text=false", "network.classifier=random"), "set classifier to clip_text"),
         (("network.context_tokens=4", "network.classifier=orthogonal"), "a learned context replaces the prompt"),

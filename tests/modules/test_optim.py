@@ -107,7 +107,7 @@ def test_an_optimizer_newer_than_timm_is_one_line(monkeypatch):
 def test_betas_are_those_of_the_config():
     assert optimizer_of(Model(), betas=[0.9, 0.98]).param_groups[0]["betas"] == (0.9, 0.98)
     assert optimizer_of(Model(), optim="lion", betas=[0.95, 0.98]).param_groups[0]["betas"] == (0.95, 0.98)
-    with pytest.raises(UserError, match="solver.betas: adamw has 2, not 3"):
+    with pytest.raises(UserError, match="solver.betas: adamw has 2 betas, not 3"):
         optimizer_of(Model(), betas=[0.9, 0.98, 0.99])
 
 

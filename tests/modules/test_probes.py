@@ -60,7 +60,7 @@ def test_attentive_probe_starts_small_where_it_is_deep():
     stds += [probe.blocks[1].attn.proj.weight.std()]
     expected = [0.02 / math.sqrt(2 * layer) for layer in (1, 2, 3, 3)]
     torch.testing.assert_close(torch.stack(stds), torch.tensor(expected), rtol=0.1, atol=0)
-    with pytest.raises(UserError, match="16 heads do not divide the tokens' width 40"):
+    with pytest.raises(UserError, match="the token width 40 is not a multiple of 16"):
         AttentiveProbe.build(Config(), 40, 3)
 
 
@@ -85,7 +85,7 @@ def test_tokens_of_other_towers(tmp_path):
             visual = TimmModel(name, 32, image_size=160, pool="avg", proj="linear", pretrained=False).eval()
             _, tokens = embed_with_tokens(visual, torch.randn(2, 3, 160, 160))
             assert tokens.shape[0] == 2 and tokens.shape[2] == width and tokens.ndim == 3
-    with pytest.raises(UserError, match="cannot be taken from this image tower"):
+    with pytest.raises(UserError, match="does not provide tokens of a frame"):
         embed_with_tokens(torch.nn.Identity(), torch.zeros(1, 3, 32, 32))
 
 

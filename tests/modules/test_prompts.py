@@ -47,8 +47,8 @@ def test_a_file_of_descriptions(tmp_path):
         ("swimming: 3\nriding a bike: b\n", "swimming: must be a description or a list of them, not 3"),
         ("swimming: []\nriding a bike: b\n", "swimming: must be a description"),
         ("swimming: ' '\nriding a bike: b\n", "swimming: must be a description"),
-        ("", "must hold a list of templates"),
-        ("- 3\n", "must hold a list of templates"),
+        ("", "must contain a list of templates"),
+        ("- 3\n", "must contain a list of templates"),
         ("a: [\n", "prompts.yaml:2: not valid YAML"),
     ],
 )
@@ -59,5 +59,5 @@ def test_faults_of_files_are_named(tmp_path, text, part):
 
 
 def test_neither_a_set_nor_a_file():
-    with pytest.raises(UserError, match="prompt_set action17: neither one of action16, action28 nor a file"):
+    with pytest.raises(UserError, match="prompt_set action17: neither action16, action28 nor an existing file"):
         class_prompts(NAMES, "{}", "action17")

@@ -185,11 +185,11 @@ def test_text_towers_that_cannot_take_a_context(tmp_path):
     cfg = make_config(tmp_path, context_tokens=2)
     clip_model = clip_of(cfg)
     clip_model.text = torch.nn.Linear(2, 2)
-    with pytest.raises(UserError, match="this text tower cannot take a learned context"):
+    with pytest.raises(UserError, match="this text tower does not support a learned context"):
         build_model(cfg, clip_model, NAMES)
     clip_model = clip_of(cfg)
     clip_model._tokenizer = lambda texts: torch.arange(77).repeat(len(texts), 1)
-    with pytest.raises(UserError, match="cannot take a learned context|does not fit beside"):
+    with pytest.raises(UserError, match="does not support a learned context|does not fit into"):
         build_model(cfg, clip_model, NAMES)
 
 

@@ -48,7 +48,8 @@ def test_another_base_is_one_line(tmp_path, adapter):
     with torch.no_grad():
         other.visual.conv1.weight[0, 0, 0, 0] += 1e-3
     with pytest.raises(
-        UserError, match="w.pt: holds only what trained, on other weights than this model's; set network.arch"
+        UserError,
+        match="w.pt: contains only trained parameters, for other frozen weights; set network.arch",
     ):
         load_video_weights(other, raw, "w.pt")
 
@@ -68,7 +69,8 @@ def test_aim_takes_other_numbers_of_frames(tmp_path, caplog):
 def test_another_adapter_is_named(tmp_path):
     _, raw = checkpoint_of(tmp_path, "lora")
     with pytest.raises(
-        UserError, match="w.pt: (holds|lacks) the weights of network.adapter: (lora|aim); (do not )?set it"
+        UserError,
+        match="w.pt: (contains|does not contain) the weights of network.adapter: (lora|aim); (do not )?set",
     ):
         load_video_weights(built(tmp_path, "aim"), raw, "w.pt")
 
@@ -90,7 +92,7 @@ def test_averages_and_mixtures_hold_what_trained(tmp_path):
     second["base"] = {**second["base"], "hash": "0" * 64}
     save_checkpoint(tmp_path / "1.pt", second)
     with pytest.raises(
-        UserError, match="1.pt: was trained on other base weights than .*0.pt; average adapters of one CLIP"
+        UserError, match="1.pt: was trained on other base weights than .*0.pt; average adapters of the same CLIP"
     ):
         average_checkpoints([tmp_path / "0.pt", tmp_path / "1.pt"])
 

@@ -88,7 +88,7 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path, run_folder):
     metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # cut by a kill
     assert len(read_run(run_folder).records) == 102
     metrics.write_text("{not json}\n")
-    assert "not a record of a run" in fault(run_folder)
+    assert "invalid metrics file" in fault(run_folder)
 
 
 def test_a_config_of_other_keys_is_said(run_folder):

@@ -111,7 +111,7 @@ def test_each_row_has_its_case():
 def test_invalid_numbers_of_processes(folder, value):
     result = launch(folder, "run_train.sh", "my.yaml", NPROC=value)
     assert (result.returncode, result.stdout) == (2, "")
-    assert result.stderr == f"error: NPROC is '{value}'; it must be a whole number from 1 to 4096\n"
+    assert result.stderr == f"error: NPROC is '{value}'; it must be an integer from 1 to 4096\n"
 
 
 def test_numbers_reach_torchrun(folder):
@@ -140,4 +140,4 @@ def test_an_environment_is_created_and_created_again_if_incomplete(tmp_path, is_
         )
         assert result.returncode == 0, result.stderr
         assert result.stdout.splitlines()[-1] == f"{tmp_path}/.venv/bin/python"
-        assert ("making a virtual environment" in result.stdout) == ("installing" in result.stdout) == is_first
+        assert ("creating a virtual environment" in result.stdout) == ("installing" in result.stdout) == is_first

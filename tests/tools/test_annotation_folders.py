@@ -153,7 +153,7 @@ def test_frames_and_what_is_missing(tmp_path, capsys):
     paths = ("--annotations", tmp_path, "--root", tmp_path / "videos", "--out", tmp_path / "out")
     assert run("jester", *paths, "--template", "{:05d}.jpg") == 0
     assert lines(tmp_path / "out/train.txt") == ["34870 37 1"]
-    assert missing(tmp_path / "out/train_missing.csv") == {"56557": "not on disk"}
+    assert missing(tmp_path / "out/train_missing.csv") == {"56557": "not found"}
     assert printed_yaml(capsys.readouterr().out)["image_tmpl"] == "{:05d}.jpg"
 
 
@@ -182,7 +182,7 @@ def test_mirrored_pairs_are_the_published_ones_of_something_something():
 @pytest.mark.parametrize(
     ("name", "file", "text", "message"),
     [
-        ("ssv2", "labels.json", '{"a": "zero"}', "labels.json: the id of 'a' is 'zero', not a whole number"),
+        ("ssv2", "labels.json", '{"a": "zero"}', "labels.json: the id of 'a' is 'zero', not an integer"),
         ("ssv2", "labels.json", '{"a": "0", "b": "0"}', "labels.json: ids are not 0 to 1"),
         ("ssv2", "validation.json", '[{"id": "5"}]', 'validation.json: entry 1 has no "template"; the test set has'),
         ("ssv2", "train.json", "[", "train.json: not valid JSON"),
@@ -198,7 +198,7 @@ def test_mirrored_pairs_are_the_published_ones_of_something_something():
         ("moments", "moments_categories.txt", "applauding\n", "moments_categories.txt:1: the id of"),
         ("moments", "trainingSet.csv", "a.mp4,b\n", 'trainingSet.csv:1: "a.mp4,b" is not "class/video.mp4,class'),
         ("charades", "Charades_v1_classes.txt", "Smiling\n", 'Charades_v1_classes.txt:1: "Smiling" is not "c000 Class'),
-        ("charades", "Charades_v1_test.csv", "id,script\n", "Charades_v1_test.csv:1: no column actions"),
+        ("charades", "Charades_v1_test.csv", "id,script\n", "Charades_v1_test.csv:1: missing column actions"),
         (
             "charades",
             "Charades_v1_test.csv",

@@ -5,7 +5,7 @@ import shutil
 import numpy as np
 import torch
 
-from engine.check_attribution import paint_over
+from engine.check_attribution import mask_patches
 from tests.commands.world import call
 from tools import check_attribution
 
@@ -13,7 +13,7 @@ from tools import check_attribution
 def test_the_chosen_places_take_the_clip_s_mean_colour():
     clip = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     clip[:, :, :2] = 100
-    painted = paint_over(clip, (2, 2, 2), np.array([0, 7]))
+    painted = mask_patches(clip, (2, 2, 2), np.array([0, 7]))
     assert (painted[0, :, :2, :2] == 50).all() and (painted[1, :, 2:, 2:] == 50).all()
     rest = torch.ones(2, 4, 4, dtype=torch.bool)
     rest[0, :2, :2] = rest[1, 2:, 2:] = False
@@ -30,6 +30,6 @@ def test_the_table_has_a_row_for_each_way_of_painting(world, tmp_path, capsys):
     capsys.readouterr()
     check_attribution.main(check_attribution.parse_arguments(arguments))
     printed = capsys.readouterr().out
-    assert "25% of the places" in printed and "as many at random" in printed
+    assert "25% of the patches" in printed and "random patches masked" in printed
     values = [float(line.split()[-1]) for line in printed.splitlines() if line.endswith(tuple("0123456789"))]
     assert len(values) == 5 and all(-1 <= value <= 1 for value in values)

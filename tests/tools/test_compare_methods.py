@@ -43,7 +43,7 @@ def test_a_method_is_trained_tested_and_not_run_again(demo, capsys, monkeypatch)
     assert run(demo, "--only", "bitfit") == 0
     assert capsys.readouterr().out == printed
     assert run(demo, "--only", "bitfit", "--epochs", "2") == 2
-    assert "was made with other settings" in capsys.readouterr().err
+    assert "was created with other settings" in capsys.readouterr().err
 
 
 def test_a_command_that_fails_is_named_with_its_last_line():
@@ -70,14 +70,14 @@ def test_a_row_has_the_mean_and_the_deviation_of_the_seeds():
 
 def test_the_pages_keep_what_is_above_their_tables(tmp_path):
     page = tmp_path / "page.md"
-    page.write_text("Words.\n\n| way to tune | seen | old |\n| 1 |\n")
-    comparison.write_after(page, "| way to tune | seen |", "| way to tune | seen | new |\n")
-    assert page.read_text() == "Words.\n\n| way to tune | seen | new |\n"
+    page.write_text("Words.\n\n| method | seen | old |\n| 1 |\n")
+    comparison.write_after(page, "| method | seen |", "| method | seen | new |\n")
+    assert page.read_text() == "Words.\n\n| method | seen | new |\n"
 
 
 def test_an_unknown_method_is_named(demo, capsys):
     assert run(demo, "--only", "lstm") == 2
-    assert "no method lstm; there are clip, linear" in capsys.readouterr().err
+    assert "unknown method lstm; available are clip, linear" in capsys.readouterr().err
 
 
 def test_the_pages_have_a_row_for_each_method():

@@ -56,7 +56,7 @@ def test_the_page_is_not_written_while_a_variant_lacks_results(measured, capsys)
 
 def test_an_unknown_variant_is_named(measured, capsys):
     assert run(measured, "lstm") == 2
-    assert "no variant lstm; there are mean, transf" in capsys.readouterr().err
+    assert "unknown variant lstm; available are mean, transf" in capsys.readouterr().err
 
 
 def test_the_page_shows_the_variants_that_there_are():

@@ -92,7 +92,7 @@ def test_fps_takes_the_frame_on_show(tmp_path, fps, expected, suffix):
 
 
 def test_fps_follows_time_stamps_not_frame_numbers(tmp_path):
-    # Ten frames a second apart, then ten frames 0.1 s apart.
+    # Ten frames per second apart, then ten frames 0.1 s apart.
     write_video(tmp_path / "videos/one.mkv", 20, seconds_between=lambda i: 1.0 if i < 10 else 0.1)
     assert run(tmp_path / "videos", tmp_path / "out", "--fps", "2") == 0
     assert frame_numbers(tmp_path / "out/one") == [i // 2 for i in range(20)] + [10, 15]
@@ -218,7 +218,7 @@ def test_what_is_odd_about_a_video_is_noted_and_the_note_is_kept(tmp_path):
         assert run(tmp_path / "videos", tmp_path / "out") == 0
         row = read_report(tmp_path / "out")["one"]
         assert (row["status"], row["num_frames"]) == ("short", "120")
-        assert row["reason"].startswith("the time stamps jump 1 times")
+        assert row["reason"].startswith("the timestamps jump 1 times")
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
     assert "no such folder" in capsys.readouterr().err
     write_video(videos / "one.mp4", 2)
     assert run(videos, videos / "out") == 2
-    assert f"lies inside {videos}; give a folder outside it" in capsys.readouterr().err
+    assert f"is inside {videos}; choose a folder outside it" in capsys.readouterr().err
     (tmp_path / "afile").write_text("")
     assert run(videos, tmp_path / "afile") == 2
     assert "is a file; give a folder" in capsys.readouterr().err
@@ -261,7 +261,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
     assert json.loads((tmp_path / "out/extract_frames.json").read_text())["fps"] is None
     shutil.copy(videos / "one.mp4", videos / "one.mkv")
     assert run(videos, tmp_path / "out") == 2
-    assert "differs only in its suffix" in capsys.readouterr().err
+    assert "differs only in its extension" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])

@@ -42,8 +42,8 @@ def test_faults(world, tmp_path):
         return command(sys.executable, "-m", "tools.fit_lda", "--config", world.config, "--out", tmp_path / "c", *more)
 
     result = words("--videos", "1")
-    assert result.returncode == 2 and "--videos 1: must be 2 or more" in result.stderr
+    assert result.returncode == 2 and "--videos 1: must be at least 2" in result.stderr
     two = tmp_path / "two.txt"
     two.write_text("".join(f"train_{label}_0 9 {label}\ntrain_{label}_1 10 {label}\n" for label in (0, 1)))
     result = words(f"data.train_list={two}")
-    assert result.returncode == 2 and "two.txt: no videos of 1 classes, as swimming" in result.stderr
+    assert result.returncode == 2 and "two.txt: no videos of 1 classes, such as swimming" in result.stderr

@@ -158,7 +158,7 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
     wide = load_checkpoint(tuned)
     wide["model_state_dict"]["visual.proj"] = torch.zeros(64, 16)
     save_checkpoint(tmp_path / "wide.pt", wide)
-    fails_with("visual.proj is (64, 16), there (64, 32)", tuned, tmp_path / "wide.pt")
+    fails_with("visual.proj is (64, 16) instead of (64, 32)", tuned, tmp_path / "wide.pt")
     save_checkpoint(tmp_path / "names.pt", load_checkpoint(tuned) | {"class_names": ["a", "b", "c"]})
     fails_with("was trained on other classes", tuned, tmp_path / "names.pt")
     shifts = [save_model(world, tmp_path / f"{tm}.pt", config=f"network: {{tm: {tm}}}") for tm in ("tsm", "tokenshift")]

@@ -133,7 +133,7 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         reasons |= missing(tmp_path / "out/val_missing.csv")
     assert reasons == {
         "a/1": "frames 0 to 7 have gaps: only 7 files",
-        "a/late": "frames begin at 5, those of most folders at 0",
+        "a/late": "frames start at 5, but in most folders at 0",
     }
     output = capsys.readouterr().out
     assert printed_yaml(output)["index_bias"] == 0
@@ -146,7 +146,7 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "nowhere"), "nowhere: no such folder"),
         (("--root", "empty"), "contains no folder with files such as img_00001.jpg"),
         (("--root", "flat", "--kind", "video"), "is not in a class folder"),
-        (("--root", "mixed", "--kind", "video"), "mixed: holds train and val beside other folders, such as b"),
+        (("--root", "mixed", "--kind", "video"), "mixed: contains train and val and other folders, such as b"),
         (("--root", "good", "--template", "img_{:05d}.webp"), "must be the name of a JPEG or PNG file"),
         (("--root", "good", "--kind", "video", "--val_share", "1"), "--val_share 1"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
@@ -184,7 +184,7 @@ def test_folders_of_splits_are_the_splits_whatever_their_case(tmp_path, capsys, 
     assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
     assert lines(tmp_path / "out/train.txt") == [f"{train}/run/1.mp4 0", f"{train}/walk/1.mp4 1"]
     assert lines(tmp_path / "out/val.txt") == [f"{test}/run/2.mp4 0", f"{test}/walk/2.mp4 1"]
-    assert ("test is taken for validation" in capsys.readouterr().out) == (test == "test")
+    assert ("test is used for validation" in capsys.readouterr().out) == (test == "test")
 
 
 def test_numbered_folders_are_in_the_order_of_their_numbers_and_warned_of(tmp_path, capsys):
@@ -201,13 +201,13 @@ def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
     for name in [*names, "b/2.mp4", os.fsdecode(b"b/caf\xe9.mp4")]:
         add_video(tmp_path / "data", name)
     assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
-    assert "skipped files that are not videos by their suffix: 2 .webp" in capsys.readouterr().out
+    assert "skipped files whose extension is not that of a video: 2 .webp" in capsys.readouterr().out
     reasons = {}
     for part in ("train", "val"):
         path = tmp_path / f"out/{part}_missing.csv"
         reasons |= missing(path) if path.exists() else {}
     assert len(reasons) == 3  # a list keeps the blank before a suffix
-    assert any("suffix" in reason for reason in reasons.values())
+    assert any("extension" in reason for reason in reasons.values())
     assert any("line break" in reason for reason in reasons.values())
     assert any("UTF-8" in reason for reason in reasons.values())
     for part in ("train", "val"):
@@ -222,7 +222,7 @@ def test_frame_folders_that_end_with_a_blank_are_left_out(tmp_path):
         for entry in read_frame_list(tmp_path / f"out/{part}.txt", 2):
             assert (tmp_path / "data" / entry.path).is_dir()
     found = [missing(path) for path in (tmp_path / "out").glob("*_missing.csv")]
-    assert found == [{"a/My video ": "the name begins or ends with a blank, which a list does not keep; rename it"}]
+    assert found == [{"a/My video ": "the name begins or ends with a space, which lists do not preserve; rename it"}]
 
 
 # docs/data.md, "Your own videos": its commands, as written on the page

@@ -50,7 +50,7 @@ def test_ucf101(tmp_path, capsys):
         f"{n}/v_{n}_g02_c01.avi {i}" for i, n in enumerate(names[:2])
     ]
     assert len(missing(tmp_path / "out/val_video_split_2_missing.csv")) == 101 - 2
-    assert missing(tmp_path / "out/val_video_split_2_missing.csv")["Archery/v_Archery_g02_c01"] == "not on disk"
+    assert missing(tmp_path / "out/val_video_split_2_missing.csv")["Archery/v_Archery_g02_c01"] == "not found"
     assert read_labels(tmp_path / "out/labels.csv") == names
     assert len(lines(tmp_path / "out/ucf_full_for_zeroshot.txt")) == 6 * 3 - 1  # each clip once
     output = capsys.readouterr().out
@@ -154,7 +154,7 @@ def test_kinetics(tmp_path, capsys, columns):
         "train/zumba/b_b_000120_000130 7 1",
     ]
     assert lines(tmp_path / "out/val.txt") == ["val/ccc 250 1"]
-    assert missing(tmp_path / "out/val_missing.csv") == {"ddd_000000_000010": "not on disk"}
+    assert missing(tmp_path / "out/val_missing.csv") == {"ddd_000000_000010": "not found"}
     assert "1 have fewer than 8 frames" in capsys.readouterr().out
 
 
@@ -201,7 +201,7 @@ def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
     assert "--name k700: two lists would have this name" in capsys.readouterr().err
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)], "youtube_id,time_start,time_end,split")
     assert run("kinetics", "--val_csv", tmp_path / "test.csv", *options) == 2
-    assert "test.csv:1: no column label" in capsys.readouterr().err
+    assert "test.csv:1: missing column label" in capsys.readouterr().err
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1), ("a", "c", "soon", 1)])
     assert run("kinetics", "--val_csv", tmp_path / "test.csv", *options) == 2
     assert "test.csv:3: time_start" in capsys.readouterr().err
@@ -215,7 +215,7 @@ def test_a_clip_in_two_places_is_found_by_its_class_or_named(tmp_path):
     assert run("kinetics", "--train_csv", tmp_path / "train.csv", *options) == 0
     assert lines(tmp_path / "out/train.txt") == ["zumba/aa_000000_000010.mp4 1"]
     assert list(missing(tmp_path / "out/train_missing.csv").values()) == [
-        "is in several places: x/bb_000000_000010, y/bb_000000_000010"
+        "found more than once: x/bb_000000_000010, y/bb_000000_000010"
     ]
 
 
@@ -268,7 +268,7 @@ def test_activitynet(tmp_path, capsys):
     assert not (instance / "img_00001.jpg").readlink().is_absolute()
     assert missing(tmp_path / "out/anet_train_instance_fps1_missing.csv") == {
         "tr_1_02": "segment 50.0-60.0 s has none of 20 frames",
-        "-gone_00": "not on disk",
+        "-gone_00": "not found",
     }
     output = capsys.readouterr().out
     assert "1 videos have several classes" in output
@@ -281,14 +281,14 @@ def test_activitynet(tmp_path, capsys):
 def test_activitynet_rates_that_cannot_be(tmp_path, capsys, fps):
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
     assert run("activitynet", *paths, "--out", tmp_path / "out", "--fps", fps) == 2
-    assert f"--fps {fps}: must be above 0, and finite" in capsys.readouterr().err
+    assert f"--fps {fps}: must be finite and above 0" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("{", "not valid JSON"),
-        ("[]", "holds a list where a dict is expected"),
+        ("[]", "contains a list, expected a dict"),
         ('{"x": {}}', 'no "database"'),
         ('{"database": {"v": {"subset": "training", "annotations": [{"label": "BMX"}]}}}', "video v has no subset or"),
         (
@@ -362,4 +362,4 @@ def test_segments_by_their_seconds(tmp_path, capsys, kind):
     entries = read_entries(Config.model_validate({"data": printed}), printed["train_list"])
     assert [(entry.label, entry.times) for entry in entries] == [(0, (5.4, 11.6)), (1, (12.6, 30))]
     assert run("hacs", *paths, "--kind", "video", "--instances", tmp_path / "cut") == 2
-    assert "--instances: folders of links are made of frames" in capsys.readouterr().err
+    assert "--instances: needs frame folders" in capsys.readouterr().err

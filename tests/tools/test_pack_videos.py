@@ -93,7 +93,7 @@ def test_a_damaged_frame_and_a_change_of_size_fail_their_folder(tmp_path):
     report = read_report(tmp_path / "packed")
     assert report["good.mkv"]["status"] == "packed"
     assert "img_00002.jpg: the file is empty" in report["damaged"]["reason"]
-    assert "img_00002.jpg is 30x40, those before it 40x30" in report["sizes"]["reason"]
+    assert "img_00002.jpg is 30x40, but earlier frames are 40x30" in report["sizes"]["reason"]
 
 
 def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
@@ -142,9 +142,9 @@ def test_mistakes_in_the_command(tmp_path, capsys):
         "--short_side 0": (tmp_path / "videos", out, "--short_side", "0"),
         "--fps 0": (tmp_path / "videos", out, "--frames", "--fps", "0"),
         "one number": (tmp_path / "videos", out, "--frames", "--template", "img.jpg"),
-        "--fps 1.0: is for frame folders": (tmp_path / "videos", out, "--fps", "1"),
-        "--template img_{:05d}.jpg: is for": (tmp_path / "videos", out, "--template", "img_{:05d}.jpg"),
-        f"lies inside {tmp_path / 'videos'}": (tmp_path / "videos", tmp_path / "videos/packed"),
+        "--fps 1.0: needs --frames": (tmp_path / "videos", out, "--fps", "1"),
+        "--template img_{:05d}.jpg: needs --frames": (tmp_path / "videos", out, "--template", "img_{:05d}.jpg"),
+        f"is inside {tmp_path / 'videos'}": (tmp_path / "videos", tmp_path / "videos/packed"),
         "is a file; give a folder": (tmp_path / "videos", tmp_path / "afile"),
         "cannot be written": (tmp_path / "videos", "/proc/packed"),
     }
@@ -163,7 +163,7 @@ def test_mistakes_in_the_command(tmp_path, capsys):
     assert "quality 90 -> 50" in capsys.readouterr().err
     shutil.copy(tmp_path / "videos/a.mp4", tmp_path / "videos/a.m4v")
     assert run(tmp_path / "videos", tmp_path / "other") == 2
-    assert "differs only in its suffix" in capsys.readouterr().err
+    assert "differs only in its extension" in capsys.readouterr().err
 
 
 def test_a_killed_run_leaves_its_report(tmp_path, monkeypatch):

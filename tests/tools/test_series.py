@@ -44,7 +44,7 @@ def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys
     assert run(few_shot, *words, "--shots", "1,2") == 0 and len(launches) == 4
     table = capsys.readouterr().out
     assert run(few_shot, *words, "--shots", "1,2,4") == 0 and len(launches) == 6
-    assert capsys.readouterr().out.count("finished before") == 4
+    assert capsys.readouterr().out.count("already finished") == 4
     found = {p: records(tmp_path / p)[-1]["top1"] for p in ("shot2/seed0", "shot2/seed1")}
     assert f"2, mean of 2  {np.mean(list(found.values())):.2f} +- {np.std(list(found.values())):.2f}" in table
     saved = json.loads((tmp_path / "few_shot.json").read_text())["runs"]
@@ -100,12 +100,12 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("tool", "words", "part"),
     [
-        (few_shot, ("--shots", "2,x"), "--shots 2,x: give different whole numbers of at least 1"),
+        (few_shot, ("--shots", "2,x"), "--shots 2,x: must be different integers of at least 1"),
         (few_shot, ("--shots", "2,2"), "--shots 2,2"),
-        (few_shot, ("data.shot=3",), "data.shot=3: each training has its own"),
-        (base_to_novel, ("logging.run_dir=x",), "logging.run_dir=x: each training has its own"),
+        (few_shot, ("data.shot=3",), "data.shot=3: set automatically for each training"),
+        (base_to_novel, ("logging.run_dir=x",), "logging.run_dir=x: set automatically for each training"),
         (base_to_novel, ("--shot", 0), "--shot 0"),
-        (base_to_novel, ("data.multi_label=true", "solver.loss_type=BCE"), "base-to-novel needs one label a video"),
+        (base_to_novel, ("data.multi_label=true", "solver.loss_type=BCE"), "base-to-novel does not support it"),
     ],
 )
 def test_mistakes_are_one_line(world, launches, tmp_path, capsys, tool, words, part):
@@ -116,7 +116,7 @@ def test_mistakes_are_one_line(world, launches, tmp_path, capsys, tool, words, p
     ("words", "fault"),
     [
         (("data.dataset=something-something-v2",), "data.flip=0 data.flip_pairs=null"),
-        (("solver.patience=2",), "solver.patience: trainings that are compared must be equally long"),
+        (("solver.patience=2",), "solver.patience: all trainings must have the same number of epochs"),
     ],
 )
 def test_what_base_to_novel_cannot_compare(world, tmp_path, capsys, words, fault):

@@ -59,11 +59,11 @@ def test_runs_of_other_lengths_are_not_averaged(runs, tmp_path, capsys):
 
 
 def test_a_run_counts_once(runs, capsys):
-    assert f"{runs[0]}/: is given twice" in fault(capsys, *runs, f"{runs[0]}/")
+    assert f"{runs[0]}/: given twice" in fault(capsys, *runs, f"{runs[0]}/")
 
 
 def test_invalid_records_are_one_line(runs, capsys):
     (runs[1] / "metrics.jsonl").write_text("nonsense}\n")
-    assert f"{runs[1]}/metrics.jsonl: not a record of a run" in fault(capsys, *runs)
+    assert f"{runs[1]}/metrics.jsonl: invalid metrics file" in fault(capsys, *runs)
     (runs[1] / "metrics.jsonl").unlink()
     assert f"{runs[1]}/metrics.jsonl: no such file" in fault(capsys, *runs)

@@ -68,7 +68,7 @@ def test_merged_shards_equal_one_run(job, tmp_path, capsys):
     assert job.run(tmp_path / "parts", "--merge") == 2
     assert capsys.readouterr().err.strip() == "error: --merge: shard 3/3 has not run; run all shards first"
     job.run(tmp_path / "parts", "--shard", "3/3")
-    assert "shard 3/3 is done; after all 3, run the command with --merge" in capsys.readouterr().err
+    assert "shard 3/3 is done; after all 3 shards, run the command with --merge" in capsys.readouterr().err
     assert job.run(tmp_path / "parts", "--merge") == job.code
     assert files_of(tmp_path / "parts") == files_of(tmp_path / "whole")
     assert not list(tmp_path.rglob("*.shards")) and not list(tmp_path.rglob(FOLDER))
@@ -92,10 +92,13 @@ def test_a_shard_that_was_cut_short_is_named(job, tmp_path, capsys):
 @pytest.mark.parametrize(
     ("array", "expected"),
     [
-        ({"ID": "1", "MIN": "0", "COUNT": "2"}, "shard 2/2, from SLURM_ARRAY_TASK_ID; --shard 1/1 takes everything"),
+        (
+            {"ID": "1", "MIN": "0", "COUNT": "2"},
+            "shard 2/2, from SLURM_ARRAY_TASK_ID; use --shard 1/1 to process everything",
+        ),
         ({"ID": "10", "MIN": "4", "STEP": "6", "COUNT": "2"}, "shard 2/2, from SLURM_ARRAY_TASK_ID"),
         ({"ID": "3", "MIN": "3", "COUNT": "1"}, "array has only the task 3, so its part of the whole is unknown"),
-        ({"ID": "3", "MIN": "0", "COUNT": "2"}, "task 3 of 2 is not one of an even range; give --shard I/N"),
+        ({"ID": "3", "MIN": "0", "COUNT": "2"}, "task 3 of 2: the array is not evenly numbered; give --shard I/N"),
     ],
 )
 def test_slurm_s_array_task_is_the_default(videos, tmp_path, monkeypatch, capsys, array, expected):
@@ -112,7 +115,7 @@ def test_slurm_s_array_task_is_the_default(videos, tmp_path, monkeypatch, capsys
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
 def test_a_shard_that_is_none_is_one_line(job, tmp_path, capsys, shard):
     assert job.run(tmp_path, "--shard", shard) == 2
-    assert f"--shard {shard}: write I/N with I from 1 to N, as 1/4" in capsys.readouterr().err
+    assert f"--shard {shard}: must be I/N with I from 1 to N, such as 1/4" in capsys.readouterr().err
 
 
 def test_merging_without_shards_is_one_line(job, tmp_path, capsys):
@@ -149,4 +152,4 @@ def test_shards_of_other_videos_are_not_merged(world, tmp_path, capsys):
     (folder / "d.mp4").rename(folder / "a.mp4")
     assert job.run(tmp_path / "out", "--shard", "2/2") == 0
     assert job.run(tmp_path / "out", "--merge") == 2
-    assert "the shards had other videos, such as " in capsys.readouterr().err
+    assert "the shards had different videos, such as " in capsys.readouterr().err

@@ -39,7 +39,7 @@ def test_options_of_the_launcher_are_one_warning():
     )
     args = parse("--config", "a.yaml", *ignored, "data.shot=1")
     (warning,) = apply_published_options(args)
-    assert warning.startswith("--local_rank, --local-rank, --dist_url, --world_size, --dist_backend: no effect")
+    assert warning.startswith("--local_rank, --local-rank, --dist_url, --world_size, --dist_backend: ignored")
     assert args.overrides == ["data.shot=1"]
     assert apply_published_options(parse("--config", "a.yaml")) == []
 
@@ -48,6 +48,6 @@ def test_amp_is_fp16_on_a_gpu_and_says_what_it_is_on_a_cpu(caplog):
     assert resolve_precision("amp", torch.device("cuda")) == "fp16" and not caplog.records
     assert resolve_precision("amp", torch.device("cpu")) == "fp32"
     (record,) = caplog.records
-    assert "amp is fp16 on a GPU; on this CPU the run computes in fp32" in record.message
+    assert "amp needs a GPU; using fp32 on this CPU" in record.message
     with pytest.raises(UserError, match="fp16 needs a GPU"):
         resolve_precision("fp16", torch.device("cpu"))

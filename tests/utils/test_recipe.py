@@ -61,7 +61,7 @@ def test_what_a_file_says_of_the_model_is_one_warning_and_of_the_text_is_taken(t
     (warning,) = warnings
     assert warning == (
         f"{path} differs from w.pt, whose values are used: data.num_segments 16 ({path}: 8), network.arch RN50 "
-        f"({path}: ViT-B/32), network.sim_header Transf ({path}: None); to use others, give key=value"
+        f"({path}: ViT-B/32), network.sim_header Transf ({path}: None); override them with key=value"
     )
 
 
@@ -82,7 +82,7 @@ def test_the_command_line_wins_unless_the_weights_fit_no_other_value():
 
 def test_a_checkpoint_without_recipe_needs_a_config(tmp_path):
     nothing = Recipe("w.pt", {}, [])
-    with pytest.raises(UserError, match=r"w.pt: contains no recipe .* --config with network.arch, .* data.input_size"):
+    with pytest.raises(UserError, match=r"w.pt: contains no config .* --config with network.arch, .* data.input_size"):
         resolve_config(None, ["data.val_list=v.txt"], "predict", nothing)
     path = config_file(tmp_path, data=OTHER_DATA, network={"arch": "ViT-B/16"})
     cfg, warnings, names = resolve_config(path, ["data.input_size=32"], "test", nothing)
