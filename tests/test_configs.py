@@ -239,7 +239,7 @@ def test_fine_tuning_starts_from_a_kinetics_400_run_of_the_same_tower_and_frames
     if "finetune" not in name and "charades" not in name:
         assert config.pretrain is None
         return
-    script, recipe, *overrides = shlex.split(header_line(name, "pretrain: made by sh "))
+    script, recipe, *overrides = shlex.split(header_line(name, "pretrain: written by sh "))
     assert script == "scripts/run_train.sh"
     start = load_config(REPO / recipe, overrides).config
     assert config.pretrain == f"{default_run_dir(start)}/last_model.pt"
