@@ -29,6 +29,7 @@ from utils.context import RunContext
 from utils.distributed import sum_over_processes
 from utils.errors import UserError
 from utils.loaders import Batch, TrainLoader
+from utils.memory import to_device
 from utils.schema import Config
 
 log = logging.getLogger(__name__)
@@ -172,9 +173,10 @@ class Trainer:
                 with self.interpolation.applied(share):
                     self._backward(batch, sum(sizes), is_sent=is_last, weight=self.interpolation.weight)
         # All figures travel in one message, so that all processes learn of a request to stop at the same step.
-        told = step_loss.new_tensor([self.context.stop_requested(), num_skipped])
+        counts = torch.tensor([self.context.stop_requested(), num_skipped], dtype=step_loss.dtype)
         figures = sum_over_processes(
-            torch.cat([step_loss[None] / self.context.process.world_size, told]), self.context.process
+            torch.cat([step_loss[None] / self.context.process.world_size, to_device(counts, step_loss.device)]),
+            self.context.process,
         )
         norm = self._update(figures[0])
         return torch.cat([figures[:1], norm[None], figures[1:]]), wait, indices

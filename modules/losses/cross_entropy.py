@@ -6,6 +6,7 @@ from torch.nn import functional as F
 
 from modules.losses.loss import Loss
 from utils.loaders import Batch
+from utils.memory import to_device
 from utils.schema import Config
 
 
@@ -31,7 +32,7 @@ def own_logits(logits: torch.Tensor, labels: torch.Tensor, spans: list[tuple[int
     Args:
         spans: [first, last + 1) class of each set, in order.
     """
-    ends = torch.tensor([end for _, end in spans], device=logits.device)
+    ends = to_device(torch.tensor([end for _, end in spans]), logits.device)
     of_class = torch.bucketize(torch.arange(logits.shape[1], device=logits.device), ends, right=True)
     of_clip = torch.bucketize(labels, ends, right=True)
     return logits.masked_fill(of_class != of_clip[:, None], float("-inf"))
