@@ -118,7 +118,7 @@ def test_classes_that_belong_to_the_checkpoint_cannot_be_typed(tmp_path, world, 
 
 def test_without_classes_those_of_kinetics_are_taken_and_said(world, caplog):
     model = load_model(None, world.config, overrides=["data.label_list=null"], device=CPU)
-    assert len(model.class_names) == 400 and "the 400 of Kinetics-400 are used" in caplog.text
+    assert len(model.class_names) == 400 and "using the 400 classes of Kinetics-400" in caplog.text
 
 
 def test_frames_in_memory_are_as_good_as_files(world):
