@@ -5,6 +5,7 @@ index declared in an MP4 file whatever its size: 700 bytes can declare gigabytes
 """
 
 from collections.abc import Iterator
+from os import SEEK_CUR
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
@@ -19,6 +20,7 @@ MAX_INDEX_BYTES = 2**28
 """Maximum size of the box with the tables of an MP4 file."""
 
 _EBML_HEADER, _MATROSKA_SEGMENT = 0x1A45DFA3, 0x18538067
+_GIF_EXTENSION, _GIF_IMAGE = b"\x21", b"\x2c"
 # Some AVI writers leave the size a few bytes off.
 _RIFF_SLACK_BYTES = 64
 # Types of the first box by which FFmpeg takes a file for an MP4 (libavformat/mov.c, mov_probe).
@@ -59,10 +61,35 @@ def missing_bytes(path: Path) -> int:
             return max(0, riff_size + 8 - file_size - _RIFF_SLACK_BYTES)
         if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
             return max(0, _matroska_end(head) - file_size)
+        if head[:3] == b"GIF":
+            return _missing_of_gif(file, file_size)
         if head[4:8] in _FIRST_BOXES:
             # Only boxes of media and index matter.
             ends = [box.end for box in _top_boxes(file, file_size) if box.kind in (b"moov", b"moof", b"mdat")]
             return max(0, max(ends, default=0) - file_size)
+    return 0
+
+
+def _missing_of_gif(file: BinaryIO, file_size: int) -> int:
+    """Bytes that the block in which the file ends lacks at least. One that ends between two blocks has whole frames."""
+
+    def pass_table() -> None:
+        flags = file.read(1)
+        if flags and flags[0] & 0x80:
+            file.seek(3 << (flags[0] & 7) + 1, SEEK_CUR)
+
+    file.seek(10)
+    pass_table()
+    file.seek(2, SEEK_CUR)  # background, aspect ratio
+    while (kind := file.read(1)) in (_GIF_EXTENSION, _GIF_IMAGE):
+        if kind == _GIF_IMAGE:
+            file.seek(8, SEEK_CUR)  # place and size
+            pass_table()
+        file.seek(1, SEEK_CUR)  # label, or size of LZW codes
+        while (size := file.read(1)) != b"\0":
+            if not size:
+                return max(1, file.tell() - file_size)
+            file.seek(size[0], SEEK_CUR)
     return 0
 
 

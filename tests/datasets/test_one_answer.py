@@ -174,6 +174,18 @@ def test_the_corrupted_clip_is_refused_everywhere(tmp_path):
     assert "could not be decoded" in assert_one_answer(VIDEOS_DIR / "corrupted.mp4", tmp_path / "work")
 
 
+@pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
+def test_a_truncated_gif_is_refused(tmp_path, share):
+    """FFmpeg gives its last frame with the pixels that are there."""
+    write_video(tmp_path / "whole.gif", 20, codec="gif", pix_fmt="rgb8")
+    data = (tmp_path / "whole.gif").read_bytes()
+    (tmp_path / "cut.gif").write_bytes(data[: int(share * len(data))])
+    message = "the file is truncated; copy or download it again"
+    assert assert_one_answer(tmp_path / "cut.gif", tmp_path / "work") == message
+    (tmp_path / "end.gif").write_bytes(data[:-1])  # without its last byte, which says that it ends
+    assert len(assert_one_answer(tmp_path / "end.gif", tmp_path / "work2")) == 20
+
+
 GENERATED = {
     "packed_b_frames.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
     "animated.gif": {"codec": "gif", "pix_fmt": "rgb8"},
