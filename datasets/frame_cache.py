@@ -287,7 +287,10 @@ def _read(path: Path, check: bool = False) -> Part:
     """
     header = np.load(path, mmap_mode="r", allow_pickle=False)
     # NumPy's memory map would keep a file descriptor open, and there may be more parts than descriptors.
-    mapped = torch.from_file(str(path), shared=False, size=header.offset + header.nbytes, dtype=torch.uint8).numpy()
+    try:
+        mapped = torch.from_file(str(path), shared=False, size=header.offset + header.nbytes, dtype=torch.uint8).numpy()
+    except RuntimeError as error:  # PyTorch's way to say that the file could not be opened or mapped
+        raise OSError(errno.EIO, first_line(error), str(path)) from error
     rows = mapped[header.offset :].view(header.dtype).reshape(header.shape)
     with np.load(_facts_path(path), allow_pickle=False) as facts:
         part = Part(rows, facts["labels"], facts["is_faulty"], facts["stamps"])

@@ -134,6 +134,18 @@ def test_no_draw_that_no_epoch_reads(world, tmp_path):
     assert {path.name for path in parts(tmp_path / "cache")} == {"draw000-part00000.npy", "draw000-part00000.npz"}
 
 
+def test_a_part_that_cannot_be_mapped_is_an_error_of_the_disk(tmp_path, monkeypatch):
+    """PyTorch reports it as RuntimeError, without a type for the disk."""
+    np.save(tmp_path / "part.npy", np.zeros(3))
+
+    def fail(*_, **__):
+        raise RuntimeError("unable to open file: Input/output error (5)")
+
+    monkeypatch.setattr(torch, "from_file", fail)
+    with pytest.raises(OSError, match=r"Input/output error.*part\.npy"):
+        frame_cache._read(tmp_path / "part.npy")
+
+
 def test_mapped_parts_hold_no_open_files(world, tmp_path):
     assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1") == 0
     path = next(p for p in parts(tmp_path / "cache") if p.suffix == ".npy")
