@@ -32,7 +32,7 @@ from utils.project_paths import REPOSITORY
 DEMO_WORLD = "exp/demo/world"
 LOCAL = "127.0.0.1"
 MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 400, 200
-TOY = "A toy model: it knows moving shapes alone."
+TOY = "A toy model: it only knows moving shapes."
 CLASS_SETS = {
     "Kinetics-400": "kinetics_400_labels.csv",
     "UCF101": "ucf_labels.csv",
@@ -157,7 +157,7 @@ def serve(args: argparse.Namespace) -> None:
         service, samples = load_service(args, str(Path(temporary) / "cache"))
 
         sets = class_sets(service.model)
-        knows = f"{TOY} Click one of them, or drop a video of your own." if samples else "Drop a video, or record one."
+        knows = f"{TOY} Click a sample, or drop a video of your own." if samples else "Drop a video, or record one."
         description = describe(service.model.description, args.weights)
         content = PageContent(knows, description, service.limits.describe(), sets, samples)
         page = build_page(gradio, service.predict, content)

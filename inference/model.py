@@ -180,7 +180,7 @@ class VideoModel:
     def spotlight(
         self, clips: torch.Tensor | np.ndarray, classes: Sequence[int], text: torch.Tensor | None = None
     ) -> torch.Tensor | None:
-        """The clips with what speaks for a class lit and the rest dimmed; see `modules.attribution`.
+        """The clips with what supports a class highlighted and the rest dimmed; see `modules.attribution`.
 
         Args:
             clips: uint8 (B,T,C,S,S). classes: of each clip, the number of its class.

@@ -87,9 +87,9 @@ def build_page(
     ) -> tuple[str, list, str]:
         try:
             if not video:
-                raise UserError("Drop a video first, or pick a sample.")
+                raise UserError("Add a video first, or pick a sample.")
             if seconds is not None and not 0 <= seconds <= 86400:
-                raise UserError("Seconds a window must be 0 to 86400.")
+                raise UserError("Window length must be between 0 and 86400 seconds.")
             with turns.take(str(request.session_hash)):
                 found = predict(video, clean_names(names), seconds or None, threshold)
         except UserError as error:
@@ -131,7 +131,7 @@ def _video(gradio: Any, limits: str) -> tuple:
     video = gradio.Video(
         label="Video", sources=["upload", "webcam"], include_audio=True, height=300, buttons=[], elem_id="video"
     )
-    button = gradio.Button("Name it", variant="primary")
+    button = gradio.Button("Classify", variant="primary")
     gradio.HTML(html.escape(limits), elem_id="limits")
     return video, button
 
@@ -162,10 +162,10 @@ def _settings(gradio: Any, content: PageContent) -> tuple:
     )
     with gradio.Row():
         seconds = gradio.Number(
-            label="Seconds a window", info="0: one clip up to 30 s, windows of 10 s for longer videos.", value=0
+            label="Window length (seconds)", info="0: one clip up to 30 s, windows of 10 s for longer videos.", value=0
         )
-        threshold = gradio.Slider(0, 1, value=0, step=0.05, label="Unknown below", info="probability of the best class")
-    again = gradio.Button("Apply to the video")
+        threshold = gradio.Slider(0, 1, value=0, step=0.05, label="Unknown below", info="probability of the top class")
+    again = gradio.Button("Run again with these settings")
     show = {"outputs": names, "api_visibility": "private"}
     chosen.change(lambda name: _shown(gradio, content.class_sets[name]), chosen, **show)
     own.upload(lambda path: _shown(gradio, _uploaded_names(gradio, path)), own, **show)

@@ -51,8 +51,8 @@ def result_html(answer: Answer) -> str:
     parts = [f'<p class="verdict">{html.escape(said)}</p>', *(_bar(*row) for row in prediction.top(MAX_BARS))]
     if len(prediction.spans) > 1:
         parts += ["<h2>Timeline</h2>", _timeline(prediction)]
-    where = ", lit where they speak for the best class" if answer.lit is not None else ""
-    parts.append(f"<h2>Frames that the model saw{where}</h2>")
+    where = ", highlighted where they support the top class" if answer.lit is not None else ""
+    parts.append(f"<h2>Frames the model saw{where}</h2>")
     for place, (number, clip) in enumerate(prediction.clips):
         title = ""
         if len(prediction.spans) > 1:
@@ -150,7 +150,8 @@ def _strip(clip: np.ndarray, lit: np.ndarray | None, title: str) -> str:
     """(T,C,S,S) uint8 each -> up to eight of its frames side by side, each above itself lit."""
     films = [spread(list(film.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP) for film in (clip, lit) if film is not None]
     cells = "".join(f"<div>{''.join(map(_image, frames))}</div>" for frames in zip(*films))
-    said = f"{len(films[0])} frames{', below each itself lit where it speaks for the class' if lit is not None else ''}"
+    repeated = ", each repeated below, highlighted where it supports the class" if len(films) > 1 else ""
+    said = f"{len(films[0])} frames{repeated}"
     title = html.escape(title, quote=True)
     return f'<div class="strip" role="img" aria-label="{said}" data-title="{title}">{cells}</div>'
 

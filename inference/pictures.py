@@ -74,7 +74,7 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5, spotl
             color=UNKNOWN_BAR if name == UNKNOWN else "black",
         )
         if rows_of_frames > 1:
-            note = f"lit where it speaks for {_cut(prediction.top(1, number)[0][0], 40)}"
+            note = f"highlighted where it supports {_cut(prediction.top(1, number)[0][0], 40)}"
             strip.text(0, -0.02, note, transform=strip.transAxes, va="top", fontsize=8.5, color="#57606a")
         _draw_bars(bars, prediction.top(k, number), name == UNKNOWN, prediction.threshold)
     _save(path, figure)

@@ -39,7 +39,7 @@ def jpeg_strip(frames: np.ndarray) -> str:
 
 
 def bars(contributions: np.ndarray) -> Html:
-    """A bar and its figure below each frame: up where it speaks for the predicted class; the largest is full."""
+    """A bar and its figure below each frame: up where it supports the predicted class; the largest is full."""
     largest = max(float(np.abs(contributions).max()), 1e-9)
     marks = []
     for value in contributions.tolist():
@@ -54,7 +54,7 @@ def strip_box(clip: Clip, path: str) -> Html:
     num_frames = len(clip.frames)
     pictures = [el("img", src=jpeg_strip(clip.frames), alt=f"{num_frames} frames of {path}")]
     if clip.lit is not None:
-        alt = "The same frames, lit where they speak for the predicted class"
+        alt = "The same frames, highlighted where they support the predicted class"
         pictures.append(el("img", src=jpeg_strip(clip.lit), alt=alt))
     inside = el("div", pictures, bars(clip.contributions), style=f"--frames:{num_frames}")
     return el("div", inside, class_="film", tabindex="0", role="region", aria_label=f"Frames of {path}")

@@ -50,14 +50,14 @@ def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
 
 
 def figure(said: Any, clip: Clip | str, path: str, is_mistake: bool) -> Html:
-    """The frames of a video below what is said of it. In a mistake, orange is what speaks for the wrong class."""
+    """The frames of a video below what is said of it. In a mistake, orange is what supports the wrong class."""
     body = strip_box(clip, path) if isinstance(clip, Clip) else el("p", clip, class_="note")
     return el("figure", el("figcaption", said, el("small", path)), body, class_="mistake" if is_mistake else None)
 
 
 def mistakes(report: RunReport) -> Html:
     rows = confident_mistakes(report.test.outcomes, NUM_MISTAKES)
-    said = "Wrong videos of which the model was most sure. A bar upward: the frame speaks for the wrong class."
+    said = "The mistakes the model was most confident about. A bar pointing up: the frame supports the wrong class."
     return _strips(rows, report, said, "No readable video was called by a wrong class.")
 
 
@@ -66,8 +66,8 @@ def frames(report: RunReport) -> Html | None:
     if isinstance(report.clips, str):
         return None
     said = (
-        "Right videos. A bar upward: the frame speaks for the class; the longest of a strip is full. The second row is "
-        "the same frames, lit where they speak for the class."
+        "Right videos. A bar pointing up: the frame supports the class; the longest of a strip is full height. The "
+        "second row is the same frames, highlighted where they support the class."
     )
     how = (
         "A bar is what its frame adds to the log-odds of the predicted class, in nats: those of the clip, less those "

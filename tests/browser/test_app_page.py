@@ -55,7 +55,7 @@ def choose_sample(page, name):
 
 
 def press(page):
-    page.get_by_role("button", name="Name it").click()
+    page.get_by_role("button", name="Classify").click()
 
 
 def choose_classes(page, names):
@@ -119,7 +119,7 @@ def test_typed_classes_and_a_timeline(browser, address):
         choose_sample(page, "a circle moving left")
         page.locator(RESULT).wait_for()
         choose_classes(page, ["<b>square</b>", "a circle, round"])
-        page.get_by_label("Seconds a window").fill("0.5")
+        page.get_by_label("Window length (seconds)").fill("0.5")
         press(page)
         page.locator(".result .band button").first.wait_for()
         page.locator(".result .band button").last.click()
@@ -135,16 +135,16 @@ def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_
     with visit(browser, address) as watched:
         page = watched.page
         press(page)
-        page.get_by_text("Drop a video first").wait_for()
+        page.get_by_text("Add a video first").wait_for()
         upload(page, tmp_path / "notes.mp4")
         page.locator("#video video").wait_for(state="attached")
         press(page)
         message = page.get_by_text("is corrupted or not a video")
         message.wait_for()
         assert message.inner_text().startswith("notes.mp4: ")
-        page.get_by_label("Seconds a window").fill("-1")
+        page.get_by_label("Window length (seconds)").fill("-1")
         press(page)
-        page.get_by_text("Seconds a window must be 0 to 86400.").wait_for()
+        page.get_by_text("Window length must be between 0 and 86400 seconds.").wait_for()
         assert page.locator(RESULT).count() == 0
     with visit(browser, address) as watched:
         choose_sample(watched.page, "a star moving up")
