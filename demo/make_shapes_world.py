@@ -104,7 +104,7 @@ def prepare_folder(out: Path, settings: dict) -> bool:
         raise UserError(f"{out}: the folder is not empty and was not made by this command; choose another folder")
     if read_settings(started) != settings:
         if out.exists() and any((out / name).exists() for name in OWN_FOLDERS):
-            print(f"{out} was made with other settings: rendering it again")
+            print(f"{out} was created with other settings; rendering it again")
         finished.unlink(missing_ok=True)
         out.mkdir(parents=True, exist_ok=True)
         write_text_atomic(started, json.dumps({"replacing": True}))

@@ -75,7 +75,7 @@ def chosen_names(only: Sequence[str] | None, table: Mapping[str, Any], what: str
     """The names of `--only`, by default all of the table. Raises UserError where one is not in it; `what` they name."""
     for name in only or ():
         if name not in table:
-            raise UserError(f"--only: no {what} {name}; there are {', '.join(table)}")
+            raise UserError(f"--only: unknown {what} {name}; available are {', '.join(table)}")
     return list(only or table)
 
 

@@ -83,7 +83,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     for option in ("batch", "workers", "actors", "top"):
         value = getattr(args, option)
         if value is not None and value < 1:
-            raise UserError(f"--{option} {value}: must be 1 or more")
+            raise UserError(f"--{option} {value}: must be at least 1")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
     if not 0 <= args.gpus < math.inf:

@@ -131,7 +131,7 @@ def test_videos_that_came_later_are_not_divided_among_old_tar_files(world, tmp_p
     (out / "000001.tar").unlink()
     shutil.copy(folder / "b.mp4", folder / "a.mp4")
     assert run_tool(pack_videos, *words) == 2
-    assert f"{out}: was made with other settings (videos 3, " in capsys.readouterr().err
+    assert f"{out}: was created with other settings (videos 3, " in capsys.readouterr().err
     (folder / "a.mp4").unlink()
     assert run_tool(pack_videos, *words) == 0
 

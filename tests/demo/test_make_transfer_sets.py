@@ -73,4 +73,4 @@ def test_mistakes_are_named(sets, tmp_path, capsys):
     assert run_tool(make_transfer_sets, str(world), str(world)) == 2
     assert "was not made by this command" in capsys.readouterr().err and (world / "frames").exists()
     assert run_tool(make_transfer_sets, str(world), str(tmp_path / "out"), "--drawn_per_class", "0") == 2
-    assert "--drawn_per_class 0: must be 1 or more" in capsys.readouterr().err
+    assert "--drawn_per_class 0: must be at least 1" in capsys.readouterr().err

@@ -70,7 +70,7 @@ def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, target
         assert not any(Path(f"/proc/{pid}").exists() for pid in everyone[:-1])
     saved = load_checkpoint(run_dir / "last_model.pt")
     assert saved["progress"]["step"] == len(losses(run_dir)) >= 3
-    assert "stopped by a signal: saved after step" in (run_dir / "log.txt").read_text()
+    assert "stopped by a signal and saved after step" in (run_dir / "log.txt").read_text()
     if target != "command":
         return
     epochs = saved["epoch"] + 2

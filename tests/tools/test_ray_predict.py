@@ -124,7 +124,7 @@ def test_a_video_that_ends_its_process_ends_the_command_in_the_end(world, videos
         args = ray_predict.parse_arguments([str(word) for word in command])
         with pytest.raises(ZeroDivisionError):
             ray_predict.main(args)
-        actor = ray_engine.Predictor(args, str(tmp_path), ray_engine.schema_of(args, 3))
+        actor = ray_engine.Predictor(args, str(Path.cwd()), ray_engine.schema_of(args, 3))
         batch = {"number": 0, "videos": [b"a.mp4"]}
         for _ in range(ray_engine.MAX_TRIES - 1):
             with pytest.raises(ZeroDivisionError):
@@ -179,7 +179,7 @@ def test_clips_of_tar_shards_are_those_of_loose_files(world, videos, without_clu
         (("--gpus", "1"), "the cluster has 0 GPUs, and 1 actors need 1"),
         (("--actors", "3"), "the cluster has 2 CPUs, and 3 actors need 3"),
         (("--level", "window", "--csv", "a.csv"), "--csv: is of predictions"),
-        (("--batch", "0"), "--batch 0: must be 1 or more"),
+        (("--batch", "0"), "--batch 0: must be at least 1"),
         (("--classes", "a, a"), "classes: a is given twice"),
     ],
 )

@@ -140,10 +140,10 @@ def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path, kind):
         np.lib.format.write_array_header_1_0(file, {"descr": "|u1", "fortran_order": False, "shape": shape})
         for _ in range(100 if kind == "compressed" else 0):
             file.write(bytes(1 << 20))
-    with pytest.raises(UserError, match=r"bomb.npz: would unpack to \d+ MiB from a file of \d+ bytes"):
+    with pytest.raises(UserError, match=r"bomb.npz: unpacks to \d+ MiB from a file of \d+ bytes"):
         load_table(path)
     path.rename(tmp_path / "bomb.pt")
-    with pytest.raises(UserError, match="bomb.pt: would unpack to"):
+    with pytest.raises(UserError, match="bomb.pt: unpacks to"):
         load_checkpoint(tmp_path / "bomb.pt")
 
 
