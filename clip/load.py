@@ -242,5 +242,6 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
         return open_clip.get_tokenizer(names.open_clip_name(arch))
     except Exception as error:  # tokenizers of Hugging Face are downloaded
         raise UserError(
-            f"the tokenizer of {arch} could not be loaded ({first_line(error)}); it is downloaded at first use"
+            f"the tokenizer of {arch} could not be loaded ({first_line(error)}); it is downloaded at first use, and "
+            "tokenizers from Hugging Face need: pip install transformers"
         ) from error

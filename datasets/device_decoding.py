@@ -43,6 +43,10 @@ def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.devi
         UserError: a file is corrupted.
     """
     parts = [part for data, clip in clips for part in data.split(clip.lengths)]
+    if device.type == "cuda":
+        # The decoder writes on a stream of its own, which does not wait for those that still read its last pictures'
+        # memory.
+        torch.cuda.current_stream(device).synchronize()
     try:
         pictures = list(torchvision.io.decode_jpeg(parts, _RGB, device))
     except RuntimeError as error:

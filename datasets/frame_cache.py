@@ -45,14 +45,14 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # ra
 
 # Keys of `data` that do not affect embeddings, in general or of one list. All other keys are assumed to.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats", "sampling"}
-_NO_EFFECT |= {"cache_dir", "cache_gb"}
+_NO_EFFECT |= {"cache_dir", "cache_gb", "pixels_on"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
 _TRAINING_ONLY |= {"flip_pairs", "crop", "randaug", "color_jitter", "erasing", "on_error"}
 _NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": _TRAINING_ONLY}
 
 log = logging.getLogger(__name__)
 
-# uint8 clips (B,T,C,S,S) on the CPU -> float32 frame embeddings (B,T,D) on the CPU.
+# uint8 clips (B,T,C,S,S) on any device -> float32 frame embeddings (B,T,D) on the CPU.
 Encoder = Callable[[torch.Tensor], torch.Tensor]
 
 

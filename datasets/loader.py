@@ -239,7 +239,7 @@ def _parts(packed: _Packed) -> list[torch.Tensor]:
 
 def _made_pixels(packed: _Packed) -> Pixels:
     """The readable clips in (...,C,H,W) layout, as one tensor (without a copy) if all have the same shape."""
-    if len(set(packed.shapes)) == 1:
+    if len(set(map(tuple, packed.shapes))) == 1:  # lists, where PyTorch up to 2.9 has pinned the batch
         return packed.flat.view(-1, *packed.shapes[0]).movedim(-1, -3)
     return [part.movedim(-1, -3) for part in _parts(packed)]
 

@@ -1,5 +1,7 @@
 """The pixels of the next batch, copied to the device or made there while the one before it is trained on."""
 
+import functools
+from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -10,6 +12,12 @@ Item = TypeVar("Item")
 Pixels = torch.Tensor | list[torch.Tensor]
 
 
+@functools.cache
+def _stream(device: torch.device) -> torch.cuda.Stream:
+    """One for all loaders of a GPU: PyTorch keeps freed memory for each stream apart."""
+    return torch.cuda.Stream(device)
+
+
 def make_ahead(
     items: Iterator[Item], make: Callable[[Item], Pixels], device: torch.device
 ) -> Iterator[tuple[Item, Pixels]]:
@@ -18,27 +26,30 @@ def make_ahead(
     On a GPU the thread has its own stream, because on the training stream its copies from pageable memory would wait
     for the training step, and the GPU would then idle until the kernels of the next step are launched.
     """
-    stream = torch.cuda.Stream(device) if device.type == "cuda" else None
+    stream = _stream(device) if device.type == "cuda" else None
+
+    def start_thread() -> None:
+        if stream is not None:
+            torch.cuda.set_device(stream.device)  # a new thread has GPU 0, on which it would take memory for itself
 
     def make_on_stream(item: Item) -> tuple[Pixels, torch.Event | None]:
         with torch.cuda.stream(stream):
             return make(item), stream.record_event() if stream else None
 
-    def wait_for(future: Future[tuple[Pixels, torch.Event | None]]) -> Pixels:
+    def with_pixels(item: Item, future: Future[tuple[Pixels, torch.Event | None]]) -> tuple[Item, Pixels]:
         pixels, event = future.result()
         if event is not None:
             current = torch.cuda.current_stream(device)
             current.wait_event(event)
             for tensor in [pixels] if isinstance(pixels, torch.Tensor) else pixels:
                 tensor.record_stream(current)  # so that its memory is not reused before this stream is finished
-        return pixels
+        return item, pixels
 
-    with ThreadPoolExecutor(1, "pixels") as pool:
-        before: tuple[Item, Future] | None = None
+    with ThreadPoolExecutor(1, "pixels", start_thread) as pool:
+        started: deque[tuple[Item, Future]] = deque()
         for item in items:
-            future = pool.submit(make_on_stream, item)
-            if before:
-                yield before[0], wait_for(before[1])
-            before = item, future
-        if before:
-            yield before[0], wait_for(before[1])
+            started.append((item, pool.submit(make_on_stream, item)))
+            if len(started) > 1:
+                yield with_pixels(*started.popleft())
+        if started:
+            yield with_pixels(*started.popleft())

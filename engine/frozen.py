@@ -26,6 +26,7 @@ from utils.context import RunContext
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.hashing import file_hash
+from utils.memory import to_device
 from utils.precision import resolve_precision
 from utils.protocols import check_single_label
 from utils.runlog import RESULT, open_log, progress_bar
@@ -112,7 +113,7 @@ def train_probes(
                 tokens = clip_tokens(model, batch["frames"].to(context.device, non_blocking=True), context)
                 if sweep is None:
                     sweep = ProbeSweep(cfg, settings, tokens.shape[-1], epochs * len(loader), process)
-                losses += sweep.step(tokens, batch["label"].to(context.device), batch["weight"].to(context.device))
+                losses += sweep.step(tokens, *(to_device(batch[name], context.device) for name in ("label", "weight")))
                 bar.update(1)
         mean = losses / len(loader)
         log.info("epoch %d of %d: loss %.3f to %.3f", epoch + 1, epochs, mean.min(), mean.max())

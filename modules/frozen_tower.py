@@ -14,7 +14,7 @@ from utils.schema import Config
 
 
 def frame_encoder(model: VideoCLIP, context: RunContext) -> Callable[[torch.Tensor], torch.Tensor]:
-    """uint8 clips (B,T,C,S,S) -> float32 frame embeddings (B,T,D), both on the CPU."""
+    """uint8 clips (B,T,C,S,S) on any device -> float32 frame embeddings (B,T,D) on the CPU."""
     assert not model.tower_trains
 
     @torch.inference_mode()

@@ -162,7 +162,7 @@ class Trainer:
             indices += batch["index"].tolist()
             num_skipped += int((batch.pop("is_faulty") & (batch["weight"] > 0)).sum())
             draws = list(zip(batch["index"].tolist(), batch["repeat"].tolist())) if self.mixing else []
-            batch = {k: v.to(self.context.device, non_blocking=True) for k, v in batch.items()}
+            batch = {name: to_device(tensor, self.context.device) for name, tensor in batch.items()}
             if self.mixing is not None:
                 batch = self.mixing(batch, progress.epoch, draws)
             self._seed_dropout(progress.epoch, consumed)

@@ -21,5 +21,6 @@ def keep_freed_memory() -> None:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """A CPU tensor on `device`, for which nothing waits: a copy of unpinned memory may wait for all work of a GPU."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    """The tensor on `device`, for which nothing waits: a copy of unpinned memory may wait for all work of a GPU."""
+    pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
+    return pinned.to(device, non_blocking=True)

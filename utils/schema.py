@@ -237,7 +237,7 @@ class NetworkConfig(Section):
     context_per_class: bool = key(False, "CoOp: one context per class instead of a shared one", role="weights")
 
 
-# Optimisers of timm's factory that need neither other packages nor second-order gradients.
+# Optimisers of timm's factory that the tests resume to the bit; none needs other packages or second-order gradients.
 # fmt: off
 Optimizer = Literal[
     "adamw", "adam", "sgd", "adabelief", "adafactor", "adafactorbv", "adamax", "adamp", "adamuon", "adan", "adanw",

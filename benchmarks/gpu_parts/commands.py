@@ -72,7 +72,9 @@ def test(setting: Setting, earlier: dict[str, Figures]) -> Found:
         cfg = checkpoint.config(None, [f"solver.precision={precision}", "data.workers=1"], "test").config
         model = VideoModel(cfg, LABELS, checkpoint, device_of(device))
         context = RunContext(Process(0, 1, 0, model.device), model.precision)
-        table = embed_with(model.network, build_eval_loader(cfg, views=Views(2, 3)), context, BATCH, "test")
+        table = embed_with(
+            model.network, build_eval_loader(cfg, views=Views(2, 3)).to(model.device), context, BATCH, "test"
+        )
         assert table is not None
         return table, model.class_matrix, model.precision
 
