@@ -7,10 +7,12 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any, ClassVar
 
+import av
 import numpy as np
 import torch
 
 from datasets.frame_source import FrameSource, describe
+from datasets.video_file import open_container
 from utils.errors import UserError, first_line
 
 
@@ -29,9 +31,10 @@ class OptionalReader(FrameSource):
         if not Path(path).is_file():
             raise UserError(f"{self.name}: no such file; check data.train_root or data.val_root and the list")
         try:
+            open_container(path, self.name).close()  # refuses lists of other files, which the packages follow
             self._reader: Any = self.open(str(path))
             self.num_frames = len(self._reader)
-        except self._errors as error:
+        except (*self._errors, av.FFmpegError) as error:
             raise self._undecodable(error) from None
         if self.num_frames < 1:
             raise UserError(f"{self.name}: the video stream contains no frames")

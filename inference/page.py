@@ -186,7 +186,7 @@ def _uploaded_names(gradio: Any, path: str) -> list[str]:
         return clean_names(Path(path).read_text(encoding="utf-8").splitlines()) or []
     except (UserError, UnicodeDecodeError) as error:
         said = html.escape(str(error).replace(path, Path(path).name))
-        raise gradio.Error(said, title="Not a list of classes", print_exception=False) from error
+        raise gradio.Error(said, title="Not a list of classes", duration=None, print_exception=False) from error
 
 
 def look(gradio: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ def is_live(source: str | Path | int) -> bool:
     text = str(source)
     if isinstance(source, Path):
         return False
-    return isinstance(source, int) or bool(_URL.match(text)) or (text.isdecimal() and not Path(text).exists())
+    return isinstance(source, int) or (bool(_URL.match(text) or text.isdecimal()) and not Path(text).exists())
 
 
 def expand_inputs(names: Sequence[str | Path]) -> list[str]:

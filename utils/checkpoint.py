@@ -32,6 +32,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch.utils._pytree import tree_leaves
 
 from utils.archives import check_archive_sizes
 from utils.errors import UserError, first_line
@@ -85,6 +86,15 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"{path}: corrupted or truncated checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains a {type(state).__name__}, expected a dictionary")
+    for tensor in tree_leaves(state):
+        # A view that repeats few stored values, which a copy would write out.
+        if (
+            isinstance(tensor, torch.Tensor)
+            and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
+        ):
+            raise UserError(
+                f"{path}: a tensor of shape {tuple(tensor.shape)} is larger than the file's data; use another copy"
+            )
     expected = state.pop("content_hash", None)
     if expected is not None and content_hash(state) != expected:
         raise UserError(f"{path}: was modified after it was written (its content hash differs); use another copy")

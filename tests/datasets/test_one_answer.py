@@ -22,6 +22,7 @@ from datasets.image_decoding import MAX_PIXELS
 from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip
 from datasets.pyav_source import PyAVVideo
+from datasets.readers import open_video
 from datasets.video_decoder import VideoDecoder
 from inference.frame_streams import frames_of
 from tests.datasets.helpers import (
@@ -309,6 +310,9 @@ def test_lists_of_other_files_are_refused(tmp_path, name):
         PyAVVideo(path)
     with pytest.raises(UserError, match="could not be decoded"):
         next(frames_of(path, 25))
+    for decoder in ("torchcodec", "decord"):
+        with pytest.raises(UserError, match="the file is corrupted or not a video"):
+            open_video(path, decoder)
     if name == "list.mp4":  # the tools pass over files of the other suffixes
         assert "could not be decoded" in assert_one_answer(path, tmp_path / "work")
 

@@ -6,6 +6,7 @@ import sys
 import pytest
 
 from datasets.frame_source import FrameSource
+from tests.datasets.helpers import write_video
 from tests.datasets.test_video_readers import needs, opened
 from utils.errors import UserError
 
@@ -14,8 +15,12 @@ from utils.errors import UserError
 def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
     needs(decoder)
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
-    with pytest.raises(UserError, match=f"text.mp4 .listed at val.txt:7.: {decoder} cannot decode it"):
+    with pytest.raises(UserError, match="text.mp4 .listed at val.txt:7.: could not be decoded"):
         opened(tmp_path / "text.mp4", decoder)
+    write_video(tmp_path / "whole.mp4", 10)
+    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:600])
+    with pytest.raises(UserError, match=f"cut.mp4 .listed at val.txt:7.: {decoder} cannot decode it"):
+        opened(tmp_path / "cut.mp4", decoder)
 
 
 def test_a_torchcodec_that_ignores_rotation_is_refused(tmp_path, monkeypatch):

@@ -39,8 +39,8 @@ def signal_cases() -> list[tuple[str, signal.Signals, int, int]]:
             ("command", signal.SIGUSR1, 0, 2),
             ("rank 0", signal.SIGTERM, 0, 2),
             ("group", signal.SIGINT, 2, 2),
-            ("group", signal.SIGUSR1, 2, 1),
-            ("everyone", signal.SIGTERM, 2, 1),
+            ("group", signal.SIGTERM, 2, 1),
+            ("everyone", signal.SIGUSR1, 2, 1),
         ]
     cases = itertools.product(TARGETS, SIGNALS, (0, 2), (1, 2))
     return [case for case in cases if case[0] != "rank 0" or case[-1] > 1]

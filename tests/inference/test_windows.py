@@ -224,6 +224,9 @@ def test_what_is_live(tmp_path, monkeypatch):
     assert [is_live(s) for s in (0, "0", "rtsp://x", "http://x/a.mp4", "file:/a")] == [True] * 5
     assert [is_live(s) for s in ("a.mp4", tmp_path, "C:/a.mp4", "a:b.mp4")] == [False] * 4
     monkeypatch.chdir(tmp_path)
+    (tmp_path / "ab:dir").mkdir()
+    assert not is_live("ab:dir/") and is_live("ab:other/")
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "7").mkdir()
     assert not is_live("7")
 

@@ -147,6 +147,12 @@ def test_an_archive_that_unpacks_to_far_more_is_refused_unread(tmp_path, kind):
         load_checkpoint(tmp_path / "bomb.pt")
 
 
+def test_a_tensor_that_repeats_few_stored_values_is_refused(tmp_path):
+    torch.save({"model_state_dict": {"a": torch.zeros(1).expand(10**12)}}, tmp_path / "w.pt")
+    with pytest.raises(UserError, match=r"w.pt: a tensor of shape \(1000000000000,\) is larger than the file's data"):
+        load_checkpoint(tmp_path / "w.pt")
+
+
 def test_arbitrary_bytes_are_not_a_checkpoint(tmp_path):
     path = tmp_path / "any.pt"
     for byte in range(256):  # among them each opcode of pickle
