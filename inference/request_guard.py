@@ -7,6 +7,7 @@ complete. Its routes that the page does not use are closed: some decode or keep 
 
 import asyncio
 import json
+import re
 import shutil
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -18,7 +19,11 @@ API = "/gradio_api/"
 UPLOAD, JOIN = "upload", "queue/join"
 POSTS = (UPLOAD, JOIN, "cancel", "reset")
 """Routes to which the page sends."""
+READS = ("file=", "upload_progress", "queue/data", "heartbeat/", "info", "theme.css", "startup-events", "app_id")
+"""Beginnings of the routes from which it reads; among the others, deep_link writes to the disk."""
 READING_METHODS = ("GET", "HEAD")
+MULTIPART = re.compile(rb"multipart/form-data; *boundary=([A-Za-z0-9_-]{1,70})")
+"""The type of an upload, as browsers write it: other spellings might be read differently by Gradio."""
 MAX_JSON_BYTES = 2**20
 """Of any other request than an upload; 400 class names of 200 characters are less."""
 MULTIPART_BYTES = 2**12
@@ -34,6 +39,8 @@ MAX_WAITING_OF_SESSION = 3
 
 SLOW = (408, "The request came too slowly and was ended.")
 TOO_LARGE = (413, "The request is larger than the limit.")
+TOO_MANY = (413, "An upload must be one file.")
+NOT_MULTIPART = (415, "An upload must be sent as multipart/form-data.")
 NO_SPACE = (507, "The server has no space for more uploads; try again in some minutes.")
 QUEUE_SHARE = (429, "Your last requests are not done yet; wait for them.")
 NO_ROUTE = (404, "Not found.")
@@ -79,17 +86,24 @@ class RequestGuard:
     def __init__(self, app: App, folder: Path, limits: RequestLimits, count_waiting: Callable[[str], int]):
         self._app, self._folder, self._limits, self._count_waiting = app, folder, limits, count_waiting
         self._own = set(folder.iterdir()) if folder.is_dir() else set()
-        self._bytes_to_come = 0  # of the uploads that are arriving
+        self._num_arriving, self._bytes_to_come = 0, 0  # uploads, and what is left of them
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["method"] in READING_METHODS:
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
         route = scope["path"].removeprefix(API)
+        if scope["method"] in READING_METHODS:
+            if scope["path"].startswith(API) and not route.startswith(READS):
+                await _answer(send, *NO_ROUTE, as_json=True)
+            else:
+                await self._app(scope, receive, send)
+            return
         try:
             if route not in POSTS:
                 raise Refused(NO_ROUTE)
-            body = Body(receive, self._limits, self._max_bytes(route))
+            delimiter = _delimiter(scope) if route == UPLOAD else None
+            body = Body(receive, self._limits, self._max_bytes(route), delimiter)
             if route == UPLOAD:
                 await self._pass_upload(scope, body, send)
             else:
@@ -108,7 +122,7 @@ class RequestGuard:
             return
         try:
             content = json.loads(body.content)
-        except ValueError:
+        except (ValueError, RecursionError):  # the latter for deeply nested lists
             return
         session = content.get("session_hash") if isinstance(content, dict) else None
         if self._count_waiting(str(session)) >= MAX_WAITING_OF_SESSION:
@@ -118,6 +132,7 @@ class RequestGuard:
         size = self._declared_bytes(scope, body.max_bytes)
         if not self._free_space(size):
             raise Refused(NO_SPACE)
+        self._num_arriving += 1
         self._bytes_to_come += size
         left = size
 
@@ -142,6 +157,7 @@ class RequestGuard:
             if body.fault is None:  # else it is the application's error on the end of the body
                 raise
         finally:
+            self._num_arriving -= 1
             self._bytes_to_come -= left
         if body.fault is not None and not has_answer:
             raise Refused(body.fault)
@@ -156,43 +172,54 @@ class RequestGuard:
         return int(declared)
 
     def _free_space(self, size: int) -> bool:
-        """Delete broken uploads, and old ones until `size` more bytes are within the quota; else False."""
+        """Delete broken uploads. Delete old ones as well if `size` more bytes are then within the quota; else False."""
         now, quota = time.time(), UPLOADS_KEPT * max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
+        # A file that is arriving slowly looks old: what arrives is kept in memory until some kilobytes are there.
+        broken_after = self._limits.seconds if self._num_arriving else 2 * self._limits.idle_seconds
         uploads = []  # age in seconds, bytes, path
         total = self._bytes_to_come + size
         for path in set(self._folder.iterdir()) - self._own if self._folder.is_dir() else ():
             try:
                 age = now - path.stat().st_mtime
                 if path.is_dir():
-                    num_bytes = sum(file.stat().st_size for file in path.iterdir())
+                    num_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                     uploads.append((age, max(num_bytes, MIN_UPLOAD_BYTES), path))
-                elif age > 2 * self._limits.idle_seconds:  # it was never completed
+                elif age > broken_after:  # it was never completed
                     path.unlink()
                 else:  # it is arriving, or it broke off a moment ago
                     total += path.stat().st_size
             except FileNotFoundError:
                 continue  # Gradio moved or deleted it meanwhile
         total += sum(upload[1] for upload in uploads)
+        to_delete = []
         for age, num_bytes, path in sorted(uploads, reverse=True):
             if total <= quota or age < SAFE_SECONDS:
                 break
-            shutil.rmtree(path, ignore_errors=True)
+            to_delete.append(path)
             total -= num_bytes
-        return total <= quota
+        if total > quota:
+            return False
+        for path in to_delete:
+            shutil.rmtree(path, ignore_errors=True)
+        return True
 
 
 class Body:
     """A request's body, within its limits.
+
+    Args:
+        delimiter: what ends a part of an upload; None for other requests.
 
     Attributes:
         content: what `read_whole` has read.
         fault: the answer where it ended before it was whole, by a limit or by the client.
     """
 
-    def __init__(self, receive: Receive, limits: RequestLimits, max_bytes: int):
+    def __init__(self, receive: Receive, limits: RequestLimits, max_bytes: int, delimiter: bytes | None):
         self._receive, self._idle_seconds, self.max_bytes = receive, limits.idle_seconds, max_bytes
         self._ends_at = time.monotonic() + limits.seconds
         self._num_bytes, self._is_whole = 0, False
+        self._delimiter, self._num_parts, self._tail = delimiter, 0, b""
         self._kept: list[Message] = []
         self.content = b""
         self.fault: tuple[int, str] | None = None
@@ -214,9 +241,19 @@ class Body:
         self._num_bytes += len(message.get("body", b""))
         if self._num_bytes > self.max_bytes:
             self.fault = TOO_LARGE
+        elif self._delimiter is not None and self._count_parts(message.get("body", b""), self._delimiter) > 1:
+            self.fault = TOO_MANY
+        if self.fault is not None:
             return {"type": "http.disconnect"}
         self._is_whole = not message.get("more_body", False)
         return message
+
+    def _count_parts(self, content: bytes, delimiter: bytes) -> int:
+        """That have ended so far, where `content` arrived last; a delimiter may be split over messages."""
+        content = self._tail + content
+        self._num_parts += content.count(delimiter)
+        self._tail = content[-(len(delimiter) - 1) :]
+        return self._num_parts
 
     async def read_whole(self) -> None:
         """Read `content`, which `receive` then gives at once. Raises Refused at a limit."""
@@ -228,6 +265,15 @@ class Body:
             parts.append(message.get("body", b""))
         self.content = b"".join(parts)
         self._kept.append({"type": "http.request", "body": self.content, "more_body": False})
+
+
+def _delimiter(scope: Message) -> bytes:
+    """What ends each part of an upload. Raises Refused where it is not a plain multipart request."""
+    kinds = [value for name, value in scope["headers"] if name == b"content-type"]
+    found = MULTIPART.fullmatch(kinds[0]) if len(kinds) == 1 else None
+    if found is None:
+        raise Refused(NOT_MULTIPART)
+    return b"\r\n--" + found[1]
 
 
 async def _answer(send: Send, status: int, text: str, as_json: bool) -> None:

@@ -20,6 +20,7 @@ from inference.request_guard import (
 
 MAX_BYTES = MIN_UPLOAD_BYTES + 1000
 LARGEST = MAX_BYTES + MULTIPART_BYTES
+MULTIPART = b"multipart/form-data; boundary=x"
 
 
 async def receiving_app(scope, receive, send):
@@ -38,7 +39,7 @@ def guard_of(app, folder, seconds=60.0, idle=60.0, waiting=0):
     return RequestGuard(app, folder, RequestLimits(MAX_BYTES, seconds, idle), lambda session: waiting)
 
 
-def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST"):
+def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST", kind=MULTIPART):
     """Status and text of the answer to a body that arrives as (seconds of waiting, bytes or None: it breaks off)."""
     answer, parts = [], list(parts)
 
@@ -52,7 +53,8 @@ def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST"):
     async def send(message):
         answer.append(message)
 
-    headers = [] if declared is None else [(b"content-length", str(declared).encode())]
+    headers = [(b"content-type", kind)]
+    headers += [] if declared is None else [(b"content-length", str(declared).encode())]
     asyncio.run(guard({"type": "http", "method": method, "path": path, "headers": headers}, receive, send))
     return answer[0]["status"], answer[1]["body"].decode()
 
@@ -96,7 +98,30 @@ def test_a_client_may_leave(tmp_path, path):
 def test_routes_that_the_page_does_not_use_are_closed(tmp_path, route):
     guard = guard_of(receiving_app, tmp_path)
     assert post(guard, [(0, b"")], f"/gradio_api/{route}")[0] == 404
-    assert post(guard, [(0, b"")], f"/gradio_api/{route}", method="GET")[0] == 200
+    assert post(guard, [(0, b"")], f"/gradio_api/{route}", method="GET")[0] == 404
+
+
+def test_reading_is_open_where_the_page_reads(tmp_path):
+    """deep_link writes what is in a session to the disk."""
+    guard = guard_of(receiving_app, tmp_path)
+    for path, status in (
+        ("/", 200), ("/assets/index.js", 200), ("/gradio_api/queue/data", 200), ("/gradio_api/file=/a/b.mp4", 200),
+        ("/gradio_api/deep_link", 404), ("/gradio_api/vibe-code", 404),
+    ):  # fmt: skip
+        assert post(guard, [(0, b"")], path, method="GET")[0] == status, path
+
+
+@pytest.mark.parametrize("size", [1, 7, 10000])
+def test_an_upload_is_one_file(tmp_path, size):
+    """Many tiny ones would take a folder each, and so the space of others. However the messages are cut."""
+    part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n01\r\n'
+    guard = guard_of(receiving_app, tmp_path)
+    for num_files, expected in ((1, 200), (2, 413), (50, 413)):
+        body = part * num_files + b"--x--\r\n"
+        status, text = post(guard, [(0, body[start : start + size]) for start in range(0, len(body), size)])
+        assert status == expected and (status == 200 or text == "An upload must be one file.")
+    for kind in (b"text/plain", b"multipart/form-data; boundary*=utf-8''x", b"multipart/form-data; a=b; boundary=x"):
+        assert post(guard, [(0, b"")], kind=kind)[0] == 415
 
 
 def test_a_session_has_its_share_of_the_queue(tmp_path):
@@ -113,7 +138,8 @@ def test_a_session_has_its_share_of_the_queue(tmp_path):
         assert status == expected
         assert status == 200 or json.loads(text)["detail"].startswith("Your last requests are not done yet")
     assert asked == ["greedy", "other"]
-    assert post(guard, [(0, b"no JSON")], "/gradio_api/queue/join") == (200, "7")  # Gradio refuses it
+    for body in (b"no JSON", b"[" * 100000):  # Gradio refuses them
+        assert post(guard, [(0, body)], "/gradio_api/queue/join") == (200, str(len(body)))
 
 
 def test_an_error_of_the_page_stays_an_error(tmp_path):
@@ -138,6 +164,33 @@ def test_old_uploads_make_space(tmp_path):
     assert post(guard, [(0, bytes(500))], declared=500)[0] == 200
     kept = {path.name for path in tmp_path.iterdir()}
     assert kept == {"sample", *(f"upload{number}" for number in range(UPLOADS_KEPT - 1))}
+
+
+def test_nothing_is_deleted_for_a_request_that_is_refused(tmp_path):
+    guard = guard_of(receiving_app, tmp_path)
+    put(tmp_path, "old", 1, SAFE_SECONDS + 100)
+    for number in range(UPLOADS_KEPT):
+        put(tmp_path, f"upload{number}", LARGEST, 1)
+    assert post(guard, [(0, b"a")], declared=1)[0] == 507
+    assert (tmp_path / "old").is_dir()
+
+
+def test_files_in_deeper_folders_count(tmp_path):
+    guard = guard_of(receiving_app, tmp_path)
+    put(tmp_path, "links", 0, 1)
+    put(tmp_path / "links", "link", UPLOADS_KEPT * LARGEST, 1)
+    assert post(guard, [(0, b"a")], declared=1)[0] == 507
+
+
+def test_a_slow_upload_is_not_deleted_while_it_arrives(tmp_path):
+    """Its file looks old, as what arrives is written some kilobytes at a time."""
+    guard = guard_of(receiving_app, tmp_path, seconds=600, idle=10)
+    (tmp_path / "tmparriving").write_bytes(b"a")
+    os.utime(tmp_path / "tmparriving", (time.time() - 300,) * 2)
+    guard._num_arriving = 1
+    assert post(guard, [(0, b"a")], declared=1)[0] == 200 and (tmp_path / "tmparriving").exists()
+    guard._num_arriving = 0
+    assert post(guard, [(0, b"a")], declared=1)[0] == 200 and not (tmp_path / "tmparriving").exists()
 
 
 def test_new_uploads_are_kept_and_further_ones_refused(tmp_path):
