@@ -2,11 +2,12 @@
 
 import dataclasses
 import sys
+import wave
 
+import av
 import pytest
 
 from datasets.frame_source import FrameSource
-from tests.datasets.helpers import write_video
 from tests.datasets.test_video_readers import needs, opened
 from utils.errors import UserError
 
@@ -17,10 +18,17 @@ def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     with pytest.raises(UserError, match="text.mp4 .listed at val.txt:7.: could not be decoded"):
         opened(tmp_path / "text.mp4", decoder)
-    write_video(tmp_path / "whole.mp4", 10)
-    (tmp_path / "cut.mp4").write_bytes((tmp_path / "whole.mp4").read_bytes()[:600])
-    with pytest.raises(UserError, match=f"cut.mp4 .listed at val.txt:7.: {decoder} cannot decode it"):
-        opened(tmp_path / "cut.mp4", decoder)
+    with wave.open(str(tmp_path / "sound.wav"), "wb") as file:
+        file.setparams((1, 2, 8000, 800, "NONE", ""))
+        file.writeframes(bytes(1600))
+    with av.open(str(tmp_path / "sound.wav")) as source, av.open(str(tmp_path / "sound.mkv"), "w") as target:
+        stream = target.add_stream_from_template(source.streams.audio[0])
+        for packet in source.demux():
+            if packet.size:
+                packet.stream = stream
+                target.mux(packet)
+    with pytest.raises(UserError, match=f"sound.mkv .listed at val.txt:7.: {decoder} cannot decode it"):
+        opened(tmp_path / "sound.mkv", decoder)
 
 
 def test_a_torchcodec_that_ignores_rotation_is_refused(tmp_path, monkeypatch):
