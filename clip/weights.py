@@ -16,7 +16,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from utils.archives import check_archive_sizes
+from utils.archives import check_archive_sizes, repeats_stored_values
 from utils.errors import UserError, first_line
 
 # Attributes of OpenAI's TorchScript modules that are not weights.
@@ -72,8 +72,7 @@ def read_weights(path: str | Path) -> WeightsFile:
     for name, value in tensors.items():
         if name.rpartition(".")[2] in NOT_WEIGHTS:
             continue
-        # With zero strides a few bytes can have any shape; released files do not use them.
-        if value.numel() * value.element_size() > value.untyped_storage().nbytes():
+        if repeats_stored_values(value):
             raise UserError(f"{path}: tensor {name} has shape {tuple(value.shape)} but less data in the file")
         kept[name] = value.float() if value.is_floating_point() else value
     return WeightsFile(kept, is_openai)

@@ -1,10 +1,11 @@
-"""Rejects zip archives (.pt, .npz) whose declared size is implausible for the file, before memory is allocated."""
+"""Rejects files (.pt, .npz) that would take far more memory than they have data, before it is allocated."""
 
 import math
 import zipfile
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from utils.errors import UserError
 
@@ -31,6 +32,12 @@ def check_archive_sizes(path: str | Path) -> None:
         raise UserError(
             f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded; use another copy"
         )
+
+
+def repeats_stored_values(tensor: torch.Tensor) -> bool:
+    """Whether a tensor is larger than its data in the file: with zero strides a few bytes can have any shape."""
+    is_dense = tensor.layout == torch.strided
+    return is_dense and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
 
 
 def _array_bytes(archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> int:

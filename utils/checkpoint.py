@@ -34,7 +34,7 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
-from utils.archives import check_archive_sizes
+from utils.archives import check_archive_sizes, repeats_stored_values
 from utils.errors import UserError, first_line
 from utils.files import atomic_path, check_is_file
 from utils.hashing import content_hash
@@ -87,11 +87,7 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains a {type(state).__name__}, expected a dictionary")
     for tensor in tree_leaves(state):
-        # A view that repeats few stored values, which a copy would write out.
-        if (
-            isinstance(tensor, torch.Tensor)
-            and tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes()
-        ):
+        if isinstance(tensor, torch.Tensor) and repeats_stored_values(tensor):
             raise UserError(
                 f"{path}: a tensor of shape {tuple(tensor.shape)} is larger than the file's data; use another copy"
             )

@@ -153,6 +153,11 @@ def test_a_tensor_that_repeats_few_stored_values_is_refused(tmp_path):
         load_checkpoint(tmp_path / "w.pt")
 
 
+def test_a_sparse_tensor_beside_the_weights_is_read(tmp_path):
+    torch.save({"model_state_dict": weights(), "masks": torch.eye(2).to_sparse()}, tmp_path / "w.pt")
+    assert load_checkpoint(tmp_path / "w.pt")["masks"].is_sparse
+
+
 def test_arbitrary_bytes_are_not_a_checkpoint(tmp_path):
     path = tmp_path / "any.pt"
     for byte in range(256):  # among them each opcode of pickle
