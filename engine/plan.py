@@ -163,9 +163,8 @@ def describe_plan(
     steps = math.ceil(num_clips / clips_per_step)
     assert data.input_size is not None, "modules.pixels.with_preprocessing comes first"
     memory = estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, precision)
-    if (
-        solver.grad_accumulation_steps > 1 or solver.interpolated_loss
-    ):  # gradients of earlier passes are still in memory
+    # With several passes per step, the gradients of the earlier ones are still in memory.
+    if solver.grad_accumulation_steps > 1 or solver.interpolated_loss:
         gradients = memory.gradients_and_optimizer // (1 + ADAM_STATES)
         memory = memory._replace(activations=memory.activations + gradients)
     memory = memory._replace(methods=method_bytes(cfg, model))

@@ -119,8 +119,7 @@ class TrainingRun:
             return False
         log.info(
             f"stopped early after epoch {progress.epoch}: {solver.patience_score} has not exceeded "
-            f"{progress.best_watched:.2f} "
-            f"in the last {progress.stale_validations} validations (solver.patience)"
+            f"{progress.best_watched:.2f} in the last {progress.stale_validations} validations (solver.patience)"
         )
         return True
 

@@ -51,7 +51,7 @@ def check_options(args: argparse.Namespace, source: Path) -> None:
     """Raise a UserError if an option, the folder `source` or `args.out` is invalid."""
     if not source.is_dir():
         raise UserError(f"{source}: no such folder")
-    check_counts(args, "workers", *([] if args.short_side is None else ["short_side"]))
+    check_counts(args, "workers", "short_side")
     if not 1 <= args.quality <= 95:
         raise UserError(f"--quality {args.quality}: must be in 1..95")
     if args.out.resolve().is_relative_to(source.resolve()):

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from inference.video_inputs import expand_inputs, read_class_names
-from utils.cli import config_parser, run_command
+from utils.cli import check_counts, config_parser, run_command
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -80,10 +80,7 @@ def main(args: argparse.Namespace) -> int:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise a UserError for what cannot be; before PyTorch is imported."""
-    for option in ("batch", "workers", "actors", "top"):
-        value = getattr(args, option)
-        if value is not None and value < 1:
-            raise UserError(f"--{option} {value}: must be at least 1")
+    check_counts(args, "batch", "workers", "actors", "top")
     if not 0 <= args.threshold <= 1:
         raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
     if not 0 <= args.gpus < math.inf:

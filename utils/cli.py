@@ -118,10 +118,11 @@ def add_view_options(parser: argparse.ArgumentParser) -> None:
 
 
 def check_counts(args: argparse.Namespace, *names: str) -> None:
-    """Raise a UserError if one of these options is below 1."""
+    """Raise a UserError if one of these options is given (not None) and below 1."""
     for name in names:
-        if getattr(args, name) < 1:
-            raise UserError(f"--{name} {getattr(args, name)}: must be at least 1")
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise UserError(f"--{name} {value}: must be at least 1")
 
 
 def hide_progress(args: argparse.Namespace) -> bool | None:
