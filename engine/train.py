@@ -239,7 +239,7 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))
     Loss.named(cfg.solver.loss_type).check_class_weights(cfg)  # before computing them, which needs one label per clip
     weights = class_weights(cfg, train_entries.entries)
-    trainer = build_trainer(cfg, model.to(context.device), text, context, clip, weights)
+    trainer = build_trainer(cfg, model, text, context, clip, weights)
     progress = Progress(epoch=cfg.solver.start_epoch)
     return TrainingRun(cfg, context, names, model, text, trainer, progress, train_loader, val_loader, base)
 

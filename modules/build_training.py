@@ -40,7 +40,7 @@ def build_trainer(
     clip: dict[str, torch.Tensor] | None = None,
     class_weights: np.ndarray | None = None,
 ) -> Trainer:
-    """A trainer of `model` (on its device, with its distillation attached if `solver.distill` is set).
+    """A trainer of `model` (with its distillation attached if `solver.distill` is set), which it moves to its device.
 
     Args:
         text: frozen class embeddings (K,D); None: the model makes its own, and they train.
@@ -99,11 +99,12 @@ def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
 
 
 def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
-    """`model` itself if there is one process or it is sharded, in place; else its DDP wrapper."""
+    """`model` on its device: itself if there is one process or it is sharded, in place; else its DDP wrapper."""
     solver = cfg.solver
     if solver.shard != "none" and dist.is_initialized():
         shard(model, solver.shard, context)
         return model
+    model.to(context.device)
     if context.process.world_size == 1:
         return model
     return data_parallel(model, context.device, solver.grad_accumulation_steps == 1 and not solver.interpolated_loss)

@@ -43,6 +43,8 @@ def check_can_shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
 def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
     """Shard the parameters of `model` over the process group, in place. The optimiser must be made afterwards.
 
+    FSDP2 moves each unit to the device as it shards it, so that a model on the CPU is never on a GPU as a whole.
+
     Args:
         kind: `grad`: a block's weights stay gathered from the forward pass to the backward one; `full`: they are
             gathered in each.
@@ -54,6 +56,7 @@ def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
         fully_shard(block, mesh=mesh, reshard_after_forward=kind == "full", mp_policy=MixedPrecisionPolicy())
     fully_shard(model, mesh=mesh, reshard_after_forward=False, ignored_params=scalars)
     for parameter in scalars:
+        parameter.data = parameter.data.to(context.device)
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_average)
     for name in ("video_features", "class_embeddings"):  # entries of a validation

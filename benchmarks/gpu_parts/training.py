@@ -151,7 +151,6 @@ def device_of(name: str) -> torch.device:
 def make_trainer(cfg: Config, model: VideoCLIP, device: str, precision: str) -> Trainer:
     """The trainer of `cfg`, alone in its run; `model` moves to the device."""
     context = RunContext(Process(0, 1, 0, device_of(device)), precision)
-    model.to(context.device)
     return build_trainer(cfg, model, random_text(model.embed_dim), context)
 
 

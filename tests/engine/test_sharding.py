@@ -4,6 +4,7 @@ import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
 
 import pytest
 import torch
@@ -69,7 +70,11 @@ def train(name: str, shard: str, folder: Path, process: Process, saved: Path | N
     model, text = build_model_and_text(cfg, NAMES, CPU)
     if cfg.solver.distill:
         attach_distillation(cfg, model, NAMES, CPU)
+    is_sharded = shard != "none" and process.world_size > 1
+    if is_sharded:  # a tower that is sharded may be too large for one GPU
+        model.to = mock.Mock(side_effect=AssertionError("the whole model was moved to the device"))
     trainer = build_trainer(cfg, model, text, RunContext(process, "fp32"))
+    assert is_sharded == any(isinstance(parameter, DTensor) for parameter in model.parameters())
     progress, steps = Progress(), STEPS * cfg.solver.grad_accumulation_steps
     loader: Any = Share(process.rank, process.world_size, steps)
     if saved is not None:
