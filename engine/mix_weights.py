@@ -15,6 +15,7 @@ from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
 from inference.model import VideoModel, read_checkpoint
 from modules import weight_space
+from modules.additions.addition import chosen_additions
 from modules.embed import embed_videos
 from modules.validation import text_matrix
 from utils import distributed, metrics, results
@@ -82,7 +83,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
             return
 
         curves[str(path or args.weights)] = scores_at(alphas, line, model, process)
-    write_curve(out, args, alphas, curves, log)
+    write_curve(out, args, alphas, curves, chosen_additions(resolved[0].config), log)
 
 
 def scores_at(
@@ -104,9 +105,18 @@ def scores_at(
 
 
 def write_curve(
-    out: Path, args: argparse.Namespace, alphas: list[float], curves: dict[str, list[metrics.Scores]], log: Logger
+    out: Path,
+    args: argparse.Namespace,
+    alphas: list[float],
+    curves: dict[str, list[metrics.Scores]],
+    additions: list[str],
+    log: Logger,
 ) -> None:
-    """Log the scores of each config as a table, and write curve.json and curve.png."""
+    """Log the scores of each config as a table, and write curve.json and curve.png.
+
+    Args:
+        additions: names of those in the image tower.
+    """
     titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
     rows = [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
@@ -117,6 +127,7 @@ def write_curve(
         scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},
     )  # fmt: skip
     start = "pretrained CLIP" if args.head == "fade" else "CLIP's image tower with tuned head"
+    start += "".join(f", initial {name}" for name in additions)
     draw(out / "curve.png", alphas, top1, f"mixing weight; 0: {start}, 1: the tuned checkpoint")
     log.info("curve.json and curve.png are in %s", out)
 

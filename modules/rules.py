@@ -103,6 +103,16 @@ RULES = (
         "keep weights that train near CLIP's, and here none of CLIP's train; set fix_video or fix_text to false",
     ),
     TrainRule(
+        ("network.adapter", "network.fix_video"),
+        lambda c: c.network.adapter == "bitfit" and c.network.fix_video,
+        "bitfit tunes biases and norms of the image tower, which fix_video freezes; set fix_video to false",
+    ),
+    TrainRule(
+        ("solver.interpolated_loss", "network.adapter"),
+        lambda c: c.solver.interpolated_loss > 0 and c.network.adapter is not None,
+        "interpolates CLIP's weights, which an adapter freezes; set interpolated_loss to 0 or adapter to null",
+    ),
+    TrainRule(
         ("solver.distill", "solver.loss_type", "network.joint_st", "data.cached_draws"),
         lambda c: (
             c.solver.distill > 0 and (c.solver.loss_type != "CE" or c.network.joint_st or c.data.cached_draws > 0)

@@ -3,13 +3,17 @@
 Shapes: B batch, D embedding, A mixing weights.
 """
 
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+import yaml
 
-from modules.checkpoint_layout import saved_network, to_model_state
+from modules.adapters.adapter import Adapter
+from modules.additions.addition import owner_of
+from modules.checkpoint_layout import saved_config, saved_network, to_model_state
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
@@ -23,8 +27,8 @@ _SAME_IN_CONFIG = ("arch", "weights", "tm", "adapter", "joint_st", "sim_header",
 def pretrained_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
     """The tensors at mixing weight 0 for a fine-tuned model.
 
-    CLIP's weights, and the initial values of additions inside the tower. For the temporal head, which CLIP does not
-    have, `head` is:
+    CLIP's weights, and the initial values of additions inside the tower; of an adapter's `factors` the tuned ones. For
+    the temporal head, which CLIP does not have, `head` is:
         fade: the tuned head with the outputs of its branches set to zero (`modules.heads.head.Head.fades`), so that the
             result is pretrained CLIP with the mean of the frames;
         keep: the tuned head for all mixing weights.
@@ -34,13 +38,14 @@ def pretrained_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
         fresh: tensors of the model before the checkpoint was loaded.
     """
     assert head in ("fade", "keep"), head
-    start = {}
+    start, factors = {}, None if model.adapter is None else model.adapter.factors
     for name, value in copy_of(model).items():
         if name.startswith("fusion_model."):
             fades = head == "fade" and name.endswith(model.fusion_model.fades)
             start[name] = torch.zeros_like(value) if fades else value
         else:
-            start[name] = value if name.startswith(("classifier.", "scorer.")) else fresh[name]
+            is_kept = name.startswith(("classifier.", "scorer.")) or (factors and re.search(factors, name))
+            start[name] = value if is_kept else fresh[name]
     return start
 
 
@@ -94,6 +99,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     if len(paths) < 2:
         raise UserError("an average needs at least two checkpoints")
     total: State = {}
+    own: list[State] = []  # of the adapter, which may need more than their sum
     first: Loaded | None = None
     for path in map(str, paths):
         raw = load_checkpoint(path)
@@ -101,6 +107,8 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         state = to_model_state(raw, path)
         first = first or Loaded(path, raw, state)
         _check_same(Loaded(path, raw, state), first)
+        adapter = saved_network(raw).get("adapter")
+        own.append({name: value for name, value in state.items() if adapter and owner_of(name)})
         for name, value in state.items():
             # In double precision, so that the order of the files does not matter.
             total[name] = total.get(name, 0) + value.double() if value.is_floating_point() else value
@@ -108,6 +116,13 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
         name: (value / len(paths)).to(state[name].dtype) if state[name].is_floating_point() else value
         for name, value in total.items()
     }
+    if name := saved_network(raw).get("adapter"):
+        config = saved_config(raw)
+        components = config.get("components") or {}
+        tensors, settings = Adapter.named(name).average(own, components.get(name, {}))
+        average |= tensors
+        if settings:
+            raw["config"] = yaml.safe_dump({**config, "components": {**components, name: settings}}, sort_keys=False)
     return mixed_checkpoint(raw, average, average_of=list(map(str, paths)))
 
 
@@ -126,6 +141,12 @@ def _check_same(one: Loaded, other: Loaded) -> None:
                 f"{path}: was trained with network.{key}: {network[key]}, but {first_path} with {first_network[key]}; "
                 "average checkpoints of one model"
             )
+    components, first_components = (saved_config(one).get("components") for one in (raw, first_raw))
+    if (components or {}) != (first_components or {}):
+        raise UserError(
+            f"{path}: was trained with components {components}, but {first_path} with {first_components}; average "
+            "checkpoints of one model"
+        )
     different = sorted(state.keys() ^ first.keys())
     if different:
         where = path if different[0] in state else first_path

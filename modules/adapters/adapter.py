@@ -1,7 +1,9 @@
 """Base class of adapters for parameter-efficient tuning of the image tower."""
 
-from typing import ClassVar
+from collections.abc import Sequence
+from typing import Any, ClassVar
 
+import torch
 from torch import nn
 
 from modules.adapters import ADAPTERS
@@ -18,6 +20,8 @@ class Adapter(Addition):
 
     table = ADAPTERS
     tunes: ClassVar[str | None] = None  # pattern of the names, in VideoCLIP, of CLIP's own parameters that train
+    # Pattern of the names of parameters that are factors of others, and stay as tuned where those are interpolated.
+    factors: ClassVar[str | None] = None
 
     @staticmethod
     def recompute(tower: ImageTower, cfg: Config) -> None:
@@ -29,3 +33,14 @@ class Adapter(Addition):
     @classmethod
     def merge(cls, visual: nn.Module) -> None:
         """Merge the adapter into CLIP's weights where possible, so that inference has no extra cost."""
+
+    @classmethod
+    def average(
+        cls, states: Sequence[dict[str, torch.Tensor]], settings: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """Tensors of the average of models that the mean of their own is not, and the average's `components.NAME`.
+
+        Args:
+            states: tensors of checkpoints under VideoCLIP's names. settings: their `components.NAME`.
+        """
+        return {}, settings

@@ -6,9 +6,9 @@ loaded elsewhere, and wraps calls of linear layers, while the attention of open_
 Shapes: C width, r rank; a weight is (out, in), as in PyTorch.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from timm.models.eva import EvaAttention
@@ -128,6 +128,7 @@ class Lora(Adapter):
 
     setting = "network.adapter: lora"
     new_parameters = r"^visual\..*\.lora\."
+    factors = r"\.lora\.changes\.\w+\.down$"  # with `up` from 0 the updates grow linearly, as weights do
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
@@ -138,6 +139,19 @@ class Lora(Adapter):
                 attention.qkv_bias_separate = True  # so that it calls the linear layer
             block.lora = BlockLora(block, own.parts, own.rank, own.alpha / own.rank)
         cls.recompute(tower, cfg)
+
+    @classmethod
+    def average(
+        cls, states: Sequence[dict[str, torch.Tensor]], settings: dict[str, Any]
+    ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
+        """The mean of the products up x down: all factors side by side, of the sum of the ranks."""
+        own, number = cls.Settings.model_validate(settings), len(states)
+        joined = {name: [state[name] for state in states] for name in states[0] if ".lora.changes." in name}
+        found = {
+            name: torch.cat(factors) if name.endswith(".down") else torch.cat(factors, dim=1) / number
+            for name, factors in joined.items()
+        }
+        return found, {**own.model_dump(), "rank": number * own.rank, "alpha": number * own.alpha}
 
     @classmethod
     @torch.no_grad()

@@ -7,6 +7,7 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
+from inference.model import VideoModel, read_checkpoint
 from tests.commands.world import call, losses, tiny_clip_state
 from utils.checkpoint import load_checkpoint
 from utils.hashing import content_hash
@@ -16,7 +17,7 @@ RUNS = {
     "st_adapter": [*DEMO, "components.st_adapter.width=32", "solver.ema=0.5"],
     "aim": ["solver.grad_accumulation_steps=2"],
     "deep_prompts": ["components.deep_prompts.tokens=2"],
-    "lora": ["solver.activation_checkpointing=true", "solver.precision=bf16"],
+    "lora": ["solver.activation_checkpointing=true", "solver.precision=bf16", "solver.lr=0.02"],
     "bitfit": ["solver.clip_ratio=1"],
 }
 
@@ -50,6 +51,28 @@ def test_it_trains_resumes_bit_for_bit_and_tests(world, tmp_path, adapter):
     assert call("export", *exports) == 0
     names = set(load_file(exported))
     assert any(adapter in name for name in names) == (adapter in ("st_adapter", "aim", "deep_prompts"))  # else merged
+    check_mixtures(whole / "last_model.pt", whole / "last_model.1.pt", tmp_path)
+
+
+def weights_of(path):
+    """The weights of a checkpoint as they are tested, LoRA's merged."""
+    checkpoint = read_checkpoint(path)
+    cfg = checkpoint.config(None, [], "test").config
+    return VideoModel(cfg, checkpoint.class_names, checkpoint, torch.device("cpu")).network.state_dict()
+
+
+def check_mixtures(last, before, folder):
+    """Averages and interpolations are those of the weights that classify, not of LoRA's factors."""
+    assert call("tools/average_checkpoints", last, before, "--out", folder / "mean.pt") == 0
+    for alpha in ("0", "0.3"):
+        words = "--weights", last, "--head", "fade", "--save", alpha, folder / f"{alpha}.pt"
+        assert call("tools/interpolate", *words) == 0
+    names = "mean.pt", "0.pt", "0.3.pt"
+    assert all((folder / name).stat().st_size < 1e6 for name in names)
+    first, second, mean, start, mixed = map(weights_of, (last, before, *(folder / name for name in names)))
+    for name, value in first.items():
+        torch.testing.assert_close(mean[name], (value + second[name]) / 2)
+        torch.testing.assert_close(mixed[name], 0.7 * start[name] + 0.3 * value)
 
 
 def test_frozen_weights_of_another_run_cannot_be_left_out(world, tmp_path, capsys):

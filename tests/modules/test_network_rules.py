@@ -29,6 +29,8 @@ def load(tmp_path, *overrides):
         (("network.context_tokens=65",), "network.context_tokens: must be"),
         (("network.patch_dropout=0.5", "network.tm=tsm"), "tsm shifts a patch's channels"),
         (("data.cached_draws=1",), "set network.fix_video to true"),
+        (("network.adapter=bitfit", "network.fix_video=true"), "which fix_video freezes; set fix_video to false"),
+        (("network.adapter=lora", "solver.interpolated_loss=0.5"), "which an adapter freezes; set interpolated_loss"),
         (("network.head_layers=0",), "network.head_layers: must be"),
     ],
 )

@@ -163,5 +163,10 @@ def test_mistakes_of_averages(world, tuned, tmp_path):
     fails_with("was trained on other classes", tuned, tmp_path / "names.pt")
     shifts = [save_model(world, tmp_path / f"{tm}.pt", config=f"network: {{tm: {tm}}}") for tm in ("tsm", "tokenshift")]
     fails_with("tokenshift.pt: was trained with network.tm: tokenshift, but", *shifts)
+    ranks = [
+        save_model(world, tmp_path / f"rank{rank}.pt", config=f"components: {{lora: {{rank: {rank}}}}}")
+        for rank in (1, 2)
+    ]
+    fails_with("rank2.pt: was trained with components {'lora': {'rank': 2}}, but", *ranks)
     fails_with("cannot be written", tuned, tmp_path / "no.pt", out="/proc/x/y.pt")  # before a file is read
     fails_with("is one of the checkpoints", tuned, tmp_path / "wide.pt", out="wide.pt")
