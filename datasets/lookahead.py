@@ -1,7 +1,6 @@
 """The pixels of the next batch, copied to the device or made there while the one before it is trained on."""
 
 import functools
-from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import TypeVar
@@ -22,6 +21,8 @@ def make_ahead(
     items: Iterator[Item], make: Callable[[Item], Pixels], device: torch.device
 ) -> Iterator[tuple[Item, Pixels]]:
     """Yield each item with the pixels that `make` computes on `device`, in a thread that works one item ahead.
+
+    An error of an item or of its pixels is raised after all earlier items are yielded.
 
     On a GPU the thread has its own stream, because on the training stream its copies from pageable memory would wait
     for the training step, and the GPU would then idle until the kernels of the next step are launched.
@@ -45,11 +46,20 @@ def make_ahead(
                 tensor.record_stream(current)  # so that its memory is not reused before this stream is finished
         return item, pixels
 
+    source, fault = iter(items), None
     with ThreadPoolExecutor(1, "pixels", start_thread) as pool:
-        started: deque[tuple[Item, Future]] = deque()
-        for item in items:
+        started: list[tuple[Item, Future]] = []
+        while True:
+            try:
+                item = next(source, None)
+            except Exception as error:  # raised below, after the item that is in the thread
+                item, fault = None, error
+            if item is None:
+                break
             started.append((item, pool.submit(make_on_stream, item)))
             if len(started) > 1:
-                yield with_pixels(*started.popleft())
+                yield with_pixels(*started.pop(0))
         if started:
-            yield with_pixels(*started.popleft())
+            yield with_pixels(*started.pop())
+    if fault is not None:
+        raise fault

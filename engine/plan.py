@@ -18,8 +18,10 @@ from torch.func import functional_call
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from datasets.build import TrainEntries
+from datasets.build import TrainEntries, train_transform
+from datasets.device_pixels import train_pixels
 from datasets.sets import describe_sets
+from datasets.transforms import Draw
 from modules.distillation import Distillation
 from modules.interpolation import interpolated_parameters
 from modules.sharding import blocks_of
@@ -29,6 +31,7 @@ from utils.precision import autocast
 from utils.schema import Config, DataConfig
 
 ADAM_STATES = 2  # float32 optimiser states per trainable parameter
+STORED_SIZE = 256, 340  # (H, W) assumed of frames that are preprocessed on the device, before any is read
 WORKSPACE = 0.01  # share of the total for library workspaces; measured on an H100: 0.2 to 1.2 %
 
 
@@ -39,6 +42,7 @@ class MemoryEstimate(NamedTuple):
     gradients_and_optimizer: int
     activations: int
     methods: int = 0  # additional memory of the training methods, see `method_bytes`
+    ahead: int = 0  # of the batches made ahead, see `bytes_ahead`
 
     @property
     def total(self) -> int:
@@ -80,6 +84,24 @@ def method_bytes(cfg: Config, model: VideoCLIP) -> int:
     if isinstance(model.distillation, Distillation):
         total += sum(4 * parameter.numel() for parameter in model.distillation.towers[0].parameters())
     return total
+
+
+def bytes_ahead(cfg: Config, device: torch.device) -> int:
+    """Bytes of `datasets.lookahead` during a step: the next batch, and what making the one after it takes."""
+    data, is_made_there = cfg.data, cfg.data.pixels_on == "device"
+    if data.cached_draws or (device.type == "cpu" and not is_made_there):
+        return 0
+    transform = train_transform(cfg)
+    size = transform.input_size
+    batch = data.batch_size * data.num_frames * 3 * size**2
+    if not is_made_there:
+        return 2 * batch
+    height, width = (max(side, size) for side in transform.resize.size_of(*STORED_SIZE))
+    whole = Draw((0, 0, height, width), (size, size))
+    with FakeTensorMode(), _LiveBytes([]) as live:
+        stored = [torch.zeros(data.num_frames, 3, *STORED_SIZE, dtype=torch.uint8) for _ in range(data.batch_size)]
+        train_pixels(stored, [whole] * data.batch_size, transform)
+    return batch + live.peak
 
 
 def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: int) -> MemoryEstimate:
@@ -167,10 +189,11 @@ def describe_plan(
     if solver.grad_accumulation_steps > 1 or solver.interpolated_loss:
         gradients = memory.gradients_and_optimizer // (1 + ADAM_STATES)
         memory = memory._replace(activations=memory.activations + gradients)
-    memory = memory._replace(methods=method_bytes(cfg, model))
+    memory = memory._replace(methods=method_bytes(cfg, model), ahead=bytes_ahead(cfg, process.device))
     memory = shared_out(memory, model, solver.shard, process.world_size)
     methods = [name for name in ("interpolated_loss", "distill") if getattr(solver, name)]
     beside = f", {' and '.join(methods)} {memory.methods / 2**30:.2f}" if methods else ""
+    beside += f", batches made ahead {memory.ahead / 2**30:.2f}" if memory.ahead else ""
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type

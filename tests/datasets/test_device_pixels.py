@@ -1,5 +1,9 @@
 """Pixels made on the device, here the CPU, against those of the loader processes, to the bit."""
 
+import threading
+from contextlib import contextmanager
+from typing import NamedTuple
+
 import numpy as np
 import pytest
 import torch
@@ -199,6 +203,82 @@ def test_pixels_are_made_one_batch_ahead():
     assert made == [0, 1]
     found = list(make_ahead(iter(range(3)), make, torch.device("cpu")))
     assert [(number, int(pixels[0])) for number, pixels in found] == [(0, 0), (1, 1), (2, 2)]
+
+
+def test_a_batch_is_handed_over_before_the_error_of_the_next_one():
+    def items():
+        yield 0
+        yield 1
+        raise UserError("v2.jpg is damaged")
+
+    pairs, found = make_ahead(items(), torch.tensor, torch.device("cpu")), []
+    with pytest.raises(UserError, match="v2.jpg is damaged"):
+        found.extend(number for number, _ in pairs)
+    pairs = make_ahead(items(), torch.tensor, torch.device("cpu"))
+    assert [next(pairs)[0], next(pairs)[0]] == [0, 1]
+
+
+class FakeStream:
+    """A stream of GPU 1 that writes down what it is asked for, in order, with the thread that asks."""
+
+    device = torch.device("cuda", 1)
+
+    def __init__(self, name: str, calls: list[tuple[str, ...]]):
+        self.name, self.calls = name, calls
+
+    def call(self, *what: str) -> None:
+        self.calls.append((threading.current_thread().name.partition("_")[0], self.name, *what))
+
+    def record_event(self) -> str:
+        self.call("record")
+        return f"event {sum('record' in call for call in self.calls)}"
+
+    def wait_event(self, event: str) -> None:
+        self.call("wait", event)
+
+
+class FakePixels(NamedTuple):
+    number: int
+    calls: list[tuple[str, ...]]
+
+    def record_stream(self, stream: FakeStream) -> None:
+        stream.call("keep", str(self.number))
+
+
+def test_pixels_made_on_a_gpu_are_waited_for_and_kept_by_the_training_stream(monkeypatch):
+    """Each batch on the side stream of its GPU; the training stream waits for its event before it reads."""
+    calls: list[tuple[str, ...]] = []
+    training, side, active = FakeStream("training", calls), FakeStream("side", calls), threading.local()
+
+    @contextmanager
+    def stream_context(stream: FakeStream):
+        active.stream = stream
+        yield
+        active.stream = training
+
+    def make(number: int) -> list[FakePixels]:
+        active.stream.call("make", str(number))
+        return [FakePixels(number, calls)]
+
+    monkeypatch.setattr("datasets.lookahead._stream", lambda device: side)
+    monkeypatch.setattr(torch.cuda, "stream", stream_context)
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: training)
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: side.call("device", str(device)))
+    assert [number for number, _ in make_ahead(range(2), make, FakeStream.device)] == [0, 1]
+    of_thread = [call[1:] for call in calls if call[0] == "pixels"]
+    assert of_thread == [
+        ("side", "device", "cuda:1"),
+        ("side", "make", "0"),
+        ("side", "record"),
+        ("side", "make", "1"),
+        ("side", "record"),
+    ]
+    assert [call[1:] for call in calls if call[0] == "MainThread"] == [
+        ("training", "wait", "event 1"),
+        ("training", "keep", "0"),
+        ("training", "wait", "event 2"),
+        ("training", "keep", "1"),
+    ]
 
 
 def test_an_error_in_making_pixels_ahead_arrives_with_its_batch():

@@ -2,8 +2,12 @@
 
 import torch
 
-from engine.plan import _LiveBytes, estimate_memory
+from datasets.build import train_transform
+from datasets.device_pixels import train_pixels
+from datasets.transforms import Draw
+from engine.plan import STORED_SIZE, _LiveBytes, bytes_ahead, estimate_memory
 from modules.build import build_model, load_clip_model
+from modules.pixels import with_preprocessing
 from tests.modules.tiny import make_config
 from utils.config import load_config
 
@@ -39,6 +43,23 @@ def test_a_step_peaks_where_the_backward_pass_begins_or_ends(tmp_path):
             assert (found.weights, found.gradients_and_optimizer) == (trainable, 3 * trainable)
     assert totals[False, 128] - totals[False, 64] > 30 * totals[False, 1] > 0
     assert totals[True, 128] < 0.6 * totals[False, 128]
+
+
+def test_the_batches_made_ahead_count():
+    """As many bytes as the real tensors that are made: the next batch, and all for the one after it."""
+    keys = ["data.batch_size=3", "data.num_segments=2", "data.input_size=24"]
+    cfgs = {
+        on: with_preprocessing(load_config(None, [*keys, f"data.pixels_on={on}"], "predict").config)
+        for on in ("cpu", "device")
+    }
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    batch = 3 * 2 * 3 * 24 * 24
+    assert bytes_ahead(cfgs["cpu"], cpu) == 0 and bytes_ahead(cfgs["cpu"], gpu) == 2 * batch
+    with _LiveBytes([]) as live:
+        clips = [torch.zeros(2, 3, *STORED_SIZE, dtype=torch.uint8) for _ in range(3)]
+        transform = train_transform(cfgs["device"])
+        train_pixels(clips, [Draw((0, 0, *transform.resize.size_of(*STORED_SIZE)), (24, 24))] * 3, transform)
+    assert bytes_ahead(cfgs["device"], gpu) == batch + live.peak > 2 * batch + sum(clip.numel() for clip in clips)
 
 
 def test_the_estimate_is_near_what_a_gpu_took():
