@@ -20,7 +20,6 @@ import argparse
 import hashlib
 import json
 import multiprocessing
-import os
 import shutil
 import signal
 import sys
@@ -37,6 +36,7 @@ from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 from utils.cli import Parser, check_counts, run_command
+from utils.cores import num_cores
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
@@ -75,7 +75,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--val_per_class", type=int, default=8, help="validation clips a seen class (default 8)")
     parser.add_argument("--heldout_per_class", type=int, default=10, help="clips a held-out class (default 10)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: all cores)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: all cores)")
     return parser.parse_args(arguments)
 
 

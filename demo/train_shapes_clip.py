@@ -19,7 +19,6 @@ Examples:
 import argparse
 import math
 import multiprocessing
-import os
 import sys
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
@@ -36,6 +35,7 @@ from tqdm import tqdm
 
 from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
 from utils.cli import Parser, run_command
+from utils.cores import num_cores
 from utils.files import atomic_path
 
 IMAGE_SIZE = 64  # pixels
@@ -70,9 +70,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--batch_size", type=int, default=128, help="picture-caption pairs a step (default 128)")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument(
-        "--workers", type=int, default=os.cpu_count(), help="processes that render (default: all cores)"
-    )
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes that render (default: all cores)")
     return parser.parse_args(arguments)
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
-from utils.files import sync_folder
+from utils.files import sync_path
 from utils.interval import parse_interval
 
 LAST = "last_model.pt"
@@ -33,10 +33,10 @@ class CheckpointKeeper:
         resumed_from: the checkpoint that the run resumed.
 
     Attributes:
-        has_failed: whether the last save failed.
+        failure: why the last save failed; None: it did not.
     """
 
-    has_failed = False
+    failure: OSError | None = None
 
     def __init__(self, run_dir: Path, num_kept: int, save_every: int | str | None, resumed_from: Path | None = None):
         self._run_dir, self._num_kept = run_dir, num_kept
@@ -60,7 +60,7 @@ class CheckpointKeeper:
         write fails, a warning is logged, older checkpoints are untouched, and the next save tries again.
         """
         self._saved_at = time.monotonic()
-        self.has_failed = False
+        self.failure = None
         new = self._run_dir / f".{LAST}.new.tmp"
         try:
             save_checkpoint(new, state)
@@ -69,10 +69,10 @@ class CheckpointKeeper:
             if self._may_age:
                 self._age()
             new.replace(self._run_dir / LAST)
-            sync_folder(self._run_dir)
+            sync_path(self._run_dir)
             self._may_age = True
         except OSError as error:
-            self.has_failed = True
+            self.failure = error.with_traceback(None)  # which keeps the state in memory
             with contextlib.suppress(OSError):  # on the same disk
                 new.unlink(missing_ok=True)
             log.warning(

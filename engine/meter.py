@@ -2,7 +2,6 @@
 
 import logging
 import math
-import os
 import resource
 import time
 from typing import NamedTuple
@@ -125,8 +124,7 @@ class TrainingMeter:
         data = self._cfg.data
         if data.cached_draws:
             return "put logging.cache_dir, which has the frame embeddings, on a faster local disk"
-        cores = num_cores() // int(os.environ.get("LOCAL_WORLD_SIZE", 1))  # torchrun's; for one process
-        if data.workers < cores:
+        if data.workers < (cores := num_cores()):
             remedies = [f"raise data.workers (now {data.workers} per process), up to {cores}"]
         else:
             remedies = [f"run on more processor cores (data.workers={data.workers} uses all of them)"]

@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import check_writable, sync_folder
+from utils.files import check_writable, sync_path
 
 LOCK = ".lock"
 log = logging.getLogger(__name__)
@@ -31,7 +31,7 @@ def run_lock(run_dir: Path) -> Iterator[None]:
     made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
     run_dir.mkdir(parents=True, exist_ok=True)
     for folder in made:
-        sync_folder(folder.parent)
+        sync_path(folder.parent)
     file = _lock(run_dir / LOCK)
     try:
         yield

@@ -41,6 +41,7 @@ from modules.validation import Validation, validate
 from modules.video_clip import VideoCLIP
 from utils import distributed
 from utils.checkpoint import load_checkpoint
+from utils.cli import DISK_REMEDIES
 from utils.config import dump_config
 from utils.context import RunContext
 from utils.distributed import Process
@@ -84,7 +85,7 @@ class TrainingRun:
             return validate(self.model, self.text, self.val_loader, self.context, self.cfg.data)
 
     def save(self, keeper: CheckpointKeeper, metrics: MetricsWriter, is_best: bool = False) -> None:
-        """Save a checkpoint; `keeper.has_failed` is set if that fails."""
+        """Save a checkpoint; `keeper.failure` is set if that fails."""
         with self.trainer.kept_weights():
             config_text = dump_config(self.cfg)
             state = run_state(self.model, self.trainer, self.progress, self.class_names, config_text, self.base)
@@ -145,7 +146,7 @@ class TrainingRun:
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
         self.save(keeper, metrics, is_best)
-        if keeper.has_failed:
+        if keeper.failure:
             progress.best_top1 = best_before  # the best score must be that of a saved checkpoint
         return not is_stopped
 
@@ -205,10 +206,11 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         log.info("stopped by a signal and saved after step %d; continue with resume=auto", run.progress.step)
         return requeue_code()
     stop.close()
-    if keeper.has_failed:
-        raise UserError(
-            f"{run_dir}: the last checkpoint could not be written; free disk space and run again with resume=auto"
+    if keeper.failure:
+        remedy = DISK_REMEDIES.get(
+            keeper.failure.errno or 0, f"correct that ({keeper.failure.strerror or keeper.failure})"
         )
+        raise UserError(f"{run_dir}: the last checkpoint could not be written; {remedy} and run again with resume=auto")
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
     main_score = "mAP" if cfg.data.multi_label else "top-1"

@@ -19,7 +19,6 @@ Examples:
 
 import argparse
 import csv
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -41,6 +40,7 @@ from datasets.sets import check_single_set
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, run_command
 from utils.config import load_config
+from utils.cores import num_cores
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -75,7 +75,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", "-cfg", required=True, metavar="YAML", help="config with the lists to check")
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--out", metavar="DIR", help="folder of the report and the cleaned lists")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per core)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one per core)")
     add_shard_options(parser)
     return parser.parse_intermixed_args(arguments)
 

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from tools.workers import run_jobs
 from utils.cli import DISK_REMEDIES, check_counts
+from utils.cores import num_cores
 from utils.csv_files import ODD_NAMES, read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_writable, machine_name
@@ -43,7 +44,7 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         "--short_side", type=int, help="scale the short side down to this many pixels (default: no scaling)"
     )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
-    parser.add_argument("--workers", type=int, default=os.cpu_count(), help="processes (default: one per CPU core)")
+    parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one per CPU core)")
     add_shard_options(parser)
 
 

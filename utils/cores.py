@@ -1,8 +1,31 @@
 """Number of CPU cores that this process may use."""
 
 import os
+from collections.abc import Iterator
+from pathlib import Path
+
+_CGROUPS = Path("/sys/fs/cgroup")
+_OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def num_cores() -> int:
-    """CPU cores available to this process, which a scheduler or container may limit."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    """CPU cores for this process, at least 1: those that the scheduler and the CPU quotas of its control groups (as of
+    a container) leave, shared among the processes that torchrun started on this machine."""
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min([cores, *_quotas()])) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
+
+
+def _quotas() -> Iterator[float]:
+    """Cores by the CPU quotas of this process's control groups and their parents, of versions 1 and 2."""
+    lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines() if _OWN_CGROUPS.is_file() else ()
+    for line in lines:
+        _, controllers, group = line.split(":", 2)  # of cgroups(7)
+        if controllers and "cpu" not in controllers.split(","):
+            continue
+        folder = _CGROUPS / ("cpu" if controllers else "") / group.lstrip("/")
+        for place in (folder, *folder.parents):
+            names = ("cpu.cfs_quota_us", "cpu.cfs_period_us") if controllers else ("cpu.max",)
+            if all((place / name).is_file() for name in names):
+                quota, period = " ".join((place / name).read_text(encoding="utf-8") for name in names).split()
+                if quota not in ("max", "-1"):
+                    yield int(quota) / int(period)

@@ -33,7 +33,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
-        sync_folder(path.parent)
+        sync_path(path.parent)
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary), temporary):
             raise
@@ -48,10 +48,11 @@ def machine_name() -> str:
     return os.uname().nodename.partition(".")[0][:40]
 
 
-def sync_folder(folder: Path) -> None:
-    """Flush the entries of `folder` to disk; otherwise a power failure may undo a rename."""
+def sync_path(path: Path) -> None:
+    """Flush a file, or the entries of a folder, to disk; otherwise a power failure may empty the one and undo renames
+    in the other."""
     try:
-        descriptor = os.open(folder, os.O_RDONLY)
+        descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:  # a folder that is writable but not readable
         return
     try:

@@ -101,3 +101,11 @@ def test_what_was_looked_at_and_what_is_missing_is_said(world, place, capsys):
     warnings = [line for line in out.splitlines() if line.startswith("WARNING")]
     assert len(warnings) == 2 and "listed more than once" in warnings[0]
     assert "bad3" in warnings[1] and "list.txt:3" in warnings[1]
+
+
+def test_paths_of_windows_are_explained(world, place, capsys):
+    text = place.list.read_text()
+    place.list.write_text(text.replace("train_0_0", r"videos\train_0_0"))
+    assert call("train", "--config", world.config, "--check", f"data.train_list={place.list}") == 2
+    assert r"train_0_0 (listed at" in (error := capsys.readouterr().err) and error.count("\n") == 1
+    assert "no such folder (list paths are separated by /, not by backslashes)" in error

@@ -145,15 +145,23 @@ def test_auto_takes_the_newest_good_checkpoint(world, run, tmp_path, capsys):
     assert "none of its 2 checkpoints could be loaded" in capsys.readouterr().err
 
 
-def test_a_full_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, capsys):
-    def full(*args):
-        raise OSError(errno.ENOSPC, "No space left on device")
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.ENOSPC, "free disk space"),
+        (errno.EIO, "check the disk or the network mount"),
+        (errno.EACCES, "correct that (Permission denied)"),
+    ],
+)
+def test_a_failing_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, capsys, number, remedy):
+    def fail(*args):
+        raise OSError(number, os.strerror(number))
 
-    monkeypatch.setattr(keeper, "save_checkpoint", full)
-    assert train(world, tmp_path) == 2
+    monkeypatch.setattr(keeper, "save_checkpoint", fail)
+    assert train(world, tmp_path, "solver.epochs=1") == 2
     output = capsys.readouterr()
-    assert "WARNING: no checkpoint written" in output.out and "No space left" in output.out
-    assert "could not be written; free disk space" in output.err
+    assert "WARNING: no checkpoint written" in output.out and os.strerror(number) in output.out
+    assert f"could not be written; {remedy} and run again with resume=auto" in output.err
 
 
 def test_a_finished_run_is_not_overwritten_but_can_be_resumed(world, run, capsys):

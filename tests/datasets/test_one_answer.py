@@ -187,6 +187,14 @@ def test_a_truncated_gif_is_refused(tmp_path, share):
     assert len(assert_one_answer(tmp_path / "end.gif", tmp_path / "work2")) == 20
 
 
+def test_animated_webp_is_refused(tmp_path):
+    """FFmpeg's own support of it depends on its version."""
+    pictures = [Image.new("RGB", (64, 48), (40 * number, 90, 90)) for number in range(4)]
+    pictures[0].save(tmp_path / "animated.mp4", "WEBP", save_all=True, append_images=pictures[1:])
+    message = "could not be decoded (unsupported container); the file is corrupted or not a video"
+    assert assert_one_answer(tmp_path / "animated.mp4", tmp_path / "work") == message
+
+
 GENERATED = {
     "packed_b_frames.avi": {"codec": "mpeg4", "options": {"g": "12", "bf": "2"}},
     "animated.gif": {"codec": "gif", "pix_fmt": "rgb8"},

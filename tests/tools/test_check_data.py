@@ -117,3 +117,28 @@ def test_the_command(world, tmp_path):
     assert result.returncode == 0, result.stderr
     result = command(sys.executable, "-m", "tools.check_data", "--config", tmp_path / "nowhere.yaml")
     assert result.returncode == 2 and result.stderr.count("\n") == 1
+
+
+def test_probable_mistakes_are_warned_of_and_two_configs_of_a_folder_are_kept_apart(world, tmp_path, capsys):
+    lines = (world.root / "train_frames.txt").read_text().splitlines()
+    first, second, *_ = [line for line in lines if line.endswith(" 0")]
+    both = (world.root / "val_frames.txt").read_text().splitlines()[0]
+    mistaken = [first, first, second, second[:-1] + "1", both]
+    (tmp_path / "list.txt").write_text("\n".join(mistaken) + "\n")
+    for name, listed in (("sound", world.root / "train_frames.txt"), ("odd", tmp_path / "list.txt")):
+        config = yaml.safe_load(world.config.read_text())
+        config["data"]["train_list"] = str(listed)
+        (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
+        assert run(tmp_path / f"{name}.yaml", "--workers", 1) == 0
+        warnings = capsys.readouterr().err.splitlines()
+        assert bool(warnings) == (name == "odd")
+    names = [line.split()[0] for line in (second, first, both)]
+    assert warnings == [
+        f"warning: {tmp_path}/list.txt: 1 video ({names[0]}) listed with different labels",
+        f"warning: {tmp_path}/list.txt: 1 video ({names[1]}) listed more than once",
+        f"warning: 1 video ({names[2]}) of {world.root}/val_frames.txt also in {tmp_path}/list.txt: scores will be too "
+        "high",
+        f"warning: {tmp_path}/list.txt: 1 class (swimming) without a training clip",
+    ]
+    for name, num_lines in (("sound", len(lines)), ("odd", len(mistaken))):
+        assert len((tmp_path / f"data_check_{name}" / "train_clean.txt").read_text().splitlines()) == num_lines

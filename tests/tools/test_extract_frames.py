@@ -281,3 +281,13 @@ def test_real_clips(tmp_path):
     counts = {path: int(row["num_frames"]) for path, row in rows.items() if row["status"] == "extracted"}
     assert counts == {Path(name).stem: num_frames for name, num_frames in REAL_VIDEOS.items()}
     assert [path for path, row in rows.items() if row["status"] == "failed"] == ["corrupted.mp4"]
+
+
+def test_frames_are_on_the_disk_before_a_video_counts_as_done(tmp_path, monkeypatch):
+    events, rename = [], Path.rename
+    monkeypatch.setattr(extract_frames, "sync_path", lambda path: events.append(path.name))
+    monkeypatch.setattr(Path, "rename", lambda path, target: (events.append("rename"), rename(path, target)))
+    write_video(tmp_path / "videos/one.mp4", 3)
+    assert run(tmp_path / "videos", tmp_path / "out") == 0
+    assert sorted(events[:4]) == ["img_00001.jpg", "img_00002.jpg", "img_00003.jpg", "one"]
+    assert events[4:] == ["rename", "out"]
