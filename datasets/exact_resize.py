@@ -2,8 +2,8 @@
 
 Both resize rows and then columns, with integer weights and rounding to 8 bits: sums of pixels times weights plus half a
 unit, shifted right and clamped (aten/src/ATen/native/cpu/UpSampleKernel.cpp, which follows Pillow's Resample.c).
-Matrix products of such integers are exact if sums are below 2**24 in float32 and 2**53 in float64, for any kernel and
-order of summation.
+Matrix products of such integers are exact in float32 if sums are below 2**24, for any kernel and order of summation.
+Larger weights are split into a high and a low part, with a product each: a GPU may be 64 times slower in float64.
 
 Legend: B clips, T frames, C channels, H,W image, S output, L input length.
 """
@@ -17,6 +17,9 @@ from utils.memory import to_device
 _MAX_INT16, _MAX_PRECISION = 2**15, 22  # PyTorch: weights of at most 15 bits; Pillow: always 22 bits after the point
 _EXACT_SCALE = 1.25
 """Up to this shrinking, the sizes of PyTorch's weights add up to at most 1.26 * 2**15, and sums stay below 2**24."""
+_LOW = 2**7
+"""High parts of weights are multiples of it. Their sizes add up to at most 1.26 * 2**22 / 2**7, those of the low parts
+to 2**6 a pixel: the sums of both stay below 2**24 (of up to 770 pixels, that is at 190 times the output's size)."""
 
 
 class Axis(NamedTuple):
@@ -54,20 +57,29 @@ def resize(
     )
     with torch.autocast(images.device.type, enabled=False):
         # (B,H,T,C,W): so each pass is one product a clip, and frames are moved in memory only as they change type.
-        levels = images.permute(0, 3, 1, 2, 4).to(across.dtype, memory_format=torch.contiguous_format)
-        levels = _rounded(torch.matmul(levels.flatten(1, 3), across.transpose(1, 2)))  # (B,H*T*C,size[1])
-        levels = _rounded(torch.matmul(down, levels.to(down.dtype).view(clips, height, -1)))  # (B,size[0],T*C*size[1])
+        levels = images.permute(0, 3, 1, 2, 4).to(across[0].dtype, memory_format=torch.contiguous_format).flatten(1, 3)
+        levels = _rounded([torch.matmul(levels, part.transpose(1, 2)) for part in across])  # (B,H*T*C,size[1])
+        levels = levels.view(clips, height, -1)
+        levels = _rounded([torch.matmul(part, levels) for part in down])  # (B,size[0],T*C*size[1])
     levels = levels.view(clips, size[0], frames, channels, size[1]).permute(0, 2, 1, 4, 3)
     return levels.to(torch.uint8, memory_format=torch.contiguous_format).movedim(-1, -3)
 
 
-def _rounded(sums: torch.Tensor) -> torch.Tensor:
-    """The nearest of 0..255, halves upwards, in place."""
-    return sums.add_(0.5).clamp_(0, 255).floor_()
+def _rounded(sums: list[torch.Tensor]) -> torch.Tensor:
+    """The nearest of 0..255 to the sum of the parts, halves upwards, in the memory of the first."""
+    nearest, *low = sums
+    nearest.add_(0.5)
+    for part in low:  # beside the fraction alone, which leaves it enough bits
+        whole = nearest.floor()
+        nearest.sub_(whole).add_(part).floor_().add_(whole)
+    return nearest.clamp_(0, 255).floor_()
 
 
-def _weights(axes: list[Axis], length: int, size: int, how: tuple[str, str], device: torch.device) -> torch.Tensor:
-    """Integer weights (B or 1,S,L), divided by the power of two that is their unit, which changes no bit of their sums.
+def _weights(
+    axes: list[Axis], length: int, size: int, how: tuple[str, str], device: torch.device
+) -> list[torch.Tensor]:
+    """Integer weights (B or 1,S,L), divided by the power of two that is their unit, which changes no bit of their sums;
+    one part, or a high and a low one.
 
     As in PyTorch's `_compute_index_ranges_weights`, in float64 before rounding.
     """
@@ -101,11 +113,11 @@ def _weights(axes: list[Axis], length: int, size: int, how: tuple[str, str], dev
     is_inside = (kept >= 0) & (kept < resized)
     places = kept.long().clamp(0, len(outputs) - 1).expand(-1, -1, length)
     integers = integers.gather(1, places) * is_inside
+    if torch.get_float32_matmul_precision() != "highest":
+        return [integers / unit]  # in float64: TF32 has too few bits
     is_short = arithmetic == "torch" and all(axis.length / axis.resized <= _EXACT_SCALE for axis in axes)
-    # TF32, if enabled for float32 products, has too few bits.
-    is_exact = is_short and torch.get_float32_matmul_precision() == "highest"
-    dtype = torch.float32 if is_exact else torch.float64
-    return (integers / unit).to(dtype)
+    high = integers if is_short else _LOW * (integers / _LOW).round()
+    return [(part / unit).float() for part in (high, integers - high)[: 1 if is_short else 2]]
 
 
 def _triangle(x: torch.Tensor) -> torch.Tensor:

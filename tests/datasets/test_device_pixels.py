@@ -44,6 +44,19 @@ def test_a_resize_is_that_of_the_cpu_to_the_bit(arithmetic, interpolation, size)
     assert torch.equal(found, Resize(size, "squash", interpolation, arithmetic)(frames))
 
 
+@pytest.mark.parametrize(("precision", "dtype"), [("highest", torch.float32), ("high", torch.float64)])
+@pytest.mark.parametrize("how", [("bilinear", "torch"), ("bicubic", "pillow")])
+def test_strong_shrinking_is_exact_in_products_of_float32(monkeypatch, precision, dtype, how):
+    """Of up to 240 pixels a sum, which needs 30 bits; in float64 where PyTorch may multiply in TF32."""
+    factors, matmul = set(), torch.matmul
+    monkeypatch.setattr(torch, "matmul", lambda a, b: factors.update({a.dtype, b.dtype}) or matmul(a, b))
+    monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
+    frames = noise(1, 2, 3, 300, 420)
+    frames[:, 1] = 254 + (frames[:, 1] > 127).to(torch.uint8)  # large sums that differ in their last bits
+    found = resize(frames, [Axis(0, 300, 5)], [Axis(0, 420, 7)], (5, 7), how)
+    assert torch.equal(found, Resize((5, 7), "squash", *how)(frames)) and factors == {dtype}
+
+
 def test_boxes_corners_and_mirrors_of_a_resize():
     frames = noise(2, 1, 3, 40, 50)
     rows = [Axis(3, 30, 16), Axis(0, 40, 20, 3)]
