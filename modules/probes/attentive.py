@@ -70,12 +70,13 @@ class AttentiveProbe(Probe):
             if isinstance(module, nn.Linear):
                 nn.init.trunc_normal_(module.weight, std=INIT_STD)
                 nn.init.zeros_(module.bias)
-        # Initial outputs are scaled down with depth; the block of the query is layer 1.
+        # Initial outputs are scaled down with depth; the query's block is scaled like the last of the others, as in the
+        # code of V-JEPA 2.
         with torch.no_grad():
-            self.cross.mlp.fc2.weight.div_(math.sqrt(2))
-            for layer, block in enumerate(self.blocks, 2):
+            for layer, block in enumerate(self.blocks, 1):
                 for name in ("attn.proj.weight", "mlp.fc2.weight"):
                     block.get_parameter(name).div_(math.sqrt(2 * layer))
+            self.cross.mlp.fc2.weight.div_(math.sqrt(2 * max(1, len(self.blocks))))
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         for block in self.blocks:

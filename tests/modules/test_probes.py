@@ -55,10 +55,10 @@ def test_the_learning_rate_falls_to_zero():
 
 def test_attentive_probe_starts_small_where_it_is_deep():
     torch.manual_seed(0)
-    probe = AttentiveProbe(64, 3, depth=3, num_heads=4)
+    probe = AttentiveProbe(64, 3, depth=4, num_heads=4)
     stds = [probe.cross.mlp.fc2.weight.std(), *(block.mlp.fc2.weight.std() for block in probe.blocks)]
-    stds += [probe.blocks[1].attn.proj.weight.std()]
-    expected = [0.02 / math.sqrt(2 * layer) for layer in (1, 2, 3, 3)]
+    stds += [probe.blocks[1].attn.proj.weight.std(), AttentiveProbe(64, 3, 1, num_heads=4).cross.mlp.fc2.weight.std()]
+    expected = [0.02 / math.sqrt(2 * layer) for layer in (3, 1, 2, 3, 2, 1)]
     torch.testing.assert_close(torch.stack(stds), torch.tensor(expected), rtol=0.1, atol=0)
     with pytest.raises(UserError, match="the token width 40 is not a multiple of 16"):
         AttentiveProbe.build(Config(), 40, 3)
