@@ -105,13 +105,14 @@ def context_places(
     """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) positions.
 
     The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
-    half of the context).
+    half of the context). Underscores in names are spaces, as in the code of CoOp and ViFi-CLIP.
 
     Raises:
         UserError: a name too long beside the context, a text tower or tokenizer of another kind than CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
         raise UserError(f"{setting}: this text tower does not support a learned context; CLIP's does")
+    names = [name.replace("_", " ") for name in names]
     before = {"end": num_tokens, "front": 0, "middle": num_tokens // 2}[position]
     after = num_tokens - before
     texts = [" ".join([PLACEHOLDER] * before + [name] + [PLACEHOLDER] * after) + "." for name in names]

@@ -153,6 +153,13 @@ def test_a_context_that_starts_from_words_is_those_words(tmp_path, position, sen
     assert len(clip_model.text.token_embedding._forward_hooks) == 0
 
 
+def test_underscores_in_a_name_behind_a_context_are_spaces(tmp_path):
+    """As in the code of CoOp and ViFi-CLIP."""
+    cfg = make_config(tmp_path, context_tokens=2, context_init="video of")
+    tokens = [built(cfg, [name]).classifier.tokens for name in ("ride_a_bike", "ride a bike")]
+    assert torch.equal(*tokens)
+
+
 def test_contexts_of_the_classes_are_their_own(tmp_path):
     model = built(make_config(tmp_path, context_tokens=2, context_per_class=True))
     assert model.classifier.context.shape == (3, 2, 64)
