@@ -53,9 +53,12 @@ def linspace(num_frames: int, num_segments: int, seg_length: int = 1) -> np.ndar
 
 
 def dense_random(num_frames: int, num_segments: int, rng: np.random.Generator, seg_length: int = 1) -> np.ndarray:
-    """(T*L,): training and validation: a window of 128 frames at a random start, every 128//T-th frame, modulo N."""
+    """(T*L,): training and validation: a window of 128 frames at a random start, every 128//T-th frame, modulo N.
+
+    As in the published code, the start is below N - 128, so the last frame of a longer video is not used.
+    """
     _check(num_frames, num_segments, seg_length)
-    start = rng.integers(max(0, num_frames - DENSE_WINDOW) + 1)
+    start = rng.integers(max(1, num_frames - DENSE_WINDOW))
     return _dense(np.array([start]), num_frames, num_segments, seg_length)
 
 
