@@ -17,7 +17,7 @@ import torch
 
 from modules.build import build_model, load_clip_model
 from modules.video_clip import VideoCLIP
-from tests.golden_models import GOLDEN_DIR, relative_error, tiny_clip
+from tests.golden_models import GOLDEN_DIR, relative_error, tiny_clip, tower_sizes
 from utils.config import load_config
 
 TOLERANCE = 1e-4
@@ -39,12 +39,16 @@ def arguments(maker: Callable, entry: dict[str, Any]) -> dict[str, Any]:
     return defaults | taken
 
 
-def tuned_clip(entry: dict[str, Any], frames: int, adapter: str, settings: dict[str, Any]) -> VideoCLIP:
-    """The model of an entry, on the tiny CLIP that it names."""
+def tuned_clip(
+    entry: dict[str, Any], sizes: dict[str, int], frames: int, adapter: str, settings: dict[str, Any]
+) -> VideoCLIP:
+    """The model of an entry, on the tiny CLIP of `sizes`, which are taken out of the entry."""
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(tiny_clip().vit(seed=entry.pop("clip_seed")), f"{folder}/weights.pt")
-        overrides = [f"network.arch={folder}/weights.pt", "network.sim_header=None", "data.input_size=32"]
-        overrides += [f"data.num_segments={frames}", f"network.adapter={adapter}"]
+        torch.save(tiny_clip().vit(seed=entry.pop("clip_seed"), **sizes), f"{folder}/weights.pt")
+        for name in sizes:
+            entry.pop(name, None)
+        overrides = [f"network.arch={folder}/weights.pt", "network.sim_header=None"]
+        overrides += [f"data.input_size={sizes['image']}", f"data.num_segments={frames}", f"network.adapter={adapter}"]
         path = Path(folder, "config.yaml")
         path.write_text(json.dumps({"components": {adapter: settings}}))
         cfg = load_config(path, overrides, "predict").config
@@ -62,55 +66,56 @@ def load_parameters(model: VideoCLIP, state: dict[str, torch.Tensor]) -> None:
         own[name].copy_(value)
 
 
-def check_frames(model: VideoCLIP, entry: dict[str, Any], frames: int) -> None:
+def check_frames(model: VideoCLIP, entry: dict[str, Any], frames: int, size: int) -> None:
     expected = torch.tensor(entry.pop("frame_embeddings"))
     with torch.no_grad():
-        found = model.encode_frames(tiny_clip().clips(entry.pop("clips_seed"), len(expected), frames))
+        found = model.encode_frames(tiny_clip().clips(entry.pop("clips_seed"), len(expected), frames, size))
     assert relative_error(found, expected) <= TOLERANCE + ROUNDING / expected.abs().max().item()
 
 
 def check_st_adapter(entry: dict[str, Any]) -> None:
     maker, frames = golden_module("tiny_methods")["st_adapter"], entry.pop("frames")
+    tower = tower_sizes(entry)
     sizes = arguments(maker, entry)
     made = maker(entry.pop("seed"), **sizes)
     settings = {"width": sizes["adapter_width"], "kernel": sizes["kernel"], "places": sizes["places"]}
     settings = {n: list(v) if isinstance(v, tuple) else v for n, v in settings.items()} | {"last": sizes["last"]}
-    model = tuned_clip(entry, frames, "st_adapter", settings)
+    model = tuned_clip(entry, tower, frames, "st_adapter", settings)
     load_parameters(model, {re.sub(r"^blocks\.(\d+)", rf"{BLOCKS}.\1.st_adapter", n): v for n, v in made.items()})
-    check_frames(model, entry, frames)
+    check_frames(model, entry, frames, tower["image"])
 
 
 def check_aim(entry: dict[str, Any]) -> None:
     maker, frames = golden_module("tiny_methods")["aim"], entry["frames"]
+    tower = tower_sizes(entry)
     sizes = arguments(maker, entry)
     made = maker(entry.pop("seed"), **sizes)
     settings = {"ratio": sizes["ratio"], "mlp_scale": entry.pop("mlp_scale"), "two_temporal": sizes["two_temporal"]}
-    model = tuned_clip(entry, frames, "aim", settings)
+    model = tuned_clip(entry, tower, frames, "aim", settings)
     named = {re.sub(r"^blocks\.(\d+)", rf"{BLOCKS}.\1.aim", n): v for n, v in made.items()}
     load_parameters(model, {n.replace("time_embedding", "visual.aim.time_embedding"): v for n, v in named.items()})
-    check_frames(model, entry, frames)
+    check_frames(model, entry, frames, tower["image"])
 
 
 def check_deep_prompts(entry: dict[str, Any]) -> None:
     """An entry without names has no text side, whatever its text_depth."""
-    maker, frames = golden_module("tiny_methods")["deep_prompts"], entry.pop("frames")
+    frames, tower = entry.pop("frames"), tower_sizes(entry)
     seed, num_tokens = entry.pop("seed"), entry.pop("tokens")
     depth = {"visual": entry.pop("visual_depth"), "text": entry.pop("text_depth") if entry["names"] else 0}
     entry.pop("text_depth", None)
     settings = {"tokens": num_tokens, "visual_depth": depth["visual"], "text_depth": depth["text"]}
-    model = tuned_clip(entry, frames, "deep_prompts", settings)
+    model = tuned_clip(entry, tower, frames, "deep_prompts", settings)
     state = {}
-    for name, count, first in (
-        ("visual.deep_prompts.tokens", "visual", seed),
-        ("classifier.prompts", "text", seed + 1),
+    for name, count, width, first in (
+        ("visual.deep_prompts.tokens", "visual", tower["width"], seed),
+        ("classifier.prompts", "text", tower["text_width"], seed + 1),
     ):
         if depth[count]:
-            (made,) = {value.shape for value in maker(first, depth=depth[count], tokens=num_tokens).values()}
             # The figures come from the values before `tiny_methods` rounds them to float16's.
-            values = np.random.RandomState(first).standard_normal((depth[count], *made)) * 0.05
+            values = np.random.RandomState(first).standard_normal((depth[count], num_tokens, width)) * 0.05
             state[name] = torch.from_numpy(values.astype(np.float32))
     load_parameters(model, state)
-    check_frames(model, entry, frames)
+    check_frames(model, entry, frames, tower["image"])
     entry.pop("names")
     expected = torch.tensor(entry.pop("text_features", []))
     assert bool(depth["text"]) == bool(expected.numel())

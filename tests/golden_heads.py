@@ -4,7 +4,6 @@ Used by tests/test_golden.py. An entry with a field that is not understood is a 
 """
 
 import importlib.util
-import inspect
 import re
 import tempfile
 from types import ModuleType
@@ -20,7 +19,7 @@ from modules.losses.mixture import MixtureLoss
 from modules.probes.attentive import AttentiveProbe
 from modules.scorers.modulated import Modulated
 from modules.scorers.vcs import VideoConceptSpotting
-from tests.golden_models import GOLDEN_DIR, MODEL_TOLERANCE, relative_error, tiny_clip
+from tests.golden_models import GOLDEN_DIR, MODEL_TOLERANCE, relative_error, tiny_clip, tower_sizes
 from utils.schema import Config
 
 
@@ -43,25 +42,26 @@ def assert_close(found: torch.Tensor, expected: list | float) -> None:
 
 
 def check_vcs(entry: dict[str, Any]) -> None:
-    check_fields(entry, "frames_seed words_seed text_seed frames words cosines")
-    tokens = tiny_methods().tokens
-    frames = tokens(entry["frames_seed"], 4, entry["frames"], 64)
-    words, text = tokens(entry["words_seed"], 6, entry["words"], 64), tokens(entry["text_seed"], 6, 64)
+    check_fields(entry, "frames_seed words_seed text_seed frames words width cosines")
+    tokens, width = tiny_methods().tokens, entry.get("width", 64)
+    frames = tokens(entry["frames_seed"], 4, entry["frames"], width)
+    words, text = tokens(entry["words_seed"], 6, entry["words"], width), tokens(entry["text_seed"], 6, width)
     scorer = VideoConceptSpotting(VideoConceptSpotting.Settings())
     assert_close(scorer(frames, torch.cat([text[:, None], words], dim=1), 1.0), entry["cosines"])
 
 
 MOTE_FIELDS = (
-    "seed frames_seed text_seed trained_text_seed frames labels experts taus cosines cosines_modulated "
+    "seed frames_seed text_seed trained_text_seed frames width labels experts taus cosines cosines_modulated "
     "cosines_experts cosines_merged mean_squared_difference loss"
 )
 MOTE_NAMES = {"norm1": "ln_1", "norm2": "ln_2", "up": "c_fc", "down": "c_proj"}
 
 
 def mote_head(entry: dict[str, Any]) -> TemporalMixture:
-    state = tiny_methods().mote_head(entry["seed"], layers=len(entry["experts"]))
+    width = entry.get("width", 64)
+    state = tiny_methods().mote_head(entry["seed"], layers=len(entry["experts"]), width=width)
     num_experts = len({name.split(".")[3] for name in state if ".experts." in name})
-    head = TemporalMixture(64, 1, len(entry["experts"]), num_experts)
+    head = TemporalMixture(width, 1, len(entry["experts"]), num_experts)
     named = {}
     for name, value in state.items():
         parts = [MOTE_NAMES.get(part, part) for part in name.split(".")]
@@ -74,10 +74,10 @@ def mote_head(entry: dict[str, Any]) -> TemporalMixture:
 
 def check_mote(entry: dict[str, Any]) -> None:
     check_fields(entry, MOTE_FIELDS)
-    tokens = tiny_methods().tokens
-    frames = tokens(entry["frames_seed"], 3, entry["frames"], 64)
-    text = F.normalize(tokens(entry["text_seed"], 9, 64), dim=-1)
-    trained = F.normalize(tokens(entry["trained_text_seed"], 11, 64), dim=-1)
+    tokens, width = tiny_methods().tokens, entry.get("width", 64)
+    frames = tokens(entry["frames_seed"], 3, entry["frames"], width)
+    text = F.normalize(tokens(entry["text_seed"], 9, width), dim=-1)
+    trained = F.normalize(tokens(entry["trained_text_seed"], 11, width), dim=-1)
     cosines = lambda videos: F.normalize(videos, dim=-1) @ text.T  # noqa: E731
     head = mote_head(entry)
     scorer = Modulated(Modulated.Settings(), trained).eval()
@@ -103,15 +103,15 @@ TIMM_NAMES = ((r"mlp\.up", "mlp.fc1"), (r"mlp\.down", "mlp.fc2"), (r"\.qkv", ".a
 
 
 def check_attentive_probe(entry: dict[str, Any]) -> None:
-    check_fields(entry, "seed tokens_seed tokens depth logits")
-    methods = tiny_methods()
-    probe = AttentiveProbe(64, 7, entry["depth"], num_heads=4)
-    state = methods.attentive_probe(entry["seed"], depth=entry["depth"])
+    check_fields(entry, "seed tokens_seed tokens depth width classes logits")
+    methods, width, classes = tiny_methods(), entry.get("width", 64), entry.get("classes", 7)
+    probe = AttentiveProbe(width, classes, entry["depth"], num_heads=4)
+    state = methods.attentive_probe(entry["seed"], width, entry["depth"], classes)
     for pattern, name in TIMM_NAMES:
         state = {re.sub(pattern, name, own): value for own, value in state.items()}
     probe.load_state_dict(state)
     with torch.no_grad():
-        assert_close(probe(methods.tokens(entry["tokens_seed"], 3, entry["tokens"], 64)), entry["logits"])
+        assert_close(probe(methods.tokens(entry["tokens_seed"], 3, entry["tokens"], width)), entry["logits"])
 
 
 XCLIP_NAMES = {
@@ -126,10 +126,11 @@ XCLIP_NAMES = {
 
 def xclip_checkpoint(entry: dict[str, Any]) -> dict[str, torch.Tensor]:
     """The tensors of an entry under the names of X-CLIP's own checkpoints."""
-    state = dict(tiny_clip().vit(seed=entry["clip_seed"]))
-    for name, value in (
-        tiny_methods().xclip(entry["seed"], frames=entry["frames"], head_layers=entry["head_layers"]).items()
-    ):
+    tower = tower_sizes(entry)
+    state = dict(tiny_clip().vit(seed=entry["clip_seed"], **tower))
+    sizes = {name: entry[name] for name in ("frames", "head_layers", "prompt_layers") if name in entry}
+    sizes |= {"layers": tower["layers"], "width": tower["width"], "dim": tower["embed_dim"]}
+    for name, value in tiny_methods().xclip(entry["seed"], **sizes).items():
         name = re.sub(r"^blocks\.(\d+)\.message\.(fc|attn)", r"visual.transformer.resblocks.\1.message_\2", name)
         name = re.sub(r"^blocks\.(\d+)\.message\.norm", r"visual.transformer.resblocks.\1.message_ln", name)
         for start, published in XCLIP_NAMES.items():
@@ -150,19 +151,21 @@ CROSS = {"query": "q_proj", "key": "k_proj", "value": "v_proj", "out": "proj"}
 
 
 def check_xclip(entry: dict[str, Any]) -> None:
-    check_fields(entry, "clip_seed seed clips_seed frames head_layers names video_embedding logits")
-    expected = torch.tensor(entry["logits"])
-    size = inspect.signature(tiny_clip().vit).parameters["image"].default
+    tower = tower_sizes(entry)
+    known = "clip_seed seed clips_seed frames dim head_layers prompt_layers names video_embedding logits"
+    check_fields(entry, " ".join([known, *tower]))
+    expected, size = torch.tensor(entry["logits"]), tower["image"]
     clips = tiny_clip().clips(entry["clips_seed"], len(expected), entry["frames"], size)
     with tempfile.TemporaryDirectory() as folder:
-        torch.save(tiny_clip().vit(seed=entry["clip_seed"]), f"{folder}/weights.pt")
+        torch.save(tiny_clip().vit(seed=entry["clip_seed"], **tower), f"{folder}/weights.pt")
         network = {
             "arch": f"{folder}/weights.pt", "tm": "message", "sim_header": "MIT", "scorer": "xclip", "prompt": "{}",
             "head_layers": entry["head_layers"],
         }  # fmt: skip
         data = {"num_segments": entry["frames"], "input_size": size}
         logging = {"cache_dir": f"{folder}/cache"}
-        cfg = Config.model_validate({"network": network, "data": data, "logging": logging})
+        components = {"xclip": {"layers": entry.get("prompt_layers", 2)}}
+        cfg = Config.model_validate({"network": network, "data": data, "logging": logging, "components": components})
         model, text = build_model_and_text(cfg, entry["names"], torch.device("cpu"))
     load_video_weights(model.eval(), {"model_state_dict": xclip_checkpoint(entry)}, "published.pt")
     with torch.no_grad():

@@ -49,6 +49,12 @@ def tiny_clip() -> ModuleType:
     return module
 
 
+def tower_sizes(entry: dict[str, Any]) -> dict[str, int]:
+    """The sizes of the tiny CLIP that an entry names; the others are at their defaults."""
+    parameters = inspect.signature(tiny_clip().vit).parameters.values()
+    return {p.name: entry.get(p.name, p.default) for p in parameters if p.name != "seed"}
+
+
 def drawn(recipe: str, **names: int) -> torch.Tensor:
     """The array that a recipe of the form RandomState(s).standard_normal((a, b)) [* factor] describes, float32."""
     match = re.fullmatch(r"RandomState\((\d+)\)\.standard_normal\(\(([\w, ]+)\)\)(?: \* ([\d.]+))?", recipe)
