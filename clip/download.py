@@ -28,7 +28,9 @@ def announce_download(what: str, url: str, remedy: str) -> None:
 
 
 def announce_hub_download(what: str, repo: str, filename: str, remedy: str) -> None:
-    """`announce_download` for a repository of Hugging Face, unless `filename` of it is in the cache."""
+    """`announce_download` for a repository of Hugging Face, unless it is a folder or `filename` is in the cache."""
+    if Path(repo).is_dir():
+        return
     if cached_file(repo, filename) is None and not huggingface_hub.constants.HF_HUB_OFFLINE:
         announce_download(what, f"{huggingface_hub.constants.ENDPOINT}/{repo}", remedy)
 

@@ -6,7 +6,6 @@ K classes, D embedding of the image tower, E embedding of a language model.
 import logging
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -58,8 +57,7 @@ class LanguageModel:
             ) from error
         self._pooling = pooling
         try:
-            if not Path(name).exists():
-                announce_hub_download(f"language model {name}", name, "config.json", "give a local folder")
+            announce_hub_download(f"language model {name}", name, "config.json", "give a local folder")
             self._tokenizer = transformers.AutoTokenizer.from_pretrained(name)
             if self._tokenizer.pad_token is None:  # as for GPT-2; padding is masked, so any token can be used
                 self._tokenizer.pad_token = self._tokenizer.eos_token

@@ -1,47 +1,70 @@
 """The zero-shot recipes of image-text models, end to end, with random weights of their architectures scaled down."""
 
 import json
+from functools import partial
 
 import open_clip
 import pytest
+import timm
+import torch
 import yaml
 from open_clip import factory
-from open_clip.tokenizer import SimpleTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import PreTrainedTokenizerFast
 
+from clip import load_clip
 from tests.commands.world import CLASSES, NUM_VAL, REPO, call
 
-TEXT = {"context_length": 32, "vocab_size": 49408, "width": 64, "heads": 1, "layers": 1}
-# The trunk of each family with its kind of pooling and projection; the sizes are timm's smallest.
-TINY = {
-    "PE-Core-B-16": ("vit_pe_core_tiny_patch16_384", 64, None, TEXT),
-    "ViT-B-16-SigLIP2": ("test_vit3", 96, "none", {**TEXT, "no_causal_mask": True, "pool_type": "last"}),
-}
+BY = 16  # widths are divided by it
+RECIPES = {path.stem: path for path in sorted((REPO / "configs" / "k400").glob("zero_shot_*.yaml"))}
+TRUNKS = {  # widths of the image towers, which the names of timm stand for
+    "PE-Core-B-16": 768, "PE-Core-L-14-336": 1024, "PE-Core-bigG-14-448": 1536,
+    "ViT-B-16-SigLIP2": 768, "ViT-L-16-SigLIP2-384": 1024, "ViT-gopt-16-SigLIP2-384": 1536,
+}  # fmt: skip
+WORDS = ["<pad>", "<eos>", "<unk>", "a", "video", "of", "person", "riding", "bike", "playing", "guitar", "swimming"]
+
+
+@pytest.fixture(scope="module")
+def tokenizer(tmp_path_factory):
+    """The folder of a tokenizer in the format of Hugging Face."""
+    words = Tokenizer(models.WordLevel({word: number for number, word in enumerate(WORDS)}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    folder = tmp_path_factory.mktemp("tokenizer")
+    names = {"pad_token": "<pad>", "eos_token": "<eos>", "unk_token": "<unk>"}
+    PreTrainedTokenizerFast(tokenizer_object=words, **names).save_pretrained(folder)
+    return folder
 
 
 @pytest.fixture
-def tiny_models(tmp_path):
-    """The names mean tiny models, as a user registers a model of their own; their tags stay open_clip's."""
-    folder = tmp_path / "models"
-    folder.mkdir()
-    for name, (trunk, width, projection, text) in TINY.items():
-        vision = {"image_size": 160 if trunk == "test_vit3" else 384, "timm_model_name": trunk, "timm_pool": "map"}
-        config = {"embed_dim": width, "custom_text": True, "vision_cfg": {**vision, "timm_proj": projection}}
-        (folder / f"{name}.json").write_text(json.dumps({**config, "text_cfg": text}))
+def scale_down(tmp_path, tokenizer, monkeypatch):
+    """A function that makes a name of open_clip mean a small model; its tags stay open_clip's."""
     before = list(factory._MODEL_CONFIG_PATHS)
-    open_clip.add_model_config(folder)
-    yield
+
+    def scale(name: str) -> None:
+        config = open_clip.get_model_config(name)
+        text = config["text_cfg"]
+        config["embed_dim"] //= BY
+        text |= {"width": text["width"] // BY, "heads": 2, "layers": 1}
+        if "hf_tokenizer_name" in text:
+            text |= {"hf_tokenizer_name": str(tokenizer), "vocab_size": len(WORDS)}
+        (tmp_path / "models").mkdir()
+        (tmp_path / "models" / f"{name}.json").write_text(json.dumps(config))
+        smaller = {"embed_dim": TRUNKS[name] // BY, "depth": 2, "num_heads": 2}
+        monkeypatch.setattr(timm, "create_model", partial(timm.create_model, **smaller))
+        open_clip.add_model_config(tmp_path / "models")
+
+    yield scale
     factory._MODEL_CONFIG_PATHS[:] = before
     factory._rescan_model_configs()
 
 
-@pytest.mark.parametrize("recipe", ["pe_core_b16", "siglip2_b16"])
-def test_a_recipe_runs_without_a_checkpoint(world, tiny_models, tmp_path, monkeypatch, recipe):
-    if recipe == "siglip2_b16":  # its own tokenizer is downloaded
-        monkeypatch.setattr("clip.load._make_tokenizer", lambda arch, text: SimpleTokenizer(context_length=32))
-    config = yaml.safe_load((REPO / f"configs/k400/zero_shot_{recipe}.yaml").read_text())
+@pytest.mark.parametrize("recipe", RECIPES)
+def test_a_recipe_runs_without_a_checkpoint(world, scale_down, tmp_path, recipe):
+    config = yaml.safe_load(RECIPES[recipe].read_text())
     own = yaml.safe_load(world.config.read_text())["data"]
+    scale_down(config["network"]["arch"])
     config["data"] |= {key: own[key] for key in ("val_root", "val_list", "label_list", "num_classes")}
-    config["data"] |= {"input_size": 160 if "siglip" in recipe else 64, "batch_size": 4, "workers": 0}
+    config["data"] |= {"input_size": 4 * (14 if "14" in recipe else 16), "batch_size": 4, "workers": 0}
     config["network"]["weights"] = "none"
     (tmp_path / "recipe.yaml").write_text(yaml.safe_dump(config))
     cache = f"logging.cache_dir={tmp_path}/cache"
@@ -51,6 +74,14 @@ def test_a_recipe_runs_without_a_checkpoint(world, tiny_models, tmp_path, monkey
     data = summary["config"]["data"]
     assert (data["resize_mode"], data["mean"], data["frame_rule"]) == ("squash", [0.5] * 3, "linspace")
     assert summary["weights"] is None
+
+
+def test_text_goes_through_the_models_own_tokenizer(scale_down):
+    scale_down("ViT-B-16-SigLIP2")
+    tokens = load_clip("ViT-B-16-SigLIP2", "none", image_size=64).tokenize(["A video of a person swimming."])
+    expected = torch.zeros(1, 64, dtype=torch.int64)  # padded to the model's context; cleaned as its tag says
+    expected[0, :6] = torch.tensor([WORDS.index(word) for word in ("a", "video", "of", "a", "person", "swimming")])
+    assert torch.equal(tokens, expected)
 
 
 def test_without_weights_and_config_there_is_nothing_to_test(capsys):
