@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def announce_download(what: str, url: str, remedy: str) -> None:
-    """Say in one line what will be downloaded and from where.
+    """Log one line with what is downloaded and from where.
 
     Raises:
         UserError: the server does not answer within NETWORK_SECONDS.
@@ -36,7 +36,7 @@ def announce_hub_download(what: str, repo: str, filename: str, remedy: str) -> N
 
 
 def is_reachable(url: str) -> bool:
-    """Whether the server of `url` answers within NETWORK_SECONDS, whatever its answer is."""
+    """Whether the server of `url` sends any answer within NETWORK_SECONDS."""
     answered = threading.Event()
 
     def ask() -> None:
@@ -62,7 +62,7 @@ def cached_file(repo: str, filename: str) -> str | None:
 
 
 def cached_weights(config: dict[str, Any]) -> str | None:
-    """The file in the local cache that open_clip would load for its record of a weights tag, if it exists."""
+    """The file in the local cache that open_clip would load for the config of a weights tag, if it exists."""
     if not config.get("hf_hub"):
         path = Path("~/.cache/clip", Path(config.get("url", "")).name).expanduser()
         return str(path) if path.is_file() else None
@@ -72,7 +72,7 @@ def cached_weights(config: dict[str, Any]) -> str | None:
 
 
 def weights_url(config: dict[str, Any]) -> str:
-    """Where open_clip downloads the weights of a tag from."""
+    """The URL that open_clip downloads the weights of a tag from."""
     if config.get("hf_hub"):
         return f"{huggingface_hub.constants.ENDPOINT}/{config['hf_hub'].rstrip('/')}"
     return config.get("url", "")

@@ -20,7 +20,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class _QuickGelu(torch.autograd.Function):
-    """Keeps one tensor, x; the derivative is that of silu at 1.702 x."""
+    """Saves only x; the derivative is that of silu at 1.702 x."""
 
     @staticmethod
     def forward(ctx: Any, x: torch.Tensor) -> torch.Tensor:
@@ -91,7 +91,7 @@ class QuickGeluMlp(nn.Sequential):
     c_proj: nn.Linear
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        # torch.compile fuses by itself, and hooks of layers must be called.
+        # torch.compile fuses by itself, and forward hooks of the layers must be called.
         if torch.compiler.is_compiling() or self.c_fc._forward_hooks or self.c_proj._forward_hooks:
             return super().forward(x)
         tensors = x.flatten(0, -2), self.c_fc.weight, self.c_fc.bias, self.c_proj.weight, self.c_proj.bias
@@ -138,7 +138,7 @@ class SelfAttention(nn.MultiheadAttention):
     """Self-attention without returned weights, (N, L, C) -> same, on views of one projection; otherwise the base class.
 
     Attributes:
-        beside_in_proj: added to the projection, (N, L, C) -> (N, L, 3 C); None: nothing is.
+        beside_in_proj: (N, L, C) -> (N, L, 3 C), added to the projection, or None.
     """
 
     beside_in_proj: Callable[[torch.Tensor], torch.Tensor] | None = None
@@ -195,11 +195,11 @@ FAST_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
     QuickGeluMlp: nn.Sequential,
     PatchProjection: nn.Conv2d,
 }
-"""These layers, and those of open_clip and PyTorch that they take the place of."""
+"""The layers above, and those of open_clip and PyTorch that they replace."""
 
 
 def use_fast_layers(tower: AnyModule) -> AnyModule:
-    """The tower, whose layers of the kinds above are now these. Modules and parameters stay the same objects."""
+    """Replace the layers of a tower, and return it. Modules and parameters stay the same objects."""
     for module in tower.modules():
         kind = type(module)
         if kind is theirs.QuickGELU:

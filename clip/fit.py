@@ -12,7 +12,7 @@ POSITION_KEYS = ("visual.positional_embedding", "visual.attnpool.positional_embe
 def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
     """Resize the position embeddings in `state` to the number of positions in `expected`, in place.
 
-    Returns a line for each change. Other differences are left to the caller.
+    Returns one line per change. Other differences are ignored.
     """
     messages = []
     for name in POSITION_KEYS:
@@ -22,7 +22,7 @@ def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tens
         is_square = round((old[0] - 1) ** 0.5) ** 2 == old[0] - 1
         if old[0] != new[0] and old[1] == new[1] and is_square:
             sides = [round((n - 1) ** 0.5) for n in (old[0], new[0])]
-            # The first row (class token, or the mean in an attention pool) stays.
+            # The first row (class token, or the mean in an attention pool) is unchanged.
             state[name] = resample_abs_pos_embed(state[name][None], [sides[1], sides[1]])[0]
             messages.append(f"position embeddings resized from {sides[0]}x{sides[0]} to {sides[1]}x{sides[1]}")
     return messages

@@ -26,7 +26,7 @@ from clip.weights import WeightsFile, read_weights
 from utils.errors import UserError, first_line
 from utils.recipe import looks_like_file
 
-RESNET_STRIDE = 32  # pixels of the image for each position of a ModifiedResNet's last feature map
+RESNET_STRIDE = 32  # pixels of the image per position of a ModifiedResNet's last feature map
 log = logging.getLogger(__name__)
 
 
@@ -34,13 +34,13 @@ log = logging.getLogger(__name__)
 class ClipModel:
     """The two towers of a CLIP model with their tokenizer and preprocessing. N images or texts, D embedding."""
 
-    name: str  # what was asked for, with the source of the weights
+    name: str  # the requested name, with the source of the weights
     visual: nn.Module  # (N, 3, image_size, image_size) float32, normalised -> (N, D); open_clip's, with OpenAI's names
     text: nn.Module  # (N, context_length) int64 tokens -> (N, D)
-    logit_scale: torch.Tensor  # () float32, the logarithm of the temperature's inverse
+    logit_scale: torch.Tensor  # () float32, logarithm of the inverse temperature
     embed_dim: int
-    text_width: int  # of the text tower; the temporal head has text_width // 64 attention heads
-    text_config: dict[str, Any]  # open_clip's, with `quick_gelu`; with the tensors it determines what a text gives
+    text_width: int  # width of the text tower; the temporal head has text_width // 64 attention heads
+    text_config: dict[str, Any]  # open_clip's, with `quick_gelu`; with the tensors it determines text embeddings
     image_size: int  # side of the input in pixels
     mean: tuple[float, float, float]  # of each channel, of pixels in 0..1
     std: tuple[float, float, float]
@@ -147,15 +147,15 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
 def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
     """The weights of a tag: from the local cache, else downloaded."""
     cached = cached_weights(config)
-    if cached is not None and config.get("hf_hub"):  # the hub would ask the network first
+    if cached is not None and config.get("hf_hub"):  # huggingface_hub would use the network first
         return read_weights(cached)
     remedy = "download them on a machine with a network and set network.weights to the path of the file"
     if cached is None and not huggingface_hub.constants.HF_HUB_OFFLINE:
         announce_download(f"weights {tag} of {name}", weights_url(config), remedy)
-    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # many lines about one missing network
+    logging.getLogger("huggingface_hub").setLevel(logging.ERROR)  # it logs many lines if there is no network
     try:
         path = open_clip.download_pretrained(config)
-    except Exception as error:  # whatever went wrong on the way, the remedy is the same
+    except Exception as error:  # the remedy is the same for all errors
         raise UserError(
             f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); {remedy}"
         ) from error

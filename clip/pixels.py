@@ -1,4 +1,4 @@
-"""How the pixels of a CLIP model's images are made: open_clip's record of the weights, or the published recipe."""
+"""The image preprocessing of a CLIP model: from the weights tag of open_clip, or the published recipe."""
 
 from typing import NamedTuple
 
@@ -9,30 +9,30 @@ from clip.openai_layout import config_from_shapes
 from clip.weights import read_weights
 
 PUBLISHED_SIZES = {224: 256}
-"""Input size -> short side before the crop, in the published recipe of OpenAI's models; else they are the same."""
+"""Input size -> short side before the crop, in the published recipe of OpenAI's models; otherwise they are equal."""
 
 
 class Pixels(NamedTuple):
-    """Of the images that go into an image tower; `resize_*`, `interpolation` and `resizer` are the first resize."""
+    """Preprocessing for an image tower; `resize_*`, `interpolation` and `resizer` define the first resize."""
 
-    input_size: int  # side of the square that the tower sees
+    input_size: int  # side of the tower's square input
     resize_size: int
     resize_mode: str
     interpolation: str
     resizer: str
     mean: tuple[float, float, float]  # of each channel, of pixels in 0..1
     std: tuple[float, float, float]
-    is_certain: bool  # else the tags of the model differ, the weights are a file or random, and CLIP's are taken
+    is_certain: bool  # False: no known tag, and the tags of the model differ, so CLIP's is used
 
 
 def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
-    """The pixels of a model, by the arguments of `clip.load_clip`; open_clip's own for each of its tags.
+    """The preprocessing of a model from the arguments of `clip.load_clip`; that of open_clip for each of its tags.
 
-    OpenAI's names (ViT-B/32 ...) and files have those of the published video recipe, whose resize leaves a border for
-    the crops. With a tag that is not OpenAI's they have the tag's.
+    OpenAI's names (ViT-B/32 ...) and files have that of the published video recipe, whose resize leaves a border for
+    the crops; with a tag that is not OpenAI's they have that of the tag.
 
     Raises:
-        UserError: an unknown name, or a file that is missing or damaged.
+        UserError: the name is unknown, or the file is missing or corrupted.
     """
     if names.is_file(arch):
         found, is_published = names.preprocessing(None), True
@@ -58,11 +58,11 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
 
 
 def _default_input_size(arch: str) -> int:
-    """Side of the images that a model takes as it comes."""
+    """The default input size of a model."""
     if names.is_file(arch):
         config = config_from_shapes(read_weights(arch).tensors, arch)
     else:
         config = open_clip.get_model_config(names.open_clip_name(arch))
-        assert config is not None  # of a name that open_clip lists
+        assert config is not None  # open_clip lists the name
     own = config["vision_cfg"]["image_size"]
     return own if isinstance(own, int) else own[0]

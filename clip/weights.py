@@ -39,16 +39,16 @@ log = logging.getLogger(__name__)
 
 
 class WeightsFile(NamedTuple):
-    """`tensors`: floating ones in float32. `is_openai`: certainly OpenAI's own layout (archive or its extra keys)."""
+    """`tensors`: floating-point ones in float32. `is_openai`: certainly OpenAI's layout (archive or its extra keys)."""
 
     tensors: dict[str, torch.Tensor]
     is_openai: bool
 
 
 def read_weights(path: str | Path) -> WeightsFile:
-    """The tensors of a weights file, by name, on the CPU; floating ones become float32.
+    """The tensors of a weights file, by name, on the CPU; floating-point ones are converted to float32.
 
-    A `module.` prefix and the `state_dict` level of open_clip's checkpoints are taken off.
+    A `module.` prefix and the `state_dict` level of open_clip's checkpoints are removed.
 
     Raises:
         UserError: the file is missing, corrupted, of an unknown kind, or contains anything but tensors.
@@ -133,7 +133,7 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     try:
         with zipfile.ZipFile(path) as archive:
-            # PyTorch compresses only the sources; an archive that unpacks to far more than its size is malicious.
+            # PyTorch only compresses the sources; an archive that unpacks to far more than its size is malicious.
             if sum(member.file_size for member in archive.infolist()) > path.stat().st_size + MAX_SOURCE_BYTES:
                 raise UserError(f"{path}: unpacks to far more than its size and is not loaded")
             root = next(n for n in archive.namelist() if n.endswith(("/constants.pkl", "/data.pkl"))).split("/")[0]

@@ -54,7 +54,7 @@ class ClipCache:
         return MemoryRange(data)
 
     def _reserve(self, path: Path, size: int) -> bool:
-        """Whether the clip is to be written: its bytes fit, which then count, and no other process has done it."""
+        """Whether to write the clip: no other process has, and its bytes, which are reserved, fit."""
         self._folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(self._folder / _LEDGER, os.O_RDWR | os.O_CREAT, 0o666)
         try:
@@ -70,5 +70,5 @@ class ClipCache:
         return not self._is_full
 
     def _count(self) -> int:
-        """Bytes of what is there, where the ledger was deleted or is damaged."""
+        """Bytes of the existing clips, if the ledger was deleted or is corrupted."""
         return sum(path.stat().st_size for path in self._folder.glob("??/*"))

@@ -48,7 +48,7 @@ class ClipShards:
     def _parse(self, data: bytes) -> np.ndarray:
         """(N,3) int64: shard number, offset and size of each clip; also sets `_row_of` and `_shards`."""
         numbers: dict[str, int] = {}
-        places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # at least one line end each
+        places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # each has at least one line end
         reader = csv.reader(io.StringIO(data.decode("utf-8", _ODD_NAMES), newline=""))
         try:
             if tuple(next(reader, ())) != COLUMNS:
@@ -99,7 +99,7 @@ class ClipShards:
         return PackedClip(f"{tar}: {path}", listed_at, data)
 
     def read(self, path: str) -> bytes:
-        """The file of a clip. Raises as `open`."""
+        """The file of a clip. Raises the errors of `open`."""
         data = self._find(path, "")[1]
         try:
             return data.read(sys.maxsize, 0)
@@ -107,7 +107,7 @@ class ClipShards:
             data.close()
 
     def _find(self, path: str, listed_at: str) -> tuple[str, ByteRange]:
-        """The tar file of a clip, and its bytes in there."""
+        """The tar file of a clip, and its byte range in it."""
         row = self._row_of.get(path)
         if row is None:
             name = describe(f"{self.root}/{path}", listed_at)

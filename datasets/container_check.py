@@ -71,7 +71,7 @@ def missing_bytes(path: Path) -> int:
 
 
 def _missing_of_gif(file: BinaryIO, file_size: int) -> int:
-    """Bytes that the block in which the file ends lacks at least. One that ends between two blocks has whole frames."""
+    """Minimum number of bytes missing from the last block; 0 if the file ends between blocks."""
 
     def pass_table() -> None:
         flags = file.read(1)

@@ -44,11 +44,11 @@ def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.devi
     """
     parts = [part for data, clip in clips for part in data.split(clip.lengths)]
     if device.type == "cuda":
-        # The decoder writes on a stream of its own, which does not wait for those that still read its last pictures'
-        # memory.
+        # The decoder writes on its own stream, without waiting for streams that still read the memory of earlier
+        # images.
         torch.cuda.current_stream(device).synchronize()
     try:
-        pictures = list(torchvision.io.decode_jpeg(parts, _RGB, device))
+        images = list(torchvision.io.decode_jpeg(parts, _RGB, device))
     except RuntimeError as error:
         names = [name for _, clip in clips for name in clip.names]
         for part, name in zip(parts, names):
@@ -59,7 +59,7 @@ def decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.devi
         ) from None
     decoded = []
     for _, clip in clips:
-        of_clip, pictures = pictures[: len(clip.lengths)], pictures[len(clip.lengths) :]
+        of_clip, images = images[: len(clip.lengths)], images[len(clip.lengths) :]
         decoded.append(torch.stack([of_clip[place] for place in clip.order]))
     return decoded
 

@@ -1,7 +1,7 @@
 """Batched transforms of clips on the training device (`data.pixels_on: device`), with the same random parameters.
 
-The geometry and most operations use integers, or single roundings of float32, so results are the same on every device
-as those of `datasets.transforms` on the CPU.
+The geometry and most operations use integers, or single roundings of float32, so the results of every device are those
+of `datasets.transforms` on the CPU.
 
 Legend: B clips, V clips of a video, T frames, C=3 channels, H,W image, S input size.
 """
@@ -58,7 +58,7 @@ def eval_pixels(videos: Sequence[torch.Tensor], transform: EvalTransform) -> lis
 
 
 def _stack(clips: Sequence[torch.Tensor]) -> torch.Tensor:
-    """(...,C,H,W) each -> (B,...,C,H,W), in memory as the first of them."""
+    """(...,C,H,W) each -> (B,...,C,H,W), with the memory layout of the first."""
     if clips[0].stride(-3) == 1:
         return torch.stack([clip.movedim(-3, -1) for clip in clips]).movedim(-1, -3)
     return torch.stack(list(clips))
@@ -102,7 +102,7 @@ def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) ->
 
 
 def _indices(places: list[int], device: torch.device) -> torch.Tensor:
-    """For indexing: a list would be copied to the device with all waiting for it."""
+    """For indexing: copying a list to the device would synchronise."""
     return to_device(torch.tensor(places), device)
 
 
@@ -132,7 +132,7 @@ def _sharpened(frames: torch.Tensor, factor: float) -> torch.Tensor:
 
 @lru_cache(maxsize=32)
 def _sources(operation: Operation, size: int, device: torch.device) -> torch.Tensor:
-    """int64 (S*S,) on `device`: 1 + the pixel that comes to each place, row by row; 0: none does.
+    """int64 (S*S,) on `device`: 1 + index of the source pixel of each output pixel, row by row; 0: none.
 
     Computed by torchvision on the CPU, because the choice between two equally near pixels depends on the last bit.
     """

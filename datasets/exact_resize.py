@@ -42,13 +42,13 @@ class Axis(NamedTuple):
 def resize(
     images: torch.Tensor, rows: list[Axis], columns: list[Axis], size: tuple[int, int], how: tuple[str, str]
 ) -> torch.Tensor:
-    """(B,T,C,H,W) uint8 -> (B,T,C,*size) uint8 over channels-last memory, each of B by its own axes, or all by one.
+    """(B,T,C,H,W) uint8 -> (B,T,C,*size) uint8 over channels-last memory, with own axes for each of B, or the same.
 
     Args:
         images: in any layout of memory.
         rows, columns: the axes of H and W, B or one each.
-        size: of the output; black where an axis keeps more than there is.
-        how: interpolation, bilinear or bicubic, and whose arithmetic, torch or pillow.
+        size: output size; black where an axis exceeds the image.
+        how: interpolation, bilinear or bicubic, and arithmetic, torch or pillow.
     """
     clips, frames, channels, height, width = images.shape
     across, down = (
@@ -56,7 +56,7 @@ def resize(
         for axes, length, side in ((columns, width, size[1]), (rows, height, size[0]))
     )
     with torch.autocast(images.device.type, enabled=False):
-        # (B,H,T,C,W): so each pass is one product a clip, and frames are moved in memory only as they change type.
+        # (B,H,T,C,W): each pass is one product per clip, and frames are only copied when they change type.
         levels = images.permute(0, 3, 1, 2, 4).to(across[0].dtype, memory_format=torch.contiguous_format).flatten(1, 3)
         levels = _rounded([torch.matmul(levels, part.transpose(1, 2)) for part in across])  # (B,H*T*C,size[1])
         levels = levels.view(clips, height, -1)

@@ -43,7 +43,7 @@ from utils.stop import Stopped
 PART_CLIPS = 64
 UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # raised by NumPy for a corrupted part
 
-# Keys of `data` that do not affect embeddings, in general or of one list. All other keys are assumed to.
+# Keys of `data` that do not affect embeddings, in general or for one list. All other keys are assumed to.
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats", "sampling"}
 _NO_EFFECT |= {"cache_dir", "cache_gb", "pixels_on"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
@@ -181,7 +181,7 @@ class FrameCache:
                     if is_stopped := context.stop_requested():
                         break
                     batch = next(batches)
-                    # Those of validation are (B,1,T,C,S,S), with one view.
+                    # Validation clips are (B,1,T,C,S,S), with one view.
                     frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
                     rows.append(encode(frames).numpy())
                     labels.append(batch["label"].numpy())
@@ -195,7 +195,7 @@ class FrameCache:
         loader.close()
 
     def _put(self, work: "_Work", rows: np.ndarray, labels: np.ndarray, is_faulty: np.ndarray) -> None:
-        """Write a part of which all or some clips were computed."""
+        """Write a part after all or some of its clips were computed."""
         if len(work.missing) == len(work.stamps):
             self._write(work.place, Part(rows, labels, is_faulty, work.stamps))
             return
@@ -223,7 +223,7 @@ class FrameCache:
 class Part(NamedTuple):
     """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,), or multi-label float32 (n,K).
 
-    `is_faulty` bool (n,): of another clip.
+    `is_faulty` bool (n,): the embeddings are of a replacement.
 
     `stamps` int64 (n,2): see `_stamp`.
     """
@@ -289,7 +289,7 @@ def _read(path: Path, check: bool = False) -> Part:
     # NumPy's memory map would keep a file descriptor open, and there may be more parts than descriptors.
     try:
         mapped = torch.from_file(str(path), shared=False, size=header.offset + header.nbytes, dtype=torch.uint8).numpy()
-    except RuntimeError as error:  # PyTorch's way to say that the file could not be opened or mapped
+    except RuntimeError as error:  # raised by PyTorch if the file could not be opened or mapped
         raise OSError(errno.EIO, first_line(error), str(path)) from error
     rows = mapped[header.offset :].view(header.dtype).reshape(header.shape)
     with np.load(_facts_path(path), allow_pickle=False) as facts:

@@ -133,7 +133,7 @@ class _Clip:
         self.frames = torch.zeros(0)
         self._source, self._num_frames, self._place_of, self._resize = source, num_frames, place_of, resize
         self._stored_size: tuple[int, int] | None = None
-        self._one_frame: torch.Tensor | None = None  # (1,H,W,3), of the stored size if that is different
+        self._one_frame: torch.Tensor | None = None  # (1,H,W,3), if the stored size differs from the resized one
 
     def target(self, index: int, height: int, width: int) -> torch.Tensor:
         """Memory (H,W,3) into which frame `index` is decoded."""

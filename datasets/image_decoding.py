@@ -15,7 +15,7 @@ import torch
 import torchvision.io
 from PIL import Image
 
-from datasets.pictures import Orientation
+from datasets.frame_conversion import Orientation
 from utils.errors import UserError, first_line
 
 try:

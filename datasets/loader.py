@@ -1,7 +1,7 @@
 """Data loaders that copy each batch once, and whose workers report user mistakes in one line.
 
-A worker sends a batch as one buffer in shared memory, whatever the shapes of its clips, because every tensor in flight
-needs an open file, and a change of its memory layout a copy.
+A worker sends a batch as one buffer in shared memory, even if the shapes of its clips differ, because each tensor in
+flight needs an open file, and a change of memory layout a copy.
 """
 
 import atexit
@@ -56,7 +56,7 @@ class _Packed(NamedTuple):
 
 
 class ClipLoader(Generic[AnyBatches]):
-    """The batches of one process, as `stacked` or `listed`.
+    """The batches of one process, from `stacked` or `listed`.
 
     Keys of a batch: frames, uint8 in channels-last memory, and those of `utils.loaders.Numbers`. Each unreadable clip
     is logged once.
@@ -83,7 +83,7 @@ class ClipLoader(Generic[AnyBatches]):
         self._has_frozen = False
         self._workers: set = set()  # processes
         workers = _usable(data.workers)
-        # Forked workers start fast and share the memory of the list; the default of Python 3.14 is another method.
+        # Forked workers start fast and share the memory of the list; Python 3.14 has another default.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._loader: DataLoader | None = DataLoader(
             _Fetch(dataset, self._makes_pixels, self._decodes_later),
@@ -101,7 +101,7 @@ class ClipLoader(Generic[AnyBatches]):
         return len(self.batches)
 
     def to(self: "Loader", device: torch.device) -> "Loader":
-        """Hand over frames on `device`, whose pixels it makes if the loader processes do not; the rest is on the CPU.
+        """Return frames on `device`, and preprocess them there if the workers do not; other tensors stay on the CPU.
 
         Raises:
             UserError: data.decode_on is device, and the device does not support decoding.
@@ -133,7 +133,7 @@ class ClipLoader(Generic[AnyBatches]):
 
     @torch.no_grad()
     def _pixels(self, packed: _Packed) -> Pixels:
-        """The frames of the readable clips, on the device; made there where the loader processes have not."""
+        """The frames of the readable clips on the device, preprocessed there if the workers did not."""
         transform, stored = self.dataset.transform, packed.stored
         if not stored:
             return _made_pixels(self._on_device(packed))
@@ -265,7 +265,7 @@ def _usable(workers: int) -> int:
 
 
 def _start_worker(worker_id: int) -> None:
-    """A request to stop is the parent's to answer, even where it reaches the whole process group.
+    """Ignore requests to stop, which the parent handles, even if they are sent to the process group.
 
     SIGNALS are blocked, and a thread waits for the SIGTERM of the parent, which ends this process.
     """
@@ -318,7 +318,7 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
     read = [item["frames"] for item in items if item["frames"] is not None]
-    frames = [clip if clip.ndim == 1 else clip.movedim(-3, -1) for clip in read]  # the bytes of files as they are
+    frames = [clip if clip.ndim == 1 else clip.movedim(-3, -1) for clip in read]  # the bytes of files are unchanged
     size = sum(clip.numel() for clip in frames)
     if get_worker_info() is None:
         flat = torch.empty(size, dtype=torch.uint8)

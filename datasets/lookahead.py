@@ -1,4 +1,4 @@
-"""The pixels of the next batch, copied to the device or made there while the one before it is trained on."""
+"""Copies or preprocesses the pixels of the next batch on the device while the model trains on the current one."""
 
 import functools
 from collections.abc import Callable, Iterator
@@ -13,7 +13,7 @@ Pixels = torch.Tensor | list[torch.Tensor]
 
 @functools.cache
 def _stream(device: torch.device) -> torch.cuda.Stream:
-    """One for all loaders of a GPU: PyTorch keeps freed memory for each stream apart."""
+    """One stream for all loaders of a GPU, because PyTorch caches freed memory per stream."""
     return torch.cuda.Stream(device)
 
 
@@ -31,7 +31,7 @@ def make_ahead(
 
     def start_thread() -> None:
         if stream is not None:
-            torch.cuda.set_device(stream.device)  # a new thread has GPU 0, on which it would take memory for itself
+            torch.cuda.set_device(stream.device)  # a new thread uses GPU 0, where it would allocate memory
 
     def make_on_stream(item: Item) -> tuple[Pixels, torch.Event | None]:
         with torch.cuda.stream(stream):

@@ -1,4 +1,4 @@
-"""What the readers share that need a package of their own, which is imported when it is asked for."""
+"""Base class of readers that need an optional package, which is imported at first use."""
 
 import importlib
 from abc import abstractmethod
@@ -17,10 +17,10 @@ from utils.errors import UserError, first_line
 
 
 class OptionalReader(FrameSource):
-    """A video file by another package, single-threaded. Raises UserError where that reports an error.
+    """A video file read by an optional package in a single thread. Raises a UserError if the package fails.
 
     Attributes:
-        package: its name, also in a config.
+        package: its name, which is also that of the decoder in configs.
     """
 
     package: ClassVar[str]
@@ -31,7 +31,7 @@ class OptionalReader(FrameSource):
         if not Path(path).is_file():
             raise UserError(f"{self.name}: no such file; check data.train_root or data.val_root and the list")
         try:
-            open_container(path, self.name).close()  # refuses lists of other files, which the packages follow
+            open_container(path, self.name).close()  # rejects playlists, whose files the packages would open
             self._reader: Any = self.open(str(path))
             self.num_frames = len(self._reader)
         except (*self._errors, av.FFmpegError) as error:
@@ -42,11 +42,11 @@ class OptionalReader(FrameSource):
     @classmethod
     @abstractmethod
     def errors(cls) -> tuple[type[Exception], ...]:
-        """What the package raises for a file. Raises UserError where it is not installed."""
+        """Exceptions of the package for a file. Raises a UserError if it is not installed."""
 
     @abstractmethod
     def open(self, path: str) -> Any:
-        """The package's reader of a file, whose length is the number of frames."""
+        """The package's reader of a file; its length is the number of frames."""
 
     @abstractmethod
     def frames(self, wanted: list[int]) -> torch.Tensor:

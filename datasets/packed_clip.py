@@ -1,11 +1,12 @@
-"""Packed clips: all frames of a video as JPEGs in one Matroska file, with an index to fetch any of them by one read.
+"""Packed clips: all frames of a video as JPEGs in one Matroska file, with an index to read any frame at once.
 
-Any player opens such a file (V_MJPEG; RFC 9559 names the elements below), as every frame is a keyframe and the cues
-list all of them. Elements are written with sizes of a fixed length, so the index is read as a table, not parsed:
+Any player can open it (V_MJPEG; elements as in RFC 9559): every frame is a keyframe, and the cues list all of them.
+Elements are written with sizes of a fixed length, so the index is read as a table without parsing:
 
     EBML header | Segment: SeekHead, Info, Tracks, Cluster, Cluster, ..., Cues
 
-A cluster holds blocks, a block one JPEG; a cue has a frame's time, its cluster's place and its block's place in there.
+A cluster contains blocks, and a block one JPEG; a cue has the time of a frame, the offset of its cluster, and the
+offset of its block in the cluster.
 """
 
 import struct
@@ -46,7 +47,7 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
                 blocks = bytearray()
             if not blocks:
                 begin_ms = time_ms
-            # Places in a cluster count from its first element, which is its time (10 bytes).
+            # Offsets in a cluster count from its first element, its time (10 bytes).
             cues.append((time_ms, file.tell() - segment_begin, len(blocks) + 10))
             blocks += _BLOCK.pack(_BLOCK_ID, _SIZE_MARK | len(jpeg) + 4, _TRACK, time_ms - begin_ms, _KEYFRAME) + jpeg
         if blocks:
@@ -60,10 +61,10 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
 
 
 class PackedClip(FrameSource):
-    """A file that `write_packed_clip` wrote. Raises a UserError if it is truncated, corrupted or another file.
+    """A file written by `write_packed_clip`. Raises a UserError if it is truncated, corrupted or another file.
 
     Args:
-        data: its bytes, where they are not the file `path`.
+        data: its bytes, if they are not those of the file `path`.
     """
 
     def __init__(self, path: str | Path, listed_at: str = "", data: ByteRange | None = None):
@@ -76,7 +77,7 @@ class PackedClip(FrameSource):
             raise
 
     def _index(self, head: bytes) -> None:
-        """Sets num_frames, and the offsets of the blocks and of what follows the last."""
+        """Set num_frames, and the offsets of the blocks and of the end of the last."""
         if _WRITER not in head:
             raise UserError(f"{self.name}: is not a packed clip; its index is of another file, or it is corrupted")
         segment_at, cues_entry = head.find(_SEGMENT_ID), head.find(b"\x53\xab\x84" + _CUES_ID)
@@ -84,7 +85,7 @@ class PackedClip(FrameSource):
         cues_at = segment_begin + int.from_bytes(head[cues_entry + 10 : cues_entry + 18], "big")
         segment_size = int.from_bytes(head[segment_at + 5 : segment_begin], "big")
         cues_size = segment_begin + segment_size - cues_at - 12
-        # Before the file is whole, the sizes in its header are 0.
+        # The sizes in its header are 0 until the file is complete.
         table = self._data.read(min(max(cues_size, 0), _MAX_INDEX_BYTES), cues_at + 12)
         if min(segment_at, cues_entry, cues_size) < 0 or len(table) < cues_size or len(table) % _CUE.itemsize:
             raise UserError(f"{self.name}: the file is truncated; copy it again or pack the video again")
@@ -124,16 +125,16 @@ class PackedClip(FrameSource):
 
 
 def is_packed_clip(path: Path) -> bool:
-    """Was this file written by `write_packed_clip`? False also where it cannot be read."""
+    """Whether the file was written by `write_packed_clip`. False if it cannot be read."""
     try:
         with path.open("rb", buffering=0) as file:
             return _WRITER in file.read(_HEAD_BYTES)
     except OSError:
-        return False  # the decoder, which is tried next, says why
+        return False  # the decoder reports the error
 
 
 def _element(element_id: str, content: bytes) -> bytes:
-    """An element of at most 126 bytes of content; its ID in hexadecimal."""
+    """An element with at most 126 bytes of content; `element_id` in hexadecimal."""
     assert len(content) < 127
     return bytes.fromhex(element_id) + bytes([0x80 | len(content)]) + content
 
@@ -143,12 +144,12 @@ def _number(element_id: str, value: int, num_bytes: int = 8) -> bytes:
 
 
 def _sized(element_id: str, size: int) -> bytes:
-    """ID and size, in eight bytes, of an element whose content follows."""
+    """ID and size (8 bytes) of an element whose content follows."""
     return bytes.fromhex(element_id) + (1 << 56 | size).to_bytes(8, "big")
 
 
 def _header(width: int, height: int, segment_size: int, cues_at: int, last_ms: int) -> bytes:
-    """All before the first cluster; as long for any values."""
+    """Everything before the first cluster, of fixed length."""
     document = _element("4282", b"matroska") + _number("4287", 4, 1) + _number("4285", 2, 1)
     info = _number("2ad7b1", 1_000_000) + _element("4489", struct.pack(">d", last_ms))
     info = _element("1549a966", info + _element("4d80", _WRITER) + _element("5741", b"pack_videos.py"))
@@ -171,7 +172,7 @@ def _cluster(begin_ms: int, blocks: bytearray) -> bytes:
 
 
 def _cues(cues: list[tuple[int, int, int]]) -> bytes:
-    """(time in ms, place of the cluster, place of the block in it) of every frame."""
+    """(time in ms, offset of the cluster, offset of the block in it) of every frame."""
     points = b"".join(
         _element(
             "bb",

@@ -1,4 +1,4 @@
-"""Videos by PyAV (FFmpeg) as a source of frames: `VideoDecoder` behind the interface of all readers."""
+"""`data.decoder: pyav` (FFmpeg): `VideoDecoder` with the interface of all readers."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,7 +12,7 @@ from datasets.video_decoder import VideoDecoder
 
 
 class PyAVVideo(FrameSource):
-    """One video file; arguments and errors as those of `VideoDecoder`. A video without frames is an error."""
+    """One video file; arguments and errors as for `VideoDecoder`. A video without frames is an error."""
 
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
         self._video = VideoDecoder(path, listed_at, max_pixels)
@@ -28,12 +28,12 @@ class PyAVVideo(FrameSource):
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index, frame in self._video.frames_at(wanted):
-            pixels = self._video.picture(frame)
+            pixels = self._video.to_rgb(frame)
             target(index, *pixels.shape[:2]).numpy()[:] = pixels
             yield index
 
     def decode_all(self) -> None:
-        """Decode every frame, for the UserError of the first that is damaged."""
+        """Decode every frame; raises a UserError for the first corrupted one."""
         for _ in self._video.frames():
             pass
 

@@ -15,21 +15,21 @@ from utils.schema import DataConfig
 def open_source(
     data: DataConfig, root: str | Path | ClipShards, entry: ListEntry, list_path: str | Path = ""
 ) -> FrameSource:
-    """The opened video or frame folder of a list entry, or its segment where the entry has times.
+    """The opened video or frame folder of a list entry, or its segment if the entry has times.
 
     Args:
-        data: its modality, names of frames, decoder and frame rate count.
-        root: folder that the entry's path is relative to, or the shards that it is in.
-        list_path: of the list that the entry is from; errors then name its line.
+        data: modality, file names of frames, decoder and frame rate are used.
+        root: folder that the entry's path is relative to, or the shards that contain it.
+        list_path: the list of the entry, for its line in errors.
 
     Raises:
-        UserError: when it could not be opened, or the decoder is not installed.
+        UserError: it cannot be opened, or the decoder is not installed.
     """
     listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""
     if isinstance(root, ClipShards):
         source = root.open(entry.path, listed_at)
     elif data.modality == "RGB":
-        assert entry.num_frames is not None  # a frame list has them
+        assert entry.num_frames is not None  # always given in frame lists
         source = FrameFolder(Path(root, entry.path), entry.num_frames, data.image_tmpl, data.index_bias, listed_at)
     else:
         source = open_video(Path(root, entry.path), data.decoder, listed_at)
@@ -43,6 +43,6 @@ def open_source(
 
 
 def open_video(path: Path, decoder: str, listed_at: str = "") -> FrameSource:
-    """A video file: by a decoder of `datasets.READERS`, but a packed clip, which is recognised, needs none."""
+    """Open a video file with a decoder of `datasets.READERS`; packed clips are recognised and need none."""
     reader: Any = PackedClip if is_packed_clip(path) else FrameSource.named(decoder)
     return reader(path, listed_at)

@@ -1,7 +1,7 @@
-"""Files behind URLs, through fsspec: whole, or a range of bytes, with bounded retries.
+"""Whole files or byte ranges from URLs, by fsspec with a limited number of retries.
 
-fsspec's own configuration and the environment (AWS_ENDPOINT_URL, AWS_PROFILE, GOOGLE_APPLICATION_CREDENTIALS ...) hold
-addresses and credentials.
+Addresses and credentials come from fsspec's configuration and the environment (AWS_ENDPOINT_URL, AWS_PROFILE,
+GOOGLE_APPLICATION_CREDENTIALS ...).
 """
 
 import time
@@ -13,27 +13,27 @@ from utils.errors import UserError, first_line
 
 ATTEMPTS = 5
 FIRST_WAIT_S = 0.5
-"""Before the second attempt; each further wait is twice as long."""
+"""Wait before the second attempt; doubled for each further one."""
 _PACKAGES = {"s3": "s3fs", "gs": "gcsfs", "gcs": "gcsfs", "http": "aiohttp", "https": "aiohttp", "abfs": "adlfs"}
 
 
 def read_file(url: str) -> bytes:
-    """A whole file. Raises as `read_range`."""
+    """A whole file. Raises the errors of `read_range`."""
     return _read(url, None, None)
 
 
 def read_range(url: str, begin: int, size: int) -> bytes:
-    """`size` bytes of a file, from its byte `begin` on.
+    """`size` bytes of a file from offset `begin`.
 
     Raises:
-        UserError: there is none such, it is too short, its server sends no ranges, or it could not be read in ATTEMPTS
-            attempts; also where the package of its protocol is not installed.
+        UserError: it does not exist or is too short, the server does not support ranges, ATTEMPTS attempts failed, or
+            the package for its protocol is not installed.
     """
     return _read(url, begin, begin + size)
 
 
 def file_lengths(url: str) -> dict[str, int] | None:
-    """Bytes of each file in a folder, by its name; None if its server lists none (plain HTTP)."""
+    """Size of each file in a folder, by name; None if the server does not list files (plain HTTP)."""
     if url.startswith(("http://", "https://")):
         return None
     try:
@@ -59,7 +59,7 @@ def _read(url: str, begin: int | None, end: int | None) -> bytes:
                 return data
             if len(data) > end - begin:
                 raise UserError(f"{url}: its server ignores byte ranges; use a server that supports them")
-            reason = f"{len(data)} of {end - begin} bytes came"
+            reason = f"received {len(data)} of {end - begin} bytes"
             _check_length(files, url, end)
         except FileNotFoundError:
             raise UserError(f"{url}: no such file") from None
@@ -78,7 +78,7 @@ def _read(url: str, begin: int | None, end: int | None) -> bytes:
 
 
 def _check_length(files: fsspec.AbstractFileSystem, url: str, end: int) -> None:
-    """Raise a UserError where the file ends before its byte `end`."""
+    """Raise a UserError if the file ends before offset `end`."""
     length = files.info(url)["size"]
     if length is not None and length < end:
         raise UserError(
@@ -93,7 +93,7 @@ def _is_out_of_range(error: Exception) -> bool:
 
 
 def _file_system(url: str) -> fsspec.AbstractFileSystem:
-    """fsspec keeps one for each process."""
+    """Cached per process by fsspec."""
     protocol = url.partition("://")[0]
     try:
         return fsspec.filesystem(protocol)
@@ -101,4 +101,4 @@ def _file_system(url: str) -> fsspec.AbstractFileSystem:
         package = _PACKAGES.get(protocol, f"what fsspec needs for {protocol}://")
         raise UserError(f"{url}: needs {package}; run 'pip install {package}'") from None
     except ValueError:
-        raise UserError(f"{url}: fsspec knows no protocol {protocol}://") from None
+        raise UserError(f"{url}: fsspec does not support the protocol {protocol}://") from None

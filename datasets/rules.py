@@ -99,7 +99,7 @@ RULES = (
         ("data.flip_pairs", "data.num_classes"),
         lambda c: not _are_pairs(c.data.flip_pairs or [], c.data.num_classes),
         "must be pairs of class ids below num_classes, each class in one pair, such as [[86, 87], [93, 94]]",
-        ("train",),  # a test of a checkpoint on other classes has the checkpoint's pairs, and mirrors nothing
+        ("train",),  # a test on other classes gets the checkpoint's pairs, but does not mirror
     ),
     Rule(
         ("data.std",),

@@ -30,7 +30,7 @@ def balanced_order(classes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     Args:
         classes: int (num_samples,), the class id of each sample.
     """
-    # Different from the spawn keys of the order above, of replacements and of mixing.
+    # Different from the spawn keys of the order above, replacements and mixing.
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(3,)))
     present = rng.permutation(np.unique(classes))
     quota, num_larger = divmod(len(classes), len(present))
@@ -54,7 +54,7 @@ def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.
     for number, (size, clips) in enumerate(sets):
         begin, end = epoch * clips, (epoch + 1) * clips
         passes = range(begin // size, -(-end // size))
-        # The spawn keys 0 to 4 are those of other draws.
+        # The spawn keys 0 to 4 are used by other draws.
         streams = [np.random.SeedSequence([seed, one], spawn_key=(5, number)) for one in passes]
         orders = [np.random.default_rng(stream).permutation(size) for stream in streams]
         drawn.append(first + np.concatenate(orders)[begin - size * passes.start :][:clips])

@@ -34,10 +34,10 @@ def val_uniform(num_frames: int, num_segments: int, seg_length: int = 1) -> np.n
 
 
 def test_uniform(num_frames: int, num_segments: int, num_clips: int, seg_length: int = 1) -> np.ndarray:
-    """(clips*T*L,): clip c starts at the integer below `linspace(0, N/T - 1, clips)[c]`, steps N/T, modulo N."""
+    """(clips*T*L,): clip c starts at floor(`linspace(0, N/T - 1, clips)[c]`), with steps of N/T, modulo N."""
     _check(num_frames, num_segments, seg_length)
     step = num_frames / num_segments
-    # Rounded down, not towards zero: the starts are negative where N < T (golden figures, N = 3).
+    # Rounded down, not towards zero: the starts are negative if N < T (golden values, N = 3).
     starts = np.floor(np.linspace(0, step - 1, num_clips))
     # Truncated towards zero, like int() in the published code.
     indices = (starts[:, None] + step * np.arange(num_segments)).astype(np.int64) % num_frames
@@ -46,7 +46,7 @@ def test_uniform(num_frames: int, num_segments: int, num_clips: int, seg_length:
 
 def linspace(num_frames: int, num_segments: int, seg_length: int = 1) -> np.ndarray:
     """(T*L,): `int(i (N-1) / (T-1))` for i in 0..T-1, from the first frame to the last (PE-Core, arXiv 2504.13181); the
-    first frame where T is 1."""
+    first frame if T = 1."""
     _check(num_frames, num_segments, seg_length)
     starts = np.arange(num_segments) * (num_frames - 1) // max(1, num_segments - 1)
     return _follow(starts, num_frames, seg_length)
@@ -79,7 +79,7 @@ def _dense(starts: np.ndarray, num_frames: int, num_segments: int, seg_length: i
 
 
 def _follow(starts: np.ndarray, num_frames: int, seg_length: int) -> np.ndarray:
-    """Each start and the seg_length - 1 frames after it, held at the last frame. (n,) -> (n * seg_length,) int64."""
+    """Each start and the next seg_length - 1 frames, limited to the last frame. (n,) -> (n * seg_length,) int64."""
     indices = starts.astype(np.int64)[:, None] + np.arange(seg_length)
     return np.minimum(indices, num_frames - 1).reshape(-1)
 

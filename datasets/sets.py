@@ -84,7 +84,7 @@ def joined(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -
 
 
 def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple[int, int]]:
-    """For each set the number of its videos in `entries`, and of its clips per epoch, which sum up to all `entries`.
+    """For each set its number of videos in `entries`, and of clips per epoch, which sum up to the number of `entries`.
 
     Raises:
         UserError: a set has no clips in an epoch.
@@ -114,6 +114,6 @@ def describe_sets(data: DataConfig, entries: Sequence[ListEntry]) -> str:
 
 
 def check_single_set(data: DataConfig, command: str) -> None:
-    """Raises a UserError if a command that takes one data set is given several."""
+    """Raise a UserError if a command for one data set gets several."""
     if data.sets:
         raise UserError(f"data.sets: {command} supports only one data set; use a config of one")

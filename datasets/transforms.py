@@ -165,7 +165,7 @@ class TrainTransform:
         for operation in draw.operations:
             frames = grayscale(frames) if operation[0] == GREYSCALE else apply_operation(frames, operation)
         if draw.erased is not None:
-            frames = draw.erased.apply(frames.clone())  # it may be a view of the decoded frames
+            frames = draw.erased.apply(frames.clone())  # may be a view of the decoded frames
         return frames
 
 
@@ -211,13 +211,13 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
     corners = [(0, 0), (4 * step_x, 0), (0, 4 * step_y), (4 * step_x, 4 * step_y)]
     centre = (2 * step_x, 2 * step_y)
     if num_crops == 1:
-        # The single crop is centred to the pixel, half to even; the golden figures tell it from the 2-step place.
+        # The single crop is centred to the pixel, half to even; golden values distinguish it from steps of 2.
         places = [(round((width - size) / 2), round((height - size) / 2))]
     elif num_crops == 3:
         places = [(0, 2 * step_y), (4 * step_x, 2 * step_y), centre]
     else:
         places = [*corners, centre]
-    # Cut with the channels last, as the frames lie in memory: copies of whole rows, not of single bytes.
+    # Channels last, as in memory, so that whole rows are copied instead of single bytes.
     pixels, crops = frames.movedim(-3, -1), []
     for left, top in places:
         crop = pixels[..., top : top + size, left : left + size, :]
@@ -227,13 +227,13 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
 
 
 def pad_to(frames: torch.Tensor, size: int) -> torch.Tensor:
-    """(...,C,H,W) with black around what is smaller than `size`, the same on both sides, one more at right and bottom
-    where it is odd, as open_clip pads. No copy when nothing is."""
+    """Pad (...,C,H,W) with black to `size` on both sides, an odd pixel at right and bottom, as in open_clip. Returns
+    the input if it is large enough."""
     height, width = frames.shape[-2:]
     down, across = max(0, size - height), max(0, size - width)
     if down == across == 0:
         return frames
-    # Padded with the channels last, as the frames lie in memory.
+    # Channels last, as in memory.
     border = (0, 0, across // 2, across - across // 2, down // 2, down - down // 2)
     return torch.nn.functional.pad(frames.movedim(-3, -1), border).movedim(-1, -3)
 
@@ -260,7 +260,7 @@ def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.
 
 def grayscale(frames: torch.Tensor) -> torch.Tensor:
     """(...,3,H,W) uint8 on the CPU with the three channels set to the luma of ITU-R 601-2: Pillow's mode "L"."""
-    # By Pillow, as one tall image: faster than tensor arithmetic over the clip, and its rounding is the reference.
+    # With Pillow, as one tall image: faster than tensor arithmetic, and Pillow's rounding is the reference.
     pixels = frames.movedim(-3, -1).contiguous()
     luma = np.asarray(Image.fromarray(pixels.flatten(0, -3).numpy()).convert("L"))
     changed = torch.empty_like(pixels)
@@ -272,7 +272,7 @@ def grayscale(frames: torch.Tensor) -> torch.Tensor:
 def _by_pillow(
     frames: torch.Tensor, change: Callable[[Image.Image], Image.Image], size: tuple[int, int]
 ) -> torch.Tensor:
-    """(...,3,H,W) uint8 on the CPU, each frame changed as an image, which then has the size (H, W) `size`."""
+    """Apply a function of PIL images, with outputs of `size` (H, W), to each frame of (...,3,H,W) uint8 on the CPU."""
     pixels = frames.movedim(-3, -1).contiguous()
     changed = torch.empty((*pixels.shape[:-3], *size, 3), dtype=torch.uint8)
     for target, frame in zip(changed.flatten(0, -4), pixels.flatten(0, -4)):
@@ -284,7 +284,7 @@ def random_resized_box(
     height: int, width: int, area_range: tuple[float, float], rng: np.random.Generator
 ) -> tuple[int, int, int, int] | None:
     """(top, left, height, width) of a crop: area uniform in `area_range` of the image, aspect ratio uniform in
-    3/4..4/3, width and height swapped with probability 1/2. None when ten tries do not fit."""
+    3/4..4/3, width and height swapped with probability 1/2. None if ten attempts do not fit."""
     for _ in range(_CROP_TRIES):
         area = rng.uniform(*area_range) * height * width
         ratio = rng.uniform(*_ASPECT_RATIO)
@@ -301,8 +301,8 @@ def random_resized_box(
 def multi_scale_box(height: int, width: int, size: int, rng: np.random.Generator) -> tuple[int, int, int, int]:
     """(top, left, height, width) of TSN's multi-scale crop.
 
-    The sides are 1, 0.875, 0.75 or 0.66 of the image's short side, at most one step of that list apart; a side within 2
-    pixels of `size` becomes `size`. There are 13 positions: corners, centre, edge centres and quarter points.
+    The sides are 1, 0.875, 0.75 or 0.66 of the image's short side, at most one step in this list apart; sides within 2
+    pixels of `size` are set to `size`. There are 13 positions: corners, centre, edge centres and quarter points.
     """
     sides = [int(min(height, width) * scale) for scale in _MULTI_SCALES]
     sides = [size if abs(side - size) < 3 and size <= min(height, width) else side for side in sides]

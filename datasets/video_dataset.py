@@ -1,4 +1,4 @@
-"""The dataset of clips: which frames, their pixels, the transform. Each item has its own random stream.
+"""The dataset of clips: selects frames, reads and transforms them. Each item has its own random stream.
 
 Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, S input size.
 """
@@ -20,12 +20,12 @@ from utils.errors import UserError
 
 
 class SampleKey(NamedTuple):
-    """What names one item.
+    """The key of an item.
 
     Attributes:
-        epoch, index: with the run's seed, they seed the item's random stream; index is the position in the entries.
-        repeat: how often the entry came before in the epoch (repeated augmentation); seeds the stream too.
-        real: False for the stand-in of a process that has no sample left in the epoch's last batch; its weight is 0.
+        epoch, index: seed the random stream of the item, with the run's seed; index is the position in the entries.
+        repeat: number of earlier repetitions of the entry in the epoch (repeated augmentation); also a seed.
+        real: False for the placeholder of a process without a sample in the last batch of an epoch; its weight is 0.
     """
 
     epoch: int
@@ -34,31 +34,31 @@ class SampleKey(NamedTuple):
     repeat: int = 0
 
     def stream(self, seed: int, purpose: int = 0) -> np.random.Generator:
-        """The item's random numbers for one purpose, of the run's seed: 0 frames and pixels, 1 a replacement."""
-        # The first draw's stream is that of the three numbers alone; spawn keys keep the others apart from it.
+        """Random generator of an item, from the run's seed. `purpose`: 0 frames and pixels, 1 a replacement."""
+        # Streams of repetitions and other purposes differ by their spawn keys.
         spawn_key = (purpose, self.repeat) if self.repeat else (purpose,) if purpose else ()
         return np.random.default_rng(np.random.SeedSequence([seed, self.epoch, self.index], spawn_key=spawn_key))
 
 
 class Item(TypedDict):
-    """A clip. Its shape is that of the data set's transform."""
+    """A clip, of the shape returned by the transform."""
 
     frames: torch.Tensor | None  # uint8; None: unreadable
     label: int | np.ndarray  # multi-label: float32 (K,), 1 for the classes of the video
     index: int
-    weight: float  # 1.0, or 0.0 for a stand-in
+    weight: float  # 1.0, or 0.0 for a placeholder
     fault: str | None  # why the clip could not be read
-    repeat: int  # how often it came before in its epoch
-    stored: "Stored | None"  # of a clip whose pixels are made later
+    repeat: int  # number of earlier repetitions in the epoch
+    stored: "Stored | None"  # if the clip is preprocessed later
 
 
-@dataclass(frozen=True)  # a tuple's fields would come out of DataLoader's pinning of memory as lists
+@dataclass(frozen=True)  # pin_memory of DataLoader would turn the fields of a tuple into lists
 class Stored:
-    """How the pixels of a clip are made of its stored frames, uint8 (clips,T,C,H,W).
+    """How a clip of stored frames, uint8 (clips,T,C,H,W), is preprocessed.
 
     Attributes:
-        draw: for a `TrainTransform`.
-        jpegs: where the item holds their files instead, uint8 (bytes,).
+        draw: the random parameters of a `TrainTransform`.
+        jpegs: set if the item has the JPEG files, uint8 (bytes,), instead of frames.
     """
 
     draw: Draw | None
@@ -67,14 +67,14 @@ class Stored:
 
 @dataclass(frozen=True)
 class FrameChooser:
-    """The rule of `sampling` that a data set uses.
+    """Selects the frames of a clip by a rule of `datasets.sampling`.
 
     Attributes:
         mode: "train" (one random clip), "val" (one clip), "test" (`num_clips` clips).
         num_segments, seg_length: a clip has T = num_segments * seg_length frames.
         dense: windows of 128 frames instead of the whole video.
-        random_shift: "train" only: a random frame inside each segment; False: the frames of "val".
-        rule: of "val" and "test": "segments", the published one, or "linspace", from the first frame to the last.
+        random_shift: "train" only: a random frame in each segment; False: as in "val".
+        rule: for "val" and "test": "segments" as published, or "linspace", from the first to the last frame.
     """
 
     mode: str
@@ -104,26 +104,25 @@ class FrameChooser:
 
 
 class VideoDataset(Dataset):
-    """Items of an annotation list, by `SampleKey`.
+    """Items of an annotation list, indexed by `SampleKey`.
 
     Frames are (T,C,S,S) with a `TrainTransform`; with an `EvalTransform` (clips,T,C,S,S) for one crop, and
     (clips,T,C,H',W') resized but not cropped for several.
 
     Args:
-        entries: of the list.
+        entries: the list.
         open_entry: entry -> opened FrameSource.
         choose_frames: number of frames, generator -> (clips*T,) indices.
-        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its `resize` is what comes first,
-            and is done frame by frame as they are read.
-        num_clips: clips of an item.
-        seed: of the run; with the key it seeds an item's stream, whichever process draws from it.
-        on_error: what becomes of an item whose files are missing or damaged. "raise"; "replace": another entry of its
-            class, drawn from the item's stream, takes its place; "miss": its frames are None. The last two leave the
-            message in "fault".
-        num_classes: K, where the entries are of a multi-label list.
+        transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its first step `resize` is applied
+            to each frame as it is read.
+        num_clips: clips per item.
+        seed: the run's seed, which with the key determines the item's random stream on any process.
+        on_error: handling of items with missing or corrupted files. "raise"; "replace": use another entry of the class,
+            drawn from the item's stream; "miss": frames are None. The last two set "fault" to the message.
+        num_classes: K for a multi-label list, otherwise None.
 
     Raises:
-        UserError: from an item whose files are missing or damaged, and of a class without a readable one.
+        UserError: the files of an item are missing or corrupted; for "replace", so are all others of its class.
     """
 
     def __init__(
@@ -155,10 +154,10 @@ class VideoDataset(Dataset):
         return self._item(key, self._read)
 
     def stored(self, key: SampleKey, with_jpegs: bool = False) -> Item:
-        """The item with its frames as they are stored, from the same draws; see `datasets.device_pixels`.
+        """The item with its stored frames and the same random draws; see `datasets.device_pixels`.
 
         Args:
-            with_jpegs: hand over the files of JPEG frames that any decoder takes.
+            with_jpegs: return the files of JPEG frames if all decoders support them.
         """
         return self._item(key, partial(self._read_stored, with_jpegs=with_jpegs))
 
@@ -209,7 +208,7 @@ class VideoDataset(Dataset):
     def _replacement(self, key: SampleKey, fault: str, read: "_Read") -> tuple[torch.Tensor, Label, Stored | None]:
         """The first readable one of its class's other entries, in an order drawn from the item's stream.
 
-        In a multi-label list an entry that shares a class takes the place, with its own label.
+        In a multi-label list any entry that shares a class is used, with its own label.
         """
         bad = self.entries[key.index]
         same = [e for e in self.entries if e.label == bad.label or set(e.classes) & set(bad.classes)]
@@ -219,9 +218,9 @@ class VideoDataset(Dataset):
             try:
                 return read(others[position][1], rng)
             except UserError:
-                continue  # reported when its own turn comes
+                continue  # reported when it is sampled itself
         raise UserError(f"{fault}; no other clip of class {bad.label} can be read either")
 
 
-# Entry, generator -> frames, label, and `stored` of an item.
+# Entry, generator -> frames, label and `stored` of an item.
 _Read = Callable[[ListEntry, np.random.Generator], tuple[torch.Tensor, Label, Stored | None]]

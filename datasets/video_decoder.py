@@ -22,13 +22,13 @@ import av
 import numpy as np
 
 from datasets.frame_clock import FrameClock, TimedFrame, timed
+from datasets.frame_conversion import FrameConverter
 from datasets.image_decoding import MAX_PIXELS
-from datasets.pictures import PictureMaker
 from datasets.video_file import NO_TIME, VideoFile
 from utils.errors import UserError
 
-# In these containers packets have correct presentation timestamps, and with these codecs every packet is a frame. For
-# others (AVI has no presentation timestamps, VP8 has packets without a frame) frames are counted by decoding.
+# Containers with correct presentation timestamps, and codecs whose packets are all frames. With others (AVI has no
+# presentation timestamps, VP8 has packets without a frame) frames are counted by decoding.
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg"}
 _EMPTY_MPEG4_BYTES = 16
@@ -59,7 +59,7 @@ class VideoDecoder:
         decoder = self.file.stream.codec_context
         assert decoder is not None
         self._decoder = decoder
-        self._pictures = PictureMaker()
+        self._converter = FrameConverter()
         self._kept: list[av.VideoFrame] | None = None
         self._count: int | None = None
         self.num_left_out = 0  # packets before the first keyframe that could not be decoded
@@ -79,9 +79,9 @@ class VideoDecoder:
         self._max_pixels, self._has_size = max_pixels, decoder.width * decoder.height > 0
         if decoder.width * decoder.height > max_pixels:
             raise self._too_large()
-        # FFmpeg's own threads can wait for ever on a decoder that is closed before the file's end (seen with PyAV 17).
+        # With FFmpeg's threads, closing a decoder before the end of the file can hang (seen with PyAV 17).
         decoder.thread_count = 1
-        # Stop at damage where FFmpeg would guess pixels from the neighbourhood.
+        # Corrupted frames are errors; by default FFmpeg conceals them.
         decoder.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
         # Set before the first packet, because libdav1d reads skip_frame only when it is opened.
         decoder.open(strict=False)
@@ -95,8 +95,8 @@ class VideoDecoder:
         )
 
     def _unreadable(self, error: av.FFmpegError) -> UserError:
-        """What the user reads of an error of decoding. FFmpeg's own words do not tell that a frame was too large: the
-        decoder's size is then the frame's, or 0 if it was not before."""
+        """The UserError for a decoding error. FFmpeg does not report frames that are too large; the size of the decoder
+        is then that of the frame, or 0."""
         num_pixels = self._decoder.width * self._decoder.height
         is_too_large = num_pixels > self._max_pixels or (num_pixels == 0 and self._has_size)
         return self._too_large() if is_too_large else self.file.unreadable(error)
@@ -172,7 +172,7 @@ class VideoDecoder:
             for frame in self._decode_all():
                 if self._times is not None and (count >= len(self._times) or frame.pts != self._times[count]):
                     break
-                self._pictures.begin(frame)
+                self._converter.begin(frame)
                 yield frame
                 count += 1
         except av.FFmpegError as error:
@@ -194,7 +194,7 @@ class VideoDecoder:
         self.num_jumps = clock.num_jumps
 
     def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Index and frame of all indices `wanted`; some are returned twice if seeking does not find all.
+        """Index and frame for all indices `wanted`; some are returned twice if seeking misses others.
 
         Args:
             wanted: distinct ascending indices.
@@ -224,7 +224,7 @@ class VideoDecoder:
 
     def _decode_by_jumps(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """Index and frame with as little decoding as possible; some may be missing."""
-        if self._pictures.size is None and wanted[0] != 0:
+        if self._converter.size is None and wanted[0] != 0:
             wanted = np.append(0, wanted)  # the first frame determines the size
         assert self._times is not None
         index_at = dict(zip(self._times[wanted].tolist(), wanted.tolist()))
@@ -239,7 +239,7 @@ class VideoDecoder:
                     if frame.pts in times:
                         index = index_at[frame.pts]
                         if index == 0:
-                            self._pictures.begin(frame)
+                            self._converter.begin(frame)
                         yield index, frame
 
     def _stretches(self, wanted: np.ndarray) -> list[tuple[int, int, set[int]]]:
@@ -287,18 +287,18 @@ class VideoDecoder:
                     has_begun = True
                     yield frame
 
-    def picture(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    def to_rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
         """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame."""
-        return self._pictures.picture(frame, size)
+        return self._converter.to_rgb(frame, size)
 
     @property
     def size(self) -> tuple[int, int]:
-        """(width, height) of the first frame, upright; known once it was decoded."""
-        assert self._pictures.size is not None, f"{self.name}: the first frame was not decoded yet"
-        return self._pictures.size
+        """(width, height) of the upright first frame, after it was decoded."""
+        assert self._converter.size is not None, f"{self.name}: the first frame was not decoded yet"
+        return self._converter.size
 
     def notes(self) -> str:
-        """Notes for a report about a decoded video, after `frames` or `timed_frames` has ended."""
+        """Notes about a decoded video for a report, after `frames` or `timed_frames` has ended."""
         notes = []
         if self.num_left_out:
             notes.append(f"{self.num_left_out} packets before the first keyframe could not be decoded")

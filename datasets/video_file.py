@@ -1,4 +1,4 @@
-"""The packets of a video file, with what is known about its frames before decoding.
+"""The packets of a video file, and the information about its frames before decoding.
 
 All packets are read once when the file is opened. Those of a small file are kept; of a large file only their timestamps
 and flags are, and packets are read again when needed, so that memory does not depend on the size of the file.
@@ -50,7 +50,7 @@ NO_TIME = np.iinfo(np.int64).min
 
 _WITH_DURATION = ("matroska,webm", "flv")
 _KEPT_BYTES = 64 * 2**20
-_BYTES_A_PACKET = 1024  # overhead of a packet in memory
+_BYTES_PER_PACKET = 1024  # overhead of a packet in memory
 _SEEK_SLACK = 10_000  # packets to read after a seek before reading the file from its start instead
 
 
@@ -145,7 +145,7 @@ class VideoFile:
             dts.append(NO_TIME if packet.dts is None else packet.dts)
             kinds.append(packet.is_keyframe | packet.is_discard << 1)
             self.smallest = min(self.smallest, size)
-            kept_bytes += size + _BYTES_A_PACKET
+            kept_bytes += size + _BYTES_PER_PACKET
             if self._kept is not None:
                 self._kept.append(packet)
                 if kept_bytes > _KEPT_BYTES:
@@ -210,7 +210,7 @@ class VideoFile:
                 yield packet
                 yield from packets
                 return
-        # The seek ended after it, or far before: some containers have no index.
+        # The seek ended after it or far before it, because some containers have no index.
         stream = self._open()
         yield from islice(self._packets_of(self._containers[-1], stream), first, None)
 

@@ -19,10 +19,10 @@ from av.container import InputContainer
 from av.video.stream import VideoStream
 
 from datasets.frame_clock import FrameClock, timed
+from datasets.frame_conversion import FrameConverter
 from datasets.frame_source import FrameSource
 from datasets.image_decoding import MAX_PIXELS
 from datasets.packed_clip import is_packed_clip
-from datasets.pictures import PictureMaker
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_video
 from datasets.video_decoder import VideoDecoder
@@ -84,7 +84,7 @@ def frames_of(source: Source, fps: float, max_pixels: int = MAX_PIXELS) -> Itera
         return
     with _open_file(source, max_pixels) as video:
         for image, begin, end in video.timed_frames():
-            yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.picture(image)))
+            yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.to_rgb(image)))
 
 
 def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
@@ -102,13 +102,13 @@ def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
         stream.codec_context.thread_count = 1
         assert stream.time_base is not None
         clock = FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
-        pictures = PictureMaker()
+        converter = FrameConverter()
         try:
             for image, begin, end in timed((f for f in container.decode(stream) if not f.is_corrupt), clock):
                 if max_seconds is not None and begin >= max_seconds:
                     return
-                pictures.begin(image)
-                yield ShownFrame(begin, end, lambda image=image: _as_tensor(pictures.picture(image)))
+                converter.begin(image)
+                yield ShownFrame(begin, end, lambda image=image: _as_tensor(converter.to_rgb(image)))
         except av.FFmpegError as error:
             raise UserError(f"{name}: the stream ended with an error ({_reason(error)})") from None
 

@@ -1,6 +1,6 @@
 """Attribution: the frames and regions that a prediction relies on.
 
-Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w the grid of a tower's patches, L its tokens.
+Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w grid of patches, L tokens.
 """
 
 import torch
@@ -16,20 +16,20 @@ from modules.video_clip import VideoCLIP
 def drop_one_frame(
     model: VideoCLIP, clip: torch.Tensor, text: torch.Tensor, label: int, clips_per_forward: int = 8
 ) -> torch.Tensor:
-    """The contribution of each frame to the log-odds of a class: those of the clip minus those without the frame.
+    """The contribution of each frame to the log-odds of a class: log-odds of the clip minus those without the frame.
 
     Occlusion (Zeiler and Fergus 2014, arXiv 1311.2901) in time. A frame is replaced with the previous one (the first
-    with the second), so that the clip keeps its length. The log-odds are log(p / (1 - p)) of the probability of the
-    class in evaluation.
+    with the second), so that the clip keeps its length. The log-odds are log(p / (1 - p)), with p the probability of
+    the class in evaluation.
 
     Args:
-        clip: (T, C, S, S) uint8 on the model's device. text: class features, (K, ...), on the same.
-        label: of the class.
-        clips_per_forward: clips that go through the image tower at a time, where it looks over time.
+        clip: (T, C, S, S) uint8 on the model's device. text: class features (K, ...), on the same device.
+        label: index of the class.
+        clips_per_forward: clips per forward pass of an image tower that mixes frames.
 
     Returns:
-        (T,) float32 on the CPU, in nats: positive where the frame speaks for the class; 0 for a clip of one frame, and
-        if there is one class.
+        (T,) float32 on the CPU, in nats: positive if the frame supports the class; 0 for a clip of one frame or a
+        single class.
     """
     num_frames = len(clip)
     if len(text) < 2 or num_frames < 2:
@@ -56,7 +56,7 @@ def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, la
     The activations are the patches at the input of a ViT's last block, or the last feature map of a convolutional
     tower. With s the cosine of a clip and its class minus the mean of its cosines with all classes, the value of a
     patch is the sum over channels of d s / d activation times the activation: to first order, the decrease of s without
-    it. The gradient includes everything after the activations: the last block, pooling and the temporal head.
+    the patch. The gradient includes everything after the activations: the last block, pooling and the temporal head.
 
     Args:
         clips: (B, T, C, S, S), see `VideoCLIP.encode_frames`. text: (K, D) class embeddings.

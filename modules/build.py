@@ -18,12 +18,12 @@ from utils.schema import Config
 
 
 def build_model_and_text(cfg: Config, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
-    """The video model, on the CPU, and its frozen class embeddings (K, D); None if the model makes its own.
+    """The video model on the CPU, and its frozen class embeddings (K, D), or None if the model computes them.
 
-    CLIP's text tower is gone afterwards, unless it trains.
+    CLIP's text tower is released afterwards, unless it is trained.
 
     Raises:
-        UserError: whatever is wrong with names, weights, sizes or their combination.
+        UserError: names, weights, sizes or their combination are invalid.
     """
     clip_model = load_clip_model(cfg)
     text = build_text(cfg, clip_model, names, device)
@@ -34,11 +34,11 @@ def build_model_and_text(cfg: Config, names: list[str], device: torch.device) ->
 def load_clip_model(cfg: Config) -> ClipModel:
     """Load CLIP with `network.arch`, `network.weights`, `network.init`, `data.input_size`, `mean` and `std`.
 
-    Sets torch's seed to `cfg.seed`, for all of the model that starts at random: a text tower without weights is not in
-    the checkpoint, and must be the same in the training and in every test.
+    Sets torch's seed to `cfg.seed` for everything that is randomly initialised: a text tower without weights is not in
+    the checkpoint, and must be the same in training and in every test.
 
     Raises:
-        UserError: whatever is wrong with the name, the weights or the size.
+        UserError: the name, the weights or the size are invalid.
     """
     torch.manual_seed(cfg.seed)
     clip_model = load_clip(
@@ -64,18 +64,19 @@ def build_text(cfg: Config, clip_model: ClipModel, names: list[str], device: tor
 def build_model(
     cfg: Config, clip_model: ClipModel, names: Sequence[str] = (), text: torch.Tensor | None = None
 ) -> VideoCLIP:
-    """The video model on the CPU, in float32. It takes over `clip_model.visual`, and `clip_model.text` where read.
+    """The video model on the CPU, in float32. It uses `clip_model.visual` without a copy, and `clip_model.text` if
+    needed.
 
-    `model.classifier` is None if the class embeddings are frozen and come from `build_text`. Else they are made in
-    the model, by `model.class_embeddings()`, and train: with the text tower (fix_text false), a learned context, or by
-    themselves.
+    `model.classifier` is None if the class embeddings are frozen and come from `build_text`. Otherwise they are trained
+    and computed by `model.class_embeddings()`: by the text tower (fix_text false), from a learned context, or as a
+    matrix.
 
     Args:
-        names: K class names; may be left out where the text side does not train.
-        text: of `build_text`, where train_classifier starts.
+        names: K class names; not needed if the text side is frozen.
+        text: from `build_text`, the initial values for train_classifier.
 
     Raises:
-        UserError: the towers cannot take what the config adds to them, or the head cannot take so many frames.
+        UserError: the towers do not support the additions of the config, or the head the number of frames.
     """
     head = Head.named(cfg.network.sim_header).build(cfg, clip_model)
     visual: Any = add_to(clip_model.visual, cfg)
@@ -87,7 +88,7 @@ def build_model(
                 "solver.activation_checkpointing: not supported by ResNet towers, whose batch statistics would be "
                 "updated twice"
             )
-        # The blocks of a tower are computed again in the backward pass; every tower of open_clip can.
+        # Recomputes the blocks of a tower in the backward pass; every tower of open_clip supports it.
         visual.set_grad_checkpointing(True)
         if classifier is not None and classifier.reads_text:
             text_tower: Any = clip_model.text

@@ -43,12 +43,12 @@ def build_trainer(
     """A trainer of `model` (with its distillation attached if `solver.distill` is set), which it moves to its device.
 
     Args:
-        text: frozen class embeddings (K,D); None: the model makes its own, and they train.
-        clip: CLIP's own weights, for `solver.interpolated_loss`; None: those that the model has now.
-        class_weights: float32 (K,), of `solver.class_weights`; None: 1.
+        text: frozen class embeddings (K,D); None: they are trained in the model.
+        clip: CLIP's own weights, for `solver.interpolated_loss`; None: the current weights of the model.
+        class_weights: float32 (K,), from `solver.class_weights`; None: all 1.
 
     Raises:
-        UserError: the model cannot be trained so (`check_training`), or there is no compiler.
+        UserError: the config does not fit the model (`check_training`), or there is no compiler.
     """
     process, solver = context.process, cfg.solver
     check_training(cfg, model, context)
@@ -82,7 +82,7 @@ def build_trainer(
 
 
 def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
-    """Raise a UserError if the model cannot be trained as the config asks for."""
+    """Raise a UserError if the model cannot be trained with this config."""
     if cfg.solver.shard != "none":
         check_can_shard(model, cfg.solver.shard, context)
     if cfg.data.cached_draws and model.tower_trains:
@@ -99,7 +99,7 @@ def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
 
 
 def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
-    """`model` on its device: itself if there is one process or it is sharded, in place; else its DDP wrapper."""
+    """`model` on its device, itself if there is one process or if it is sharded (in place); otherwise in DDP."""
     solver = cfg.solver
     if solver.shard != "none" and dist.is_initialized():
         shard(model, solver.shard, context)
@@ -114,7 +114,7 @@ def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) ->
     """The model as a member of the process group: its gradients become the mean over the processes.
 
     Args:
-        has_one_pass: an optimiser step has one backward pass.
+        has_one_pass: whether an optimiser step has one backward pass.
     """
     # Gradients are views of the communication buckets, to avoid a copy. The graph is static, because every step uses
     # the same parameters in the same order; except with several backward passes per step, since DDP records the graph
@@ -130,8 +130,8 @@ def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) ->
 def compile_model(model: VideoCLIP, device: torch.device) -> None:
     """Compile image tower and head with torch.compile at their first call; parameters keep their names.
 
-    Of a ViT each block is compiled: the code of one serves all that are built alike, and a ViT-L takes no longer than
-    a small tower. What is around the blocks is little.
+    In a ViT only the blocks are compiled: identical blocks share their code, so a ViT-L takes no longer than a small
+    tower.
 
     Raises:
         UserError: there is no compiler for this device.

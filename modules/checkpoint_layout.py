@@ -1,8 +1,8 @@
 """Loads video checkpoints of all known layouts into VideoCLIP.
 
 Layouts, each with or without the `module.` that DDP puts before every name:
-1. `model_state_dict` with visual.*, fusion_model.*, logit_scale (ours and the published one; ours may add text.* and
-   classifier.*);
+1. `model_state_dict` with visual.*, fusion_model.*, logit_scale (ours and the published one; ours may also have text.*
+   and classifier.*);
 2. contrastive runs: `model_state_dict` is CLIP's whole state in OpenAI's names, `fusion_model_state_dict` the head;
 3. a bare state dict with the names of either.
 """
@@ -61,7 +61,7 @@ def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
         )
     if not any(name.startswith("visual.") for name in state) and "base" not in raw:
         names = ", ".join(list(model_state)[:3])
-        raise UserError(f"{source}: no image tower (visual.*) in it; its names start {names}")
+        raise UserError(f"{source}: contains no image tower (visual.*); its names start with {names}")
     return state
 
 
@@ -80,19 +80,18 @@ def _own_name(name: str) -> str:
 
 
 def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_classes: bool = False) -> None:
-    """Load a checkpoint of any layout into a model, with all of its parts.
+    """Load all parts of a checkpoint of any layout into a model.
 
-    A text tower in the checkpoint is left out, with a warning, if the model has none (frozen CLIP text). Position
-    embeddings for another image size are resized, with a warning.
+    A text tower in the checkpoint is ignored, with a warning, if the model has none (frozen CLIP text). Position
+    embeddings for another image size are resized, with a warning. Since the shifts (network.tm: tsm, tokenshift) have
+    no weights, the config saved in the checkpoint is checked for them; with `new_classes`, a different `tm` only logs a
+    warning.
 
     Args:
-        new_classes: fine-tuning on other classes: what belongs to the classes (`classifier.*`) starts from scratch.
-
-    The shifts (network.tm: tsm, tokenshift) have no weights to tell them by: of them the config that the checkpoint
-    holds speaks. With `new_classes` another `tm` than there is a choice, and said.
+        new_classes: fine-tuning on other classes: parameters of the classes (`classifier.*`) start from scratch.
 
     Raises:
-        UserError: the checkpoint is of another architecture, head or temporal addition, or lacks parts.
+        UserError: the checkpoint has another architecture, head or temporal addition, or lacks parts.
     """
     state = with_base(model, raw, to_model_state(raw, source), source)
     _check_shifts(model, raw, source, new_classes)
@@ -131,7 +130,7 @@ def saved_network(raw: dict[str, Any]) -> dict[str, Any]:
 
 
 def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> None:
-    """Warn if a checkpoint was trained with other class embeddings than those of `cfg`."""
+    """Warn if the class embeddings of `cfg` are not those of the training."""
     trained = saved_network(raw).get("classifier", cfg.network.classifier)
     seed = saved_config(raw).get("seed", cfg.seed)
     if trained != cfg.network.classifier:
@@ -197,7 +196,7 @@ def _fit_parts(
 
 
 def _fresh_adapter(model: VideoCLIP, state: dict[str, torch.Tensor], source: str) -> dict[str, torch.Tensor]:
-    """The model's tensors of its adapter, if the checkpoint to start from has none of them."""
+    """The initial tensors of the model's adapter, if the checkpoint has no adapter weights."""
     adapter = model.adapter
     if adapter is None or any(owner_of(name) is adapter for name in state):
         return {}

@@ -20,18 +20,18 @@ from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
 
-FORMAT_VERSION = 1  # increase if the same sources give another matrix or file format
+FORMAT_VERSION = 1  # increase if the matrix or the file format changes for the same sources
 log = logging.getLogger(__name__)
 
 
 class ClassifierFile(NamedTuple):
     """A classifier and where it came from."""
 
-    matrix: torch.Tensor  # float32 (K, D), of any length each
-    class_names: list[str]  # K names, the rows' order
+    matrix: torch.Tensor  # float32 (K, D), not normalised
+    class_names: list[str]  # K names, in the order of the rows
     kind: str  # as in `network.classifier`
-    prompts: list[list[str]]  # the M texts of each class, where there are texts; else empty
-    source_hash: str  # of all that the matrix was computed from: names, texts, weights, seed ...
+    prompts: list[list[str]]  # the M texts of each class; empty if there are none
+    source_hash: str  # hash of everything the matrix depends on: names, texts, weights, seed ...
 
 
 class _CorruptedFile(Exception):

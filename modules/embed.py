@@ -28,7 +28,7 @@ log = logging.getLogger(__name__)
 
 
 class VideoTable(NamedTuple):
-    """One entry a video, in the order of its list. Its scorer (modules.scorers) says what it holds of a video."""
+    """Embeddings of videos in the order of their list, in the form that the scorer needs (modules.scorers)."""
 
     paths: list[str]
     labels: np.ndarray  # int64 (N,); multi-label: (N,K), 1 for the classes of a video, else 0
@@ -64,16 +64,16 @@ def embed_videos(
     """Embed every video of `loader` exactly once, over all processes.
 
     Args:
-        encode: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings: (B,D), which are averaged over a
-            video's views, or (B,R,D), which are kept of each.
-        clips_per_forward: number of views that go through the model at a time, which bounds the memory whatever V is.
+        encode: uint8 clips (B,T,C,S,S), or frame embeddings (B,T,D), to embeddings: (B,D), which are averaged over the
+            views of a video, or (B,R,D), which are stored per view.
+        clips_per_forward: views per forward pass, which bounds the memory for any V.
 
     Returns:
         The table on the main process, None on the others.
 
     Raises:
         UserError: no video can be read, or an embedding is not finite.
-        Stopped: on all processes, if one was asked to stop.
+        Stopped: on all processes, if one received a request to stop.
     """
     started, process = time.perf_counter(), context.process
     entries = loader.dataset.entries
@@ -118,13 +118,13 @@ def embed_videos(
 def nonfinite_message(name: str) -> str:
     """The error for an embedding of the video `name` that is not finite."""
     return (
-        f"{name}: its embedding is not finite, because the weights are not, or because of the precision; use another "
+        f"{name}: its embedding is not finite, because of the weights or the precision; use another "
         "checkpoint or solver.precision=fp32"
     )
 
 
 def _table(videos: ListedVideos, shares: list[tuple[np.ndarray, np.ndarray]], seconds: float) -> VideoTable:
-    """Combine the shares of the processes, (indices, embeddings) each, in list order."""
+    """Combine (indices, embeddings) of all processes in list order."""
     entries = videos.entries
     if not shares:
         raise UserError(f"none of the {len(entries)} videos can be read")

@@ -16,7 +16,7 @@ from utils.schema import Config
 
 
 def interpolated_parameters(model: VideoCLIP) -> dict[str, nn.Parameter]:
-    """The parameters that came with CLIP and train: of the image tower, the text tower, the logit scale."""
+    """The trained parameters of CLIP: image tower, text tower, logit scale."""
     return {
         name: parameter
         for name, parameter in model.named_parameters()
@@ -25,7 +25,7 @@ def interpolated_parameters(model: VideoCLIP) -> dict[str, nn.Parameter]:
 
 
 def clip_weights(model: VideoCLIP) -> dict[str, torch.Tensor]:
-    """Copies of `interpolated_parameters`, to be made before a checkpoint is loaded."""
+    """Copies of `interpolated_parameters`; call it before loading a checkpoint."""
     return {name: parameter.detach().clone() for name, parameter in interpolated_parameters(model).items()}
 
 
@@ -47,14 +47,14 @@ class Interpolation:
         self._clip = [clip[name].to(parameters[name].device) for name in clip]
 
     def draw(self, epoch: int, consumed_clips: int) -> float:
-        """CLIP's share r of a step, the same on every process and after resuming."""
+        """The share r of CLIP in a step, the same on every process and after resuming."""
         # The spawn key makes this generator different from those of clips and orders, which have similar seeds.
         stream = np.random.SeedSequence([self._seed, epoch, consumed_clips], spawn_key=(4,))
         return float(np.random.default_rng(stream).uniform(self._range[0], self._range[1]))
 
     @contextmanager
     def applied(self, share: float) -> Iterator[None]:
-        """Within the block the model's parameters are interpolated with `share` of CLIP; restored afterwards.
+        """Context in which the model's parameters are interpolated with `share` of CLIP; they are restored at its end.
 
         Gradients are accumulated in the same parameters.
         """

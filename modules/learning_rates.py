@@ -13,8 +13,8 @@ from modules.video_clip import VideoCLIP
 from utils.errors import UserError
 from utils.schema import Config
 
-# What timm's `group_parameters` tells the layers of open_clip's towers by: the stem, the blocks by their numbers, and
-# with (99999,) what belongs to the last block, as in timm's own VisionTransformer; anything else is the last layer.
+# Layers of open_clip's towers for timm's `group_parameters`: the stem, the blocks by number, and with (99999,) what
+# belongs to the last block, as in timm's VisionTransformer; everything else is the last layer.
 WITH_LAST_BLOCK = (99999,)
 LAYERS = {
     VisionTransformer: {
@@ -32,12 +32,12 @@ LAYERS = {
 def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]]:
     """A function from parameter name to group name and learning rate as a share of `solver.lr`.
 
-    The groups: `pretrained`, CLIP's image tower, its logit scale, and additions that train at their rate; `text`, a
-    text tower that trains, where its rate is not that of what is new; `new`, everything else. In the towers the rate
-    falls by `solver.layer_decay` from each layer to the one before it.
+    Groups: `pretrained`: CLIP's image tower, its logit scale, and additions trained at that rate; `text`: a trained
+    text tower, if its rate differs from that of new parameters; `new`: everything else. In the towers,
+    `solver.layer_decay` is the factor from each layer to the previous one.
 
     Raises:
-        UserError: `solver.layer_decay` of a tower whose layers are not known.
+        UserError: `solver.layer_decay` is set for a tower whose layers are unknown.
     """
     solver = cfg.solver
     decays = {"visual": layer_shares(model.visual, solver.layer_decay)}
@@ -65,7 +65,7 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
     """
     if decay == 1:
         return {}
-    trunk = getattr(tower, "trunk", None)  # a timm model, which defines its layers
+    trunk = getattr(tower, "trunk", None)  # a timm model defines its layers
     if trunk is not None:
         of_trunk: dict[str, Any] = group_parameters(trunk, trunk.group_matcher(coarse=False), reverse=True)
         numbers: dict[str, Any] = {f"trunk.{name}": number for name, number in of_trunk.items()}

@@ -39,7 +39,7 @@ class Mixing:
         return cls(cfg) if cfg.data.mixup.is_on or cfg.solver.label_smoothing > 0 else None
 
     def __call__(self, batch: Batch, epoch: int, draws: Sequence[tuple[int, int]]) -> Batch:
-        """The batch with `label` float32 (B, K), and `frames` mixed, of the dtype that they had.
+        """The batch with `label` float32 (B, K), and mixed `frames` of unchanged dtype.
 
         Args:
             batch: `frames` (B, T, C, H, W), `label` int64 (B,), on any device.
@@ -64,9 +64,9 @@ class Mixing:
 
 @contextmanager
 def _seeded(*entropy: int) -> Iterator[None]:
-    """Within the block NumPy's global generator, which timm draws from, is seeded; afterwards it is as before."""
+    """Context in which NumPy's global generator, which timm uses, is seeded; it is restored at its end."""
     before = np.random.get_state()
-    # The spawn key keeps this stream apart from the one that the clip's frames and crops are drawn from.
+    # The spawn key makes this stream different from that of the clip's frames and crops.
     np.random.seed(np.random.SeedSequence(entropy, spawn_key=(2,)).generate_state(4))
     try:
         yield

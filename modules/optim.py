@@ -12,23 +12,23 @@ from utils.results import format_table
 from utils.schema import SolverConfig
 
 OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-"""`solver.optim` of PyTorch's own."""
+"""Choices of `solver.optim` from PyTorch."""
 
 
 class ParameterGroup(NamedTuple):
     """Parameters with one learning rate and one weight decay."""
 
-    name: str  # several groups may have one, as the layers of a tower under `solver.layer_decay`
+    name: str  # may be shared, as by the layers of a tower with `solver.layer_decay`
     scale: float  # the learning rate as a share of `solver.lr`
     parameters: list[tuple[str, nn.Parameter]]
-    frozen: bool = False  # they do not train
+    frozen: bool = False  # not trained
     decays: bool = True  # whether weight decay applies
 
 
 def split_parameters(
     model: nn.Module, rate_of: Callable[[str], tuple[str, float]], decay_1d: bool = True
 ) -> list[ParameterGroup]:
-    """Groups of the trainable parameters by name, rate and weight decay, then the frozen ones.
+    """Groups of the trainable parameters by name, rate and weight decay, followed by the frozen parameters.
 
     Args:
         rate_of: a parameter's name in the model -> its group's name, and its learning rate as a share of `solver.lr`.
@@ -71,12 +71,12 @@ def describe_groups(groups: list[ParameterGroup], lr: float) -> str:
 
 
 def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch.optim.Optimizer:
-    """The optimiser `solver.optim`: AdamW, Adam (eps 1e-8) and SGD of PyTorch, or one of timm.
+    """The optimiser `solver.optim`: AdamW, Adam (eps 1e-8) or SGD of PyTorch, or one of timm.
 
     Each param group carries `name` and `lr_scale`, so that `set_lr` needs nothing else.
 
     Raises:
-        UserError: it cannot take the betas or the parameters.
+        UserError: it does not support the betas or the parameters.
     """
     param_groups = [
         {

@@ -1,4 +1,4 @@
-"""The preprocessing of a config, completed from the image tower where the config leaves it open."""
+"""The preprocessing of a config; keys that are null are filled in from the image tower."""
 
 import logging
 from typing import Any
@@ -7,10 +7,10 @@ from clip import pixels_of
 from utils.recipe import PIXEL_KEYS
 from utils.schema import Config
 
-# Text4Vis knows something-something by a word in the name of the data set, and gives it these.
+# Text4Vis recognises Something-Something by a word in the name of the data set, and uses these values.
 SOMETHING = "something"
-SOMETHING_SCALE = (240, 320)  # height and width for an input of 224, and in proportion
-SOMETHING_FLIP_PAIRS = ((86, 87), (93, 94), (166, 167))  # from left to right and from right to left, and so on
+SOMETHING_SCALE = (240, 320)  # height and width for an input of 224; scaled for others
+SOMETHING_FLIP_PAIRS = ((86, 87), (93, 94), (166, 167))  # such as "from left to right" and "from right to left"
 
 log = logging.getLogger(__name__)
 
@@ -20,11 +20,11 @@ def with_preprocessing(cfg: Config) -> Config:
 
     Configs of Text4Vis for Something-Something, recognised by name, get its three keys, with a warning.
 
-    The commands begin with it, so that loaders, model and checkpoint agree, and a checkpoint keeps its pixels whatever
-    weights it is loaded with.
+    Commands call it first, so that loaders, model and checkpoint agree, and a checkpoint keeps its preprocessing
+    whatever weights it is loaded with.
 
     Raises:
-        UserError: `network.arch` is unknown, or a file that is missing or damaged.
+        UserError: `network.arch` is unknown, or its file is missing or corrupted.
     """
     return _with_something(_with_towers(cfg))
 

@@ -1,8 +1,7 @@
-"""Tensors of a block that are not kept for its backward pass, but computed again in it, from others that are kept.
+"""Recomputes tensors of a block in the backward pass from other saved tensors, instead of saving them.
 
-Frozen weights need no inputs for their gradients, but what an adapter hangs on them does: of a normalisation's output
-for instance, whose input is kept anyway, the same values are cheaper to compute again than to keep. The function is the
-same, and so are the gradients.
+Frozen weights need no saved inputs, but adapters attached to them do. If the input of a layer, such as a normalisation,
+is saved anyway, recomputing its output is cheaper than saving it. The function and the gradients stay the same.
 """
 
 import threading
@@ -16,46 +15,46 @@ from torch.autograd.graph import saved_tensors_hooks
 Function = Callable[..., torch.Tensor]
 
 
-class _Maker:
-    """`function(*sources)` made `out`; a source may be one that is computed again itself.
+class _Recomputed:
+    """`out`, to be recomputed as `function(*sources)`; sources may be recomputed, too.
 
-    In the backward pass each view is asked for once, and what was made stays until the last one was.
+    The backward pass unpacks each view once; the recomputed tensor is released after the last one.
     """
 
     def __init__(self, out: torch.Tensor, function: Function, sources: "list[torch.Tensor | _View]"):
-        self.out: torch.Tensor | None = out  # while the block runs, so that its storage is not another tensor's
+        self.out: torch.Tensor | None = out  # kept while the block runs, so that no other tensor gets its storage
         self.dtype, self.function, self.sources = out.dtype, function, sources
         kind = "cpu" if out.device.type == "meta" else out.device.type
         self.autocast = (kind, torch.get_autocast_dtype(kind), torch.is_autocast_enabled(kind))
-        self.num_views = self._num_asked = 0
-        self._made: torch.Tensor | None = None
+        self.num_views = self._num_unpacked = 0
+        self._value: torch.Tensor | None = None
 
-    def make(self) -> torch.Tensor:
-        made = self._made
-        if made is None:
+    def value(self) -> torch.Tensor:
+        value = self._value
+        if value is None:
             kind, dtype, enabled = self.autocast
             with torch.no_grad(), torch.autocast(kind, dtype, enabled):
-                made = self.function(*map(_unpack, self.sources))
-        self._num_asked += 1
-        self._made = None if self._num_asked % self.num_views == 0 else made
-        return made
+                value = self.function(*map(_unpack, self.sources))
+        self._num_unpacked += 1
+        self._value = None if self._num_unpacked % self.num_views == 0 else value
+        return value
 
 
 class _View:
-    """A view of what a maker makes."""
+    """A view of a recomputed tensor."""
 
-    def __init__(self, maker: _Maker, tensor: torch.Tensor):
-        self.maker, self.layout = maker, (tensor.size(), tensor.stride(), tensor.storage_offset())
-        maker.num_views += 1
+    def __init__(self, owner: _Recomputed, tensor: torch.Tensor):
+        self.owner, self.layout = owner, (tensor.size(), tensor.stride(), tensor.storage_offset())
+        owner.num_views += 1
 
     def tensor(self) -> torch.Tensor:
-        return self.maker.make().as_strided(*self.layout)
+        return self.owner.value().as_strided(*self.layout)
 
 
 class _Running(threading.local):
-    """The makers of the block that runs in this thread, by the storage of what they made; None: all is kept."""
+    """Recomputed tensors of the block that runs in this thread, by storage; None: all tensors are saved."""
 
-    makers: dict[int, _Maker] | None = None
+    tensors: dict[int, _Recomputed] | None = None
 
 
 _running = _Running()
@@ -63,35 +62,35 @@ _running = _Running()
 
 @contextmanager
 def recomputation() -> Iterator[None]:
-    """Within it, autograd does not keep the tensors that are given to `made_by`."""
-    assert _running.makers is None
-    _running.makers = makers = {}
+    """Context in which autograd does not save tensors that were passed to `recomputed`."""
+    assert _running.tensors is None
+    _running.tensors = tensors = {}
     try:
         with saved_tensors_hooks(_pack, _unpack):
             yield
     finally:
-        for maker in makers.values():
-            maker.out = None
-        _running.makers = None
+        for owner in tensors.values():
+            owner.out = None
+        _running.tensors = None
 
 
-def made_by(out: torch.Tensor, function: Function, *sources: torch.Tensor) -> torch.Tensor:
-    """`out`, of which `function(*sources)` computes the same values again. It must not be changed in place.
+def recomputed(out: torch.Tensor, function: Function, *sources: torch.Tensor) -> torch.Tensor:
+    """Mark `out` to be recomputed as `function(*sources)`, and return it. It must not be changed in place.
 
     Args:
-        function: has no randomness.
-        sources: tensors that are kept for the backward pass anyway, or computed again themselves.
+        function: deterministic.
+        sources: tensors that are saved for the backward pass anyway, or recomputed themselves.
     """
-    if torch.compiler.is_compiling() or _running.makers is None:
+    if torch.compiler.is_compiling() or _running.tensors is None:
         return out
     if all(_storage(out) != _storage(source) for source in sources):
-        _running.makers[_storage(out)] = _Maker(out, function, [_pack(source) for source in sources])
+        _running.tensors[_storage(out)] = _Recomputed(out, function, [_pack(source) for source in sources])
     return out
 
 
-def made_again(layer: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
-    """`made_by` as a forward hook, to be registered behind those that change the layer's output."""
-    return made_by(out, layer, *inputs)
+def recompute_output(layer: nn.Module, inputs: tuple[torch.Tensor, ...], out: torch.Tensor) -> torch.Tensor:
+    """`recomputed` as a forward hook; register it after hooks that change the layer's output."""
+    return recomputed(out, layer, *inputs)
 
 
 def _storage(tensor: torch.Tensor) -> int:
@@ -99,11 +98,11 @@ def _storage(tensor: torch.Tensor) -> int:
 
 
 def _pack(tensor: torch.Tensor) -> torch.Tensor | _View:
-    assert _running.makers is not None
-    maker = _running.makers.get(_storage(tensor))
-    if maker is None or tensor.dtype != maker.dtype:
+    assert _running.tensors is not None
+    owner = _running.tensors.get(_storage(tensor))
+    if owner is None or tensor.dtype != owner.dtype:
         return tensor.detach()  # an operation's own output would keep itself alive
-    return _View(maker, tensor)
+    return _View(owner, tensor)
 
 
 def _unpack(packed: torch.Tensor | _View) -> torch.Tensor:

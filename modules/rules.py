@@ -6,19 +6,19 @@ RULES = (
     TrainRule(
         ("data.mixup", "data.batch_size"),
         lambda c: c.data.mixup.is_on and c.data.batch_size % 2 == 1,
-        "a clip and its partner are in one batch; make batch_size even",
+        "a clip is mixed with a partner from its batch; make batch_size even",
     ),
     TrainRule(
         ("data.cached_draws", "data.mixup", "data.repeats"),
         lambda c: c.data.cached_draws > 0 and (c.data.mixup.is_on or c.data.repeats > 1),
-        "mixup and repeats need the pixels of each epoch, and of kept frame embeddings there are none; set mixup.prob "
+        "mixup and repeats need pixels in each epoch, which cached frame embeddings do not have; set mixup.prob "
         "to 0 and repeats to 1",
     ),
     TrainRule(
         ("data.multi_label", "solver.loss_type"),
         lambda c: c.data.multi_label != (c.solver.loss_type == "BCE"),
-        "lists with several labels a video and loss_type BCE go together; set multi_label to true and loss_type to "
-        "BCE, or neither",
+        "lists with several labels per video and loss_type BCE need each other; set multi_label "
+        "to true and loss_type to BCE, or neither",
     ),
     TrainRule(
         ("data.multi_label", "data.shot", "data.mixup", "solver.label_smoothing", "data.sampling"),
@@ -26,13 +26,13 @@ RULES = (
             c.data.multi_label
             and (c.data.shot > 0 or c.data.mixup.is_on or c.solver.label_smoothing > 0 or c.data.sampling == "balanced")
         ),
-        "few-shot picks, mixup, label smoothing and balanced sampling need one label a video; set shot, mixup.prob and "
-        "label_smoothing to 0 and sampling to uniform",
+        "few-shot picks, mixup, label smoothing and balanced sampling need one label per video; set shot, "
+        "mixup.prob and label_smoothing to 0 and sampling to uniform",
     ),
     TrainRule(
         ("data.multi_label", "solver.patience", "solver.patience_score"),
         lambda c: c.solver.patience > 0 and c.data.multi_label != (c.solver.patience_score == "map"),
-        "multi_label validations have the score map, and no others have it; set patience_score to one that there is",
+        "multi_label validation has only the score map, other validation all others; change patience_score",
     ),
     TrainRule(
         ("data.cached_draws", "network.fix_video"),
@@ -80,7 +80,7 @@ RULES = (
         lambda c: (
             c.solver.betas is not None and (c.solver.optim == "sgd" or not all(0 <= b < 1 for b in c.solver.betas))
         ),
-        "must be numbers of at least 0 and below 1, of an optimiser that has betas (sgd has momentum)",
+        "must be numbers of at least 0 and below 1, for an optimiser with betas (sgd has momentum)",
     ),
     Rule(
         ("solver.min_lr", "solver.lr"), lambda c: c.solver.min_lr >= c.solver.lr, "min_lr must be below lr", ("train",)
@@ -88,7 +88,7 @@ RULES = (
     TrainRule(
         ("solver.ema", "solver.average_epochs"),
         lambda c: c.solver.ema is not None and c.solver.average_epochs,
-        "are two averages of the weights; remove one",
+        "both average the weights; remove one",
     ),
     Rule(
         ("solver.interpolated_range",),
@@ -100,7 +100,7 @@ RULES = (
         lambda c: (
             (c.solver.interpolated_loss > 0 or c.solver.distill > 0) and c.network.fix_video and c.network.fix_text
         ),
-        "keep weights that train near CLIP's, and here none of CLIP's train; set fix_video or fix_text to false",
+        "keep trained weights near CLIP's, but none of CLIP's weights are trained; set fix_video or fix_text to false",
     ),
     TrainRule(
         ("network.adapter", "network.fix_video"),

@@ -36,7 +36,7 @@ def fractional_epoch(epoch: int, consumed_clips: int, clips_per_step: int, num_c
 
 
 class Schedule:
-    """The learning rate's course: `solver.lr` times `lr_factor` of the fractional epoch.
+    """The learning rate over a run: `solver.lr` times `lr_factor` of the fractional epoch.
 
     Attributes:
         milestones: the epochs of a multistep decay.
@@ -44,7 +44,7 @@ class Schedule:
 
     def __init__(self, solver: SolverConfig):
         self._solver, step = solver, solver.lr_decay_step
-        # The cosine does not use it, and it may be 0 there.
+        # Not used by the cosine, where it may be 0.
         self.milestones = list(range(step, solver.epochs, max(1, step))) if isinstance(step, int) else step
 
     def at(self, epoch: float) -> float:

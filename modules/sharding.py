@@ -2,8 +2,8 @@
 averages.
 
 Each transformer block of a tower is a unit, and the rest of the model is another. Weights are gathered and gradients
-averaged in float32 (`MixedPrecisionPolicy()`), with the same autocast as without sharding, so that the losses are those
-of DistributedDataParallel. State dicts have sharded tensors, which `gathered` gathers; full tensors can be loaded.
+averaged in float32 (`MixedPrecisionPolicy()`), with the same autocast as without sharding, so the losses are those of
+DistributedDataParallel. State dicts contain sharded tensors, which `gathered` gathers; full tensors can be loaded.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,7 +22,7 @@ from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.errors import UserError
 
-IS_SUPPORTED = hasattr(FSDPModule, "set_reshard_after_forward")  # from PyTorch 2.8 on
+IS_SUPPORTED = hasattr(FSDPModule, "set_reshard_after_forward")  # since PyTorch 2.8
 
 
 def blocks_of(model: nn.Module) -> list[nn.Module]:
@@ -41,16 +41,16 @@ def check_can_shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
 
 
 def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
-    """Shard the parameters of `model` over the process group, in place. The optimiser must be made afterwards.
+    """Shard the parameters of `model` over the process group, in place. Create the optimiser afterwards.
 
     FSDP2 moves each unit to the device as it shards it, so that a model on the CPU is never on a GPU as a whole.
 
     Args:
-        kind: `grad`: a block's weights stay gathered from the forward pass to the backward one; `full`: they are
-            gathered in each.
+        kind: `grad`: the weights of a block stay gathered from the forward to the backward pass; `full`: they are
+            gathered in each pass.
     """
     mesh = init_device_mesh(context.device.type, (dist.get_world_size(),))
-    # FSDP2 takes no parameters of no dimension (the logit scale): each process keeps them whole.
+    # FSDP2 does not support 0-dimensional parameters (the logit scale), which stay replicated.
     scalars = {parameter for parameter in model.parameters() if parameter.ndim == 0}
     for block in blocks_of(model):
         fully_shard(block, mesh=mesh, reshard_after_forward=kind == "full", mp_policy=MixedPrecisionPolicy())
@@ -59,7 +59,7 @@ def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
         parameter.data = parameter.data.to(context.device)
         if parameter.requires_grad:
             parameter.register_post_accumulate_grad_hook(_average)
-    for name in ("video_features", "class_embeddings"):  # entries of a validation
+    for name in ("video_features", "class_embeddings"):  # forward passes of validation
         register_fsdp_forward_method(model, name)
     layout = {name: parameter for name, parameter in model.named_parameters() if isinstance(parameter, DTensor)}
 
@@ -70,14 +70,14 @@ def shard(model: VideoCLIP, kind: str, context: RunContext) -> None:
 
 
 def _average(parameter: torch.Tensor) -> None:
-    # Accumulated gradients that are already equal on all processes do not change.
+    # Does not change accumulated gradients that are already equal on all processes.
     assert parameter.grad is not None
     dist.all_reduce(parameter.grad)
     parameter.grad /= dist.get_world_size()
 
 
 def _share(value: torch.Tensor, like: DTensor) -> torch.Tensor:
-    """The shard of this process of a full tensor, which all processes have."""
+    """This process's shard of a full tensor that all processes have."""
     if isinstance(value, DTensor):
         return value
     share = distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
@@ -85,7 +85,7 @@ def _share(value: torch.Tensor, like: DTensor) -> torch.Tensor:
 
 
 def accept_full_state(optimizer: torch.optim.Optimizer) -> None:
-    """Let `load_state_dict` of an optimiser of sharded parameters accept full averages."""
+    """Let `load_state_dict` of an optimiser with sharded parameters accept full tensors."""
 
     def shard_loaded_state(optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> dict[str, Any]:
         parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
@@ -119,10 +119,10 @@ def gathered(tree: Any, keep: bool = True) -> Any:
 
 @contextmanager
 def unsharded(model: nn.Module, kind: str) -> Iterator[None]:
-    """Gather all weights within the block, so that processes may make different numbers of passes without gradient.
+    """Context with all weights gathered, so that processes may make different numbers of passes without gradient.
 
     Args:
-        kind: see `shard`; a model that is not sharded is unchanged.
+        kind: see `shard`; models without sharding are unchanged.
     """
     parts = [module for module in model.modules() if isinstance(module, FSDPModule)]
     for part in parts:

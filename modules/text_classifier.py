@@ -39,17 +39,17 @@ def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.devi
 
 
 def class_features_of_words(clip_model: ClipModel, texts: Sequence[str], device: torch.device = CPU) -> torch.Tensor:
-    """(K, 1 + W, D) float32 on the CPU, of K texts: the embedding as of `encode_texts`, then each of the W tokens
-    through the tower's last norm and projection.
+    """(K, 1 + W, D) float32 on the CPU for K texts: the embedding from `encode_texts`, then each of the W tokens after
+    the tower's last norm and projection.
 
     Raises:
-        UserError: the text tower is not one of open_clip's.
+        UserError: the text tower is not from open_clip.
     """
     text = clip_model.text
     if not isinstance(text, TextTransformer) or not isinstance(text.text_projection, nn.Parameter):
         raise UserError("word embeddings are only supported for CLIP's text towers; use another network.arch")
     words: list[torch.Tensor] = []
-    # The tower hands out its embedding alone; the tokens are what leaves its last norm.
+    # The tower only returns the embedding; the tokens are the output of its last norm.
     hook = text.ln_final.register_forward_hook(
         lambda module, inputs, output: words.append((output @ text.text_projection).float().cpu())
     )
@@ -61,7 +61,7 @@ def class_features_of_words(clip_model: ClipModel, texts: Sequence[str], device:
 
 
 def encode_classes(clip_model: ClipModel, prompts: Sequence[Sequence[str]], device: torch.device = CPU) -> torch.Tensor:
-    """(K, D) float32 class embeddings of the prompts of each class, as `merge_prompts` makes them."""
+    """(K, D) float32 class embeddings of the prompts of each class, see `merge_prompts`."""
     texts = [prompt for of_class in prompts for prompt in of_class]
     return merge_prompts(encode_texts(clip_model, texts, device), [len(of_class) for of_class in prompts])
 
@@ -69,8 +69,8 @@ def encode_classes(clip_model: ClipModel, prompts: Sequence[Sequence[str]], devi
 def merge_prompts(embeddings: torch.Tensor, counts: Sequence[int]) -> torch.Tensor:
     """(K, D) class embeddings of the (sum of counts, D) embeddings of the classes' prompts.
 
-    A class with one prompt gets that prompt's embedding as it comes; with several, the mean of their normalised
-    embeddings, so that each counts the same (the ensembling of CLIP's paper, section 3.1.4).
+    A class with one prompt gets its embedding unchanged; with several, the mean of their normalised embeddings, so that
+    all have the same weight (ensembling as in section 3.1.4 of CLIP's paper).
     """
     assert counts and min(counts) > 0
     if max(counts) == 1:

@@ -18,7 +18,7 @@ from timm.models.vision_transformer import Block
 from timm.models.vision_transformer import VisionTransformer as TimmVisionTransformer
 from torch import nn
 
-from modules.recomputation import made_again, made_by, recomputation
+from modules.recomputation import recomputation, recompute_output, recomputed
 
 # Kinds of image towers.
 VIT = "ViT (ViT-B/32, ViT-L/14, ViT-H-14 ...)"
@@ -39,16 +39,16 @@ class TowerBlock(nn.Module):
 
     Attributes:
         before_attention: change the residual stream before attention.
-        after_attention: change what attention gives, before it is scaled and added to the stream.
+        after_attention: change the output of attention before it is scaled and added to the stream.
         before_mlp: change the stream before the MLP.
-        beside_mlp: added to what the MLP gives, from the same input.
-        after_mlp: change the stream at the block's end.
-        drop_path: applied to what each branch adds to the stream, after the block's own stochastic depth.
-        frames_in_sequence: images whose patches follow each other in a sequence, each with the same rotary positions.
-        recomputes: set by `recompute`.
+        beside_mlp: computed from the input of the MLP and added to its output.
+        after_mlp: change the stream at the end of the block.
+        drop_path: applied to the output of each branch, after the block's own stochastic depth. frames_in_sequence:
+        number of images whose patches form one sequence, all with the same rotary positions. recomputes: set by
+        `recompute`.
     """
 
-    norm1: Any  # modules, in ClipBlock by other names
+    norm1: Any  # modules; ClipBlock has other names
     norm2: Any
     mlp: nn.Module
 
@@ -79,30 +79,30 @@ class TowerBlock(nn.Module):
             return self._run(x, context)
 
     def recompute(self) -> None:
-        """Do not keep for the backward pass what is cheap to compute again (modules.recomputation): for adapters, as
-        frozen weights need little of what goes through them. To be called when all of them are in place."""
+        """Recompute cheap operations in the backward pass instead of saving their outputs (modules.recomputation),
+        which saves memory if the weights are frozen. Call it after all adapters were added."""
         self.recomputes = True
         for path in ("attn.out_proj", "attn.proj", "mlp.gelu", "mlp.act"):
             parent, _, name = path.partition(".")
             if (layer := getattr(self.get_submodule(parent), name, None)) is not None:
-                layer.register_forward_hook(made_again)
+                layer.register_forward_hook(recompute_output)
 
     @property
     def recomputes_now(self) -> bool:
-        """`recomputes` in a pass that is differentiated; a compiler chooses by itself what is kept."""
+        """`recomputes` in a pass with gradients; compilers choose by themselves what to save."""
         return self.recomputes and torch.is_grad_enabled() and not torch.compiler.is_compiling()
 
     def _run(self, x: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
         for change in self.before_attention:
             x = change(x)
-        z = made_by(self.attention_input(x), self.attention_input, x)
+        z = recomputed(self.attention_input(x), self.attention_input, x)
         branch = self.attend(z, context)
         for change in self.after_attention:
-            branch = made_by(change(branch), change, branch)
+            branch = recomputed(change(branch), change, branch)
         x = self._with_attention(x, branch)
         for change in self.before_mlp:
             x = change(x)
-        z = made_by(self.mlp_input(x), self.mlp_input, x)
+        z = recomputed(self.mlp_input(x), self.mlp_input, x)
         branch = self.scale_mlp(self.mlp_output(z))
         for beside in self.beside_mlp:
             branch = branch + beside(z)
@@ -117,14 +117,14 @@ class TowerBlock(nn.Module):
 
         depths = [child for name, child in self.named_children() if name.startswith("drop_path")]
         is_random = not all(isinstance(depth, nn.Identity) for depth in depths)
-        return add(x, branch) if is_random else made_by(add(x, branch), add, x, branch)
+        return add(x, branch) if is_random else recomputed(add(x, branch), add, x, branch)
 
     def attention_input(self, x: torch.Tensor) -> torch.Tensor:
         """The input of attention: the stream, normalised in pre-norm blocks."""
         return self.norm1(x)
 
     def attend(self, z: torch.Tensor, context: dict[str, Any]) -> torch.Tensor:
-        """Self-attention of `attention_input`; with an empty `context` without a mask and without positions."""
+        """Self-attention on `attention_input`; without mask and positions if `context` is empty."""
         raise NotImplementedError
 
     def scale_attention(self, branch: torch.Tensor) -> torch.Tensor:
@@ -248,9 +248,9 @@ class EvaPostNormTowerBlock(TimmBlock):
 
 
 def _repeated(rope: torch.Tensor, num_frames: int) -> torch.Tensor:
-    """Rotary positions of an image's P patches, (..., P, 2 E), for those of T = `num_frames` images, (..., T*P, 2 E).
+    """Rotary positions (..., P, 2 E) of the P patches of an image -> (..., T*P, 2 E) for T = `num_frames` images.
 
-    Where images keep different patches, (B*T, 1, P, 2 E) are each image's own and become (B, 1, T*P, 2 E).
+    If images have different patches, (B*T, 1, P, 2 E) -> (B, 1, T*P, 2 E).
     """
     if num_frames == 1:
         return rope
@@ -260,7 +260,7 @@ def _repeated(rope: torch.Tensor, num_frames: int) -> torch.Tensor:
 
 
 def _lengthened(rope: torch.Tensor, num_tokens: int) -> torch.Tensor:
-    """Rotary positions (..., P, 2 E), sines then cosines, for `num_tokens` tokens: those behind P are not turned."""
+    """Rotary positions (..., P, 2 E), sines then cosines, padded to `num_tokens` tokens that are not rotated."""
     missing = num_tokens - rope.shape[-2]
     if missing == 0:
         return rope
@@ -279,7 +279,7 @@ BLOCKS: dict[type[nn.Module], type[TowerBlock]] = {
 
 
 def tower_blocks(blocks: nn.Sequential | nn.ModuleList) -> list[TowerBlock]:
-    """The blocks of a tower, each made a TowerBlock in place where it is not one yet."""
+    """The blocks of a tower, converted to TowerBlocks in place."""
     taken = [block if isinstance(block, TowerBlock) else BLOCKS[type(block)](block) for block in blocks]
     for i, block in enumerate(taken):
         blocks[i] = block
@@ -315,22 +315,22 @@ class ImageTower:
 
     @cached_property
     def blocks(self) -> list[TowerBlock]:
-        """All blocks, in order; they are taken over when this is first read."""
+        """All blocks, in order; converted to TowerBlocks at the first access."""
         return tower_blocks(self._blocks)
 
     @property
     def last_block(self) -> nn.Module:
-        """The last one, taken over or not."""
+        """The last block, converted or not."""
         return self._blocks[-1]
 
     @property
     def patches(self) -> slice:
-        """The places of the patches among an image's tokens, where none is left out (`network.patch_dropout`)."""
+        """Positions of the patches among the tokens of an image, if none are dropped (`network.patch_dropout`)."""
         return slice(self.num_prefix_tokens, self.num_prefix_tokens + self.grid[0] * self.grid[1])
 
     def before_norm_pre(self, change: Change, prepend: bool = False) -> None:
-        """Apply `change` to the embeddings (N, L, C) with positions, before the normalisation that some towers have
-        before the first block; with `prepend` before earlier changes."""
+        """Apply `change` to the embeddings (N, L, C) with positions, before the norm in front of the first block, if
+        any; `prepend`: before earlier changes."""
         self._norm_pre.register_forward_pre_hook(lambda module, inputs: (change(inputs[0]),), prepend=prepend)
 
 
@@ -343,7 +343,7 @@ def kind_of(visual: nn.Module) -> str:
             return "a ViT with other blocks"
         return VIT if visual.attn_pool is None and visual.pool_type == "tok" else POOLED_VIT
     trunk = visual.trunk if isinstance(visual, TimmModel) else visual
-    # Subclasses have a forward pass of their own.
+    # Subclasses may have another forward pass.
     for known, kind in ((TimmVisionTransformer, TIMM_VIT), (Eva, EVA)):
         if type(trunk) is known and _are_known(trunk.blocks):
             return kind

@@ -23,7 +23,7 @@ def embed_with_tokens(
         is_normed: return tokens after the last norm of the tower, if it is applied to all tokens.
 
     Raises:
-        UserError: the tower has no tokens of single frames.
+        UserError: the tower has no tokens per frame.
     """
     if hasattr(visual, "time_embedding"):
         raise UserError(

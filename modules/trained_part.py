@@ -10,7 +10,7 @@ from utils.errors import UserError
 from utils.hashing import content_hash
 from utils.schema import Config
 
-# These depend on the input size; all other frozen weights are as loaded.
+# These depend on the input size; all other frozen weights are unchanged since loading.
 RESIZED = ("visual.positional_embedding", "visual.attnpool.positional_embedding", "visual.trunk.pos_embed")
 
 
@@ -33,7 +33,7 @@ def with_base(
     """The tensors of a checkpoint with VideoCLIP's names, completed with the frozen tensors of the model.
 
     Raises:
-        UserError: the frozen tensors of the model are not those of the training.
+        UserError: the frozen tensors of the model differ from those of the training.
     """
     base = raw.get("base")
     if base is None:

@@ -41,8 +41,8 @@ Objective = Callable[[nn.Module, Batch], torch.Tensor]
 class StepRecord(NamedTuple):
     """Metrics of one optimiser step. `seconds` is its wall time, `wait_seconds` the part spent waiting for data.
 
-    `stop`: a process was asked to stop; all processes see it in the same record. `num_skipped`: number of unreadable
-    clips that were replaced. If the loss is not finite, the update was skipped.
+    `stop`: a process received a request to stop; all processes have it in the same record. `num_skipped`: number of
+    unreadable clips that were replaced. If the loss is not finite, the update was skipped.
     """
 
     step: int
@@ -70,7 +70,7 @@ class Progress:
 
 @dataclass
 class Trainer:
-    """What stays the same from step to step. `model` is the model, bare or sharded, or its DDP wrapper."""
+    """What does not change between steps. `model` is the model, which may be sharded, or its DDP wrapper."""
 
     cfg: Config
     model: nn.Module
@@ -118,7 +118,7 @@ class Trainer:
             started = time.perf_counter()
             epoch = fractional_epoch(progress.epoch, progress.consumed_clips, clips_per_step, num_clips)
             lrs = set_lr(self.optimizer, self._schedule.at(epoch))
-            figures, wait, indices = self._step(batches, sizes, progress)
+            statistics, wait, indices = self._step(batches, sizes, progress)
             if self.average is not None:
                 self.average.update(progress.step, ends_epoch=first + accumulation >= len(batch_sizes))
             progress.consumed_clips += sum(sizes)
@@ -127,9 +127,9 @@ class Trainer:
                 record = self._read(loader, progress, *late)
                 yield record
             seconds = time.perf_counter() - started
-            late = (figures, indices, StepRecord(progress.step, 0.0, lrs, sum(sizes), seconds, wait))
-            # The previous step asked to stop. This one is not considered, because another process may not have read it
-            # yet, and all processes must stop after the same step.
+            late = (statistics, indices, StepRecord(progress.step, 0.0, lrs, sum(sizes), seconds, wait))
+            # The previous step has a request to stop. This one is not read, because another process may not have read
+            # it yet, and all processes must stop after the same step.
             stop = record is not None and record.stop
             if settle_after(progress.step):
                 record, late = self._read(loader, progress, *late), None
@@ -140,15 +140,15 @@ class Trainer:
             yield self._read(loader, progress, *late)
 
     def kept_weights(self) -> AbstractContextManager[None]:
-        """The block in which the model holds the weights to validate and save: their average if there is one."""
+        """Context in which the model has the weights to validate and save: their average if there is one."""
         return nullcontext() if self.average is None else self.average.applied()
 
     def _step(
         self, batches: Iterator[Batch], sizes: Sequence[int], progress: Progress
     ) -> tuple[torch.Tensor, float, list[int]]:
-        """One optimiser step: figures on the device, seconds waited for data, indices.
+        """One optimiser step: statistics on the device, seconds waited for data, indices.
 
-        The figures: loss, gradient norm, processes asked to stop, clips replaced.
+        Statistics: loss, gradient norm, number of processes with a request to stop, number of replaced clips.
         """
         wait, indices, num_skipped = 0.0, [], 0
         step_loss = torch.zeros((), device=self.context.device)
@@ -172,14 +172,14 @@ class Trainer:
             if self.interpolation is not None:
                 with self.interpolation.applied(share):
                     self._backward(batch, sum(sizes), is_sent=is_last, weight=self.interpolation.weight)
-        # All figures travel in one message, so that all processes learn of a request to stop at the same step.
+        # All statistics are reduced at once, so that all processes see a request to stop at the same step.
         counts = torch.tensor([self.context.stop_requested(), num_skipped], dtype=step_loss.dtype)
-        figures = sum_over_processes(
+        statistics = sum_over_processes(
             torch.cat([step_loss[None] / self.context.process.world_size, to_device(counts, step_loss.device)]),
             self.context.process,
         )
-        norm = self._update(figures[0])
-        return torch.cat([figures[:1], norm[None], figures[1:]]), wait, indices
+        norm = self._update(statistics[0])
+        return torch.cat([statistics[:1], norm[None], statistics[1:]]), wait, indices
 
     def _backward(self, batch: Batch, num_clips: int, is_sent: bool, weight: float = 1.0) -> torch.Tensor:
         """Add `weight` times the gradient of a batch of a step with `num_clips` clips; returns the loss, detached.
@@ -202,7 +202,7 @@ class Trainer:
         self.scaler.unscale_(self.optimizer)
         parameters = [p for group in self.optimizer.param_groups for p in group["params"] if p.grad is not None]
         norm = torch.nn.utils.get_total_norm([p.grad for p in parameters])
-        if isinstance(norm, DTensor):  # of sharded gradients
+        if isinstance(norm, DTensor):  # sharded gradients
             norm = norm.full_tensor()
         if self.cfg.solver.clip_grad_norm is not None:
             torch.nn.utils.clip_grads_with_norm_(parameters, self.cfg.solver.clip_grad_norm, norm)
@@ -219,20 +219,20 @@ class Trainer:
         return torch.zeros_like(loss) if self.scaler.is_enabled() else norm.to(loss.dtype)
 
     def _draw_for_step(self, epoch: int, consumed_clips: int) -> None:
-        # The same stream on all processes, which therefore draw alike; and again a resumed run needs no state.
+        # The same stream on all processes, which therefore draw the same values; resuming needs no state.
         generator = np.random.default_rng([self.cfg.seed, epoch, consumed_clips])
         for head in self._heads:
             head.draw(generator)
 
     def _seed_dropout(self, epoch: int, consumed_clips: int) -> None:
-        # A stream of its own for each batch: a resumed run draws what the unbroken one draws, with no state to keep.
+        # A separate stream per batch, so that a resumed run draws the same values without saved state.
         entropy = [self.cfg.seed, epoch, consumed_clips, self.context.process.rank]
         torch.manual_seed(int(np.random.SeedSequence(entropy).generate_state(1, np.uint64)[0]) >> 1)
 
     def _read(
-        self, loader: TrainLoader, progress: Progress, figures: torch.Tensor, indices: list[int], record: StepRecord
+        self, loader: TrainLoader, progress: Progress, statistics: torch.Tensor, indices: list[int], record: StepRecord
     ) -> StepRecord:
-        loss, norm, num_stopping, num_skipped = figures.tolist()
+        loss, norm, num_stopping, num_skipped = statistics.tolist()
         allowed, max_skipped_share = self.cfg.solver.max_nonfinite_steps, self.cfg.data.max_skipped_share
         if not np.isfinite(loss + norm):
             self.num_nonfinite_steps += 1

@@ -40,13 +40,13 @@ def text_matrix(model: VideoCLIP, text: torch.Tensor | None) -> np.ndarray:
 
 
 class Validation(NamedTuple):
-    """Scores of all videos; for several data sets the means of their scores, and the scores by name."""
+    """Scores of all videos; for several data sets their mean scores, and the scores by name."""
 
     scores: Scores | MultiLabelScores
     by_set: dict[str, Scores] = {}
 
     def describe(self) -> list[str]:
-        """Lines for people."""
+        """Lines for the log."""
         of_sets = [f"{name}: {scores.describe()}" for name, scores in self.by_set.items()]
         return [*of_sets, f"{'mean of the sets: ' * bool(of_sets)}{self.scores.describe()}"]
 
@@ -77,7 +77,7 @@ def validate(
 
 
 def _of_sets(logits: np.ndarray, labels: np.ndarray, of_set: np.ndarray, data: DataConfig) -> Validation:
-    """Args: logits (N,K), labels (N,), numbers of the videos' sets (N,)."""
+    """Args: logits (N,K), labels (N,), index of the data set of each video (N,)."""
     spans = data.class_spans or [(0, logits.shape[1])] * len(data.sets)
     by_set = {
         one.name: score(logits[of_set == number, start:end], labels[of_set == number] - start)

@@ -73,7 +73,7 @@ class VideoCLIP(nn.Module):
         std = torch.tensor(clip_model.std)
         self.register_buffer("pixel_scale", (1 / (255 * std)).view(1, -1, 1, 1), persistent=False)
         self.register_buffer("pixel_shift", (-torch.tensor(clip_model.mean) / std).view(1, -1, 1, 1), persistent=False)
-        tunes = "" if self.adapter is None else self.adapter.tunes  # the empty pattern: all of them
+        tunes = "" if self.adapter is None else self.adapter.tunes  # the empty regex matches all
         for name, parameter in self.named_parameters():
             trains = not self.fix_video and tunes is not None and re.search(tunes, name)
             if name.startswith("visual.") and self.is_pretrained(name) and not trains:
@@ -81,7 +81,7 @@ class VideoCLIP(nn.Module):
         self.tower_trains = any(parameter.requires_grad for parameter in visual.parameters())
         if self.text is not None and self.fix_text:
             self.text.requires_grad_(False)
-        # Additions that mix frames must know T to find a clip's frames in the images.
+        # Additions that mix frames need T to find the frames of a clip among the images.
         self._over_time = [module for module in visual.modules() if isinstance(module, MixesFrames)]
 
     def train(self, mode: bool = True) -> "VideoCLIP":
@@ -111,7 +111,7 @@ class VideoCLIP(nn.Module):
         return embeddings.unflatten(0, (len(clips), -1))
 
     def normalized_images(self, clips: torch.Tensor) -> torch.Tensor:
-        """(B, T, C, H, W), as of `encode_frames`, -> (B*T, C, H, W) normalised pixels; the tower learns of T."""
+        """(B, T, C, H, W), see `encode_frames`, -> (B*T, C, H, W) normalised pixels; sets T in the tower."""
         images = clips.flatten(0, 1)
         if images.dtype == torch.uint8:
             images = torch.addcmul(self.pixel_shift, images.float(), self.pixel_scale)
@@ -120,11 +120,11 @@ class VideoCLIP(nn.Module):
         return images
 
     def encode_video(self, clips: torch.Tensor) -> torch.Tensor:
-        """Clips, as of `encode_frames`, -> (B, D) video embeddings, not normalised."""
+        """Clips, see `encode_frames`, -> (B, D) video embeddings, not normalised."""
         return self.fusion_model(self.encode_frames(clips))
 
     def video_features(self, clips: torch.Tensor) -> torch.Tensor:
-        """What the scorer compares with classes, of clips as of `encode_frames`: (B, D) or (B, R, D)."""
+        """Clips, see `encode_frames`, -> video features for the scorer, (B, D) or (B, R, D)."""
         return self._frames_and_features(clips)[1]
 
     def _frames_and_features(self, clips: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -132,7 +132,7 @@ class VideoCLIP(nn.Module):
         if not self.scorer.needs_patches:
             frames = self.encode_frames(clips)
             return frames, self.scorer.of_frames(self.fusion_model, frames)
-        assert clips.ndim == 5, "patches come from pixels"
+        assert clips.ndim == 5, "patches need pixels"
         with torch.set_grad_enabled(torch.is_grad_enabled() and self.tower_trains):
             embeddings, tokens = embed_with_tokens(self.visual, self.normalized_images(clips), is_normed=False)
         frames, patches = (rows.unflatten(0, (len(clips), -1)) for rows in (embeddings, tokens[:, 1:]))
@@ -143,7 +143,8 @@ class VideoCLIP(nn.Module):
         return self._class_embeddings(rows)
 
     def _class_embeddings(self, rows: torch.Tensor | None = None) -> torch.Tensor:
-        # Within a pass: `modules.sharding` makes the public method a pass of its own, and these do not nest.
+        # For use within a forward pass: with `modules.sharding` the public method is a pass itself, which cannot be
+        # nested.
         assert self.classifier is not None, "this model has no classifier: class embeddings are passed in"
         return self.classifier(self.text, rows)
 
@@ -154,12 +155,12 @@ class VideoCLIP(nn.Module):
         labels: torch.Tensor | None = None,
         passes: bool = False,
     ) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Logits at exp(logit_scale), or with `labels` the two sides of a contrastive loss.
+        """Logits at exp(logit_scale), or with `labels` the inputs of a contrastive loss.
 
         Args:
             clips: see `encode_frames`.
             text: class features, (K, D) or as required by the scorer; None: `class_embeddings()`.
-            labels: (B,) int64: each clip is paired with the text of its class. Or (B, K) soft labels: with the weighted
+            labels: (B,) int64 pairs each clip with the text of its class; (B, K) soft labels pair it with the weighted
                 mean of the normalised texts.
             passes: return both passes of a head that has two (`modules.heads.head.Passes`).
 
@@ -189,12 +190,12 @@ class VideoCLIP(nn.Module):
         return drawn, merged, difference
 
     def merge_adapter(self) -> None:
-        """Put into CLIP's own weights what of the adapter can be computed by them; the model only runs afterwards."""
+        """Merge the adapter into CLIP's weights where possible; the model can then only be used for inference."""
         if self.adapter is not None:
             self.adapter.merge(self.visual)
 
     def is_pretrained(self, parameter_name: str) -> bool:
-        """Whether a parameter came with CLIP's image tower or is its temperature: these train at lr * clip_ratio."""
+        """Whether a parameter belongs to CLIP's image tower or is its temperature: trained at lr * clip_ratio."""
         if parameter_name == "logit_scale":
             return True
         return parameter_name.startswith("visual.") and owner_of(parameter_name) is None

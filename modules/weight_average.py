@@ -1,4 +1,4 @@
-"""Averages of the weights, which are validated and saved instead of them (`solver.ema`, `solver.average_epochs`)."""
+"""Averages of the weights that are validated and saved instead (`solver.ema`, `solver.average_epochs`)."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,14 +28,14 @@ class WeightAverage:
 
     @torch.no_grad()
     def update(self, step: int, ends_epoch: bool) -> None:
-        """Take in the weights after optimiser step `step` (from 0). `ends_epoch`: it was the last of its epoch."""
+        """Add the weights after optimiser step `step` (from 0). `ends_epoch`: it was the last step of its epoch."""
         assert not self._is_applied
         decay = min(self._decay, (1 + step) / (WARM_UP + step))
         torch._foreach_lerp_(list(self._average.values()), list(self._parameters.values()), 1 - decay)
 
     @contextmanager
     def applied(self) -> Iterator[None]:
-        """Within the block the model's parameters are the average; afterwards they are the trained ones again."""
+        """Context in which the model's parameters are the average; the trained ones are restored at its end."""
         self._swap()
         try:
             yield
@@ -43,12 +43,12 @@ class WeightAverage:
             self._swap()
 
     def trained_weights(self) -> dict[str, torch.Tensor]:
-        """The parameters that train, by name, whichever of the two the model holds at the moment."""
+        """The trained parameters by name, inside and outside of `applied`."""
         return dict(self._average if self._is_applied else {n: p.detach() for n, p in self._parameters.items()})
 
     @torch.no_grad()
     def restart(self) -> None:
-        """The average is the weights as they are now."""
+        """Set the average to the current weights."""
         for name, parameter in self._parameters.items():
             self._average[name].copy_(parameter)
 
@@ -62,7 +62,7 @@ class WeightAverage:
 
 
 class EpochMean(WeightAverage):
-    """The mean of the weights at the ends of epochs; before the first end, the weights themselves."""
+    """The mean of the weights at the ends of epochs; until the first end, the weights themselves."""
 
     def __init__(self, model: nn.Module):
         super().__init__(model, decay=0.0)

@@ -50,7 +50,7 @@ def pretrained_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
 
 
 def mix(start: State, end: State, alpha: float) -> State:
-    """(1 - alpha) * start + alpha * end; exactly one of them at 0 and at 1. Counters come from `end`."""
+    """(1 - alpha) * start + alpha * end; exactly `start` at 0 and `end` at 1. Counters come from `end`."""
     return {
         name: torch.lerp(start[name], value, alpha) if value.is_floating_point() else value
         for name, value in end.items()
@@ -58,14 +58,14 @@ def mix(start: State, end: State, alpha: float) -> State:
 
 
 class Interpolation:
-    """A model on the line between two of its states. `encode` is for `modules.embed.embed_videos`: with several mixing
-    weights at once, each video is read once."""
+    """A model interpolated between two states. `encode` is for `modules.embed.embed_videos`: each video is read once
+    for all mixing weights."""
 
     def __init__(self, model: VideoCLIP, start: State, end: State):
         self._model, self._start, self._end = model, start, end
 
     def apply(self, alpha: float) -> None:
-        """The model takes the state at `alpha`."""
+        """Load the state at `alpha` into the model."""
         self._model.load_state_dict(mix(self._start, self._end, alpha))
 
     def encode(self, clips: torch.Tensor, alphas: Sequence[float]) -> torch.Tensor:
@@ -94,7 +94,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     Counters, class names and config come from the last of them.
 
     Raises:
-        UserError: fewer than two, one that cannot be read, or that differs in names, shapes, classes or the config.
+        UserError: fewer than two are given, one cannot be read, or they differ in names, shapes, classes or config.
     """
     if len(paths) < 2:
         raise UserError("an average needs at least two checkpoints")
@@ -103,7 +103,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     first: Loaded | None = None
     for path in map(str, paths):
         raw = load_checkpoint(path)
-        raw.pop("optimizer_state_dict", None)  # large, and of no use here
+        raw.pop("optimizer_state_dict", None)  # large and not needed
         state = to_model_state(raw, path)
         first = first or Loaded(path, raw, state)
         _check_same(Loaded(path, raw, state), first)
@@ -127,7 +127,7 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
 
 
 def _check_same(one: Loaded, other: Loaded) -> None:
-    """Raise a UserError unless two checkpoints are of one model and of the same classes."""
+    """Raise a UserError unless two checkpoints have the same model and classes."""
     (path, raw, state), (first_path, first_raw, first) = one, other
     if raw.get("base") != first_raw.get("base"):
         raise UserError(
@@ -135,7 +135,7 @@ def _check_same(one: Loaded, other: Loaded) -> None:
         )
     network, first_network = saved_network(raw), saved_network(first_raw)
     for key in _SAME_IN_CONFIG:
-        found, expected = (Path(str(n.get(key))).name for n in (network, first_network))  # a file may have moved
+        found, expected = (Path(str(n.get(key))).name for n in (network, first_network))  # files may have been moved
         if key in network and key in first_network and found != expected:
             raise UserError(
                 f"{path}: was trained with network.{key}: {network[key]}, but {first_path} with {first_network[key]}; "
@@ -171,7 +171,7 @@ def mixed_checkpoint(raw: dict[str, Any], state: State, **origin: Any) -> dict[s
         origin: description of its sources, saved as `mixed_from`.
     """
     kept = {name: raw[name] for name in ("epoch", "class_names", "config", "base") if name in raw}
-    if "base" in raw:  # the rest is the same all along
+    if "base" in raw:  # a checkpoint of trained parameters
         state = {name: state[name] for name in raw["model_state_dict"]}
     state = {name: value.detach().cpu().contiguous() for name, value in state.items()}
     return {**kept, "model_state_dict": state, "mixed_from": origin}

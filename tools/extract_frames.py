@@ -93,7 +93,7 @@ def extract_video(video: Path, folder: Path, settings: Settings) -> tuple[int, s
             images = (frame.image for frame in frames)
         for image in images:
             num_frames += 1
-            pixels = decoder.picture(image, scaled(*decoder.size, settings.short_side))
+            pixels = decoder.to_rgb(image, scaled(*decoder.size, settings.short_side))
             save_frame(pixels, folder / settings.template.format(num_frames), settings)
         return num_frames, decoder.notes()
 

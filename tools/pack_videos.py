@@ -108,7 +108,7 @@ class Encoder:
 def video_frames(decoder: VideoDecoder, encoder: Encoder) -> Iterator[tuple[bytes, int]]:
     """(JPEG, time in ms) of each frame, upright; identical to the files of `extract_frames.py`."""
     for number, frame in enumerate(decoder.timed_frames()):
-        pixels = decoder.picture(frame.image, scaled(*decoder.size, encoder.settings.short_side))
+        pixels = decoder.to_rgb(frame.image, scaled(*decoder.size, encoder.settings.short_side))
         yield encoder.jpeg(Image.fromarray(pixels), f"frame {number}"), round(frame.begin * 1000)
 
 

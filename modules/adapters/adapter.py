@@ -15,18 +15,19 @@ from utils.schema import Config
 class Adapter(Addition):
     """An addition that freezes CLIP's parameters, except those that it tunes.
 
-    What it adds trains at the full learning rate; CLIP's own parameters that train do so at `solver.clip_ratio` of it.
+    Added parameters are trained at the full learning rate, the tuned ones of CLIP at `solver.clip_ratio` times that
+    rate.
     """
 
     table = ADAPTERS
-    tunes: ClassVar[str | None] = None  # pattern of the names, in VideoCLIP, of CLIP's own parameters that train
-    # Pattern of the names of parameters that are factors of others, and stay as tuned where those are interpolated.
+    tunes: ClassVar[str | None] = None  # regex of the CLIP parameters to train, by their names in VideoCLIP
+    # Regex of parameters that are factors of others, and are not interpolated with them.
     factors: ClassVar[str | None] = None
 
     @staticmethod
     def recompute(tower: ImageTower, cfg: Config) -> None:
-        """To be called at the end of `add`: blocks keep less for the backward pass (TowerBlock.recompute)."""
-        if not cfg.solver.activation_checkpointing:  # which computes whole blocks again
+        """Save fewer activations for the backward pass (TowerBlock.recompute). Call it at the end of `add`."""
+        if not cfg.solver.activation_checkpointing:  # which recomputes whole blocks
             for block in tower.blocks:
                 block.recompute()
 

@@ -13,7 +13,7 @@ from torch.utils.checkpoint import checkpoint
 
 from modules.adapters.adapter import Adapter
 from modules.frame_positions import fit_frames
-from modules.recomputation import made_by
+from modules.recomputation import recomputed
 from modules.tower_blocks import ImageTower, TowerBlock
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -33,8 +33,8 @@ class Bottleneck(nn.Module):
             nn.init.zeros_(zero)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        hidden = made_by(self.down(x), self.down, x)
-        return self.up(made_by(F.gelu(hidden), F.gelu, hidden))
+        hidden = recomputed(self.down(x), self.down, x)
+        return self.up(recomputed(F.gelu(hidden), F.gelu, hidden))
 
 
 class BlockAdapters(nn.Module):
@@ -58,7 +58,7 @@ class BlockAdapters(nn.Module):
     def over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
         """Add the block's attention over the T frames of each token, followed by an adapter, to the stream (N, L,
         C)."""
-        if block.recomputes_now:  # else the two passes of attention keep more than full tuning does
+        if block.recomputes_now:  # the two attention passes would save more than full fine-tuning does
             branch = checkpoint(self._attend_over_time, block, x, use_reentrant=False)
         else:
             branch = self._attend_over_time(block, x)
@@ -79,7 +79,7 @@ class BlockAdapters(nn.Module):
 
 
 class TimeEmbedding(nn.Module):
-    """(T, C), zero at the start, added to all tokens of a frame."""
+    """A (T, C) embedding, initialised with zeros, added to all tokens of a frame."""
 
     num_frames = 1
 
@@ -91,12 +91,12 @@ class TimeEmbedding(nn.Module):
         """(N, L, C) -> same.
 
         Raises:
-            UserError: clips of another length than the embedding has.
+            UserError: the clips and the embedding have different numbers of frames.
         """
         if self.num_frames != len(self.time_embedding):
             raise UserError(
-                f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames and the clips "
-                f"{self.num_frames}; with data.num_segments x data.seg_length set to that, it is interpolated"
+                f"network.adapter: aim: the time embedding has {len(self.time_embedding)} frames, but the clips have "
+                f"{self.num_frames}; set data.num_segments x data.seg_length to this number to interpolate it"
             )
         time = self.time_embedding.to(x.dtype)[:, None]
         return (x.unflatten(0, (-1, self.num_frames)) + time).flatten(0, 1)

@@ -106,7 +106,7 @@ class TextPrompts(TrainedClassifier):
                 "network.fix_text=true, classifier=clip_text and prompt_set=null, or text_depth to 0"
             )
         tokens, places = context_places(clip_model, names, own.tokens, "end", "components.deep_prompts.tokens")
-        text_tower: Any = clip_model.text  # one with CLIP's token embedding, as `context_places` found
+        text_tower: Any = clip_model.text  # has CLIP's token embedding, as checked by `context_places`
         blocks = tower_blocks(text_tower.transformer.resblocks)
         width = text_tower.token_embedding.embedding_dim
         prompts = nn.Parameter(STD * torch.randn(min(own.text_depth, len(blocks)), own.tokens, width))

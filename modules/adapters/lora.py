@@ -23,7 +23,7 @@ from utils.config_fields import Section, key
 from utils.schema import Config
 
 Part = Literal["query", "key", "value", "out", "mlp"]
-# Of a weight of an attention module: the parts that it holds, from its first rows to its last.
+# The parts of each weight of an attention module, in row order.
 PARTS: dict[str, list[Part]] = {
     **dict.fromkeys(("in_proj_weight", "qkv.weight"), ["query", "key", "value"]),
     "q_proj.weight": ["query"],
@@ -45,7 +45,7 @@ class LowRank(nn.Module):
 class BlockLora(nn.Module):
     """The low-rank updates of the weights of `attn` and `mlp` in one block.
 
-    They are applied to activations, x W^T + scale (x down^T) up^T, because an updated weight would be kept for the
+    They are applied to activations, x W^T + scale (x down^T) up^T, because an updated weight would be saved for the
     backward pass and need a full-size gradient.
 
     Args:
@@ -57,8 +57,7 @@ class BlockLora(nn.Module):
         super().__init__()
         self.scale = scale
         self.changes = nn.ModuleDict()
-        # Of each changed weight, by its name in the block: the keys of its changes from the first rows to the last,
-        # None if rows stay.
+        # Name of a changed weight in the block -> keys of its changes in row order, None for unchanged rows.
         self.keys: dict[str, list[str | None]] = {}
         self._hooks: list[RemovableHandle] = []
         for name, weight in block.get_submodule("attn").named_parameters():
@@ -114,7 +113,7 @@ class BlockLora(nn.Module):
 def _added(
     change: Callable[[torch.Tensor], torch.Tensor], layer: nn.Module, inputs: tuple[torch.Tensor], out: torch.Tensor
 ) -> torch.Tensor:
-    """A hook of a linear layer."""
+    """Forward hook of a linear layer."""
     return out + change(inputs[0])
 
 

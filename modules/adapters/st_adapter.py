@@ -10,7 +10,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from modules.adapters.adapter import Adapter
-from modules.recomputation import made_by
+from modules.recomputation import recomputed
 from modules.tower_blocks import ImageTower
 from utils.config_fields import Section, key
 from utils.errors import UserError
@@ -85,8 +85,8 @@ class SpatioTemporalAdapter(nn.Module):
         """The stream (N, L, C) -> same."""
         hidden = self.down(x)[:, self.patches]  # projected before slicing, because a copy of the stream costs more
         hidden = hidden.unflatten(0, (-1, self.num_frames))  # (B, T, P, A)
-        convolved = made_by(self._convolve(hidden), self._convolve, hidden)
-        return made_by(self._added(x, convolved), self._added, x, convolved)
+        convolved = recomputed(self._convolve(hidden), self._convolve, hidden)
+        return recomputed(self._added(x, convolved), self._added, x, convolved)
 
     def _added(self, x: torch.Tensor, convolved: torch.Tensor) -> torch.Tensor:
         added = self.up(convolved.flatten(0, 1))  # (N, P, C)

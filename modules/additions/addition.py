@@ -19,7 +19,7 @@ INSIDE = ADDITIONS | ADAPTERS
 
 @runtime_checkable
 class MixesFrames(Protocol):
-    """A module inside the image tower that mixes the frames of a clip; images come in order of clip and frame."""
+    """A module inside the image tower that mixes the frames of a clip; images are ordered by clip, then by frame."""
 
     num_frames: int  # per clip; the model sets it before each forward pass
 
@@ -31,12 +31,12 @@ class Addition(Component):
     """
 
     table = ADDITIONS
-    setting: ClassVar[str]  # the config's key and value that ask for it, for messages
-    takers: ClassVar[tuple[str, ...]] = VITS  # the kinds of towers that can take it (modules.tower_blocks)
-    needs_class_token: ClassVar[bool] = False  # whether only those with a class token can
-    # Pattern of the names, in VideoCLIP, of the parameters that it adds; they train also where the tower is frozen.
+    setting: ClassVar[str]  # the config key and value that enable it, for messages
+    supported_towers: ClassVar[tuple[str, ...]] = VITS  # kinds of towers (modules.tower_blocks)
+    needs_class_token: ClassVar[bool] = False  # whether the tower must have a class token
+    # Regex of the added parameters, by their names in VideoCLIP; they are trained even if the tower is frozen.
     new_parameters: ClassVar[str | None] = None
-    trains_at_full_rate: ClassVar[bool] = True  # whether these do so at the full learning rate; False: at the tower's
+    trains_at_full_rate: ClassVar[bool] = True  # False: they are trained at the learning rate of the tower
     excludes: ClassVar[tuple[str, ...]] = ()  # names of other additions that it cannot be combined with
 
     @classmethod
@@ -46,7 +46,7 @@ class Addition(Component):
 
     @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
-        """Adapt tensors of a checkpoint to another number of frames, in place; returns a line for each change."""
+        """Adapt tensors of a checkpoint to another number of frames, in place; returns one line per change."""
         return []
 
 
@@ -75,10 +75,10 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
         addition = inside(name)
         for other in set(addition.excludes) & set(chosen):
             raise UserError(f"{addition.setting}: cannot be combined with {inside(other).setting}; remove one")
-        if tower.kind not in addition.takers:
+        if tower.kind not in addition.supported_towers:
             raise UserError(
                 f"{addition.setting}: not supported by this image tower, {tower.kind}; supported are "
-                f"{'; '.join(addition.takers)}"
+                f"{'; '.join(addition.supported_towers)}"
             )
         if addition.needs_class_token and not tower.has_class_token:
             raise UserError(
@@ -90,7 +90,7 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
 
 
 def owner_of(parameter_name: str) -> type[Addition] | None:
-    """The addition that a parameter of VideoCLIP belongs to; None: no addition."""
+    """The addition that a parameter of VideoCLIP belongs to, or None."""
     for addition in map(inside, INSIDE):
         if addition.new_parameters and re.search(addition.new_parameters, parameter_name):
             return addition

@@ -18,7 +18,7 @@ NAME = "visual.time_embedding"
 class JointSpaceTime(Addition):
     """The patches of all T frames, plus a time embedding for each frame, and one class token (registers likewise) are
     one sequence of T*P + 1 tokens, from which the tower pools one embedding of the clip. The time embedding starts at
-    zero. Rotary positions are those of the place in each frame."""
+    zero. Rotary positions are those of the patch in its frame."""
 
     setting = "network.joint_st: true"
     new_parameters = rf"^{NAME}$"
@@ -26,7 +26,7 @@ class JointSpaceTime(Addition):
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
-        visual: Any = tower.visual  # of either library
+        visual: Any = tower.visual  # open_clip's or timm's
         num_frames = cfg.data.num_frames
         visual.time_embedding = nn.Parameter(torch.zeros(num_frames, tower.width))
         visual.num_frames, visual.num_prefix_tokens = num_frames, tower.num_prefix_tokens
@@ -44,12 +44,12 @@ def _joined_frames(visual: Any, x: torch.Tensor) -> torch.Tensor:
     """(B*T, n + P, C) embeddings of images, n prefix tokens first -> (B, n + T*P, C) of clips.
 
     Raises:
-        UserError: clips of another length than the time embedding has.
+        UserError: the clips and the time embedding have different numbers of frames.
     """
     num_frames, time_embedding = visual.num_frames, visual.time_embedding
     if num_frames != len(time_embedding):
         raise UserError(
-            f"network.joint_st: the time embedding has {len(time_embedding)} frames and the clips {num_frames}; "
+            f"network.joint_st: the time embedding has {len(time_embedding)} frames, but the clips have {num_frames}; "
             f"set data.num_segments x data.seg_length to {num_frames} to interpolate it"
         )
     prefix, patches = x.tensor_split([visual.num_prefix_tokens], dim=1)

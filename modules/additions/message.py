@@ -43,7 +43,7 @@ class CrossFrameMessages(Addition):
     """Randomly initialised, so the initial tower differs from CLIP's."""
 
     setting = "network.tm: message"
-    takers = (VIT,)  # messages are projected from the class token
+    supported_towers = (VIT,)  # messages are projected from the class token
     new_parameters = r"^visual\.transformer\.resblocks\.\d+\.message\."
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.message_fc\.", r"\1.message.fc."),

@@ -15,8 +15,8 @@ class PatchDropOut(Addition):
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
         share = cfg.network.patch_dropout
-        visual: Any = tower.visual  # of either library
-        if tower.kind in (VIT, POOLED_VIT):  # open_clip's implementation draws on the CPU
+        visual: Any = tower.visual  # open_clip's or timm's
+        if tower.kind in (VIT, POOLED_VIT):  # open_clip's implementation draws random numbers on the CPU
             visual.patch_dropout = PatchDropout(share, tower.num_prefix_tokens)
             return
         # Rotary positions are those of the remaining patches.

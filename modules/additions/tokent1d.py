@@ -16,7 +16,7 @@ class TokenConv(nn.Module):
 
     def __init__(self, width: int):
         super().__init__()
-        # Taps on the previous, this and the next frame for each channel.
+        # Taps on the previous, current and next frame for each channel.
         weight = torch.zeros(width, 1, 3)
         weight[: width // 4, 0, 2] = 1
         weight[width // 4 : 2 * (width // 4), 0, 0] = 1

@@ -42,7 +42,7 @@ class ShiftedConv2d(nn.Conv2d):
 
 class TemporalShift(Addition):
     setting = "network.tm: tsm"
-    takers = (*VITS, RESNET)
+    supported_towers = (*VITS, RESNET)
     # The published code wraps a block of a ViT, and a bottleneck's conv1.
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.net\.", r"\1."),

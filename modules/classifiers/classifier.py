@@ -11,17 +11,17 @@ from utils.schema import Config
 
 
 class Classifier(Component):
-    """A source of class embeddings, K classes, D embedding. The classes are used as they are; none is instantiated."""
+    """A source of class embeddings, K classes, D embedding. Subclasses are not instantiated."""
 
     table = CLASSIFIERS
-    takes_any_names: ClassVar[bool] = False  # whether a trained model takes classes other than its training's
+    takes_any_names: ClassVar[bool] = False  # whether other classes can be used after training
     is_drawn: ClassVar[bool] = False  # whether the embeddings depend on the run's seed
 
     @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
-        """(K, D) float32 class embeddings of K names, of any length, on the CPU.
+        """(K, D) float32 class embeddings of K names, not normalised, on the CPU.
 
         Raises:
-            UserError: they cannot be made; the message says why.
+            UserError: they cannot be computed.
         """
         raise NotImplementedError

@@ -11,7 +11,7 @@ from utils.schema import Config
 
 
 class RandomRows(Classifier):
-    """Every value normal with standard deviation 1."""
+    """Normally distributed values with standard deviation 1."""
 
     is_drawn = True
 

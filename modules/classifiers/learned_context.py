@@ -84,14 +84,14 @@ class LearnedContext(TrainedClassifier):
 def encode_with_context(
     text: nn.Module, tokens: torch.Tensor, places: torch.Tensor, context: torch.Tensor
 ) -> torch.Tensor:
-    """(n, D) embeddings by the text tower of tokens (n, L), in which `context`, (M, W) or (n, M, W), is in the places
-    (n, M) in place of the tokens' own vectors."""
+    """(n, D) embeddings by the text tower of tokens (n, L), whose vectors at the positions `places` (n, M) are replaced
+    by `context`, (M, W) or (n, M, W)."""
 
     def insert(module: nn.Module, inputs: tuple, embedded: torch.Tensor) -> torch.Tensor:
         where = places[..., None].expand(-1, -1, embedded.shape[-1])
         return embedded.scatter(1, where, context.to(embedded.dtype).expand(len(tokens), -1, -1))
 
-    # Where tokens become vectors is the one place that every text tower of open_clip has under this name.
+    # Every text tower of open_clip has a token embedding of this name.
     hook = _token_embedding(text).register_forward_hook(insert)
     try:
         return text(tokens)
@@ -104,11 +104,11 @@ def context_places(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) positions.
 
-    The text of a class is "context name.", or as `position` of the name says: end, front, or middle (after the first
-    half of the context). Underscores in names are spaces, as in the code of CoOp and ViFi-CLIP.
+    The text of a class is "context name.". `position` is that of the name: end, front, or middle (after the first half
+    of the context). Underscores in names are spaces, as in the code of CoOp and ViFi-CLIP.
 
     Raises:
-        UserError: a name too long beside the context, a text tower or tokenizer of another kind than CLIP's.
+        UserError: a name is too long with the context, or the text tower or tokenizer is not CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
         raise UserError(f"{setting}: this text tower does not support a learned context; CLIP's does")
@@ -136,7 +136,7 @@ def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Te
     """(M, W) initial values of the context: embeddings of the words `init`, or normally distributed.
 
     Raises:
-        UserError: `init` has another number of tokens.
+        UserError: `init` has a different number of tokens.
     """
     if init is None:
         return CONTEXT_STD * torch.randn(num_tokens, _token_embedding(clip_model.text).embedding_dim)

@@ -18,8 +18,8 @@ class TrainedClassifier(Component, nn.Module):
     """
 
     table = TRAINED
-    mark: ClassVar[str | None] = None  # a parameter that only its checkpoints have; None: it has none of its own
-    absent: ClassVar[str] = ""  # what a checkpoint without it holds, and the remedy, for messages
+    mark: ClassVar[str | None] = None  # a parameter that only its checkpoints have; None: it has no parameters
+    absent: ClassVar[str] = ""  # what checkpoints without it contain, and the remedy, for messages
     reads_text: ClassVar[bool] = True  # whether it needs CLIP's text tower in the model
 
     @classmethod

@@ -10,7 +10,7 @@ from utils.schema import Config
 
 
 class TrainedText(TrainedClassifier):
-    """It has no parameters of its own.
+    """Has no parameters.
 
     Args:
         tokens: (K, L) int64.

@@ -23,15 +23,15 @@ class Passes(NamedTuple):
 
 
 class Head(Component, nn.Module):
-    """(B, T, D) frame embeddings -> (B, D) float32 video embeddings. All its parameters train at the full rate."""
+    """(B, T, D) frame embeddings -> (B, D) float32 video embeddings. All parameters train at the full learning rate."""
 
     table = HEADS
-    described: ClassVar[str]  # what a checkpoint with this head holds, for messages
+    described: ClassVar[str]  # description of a checkpoint with this head, for messages
     mark: ClassVar[str | None] = None  # a parameter that only its checkpoints have; None: it has no parameters
-    # Endings of the names of the parameters that are 0 if nothing comes out of the head's branches, so that the
-    # video embedding has the direction of the mean of the frames (modules.weight_space).
+    # Name endings of parameters whose zeroing makes the output of the head's branches 0, so that the video embedding
+    # has the direction of the mean of the frames (modules.weight_space).
     fades: ClassVar[tuple[str, ...]] = ()
-    loss: ClassVar[str | None] = None  # the `solver.loss_type` that trains it, where only one does
+    loss: ClassVar[str | None] = None  # the `solver.loss_type` that it requires, if any
     published_zeros: ClassVar[str | None] = None  # pattern of tensors that are 0 in all published checkpoints
 
     @classmethod
@@ -47,7 +47,7 @@ class Head(Component, nn.Module):
         return self.over_frames(frames).mean(dim=1)
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D) float32, whose mean over the frames is the video embedding.
+        """(B, T, D) -> (B, T, D) float32, of which the mean over the frames is the video embedding.
 
         Raises:
             UserError: the head has no outputs per frame.

@@ -18,8 +18,8 @@ NORM_EPS = 1e-5
 class MultiframeIntegration(Head):
     """With x the (B, T, D) frame embeddings and p positions of T frames: mean over T of blocks(x + p) + x.
 
-    `network.head_layers` pre-norm blocks with D / 64 attention heads and QuickGELU; X-CLIP has one. T must be that of
-    training.
+    `network.head_layers` pre-norm blocks with D / 64 attention heads and QuickGELU; X-CLIP has one. T must be the same
+    as in training.
     """
 
     described = "X-CLIP's temporal head"

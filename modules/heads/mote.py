@@ -20,7 +20,7 @@ from utils.metrics import softmax
 from utils.schema import Config
 
 TEMPERATURES = (0.6, -0.6, 1.2, -1.2, 2.4, -2.4, 4.8, -4.8, 9.6, -9.6, math.inf)
-"""Temperatures from which a training step draws that of its merged pass."""
+"""Temperatures that a training step draws from for its merged pass."""
 
 
 class MixtureBlock(nn.Module):
@@ -63,7 +63,7 @@ class TemporalMixture(TemporalTransformer):
         (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_up\.(\d+)\.", r"\1.experts.\2.c_fc."),
         (r"^(fusion_model\.transformer\.resblocks\.\d+)\.mlp\.fc_dn\.(\d+)\.", r"\1.experts.\2.c_proj."),
     )
-    # Weights of the experts in tests, by softmax; constant, so that all are equal.
+    # Weights of the experts in evaluation, before softmax; constant, so that all are equal.
     published_zeros = r"^fusion_model\.transformer\.resblocks\.\d+\.mlp\.mote_fusion_weight$"
 
     def __init__(self, width: int, num_heads: int, num_layers: int, num_experts: int):
@@ -101,7 +101,7 @@ class TemporalMixture(TemporalTransformer):
         self.drawn = list(zip(experts.tolist(), temperatures.tolist()))
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """In training by the drawn experts, else by all of them merged evenly."""
+        """Uses the drawn experts in training, all experts merged evenly in evaluation."""
         even = self._shares(math.inf)
         return self._run(frames.float(), [self._one(n) if self.training else even for n, _ in self.drawn])
 

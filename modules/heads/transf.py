@@ -52,8 +52,8 @@ class Transformer(nn.Module):
 class TemporalTransformer(Head):
     """`sim_header: Transf`: a transformer over frame embeddings, added to them, then the mean over frames.
 
-    With x the (B, T, D) frame embeddings and z = x + position[:T]: mean over T of blocks(z) + x. No mask: a frame sees
-    all frames. D must be a multiple of num_heads.
+    With x the (B, T, D) frame embeddings and z = x + position[:T]: mean over T of blocks(z) + x. There is no mask:
+    every frame attends to all frames. D must be a multiple of num_heads.
     """
 
     described = "a temporal head"
@@ -92,7 +92,7 @@ class TemporalTransformer(Head):
 
     @staticmethod
     def _initialize(module: nn.Module) -> None:
-        # As published: in_proj is a plain parameter there, too, and keeps its default initialisation.
+        # As published: in_proj is not a linear layer there either, and keeps its default initialisation.
         if isinstance(module, (nn.Linear, nn.Embedding)):
             nn.init.normal_(module.weight, std=0.02)
         if isinstance(module, nn.Linear):

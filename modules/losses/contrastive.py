@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from modules.losses.loss import Loss
 from utils.loaders import Batch
 
-TARGET_SHARPNESS = 10.0  # softmax(10 * target): the published target, whose rows are not quite one-hot
+TARGET_SHARPNESS = 10.0  # softmax(10 * target): the published target, whose rows are not exactly one-hot
 PRIOR_TEMPERATURE = 1000.0  # of the dual softmax, as published
 
 

@@ -11,7 +11,7 @@ from utils.schema import Config
 
 
 class CrossEntropy(Loss):
-    """Cross-entropy over all classes; with `data.label_space: apart` over those of the clip's data set."""
+    """Cross-entropy over all classes; with `data.label_space: apart` over the classes of the clip's data set."""
 
     takes_class_weights = True
 

@@ -12,7 +12,7 @@ from utils.schema import Config
 
 
 class LinearScorer(Scorer):
-    """Its weights are the trained class embeddings (network.train_classifier); the bias is initialised with 0.
+    """The weights are the trained class embeddings (network.train_classifier); the bias is initialised with 0.
 
     Attributes:
         bias: (K,).

@@ -19,8 +19,8 @@ from utils.schema import Config
 
 
 class Modulated(Scorer):
-    """Cosine similarity, in evaluation with the video embedding x + m h: x is the mean of the frames, h the output of
-    the head.
+    """Cosine similarity; in evaluation the video embedding is x + m h, with x the mean of the frames and h the output
+    of the head.
 
     m = exp(-(1 - s) / `temperature`), where s is the mean, over the `nearest` classes of x, of the maximum cosine to
     the `nearest` training classes of x. For training classes m is 1.

@@ -25,21 +25,21 @@ Scale = torch.Tensor | float
 
 
 class Scorer(Component, nn.Module):
-    """Computes logits from video features and class features. Its parameters are `scorer.*` of VideoCLIP, and are
-    trained at the full learning rate.
+    """Computes logits from video features and class features. Its parameters, `scorer.*` in VideoCLIP, are trained at
+    the full learning rate.
 
-    Video features are one vector per view, (B, D), which a table holds averaged over the views; or R rows of each view,
-    (B, R, D), which it holds for every view, and whose logits are averaged over the views.
+    Video features are one vector per view, (B, D), averaged over the views in a table; or R rows per view, (B, R, D),
+    which a table stores for every view, and of which the logits are averaged over the views.
     """
 
     table = SCORERS
-    needs_patches: ClassVar[bool] = False  # whether its features are made of more than the frame embeddings
-    exports: ClassVar[bool] = False  # whether `export.py` can write a model with it
-    of_classes: ClassVar[tuple[str, ...]] = ()  # its tensors that belong to the classes of the training
+    needs_patches: ClassVar[bool] = False  # whether it also needs patch embeddings
+    exports: ClassVar[bool] = False  # whether `export.py` supports it
+    of_classes: ClassVar[tuple[str, ...]] = ()  # names of tensors that depend on the training classes
 
     def __init__(self, settings: Section):
         super().__init__()
-        self.own_settings: Any = settings  # of its own `Settings`
+        self.own_settings: Any = settings  # an instance of `Settings`
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "Scorer":
@@ -75,19 +75,20 @@ class Scorer(Component, nn.Module):
         return Classifier.named(cfg.network.classifier).embed(cfg, clip_model, names, device)
 
     def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:
-        """Video features of (B, T, D) frame embeddings, which `head` joins over time."""
+        """Video features from (B, T, D) frame embeddings and the temporal head."""
         return head(frames)
 
     def of_patches(self, head: Head, frames: torch.Tensor, patches: torch.Tensor) -> torch.Tensor:
-        """Video features where it `needs_patches`.
+        """Video features if it `needs_patches`.
 
         Args:
-            frames: (B, T, D) frame embeddings. patches: (B, T, P, C) of the tower's last block, before its last norm.
+            frames: (B, T, D) frame embeddings. patches: (B, T, P, C), output of the tower's last block, before the last
+                norm.
         """
         raise NotImplementedError
 
     def of_joined(self, frames: torch.Tensor, joined: torch.Tensor) -> torch.Tensor:
-        """Video features of (B, T, D) frame embeddings and what the head made of them, as of `Head.over_frames`."""
+        """Video features from (B, T, D) frame embeddings and the output of `Head.over_frames`."""
         return joined.mean(dim=1)
 
     def forward(self, videos: torch.Tensor, classes: torch.Tensor, scale: Scale = EVAL_LOGIT_SCALE) -> torch.Tensor:
@@ -97,11 +98,11 @@ class Scorer(Component, nn.Module):
     def table_logits(
         self, embeddings: np.ndarray, classes: np.ndarray, device: torch.device | str = "cpu"
     ) -> np.ndarray:
-        """float32 (N, K) logits of a table's rows at the evaluation's scale; NaN where a video could not be read.
+        """float32 (N, K) logits of the rows of a table at the evaluation scale; NaN for unreadable videos.
 
         Args:
             embeddings: float32 (N, D), or (N, V, R, D). classes: float32 (K, D) or (K, S, D).
-            device: where they are computed; the scorer's own, where it has parameters.
+            device: used for the computation; that of the scorer's parameters, if it has any.
         """
         views = torch.from_numpy(embeddings if embeddings.ndim == 2 else embeddings.reshape(-1, *embeddings.shape[2:]))
         text = torch.from_numpy(classes).to(device)
@@ -110,22 +111,22 @@ class Scorer(Component, nn.Module):
         return logits.unflatten(0, (len(embeddings), -1)).mean(dim=1).numpy()
 
     def vectors(self, embeddings: np.ndarray) -> np.ndarray:
-        """float32 (N, D), one vector per video of a table's rows, for maps: their mean."""
+        """float32 (N, D), the mean of the rows of each video, for embedding maps."""
         return embeddings if embeddings.ndim == 2 else embeddings.mean(axis=(1, 2))
 
 
 def class_vectors(classes: np.ndarray) -> np.ndarray:
-    """float32 (K, D), the embeddings in class features (K, D) or (K, S, D)."""
+    """float32 (K, D) class embeddings in class features (K, D) or (K, S, D)."""
     return classes if classes.ndim == 2 else classes[:, 0]
 
 
 def scorer_state(scorer: Scorer) -> dict[str, np.ndarray]:
-    """A scorer's tensors as a table keeps them."""
+    """A scorer's tensors for a table."""
     return {name: value.float().cpu().numpy() for name, value in scorer.state_dict().items()}
 
 
 def scorer_of(table: VideoTable) -> Scorer:
-    """The scorer that a table was made for, by the recipe in it."""
+    """The scorer of a table, from the recipe that it contains."""
     recipe = yaml.safe_load(table.recipe) or {}
     name = recipe.get("network", {}).get("scorer", "cosine")  # older tables have no such key
     kind = Scorer.named(name)

@@ -52,8 +52,8 @@ class PromptLayer(nn.Module):
 class VideoPrompts(Scorer):
     """The cosine of a video with text + alpha * layers(text, patches), alpha (D,) learned.
 
-    Patches are the tower's last block's, through a norm and a C x D matrix, averaged over the frames. A table holds the
-    video embedding and these P rows of each view.
+    Patches are the output of the tower's last block, after a norm and a C x D matrix, averaged over the frames. A table
+    contains the video embedding and these P rows for each view.
     """
 
     class Settings(Section):
@@ -70,7 +70,7 @@ class VideoPrompts(Scorer):
         (r"\.cross_attn\.v\.", ".cross_attn.value."),
         (r"\.cross_attn\.proj\.", ".cross_attn.out."),
         (r"^(prompts_generator\.decoder\.\d+)\.norm3\.", r"\1.norm2."),
-        (r"^(prompts_generator\.decoder\.\d+)\.mlp\.3\.", r"\1.mlp.2."),  # behind a dropout that is 0 everywhere
+        (r"^(prompts_generator\.decoder\.\d+)\.mlp\.3\.", r"\1.mlp.2."),  # after a dropout of 0
         (r"^prompts_generator\.decoder\.", "scorer.layers."),
         (r"^prompts_generator\.", "scorer."),
     )

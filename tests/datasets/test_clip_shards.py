@@ -317,7 +317,7 @@ def test_a_network_that_fails_is_tried_again_and_then_one_line(packed, monkeypat
 
 
 def test_protocols_that_cannot_be_read_are_one_line(monkeypatch, packed):
-    with pytest.raises(UserError, match="fsspec knows no protocol odd://"):
+    with pytest.raises(UserError, match="fsspec does not support the protocol odd://"):
         open_first("odd://clips")
     with pytest.raises(UserError, match="only packed clips are read from a URL; set data.modality: video"):
         clip_root(config(packed, "s3://clips", modality="RGB").data, "s3://clips")

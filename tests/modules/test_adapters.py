@@ -210,7 +210,7 @@ def test_what_leaves_no_grid_of_patches_is_refused(tmp_path, adapter):
 
 
 def test_a_time_embedding_of_other_frames_is_said(tmp_path):
-    with pytest.raises(UserError, match="aim: the time embedding has 4 frames and the clips 5"):
+    with pytest.raises(UserError, match="aim: the time embedding has 4 frames, but the clips have 5"):
         embed(built(tmp_path, "aim"), make_clips(frames=5))
 
 

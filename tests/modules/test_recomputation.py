@@ -7,7 +7,7 @@ from torch.nn import functional as F
 from engine.plan import estimate_memory
 from modules.adapters import ADAPTERS
 from modules.build import build_model, load_clip_model
-from modules.recomputation import made_by, recomputation
+from modules.recomputation import recomputation, recomputed
 from modules.tower_blocks import TowerBlock
 from tests.modules.test_adapters import built, moved
 from tests.modules.tiny import make_clips
@@ -16,7 +16,7 @@ from utils.config import load_config
 LARGEST = ["st_adapter", "aim", "lora"]
 
 
-def test_what_is_made_again_is_not_kept_and_made_once():
+def test_recomputed_tensors_are_not_saved_and_are_computed_once():
     calls = []
 
     def double(x):
@@ -33,8 +33,8 @@ def test_what_is_made_again_is_not_kept_and_made_once():
         calls.clear()
         if again:
             with recomputation():
-                y = made_by(double(x), double, x)
-                z = made_by(gelu(y), gelu, y)
+                y = recomputed(double(x), double, x)
+                z = recomputed(gelu(y), gelu, y)
                 out = F.linear(z, weight) + (z * z).sum()
         else:
             out = F.linear(gelu(double(x)), weight) + gelu(double(x)).square().sum()

@@ -115,7 +115,7 @@ def test_joint_space_time_is_one_sequence(tmp_path):
     torch.testing.assert_close(embed(model, clips.flip(1)), video, rtol=1e-4, atol=1e-5)
     torch.nn.init.normal_(model.visual.time_embedding)
     assert not torch.allclose(embed(model, clips.flip(1)), embed(model, clips), atol=1e-3)
-    with pytest.raises(UserError, match="joint_st: the time embedding has 4 frames and the clips 5; set data"):
+    with pytest.raises(UserError, match="joint_st: the time embedding has 4 frames, but the clips have 5; set data"):
         embed(model, make_clips(frames=5))
 
 
@@ -163,7 +163,7 @@ def test_a_tower_that_cannot_lists_those_that_can(tmp_path, addition):
     change = {"tm": addition} if addition.startswith("token") else {addition: 0.1 if "drop" in addition else True}
     with pytest.raises(UserError) as error:
         built(make_config(tmp_path, RESNET, sim_header="None", **change))
-    assert addition in str(error.value) and Addition.named(addition).takers[0] in str(error.value)
+    assert addition in str(error.value) and Addition.named(addition).supported_towers[0] in str(error.value)
     assert "this image tower, ResNet" in str(error.value)
 
 

@@ -1,4 +1,4 @@
-"""Converts decoded frames of a video to pictures: upright, RGB, all of the same size.
+"""Converts decoded frames of a video to upright RGB images of the same size.
 
 Legend: H,W image.
 """
@@ -10,12 +10,12 @@ import numpy as np
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
-# PyAV converts colours in one thread up to version 16, and in as many as there are cores from 17 on.
+# PyAV converts colours in one thread up to version 16, and in one per core since 17.
 _ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
 
 
 class Orientation(NamedTuple):
-    """How stored frames become upright ones: rows and columns change places first, then each axis may be mirrored."""
+    """Transformation of stored to upright frames: first rows and columns are swapped, then axes mirrored."""
 
     is_transposed: bool = False
     flips_rows: bool = False
@@ -23,12 +23,12 @@ class Orientation(NamedTuple):
 
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
-        """By the display matrix of ISO/IEC 14496-12, 6.2.2, to the nearest quarter turn: x' = ax + cy, y' = bx + dy."""
+        """From the display matrix (ISO/IEC 14496-12, 6.2.2), rounded to quarter turns: x' = ax + cy, y' = bx + dy."""
         side_data = frame.side_data
-        # Its length first: asking for what is not there costs an exception, for each frame.
+        # The length is checked first, because a missing entry would raise an exception for each frame.
         if len(side_data) == 0 or SideDataType.DISPLAYMATRIX not in side_data:
             return cls()
-        matrix = side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub names no keys)
+        matrix = side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub has no keys)
         a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(True, b < 0, c < 0)
@@ -41,11 +41,11 @@ class Orientation(NamedTuple):
         return pixels[:: -1 if self.flips_rows else 1, :: -1 if self.flips_columns else 1]
 
 
-class PictureMaker:
-    """Makes the pictures of one video. One reformatter serves it: setting one up costs more than many conversions.
+class FrameConverter:
+    """Converts the frames of one video, with one reformatter, because creating one costs more than many conversions.
 
     Attributes:
-        size: (width, height) of the first frame, upright; None until `begin` was given it.
+        size: (width, height) of the upright first frame; None before `begin`.
     """
 
     def __init__(self):
@@ -53,15 +53,15 @@ class PictureMaker:
         self.size: tuple[int, int] | None = None
 
     def begin(self, frame: av.VideoFrame) -> None:
-        """Take the size of the video's first frame; of later calls, none has an effect."""
+        """Set the size from the first frame of the video; later calls have no effect."""
         if self.size is None:
             is_transposed = Orientation.of(frame).is_transposed
             self.size = (frame.height, frame.width) if is_transposed else (frame.width, frame.height)
 
-    def picture(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
+    def to_rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
         """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame.
 
-        Scaling is bicubic, as ffmpeg's, and one step with the conversion of colours.
+        Scaling is bicubic, as in ffmpeg, in one step with the colour conversion.
         """
         size = size or self.size
         assert size is not None, "the first frame was not decoded yet"
