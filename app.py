@@ -6,6 +6,8 @@ Examples:
 """
 
 import argparse
+import re
+import socket
 import sys
 from pathlib import Path
 
@@ -16,6 +18,7 @@ from utils.files import check_is_file
 
 DEFAULT_CONFIG, DEFAULT_WEIGHTS = "configs/shapes/transf.yaml", "exp/demo/transf/last_model.pt"
 LOCAL = "127.0.0.1"
+ALLOWED_HOST = re.compile(r"\*|(\*\.)?[\w.-]+|[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F:.]*")  # the last: of IPv6
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -54,10 +57,25 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"--{option} {getattr(args, option):g}: must be above 0")
     if not 0 <= args.port < 65536:
         raise UserError(f"--port {args.port}: must be 0 to 65535")
+    for name in args.allow_host:
+        if not ALLOWED_HOST.fullmatch(name):
+            raise UserError(f"--allow_host {name}: must be a name or address without port, '*.example.org', or '*'")
+
+
+def check_address(args: argparse.Namespace) -> None:
+    """Raise a UserError if the page cannot be served at --host and --port."""
+    try:
+        with socket.socket(socket.AF_INET6 if ":" in args.host else socket.AF_INET) as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server has it
+            probe.bind((args.host, args.port))
+    except OSError as error:
+        place = f"--host {args.host} --port {args.port}"
+        raise UserError(f"{place}: cannot be listened on ({error.strerror}); choose another address or port") from None
 
 
 def main(args: argparse.Namespace) -> None:
     check_arguments(args)
+    check_address(args)
     check_config(args.config, args.overrides, () if args.is_demo or args.classes else ("data.label_list",))
     from engine.app import serve  # after the checks, so that --help and errors are fast
 

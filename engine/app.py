@@ -140,11 +140,16 @@ def guards(args: argparse.Namespace, uploads: Path, page: Any) -> list:
 
     # Against DNS rebinding, by which another site could read this page under its own host name.
     limits = RequestLimits(int(args.max_megabytes * 1e6))
-    hosts = {LOCAL, "localhost", args.host, *args.allow_host} - {"0.0.0.0", "::"}
+    hosts = {_in_url(host) for host in (LOCAL, "::1", "localhost", args.host, *args.allow_host)} - {"0.0.0.0"}
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False),
         Middleware(RequestGuard, uploads, limits, functools.partial(count_waiting, page)),
     ]
+
+
+def _in_url(host: str) -> str:
+    """A host as in URLs, which have addresses of IPv6 in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def serve(args: argparse.Namespace) -> None:
@@ -164,7 +169,7 @@ def serve(args: argparse.Namespace) -> None:
         print(f"{service.model.description}; {len(service.model.class_names)} classes")
         try:
             _, address, _ = page.launch(
-                server_name=args.host, server_port=args.port or None, share=False, inbrowser=False, quiet=True,
+                server_name=_in_url(args.host), server_port=args.port or None, share=False, inbrowser=False, quiet=True,
                 ssr_mode=False, enable_monitoring=False, max_file_size=int(args.max_megabytes * 1e6),
                 allowed_paths=[str(path) for _, path in samples],
                 app_kwargs={"middleware": guards(args, uploads, page)},

@@ -6,6 +6,7 @@ complete. Its routes that the page does not use are closed: some decode or keep 
 """
 
 import asyncio
+import ipaddress
 import json
 import re
 import shutil
@@ -34,6 +35,10 @@ UPLOADS_KEPT = 10
 """Of the largest size, on the disk at a time; the oldest make space for new ones."""
 SAFE_SECONDS = 180
 """An upload that is younger is not deleted to make space: its user may be about to press the button."""
+UPLOADS_OF_CLIENT = 3
+"""Of the largest size, that one client sends within SAFE_SECONDS, so that no client fills the space of others."""
+MIN_BYTES_A_SECOND = 2**16
+"""Of a request, after its first pause: a slow one holds the space of an upload."""
 MAX_WAITING_OF_SESSION = 3
 """Requests of one session that wait for their turn."""
 
@@ -42,6 +47,7 @@ TOO_LARGE = (413, "The request is larger than the limit.")
 TOO_MANY = (413, "An upload must be one file.")
 NOT_MULTIPART = (415, "An upload must be sent as multipart/form-data.")
 NO_SPACE = (507, "The server has no space for more uploads; try again in some minutes.")
+UPLOAD_SHARE = (429, "You have uploaded much within a few minutes; wait some minutes.")
 QUEUE_SHARE = (429, "Your last requests are not done yet; wait for them.")
 NO_ROUTE = (404, "Not found.")
 LEFT = (400, "The request was broken off.")  # nobody reads this answer
@@ -66,6 +72,16 @@ class RequestLimits:
     idle_seconds: float = 30
 
 
+@dataclass
+class _Upload:
+    """An upload that is arriving, or has arrived within the last SAFE_SECONDS."""
+
+    client: str
+    size: int
+    left: int  # bytes to come
+    ended_at: float | None = None  # time.time(); None: it is arriving
+
+
 class Refused(Exception):
     """A request that is over a limit: status and text of the answer."""
 
@@ -86,7 +102,7 @@ class RequestGuard:
     def __init__(self, app: App, folder: Path, limits: RequestLimits, count_waiting: Callable[[str], int]):
         self._app, self._folder, self._limits, self._count_waiting = app, folder, limits, count_waiting
         self._own = set(folder.iterdir()) if folder.is_dir() else set()
-        self._num_arriving, self._bytes_to_come = 0, 0  # uploads, and what is left of them
+        self._recent: list[_Upload] = []
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -130,18 +146,13 @@ class RequestGuard:
 
     async def _pass_upload(self, scope: Message, body: "Body", send: Send) -> None:
         size = self._declared_bytes(scope, body.max_bytes)
-        if not self._free_space(size):
-            raise Refused(NO_SPACE)
-        self._num_arriving += 1
-        self._bytes_to_come += size
-        left = size
+        upload = _Upload(_client(scope), size, size)
+        self._make_space(upload)
+        self._recent.append(upload)
 
         async def receive() -> Message:
-            nonlocal left
             message = await body.receive()
-            arrived = min(len(message.get("body", b"")), left)
-            left -= arrived
-            self._bytes_to_come -= arrived
+            upload.left -= min(len(message.get("body", b"")), upload.left)
             return message
 
         has_answer = False
@@ -157,8 +168,7 @@ class RequestGuard:
             if body.fault is None:  # else it is the application's error on the end of the body
                 raise
         finally:
-            self._num_arriving -= 1
-            self._bytes_to_come -= left
+            upload.size, upload.ended_at = upload.size - upload.left, time.time()
         if body.fault is not None and not has_answer:
             raise Refused(body.fault)
 
@@ -171,13 +181,19 @@ class RequestGuard:
             raise Refused(TOO_LARGE)
         return int(declared)
 
-    def _free_space(self, size: int) -> bool:
-        """Delete broken uploads. Delete old ones as well if `size` more bytes are then within the quota; else False."""
-        now, quota = time.time(), UPLOADS_KEPT * max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
+    def _make_space(self, new: _Upload) -> None:
+        """Delete broken uploads, and old ones if `new` is then within the quota. Raises Refused if it is not, or if
+        its client has its share."""
+        now, largest = time.time(), max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
+        self._recent = [one for one in self._recent if one.ended_at is None or now - one.ended_at < SAFE_SECONDS]
+        of_client = [max(one.size, MIN_UPLOAD_BYTES) for one in (*self._recent, new) if one.client == new.client]
+        if sum(of_client) > UPLOADS_OF_CLIENT * largest:
+            raise Refused(UPLOAD_SHARE)
+        arriving = [one.left for one in self._recent if one.ended_at is None]
         # A file that is arriving slowly looks old: what arrives is kept in memory until some kilobytes are there.
-        broken_after = self._limits.seconds if self._num_arriving else 2 * self._limits.idle_seconds
+        broken_after = self._limits.seconds if arriving else 2 * self._limits.idle_seconds
         uploads = []  # age in seconds, bytes, path
-        total = self._bytes_to_come + size
+        total, quota = sum(arriving) + new.size, UPLOADS_KEPT * largest
         for path in set(self._folder.iterdir()) - self._own if self._folder.is_dir() else ():
             try:
                 age = now - path.stat().st_mtime
@@ -198,10 +214,9 @@ class RequestGuard:
             to_delete.append(path)
             total -= num_bytes
         if total > quota:
-            return False
+            raise Refused(NO_SPACE)
         for path in to_delete:
             shutil.rmtree(path, ignore_errors=True)
-        return True
 
 
 class Body:
@@ -216,8 +231,8 @@ class Body:
     """
 
     def __init__(self, receive: Receive, limits: RequestLimits, max_bytes: int, delimiter: bytes | None):
-        self._receive, self._idle_seconds, self.max_bytes = receive, limits.idle_seconds, max_bytes
-        self._ends_at = time.monotonic() + limits.seconds
+        self._receive, self._limits, self.max_bytes = receive, limits, max_bytes
+        self._begin = time.monotonic()
         self._num_bytes, self._is_whole = 0, False
         self._delimiter, self._num_parts, self._tail = delimiter, 0, b""
         self._kept: list[Message] = []
@@ -231,7 +246,7 @@ class Body:
         if self._is_whole:  # after its body, what is waited for is the client's leaving
             return await self._receive()
         try:
-            message = await asyncio.wait_for(self._receive(), min(self._idle_seconds, self._ends_at - time.monotonic()))
+            message = await asyncio.wait_for(self._receive(), self._seconds_left())
         except asyncio.TimeoutError:
             self.fault = SLOW
             return {"type": "http.disconnect"}
@@ -247,6 +262,12 @@ class Body:
             return {"type": "http.disconnect"}
         self._is_whole = not message.get("more_body", False)
         return message
+
+    def _seconds_left(self) -> float:
+        """Until the next part has to be there."""
+        limits, passed = self._limits, time.monotonic() - self._begin
+        allowed = min(limits.seconds, limits.idle_seconds + self._num_bytes / MIN_BYTES_A_SECOND)
+        return min(limits.idle_seconds, allowed - passed)
 
     def _count_parts(self, content: bytes, delimiter: bytes) -> int:
         """That have ended so far, where `content` arrived last; a delimiter may be split over messages."""
@@ -274,6 +295,15 @@ def _delimiter(scope: Message) -> bytes:
     if found is None:
         raise Refused(NOT_MULTIPART)
     return b"\r\n--" + found[1]
+
+
+def _client(scope: Message) -> str:
+    """The client's address; of IPv6 the first half, since one connection has all addresses that begin with it."""
+    host = (scope.get("client") or ("",))[0]
+    try:
+        return ipaddress.ip_address(host).exploded[:19]
+    except ValueError:  # a proxy may give names
+        return host
 
 
 async def _answer(send: Send, status: int, text: str, as_json: bool) -> None:

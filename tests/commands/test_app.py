@@ -1,6 +1,8 @@
 """app.py without its page: what is served by default, limits, mistakes. tests/browser/test_app_page.py has the page."""
 
+import asyncio
 import importlib.util
+import socket
 import sys
 import threading
 
@@ -131,6 +133,26 @@ def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp
     assert len(service.predict(str(world.root / "videos" / "val_0_0.mp4"), None, None).prediction.spans) == 1
 
 
+@pytest.mark.parametrize("listens_on", ["127.0.0.1", "::1", "::"])
+def test_the_page_is_served_under_known_names(app, tmp_path, listens_on):
+    pytest.importorskip("starlette", reason="gradio, which needs it, is not installed; it is for app.py only")
+    args = app.parse_arguments(["--host", listens_on, "--allow_host", "*.lab.example"])
+    hosts = engine.app.guards(args, tmp_path, None)[0]
+    passed, answered = [], []
+
+    async def page(scope, receive, send):
+        passed.append(scope["headers"][0][1].decode())
+
+    async def send(message):
+        answered.append(message)
+
+    names = ["127.0.0.1:80", "[::1]:80", "localhost", "a.lab.example", "evil.example", "0.0.0.0", "[2001:db8::1]:80"]
+    for name in names:
+        scope = {"type": "http", "method": "GET", "path": "/", "headers": [(b"host", name.encode())]}
+        asyncio.run(hosts.cls(page, **hosts.kwargs)(scope, None, send))
+    assert passed == names[:4] and len(answered) == 2 * 3
+
+
 def test_mistakes(world, tmp_path, capsys, monkeypatch):
     def fails_with(part, *arguments):
         assert call("app", *arguments) == 2
@@ -140,8 +162,14 @@ def test_mistakes(world, tmp_path, capsys, monkeypatch):
     fails_with("x.pt: no such checkpoint file", "--weights", "x.pt")
     fails_with("--max_seconds 0", "--max_seconds", 0)
     fails_with("--port 70000", "--port", 70000)
+    fails_with("--allow_host a.*: must be a name", "--allow_host", "a.*")
+    fails_with("--allow_host lab:80: must be a name", "--allow_host", "lab:80")
+    for host in ("192.0.2.1", "2001:db8::1", "a b"):  # of documentation (RFC 5737, RFC 3849)
+        fails_with(f"--host {host} --port 0: cannot be listened on (", "--host", host, "--port", 0)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        fails_with("(Address already in use)", "--port", taken.getsockname()[1])
     monkeypatch.setitem(sys.modules, "gradio", None)
-    fails_with("pip install -r requirements-app.txt")
+    fails_with("pip install -r requirements-app.txt", "--port", 0)
 
 
 def test_users_do_not_see_the_folder_of_the_weights(app):

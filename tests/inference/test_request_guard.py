@@ -14,8 +14,10 @@ from inference.request_guard import (
     MULTIPART_BYTES,
     SAFE_SECONDS,
     UPLOADS_KEPT,
+    UPLOADS_OF_CLIENT,
     RequestGuard,
     RequestLimits,
+    _Upload,
 )
 
 MAX_BYTES = MIN_UPLOAD_BYTES + 1000
@@ -39,7 +41,7 @@ def guard_of(app, folder, seconds=60.0, idle=60.0, waiting=0):
     return RequestGuard(app, folder, RequestLimits(MAX_BYTES, seconds, idle), lambda session: waiting)
 
 
-def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST", kind=MULTIPART):
+def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST", kind=MULTIPART, client="10.0.0.1"):
     """Status and text of the answer to a body that arrives as (seconds of waiting, bytes or None: it breaks off)."""
     answer, parts = [], list(parts)
 
@@ -55,7 +57,8 @@ def post(guard, parts, path="/gradio_api/upload", declared=None, method="POST", 
 
     headers = [(b"content-type", kind)]
     headers += [] if declared is None else [(b"content-length", str(declared).encode())]
-    asyncio.run(guard({"type": "http", "method": method, "path": path, "headers": headers}, receive, send))
+    scope = {"type": "http", "method": method, "path": path, "headers": headers, "client": (client, 4000)}
+    asyncio.run(guard(scope, receive, send))
     return answer[0]["status"], answer[1]["body"].decode()
 
 
@@ -68,10 +71,17 @@ def test_a_request_in_time_passes(tmp_path, path):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-@pytest.mark.parametrize(("seconds", "idle"), [(60, 0.05), (0.05, 60)])
-def test_a_slow_request_ends(tmp_path, seconds, idle, path):
+@pytest.mark.parametrize(
+    ("seconds", "idle", "slow"),
+    [
+        (60, 0.05, [(0, b"a"), (10, b"b")]),
+        (0.05, 60, [(0.03, b"a")] * 5),
+        (60, 0.2, [(0.05, b"a")] * 100),  # too few bytes a second
+    ],
+    ids=["pauses", "takes long", "trickles"],
+)
+def test_a_slow_request_ends(tmp_path, seconds, idle, slow, path):
     guard = guard_of(receiving_app, tmp_path, seconds, idle)
-    slow = [(0.03, b"a")] * 5 if seconds < 1 else [(0, b"a"), (10, b"b")]
     begin = time.monotonic()
     status, text = post(guard, slow, path)
     assert status == 408 and "too slow" in text and time.monotonic() - begin < 5
@@ -187,9 +197,10 @@ def test_a_slow_upload_is_not_deleted_while_it_arrives(tmp_path):
     guard = guard_of(receiving_app, tmp_path, seconds=600, idle=10)
     (tmp_path / "tmparriving").write_bytes(b"a")
     os.utime(tmp_path / "tmparriving", (time.time() - 300,) * 2)
-    guard._num_arriving = 1
+    other = _Upload("10.0.0.2", 1, 1)
+    guard._recent.append(other)
     assert post(guard, [(0, b"a")], declared=1)[0] == 200 and (tmp_path / "tmparriving").exists()
-    guard._num_arriving = 0
+    other.ended_at = time.time()
     assert post(guard, [(0, b"a")], declared=1)[0] == 200 and not (tmp_path / "tmparriving").exists()
 
 
@@ -228,7 +239,7 @@ def test_what_arrives_counts_and_what_broke_off_is_deleted(tmp_path):
             async def keep(message):
                 answer.append(message)
 
-            await guard(scope, whole_body, keep)
+            await guard({**scope, "client": (scope["client"][0] + "0", 4000)}, whole_body, keep)
             statuses.append(answer[0]["status"])
         await receiving_app(scope, receive, send)
 
@@ -237,3 +248,46 @@ def test_what_arrives_counts_and_what_broke_off_is_deleted(tmp_path):
     # The innermost was one too many: of each, as its size was not said, the largest was expected.
     assert statuses == [507] + [200] * (UPLOADS_KEPT - 1)
     assert not (tmp_path / "tmpbroken").exists()
+
+
+CLIENTS = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("proxied", "")]
+
+
+@pytest.mark.parametrize(("client", "other"), CLIENTS)
+def test_a_client_has_its_share_of_the_space(tmp_path, client, other):
+    """However it is cut: many small files count as much as a few large ones."""
+    guard = guard_of(receiving_app, tmp_path)
+    for _ in range(UPLOADS_OF_CLIENT):
+        assert post(guard, [(0, b"a")], declared=1, client=client)[0] == 200
+    status, text = post(guard, [(0, b"a")], declared=1, client=client)
+    assert status == 429 and "wait some minutes" in text
+    if ":" in client:
+        assert post(guard, [(0, b"a")], declared=1, client="2001:db8::ffff:1")[0] == 429
+    assert post(guard, [(0, b"a")], declared=1, client=other)[0] == 200
+    for upload in guard._recent:
+        upload.ended_at -= SAFE_SECONDS
+    assert post(guard, [(0, b"a")], declared=1, client=client)[0] == 200
+    assert len(guard._recent) == 1
+
+
+def test_connections_that_send_nothing_have_no_more_than_their_share(tmp_path):
+    guard = guard_of(receiving_app, tmp_path, idle=0.3)
+    answers = []
+
+    async def hold(client):
+        async def receive():
+            await asyncio.sleep(60)
+
+        async def send(message):
+            answers.append((client, message.get("status")))
+
+        scope = {"type": "http", "method": "POST", "path": "/gradio_api/upload", "client": (client, 1)}
+        return await guard({**scope, "headers": [(b"content-type", MULTIPART)]}, receive, send)
+
+    async def hold_all():
+        await asyncio.gather(*(hold(client) for client in ["10.0.0.1"] * (UPLOADS_KEPT + 1) + ["10.0.0.2"]))
+
+    asyncio.run(hold_all())
+    of_first = [status for client, status in answers if client == "10.0.0.1" and status]
+    assert sorted(of_first) == [408] * UPLOADS_OF_CLIENT + [429] * (UPLOADS_KEPT + 1 - UPLOADS_OF_CLIENT)
+    assert ("10.0.0.2", 408) in answers
