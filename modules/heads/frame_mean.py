@@ -1,14 +1,30 @@
 """`sim_header: None`: the mean over frames."""
 
 import torch
+from torch.nn import functional as F
 
+from clip import ClipModel
 from modules.heads.head import Head
+from utils.config_fields import Section, key
+from utils.schema import Config
 
 
 class FrameMean(Head):
     """(B, T, D) -> (B, D) float32. No parameters; ignores the order of frames."""
 
+    class Settings(Section):
+        normalized: bool = key(False, "divide each frame by its length before the mean, as PE-Core does")
+
     described = "no temporal head"
 
+    def __init__(self, normalized: bool = False):
+        super().__init__()
+        self.normalized = normalized
+
+    @classmethod
+    def build(cls, cfg: Config, clip_model: ClipModel) -> "FrameMean":
+        return cls(cls.settings(cfg).normalized)
+
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        return frames.float()
+        frames = frames.float()
+        return F.normalize(frames, dim=-1) if self.normalized else frames

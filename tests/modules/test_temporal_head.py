@@ -7,6 +7,7 @@ import torch
 
 from modules.heads.frame_mean import FrameMean
 from modules.heads.transf import TemporalTransformer, num_heads_for
+from utils.schema import Config
 
 WIDTH, NUM_HEADS = 32, 4
 
@@ -90,6 +91,13 @@ def test_positions_of_more_frames_than_the_table_has_rows_are_interpolated():
 )
 def test_heads_follow_the_text_width_where_they_fit(width, text_width, num_heads):
     assert num_heads_for(width, text_width) == num_heads
+
+
+def test_frames_of_any_length_count_the_same_if_they_are_normalized():
+    cfg = Config.model_validate({"components": {"None": {"normalized": True}}})
+    frames, lengths = torch.randn(2, 4, 8), torch.tensor([1.0, 5, 0.1, 2])[:, None]
+    expected = (frames / frames.norm(dim=-1, keepdim=True)).mean(dim=1)
+    torch.testing.assert_close(FrameMean.build(cfg, None)(frames * lengths), expected)
 
 
 @pytest.mark.parametrize(
