@@ -19,6 +19,7 @@ from modules.build import build_model, load_clip_model
 from modules.pixels import with_preprocessing
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos, write_frames
 from utils.errors import UserError
+from utils.project_paths import REPOSITORY
 from utils.schema import Config
 
 
@@ -99,6 +100,10 @@ def test_openais_names_and_files_keep_the_published_pixels(tmp_path):
     assert pixels_of("ViT-L/14-336px", "openai").input_size == 336
     assert pixels_of("ViT-L/14", "laion2b_s32b_b82k")[1:] == pixels_of("ViT-L-14", "laion2b_s32b_b82k")[1:]
     assert pixels_of("ViT-L/14", "laion2b_s32b_b82k").mean == (0.5, 0.5, 0.5)
+    # These names are open_clip's, too.
+    both = [name for name in OPENAI_NAMES if (name, "openai") in open_clip.list_pretrained()]
+    zoo = (REPOSITORY / "docs" / "model-zoo.md").read_text(encoding="utf-8")
+    assert all(f"`{name}`" in zoo and pixels_of(f"{name}-quickgelu", "openai").resizer == "pillow" for name in both)
     # Random weights, of a model whose tags differ.
     assert not pixels_of("ViT-H-14", "none").is_certain
 
