@@ -8,7 +8,7 @@ from utils.config import load_config
 
 FOLDER = Path(__file__).parents[1] / "configs" / "tuning"
 ST_ADAPTER = {"width": 384, "kernel": [3, 1, 1]}
-AIM = {"ratio": 0.25, "mlp_scale": 0.5}
+AIM = {"ratio": 0.25, "mlp_scale": 0.5, "drop_path": 0.2}
 PROMPTS = {"tokens": 10, "visual_depth": 12, "text_depth": 12}
 BEFORE_MLP, BOTH = {"places": ["before_mlp"]}, {"places": ["before_attn", "before_mlp"]}
 OF_SSV2 = {"mlp_scale": 0.7, "two_temporal": True}

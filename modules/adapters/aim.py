@@ -7,6 +7,7 @@ Shapes: B clips, T frames, N = B T images, L tokens, C width.
 from functools import partial
 
 import torch
+from timm.layers import DropPath
 from torch import nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -43,17 +44,19 @@ class BlockAdapters(nn.Module):
     Args:
         scale: factor of the adapter beside the MLP.
         two_temporal: whether there is another adapter before the attention over time.
+        drop_path: rate of stochastic depth of the attention over time and of the adapter beside the MLP.
     """
 
     num_frames = 1
 
-    def __init__(self, width: int, hidden: int, scale: float, two_temporal: bool):
+    def __init__(self, width: int, hidden: int, scale: float, two_temporal: bool, drop_path: float):
         super().__init__()
         self.scale = scale
         self.temporal_in = Bottleneck(width, hidden) if two_temporal else None
         self.temporal = Bottleneck(width, hidden)
         self.spatial = Bottleneck(width, hidden)
         self.mlp = Bottleneck(width, hidden)
+        self.drop_path = DropPath(drop_path)
 
     def over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
         """Add the block's attention over the T frames of each token, followed by an adapter, to the stream (N, L,
@@ -62,7 +65,7 @@ class BlockAdapters(nn.Module):
             branch = checkpoint(self._attend_over_time, block, x, use_reentrant=False)
         else:
             branch = self._attend_over_time(block, x)
-        return x + block.drop_path(branch)
+        return x + block.drop_path(self.drop_path(branch))
 
     def _attend_over_time(self, block: TowerBlock, x: torch.Tensor) -> torch.Tensor:
         z = block.attention_input(x).unflatten(0, (-1, self.num_frames)).transpose(1, 2)  # (B, L, T, C)
@@ -75,7 +78,7 @@ class BlockAdapters(nn.Module):
         return x + self.spatial(x)
 
     def beside_mlp(self, z: torch.Tensor) -> torch.Tensor:
-        return self.scale * self.mlp(z)
+        return self.drop_path(self.scale * self.mlp(z))
 
 
 class TimeEmbedding(nn.Module):
@@ -107,6 +110,12 @@ class Aim(Adapter):
         ratio: float = key(0.25, "width of the bottlenecks", "share of the tower's width", gt=0)
         mlp_scale: float = key(0.5, "factor of the adapter beside the MLP; 0.7 is published for SSv2", "")
         two_temporal: bool = key(False, "another adapter before the attention over time")
+        drop_path: float = key(
+            0.0,
+            "stochastic depth of attention over time and adapter beside the MLP, up to this in the last block",
+            ge=0,
+            lt=1,
+        )
 
     setting = "network.adapter: aim"
     new_parameters = r"^visual\.(.*\.)?aim\."
@@ -118,8 +127,8 @@ class Aim(Adapter):
         tower.visual.aim = TimeEmbedding(cfg.data.num_frames, tower.width)
         tower.before_norm_pre(tower.visual.aim)
         hidden = max(1, int(tower.width * own.ratio))
-        for block in tower.blocks:
-            block.aim = BlockAdapters(tower.width, hidden, own.mlp_scale, own.two_temporal)
+        for block, rate in zip(tower.blocks, torch.linspace(0, own.drop_path, len(tower.blocks)).tolist(), strict=True):
+            block.aim = BlockAdapters(tower.width, hidden, own.mlp_scale, own.two_temporal, rate)
             block.before_attention.append(partial(block.aim.over_time, block))
             block.after_attention.append(block.aim.after_attention)
             block.beside_mlp.append(block.aim.beside_mlp)

@@ -11,7 +11,7 @@ from torch import nn
 from clip.fast_layers import SelfAttention
 from modules.additions.addition import Addition
 from modules.heads.transf import HEAD_WIDTH
-from modules.tower_blocks import VIT, ImageTower, TowerBlock
+from modules.tower_blocks import ImageTower, TowerBlock
 from utils.schema import Config
 
 
@@ -43,8 +43,8 @@ class CrossFrameMessages(Addition):
     """Randomly initialised, so the initial tower differs from CLIP's."""
 
     setting = "network.tm: message"
-    supported_towers = (VIT,)  # messages are projected from the class token
-    new_parameters = r"^visual\.transformer\.resblocks\.\d+\.message\."
+    needs_class_token = True
+    new_parameters = r"^visual\.(transformer\.resblocks|trunk\.blocks)\.\d+\.message\."
     published_names = (
         (r"^(visual\.transformer\.resblocks\.\d+)\.message_fc\.", r"\1.message.fc."),
         (r"^(visual\.transformer\.resblocks\.\d+)\.message_ln\.", r"\1.message.norm."),

@@ -17,7 +17,7 @@ from tests.commands.world import CLASSES, NUM_VAL, REPO, call
 
 BY = 16  # widths are divided by it
 RECIPES = {path.stem: path for path in sorted((REPO / "configs" / "k400").glob("zero_shot_*.yaml"))}
-TRUNKS = {  # widths of the image towers behind the names of timm
+TRUNKS = {  # widths of the image towers
     "PE-Core-B-16": 768, "PE-Core-L-14-336": 1024, "PE-Core-bigG-14-448": 1536,
     "ViT-B-16-SigLIP2": 768, "ViT-L-16-SigLIP2-384": 1024, "ViT-gopt-16-SigLIP2-384": 1536,
 }  # fmt: skip

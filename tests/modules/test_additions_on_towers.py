@@ -3,15 +3,16 @@
 import pytest
 import torch
 
-from modules.additions.addition import owner_of
+from modules.additions import OWN_KEYS, TM
+from modules.additions.addition import INSIDE, owner_of
 from modules.build import build_model
 from modules.tower_blocks import _repeated
 from modules.video_clip import VideoCLIP
 from tests.modules.tiny import clip_of, make_clips, make_config
-from tests.modules.tiny_towers import DEPTH, DIM, SIZE, TOWERS, of_tower, tiny_tower, with_tower
+from tests.modules.tiny_towers import DEPTH, DIM, OTHERS, SIZE, TOWERS, of_tower, tiny_tower, with_tower
 from utils.errors import UserError
 
-WITHOUT_CLASS_TOKEN = ("SigLIP",)
+WITHOUT_CLASS_TOKEN = ("SigLIP", "PE-Core G")
 WITH_CLASS_TOKEN = [name for name in TOWERS if name not in WITHOUT_CLASS_TOKEN]
 JOINT = {"joint_st": True}
 MIXING = [
@@ -51,13 +52,30 @@ def test_tokent1d_starts_as_tokenshift(tmp_path, name):
     assert len(new) == DEPTH and set(by_conv.state_dict()) - set(by_shift.state_dict()) == new
 
 
-@pytest.mark.parametrize("name", WITHOUT_CLASS_TOKEN)
-@pytest.mark.parametrize("tm", ["tokenshift", "tokent1d"])
-def test_a_tower_without_class_token_says_so(tmp_path, name, tm):
-    with pytest.raises(
-        UserError, match=rf"network.tm: {tm}: needs a class token, .* timm's ViT .* does not have; .* tsm"
-    ):
-        built(tmp_path, name, tm=tm)
+def refusal(name: str, addition: str) -> str | None:
+    """What an addition or adapter says to a tower that it cannot be in; None: to no other."""
+    if name in OTHERS and (name, addition) != ("ResNet", "tsm"):
+        return f"not supported by this image tower, {name} .*; supported are ViT "
+    if name in WITHOUT_CLASS_TOKEN and addition in ("tokenshift", "tokent1d", "message"):
+        return "needs a class token, which this image tower, .*, does not have; use network.tm: tsm"
+    return None
+
+
+@pytest.mark.parametrize("addition", INSIDE)
+def test_every_tower_takes_it_or_refuses_it_in_one_sentence(tmp_path, addition):
+    key = addition if addition in OWN_KEYS else "tm" if addition in TM else "adapter"
+    changes = {key: {"joint_st": True}.get(addition, 0.5) if key == addition else addition}
+    cfg = of_tower(make_config(tmp_path, **changes))
+    cfg = cfg.model_copy(update={"components": {"deep_prompts": {"text_depth": 0}}})
+    clip_model, clips = clip_of(cfg), make_clips(size=SIZE)
+    for name in (*TOWERS, *OTHERS):
+        expected = refusal(name, addition)
+        if expected is None:
+            model = build_model(cfg, with_tower(clip_model, name)).eval()
+            assert embed(model, clips).isfinite().all(), name
+        else:
+            with pytest.raises(UserError, match=rf"^network\.[\w: ]*{addition}.*: {expected}[^\n]*$"):
+                build_model(cfg, with_tower(clip_model, name))
 
 
 @pytest.mark.parametrize("name", TOWERS)

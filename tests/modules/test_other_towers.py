@@ -87,15 +87,6 @@ def test_towers_work_with_the_heads(tmp_path, name, head):
     assert all(p.grad is not None for n, p in model.named_parameters() if n.startswith("visual."))
 
 
-@pytest.mark.parametrize("change", [{"tm": "tsm"}, {"drop_out": 0.1}, {"joint_st": True}])
-def test_towers_that_cannot_take_an_addition_say_so(tmp_path, change):
-    cfg = config_for(tmp_path, "tiny-ConvNeXt", sim_header="None", **change)
-    with pytest.raises(
-        UserError, match=r"network.\w+.*: not supported by this image tower, ConvNeXt \(timm\).* supported are"
-    ):
-        build_model(cfg, clip_of(cfg))
-
-
 def test_weights_of_such_a_tower_load_strictly(tmp_path, caplog):
     """Saved as open_clip saves them; then at another image size, which is said."""
     model = open_clip.create_model("tiny-EVA02")

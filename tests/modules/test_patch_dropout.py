@@ -1,13 +1,10 @@
 """Patches left out in training."""
 
-import pytest
 import torch
 from timm.layers import PatchDropout
 
 from modules.build import build_model
-from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
-from utils.errors import UserError
 
 
 def test_which_tokens_stay():
@@ -32,9 +29,3 @@ def test_in_the_tower(tmp_path):
     model.encode_video(make_clips())
     model.eval().encode_video(make_clips())
     assert seen[1] - 1 == 2 * (seen[0] - 1)
-
-
-def test_a_resnet_has_no_patches(tmp_path):
-    cfg = make_config(tmp_path, RESNET, patch_dropout=0.5)
-    with pytest.raises(UserError, match="network.patch_dropout: not supported by this image tower, ResNet"):
-        build_model(cfg, clip_of(cfg))

@@ -4,7 +4,7 @@ import pytest
 import torch
 from open_clip.transformer import VisionTransformer
 
-from modules.additions.addition import Addition, chosen_additions, owner_of
+from modules.additions.addition import chosen_additions, owner_of
 from modules.additions.shift import shift_frames
 from modules.additions.tokenshift import TokenShift
 from modules.additions.tokent1d import TokenConv
@@ -156,15 +156,6 @@ def test_tsm_in_a_resnet(tmp_path, counts):
         kinds = [type(block.conv1).__name__ for block in getattr(model.visual, f"layer{i}")]
         step = 2 if counts[2] >= 23 else 1
         assert kinds == ["ShiftedConv2d" if b % step == 0 else "Conv2d" for b in range(count)]
-
-
-@pytest.mark.parametrize("addition", ["tokenshift", "tokent1d", "joint_st", "drop_out", "emb_dropout"])
-def test_a_tower_that_cannot_lists_those_that_can(tmp_path, addition):
-    change = {"tm": addition} if addition.startswith("token") else {addition: 0.1 if "drop" in addition else True}
-    with pytest.raises(UserError) as error:
-        built(make_config(tmp_path, RESNET, sim_header="None", **change))
-    assert addition in str(error.value) and Addition.named(addition).supported_towers[0] in str(error.value)
-    assert "this image tower, ResNet" in str(error.value)
 
 
 @pytest.mark.parametrize(("changes"), [{"tm": "tsm"}, {"tm": "tokent1d"}, {"joint_st": True, "sim_header": "None"}])

@@ -17,6 +17,7 @@ FACTS = {  # kind, prefix tokens, whether there is a class token
     "DFN": (TIMM_VIT, 1, True),
     "registers": (TIMM_VIT, 3, True),
     "PE-Core": (EVA, 1, True),
+    "PE-Core G": (EVA, 0, False),
     "EVA-02": (EVA, 1, True),
     "EVA-02-E": (EVA, 1, True),
 }

@@ -9,7 +9,6 @@ from modules.build import build_model, build_model_and_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights
 from modules.scorers.scorer import scorer_state
 from modules.scorers.xclip import VideoPrompts
-from tests.clip.tiny import RESNET
 from tests.modules.tiny import NAMES, clip_of, make_clips, make_config
 from utils.errors import UserError
 
@@ -88,12 +87,6 @@ def test_messages_reach_the_other_frames_of_their_clip_alone(tmp_path):
         before, after = model.encode_frames(clips), model.encode_frames(changed)
     assert not torch.allclose(before[0, 0], after[0, 0], atol=1e-6)
     torch.testing.assert_close(before[1], after[1])
-
-
-def test_towers_without_a_class_token_are_refused(tmp_path):
-    cfg = make_config(tmp_path, RESNET, tm="message")
-    with pytest.raises(UserError, match="network.tm: message: not supported by this image tower, ResNet"):
-        build_model(cfg, clip_of(cfg), NAMES)
 
 
 def test_a_table_is_scored_without_the_model(tmp_path):

@@ -3,7 +3,9 @@
 import dataclasses
 from collections.abc import Callable
 
+import timm
 import torch
+from open_clip.modified_resnet import ModifiedResNet
 from open_clip.timm_model import TimmModel
 from open_clip.transformer import VisionTransformer
 from timm.models.eva import Eva
@@ -52,16 +54,24 @@ TOWERS: dict[str, Callable[[], nn.Module]] = {
     "PE-Core": lambda: timm_eva(
         attn_type="rope", use_pre_transformer_norm=True, global_pool="map", rope_grid_indexing="xy", **ROPE
     ),
+    "PE-Core G": lambda: timm_eva(
+        attn_type="rope", use_pre_transformer_norm=True, global_pool="map", class_token=False, **ROPE
+    ),
     "EVA-02": lambda: timm_eva(
         qkv_fused=False, swiglu_mlp=True, scale_mlp=True, init_values=0.1, global_pool="token", **ROPE
     ),
     "EVA-02-E": lambda: timm_eva(use_post_norm=True, global_pool="token"),
 }
+OTHERS: dict[str, Callable[[], nn.Module]] = {
+    "ResNet": lambda: ModifiedResNet((1, 1, 1, 1), DIM, heads=2, image_size=SIZE, width=8),
+    "ConvNeXt": lambda: timm_tower(timm.create_model("test_convnext", num_classes=DIM)),
+}
+"""Image towers of other kinds."""
 
 
 def tiny_tower(name: str) -> nn.Module:
     torch.manual_seed(0)
-    visual = use_fast_layers(TOWERS[name]())
+    visual = use_fast_layers((TOWERS | OTHERS)[name]())
     with torch.no_grad():
         for parameter in visual.parameters():
             parameter += 0.05 * torch.randn_like(parameter)
