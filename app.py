@@ -39,8 +39,8 @@ def parse_arguments(arguments: list[str] | None = None):
         help="host name under which the page may be requested, besides localhost and --host; can be repeated; '*': any",
     )  # fmt: skip
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
-    parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="of an upload (default 200)")
-    parser.add_argument("--max_seconds", type=float, default=600, metavar="S", help="of a video (default 600)")
+    parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="upload limit (default 200)")
+    parser.add_argument("--max_seconds", type=float, default=600, metavar="S", help="limit per video (default 600)")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -39,7 +39,7 @@ def parse_arguments(arguments: list[str] | None = None):
         "--top", type=int, default=5, metavar="K", help="number of classes to show per video (default 5)"
     )
     parser.add_argument(
-        "--threshold", type=float, default=0, metavar="P", help="label a video unknown below this probability"
+        "--threshold", type=float, default=0, metavar="P", help="report `unknown` if the top probability is lower"
     )
     parser.add_argument(
         "--window", type=float, metavar="S", help="length of a window in seconds; 0: one clip per video"
@@ -64,8 +64,8 @@ def parse_arguments(arguments: list[str] | None = None):
 
 def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     """Split the positional arguments into sources and config overrides."""
-    # With any section, so that a mistyped key is not reported as a missing video.
-    # (Path's `exists` raises for a long text.)
+    # With any section name, so that a mistyped key is not reported as a missing video.
+    # (Path.exists raises an error for long strings.)
     overrides = [text for text in args.videos if OVERRIDE.match(text) and not os.path.exists(text)]  # noqa: PTH110
     sources = [text for text in args.videos if text not in overrides]
     sources += [] if args.camera is None else [str(args.camera)]

@@ -18,13 +18,13 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("other", metavar="RUN_B", nargs="?", help="compare RUN with this one, video by video")
     parser.add_argument("--test", metavar="NAME", help="the test to show in detail (default: that with most views)")
     parser.add_argument("--out", metavar="FILE", help="default: RUN/report.html, for two runs RUN/compare_RUN_B.html")
-    parser.add_argument("--no_frames", action="store_true", help="no film strips: needs neither videos nor weights")
+    parser.add_argument("--no_frames", action="store_true", help="no film strips; needs neither videos nor weights")
     return parser.parse_args(arguments)
 
 
 def main(args: argparse.Namespace) -> None:
     check_writable(args.out, "--out")
-    from engine.report import report  # after the checks: --help and a typo answer at once
+    from engine.report import report  # after the checks, so that --help and errors are fast
 
     report(args)
 

@@ -25,7 +25,7 @@ from utils.files import check_is_file, check_writable
 def parse_arguments(arguments: list[str] | None = None):
     parser = config_parser(__doc__, required=False)
     parser.add_argument(
-        "--weights", metavar="FILE", help="a checkpoint of train.py or a published one; without: the config's CLIP"
+        "--weights", metavar="FILE", help="checkpoint of train.py, or a published one (default: CLIP of the config)"
     )
     add_view_options(parser)
     parser.add_argument(

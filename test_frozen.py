@@ -27,12 +27,12 @@ FILES = ("data.train_list", "data.train_root", "data.val_list", "data.val_root",
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning)")
-    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"some of {', '.join(KINDS)}")
+    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"a selection of {', '.join(KINDS)}")
     parser.add_argument(
         "--epochs", type=int, default=20, metavar="N", help="training epochs of the probes (default 20)"
     )
     parser.add_argument(
-        "--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates, with all weight decays"
+        "--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates, each with all decays"
     )
     parser.add_argument("--weight_decays", default="0.01,0.1,0.4,0.8", metavar="A,B", help="weight decays of AdamW")
     parser.add_argument(
@@ -45,7 +45,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """Parse the numbers of an option: at least one, none negative."""
+    """Parse the numbers of an option: at least one, all non-negative."""
     try:
         found = [float(part) for part in text.split(",")]
     except ValueError as error:
@@ -60,14 +60,14 @@ def main(args: argparse.Namespace) -> None:
     args.kinds = args.probes.split(",")
     strange = [kind for kind in args.kinds if kind not in KINDS]
     if strange or len(set(args.kinds)) < len(args.kinds):
-        raise UserError(f"--probes {args.probes}: must be some of {', '.join(KINDS)}, without repetitions")
+        raise UserError(f"--probes {args.probes}: must be a selection of {', '.join(KINDS)} without repetitions")
     args.rates = numbers(args.lrs, "--lrs")
     args.decays = numbers(args.weight_decays, "--weight_decays")
     check_counts(args, "epochs", "neighbours", "test_clips")
     check_config(args.config, args.overrides, FILES)
     check_writable(args.out, "--out", is_folder=True)
     check_is_file(args.weights, "checkpoint file")
-    from engine.frozen import test_frozen  # after the checks: --help and a typo answer at once
+    from engine.frozen import test_frozen  # after the checks, so that --help and errors are fast
 
     test_frozen(args, warnings)
 

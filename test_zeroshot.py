@@ -81,7 +81,7 @@ def main(args: argparse.Namespace) -> int:
         check_is_file(path, "file")
     check_writable(args.out, "--out", is_folder=True)
     check_is_file(args.weights, "checkpoint file")
-    from engine.zeroshot import test_zeroshot  # after the checks: --help and a typo answer at once
+    from engine.zeroshot import test_zeroshot  # after the checks, so that --help and errors are fast
 
     return test_zeroshot(args, split_lists(args.lists), warnings)
 

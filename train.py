@@ -27,7 +27,7 @@ def main(args: argparse.Namespace) -> int:
     cfg, config_warnings = load_config(args.config, args.overrides, "train")
     check_data_files(cfg, ("data.train_list", *TEST_FILES, "data.train_root"))
     check_is_file(cfg.pretrain or None, "checkpoint file")
-    from engine.train import train  # after the checks: --help and a typo answer at once
+    from engine.train import train  # after the checks, so that --help and errors are fast
 
     return train(args, cfg, [*config_warnings, *warnings])
 

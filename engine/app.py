@@ -58,8 +58,8 @@ def import_gradio(temporary: str):
 
 
 class Service:
-    """Predictions for many users by one model. Videos are decoded side by side, each in a child process; the model
-    takes some windows of one of them at a time.
+    """Predictions for many users with one model. Videos are decoded in parallel in child processes; the model processes
+    one batch of windows of one video at a time.
     """
 
     def __init__(self, model: VideoModel, limits: Limits):
@@ -138,7 +138,7 @@ def guards(args: argparse.Namespace, uploads: Path, page: Any) -> list:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    # Against DNS rebinding, by which another site could read this page under its own host name.
+    # Prevents DNS rebinding, by which another site could read this page under its own host name.
     limits = RequestLimits(int(args.max_megabytes * 1e6))
     hosts = {_in_url(host) for host in (LOCAL, "::1", "localhost", args.host, *args.allow_host)} - {"0.0.0.0"}
     return [

@@ -111,9 +111,9 @@ def embed_windows(
     """Embeddings (W,...) float32 of a video's windows, a batch at a time, and their (start, end) in seconds.
 
     Args:
-        level: "frame" for (W,T,D), before the temporal head; else (W,D), or (W,R,D) where the scorer needs R rows.
-        name: of the video, for messages.
-        turn: held while the model computes, so that threads that read videos use it one at a time.
+        level: "frame" for (W,T,D), before the temporal head; otherwise (W,D), or (W,R,D) if the scorer needs R rows.
+        name: name of the video, for messages.
+        turn: lock of the model, which threads that read videos use one at a time.
 
     Raises:
         UserError: the video cannot be read, has no frames, or has an embedding that is not finite.
@@ -143,11 +143,11 @@ def feature_settings(args: argparse.Namespace, model: VideoModel) -> dict[str, A
 
 
 def check_settings(out: Path, settings: dict[str, Any]) -> None:
-    """Results of different settings must not mix in a folder: write the settings, or compare them with those there."""
+    """Write the settings to the folder, or compare them with existing ones, so that their results are not mixed."""
     path = out / SETTINGS
     if path.is_file():
         before = json.loads(path.read_text(encoding="utf-8"))
         if differing := sorted(key for key in settings if before.get(key) != settings[key]):
-            raise UserError(f"{out}: holds results of another {', '.join(differing)}; give another folder")
+            raise UserError(f"{out}: contains results of another {', '.join(differing)}; give another folder")
     else:
         write_text_atomic(path, json.dumps(settings, indent=2) + "\n")

@@ -57,7 +57,7 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
 
 
 def fit_lda(embeddings: np.ndarray, labels: np.ndarray) -> torch.Tensor:
-    """float32 (K, D) coefficients of a linear discriminant analysis of (N, D) video embeddings, taken at length 1.
+    """float32 (K, D) coefficients of a linear discriminant analysis of (N, D) video embeddings, which are normalised.
 
     Args:
         labels: (N,) int64, each of 0..K-1 at least once.

@@ -119,7 +119,7 @@ def train_probes(
         log.info("epoch %d of %d: loss %.3f to %.3f", epoch + 1, epochs, mean.min(), mean.max())
         if not mean.isfinite().all():
             log.warning("WARNING: the loss of %d probes is not finite", int((~mean.isfinite()).sum()))
-    assert sweep is not None  # a list has entries
+    assert sweep is not None  # lists are not empty
     return sweep, mean.tolist()
 
 
@@ -176,6 +176,6 @@ def _embed(
     description: str,
     entries: list | None = None,
 ) -> VideoTable | None:
-    """The table on the main process, None on the others."""
+    """The table on the main process, None on others."""
     loader = build_eval_loader(cfg, context.process.world_size, context.process.rank, views, entries).to(context.device)
     return embed_videos(encode, loader, context, cfg.data.batch_size, description)

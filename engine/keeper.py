@@ -33,7 +33,7 @@ class CheckpointKeeper:
         resumed_from: the checkpoint that the run resumed.
 
     Attributes:
-        failure: why the last save failed; None: it did not.
+        failure: the error of the last save; None: it succeeded.
     """
 
     failure: OSError | None = None
@@ -72,7 +72,7 @@ class CheckpointKeeper:
             sync_path(self._run_dir)
             self._may_age = True
         except OSError as error:
-            self.failure = error.with_traceback(None)  # which keeps the state in memory
+            self.failure = error.with_traceback(None)  # a traceback would keep the state in memory
             with contextlib.suppress(OSError):  # on the same disk
                 new.unlink(missing_ok=True)
             log.warning(

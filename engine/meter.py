@@ -36,7 +36,7 @@ class EpochInfo(NamedTuple):
 class TrainingMeter:
     """Logs the steps of one epoch."""
 
-    _has_advised = _has_told_first = False  # once per process
+    _has_advised = _has_logged_first = False  # once per process
     _num_warm_up = 0
 
     def __init__(self, cfg: Config, process: Process, metrics: MetricsWriter, epoch: EpochInfo):
@@ -47,7 +47,7 @@ class TrainingMeter:
         self._epoch_steps = math.ceil(epoch_batches / cfg.solver.grad_accumulation_steps)
         self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch.number + 1}/{cfg.solver.epochs}", process)
         self._seen = self._num_skipped = 0
-        self.is_stopped = False  # whether any process was asked to stop
+        self.is_stopped = False  # whether any process received a request to stop
         self._seconds = self._wait = 0.0
         self._since_line: list = []  # records
         self._started = time.perf_counter()
@@ -79,8 +79,8 @@ class TrainingMeter:
         )
         self._bar.set_postfix_str(f"loss {record.loss:.3f}, {rate:.1f} clips/s", refresh=False)
         self._bar.update()
-        if self._cfg.solver.compile and not TrainingMeter._has_told_first:
-            TrainingMeter._has_told_first = True
+        if self._cfg.solver.compile and not TrainingMeter._has_logged_first:
+            TrainingMeter._has_logged_first = True
             log.info("solver.compile: the first step took %.0f s, compilation included", record.seconds)
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record)

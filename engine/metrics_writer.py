@@ -107,9 +107,9 @@ class MetricsWriter:
             self._board = None
 
     def _write_lines(self) -> None:
-        """Write pending lines; on a full disk they are kept, with one warning."""
+        """Write pending lines; on a full disk they are kept for later, with one warning."""
         assert self._file is not None
-        # Unbuffered, so that what fails is known; what was written of it is cut off again.
+        # Unbuffered, so that a failed write is detected; incomplete lines are removed.
         end, left = self._file.seek(0, os.SEEK_END), "".join(self._unwritten).encode()
         try:
             while left:

@@ -38,7 +38,7 @@ COLOURS = (
     "#56b4e9",
 )  # the colour-blind safe palette of Okabe and Ito
 GREY = "#57606a"
-LABEL_HEIGHT = 0.06  # of a line's name, as a share of the axis
+LABEL_HEIGHT = 0.06  # height of a line's label, as a share of the axis
 
 
 def average(paths: Sequence[str], out: str) -> None:
@@ -115,7 +115,7 @@ def write_curve(
     """Log the scores of each config as a table, and write curve.json and curve.png.
 
     Args:
-        additions: names of those in the image tower.
+        additions: names of the additions to the image tower.
     """
     titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}

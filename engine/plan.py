@@ -31,7 +31,7 @@ from utils.precision import autocast
 from utils.schema import Config, DataConfig
 
 ADAM_STATES = 2  # float32 optimiser states per trainable parameter
-STORED_SIZE = 256, 340  # (H, W) assumed of frames that are preprocessed on the device, before any is read
+STORED_SIZE = 256, 340  # assumed (H, W) of frames that are preprocessed on the device
 WORKSPACE = 0.01  # share of the total for library workspaces; measured on an H100: 0.2 to 1.2 %
 
 
@@ -41,8 +41,8 @@ class MemoryEstimate(NamedTuple):
     weights: int
     gradients_and_optimizer: int
     activations: int
-    methods: int = 0  # additional memory of the training methods, see `method_bytes`
-    ahead: int = 0  # of the batches made ahead, see `bytes_ahead`
+    methods: int = 0  # additional memory of training methods, see `method_bytes`
+    ahead: int = 0  # batches prepared in advance, see `bytes_ahead`
 
     @property
     def total(self) -> int:
@@ -60,8 +60,8 @@ def estimate_memory(
     its end (all gradients).
 
     Args:
-        text: frozen class embeddings (K,D); None: the model makes its own.
-        batch_size, num_frames, image_size: of a process's batch (B,T,3,H,H).
+        text: frozen class embeddings (K,D); None: they are computed by the model.
+        batch_size, num_frames, image_size: of the batch of a process (B,T,3,H,H).
     """
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     peak = _peak_of_a_step(model, text, (batch_size, num_frames, 3, image_size, image_size), precision)
@@ -87,7 +87,7 @@ def method_bytes(cfg: Config, model: VideoCLIP) -> int:
 
 
 def bytes_ahead(cfg: Config, device: torch.device) -> int:
-    """Bytes of `datasets.lookahead` during a step: the next batch, and what making the one after it takes."""
+    """Bytes of `datasets.lookahead` during a step: the next batch, and the preprocessing of the one after it."""
     data, is_made_there = cfg.data, cfg.data.pixels_on == "device"
     if data.cached_draws or (device.type == "cpu" and not is_made_there):
         return 0
@@ -105,7 +105,7 @@ def bytes_ahead(cfg: Config, device: torch.device) -> int:
 
 
 def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: int) -> MemoryEstimate:
-    """The estimate with `solver.shard`: the shards of a process, and the weights gathered at a time."""
+    """The estimate with `solver.shard`: the shards of a process, and the weights that are gathered at a time."""
     if kind == "none" or world_size == 1:
         return memory
     blocks = [sum(4 * parameter.numel() for parameter in block.parameters()) for block in blocks_of(model)]
@@ -178,7 +178,7 @@ def _peak_of_a_step(model: VideoCLIP, text: torch.Tensor | None, shape: Sequence
 def describe_plan(
     cfg: Config, model: VideoCLIP, text: torch.Tensor | None, train: TrainEntries, num_val: int, context: RunContext
 ) -> str:
-    """The plan of a run as lines of text: what was called, sizes, steps, parameters, memory."""
+    """The plan of a run as lines of text: command, software, sizes, steps, parameters, memory."""
     data, solver, process, precision = cfg.data, cfg.solver, context.process, context.precision
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)
@@ -193,7 +193,7 @@ def describe_plan(
     memory = shared_out(memory, model, solver.shard, process.world_size)
     methods = [name for name in ("interpolated_loss", "distill") if getattr(solver, name)]
     beside = f", {' and '.join(methods)} {memory.methods / 2**30:.2f}" if methods else ""
-    beside += f", batches made ahead {memory.ahead / 2**30:.2f}" if memory.ahead else ""
+    beside += f", prefetched batches {memory.ahead / 2**30:.2f}" if memory.ahead else ""
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type

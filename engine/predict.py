@@ -43,7 +43,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
         log.warning("warning: a single class always has probability 1; give alternatives")
     log.info("%s; %d classes, %s", model.description, len(model.class_names), model.precision)
     if not shard.is_all and (folder := parts_folder(args)):
-        shard.file(folder, ".json")  # refuses another number of shards than the folder's, before the work
+        shard.file(folder, ".json")  # checks the number of shards before the work
 
     # ---- each source: windows, their probabilities, the result; Ctrl-C keeps the results so far
     heading = {"model": model.description, "classes": model.class_names, "threshold": args.threshold}
@@ -132,7 +132,7 @@ def open_windows(
 
 
 def report_error(error: UserError, source: str, errors: dict[str, str]) -> None:
-    """Print and record an error of a source; only the first of each source."""
+    """Print and record the first error of each source."""
     if source not in errors:
         errors[source] = printable(str(error))
         print_error_line(f"error: {errors[source]}")

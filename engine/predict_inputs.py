@@ -13,8 +13,8 @@ def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[s
     """The videos of `sources`, see `inference.video_inputs.expand_inputs`.
 
     Raises:
-        UserError: a folder without videos, no videos, an error in config or classes, missing weights, or a camera or
-            URL with --isolate.
+        UserError: a folder contains no videos, none are given, config, classes or weights are invalid, or a camera or
+            URL is combined with --isolate.
     """
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
     found = expand_inputs(sources)

@@ -15,13 +15,13 @@ from utils.work_shards import ALL, Shard, check_complete, shard_files
 
 @dataclass
 class Results:
-    """What the files hold. `videos`, `rows` and `errors` are by a video's position among the inputs."""
+    """Contents of the files. `videos`, `rows` and `errors` are indexed by the position of a video in the inputs."""
 
     heading: dict  # the model's description, the classes, the threshold
-    top: int  # classes shown of each video
-    videos: dict[int, dict] = field(default_factory=dict)  # `VideoPrediction.to_dict`, of those that were read
+    top: int  # number of classes per video
+    videos: dict[int, dict] = field(default_factory=dict)  # `VideoPrediction.to_dict` of the videos that were read
     rows: dict[int, list[list[str]]] = field(default_factory=dict)  # `VideoPrediction.rows`, likewise
-    errors: dict[int, tuple[str, str]] = field(default_factory=dict)  # (video, what is wrong with it)
+    errors: dict[int, tuple[str, str]] = field(default_factory=dict)  # (video, error message)
 
     def add(self, position: int, prediction: VideoPrediction) -> None:
         self.videos[position] = prediction.to_dict(self.top)

@@ -1,7 +1,7 @@
-"""`python -m tools.ray_predict`: Ray Data hands batches of videos to actors, each with a loaded model of its own.
+"""`python -m tools.ray_predict`: Ray Data distributes batches of videos to actors, which each load the model.
 
-The results of a batch are a file, which its actor writes in one step: a batch that runs twice, after the loss of a
-machine, replaces its file by an equal one.
+The results of a batch are written atomically to one file: if a batch runs twice after the loss of a machine, its file
+is replaced by an identical one.
 """
 
 import argparse
@@ -41,23 +41,23 @@ from utils.hashing import content_hash
 from utils.terminal import print_error_line
 
 MAX_BLOCKS = 4096
-"""Of Ray Data: enough to keep all actors busy to the end; more cost its scheduler time."""
+"""Maximum number of blocks in Ray Data: enough to keep all actors busy; more would slow down its scheduler."""
 MAX_TRIES = 3
-"""Of a batch. Ray restarts an actor that ends any number of times, and a video may be what ends it."""
+"""Maximum attempts per batch, because Ray restarts actors without limit, even if a video crashes them."""
 
 Batch = tuple[int, list[str]]
-"""Its number, and the videos."""
+"""Number and videos."""
 
 
 def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
-    """Write the parts that are missing, then the CSV; returns the exit code.
+    """Write the missing parts, then the CSV; returns the exit code.
 
     Args:
         sources: paths of the videos; None: `args.videos` is a folder or URL of tar shards.
     """
     logging.basicConfig(level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr)
 
-    # ---- the model once here, so that a mistake is one line before the cluster starts
+    # ---- load the model here once, so that user mistakes are reported before the cluster starts
     model = load_model(args.weights, args.config, args.classes, args.overrides, device="cpu")
     args.is_sharded = sources is None
     sources = sources or list(ClipShards(args.videos, ClipCache(Path(), 0)))
@@ -66,7 +66,7 @@ def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
     logging.info("%s", model.description)
     del model
 
-    # ---- the batches that have no part yet
+    # ---- batches without a part
     begins = range(0, len(sources), args.batch)
     parts = [part_path(args.out, number) for number in range(len(begins))]
     if args.retry:
@@ -87,7 +87,7 @@ def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
                 for error in filter(None, done["errors"].split("\n")):
                     print_error_line(f"error: {error}")
 
-    # ---- the whole
+    # ---- results
     if args.csv:
         write_csv(Path(args.csv), parts, schema)
     num_failed = count_errors(parts)
@@ -96,21 +96,21 @@ def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
 
 
 def run_on_cluster(args: argparse.Namespace, batches: list[Batch], schema: pa.Schema) -> Iterator[dict[str, Any]]:
-    """What `Predictor` returns for each batch, in any order.
+    """Yield the output of `Predictor` for each batch, in any order.
 
     Raises:
-        UserError: the cluster cannot be reached or has not the resources of an actor; what an actor raises as such.
+        UserError: the cluster cannot be reached or has too few resources for an actor, or raised by an actor.
     """
     try:
         ray.init(args.address, ignore_reinit_error=True, logging_level=logging.WARNING)
     except ConnectionError as error:
         raise UserError(f"--address {args.address}: no Ray cluster can be reached there; see 'ray status'") from error
     context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False  # the caller has one, which counts videos
+    context.enable_progress_bars = False  # the caller has one that counts videos
     logging.getLogger("ray.data").setLevel(logging.WARNING)
-    # File names need not be UTF-8, which Arrow's strings must be.
+    # Arrow strings must be UTF-8, but file names need not be.
     rows = [{"number": number, "videos": [os.fsencode(video) for video in videos]} for number, videos in batches]
-    actor: Any = Predictor  # the annotations of `map` have functions alone
+    actor: Any = Predictor  # `map` is only annotated for functions
     done = ray.data.from_items(rows, override_num_blocks=min(len(rows), MAX_BLOCKS)).map(
         actor,
         fn_constructor_args=(args, str(Path.cwd()), schema),
@@ -125,24 +125,24 @@ def run_on_cluster(args: argparse.Namespace, batches: list[Batch], schema: pa.Sc
 
 
 def count_actors(args: argparse.Namespace) -> int:
-    """How many run at a time: `args.actors`, else as many as the cluster has CPUs and GPUs for."""
+    """Number of actors: `args.actors`, or as many as the CPUs and GPUs of the cluster allow."""
     resources = ray.cluster_resources()
     needs = {"CPU": args.workers, "GPU": args.gpus}
     for name, need in needs.items():
         if resources.get(name, 0) < need * (args.actors or 1):
             raise UserError(
-                f"the cluster has {resources.get(name, 0):g} {name}s, and {args.actors or 1} actors need "
+                f"the cluster has {resources.get(name, 0):g} {name}s, but {args.actors or 1} actors need "
                 f"{need * (args.actors or 1):g}; lower --actors, --workers or --gpus"
             )
     return args.actors or int(min(resources[name] // need for name, need in needs.items() if need))
 
 
 class Predictor:
-    """An actor: the loaded model, which writes the part of a batch.
+    """An actor that loads the model and writes the parts of batches.
 
     Args:
-        folder: the working folder of the command, from which its paths start.
-        schema: of a part.
+        folder: working folder of the command, for relative paths.
+        schema: schema of a part.
     """
 
     def __init__(self, args: argparse.Namespace, folder: str, schema: pa.Schema):
@@ -160,9 +160,9 @@ class Predictor:
         return ClipShards(self.args.videos, ClipCache(Path(), 0)) if self.args.is_sharded else None
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, Any]:
-        """Row of `run_on_cluster` -> number of its videos, and their errors, a line each.
+        """Row of `run_on_cluster` -> number of its videos, and their errors, one per line.
 
-        A UserError that is not of one video is returned as `mistake`: Ray would bury it in its own tracebacks.
+        A UserError that does not concern a single video is returned as `mistake`, because Ray would show tracebacks.
         """
         try:
             return {**self._write(batch), "mistake": ""}
@@ -173,23 +173,23 @@ class Predictor:
         _ = self.model, self.shards  # loaded before the threads begin
         videos, part = [os.fsdecode(video) for video in batch["videos"]], part_path(self.args.out, batch["number"])
         tries = tries_path(part)
-        with tries.open("ab") as file:  # a byte for each try: it outlives this process
+        with tries.open("ab") as file:  # one byte per attempt, which survives a crash of this process
             file.write(b".")
             num_tries = file.tell()
         if num_tries > MAX_TRIES:
             raise UserError(
-                f"{MAX_TRIES} actors ended without an error in the batch of {printable(videos[0])}: memory is lacking, "
-                "or a video ends its decoder; run again with --isolate 60, fewer --workers or a smaller --batch"
+                f"{MAX_TRIES} actors exited without an error in the batch of {printable(videos[0])}: memory ran out, "
+                "or a video crashes the decoder; run again with --isolate 60, fewer --workers or a smaller --batch"
             )
         with ThreadPoolExecutor(self.args.workers) as pool:
             rows = [row for rows in pool.map(self.rows, videos) for row in rows]
         with atomic_path(part) as temporary:
             pq.write_table(pa.Table.from_pylist(rows, self.schema), temporary)
-        tries.unlink(missing_ok=True)  # of a batch that runs twice
+        tries.unlink(missing_ok=True)  # may be missing if a batch runs twice
         return {"num_videos": len(videos), "errors": "\n".join(row["error"] for row in rows if "error" in row)}
 
     def rows(self, video: str) -> list[dict[str, Any]]:
-        """A row for each window of a video, or one with its error."""
+        """One row per window of a video, or one with its error."""
         name = f"{self.args.videos.rstrip('/')}/{video}" if self.shards else video
         try:
             with self._file(video) as path:
@@ -250,7 +250,7 @@ def schema_of(args: argparse.Namespace, num_classes: int) -> pa.Schema:
 
 
 def settings_of(args: argparse.Namespace, model: VideoModel, sources: list[str]) -> dict[str, Any]:
-    """What the parts depend on."""
+    """Settings that the parts depend on."""
     found = feature_settings(args, model) | {"stride": args.stride, "batch": args.batch}
     if not args.level:
         found |= {"top": args.top, "threshold": args.threshold, "classes": content_hash(model.class_names)}
@@ -258,7 +258,7 @@ def settings_of(args: argparse.Namespace, model: VideoModel, sources: list[str])
 
 
 def count_errors(parts: list[Path]) -> int:
-    """Videos of the parts that could not be read."""
+    """Number of unreadable videos in the parts."""
     return pd.dataset([str(part) for part in parts]).count_rows(filter=pc.field("error").is_valid())
 
 

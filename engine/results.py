@@ -23,7 +23,7 @@ def write_predictions(
 
     Args:
         labels: int (N,), or multi-label (N,K) of 0 and 1.
-        logits: (N,K), scaled so that their softmax are the probabilities.
+        logits: (N,K), whose softmax are the probabilities.
     """
     num_best, is_multi_label = min(5, logits.shape[1]), labels.ndim == 2
     best = np.argsort(-logits, axis=1, kind="stable")[:, :num_best]

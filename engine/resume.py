@@ -71,10 +71,10 @@ def run_state(
 def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """Path and contents of the checkpoint `resume`; with `auto` the newest intact one of the run folder, if any.
 
-    Processes that were restarted after a failure resume from the newest intact one, whatever `resume` says.
+    Processes that were restarted after a failure always resume from the newest intact one.
 
     Raises:
-        UserError: the file named is not whole; under `auto`, the folder's checkpoints are all damaged.
+        UserError: the file is corrupted; with `auto`, all checkpoints of the folder are.
     """
     if is_restart() and (found := newest_intact(run_dir)) is not None:
         return found
@@ -93,11 +93,11 @@ def restore_run(
 ) -> Progress:
     """Load a checkpoint into model and trainer; returns the progress of the run.
 
-    A published checkpoint brings weights and epoch; its optimiser has other groups and is left out, loudly. With
-    `cfg.solver.evaluate` nothing goes on: the weights may be validated as any config says.
+    Of a published checkpoint, weights and epoch are loaded; its optimiser has other groups and is ignored, with a
+    warning. With `cfg.solver.evaluate` differences between the configs are allowed, since nothing is trained.
 
     Raises:
-        UserError: it is of another run than `cfg`, or does not fit the model, the optimiser or the list.
+        UserError: it belongs to another run, or does not fit the model, the optimiser or the list.
     """
     (path, state), num_clips = found, len(loader.dataset)
     if not isinstance(state.get("epoch"), int):
@@ -165,7 +165,7 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
 
 
 def _check_same_sets(path: Path, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
-    """Raises a UserError if an epoch has other shares of the sets, and so other clips; files may move."""
+    """Raise a UserError if the shares of the sets in an epoch differ, which changes its clips; files may move."""
     shares = [{one["name"]: one.get("weight") for one in sets} for sets in (old, new)]
     was, now = (", ".join(f"{name} {weight or 'by its videos'}" for name, weight in of.items()) for of in shares)
     if list(shares[0].items()) != list(shares[1].items()):
@@ -199,7 +199,7 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
-    """Raise a ValueError if a moving average has another shape, which `load_state_dict` does not check."""
+    """Raise a ValueError if the shape of a moving average differs, which `load_state_dict` does not check."""
     for name, parameter in model.named_parameters():
         for kind, average in optimizer.state.get(parameter, {}).items():
             if kind in PER_VALUE and average.shape != parameter.shape:

@@ -20,12 +20,12 @@ log = logging.getLogger(__name__)
 def run_lock(run_dir: Path) -> Iterator[None]:
     """Create `run_dir` if necessary and lock it until the block ends.
 
-    A POSIX record lock: the kernel drops it when the process ends, in whatever way, and forked loader processes do not
-    have it. On NFS and Lustre it holds between machines where the mount supports locks. What the block left empty is
-    removed.
+    A POSIX record lock, which the kernel releases when the process ends for any reason, and which forked loader
+    processes do not inherit. On NFS and Lustre it works between machines if the mount supports locks. If the folder is
+    empty at the end, it is removed.
 
     Raises:
-        UserError: another process holds it, which the message names, or the folder cannot be written.
+        UserError: the lock is held by another process, named in the message, or the folder cannot be written.
     """
     check_writable(run_dir, "logging.run_dir", is_folder=True)
     made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]

@@ -10,7 +10,7 @@ SCORES = {"top1": "top-1 %", "top5": "top-5 %", "mean_class": "mean class %", "m
 
 
 def describe_run(records: list[dict[str, Any]]) -> str:
-    """A table with a row for each validated epoch (at most twelve, evenly chosen, best and last among them)."""
+    """A table with one row per validated epoch (at most twelve, evenly spaced, including the best and the last)."""
     steps = [r for r in records if r["kind"] == "train" and "seconds" in r]  # the first versions did not write seconds
     validations = {r["epoch"]: r for r in records if r["kind"] == "val"}
     if not validations:

@@ -33,11 +33,10 @@ def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     """The run folder of the config, otherwise that of the checkpoint to resume, otherwise the default.
 
-    A launcher that starts its processes again after a failure finds the folder that it had.
+    Processes that are restarted after a failure use the same folder.
 
     Raises:
-        UserError: the folder already holds a run, and this one neither resumes it nor only validates; or the folder is
-            named twice.
+        UserError: the folder already contains a run that this one neither resumes nor validates, or is given twice.
     """
     launch = launch_folder()
     note = launch / "run_dir" if launch else None
@@ -67,10 +66,10 @@ def _named_or_default(cfg: Config, log_time: str | None) -> Path:
 
 
 def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
-    """Make the folder and write the resolved config into it, and the few-shot picks if there are any.
+    """Create the folder, and write the resolved config and any few-shot picks to it.
 
     Raises:
-        UserError: it cannot be made or written.
+        UserError: it cannot be created or written.
     """
     try:
         path.mkdir(parents=True, exist_ok=True)

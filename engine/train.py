@@ -62,14 +62,14 @@ class TrainingRun:
 
     cfg: Config
     context: RunContext
-    class_names: list[str]  # K, which checkpoints hold
+    class_names: list[str]  # K, saved in checkpoints
     model: VideoCLIP
-    text: torch.Tensor | None  # frozen class embeddings (K,D); None: the model makes its own
+    text: torch.Tensor | None  # frozen class embeddings (K,D); None: computed by the model
     trainer: Trainer
     progress: Progress
     train_loader: TrainClips | CachedTrainClips
     val_loader: EvalClips | CachedEvalClips
-    base: dict[str, str] | None = None  # what checkpoints of only what trained say of the rest; None: they hold all
+    base: dict[str, str] | None = None  # description of the frozen weights if checkpoints do not contain them
 
     def cache_frames(self) -> None:
         """Replace pixels with cached frame embeddings of the frozen image tower."""
@@ -94,7 +94,7 @@ class TrainingRun:
                 keeper.save(state, is_best)
 
     def fit(self, metrics: MetricsWriter, keeper: CheckpointKeeper) -> bool:
-        """Train from `progress` to the last epoch and save; returns False if a process was asked to stop."""
+        """Train from `progress` to the last epoch and save; returns False after a request to stop."""
         first = self.train_loader.dataset.entries[0]
         data = configs_of_sets(self.cfg)[0].data
         root = clip_root(data, data.train_root)
@@ -125,7 +125,7 @@ class TrainingRun:
         return True
 
     def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper, metrics: MetricsWriter) -> bool:
-        """Validate if due, and save; returns False if a process was asked to stop."""
+        """Validate if due, and save; returns False after a request to stop."""
         progress, logging_config = self.progress, self.cfg.logging
         is_stopped, is_best, num_epochs, best_before = meter.is_stopped, False, progress.epoch + 1, progress.best_top1
         is_due = num_epochs % logging_config.eval_freq == 0 or num_epochs == self.cfg.solver.epochs

@@ -73,7 +73,7 @@ def main(args: argparse.Namespace) -> int:
         args.window = 0.0 if args.level == "video" else 1.0 if args.window is None else args.window
         args.stride = args.stride or args.window or None
     sources = list_videos(args.videos)
-    from engine.ray_predict import predict_all  # after the checks: --help and a typo answer at once
+    from engine.ray_predict import predict_all  # after the checks, so that --help and errors are fast
 
     return predict_all(args, sources)
 

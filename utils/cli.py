@@ -23,7 +23,7 @@ EXIT_USER_ERROR = 2
 EXIT_LOST_CONNECTION = 76  # EX_PROTOCOL of sysexits.h; used between a process and its launcher
 EXIT_INTERRUPTED = 130  # 128 + SIGINT, as in shells
 EXIT_CLOSED_OUTPUT = 141  # 128 + SIGPIPE
-ASKED_TO_STOP = "stopped by a signal; run the same command again (with resume=auto if it trains) to continue"
+STOPPED_BY_SIGNAL = "stopped by a signal; run the same command again (with resume=auto if it trains) to continue"
 
 OUT_OF_MEMORY = (
     "out of GPU memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
@@ -52,7 +52,7 @@ class Parser(argparse.ArgumentParser):
         description, _, examples = (doc or "").partition("\nExamples:\n")
         named = {"description": description.strip(), "epilog": examples and f"examples:\n{examples.rstrip()}"} | named
         super().__init__(formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False, **named)
-        default = argparse.SUPPRESS if doc is None else False  # a subcommand's parser leaves that of the command
+        default = argparse.SUPPRESS if doc is None else False  # a subcommand keeps the value of the command
         self.add_argument("--debug", action="store_true", default=default, help="show the traceback of an error")
 
     def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:
@@ -67,7 +67,7 @@ class Parser(argparse.ArgumentParser):
     def _spelled(self, args: Sequence[str] | None) -> list[str]:
         """The command line with kebab-case options in snake_case; unknown options are errors."""
         words = list(sys.argv[1:] if args is None else args)
-        if self._subparsers is not None:  # each subcommand has a parser and options of its own
+        if self._subparsers is not None:  # each subcommand has its own parser
             return words
         for place, word in enumerate(words):
             if word == "--":
@@ -92,8 +92,8 @@ def config_parser(doc: str | None, required: bool = True, operands: Sequence[tup
     """A parser with `--config`, `key=value` overrides and output options.
 
     Args:
-        required: False: the config may be left out, since a checkpoint knows its recipe.
-        operands: names and help of what is given before the overrides.
+        required: False: the config is optional, because the checkpoint contains it.
+        operands: names and help of the positional arguments before the overrides.
     """
     parser = Parser(doc)
     for name, what in operands:
@@ -106,9 +106,9 @@ def config_parser(doc: str | None, required: bool = True, operands: Sequence[tup
 
 
 def add_output_options(parser: argparse.ArgumentParser) -> None:
-    """`--quiet` and `--plain`: how much a command shows."""
+    """Add `--quiet` and `--plain`."""
     parser.add_argument("--quiet", action="store_true", help="show only results, warnings and errors")
-    parser.add_argument("--plain", action="store_true", help="no progress bars, as where the output is a file")
+    parser.add_argument("--plain", action="store_true", help="show no progress bars, as if the output were a file")
 
 
 def add_view_options(parser: argparse.ArgumentParser) -> None:
@@ -175,7 +175,7 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
         return code
     except Stopped:
         if os.environ.get("LOCAL_RANK", "0") == "0":
-            print(ASKED_TO_STOP, file=sys.stderr, flush=True)
+            print(STOPPED_BY_SIGNAL, file=sys.stderr, flush=True)
         return requeue_code()
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr, flush=True)

@@ -16,9 +16,9 @@ Kind = TypeVar("Kind", bound="Component")
 
 
 class Component:
-    """A class of a table, and the settings of its own."""
+    """Base class of the classes in a table, with their settings."""
 
-    table: ClassVar[Mapping[str, str]]  # where it is listed
+    table: ClassVar[Mapping[str, str]]  # the table that lists it
     # (pattern, replacement) from the names of its parameters in published checkpoints to ours.
     published_names: ClassVar[tuple[tuple[str, str], ...]] = ()
     Settings: ClassVar[type[Section]] = Section  # its keys below `components.NAME`, by `utils.config_fields.key`

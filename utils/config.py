@@ -98,10 +98,10 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose:
 
 
 def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose, recipe: Recipe) -> Resolved:
-    """`load_config` for a command on a checkpoint, which knows its model: see `utils.recipe`.
+    """`load_config` for a command on a checkpoint, which contains the config of its model; see `utils.recipe`.
 
     Raises:
-        UserError: with every fault of file, overrides and recipe, one a line.
+        UserError: with all errors in file, overrides and recipe, one per line.
     """
     given, faults, warnings, _ = _read_given(path, overrides)
     _raise_faults(faults)
@@ -286,7 +286,7 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
                 name = ".".join(path)
                 if name not in bad_keys:
                     bad_keys.add(name)
-                    if name == "data.sets":  # whose keys are not in the schema's table
+                    if name == "data.sets":  # its keys are not in the schema
                         name = ".".join(map(str, item["loc"]))
                     above = (".".join(path[:end]) for end in range(len(path), 0, -1))
                     place = next((places[key] for key in above if key in places), "")

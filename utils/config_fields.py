@@ -15,8 +15,8 @@ def key(default: Any, description: str, unit: str = "", role: Role = "", **limit
 
     Args:
         default: a value, or a callable that creates one.
-        role: of the key when a checkpoint is loaded (`utils.recipe`). weights: it determines names or shapes of
-            tensors; choice: users may change it; training: it does not affect a trained model.
+        role: role when a checkpoint is loaded (`utils.recipe`). weights: determines names or shapes of tensors; choice:
+            users may change it; training: does not affect a trained model.
     """
     how = {"default_factory": default} if callable(default) else {"default": default}
     return Field(description=description, json_schema_extra={"unit": unit, "role": role}, **how, **limits)
@@ -31,14 +31,14 @@ def none_string(value: Any) -> Any:
 class OneOf:
     """Restricts a field to the names in a table of components.
 
-    The table is read when a config is validated, so that a component is added in its own place. Tables import nothing.
+    The table is read when a config is validated, so that components only need to be added there. Tables import nothing.
     """
 
-    table: str  # a dict by its dotted path, as modules.heads.HEADS
-    others: tuple[Any, ...] = ()  # further values, before the table's
+    table: str  # dotted path of a dict, such as modules.heads.HEADS
+    others: tuple[Any, ...] = ()  # further choices, listed first
 
     def paths(self) -> dict[str, str]:
-        """The table: the path of each name's class."""
+        """The table: name -> path of the class."""
         module, _, name = self.table.rpartition(".")
         return getattr(import_module(module), name)
 

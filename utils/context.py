@@ -12,7 +12,7 @@ from utils.precision import autocast
 
 @dataclass(frozen=True)
 class RunContext:
-    """One process of a run, the precision that it computes in, and whether it has been asked to stop."""
+    """One process of a run, its precision, and whether it received a request to stop."""
 
     process: Process = field(default_factory=lambda: Process(0, 1, 0, torch.device("cpu")))
     precision: str = "fp32"  # or bf16, fp16

@@ -9,14 +9,14 @@ _OWN_CGROUPS = Path("/proc/self/cgroup")
 
 
 def num_cores() -> int:
-    """CPU cores for this process, at least 1: those that the scheduler and the CPU quotas of its control groups (as of
-    a container) leave, shared among the processes that torchrun started on this machine."""
+    """CPU cores for this process, at least 1: those that the scheduler and the CPU quotas of its control groups (such
+    as a container's) allow, divided by the number of processes that torchrun started on this machine."""
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     return max(1, int(min([cores, *_quotas()])) // int(os.environ.get("LOCAL_WORLD_SIZE", 1)))
 
 
 def _quotas() -> Iterator[float]:
-    """Cores by the CPU quotas of this process's control groups and their parents, of versions 1 and 2."""
+    """CPU quotas, in cores, of this process's control groups (versions 1 and 2) and their parents."""
     lines = _OWN_CGROUPS.read_text(encoding="utf-8").splitlines() if _OWN_CGROUPS.is_file() else ()
     for line in lines:
         _, controllers, group = line.split(":", 2)  # of cgroups(7)

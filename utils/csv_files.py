@@ -20,11 +20,11 @@ def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
 
 
 def write_csv(path: str | Path, columns: Sequence[str], rows: Iterable[Iterable[Any]], errors: str = ODD_NAMES) -> None:
-    """Args: errors: how characters are written that UTF-8 cannot hold, as of `open`."""
+    """Args: errors: as for `open`, for characters that UTF-8 cannot encode."""
     write_text_atomic(path, csv_text(columns, rows), errors)
 
 
 def read_csv(path: str | Path) -> list[dict[str, str]]:
-    """The rows as text by column; in a row that is cut off, the last columns have None."""
+    """The rows as text by column; None for missing columns of a truncated row."""
     with Path(path).open(newline="", encoding="utf-8", errors=ODD_NAMES) as file:
         return list(csv.DictReader(file))

@@ -45,4 +45,4 @@ class SetConfig(Section):
     val_root: ProjectPath = key("", "")
     val_list: OptionalPath = key(None, "")
     label_list: OptionalPath = key(None, "")
-    num_classes: int = key(0, "", ge=0)  # that of label_list, when a run begins
+    num_classes: int = key(0, "", ge=0)  # set from label_list at the start of a run

@@ -30,7 +30,7 @@ class Process(NamedTuple):
 def start(timeout_minutes: float = 10) -> Process:
     """Join torchrun's process group, or run as a single process without torchrun.
 
-    NCCL where each process has a GPU of its own, gloo on CPUs.
+    Uses NCCL if each process has its own GPU, and gloo on CPUs.
 
     Raises:
         UserError: torchrun started more processes on this machine than it has GPUs, or the group cannot be formed.
@@ -64,8 +64,8 @@ def _join_group(backend: str, timeout: datetime.timedelta) -> None:
     dist.init_process_group(backend, store=store, rank=rank, world_size=world_size, timeout=timeout)
 
 
-# Kept alive: gloo's thread would need Python's lock to free a tensor of which it holds the last reference, and up to
-# PyTorch 2.7 the group's end waits for that thread while it has the lock.
+# Kept alive: if gloo's thread has the last reference to a tensor, it needs the GIL to free it, and up to PyTorch 2.7
+# destroying the group waits for that thread while holding the GIL.
 _last_sent: torch.Tensor | None = None
 
 
@@ -84,7 +84,7 @@ def is_restart() -> bool:
 
 
 def gather_to_main(item: T, process: Process) -> list[T] | None:
-    """Each process's `item` (picklable) in order of rank on the main process, None on the others."""
+    """The `item` (picklable) of each process in order of rank on the main process, None on the others."""
     if process.world_size == 1:
         return [item]
     items: list[Any] | None = [None] * process.world_size if process.is_main else None
@@ -93,7 +93,7 @@ def gather_to_main(item: T, process: Process) -> list[T] | None:
 
 
 def gather_to_all(item: T, process: Process) -> list[T]:
-    """Each process's `item` (picklable) in order of rank, on every process."""
+    """The `item` (picklable) of each process in order of rank, on every process."""
     gathered = share_from_main(gather_to_main(item, process), process)
     assert gathered is not None
     return gathered

@@ -2,10 +2,10 @@
 
 
 class UserError(Exception):
-    """A mistake in what the user gave: a config, a list, a file, a command line.
+    """A mistake of the user in a config, list, file or command line.
 
-    The message is one line that names the file, line or key, what is wrong and what to do. Entry scripts print it
-    without a traceback and exit with code 2.
+    The message is one line with the file, line or key, what is wrong and what to do. Entry scripts print it without a
+    traceback and exit with code 2.
     """
 
 

@@ -49,8 +49,8 @@ def machine_name() -> str:
 
 
 def sync_path(path: Path) -> None:
-    """Flush a file, or the entries of a folder, to disk; otherwise a power failure may empty the one and undo renames
-    in the other."""
+    """Flush a file, or the entries of a folder, to disk; otherwise a power failure may empty the file, or undo renames
+    in the folder."""
     try:
         descriptor = os.open(path, os.O_RDONLY)
     except PermissionError:  # a folder that is writable but not readable
@@ -70,11 +70,11 @@ def write_text_atomic(path: str | Path, text: str, errors: str = "strict") -> No
 
 
 def check_writable(path: str | Path | None, option: str, is_folder: bool = False) -> None:
-    """Whether a result can be written to `path`, before the work whose result it is. Leaves nothing behind.
+    """Check before the work that its result can be written to `path`. Leaves nothing behind.
 
     Args:
-        path: None: not given.
-        option: of the command line, for the message. is_folder: `path` is a folder of results, not a file.
+        path: None: nothing is checked.
+        option: command-line option, for the message. is_folder: `path` is a folder of results, not a file.
 
     Raises:
         UserError: it is a folder instead of a file or the reverse, or it is not writable.
@@ -103,6 +103,6 @@ def check_writable(path: str | Path | None, option: str, is_folder: bool = False
 
 
 def check_is_file(path: str | Path | None, what: str) -> None:
-    """Raise a UserError where a path is given and no file is there. `what` it should be, for the message."""
+    """Raise a UserError if a path is given and is not a file. `what`: description of the file, for the message."""
     if path is not None and not Path(path).is_file():
         raise UserError(f"{path}: no such {what}")

@@ -1,4 +1,4 @@
-"""Intervals: of checkpoints in steps or minutes, of windows in seconds."""
+"""Intervals of checkpoints in steps or minutes, and of windows in seconds."""
 
 import math
 
@@ -25,10 +25,10 @@ def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
 def check_times(
     window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
 ) -> None:
-    """Check that these can be the lengths of windows (`inference.windows.WindowReader.windows`).
+    """Check lengths of windows (`inference.windows.WindowReader.windows`).
 
     Raises:
-        UserError: one is not finite, a negative window, or another one that is not above 0.
+        UserError: one is not finite, the window is negative, or another one is not above 0.
     """
     if window is not None and not 0 <= window < math.inf:
         raise UserError(f"{prefix}window {window:g}: must be a number of seconds, or 0 for one clip")

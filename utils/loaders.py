@@ -62,7 +62,7 @@ class Numbers(TypedDict):
 
 
 Batch = dict[str, torch.Tensor]
-"""Of training: `Numbers` and `frames`, uint8 (B,T,C,S,S) or float32 (B,T,D), all of which go to the device."""
+"""A training batch: `Numbers`, and `frames` uint8 (B,T,C,S,S) or float32 (B,T,D); all are moved to the device."""
 
 
 def train_batch(frames: torch.Tensor, numbers: Numbers) -> Batch:

@@ -1,4 +1,4 @@
-"""How the C library keeps memory, and small tensors that go to a device."""
+"""Memory settings of the C library, and copies to a device."""
 
 import ctypes
 import sys
@@ -21,6 +21,6 @@ def keep_freed_memory() -> None:
 
 
 def to_device(tensor: torch.Tensor, device: torch.device) -> torch.Tensor:
-    """The tensor on `device`, for which nothing waits: a copy of unpinned memory may wait for all work of a GPU."""
+    """Copy a tensor to `device` asynchronously; copies from unpinned memory may wait for all work of a GPU."""
     pinned = tensor.pin_memory() if device.type == "cuda" and tensor.device.type == "cpu" else tensor
     return pinned.to(device, non_blocking=True)

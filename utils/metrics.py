@@ -8,8 +8,7 @@ from typing import NamedTuple
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-# Logit scale of the published evaluation for all models: exp(logit_scale) of OpenAI's CLIP, the maximum in its
-# training.
+# Logit scale of the published evaluation for all models: exp(logit_scale) of OpenAI's CLIP, its maximum in training.
 EVAL_LOGIT_SCALE = 100.0
 
 
@@ -69,9 +68,9 @@ class Scores(NamedTuple):
     num_videos: int
 
     def describe(self) -> str:
-        """One line for people."""
-        figures = f"top-1 {self.top1:.2f}%  top-5 {self.top5:.2f}%  mean class {self.mean_class:.2f}%"
-        return f"{figures}  ({self.num_videos} videos)"
+        """One line for the log."""
+        scores = f"top-1 {self.top1:.2f}%  top-5 {self.top5:.2f}%  mean class {self.mean_class:.2f}%"
+        return f"{scores}  ({self.num_videos} videos)"
 
 
 class MultiLabelScores(NamedTuple):
@@ -82,7 +81,7 @@ class MultiLabelScores(NamedTuple):
     num_videos: int
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line for the log."""
         return f"mAP {self.map:.2f}%  ({self.num_videos} videos, {self.num_scored_classes} classes that occur)"
 
 
@@ -111,7 +110,7 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
 
 
 def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> list[Scores]:
-    """The published zero-shot protocol, a split each: half of the classes drawn by a seed, and their videos only.
+    """The published zero-shot protocol: each split has a random half of the classes and only their videos.
 
     Split s is `permutation(K)[:K//2]` of NumPy's legacy generator with seed s; the candidates are the classes of the
     split that occur among the labels.

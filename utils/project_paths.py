@@ -7,7 +7,7 @@ from pydantic import AfterValidator, PlainSerializer
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 SHARD_INDEX = "shards.csv"
-"""Of packed clips in tar files, in their folder or at their URL."""
+"""Index of packed clips in tar files, in their folder or at their URL."""
 
 
 def is_url(path: str) -> bool:

@@ -47,8 +47,8 @@ class Recipe(NamedTuple):
 
 
 class Given(NamedTuple):
-    """The user's config with defaults, the place of each given key (`file:line: ` or COMMAND_LINE), and the path of the
-    config file, if any."""
+    """The user's config with defaults, the origin of each given key (`file:line: ` or COMMAND_LINE), and the path of
+    the config file, if any."""
 
     config: Config
     places: dict[str, str]
@@ -86,7 +86,7 @@ def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> 
     """Dotted key -> (value, base's value) where two trees differ; keys that one of them lacks are left out.
 
     Args:
-        config, base: as of `Config.model_dump`. None: the defaults.
+        config, base: from `Config.model_dump`. None: the defaults.
     """
     own, other = flatten(config), flatten(Config().model_dump() if base is None else base)
     return {key: (value, other[key]) for key, value in own.items() if key in other and value != other[key]}

@@ -43,7 +43,7 @@ def open_log(
 ) -> logging.Logger:
     """Log to the console; processes other than the main one log only errors.
 
-    Records are also kept until `log_to_file`.
+    Records are also stored until `log_to_file`.
 
     Args:
         warnings: warnings from loading the config, logged first.

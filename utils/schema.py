@@ -17,7 +17,7 @@ MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
 
 
 # Well above useful values, so that typing errors are reported before memory runs out.
-MAX_SEED = 2**63 - 1  # of PyTorch's generators
+MAX_SEED = 2**63 - 1  # limit of PyTorch's generators
 MAX_FRAMES = 4096  # for each factor of a clip's length
 MAX_LAYERS = 256
 MAX_SIDE = 8192
@@ -155,7 +155,7 @@ class DataConfig(Section):
 
     @property
     def class_spans(self) -> list[tuple[int, int]]:
-        """First class of each set in the run, and the one after its last; none where clips are compared with all."""
+        """First class of each set in the run, and the one after its last; empty if clips are compared with all."""
         ends = list(accumulate((one.num_classes for one in self.sets), initial=0))
         return list(pairwise(ends)) if self.label_space == "apart" else []
 
@@ -237,7 +237,7 @@ class NetworkConfig(Section):
     context_per_class: bool = key(False, "CoOp: one context per class instead of a shared one", role="weights")
 
 
-# Optimisers of timm's factory that the tests resume to the bit; none needs other packages or second-order gradients.
+# Optimisers of timm that resume bit-identically in tests, without other packages or second-order gradients.
 # fmt: off
 Optimizer = Literal[
     "adamw", "adam", "sgd", "adabelief", "adafactor", "adafactorbv", "adamax", "adamp", "adamuon", "adan", "adanw",
@@ -305,7 +305,7 @@ class SolverConfig(Section):
     process_timeout_minutes: float = key(10, "how long processes wait for each other before they exit", "minutes", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
     shard: Literal["none", "grad", "full"] = key(
-        "none", "what processes share out (FSDP2) for large towers. grad: gradients and optimiser; full: weights too"
+        "none", "shard large towers over the processes (FSDP2). grad: gradients and optimiser; full: weights too"
     )
     compile: bool = key(False, "torch.compile of image tower and head; the first step takes 10 s or more")
     ema: float | None = key(

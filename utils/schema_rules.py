@@ -13,13 +13,13 @@ FILES = ("datasets.rules", "modules.additions.rules", "modules.classifiers.rules
 
 
 class Rule(NamedTuple):
-    """A rule over several keys; skipped where one of them or of their sections is itself at fault."""
+    """A rule over several keys; skipped if one of them, or its section, is invalid."""
 
     keys: tuple[str, ...]
-    broken: Callable[[Config], bool]  # whether a config breaks it: a fault
-    message: str  # what follows the keys in the line for the user
-    purposes: tuple[Purpose, ...] = ("train", "test", "predict")  # the commands that it is for
-    is_advice: bool = False  # a warning, not a fault
+    broken: Callable[[Config], bool]  # whether a config violates it
+    message: str  # follows the keys in the error message
+    purposes: tuple[Purpose, ...] = ("train", "test", "predict")  # the commands that it applies to
+    is_advice: bool = False  # a warning instead of an error
 
 
 TrainRule = partial(Rule, purposes=("train",))

@@ -4,8 +4,8 @@ Several processes are started by scripts/launch.py, which handles the signals an
 (an environment variable). Files in the folder: `stop` asks all processes to stop; `requeue` means that they stopped and
 the run can be resumed; `failed-N` contains the exit code of the first process that failed in attempt N.
 
-Processes that were asked to stop exit with 0, because torchrun treats any other code as a failure; the launcher
-exits with 75.
+After a request to stop, processes exit with 0, because torchrun treats any other code as a failure; the launcher exits
+with 75.
 """
 
 import contextlib
@@ -61,7 +61,7 @@ def requeue_code() -> int:
 
 
 class Stopped(Exception):
-    """Raised on all processes if one was asked to stop and there is nothing to save."""
+    """Raised on all processes after a request to stop if there is nothing to save."""
 
 
 class InterruptCounter:
@@ -101,7 +101,7 @@ class StopRequest:
         self._is_asked = True
 
     def is_asked(self) -> bool:
-        """Whether this process or its launcher was asked to stop."""
+        """Whether this process or its launcher received a request to stop."""
         return self._is_asked or (self._folder is not None and (self._folder / STOP_FILE).exists())
 
     def close(self) -> None:

@@ -42,7 +42,7 @@ class Shard(NamedTuple):
         """The file of this shard, `I-of-N.SUFFIX`, in `folder`, which is created.
 
         Raises:
-            UserError: the folder has files of another number of shards.
+            UserError: the folder has files of a different number of shards.
         """
         folder.mkdir(parents=True, exist_ok=True)
         for path in _files_in(folder, suffix):
@@ -70,11 +70,11 @@ def add_shard_options(parser: argparse.ArgumentParser) -> None:
 
 
 def chosen_shard(args: argparse.Namespace) -> Shard:
-    """The shard of `--shard`, else that of SLURM's array task, which is printed, else `ALL`, as with `--merge`.
+    """The shard of `--shard`, otherwise of SLURM's array task, which is printed; `ALL` without both or with `--merge`.
 
     Raises:
-        UserError: it is not a part of a whole, or the array's tasks are not evenly numbered or only one, which may be
-            a task of a larger array that was submitted again.
+        UserError: the shard is invalid, or the tasks of the array are not evenly numbered, or there is only one, which
+            may be a resubmitted task of a larger array.
     """
     if args.merge:
         return ALL
@@ -88,7 +88,7 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
         return ALL
     if int(count) == 1:
         raise UserError(
-            f"SLURM's array has only the task {task}, so its part of the whole is unknown; give --shard I/N, or "
+            f"SLURM's array has only the task {task}, so its share of the work is unknown; give --shard I/N, or "
             "--shard 1/1 for everything"
         )
     first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", x)) for name, x in (("MIN", 0), ("STEP", 1)))
@@ -118,7 +118,7 @@ def shard_files(folder: Path, suffix: str) -> list[Path]:
 
 
 def check_complete(names: Sequence[str], is_done: Callable[[int], bool], count: int) -> None:
-    """Raise a UserError where an item of a shard has no result."""
+    """Raise a UserError if an item of a shard has no result."""
     missing = [position for position in range(len(names)) if not is_done(position)]
     if missing:
         shard = Shard(missing[0] % count + 1, count)

@@ -54,7 +54,7 @@ def test_two_processes_train_and_score_the_probes_of_one(world, tmp_path):
 @pytest.mark.parametrize(
     ("options", "part"),
     [
-        (("--probes", "svm"), "--probes svm: must be some of knn, linear, attentive, without repetitions"),
+        (("--probes", "svm"), "--probes svm: must be a selection of knn, linear, attentive without repetitions"),
         (("--lrs", "fast"), "--lrs fast: must be numbers"),
         (("--epochs", "0"), "--epochs 0: must be at least 1"),
         (("--probes", "attentive", "components.attentive.num_heads=5"), "is not a multiple of 5"),

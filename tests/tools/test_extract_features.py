@@ -93,7 +93,7 @@ def test_mistakes(world, weights, tmp_path):
     video = world.root / "videos" / "val_0_0.mp4"
     assert run(video, tmp_path / "a", "--weights", weights) == 0
     for words, part in (
-        ((video, tmp_path / "a", "--weights", weights, "--window", 2), "holds results of another stride, window"),
+        ((video, tmp_path / "a", "--weights", weights, "--window", 2), "contains results of another stride, window"),
         ((video, tmp_path / "b", "--weights", weights, "--shard", "0/2"), "--shard 0/2"),
         ((video, tmp_path / "b", "--weights", weights, "--stride", 0), "--stride 0: must be above 0"),
         ((video, tmp_path / "b"), "give --weights, or --config"),

@@ -114,7 +114,7 @@ def test_the_same_command_writes_what_is_missing(world, videos, without_cluster,
     assert [part.stat().st_mtime_ns == time for part, time in zip(parts, times)] == [False, False, True]
     assert "bad.mp4" in (tmp_path / "all.csv").read_text()
     assert run(*command, "--threshold", 0.5) == 2
-    assert "holds results of another threshold" in capsys.readouterr().err
+    assert "contains results of another threshold" in capsys.readouterr().err
 
 
 def test_a_video_that_ends_its_process_ends_the_command_in_the_end(world, videos, without_cluster, tmp_path, capsys):
@@ -129,7 +129,7 @@ def test_a_video_that_ends_its_process_ends_the_command_in_the_end(world, videos
         for _ in range(ray_engine.MAX_TRIES - 1):
             with pytest.raises(ZeroDivisionError):
                 actor(batch)
-        assert actor(batch)["mistake"].startswith("3 actors ended without an error in the batch of a.mp4")
+        assert actor(batch)["mistake"].startswith("3 actors exited without an error in the batch of a.mp4")
     assert run(*command) == 2  # the damaged one
     assert not list(tmp_path.glob("out/parts/*.tries")) and len(list(tmp_path.glob("out/parts/*"))) == 2
 
@@ -176,8 +176,8 @@ def test_clips_of_tar_shards_are_those_of_loose_files(world, videos, without_clu
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("--gpus", "1"), "the cluster has 0 GPUs, and 1 actors need 1"),
-        (("--actors", "3"), "the cluster has 2 CPUs, and 3 actors need 3"),
+        (("--gpus", "1"), "the cluster has 0 GPUs, but 1 actors need 1"),
+        (("--actors", "3"), "the cluster has 2 CPUs, but 3 actors need 3"),
         (("--level", "window", "--csv", "a.csv"), "--csv: is of predictions"),
         (("--batch", "0"), "--batch 0: must be at least 1"),
         (("--classes", "a, a"), "classes: a is given twice"),

@@ -97,7 +97,7 @@ def test_a_shard_that_was_cut_short_is_named(job, tmp_path, capsys):
             "shard 2/2, from SLURM_ARRAY_TASK_ID; use --shard 1/1 to process everything",
         ),
         ({"ID": "10", "MIN": "4", "STEP": "6", "COUNT": "2"}, "shard 2/2, from SLURM_ARRAY_TASK_ID"),
-        ({"ID": "3", "MIN": "3", "COUNT": "1"}, "array has only the task 3, so its part of the whole is unknown"),
+        ({"ID": "3", "MIN": "3", "COUNT": "1"}, "array has only the task 3, so its share of the work is unknown"),
         ({"ID": "3", "MIN": "0", "COUNT": "2"}, "task 3 of 2: the array is not evenly numbered; give --shard I/N"),
     ],
 )
