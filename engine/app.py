@@ -76,9 +76,7 @@ class Service:
         reader = dataclasses.replace(self.model.reader, max_pixels=self.limits.max_pixels)
         job = DecodingJob(reader, video, seconds, limits=self.limits, max_windows=MAX_WINDOWS)
         with IsolatedVideo(job, MAX_COMPUTING_SECONDS) as decoded:
-            with self._turn:
-                own = self.model.class_names
-                model = self.model.with_classes(names) if names and names != own else self.model
+            model = self.model.with_classes(names, self._turn) if names else self.model
             named = self._named(model, decoded.windows())
             prediction = collect(named, Path(video).name, model.class_names, threshold)
         clips = spread(list(prediction.clips), MAX_STRIPS)
@@ -109,10 +107,11 @@ def check_names(names: list[str], num_own: int) -> None:
 
 def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tuple[str, Path]]]:
     """The model selected by the arguments, and sample videos for it."""
-    # Class names typed by users are encoded each time and not saved.
     overrides = [*args.overrides, f"logging.cache_dir={cache}"]
     classes = CLASS_NAMES if args.is_demo and args.classes is None else args.classes
     model = load_model(args.weights, args.config, classes, overrides)
+    # Class names typed by users are embedded each time and not saved, which would fill the disk.
+    model.cfg = model.cfg.model_copy(update={"logging": model.cfg.logging.model_copy(update={"cache_dir": None})})
     is_embedded = model.cfg.data.dataset == "shapes"
     samples = sample_videos(Path(__file__).parents[1] / DEMO_WORLD, Path(cache) / "samples") if is_embedded else []
     return Service(model, Limits(args.max_megabytes, args.max_seconds)), samples

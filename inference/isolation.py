@@ -9,6 +9,7 @@ Legend: T frames, C=3 channels, S side of a frame in pixels.
 import json
 import math
 import multiprocessing
+import os
 import resource
 import signal
 import sys
@@ -20,7 +21,7 @@ from dataclasses import dataclass
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import torch
@@ -32,6 +33,8 @@ from utils.errors import UserError
 MAX_CHILD_MEGABYTES = 2048
 """Memory limit of a child, in addition to its memory at the start; two frames of the maximum size take 400."""
 _MAX_MESSAGE_BYTES = 2**30
+_LENGTH_BYTES = 8  # before each message, its length
+_READ_BYTES = 2**20
 
 
 @dataclass(frozen=True)
@@ -128,22 +131,37 @@ class IsolatedVideo:
             raise RuntimeError(f"{self._name}: the decoding process failed:\n{content['traceback']}")
         return content
 
-    def _bytes(self) -> bytes:
+    def _bytes(self) -> bytearray:
         """The next message of the child."""
-        left = self._ends_at - time.monotonic()
-        if left <= 0 or not self._receiver.poll(left):
-            raise UserError(
-                f"{self._name}: takes more than {self._seconds:g} s; use a shorter or smaller video, or longer windows"
-            )
-        try:
-            return self._receiver.recv_bytes(_MAX_MESSAGE_BYTES)
-        except EOFError:
-            raise self._ended() from None
+        size = int.from_bytes(self._read(_LENGTH_BYTES), "big")
+        if size > _MAX_MESSAGE_BYTES:
+            raise UserError(f"{self._name}: its decoding process sent {size} bytes; the file is malicious")
+        return self._read(size)
+
+    def _read(self, size: int) -> bytearray:
+        """So many bytes. `Connection.recv_bytes` would wait for ever for the second half of a message."""
+        content = bytearray()
+        while len(content) < size:
+            left = self._ends_at - time.monotonic()
+            if left <= 0 or not self._receiver.poll(left):
+                raise self._too_long()
+            part = os.read(self._receiver.fileno(), min(size - len(content), _READ_BYTES))
+            if not part:
+                raise self._ended()
+            content += part
+        return content
+
+    def _too_long(self) -> UserError:
+        return UserError(
+            f"{self._name}: takes more than {self._seconds:g} s; use a shorter or smaller video, or longer windows"
+        )
 
     def _ended(self) -> UserError:
-        """The error for a child that exited without a final message."""
-        self._process.join()
+        """The error for a child that closed the pipe without a final message."""
+        self._process.join(max(0.0, self._ends_at - time.monotonic()))
         code = self._process.exitcode
+        if code is None:
+            return self._too_long()
         if code in (-signal.SIGXCPU, -signal.SIGKILL):
             return UserError(
                 f"{self._name}: its decoding was stopped after {self._seconds:g} s of CPU time or for lack of "
@@ -157,15 +175,20 @@ class IsolatedVideo:
 class _Sender:
     """The child's end of the pipe."""
 
-    def __init__(self, connection: Connection):
-        self._connection = connection
+    def __init__(self, file: BinaryIO):
+        self._file = file
 
     def text(self, content: dict[str, Any]) -> None:
-        self._connection.send_bytes(json.dumps(content).encode())
+        self._bytes(json.dumps(content).encode())
 
     def window(self, window: Window) -> None:
         self.text({"start": window.start, "end": window.end, "shape": list(window.clip.shape)})
-        self._connection.send_bytes(window.clip.contiguous().numpy().tobytes())
+        self._bytes(window.clip.contiguous().numpy().tobytes())
+
+    def _bytes(self, content: bytes) -> None:
+        self._file.write(len(content).to_bytes(_LENGTH_BYTES, "big"))
+        self._file.write(content)
+        self._file.flush()
 
 
 def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes: int) -> None:
@@ -173,8 +196,8 @@ def _decode(job: DecodingJob, connection: Connection, seconds: float, megabytes:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is handled by the parent, which ends this process
     _limit(seconds, megabytes)
     torch.set_num_threads(1)
-    send = _Sender(connection)
-    with suppress(BrokenPipeError):  # the parent has stopped waiting
+    with suppress(BrokenPipeError), open(connection.fileno(), "wb", closefd=False) as file:  # the parent may leave
+        send = _Sender(file)
         try:
             job.run(send)
         except UserError as error:

@@ -12,6 +12,7 @@ import copy
 import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -44,8 +45,11 @@ from utils.schema import Config, NetworkConfig
 from utils.schema_rules import Purpose
 
 DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
+NAMES_A_TURN = 32
+"""Number of class names that are embedded at a time; each may have several prompts."""
 MAX_KEPT_CLIPS = 12
 """Number of clips of a prediction kept for pictures, evenly spaced."""
+_NO_LOCK = nullcontext()
 log = logging.getLogger(__name__)
 
 
@@ -125,11 +129,12 @@ class VideoModel:
         """Load the weights of a checkpoint. Raises a UserError if they belong to a different model."""
         load_video_weights(self.network, checkpoint.state, checkpoint.path)
 
-    def with_classes(self, classes: str | Sequence[str]) -> "VideoModel":
+    def with_classes(self, classes: str | Sequence[str], turn: AbstractContextManager = _NO_LOCK) -> "VideoModel":
         """The same model with other classes. The network is shared; this object is not changed.
 
         Args:
             classes: list of names, comma-separated names, or a CSV file `id,name`.
+            turn: a lock that is held for NAMES_A_TURN names at a time, where others use the model meanwhile.
 
         Raises:
             UserError: the names are invalid, or the class embeddings are those of the training classes.
@@ -138,8 +143,12 @@ class VideoModel:
         if names == self.class_names:
             return self
         check_other_classes(self.cfg)
+        parts = []
+        for start in range(0, len(names), NAMES_A_TURN):
+            with turn:
+                parts.append(self._encode(names[start : start + NAMES_A_TURN]))
         other = copy.copy(self)
-        other.class_names, other.class_matrix = names, self._encode(names)
+        other.class_names, other.class_matrix = names, np.concatenate(parts)
         return other
 
     @torch.no_grad()

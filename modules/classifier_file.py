@@ -96,7 +96,7 @@ def cached_classifier(
     kind: str,
     names: Sequence[str],
     prompts: Sequence[Sequence[str]],
-    source: Any,
+    source: Callable[[], Any],
     make: Callable[[], torch.Tensor],
 ) -> torch.Tensor:
     """The float32 (K, D) matrix computed by `make`, cached in the folder `cache_dir` (None: no cache) by its sources.
@@ -105,12 +105,14 @@ def cached_classifier(
     a warning is logged.
 
     Args:
-        source: what the matrix depends on besides kind, names and prompts, as nested data for `content_hash`.
+        source: gives what the matrix depends on besides kind, names and prompts, as nested data for `content_hash`.
     """
+    if cache_dir is None:
+        return make()
     prompts = [list(of_class) for of_class in prompts]
-    source_hash = content_hash([FORMAT_VERSION, kind, list(names), prompts, source])
-    path = None if cache_dir is None else Path(cache_dir) / f"classifier-{kind}-{source_hash[:32]}.npz"
-    if path is not None and os.path.exists(path):  # noqa: PTH110 - Path.exists raises without permission
+    source_hash = content_hash([FORMAT_VERSION, kind, list(names), prompts, source()])
+    path = Path(cache_dir) / f"classifier-{kind}-{source_hash[:32]}.npz"
+    if os.path.exists(path):  # noqa: PTH110 - Path.exists raises without permission
         try:
             found = _load(path)
             if found.source_hash != source_hash:
@@ -119,15 +121,14 @@ def cached_classifier(
         except _CorruptedFile as damage:
             log.warning("%s: corrupted cache of class embeddings (%s); computing them again", path, damage)
     matrix = make()
-    if path is not None:
-        try:
-            save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
-            log.info("class embeddings (%s) computed and saved: %s", kind, path)
-        except OSError as error:
-            log.warning(
-                f"WARNING: logging.cache_dir: {cache_dir} cannot be written ({error.strerror}); class embeddings are "
-                "computed each time"
-            )
+    try:
+        save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
+        log.info("class embeddings (%s) computed and saved: %s", kind, path)
+    except OSError as error:
+        log.warning(
+            f"WARNING: logging.cache_dir: {cache_dir} cannot be written ({error.strerror}); class embeddings are "
+            "computed each time"
+        )
     return matrix
 
 

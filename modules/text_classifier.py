@@ -91,6 +91,6 @@ def class_embeddings(
         "clip_text",
         names,
         prompts,
-        text_weights_hash(clip_model),
+        lambda: text_weights_hash(clip_model),
         lambda: encode_classes(clip_model, prompts, device),
     )

@@ -27,7 +27,8 @@ class RandomRows(Classifier):
         def make() -> torch.Tensor:
             return torch.from_numpy(cls.draw(len(names), width, cfg.seed).astype(np.float32, order="C"))
 
-        return cached_classifier(cfg.logging.cache_dir, cfg.network.classifier, names, [], [width, cfg.seed], make)
+        kind, source = cfg.network.classifier, lambda: [width, cfg.seed]
+        return cached_classifier(cfg.logging.cache_dir, kind, names, [], source, make)
 
 
 class OrthogonalRows(RandomRows):

@@ -32,8 +32,8 @@ class LanguageModelText(Classifier):
         network, width = cfg.network, clip_model.embed_dim
         prompts = class_prompts(names, "{}", network.prompt_set)  # only the names, as in the paper
         model = LanguageModel(network.language_model, network.language_pooling)
-        source = [model.source(), width]
         make = partial(model.encode_classes, prompts, width)
+        source = lambda: [model.source(), width]  # noqa: E731
         return cached_classifier(cfg.logging.cache_dir, "language_model", names, prompts, source, make)
 
 

@@ -41,7 +41,7 @@ class VideoConceptSpotting(Scorer):
     @classmethod
     def embed_classes(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         prompts = class_prompts(names, cfg.network.prompt, None)
-        source = text_weights_hash(clip_model)
+        source = lambda: text_weights_hash(clip_model)  # noqa: E731
         make = lambda: class_features_of_words(clip_model, [prompt for (prompt,) in prompts], device)  # noqa: E731
         return cached_classifier(cfg.logging.cache_dir, "clip_words", names, prompts, source, make)
 

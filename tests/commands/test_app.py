@@ -6,9 +6,11 @@ import socket
 import sys
 import threading
 
+import numpy as np
 import pytest
 
 import engine.app
+from inference.model import NAMES_A_TURN
 from tests.commands.world import CLASSES, REPO, call
 from tests.datasets.helpers import write_skipped_frames
 from utils.errors import UserError
@@ -53,9 +55,29 @@ def test_typed_classes(service, world):
 
 
 def test_the_models_own_names_are_not_embedded_again(service, world, monkeypatch):
-    monkeypatch.setattr(type(service.model), "with_classes", None)
+    monkeypatch.setattr(type(service.model), "_encode", None)
     video = str(world.root / "videos" / "val_0_0.mp4")
     assert service.predict(video, list(CLASSES), None).prediction.class_names == list(CLASSES)
+
+
+def test_many_names_are_embedded_in_turns_and_not_saved(app, world, tmp_path, monkeypatch):
+    service, _ = load(app, tmp_path, "--config", world.video_config)
+    saved, sizes = sorted(tmp_path.rglob("*")), []
+    encode = type(service.model)._encode
+
+    def watched(model, names):
+        assert service._turn.locked()
+        sizes.append(len(names))
+        return encode(model, names)
+
+    monkeypatch.setattr(type(service.model), "_encode", watched)
+    names = [f"thing {number}" for number in range(2 * NAMES_A_TURN + 3)]
+    prediction = service.predict(str(world.root / "videos" / "val_0_0.mp4"), names, None).prediction
+    assert sizes == [NAMES_A_TURN, NAMES_A_TURN, 3] and sorted(tmp_path.rglob("*")) == saved
+    alone = service.model.with_classes(names[NAMES_A_TURN : NAMES_A_TURN + 2], service._turn).class_matrix
+    many = service.model.with_classes(names, service._turn).class_matrix
+    np.testing.assert_allclose(many[NAMES_A_TURN : NAMES_A_TURN + 2], alone, rtol=1e-4, atol=1e-5)
+    assert prediction.class_names == names and many.shape == (len(names), 32)
 
 
 def test_classes_of_other_data_sets_are_offered_where_the_model_takes_others(service, world, app, tmp_path):
@@ -107,7 +129,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
     write_skipped_frames(tmp_path / "long.mp4", 60_000, size=(1088, 1920))
     short = world.root / "videos" / "val_0_0.mp4"
     service.predict(str(short), None, None)  # the first child is the slowest to start
-    monkeypatch.setattr("engine.app.MAX_COMPUTING_SECONDS", 10)
+    monkeypatch.setattr("engine.app.MAX_COMPUTING_SECONDS", 6)
     found = {}
 
     def ask(path):
@@ -121,7 +143,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
     ask(short)
     assert slow.is_alive() and len(found["val_0_0.mp4"].spans) == 1
     slow.join()
-    assert found["long.mp4"].startswith("long.mp4: takes more than 10 s; use a shorter")
+    assert found["long.mp4"].startswith("long.mp4: takes more than 6 s; use a shorter")
 
 
 def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp_path):

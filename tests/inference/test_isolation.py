@@ -1,5 +1,6 @@
 """Videos that a child process decodes: the same windows, and one line for each bound that is reached."""
 
+import multiprocessing
 import os
 import signal
 import struct
@@ -41,9 +42,7 @@ class OddReader:
 
     def windows(self, *_, **__):
         yield Window(0.0, 1.0, torch.zeros(1, 3, 2, 2, dtype=torch.uint8))
-        if self.deed == "sleeps":
-            time.sleep(600)
-        elif self.deed == "computes":
+        if self.deed == "computes":
             while True:
                 pass
         elif self.deed == "takes memory":
@@ -88,11 +87,39 @@ def test_what_ends_the_child_is_one_line(deed, message):
     assert str(caught.value) == message
 
 
-def test_wall_time_is_bounded():
+@dataclass(frozen=True)
+class TakenOver(DecodingJob):
+    """Sends some bytes of its own, closes the pipe or not, and stays."""
+
+    sent: bytes = b""
+    closes: bool = False
+
+    def run(self, send) -> None:
+        send.text({"num_windows": 1})
+        send._file.write(self.sent)
+        send._file.flush()
+        if self.closes:
+            os.close(send._file.fileno())
+        time.sleep(600)
+
+
+@pytest.mark.parametrize(
+    ("sent", "closes", "seconds", "message"),
+    [
+        (b"", False, 1, "takes more than 1 s; use"),
+        (b"\0\0", False, 1, "takes more than 1 s; use"),
+        ((1000).to_bytes(8, "big") + b"half a message", False, 1, "takes more than 1 s; use"),
+        (b"", True, 1, "takes more than 1 s; use"),
+        (b"\1" + bytes(7), False, 60, f"its decoding process sent {2**56} bytes; the file is malicious"),
+    ],
+    ids=["nothing", "half a length", "half a message", "a closed pipe", "a huge message"],
+)
+def test_wall_time_is_bounded_whatever_the_child_sends(sent, closes, seconds, message):
     begin = time.monotonic()
-    with open_odd("sleeps", 5) as video, pytest.raises(UserError, match="^odd.mp4: takes more than 5 s; use"):
+    job = TakenOver(READER, "odd.mp4", sent=sent, closes=closes)
+    with pytest.raises(UserError, match=f"^odd.mp4: {message}"), IsolatedVideo(job, seconds) as video:
         list(video.windows())
-    assert time.monotonic() - begin < 30 and not video._process.is_alive()
+    assert time.monotonic() - begin < 30 and not multiprocessing.active_children()
 
 
 def test_processor_time_is_bounded_where_nobody_ends_the_child():
