@@ -50,6 +50,7 @@ PARTS = {
     "test.py": Part("commands.test"),
     "export.py": Part("commands.export"),
     "pixels on the device": Part("pixels.pixels", 150),
+    "videos on the device": Part("pixels.videos", 120),
     "L/14": Part("speed.vit_l14", 120),
     "B/32": Part("speed.vit_b32"),
     "B/16": Part("speed.vit_b16"),

@@ -4,7 +4,7 @@ Legend: N requested frames, H,W image. Frames are uint8 RGB, (N,3,H,W) in channe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -31,6 +31,34 @@ class Jpegs(NamedTuple):
     names: list[str]
     order: list[int]
     size: tuple[int, int]
+
+
+class VideoFrames(NamedTuple):
+    """The frames of a clip as timestamps in a video file, whose decoding is exact by them.
+
+    Attributes:
+        path, name: the file, and its name for messages.
+        codec: FFmpeg's name of its codec.
+        stream: index of its video stream.
+        tick: unit of the timestamps in seconds.
+        stamps: see `datasets.video_decoder.VideoDecoder.stamps`.
+        indices: index in the video of each of the N frames.
+        order: index in `stamps` of each of the N frames.
+        size: (H, W).
+    """
+
+    path: str
+    name: str
+    codec: str
+    stream: int
+    tick: float
+    stamps: list[tuple[int, bool]]
+    indices: list[int]
+    order: list[int]
+    size: tuple[int, int]
+
+
+Encoded = Jpegs | VideoFrames
 
 
 class FrameSource(Component, ABC):
@@ -80,11 +108,11 @@ class FrameSource(Component, ABC):
                 clip.frames[position] = clip.frames[place]
         return clip.frames.permute(0, 3, 1, 2)
 
-    def jpegs(self, indices: np.ndarray) -> tuple[torch.Tensor, Jpegs] | None:
-        """The distinct files of the frames at `indices`, uint8 (bytes,), with their description. None if they are not
-        all JPEG files of one size, as `Jpegs` requires; then use `read`."""
+    def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
+        """The frames at `indices` for a decoder on the device: the bytes that are handed over, uint8 (bytes,), and
+        their description, one of `kinds`. None if it needs another kind; then use `read`."""
         wanted, order = np.unique(indices, return_inverse=True)
-        files = self._files(wanted)
+        files = self._files(wanted) if Jpegs in kinds else ()
         sizes = {plain_jpeg_size(data) for data, _ in files}
         size = sizes.pop() if len(sizes) == 1 else None
         if size is None:

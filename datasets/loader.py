@@ -13,8 +13,8 @@ import os
 import signal
 import sys
 import threading
-from collections.abc import Iterator
-from functools import cache, partial
+from collections.abc import Collection, Iterator
+from functools import cache
 from multiprocessing import connection
 from typing import Generic, NamedTuple, TypeVar
 
@@ -22,8 +22,9 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, get_worker_info
 
-from datasets.device_decoding import check_device_decodes, decode_jpegs
+from datasets.device_decoding import decode, kinds_decoded_on
 from datasets.device_pixels import eval_pixels, train_pixels
+from datasets.frame_source import Encoded
 from datasets.lookahead import Pixels, make_ahead
 from datasets.samplers import Batches, EvalBatches, TrainBatches
 from datasets.transforms import EvalTransform, TrainTransform
@@ -77,7 +78,7 @@ class ClipLoader(Generic[AnyBatches]):
         self.dataset = dataset
         self.batches = batches
         self._makes_pixels = data.pixels_on == "device"
-        self._decodes_later = data.decode_on == "device"
+        self._data = data
         self._device = torch.device("cpu")
         self._logged: set[int] = set()
         self._has_frozen = False
@@ -85,8 +86,9 @@ class ClipLoader(Generic[AnyBatches]):
         workers = _usable(data.workers)
         # Forked workers start fast and share the memory of the list; Python 3.14 has another default.
         fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+        self._fetch = _Fetch(dataset, self._makes_pixels)
         self._loader: DataLoader | None = DataLoader(
-            _Fetch(dataset, self._makes_pixels, self._decodes_later),
+            self._fetch,
             batch_sampler=batches,
             num_workers=workers,
             collate_fn=_pack,
@@ -106,8 +108,8 @@ class ClipLoader(Generic[AnyBatches]):
         Raises:
             UserError: data.decode_on is device, and the device does not support decoding.
         """
-        if self._decodes_later:
-            check_device_decodes(device)
+        if self._data.decode_on == "device":
+            self._fetch.kinds = kinds_decoded_on(device, self._data.modality == "video")
         self._device = device
         return self
 
@@ -137,10 +139,10 @@ class ClipLoader(Generic[AnyBatches]):
         transform, stored = self.dataset.transform, packed.stored
         if not stored:
             return _made_pixels(self._on_device(packed))
-        files = [(part, one.jpegs) for part, one in zip(_parts(packed), stored) if one.jpegs is not None]
-        decoded = iter(decode_jpegs(files, self._device) if files else ())
-        parts = _parts(self._on_device(packed) if len(files) < len(stored) else packed)
-        clips = [part.movedim(-1, -3) if one.jpegs is None else next(decoded) for part, one in zip(parts, stored)]
+        later = [(part, one.encoded) for part, one in zip(_parts(packed), stored) if one.encoded is not None]
+        decoded = iter(decode(later, self._device))
+        parts = _parts(self._on_device(packed) if len(later) < len(stored) else packed)
+        clips = [part.movedim(-1, -3) if one.encoded is None else next(decoded) for part, one in zip(parts, stored)]
         clips = [clip.flatten(0, -4) for clip in clips]
         if isinstance(transform, TrainTransform):
             return train_pixels(clips, [one.draw for one in stored if one.draw is not None], transform)
@@ -296,14 +298,18 @@ class _Fetch(torch.utils.data.Dataset):
     """Fetch a batch; a UserError is returned in its place.
 
     If it were raised in a worker, it would arrive as a traceback in a string.
+
+    Attributes:
+        kinds: of frames that are decoded on the device.
     """
 
-    def __init__(self, dataset: VideoDataset, is_stored: bool, with_jpegs: bool):
-        self._read = partial(dataset.stored, with_jpegs=with_jpegs) if is_stored else dataset.__getitem__
+    def __init__(self, dataset: VideoDataset, is_stored: bool):
+        self._dataset, self._is_stored = dataset, is_stored
+        self.kinds: Collection[type[Encoded]] = ()
 
     def __getitems__(self, keys: list[SampleKey]) -> list[Item] | UserError:
         try:
-            return [self._read(key) for key in keys]
+            return [self._dataset.stored(key, self.kinds) if self._is_stored else self._dataset[key] for key in keys]
         except UserError as error:
             return UserError(str(error))  # without the traceback, which keeps frames alive
 

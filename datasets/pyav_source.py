@@ -1,12 +1,12 @@
 """`data.decoder: pyav` (FFmpeg): `VideoDecoder` with the interface of all readers."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from datasets.frame_source import FrameSource
+from datasets.frame_source import Encoded, FrameSource, VideoFrames
 from datasets.image_decoding import MAX_PIXELS
 from datasets.video_decoder import VideoDecoder
 
@@ -15,6 +15,7 @@ class PyAVVideo(FrameSource):
     """One video file; arguments and errors as for `VideoDecoder`. A video without frames is an error."""
 
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
+        self._path = str(path)
         self._video = VideoDecoder(path, listed_at, max_pixels)
         self.name = self._video.name
         try:
@@ -25,6 +26,18 @@ class PyAVVideo(FrameSource):
 
     def frame_times(self) -> np.ndarray:
         return self._video.frame_times()
+
+    def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
+        wanted, order = np.unique(indices, return_inverse=True)
+        found = self._video.stamps(wanted) if VideoFrames in kinds else None
+        if found is None:
+            return None
+        stream, (width, height), (stamps, places) = self._video.file.stream, self._video.size, found
+        assert stream.time_base is not None
+        return torch.empty(0, dtype=torch.uint8), VideoFrames(
+            self._path, self.name, stream.codec_context.name, stream.index, float(stream.time_base),
+            stamps, indices.tolist(), places[order].tolist(), (height, width),
+        )  # fmt: skip
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index, frame in self._video.frames_at(wanted):

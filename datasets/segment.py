@@ -1,11 +1,11 @@
 """A segment of a video (`start end` in a list) as a source of frames."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
 
 import numpy as np
 import torch
 
-from datasets.frame_source import FrameSource
+from datasets.frame_source import Encoded, FrameSource
 from utils.errors import UserError
 
 
@@ -48,8 +48,8 @@ class Segment(FrameSource):
         for index in self._source._decode(wanted + shift, lambda index, *size: target(index - shift, *size)):
             yield index - shift
 
-    def _files(self, wanted: np.ndarray) -> Sequence[tuple[bytes, str]]:
-        return self._source._files(wanted + self._first)
+    def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
+        return self._source.encoded(indices + self._first, kinds)
 
     def _frame_name(self, index: int) -> str:
         return self._source._frame_name(index + self._first)

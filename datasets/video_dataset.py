@@ -3,7 +3,7 @@
 Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, S input size.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import NamedTuple, TypedDict
@@ -13,7 +13,7 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets import sampling
-from datasets.frame_source import FrameSource, Jpegs
+from datasets.frame_source import Encoded, FrameSource
 from datasets.lists import Label, ListEntry
 from datasets.transforms import Draw, EvalTransform, TrainTransform
 from utils.errors import UserError
@@ -58,11 +58,11 @@ class Stored:
 
     Attributes:
         draw: the random parameters of a `TrainTransform`.
-        jpegs: set if the item has the JPEG files, uint8 (bytes,), instead of frames.
+        encoded: set if the item has the bytes that frames are decoded from, uint8 (bytes,), instead of frames.
     """
 
     draw: Draw | None
-    jpegs: Jpegs | None
+    encoded: Encoded | None
 
 
 @dataclass(frozen=True)
@@ -153,13 +153,13 @@ class VideoDataset(Dataset):
     def __getitem__(self, key: SampleKey) -> Item:
         return self._item(key, self._read)
 
-    def stored(self, key: SampleKey, with_jpegs: bool = False) -> Item:
+    def stored(self, key: SampleKey, kinds: Collection[type[Encoded]] = ()) -> Item:
         """The item with its stored frames and the same random draws; see `datasets.device_pixels`.
 
         Args:
-            with_jpegs: return the files of JPEG frames if all decoders support them.
+            kinds: of frames that are decoded later (`datasets.device_decoding`).
         """
-        return self._item(key, partial(self._read_stored, with_jpegs=with_jpegs))
+        return self._item(key, partial(self._read_stored, kinds=kinds))
 
     def _item(self, key: SampleKey, read: "_Read") -> Item:
         entry, fault = self.entries[key.index], None
@@ -193,17 +193,17 @@ class VideoDataset(Dataset):
         return np.isin(np.arange(self.num_classes), classes).astype(np.float32)
 
     def _read_stored(
-        self, entry: ListEntry, rng: np.random.Generator, with_jpegs: bool
+        self, entry: ListEntry, rng: np.random.Generator, kinds: Collection[type[Encoded]]
     ) -> tuple[torch.Tensor, Label, Stored]:
         with self._open_entry(entry) as source:
             indices = self._choose_frames(source.num_frames, rng)
-            found = source.jpegs(indices) if with_jpegs else None
-            frames, jpegs = found or (source.read(indices).unflatten(0, (self.num_clips, -1)), None)
-        size = (frames.shape[-2], frames.shape[-1]) if jpegs is None else jpegs.size
+            found = source.encoded(indices, kinds) if kinds else None
+            frames, encoded = found or (source.read(indices).unflatten(0, (self.num_clips, -1)), None)
+        size = (frames.shape[-2], frames.shape[-1]) if encoded is None else encoded.size
         if isinstance(self.transform, EvalTransform):
-            return frames, entry.label, Stored(None, jpegs)
+            return frames, entry.label, Stored(None, encoded)
         draw, label = self.transform.draw(size, entry.label, rng)
-        return frames, label, Stored(draw, jpegs)
+        return frames, label, Stored(draw, encoded)
 
     def _replacement(self, key: SampleKey, fault: str, read: "_Read") -> tuple[torch.Tensor, Label, Stored | None]:
         """The first readable one of its class's other entries, in an order drawn from the item's stream.

@@ -22,7 +22,7 @@ import av
 import numpy as np
 
 from datasets.frame_clock import FrameClock, TimedFrame, timed
-from datasets.frame_conversion import FrameConverter
+from datasets.frame_conversion import FrameConverter, Orientation
 from datasets.image_decoding import MAX_PIXELS
 from datasets.video_file import NO_TIME, VideoFile
 from utils.errors import UserError
@@ -31,6 +31,7 @@ from utils.errors import UserError
 # presentation timestamps, VP8 has packets without a frame) frames are counted by decoding.
 _TIMED_CONTAINERS = {"mov,mp4,m4a,3gp,3g2,mj2", "matroska,webm"}
 _FRAME_PER_PACKET_CODECS = {"h264", "hevc", "vp9", "av1", "libdav1d", "mpeg4", "mjpeg"}
+_GPU_CODECS = _FRAME_PER_PACKET_CODECS - {"mpeg4", "mjpeg"}
 _EMPTY_MPEG4_BYTES = 16
 """A smaller packet of MPEG-4 part 2 means that nothing changed, and outputs no frame."""
 
@@ -221,6 +222,24 @@ class VideoDecoder:
                 yield index, frame
             if index == wanted[-1]:
                 return
+
+    def stamps(self, wanted: np.ndarray) -> tuple[list[tuple[int, bool]], np.ndarray] | None:
+        """What a decoder on a GPU needs to find frames: (timestamp, is keyframe) of all keyframes, of the frames at
+        `wanted` and of those before them, ascending, and the positions of the frames at `wanted`. Where two of them
+        follow each other, so do the frames, which torchcodec relies on. Decodes the first frame, for `size`.
+
+        None if it might output others: frames without timestamps, codecs or pixels that not all GPUs decode (8 bits in
+        4:2:0 are decoded by all), frames that are stored rotated or mirrored.
+        """
+        if self._times is None or self._decoder.name not in _GPU_CODECS:
+            return None
+        first = next(self.frames())
+        if first.format.name != "yuv420p" or Orientation.of(first) != Orientation():
+            return None
+        keys = self.file.pts[self._keyframes]
+        pts = np.union1d(keys, self._times[np.append(wanted, np.maximum(wanted - 1, 0))])
+        places = np.searchsorted(pts, self._times[wanted])
+        return list(zip(pts.tolist(), np.isin(pts, keys).tolist())), places
 
     def _decode_by_jumps(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """Index and frame with as little decoding as possible; some may be missing."""

@@ -118,7 +118,8 @@ class DataConfig(Section):
         "cpu", "where frames are resized, cropped and augmented: in the loader processes, or on the GPU"
     )
     decode_on: Literal["cpu", "device"] = key(
-        "cpu", "with pixels_on device: where JPEG frames are decoded; with nvJPEG colours differ slightly"
+        "cpu",
+        "with pixels_on device: where JPEGs, and videos if torchcodec has CUDA, are decoded; colours differ slightly",
     )
     cache_dir: ProjectPath = key("exp/cache/clips", "local folder that caches packed clips from a URL")
     cache_gb: float = key(0.0, "size of cache_dir; nothing is replaced once it is full; 0: no cache", "GB", ge=0)

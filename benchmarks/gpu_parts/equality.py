@@ -12,6 +12,7 @@ from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
 from benchmarks.gpu_parts.training import (
     RepeatedBatch,
     Steps,
+    compiler_of,
     exact_convolutions,
     make_config,
     make_trainer,
@@ -137,16 +138,9 @@ def activation_checkpointing(setting: Setting, earlier: dict[str, Figures]) -> F
 
 
 def compiled(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """On a CPU captured and differentiated as on a GPU, but run by PyTorch: its C++ takes a minute to compile."""
-    torch.compiler.reset()
-    compile_module = torch.nn.Module.compile
-    if setting.device == "cpu":
-        torch.nn.Module.compile = functools.partialmethod(compile_module, backend="aot_eager")  # type: ignore
-    try:
+    with compiler_of(setting.device):
         cfg, trainer = prepare(setting, "bf16", "solver.compile=true")
         steps = train_steps(trainer, cfg)
-    finally:
-        torch.nn.Module.compile = compile_module
     figures = compare(steps, plain_steps(setting, setting.device, "bf16"), LOW)
     return Found(f"in bf16, against eager: {describe(figures)}", figures)
 

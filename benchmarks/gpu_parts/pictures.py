@@ -1,7 +1,9 @@
-"""A small data set of JPEG frames, made here: folders, lists and labels."""
+"""A small data set, made here: JPEG frames or videos, lists and labels."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
+import av
 import numpy as np
 import torch
 from PIL import Image
@@ -13,34 +15,53 @@ LABELS = ("riding a bike", "playing guitar", "swimming", "cooking")
 NUM_FRAMES = 12  # of a folder
 
 
-def data_keys(setting: Setting, num_clips: int) -> list[str]:
+def data_keys(setting: Setting, num_clips: int, videos: bool = False) -> list[str]:
     """Overrides that train on `num_clips` clips and validate on one of each class; the files are made where missing."""
     root = Path(setting.scratch)
-    folders = _write_frames(root / "frames", setting.tiny)
+    kind, count = ("videos", "") if videos else ("frames", f" {NUM_FRAMES}")
+    names = _write_videos(root / kind, setting.tiny) if videos else _write_frames(root / kind, setting.tiny)
     for name, number in (("train", num_clips), ("val", len(LABELS))):
-        chosen = [folders[i % len(folders)] for i in range(number)]
-        lines = [f"{folder} {NUM_FRAMES} {i % len(LABELS)}\n" for i, folder in enumerate(chosen)]
-        (root / f"{name}.txt").write_text("".join(lines))
+        lines = [f"{names[i % len(names)]}{count} {i % len(LABELS)}\n" for i in range(number)]
+        (root / f"{name}_{kind}.txt").write_text("".join(lines))
     (root / "labels.csv").write_text("id,name\n" + "".join(f"{i},{name}\n" for i, name in enumerate(LABELS)))
     return [
-        f"data.train_root={root}/frames", f"data.train_list={root}/train.txt",
-        f"data.val_root={root}/frames", f"data.val_list={root}/val.txt",
+        f"data.train_root={root}/{kind}", f"data.train_list={root}/train_{kind}.txt",
+        f"data.val_root={root}/{kind}", f"data.val_list={root}/val_{kind}.txt",
+        f"data.modality={'video' if videos else 'RGB'}",
         f"data.label_list={root}/labels.csv", f"data.num_classes={len(LABELS)}",
         f"logging.cache_dir={root}/cache", "logging.tensorboard=false",
     ]  # fmt: skip
 
 
-def _write_frames(root: Path, is_tiny: bool) -> list[str]:
-    """Folders of frames of 340x256 pixels, with about the bytes of real ones at quality 90; their names."""
-    num_folders, (height, width) = (6, (64, 85)) if is_tiny else (48, (256, 340))
+def _random_frames(is_tiny: bool, num_frames: int) -> Iterator[np.ndarray]:
+    """(num_frames, H, W, 3) uint8 for each clip, 340x256 pixels, with about the bytes of real ones as JPEGs."""
+    num_clips, (height, width) = (6, (64, 84)) if is_tiny else (48, (256, 340))
     generator = torch.Generator().manual_seed(0)
-    names = [f"clip_{number:02d}" for number in range(num_folders)]
-    for name in names:
-        if (root / name).is_dir():
-            continue
-        coarse = torch.rand(NUM_FRAMES, 3, height // 6, width // 6, generator=generator)
+    for _ in range(num_clips):
+        coarse = torch.rand(num_frames, 3, height // 6, width // 6, generator=generator)
         levels = F.interpolate(coarse, (height, width), mode="bilinear").mul(255).byte()
-        (root / name).mkdir(parents=True)
-        for index, frame in enumerate(np.asarray(levels.permute(0, 2, 3, 1).contiguous())):
-            Image.fromarray(frame).save(root / name / f"img_{index + 1:05d}.jpg", quality=90)
-    return names
+        yield np.asarray(levels.permute(0, 2, 3, 1).contiguous())
+
+
+def _write_frames(root: Path, is_tiny: bool) -> list[str]:
+    """Folders of frames, at quality 90; their names."""
+    if not root.is_dir():
+        for number, frames in enumerate(_random_frames(is_tiny, NUM_FRAMES)):
+            (root / f"clip_{number:02d}").mkdir(parents=True)
+            for index, frame in enumerate(frames):
+                Image.fromarray(frame).save(root / f"clip_{number:02d}" / f"img_{index + 1:05d}.jpg", quality=90)
+    return sorted(path.name for path in root.iterdir())
+
+
+def _write_videos(root: Path, is_tiny: bool) -> list[str]:
+    """H.264 files whose frames change every five, with a keyframe every two seconds; their names."""
+    if not root.is_dir():
+        root.mkdir()
+        for number, frames in enumerate(_random_frames(is_tiny, NUM_FRAMES)):
+            with av.open(str(root / f"clip_{number:02d}.mp4"), "w") as container:
+                stream = container.add_stream("libx264", rate=25, options={"g": "50", "preset": "veryfast"})
+                stream.height, stream.width, stream.pix_fmt = *frames.shape[1:3], "yuv420p"
+                for frame in np.repeat(frames, 5, axis=0):
+                    container.mux(stream.encode(av.VideoFrame.from_ndarray(frame, format="rgb24")))
+                container.mux(stream.encode(None))
+    return sorted(path.name for path in root.iterdir())

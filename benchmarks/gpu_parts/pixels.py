@@ -8,13 +8,15 @@ import numpy as np
 import torch
 
 from benchmarks.gpu_parts.feeding import clips_per_second, train_from_files
-from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
+from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped, expect
 from benchmarks.gpu_parts.pictures import data_keys
 from benchmarks.gpu_parts.speed import seconds_of
 from benchmarks.gpu_parts.training import make_config
+from datasets import device_videos
 from datasets.augmentations import draw_jitter, draw_randaug
 from datasets.build import Views, build_eval_loader, build_train_loader, input_size, train_transform
 from datasets.device_pixels import train_pixels
+from datasets.device_videos import fault_of
 from datasets.transforms import Draw, Resize
 from datasets.video_dataset import SampleKey
 from utils.cores import num_cores
@@ -51,6 +53,7 @@ def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
     figures: Figures = {"operations": _operations(config(), setting.device)}
     for name, more in (("training", ()), (COMBINED, AUGMENTED)):
         figures[name] = _batch_difference(config(*more), config(*more, *PLACES["device"]), setting.device)
+    figures["made by the loader processes"] = _batch_difference(config(), config(), setting.device)
     figures["3 crops of 2 clips"] = _view_difference(config(), config(*PLACES["device"]), setting)
     text = "; ".join(f"{name}: {_describe(found)}" for name, found in figures.items())
     is_close = all(
@@ -76,6 +79,27 @@ def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
             f"{trained['training_clips_per_second']:.0f}, waiting {trained['waiting_share']:.0%}"
         )
     expect(is_close, text)
+    expect(figures["waits"] == "no", text)
+    return Found(text, figures)
+
+
+def videos(setting: Setting, earlier: dict[str, Figures]) -> Found:
+    """Training batches of H.264 files that are decoded on the device against those of the CPU; then rates."""
+    if fault := fault_of(torch.device(setting.device)):
+        raise Skipped(f"torchcodec cannot decode on {setting.device} ({fault})")
+    batch, num_clips = (2, 12) if setting.tiny else (16, NUM_CLIPS)
+    keys = [*data_keys(setting, num_clips, videos=True), f"data.workers={min(WORKERS, num_cores())}"]
+    cfgs = {
+        name: make_config(setting, ARCH, *keys, *PLACES[place], batch=batch)
+        for name, place in (("loader processes", "cpu"), ("device", "device, JPEG too"))
+    }
+    figures: Figures = {"frames": _batch_difference(cfgs["loader processes"], cfgs["device"], setting.device)}
+    text = f"H.264: {_describe(figures['frames'])}"
+    for name, cfg in cfgs.items():
+        figures[f"rate, {name}"] = clips_per_second(cfg, setting.device)
+        text += f"; decoded by {name}: {figures[f'rate, {name}']:.0f} clips/s from {cfg.data.workers} processes"
+    on_cpu = sorted(device_videos.decoded_on_cpu)
+    expect(figures["frames"]["mean of luma"] <= MAX_MEAN_LUMA and not on_cpu, f"{text}; on the CPU: {on_cpu}")
     return Found(text, figures)
 
 

@@ -16,8 +16,15 @@ from torch.autograd import DeviceType
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.gpu_parts.kernels import shares_by_kind, short_name
-from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped, expect
-from benchmarks.gpu_parts.training import RepeatedBatch, make_config, make_trainer, random_batch, random_text
+from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
+from benchmarks.gpu_parts.training import (
+    RepeatedBatch,
+    compiler_of,
+    make_config,
+    make_trainer,
+    random_batch,
+    random_text,
+)
 from clip.fast_layers import FAST_LAYERS
 from datasets.build import input_size
 from engine.plan import estimate_memory
@@ -88,9 +95,8 @@ def vit_l14_336(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def vit_l14_compiled(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    if setting.device == "cpu":
-        raise Skipped("a CPU takes a minute to compile it")
-    return measure(setting, earlier, Model("ViT-L/14", 16, ("solver.compile=true",)), beside="L/14")
+    with compiler_of(setting.device):
+        return measure(setting, earlier, Model("ViT-L/14", 16, ("solver.compile=true",)), beside="L/14")
 
 
 def vit_l14_published(setting: Setting, earlier: dict[str, Figures]) -> Found:

@@ -198,3 +198,17 @@ def exact_convolutions() -> Iterator[None]:
         yield
     finally:
         torch.backends.cudnn.allow_tf32 = before
+
+
+@contextmanager
+def compiler_of(device: str) -> Iterator[None]:
+    """On a CPU models are captured and differentiated as on a GPU, but run by PyTorch: its C++ takes a minute to
+    compile."""
+    torch.compiler.reset()
+    compile_module = torch.nn.Module.compile
+    if device == "cpu":
+        torch.nn.Module.compile = functools.partialmethod(compile_module, backend="aot_eager")  # type: ignore
+    try:
+        yield
+    finally:
+        torch.nn.Module.compile = compile_module

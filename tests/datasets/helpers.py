@@ -67,7 +67,8 @@ def write_video(
     pans: instead one picture seen through a window that moves a pixel a frame, which gives an encoder B-frames to use.
     """
     scene = picture(0, 2 * size[0], 2 * size[1])
-    with av.open(str(path), "w", options=container_options or {}) as container:
+    container_format = None if path.suffix else "mp4"
+    with av.open(str(path), "w", container_format, options=container_options or {}) as container:
         stream = container.add_stream(codec, rate=25, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
         for index in range(num_frames):

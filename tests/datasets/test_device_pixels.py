@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from datasets import build
 from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw_randaug
-from datasets.device_decoding import check_device_decodes
+from datasets.device_decoding import kinds_decoded_on
 from datasets.device_pixels import _change, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
 from datasets.lookahead import make_ahead
@@ -199,7 +199,7 @@ def test_a_device_that_does_not_decode_is_one_line(monkeypatch):
 
     monkeypatch.setattr("torchvision.io.decode_jpeg", refuse)
     with pytest.raises(UserError, match=r"^data.decode_on: .* on cuda \(not compiled with nvJPEG support\); set it to"):
-        check_device_decodes(torch.device("cuda"))
+        kinds_decoded_on(torch.device("cuda"), False)
 
 
 def test_pixels_are_made_one_batch_ahead():

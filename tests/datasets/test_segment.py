@@ -6,6 +6,7 @@ import torch
 
 from datasets.build import build_eval_loader, build_train_loader
 from datasets.frame_folder import FrameFolder
+from datasets.frame_source import Jpegs
 from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.pyav_source import PyAVVideo
@@ -55,7 +56,7 @@ def test_a_packed_clip_has_its_times_and_its_files(folder):
     write_packed_clip(folder / "p.mkv", zip(jpegs, range(0, 4000, 100)), 48, 36)
     segment = Segment(PackedClip(folder / "p.mkv"), 1.0, 1.5)
     assert segment.num_frames == 5
-    data, _ = segment.jpegs(np.arange(5))
+    data, _ = segment.encoded(np.arange(5), (Jpegs,))
     assert data.numpy().tobytes() == b"".join(jpegs[10:15])
     assert torch.equal(all_of(segment), all_of(PackedClip(folder / "p.mkv"))[10:15])
 

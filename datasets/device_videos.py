@@ -1,0 +1,113 @@
+"""Frames of video files decoded on the training device (`data.decode_on: device`), by NVDEC through torchcodec.
+
+A loader process looks the timestamps of a clip's frames up with `datasets.video_decoder` and hands them over with those
+of the keyframes, so that torchcodec neither scans the file nor counts its frames in its own way. What it does not
+return as expected is decoded by `datasets.video_decoder` here. Damage that NVDEC conceals is not noticed.
+
+Legend: N frames of a clip, C=3 channels, H,W image.
+"""
+
+import functools
+import importlib
+import json
+import logging
+import tempfile
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import av
+import numpy as np
+import torch
+
+from datasets.frame_source import VideoFrames
+from datasets.pyav_source import PyAVVideo
+from utils.errors import first_line
+
+NUM_THREADS = 4  # of files decoded at the same time: a GPU has several decoders
+log = logging.getLogger(__name__)
+decoded_on_cpu: set[str] = set()  # codecs, each of which is logged once
+
+
+@functools.cache
+def fault_of(device: torch.device) -> str:
+    """Why torchcodec cannot decode a small video on `device`; empty if it can."""
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            with PyAVVideo(_write_sample(Path(folder, "sample.mp4"))) as source:
+                found = source.encoded(np.array([2, 0]), (VideoFrames,))
+            assert found is not None and isinstance(found[1], VideoFrames)
+            _by_torchcodec(found[1], device)
+    except (ImportError, OSError, RuntimeError, ValueError) as error:
+        return first_line(error)
+    return ""
+
+
+def decode_videos(clips: Sequence[VideoFrames], device: torch.device) -> list[torch.Tensor]:
+    """uint8 (N,C,H,W) on `device` for each clip. Raises a UserError if a file is corrupted."""
+    stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+
+    def start_thread() -> None:
+        if stream is not None:
+            torch.cuda.set_device(stream.device)  # a new thread has GPU 0 and its default stream
+            torch.cuda.set_stream(stream)
+
+    with ThreadPoolExecutor(NUM_THREADS, "videos", start_thread) as pool:
+        decoded = list(pool.map(lambda clip: _decode(clip, device), clips))
+    if stream is not None:
+        stream.synchronize()  # before the decoders' own memory, which frames are converted from, is used again
+    return decoded
+
+
+def _decode(clip: VideoFrames, device: torch.device) -> torch.Tensor:
+    try:
+        return _by_torchcodec(clip, device)
+    except (RuntimeError, ValueError, IndexError) as error:
+        _warn(clip.codec, clip.name, first_line(error))
+    with PyAVVideo(clip.path) as source:
+        return source.read(np.array(clip.indices)).to(device)
+
+
+def _by_torchcodec(clip: VideoFrames, device: torch.device) -> torch.Tensor:
+    """(N,C,H,W) on `device`. Raises a ValueError if torchcodec returns other frames, or another exception of its."""
+    decoders = importlib.import_module("torchcodec.decoders")
+    after = [pts for pts, _ in clip.stamps[1:]] + [clip.stamps[-1][0] + 1]
+    index = [
+        {"pts": pts, "duration": end - pts, "key_frame": int(is_key)} for (pts, is_key), end in zip(clip.stamps, after)
+    ]
+    reader = decoders.VideoDecoder(
+        clip.path, stream_index=clip.stream, device=device, custom_frame_mappings=json.dumps({"frames": index})
+    )
+    wanted, order = np.unique(clip.order, return_inverse=True)
+    found = reader.get_frames_at(wanted.tolist())
+    if tuple(found.data.shape[-2:]) != clip.size:
+        raise ValueError(f"frames of {tuple(found.data.shape[-2:])} instead of {clip.size}")
+    expected = np.array([clip.stamps[place][0] for place in wanted]) * clip.tick
+    if not np.allclose(found.pts_seconds, expected, rtol=0, atol=clip.tick / 2):
+        raise ValueError(f"frames at {found.pts_seconds.tolist()} s instead of {expected.tolist()} s")
+    if device.type == "cuda" and reader.cpu_fallback:
+        _warn(clip.codec, clip.name, str(reader.cpu_fallback))
+    return found.data if np.array_equal(wanted, clip.order) else torch.stack([found.data[place] for place in order])
+
+
+def _warn(codec: str, name: str, reason: str) -> None:
+    if codec not in decoded_on_cpu:
+        decoded_on_cpu.add(codec)
+        log.warning(
+            "WARNING: data.decode_on: %s videos, such as %s, are decoded on the CPU by this process (%s); if there are "
+            "many, set it to cpu",
+            codec,
+            name,
+            reason,
+        )
+
+
+def _write_sample(path: Path) -> Path:
+    """Three grey frames of 256x256 pixels in H.264, which every GPU with a decoder supports."""
+    with av.open(str(path), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 256, 256, "yuv420p"
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.full((256, 256, 3), 128, np.uint8), "rgb24")))
+        container.mux(stream.encode(None))
+    return path
