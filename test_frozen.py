@@ -1,4 +1,4 @@
-"""Evaluates a frozen image tower with nearest neighbours, and with linear or attentive probes.
+"""Evaluates a frozen image tower with nearest neighbours, and with linear, attentive or other probes.
 
 Examples:
     python test_frozen.py --config configs/shapes/transf.yaml --out exp/demo/frozen
@@ -17,10 +17,11 @@ from utils.cli import (
     run_command,
 )
 from utils.config import check_config
+from utils.config_fields import OneOf
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
-KINDS = ("knn", "linear", "attentive")
+KINDS = OneOf("modules.probes.PROBES", ("knn",)).choices()
 FILES = ("data.train_list", "data.train_root", "data.val_list", "data.val_root", "data.label_list")
 
 

@@ -1,5 +1,6 @@
-"""CONTRIBUTING.md's examples, done as it says in a copy of the repository: added, trained, loaded and reported."""
+"""The examples of CONTRIBUTING.md in a copy of the repository: added, trained, loaded and reported."""
 
+import json
 import os
 import re
 import shutil
@@ -18,7 +19,7 @@ BLOCKS = [code.split("\n", 1) for _, code in re.findall(r"```(python|yaml)\n(.*?
 LINES = {head.split()[2]: (head.split()[4].rstrip(","), text) for head, text in BLOCKS if head.startswith("# in ")}
 FILES = {head.removeprefix("# "): text for head, text in BLOCKS if not head.startswith("# in ")}
 
-# Of the kinds that the page has no example of: table, its file, the new file, its class.
+# Components without an example on the page: table, its folder, new file, class.
 MORE = (
     ("ADAPTERS", "modules/adapters", "ends", "Ends", """
 from modules.adapters.adapter import Adapter
@@ -56,12 +57,30 @@ class Letters(Classifier):
         rows = [[name.count(chr(97 + i % 26)) for i in range(clip_model.embed_dim)] for name in names]
         return torch.tensor(rows, dtype=torch.float32)
 """),
+    ("PROBES", "modules/probes", "largest", "Largest", """
+from torch import nn
+
+from modules.probes.probe import Probe
+
+
+class Largest(Probe):
+    def __init__(self, width, num_classes):
+        super().__init__()
+        self.classifier = nn.Linear(width, num_classes)
+
+    @classmethod
+    def build(cls, cfg, width, num_classes):
+        return cls(width, num_classes)
+
+    def forward(self, tokens):
+        return self.classifier(tokens.amax(dim=1))
+"""),
 )  # fmt: skip
 
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The repository's files, with those of the page and its line in the table."""
+    """The files of the repository, with those of the page and their lines in the tables."""
     root = tmp_path_factory.mktemp("copy")
     listed = subprocess.run(["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():
@@ -132,3 +151,6 @@ def test_its_components_train_and_report(copy, world, tmp_path):
     run(copy, "test.py", "--weights", folder / "last_model.pt", "data.workers=0")
     run(copy, "report.py", folder, "--no_frames")
     assert "Least confident predictions" in (folder / "report.html").read_text(encoding="utf-8")
+    probe = ["--probes", "largest", "--epochs", "1", "--lrs", "1e-3", "--weight_decays", "0.1"]
+    run(copy, "test_frozen.py", "--config", config, *files, *small[:2], *probe, "--out", tmp_path / "frozen")
+    assert json.loads((tmp_path / "frozen/summary.json").read_text())["best"].keys() == {"largest"}
