@@ -14,15 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from demo.shapes_samples import CLASS_NAMES, sample_videos
 from inference.isolation import DecodingJob, IsolatedVideo, start_server
 from inference.model import VideoModel, check_other_classes, collect, load_model
 from inference.page import OWN_CLASSES, PageContent, build_page, count_waiting, look
-from inference.page_html import Answer
-from inference.pictures import MAX_STRIPS, spread
 from inference.request_guard import RequestGuard, RequestLimits
+from inference.timeline import VideoPrediction
 from inference.upload import Limits
 from inference.video_inputs import read_class_names
 from inference.windows import Window
@@ -66,7 +64,9 @@ class Service:
         self.model, self.limits = model, limits
         self._turn = threading.Lock()
 
-    def predict(self, video: str, names: list[str] | None, seconds: float | None, threshold: float = 0.0) -> Answer:
+    def predict(
+        self, video: str, names: list[str] | None, seconds: float | None, threshold: float = 0.0
+    ) -> VideoPrediction:
         """Classify an uploaded file.
 
         Raises:
@@ -79,11 +79,7 @@ class Service:
             model = self.model.with_classes(names, self._turn) if names else self.model
             named = self._named(model, decoded.windows())
             prediction = collect(named, Path(video).name, model.class_names, threshold)
-        clips = spread(list(prediction.clips), MAX_STRIPS)
-        best = [int(prediction.probabilities[number].argmax()) for number, _ in clips]
-        with self._turn:
-            lit = model.spotlight(torch.stack([clip for _, clip in clips]), best)
-        return Answer(dataclasses.replace(prediction, clips=tuple(clips)), lit)
+        return model.explained(prediction, self._turn)
 
     def _named(self, model: VideoModel, windows: Iterator[Window]) -> Iterator[tuple[Window, np.ndarray]]:
         """Yield each window and its probabilities (K,); other requests are served between two batches."""

@@ -16,7 +16,7 @@ from tqdm import tqdm
 from engine.predict_results import Results, merge_results, parts_folder, printable, write_results
 from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, collect, load_model
-from inference.pictures import Spotlight, draw_strips, draw_timeline
+from inference.pictures import draw_strips, draw_timeline
 from inference.timeline import UNKNOWN, VideoPrediction, clock
 from inference.video_inputs import is_live
 from inference.windows import Window
@@ -60,7 +60,7 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
             if is_tabular(args):
                 print(prediction.describe(args.top), end="\n\n", flush=True)
             if args.pictures:
-                for path in draw_pictures(Path(args.pictures, name), prediction, args.top, model.spotlight):
+                for path in draw_pictures(Path(args.pictures, name), model.explained(prediction), args.top):
                     log.info("picture: %s", path)
     except KeyboardInterrupt:
         is_interrupted = True
@@ -174,10 +174,10 @@ def picture_names(sources: Sequence[str]) -> list[str]:
     return list(names)
 
 
-def draw_pictures(stem: Path, prediction: VideoPrediction, k: int, spotlight: Spotlight) -> list[Path]:
+def draw_pictures(stem: Path, prediction: VideoPrediction, k: int) -> list[Path]:
     """Write `STEM.strip.png`, and `STEM.timeline.png` if there are several windows."""
     written = [stem.with_name(f"{stem.name}.strip.png")]
-    draw_strips(written[0], prediction, k, spotlight)
+    draw_strips(written[0], prediction, k)
     if len(prediction.spans) > 1:
         written.append(stem.with_name(f"{stem.name}.timeline.png"))
         draw_timeline(written[1], prediction)

@@ -3,24 +3,21 @@
 import argparse
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from datasets.build import Views, build_eval_loader, read_test_lists
 from datasets.video_dataset import SampleKey
 from inference.model import VideoModel, read_checkpoint
-from modules.attribution import drop_one_frame
+from modules.attribution import ShownClip
 from modules.pixels import with_preprocessing
 from reporting import comparison_page, run_page
 from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.pairing import pair_tests
 from reporting.run_folder import Run, TestResult, find_weights, read_run
 from reporting.sections.strips import rows_to_show
-from reporting.strips import Clip
 from utils import distributed
 from utils.errors import UserError
 from utils.files import write_text_atomic
-from utils.precision import autocast
 from utils.terminal import print_error_line
 
 
@@ -32,7 +29,7 @@ def report(args: argparse.Namespace) -> None:
     test = pair.first if pair else run.test_named(args.test)
     rows = rows_of_two(pair) if pair else rows_to_show(test)
 
-    clips: dict[int, Clip | str] | str = "left out by --no_frames."
+    clips: dict[int, ShownClip | str] | str = "left out by --no_frames."
     if not args.no_frames:
         try:
             clips = read_clips(run, test, rows) if rows else {}
@@ -49,13 +46,13 @@ def report(args: argparse.Namespace) -> None:
     print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")
 
 
-def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | str]:
+def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, ShownClip | str]:
     """The clips of some rows of a test's table with the contribution of each frame, or an error message per clip.
 
     Raises:
         UserError: the list of videos or the checkpoint is missing or has changed.
     """
-    clips: dict[int, Clip | str] = {}
+    clips: dict[int, ShownClip | str] = {}
     cfg, weights = with_preprocessing(test.config), find_weights(test, run)
     entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
     views = Views(dense=test.scores["views"].get("dense"))
@@ -69,15 +66,6 @@ def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, Clip | 
             clips[row] = item["fault"]
             continue
         assert item["frames"] is not None
-        (frames,) = item["frames"].to(process.device)
-        with autocast(model.precision, process.device):
-            predicted = int(test.outcomes.predicted[row])
-            added = drop_one_frame(model.network, frames, text, predicted, cfg.data.batch_size)
-        lit = model.spotlight(frames[None], [predicted], text)
-        clips[row] = Clip(_as_pictures(frames), added.numpy(), None if lit is None else _as_pictures(lit[0]))
+        (frames,) = item["frames"]
+        clips[row] = model.explain(frames, int(test.outcomes.predicted[row]), text)
     return clips
-
-
-def _as_pictures(frames: torch.Tensor) -> np.ndarray:
-    """(T,3,S,S) -> (T,S,S,3) on the CPU."""
-    return frames.permute(0, 2, 3, 1).cpu().numpy()

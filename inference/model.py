@@ -13,6 +13,7 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -21,10 +22,10 @@ import torch
 
 from datasets.lists import read_labels
 from inference.frames import Video
-from inference.timeline import VideoPrediction
+from inference.timeline import MAX_STRIPS, VideoPrediction, spread
 from inference.video_inputs import read_class_names
 from inference.windows import Window, build_window_reader
-from modules.attribution import has_relevance_maps, relevance_maps, spotlight
+from modules.attribution import ShownClip, explain
 from modules.build import build_model, build_text, load_clip_model
 from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
 from modules.classifiers.classifier import Classifier
@@ -186,26 +187,29 @@ class VideoModel:
         rows = embeddings if embeddings.ndim == 2 else embeddings[:, None]
         return softmax(self.network.scorer.table_logits(rows, self.class_matrix, self.device))
 
-    def spotlight(
-        self, clips: torch.Tensor | np.ndarray, classes: Sequence[int], text: torch.Tensor | None = None
-    ) -> torch.Tensor | None:
-        """The clips with what supports a class highlighted and the rest dimmed; see `modules.attribution`.
+    def explain(self, clip: torch.Tensor, label: int, text: torch.Tensor | None = None) -> ShownClip:
+        """A clip with what supports a class in it; see `modules.attribution`.
 
         Args:
-            clips: uint8 (B,T,C,S,S). classes: of each clip, the number of its class.
+            clip: uint8 (T,C,S,S). label: number of the class.
             text: (K,D) class embeddings on the device; None: those of `class_matrix`.
-
-        Returns:
-            uint8 (B,T,C,S,S) on the CPU; None if the image tower is of a kind that keeps no patches.
         """
-        if not has_relevance_maps(self.network):
-            return None
-        clips = torch.as_tensor(clips)
         if text is None:
             text = torch.from_numpy(self.class_matrix).to(self.device)
-        labels = torch.tensor(classes, device=self.device)
         with autocast(self.precision, self.device):
-            return spotlight(clips, relevance_maps(self.network, clips.to(self.device), text, labels))
+            return explain(self.network, clip.to(self.device), text, label, self.cfg.data.batch_size)
+
+    def explained(self, prediction: VideoPrediction, turn: AbstractContextManager | None = None) -> VideoPrediction:
+        """A prediction whose clips, at most six, have what supports the top class of their window, for pictures.
+
+        Args:
+            turn: entered for each clip, such as a lock of the model.
+        """
+        clips = []
+        for number, clip in spread(prediction.clips, MAX_STRIPS):
+            with turn or nullcontext():
+                clips.append((number, self.explain(clip.frames, int(prediction.probabilities[number].argmax()))))
+        return replace(prediction, clips=tuple(clips))
 
     def clips(
         self, video: Video, window: float | None = 0, stride: float | None = None, **options: Any
@@ -316,7 +320,7 @@ def collect(
         spans.append((window.start, window.end))
         rows.append(probabilities)
         if number % every == 0:
-            clips.append((number, window.clip))
+            clips.append((number, ShownClip(window.clip)))
         if len(clips) > MAX_KEPT_CLIPS:
             clips, every = clips[::2], 2 * every
     if not rows:

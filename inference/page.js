@@ -12,8 +12,25 @@ document.addEventListener("click", (event) => {
   if (at("picture")) savePicture(at("picture").closest(".result"), at("picture").dataset.picture);
 });
 
+// A sample that is pointed at or reached by the keyboard plays again.
+for (const kind of ["mouseover", "focusin"])
+  document.addEventListener(kind, ({ target }) => {
+    const image = target.closest("[data-sample]")?.querySelector("img");
+    if (image) image.src = image.src;
+  });
+
+// Error messages of Gradio vanish by themselves (page.css hides them), so they are kept until the next result.
+new MutationObserver(() => {
+  const said = document.querySelector(".toast-body.error [data-testid=toast-text]:not([data-kept])");
+  if (!said) return;
+  said.dataset.kept = "";
+  const textContent = said.textContent.replace("Video not playable", "This browser cannot play the video; it may still be classified.");
+  Object.assign(document.querySelector("#alert"), { textContent, hidden: false });
+}).observe(document, { childList: true, subtree: true });
+
 // Brings the result into sight, where it is not; Gradio calls this after each.
 function showResult() {
+  Object.assign(document.querySelector("#alert"), { textContent: "", hidden: true });
   const result = document.querySelector(".result"), { top } = result.getBoundingClientRect();
   if (top < 0 || top > innerHeight / 2) result.scrollIntoView({ behavior: "smooth" });
 }
@@ -21,7 +38,7 @@ function showResult() {
 // The result as a PNG: what its HTML shows, 1000 pixels wide at a density of 1.5, black on white.
 function savePicture(result, name) {
   const WIDTH = 1000, DENSITY = 1.5, EDGE = 28, inside = WIDTH - 2 * EDGE, GAP = 4;
-  const INK = "#1c1e22", FAINT = "#5c626b", BLUE = "#1a62b4", REST = "#a9c4e3", TRACK = "#e6e4de";
+  const INK = "#1c1e22", FAINT = "#5c626b", BLUE = "#1a62b4", ORANGE = "#b1480b", REST = "#a9c4e3", TRACK = "#e6e4de";
   const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
   const steps = []; // drawn when the height is known
   let y = EDGE;
@@ -69,22 +86,28 @@ function savePicture(result, name) {
     write(textOf(figure), WIDTH - EDGE, "15px", "right");
     y += 24;
   });
+  write(textOf(result.querySelector(".note")), EDGE, "13px", "left", FAINT);
+  y += 16;
   for (const strip of result.querySelectorAll(".strip")) {
     y += 10;
     if (strip.dataset.title) write(strip.dataset.title, EDGE, "15px", "left", FAINT);
     if (strip.dataset.title) y += 22;
-    const side = (inside - 7 * GAP) / 8;
-    let lowest = y;
+    const side = (inside - 7 * GAP) / 8, start = y, HALF = 24;
     [...strip.children].forEach((cell, place) => {
-      let top = y;
-      for (const image of cell.children) {
-        const height = (side * image.naturalHeight) / image.naturalWidth, at = [EDGE + place * (side + GAP), top];
-        steps.push(() => pen.drawImage(image, ...at, side, height));
-        top += height + GAP;
+      const x = EDGE + place * (side + GAP), bar = cell.querySelector("i");
+      y = start;
+      for (const image of cell.querySelectorAll("img")) {
+        const at = [x, y, side, (side * image.naturalHeight) / image.naturalWidth];
+        steps.push(() => pen.drawImage(image, ...at));
+        y += at[3] + GAP;
       }
-      lowest = Math.max(lowest, top);
+      const length = HALF * bar.style.getPropertyValue("--share"), isFor = bar.className === "for";
+      y += HALF - isFor * length;
+      block(x, side, length, isFor ? BLUE : ORANGE);
+      y += HALF + isFor * length;
+      write(textOf(cell), x + side / 2, "13px", "center", FAINT);
+      y += 20;
     });
-    y = lowest;
   }
   [canvas.width, canvas.height] = [DENSITY * WIDTH, DENSITY * (y + EDGE - GAP)];
   pen.scale(DENSITY, DENSITY);

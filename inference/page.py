@@ -1,6 +1,8 @@
 """The page of app.py: a video and class names in; bars, frames and a timeline out. Gradio, without other servers."""
 
 import html
+import json
+import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,9 +10,9 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from inference.page_html import (
+    ALERT,
     CSS,
     SCRIPT,
-    Answer,
     empty_html,
     error_html,
     history_html,
@@ -18,6 +20,7 @@ from inference.page_html import (
     result_html,
     samples_html,
 )
+from inference.timeline import VideoPrediction
 from inference.video_inputs import read_class_names
 from utils.errors import UserError
 
@@ -27,6 +30,12 @@ MAX_WAITING = 20  # requests; a further one is refused
 MAX_AT_ONCE = 4  # requests, one a session
 MAX_HISTORY = 12
 MAX_LIST_BYTES = 200_000  # of an uploaded list of class names
+FAILED = "This video could not be classified: an error in the program, which its log describes. Try another video."
+log = logging.getLogger(__name__)
+
+Predict = Callable[[str, list[str] | None, float | None, float], VideoPrediction]
+"""Path of a video, class names (None: the model's own), seconds of a window (None: as the model likes), the probability
+below which a class is unknown -> the prediction, of `VideoModel.explained`. A UserError is shown as it is."""
 
 
 class SessionTurns:
@@ -66,15 +75,42 @@ class PageContent(NamedTuple):
     samples: Sequence[tuple[str, Path]]  # names and paths of videos to choose from
 
 
-def build_page(
-    gradio: Any, predict: Callable[[str, list[str] | None, float | None, float], Answer], content: PageContent
-) -> Any:
-    """The page, a `gradio.Blocks` that is ready to launch.
+def build_page(gradio: Any, predict: Predict, content: PageContent) -> Any:
+    """The page, a `gradio.Blocks` that is ready to launch."""
+    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
+        gradio.HTML(opening_html(TITLE, content.knows, content.description))
+        samples = _samples(gradio, content.samples)
+        with gradio.Row(elem_id="work"):
+            with gradio.Column(min_width=320, elem_id="watch"):
+                video, button = _video(gradio, content.limits)
+            with gradio.Column(min_width=320, elem_id="outcome"):
+                gradio.HTML(ALERT, padding=False)
+                result = gradio.HTML(empty_html(), label="Result", padding=False)
+                history, past = gradio.State([]), gradio.HTML("", padding=False)
+            with gradio.Column(min_width=320, elem_id="settings"):
+                names, seconds, threshold, again = _settings(gradio, content)
+        asked: dict[str, Any] = {
+            "fn": _answering(gradio, predict),
+            "inputs": [video, names, seconds, threshold, history],
+            "outputs": [result, history, past],
+            "concurrency_limit": MAX_AT_ONCE,
+            "concurrency_id": "answer",
+            "api_visibility": "private",
+        }
+        shown = {"fn": None, "js": "() => showResult()", "api_visibility": "private"}
+        button.click(**asked).success(**shown)
+        again.click(**asked).success(**shown)
+        for path, sample in samples:
+            picked = sample.click(lambda path=path: path, None, video, api_visibility="private")
+            picked.success(**asked).success(**shown)
+        no_result = {"fn": None, "outputs": result, "js": f"() => {json.dumps(empty_html())}"}
+        for chosen in (video.upload, video.clear, video.stop_recording, *(sample.click for _, sample in samples)):
+            chosen(**no_result, api_visibility="private")  # the last result is of another video
+    return page.queue(max_size=MAX_WAITING)
 
-    Args:
-        predict: path of a video, class names (None: the model's own), seconds of a window (None: as the model likes),
-            the probability below which a class is unknown -> answer. A UserError of it is shown, and the page goes on.
-    """
+
+def _answering(gradio: Any, predict: Predict) -> Callable:
+    """The function of a request: HTML of the result or of what is wrong, and the session's history as list and HTML."""
     turns = SessionTurns()
 
     def answer(
@@ -93,37 +129,16 @@ def build_page(
             with turns.take(str(request.session_hash)):
                 found = predict(video, clean_names(names), seconds or None, threshold)
         except UserError as error:
-            # Do not show paths of the server.
-            return error_html(str(error).replace(video or "", Path(video or "").name)), history, history_html(history)
-        history = [*history, (found.prediction.source, *found.prediction.verdict())][-MAX_HISTORY:]
-        return result_html(found), history, history_html(history)
+            shown = error_html(str(error).replace(video or "", Path(video or "").name))  # without paths of the server
+        except Exception:  # a bug: its text may be long and hold paths
+            log.exception("%s: could not be classified", video)
+            shown = error_html(FAILED)
+        else:
+            history = [*history, (found.source, *found.verdict())][-MAX_HISTORY:]
+            shown = result_html(found)
+        return shown, history, history_html(history)
 
-    with gradio.Blocks(title=TITLE, analytics_enabled=False, delete_cache=(600, 3600)) as page:
-        gradio.HTML(opening_html(TITLE, content.knows, content.description))
-        samples = _samples(gradio, content.samples)
-        with gradio.Row(elem_id="work"):
-            with gradio.Column(min_width=320, elem_id="watch"):
-                video, button = _video(gradio, content.limits)
-            with gradio.Column(min_width=320, elem_id="outcome"):
-                result = gradio.HTML(empty_html(), label="Result", padding=False)
-                history, past = gradio.State([]), gradio.HTML("", padding=False)
-            with gradio.Column(min_width=320, elem_id="settings"):
-                names, seconds, threshold, again = _settings(gradio, content)
-        asked: dict[str, Any] = {
-            "fn": answer,
-            "inputs": [video, names, seconds, threshold, history],
-            "outputs": [result, history, past],
-            "concurrency_limit": MAX_AT_ONCE,
-            "concurrency_id": "answer",
-            "api_visibility": "private",
-        }
-        shown = {"fn": None, "js": "() => showResult()", "api_visibility": "private"}
-        button.click(**asked).then(**shown)
-        again.click(**asked).then(**shown)
-        for path, sample in samples:
-            picked = sample.click(lambda path=path: path, None, video, api_visibility="private")
-            picked.then(**asked).then(**shown)
-    return page.queue(max_size=MAX_WAITING)
+    return answer
 
 
 def _video(gradio: Any, limits: str) -> tuple:
@@ -186,7 +201,7 @@ def _uploaded_names(gradio: Any, path: str) -> list[str]:
         return clean_names(Path(path).read_text(encoding="utf-8").splitlines()) or []
     except (UserError, UnicodeDecodeError) as error:
         said = html.escape(str(error).replace(path, Path(path).name))
-        raise gradio.Error(said, title="Not a list of classes", duration=None, print_exception=False) from error
+        raise gradio.Error(said, print_exception=False) from error
 
 
 def look(gradio: Any) -> dict[str, Any]:

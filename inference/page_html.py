@@ -9,15 +9,16 @@ import io
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any
 
 import av
 import numpy as np
 import torch
 from PIL import Image
 
-from inference.pictures import MAX_FRAMES_A_STRIP, spread
-from inference.timeline import UNKNOWN, VideoPrediction, clock
+from inference.pictures import MAX_FRAMES_A_STRIP
+from inference.timeline import UNKNOWN, VideoPrediction, clock, spread
+from modules.attribution import ShownClip
 
 MAX_BARS = 5
 FRAME_HEIGHT = 160  # pixels that a frame is sent with, at most
@@ -30,11 +31,8 @@ CSS = (_FOLDER / "page.css").read_text(encoding="utf-8")
 SCRIPT = f"<script>{(_FOLDER / 'page.js').read_text(encoding='utf-8')}</script>"
 
 
-class Answer(NamedTuple):
-    """A prediction for the page, whose `clips` are those that are shown."""
-
-    prediction: VideoPrediction
-    lit: torch.Tensor | None  # uint8 (B,T,C,S,S) of `VideoModel.spotlight`, one for each of the clips, where it has one
+ALERT = '<div class="result"><p class="alert" id="alert" role="alert" hidden></p></div>'
+"""Where the page's script keeps messages of Gradio, which vanish by themselves."""
 
 
 def opening_html(title: str, knows: str, description: str) -> str:
@@ -43,24 +41,22 @@ def opening_html(title: str, knows: str, description: str) -> str:
     return f'<div class="opening"><h1>{html.escape(title)}</h1>{lines}</div>'
 
 
-def result_html(answer: Answer) -> str:
+def result_html(prediction: VideoPrediction) -> str:
     """The result, its film strips, and links to save it."""
-    prediction = answer.prediction
     name, probability = prediction.verdict()
     said = "unknown: no class is likely enough" if name == UNKNOWN else name
     parts = [f'<p class="verdict">{html.escape(said)}</p>', *(_bar(*row) for row in prediction.top(MAX_BARS))]
     if len(prediction.spans) > 1:
         parts += ["<h2>Timeline</h2>", _timeline(prediction)]
-    where = ", highlighted where they support the top class" if answer.lit is not None else ""
-    parts.append(f"<h2>Frames the model saw{where}</h2>")
-    for place, (number, clip) in enumerate(prediction.clips):
+    parts.append(f'<h2>Frames the model saw</h2><p class="note">{_said_of_strips(prediction.clips[0][1])}</p>')
+    for number, clip in prediction.clips:
         title = ""
         if len(prediction.spans) > 1:
             start, end = prediction.spans[number]
             best, share = prediction.verdict(number)
             title = f"{clock(start)} - {clock(end)}: {best}, {share:.0%}"
             parts.append(f'<button type="button" class="seek" data-start="{start:.3f}">{html.escape(title)}</button>')
-        parts.append(_strip(clip.numpy(), None if answer.lit is None else answer.lit[place].numpy(), title))
+        parts.append(_strip(clip, title))
     parts.append(_links(prediction))
     return f'<div class="result">{"".join(parts)}</div>'
 
@@ -87,23 +83,23 @@ def history_html(entries: Sequence[tuple[str, str, float]]) -> str:
 def samples_html(samples: Iterable[tuple[str, Path]]) -> str:
     """A button with a playing thumbnail for each sample."""
     buttons = "".join(
-        f'<button type="button" data-sample="{number}"><img alt="" src="{_thumbnail(path)}">'
-        f"{html.escape(name)}</button>"
+        f'<button type="button" data-sample="{number}">{_thumbnail(path)}{html.escape(name)}</button>'
         for number, (name, path) in enumerate(samples)
     )
     return f'<div class="samples">{buttons}</div>'
 
 
 def _thumbnail(path: Path) -> str:
-    """A few frames of a video, evenly over it, as the data address of an animated WebP."""
+    """A few frames of a video that play twice, and again if pointed at; one if the user prefers less motion."""
     with av.open(str(path)) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, THUMBNAIL_FRAMES).round().astype(int)]
     width = round(frames[0].width * THUMBNAIL_HEIGHT / frames[0].height)
     small = [frame.resize((width, THUMBNAIL_HEIGHT), Image.Resampling.LANCZOS) for frame in chosen]
-    content = io.BytesIO()
-    small[0].save(content, "WEBP", save_all=True, append_images=small[1:], duration=110, loop=0, quality=60)
-    return _data_uri("image/webp", content.getvalue())
+    playing = _image_uri(small[0], "webp", save_all=True, append_images=small[1:], duration=110, loop=2, quality=60)
+    still = _image_uri(small[THUMBNAIL_FRAMES // 2], "jpeg", quality=85)
+    calm = f'<source media="(prefers-reduced-motion: reduce)" srcset="{still}">'
+    return f'<picture>{calm}<img alt="" src="{playing}"></picture>'
 
 
 def _links(prediction: VideoPrediction) -> str:
@@ -146,23 +142,37 @@ def _timeline(prediction: VideoPrediction) -> str:
     return "".join(f'<div class="{kind}">{content}</div>' for kind, content in parts)
 
 
-def _strip(clip: np.ndarray, lit: np.ndarray | None, title: str) -> str:
-    """(T,C,S,S) uint8 each -> up to eight of its frames side by side, each above itself lit."""
-    films = [spread(list(film.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP) for film in (clip, lit) if film is not None]
-    cells = "".join(f"<div>{''.join(map(_image, frames))}</div>" for frames in zip(*films))
-    repeated = ", each repeated below, highlighted where it supports the class" if len(films) > 1 else ""
-    said = f"{len(films[0])} frames{repeated}"
+def _said_of_strips(clip: ShownClip) -> str:
+    lit = "Each is repeated below, highlighted where it supports the top class. " if clip.lit is not None else ""
+    return f"{lit}Bars: what a frame adds to the log-odds of the class."
+
+
+def _strip(clip: ShownClip, title: str) -> str:
+    """Up to eight frames side by side, each above itself lit and its bar."""
+    films = [spread(film, MAX_FRAMES_A_STRIP) for film in (clip.frames, clip.lit) if film is not None]
+    bars = spread(clip.bars(), MAX_FRAMES_A_STRIP)
+    columns = zip(*films, bars, strict=True)
+    cells = "".join(f"<div>{''.join(map(_image, frames))}{_contribution(*bar)}</div>" for *frames, bar in columns)
+    said = f"{len(bars)} frames; what each adds, in nats: {', '.join(nats for _, nats in bars)}"
     title = html.escape(title, quote=True)
     return f'<div class="strip" role="img" aria-label="{said}" data-title="{title}">{cells}</div>'
 
 
-def _image(frame: np.ndarray) -> str:
-    image = Image.fromarray(frame)
+def _contribution(share: float, nats: str) -> str:
+    kind = "for" if share > 0 else "against"
+    return f'<i class="{kind}" style="--share:{abs(share):.3f}"></i><small>{nats}</small>'
+
+
+def _image(frame: torch.Tensor) -> str:
+    image = Image.fromarray(frame.permute(1, 2, 0).numpy())
     image.thumbnail((2 * FRAME_HEIGHT, FRAME_HEIGHT))
+    return f'<img alt="" src="{_image_uri(image, "jpeg", quality=85)}">'
+
+
+def _image_uri(image: Image.Image, kind: str, **options: Any) -> str:
     content = io.BytesIO()
-    image.save(content, "JPEG", quality=85)
-    uri = _data_uri("image/jpeg", content.getvalue())
-    return f'<img alt="" src="{uri}">'
+    image.save(content, kind, **options)
+    return _data_uri(f"image/{kind}", content.getvalue())
 
 
 def _data_uri(kind: str, content: bytes) -> str:

@@ -8,63 +8,51 @@ import logging
 import re
 import textwrap
 import warnings
-from collections.abc import Callable
 from pathlib import Path
 
 import matplotlib
 import numpy as np
-import torch
 from matplotlib.axes import Axes
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import MaxNLocator
 
-from inference.timeline import UNKNOWN, VideoPrediction, clock
+from inference.timeline import MAX_STRIPS, UNKNOWN, VideoPrediction, clock, spread
+from modules.attribution import ShownClip
 from utils.files import atomic_path
 
-MAX_STRIPS, MAX_FRAMES_A_STRIP = 6, 8
+MAX_FRAMES_A_STRIP = 8
 MAX_TIMELINE_CLASSES = 12
 MAX_BARS = 20
 """Of a clip; tables and files hold as many classes as are asked for."""
 NAME_WIDTH = 30
 """Maximum number of characters of a class name or half a title."""
 BAR, BAR_REST, UNKNOWN_BAR = "#1a62b4", "#a9c4e3", "#8c8c8c"
+AGAINST, NOTE = "#b1480b", "#57606a"  # orange, as in reports
+BAR_ROW = 0.7
+"""Height of the bars below a film strip, in frames."""
 UNKNOWN_BLOCK, OTHER_BLOCK = "#d0d0d0", "#6e7781"
 _DPI = 110
 log = logging.getLogger(__name__)
 
 
-Spotlight = Callable[[torch.Tensor, list[int]], torch.Tensor | None]
-"""`VideoModel.spotlight`: maps clips (B,T,C,S,S) and a class id for each to clips with the relevant regions
-highlighted."""
-
-
-def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5, spotlight: Spotlight | None = None) -> None:
+def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> None:
     """Plot film strips of up to six windows, each with bars of its top k classes (at most 20).
 
-    Args:
-        spotlight: adds the frames with the regions that support the top class highlighted; None: left out.
+    Clips of `VideoModel.explained` are also shown with the regions that support the top class, and what each frame
+    adds to its log-odds.
     """
-    clips = spread(list(prediction.clips), MAX_STRIPS)
+    clips = spread(prediction.clips, MAX_STRIPS)
     k = min(k, len(prediction.class_names), MAX_BARS)
-    films = [_film(clip.numpy()) for _, clip in clips]
-    if spotlight is not None:
-        best = [int(prediction.probabilities[number].argmax()) for number, _ in clips]
-        lit = spotlight(torch.stack([clip for _, clip in clips]), best)
-        if lit is not None:
-            gap = np.full((max(1, films[0].shape[0] // 40), *films[0].shape[1:]), 255, np.uint8)
-            films = [np.concatenate([film, gap, _film(clip.numpy())]) for film, clip in zip(films, lit)]
-    rows_of_frames = films[0].shape[0] // clips[0][1].shape[-1]
-    height = max(1.2 * rows_of_frames + 0.3, 0.27 * k + 0.55)
-    strip_height = 0.62 * height / rows_of_frames
-    num_shown = min(MAX_FRAMES_A_STRIP, len(clips[0][1]))
+    rows = 1 + (clips[0][1].lit is not None) + BAR_ROW * (clips[0][1].contributions is not None)  # in frames
+    num_shown = min(MAX_FRAMES_A_STRIP, len(clips[0][1].frames))
+    side = min(1.35, 7.8 / num_shown)  # of a frame, in inches
+    height = max(side * rows + 0.6, 0.27 * k + 0.6)
     figure = Figure(figsize=(13.5, height * len(clips) + 0.45), dpi=_DPI, layout="constrained")
     figure.suptitle(_cut(prediction.source, 100, from_end=True), x=0.01, ha="left", fontsize=11)
-    grid = figure.subplots(len(clips), 2, width_ratios=(num_shown * strip_height, 5.2), squeeze=False)
-    for (number, _), film, (strip, bars) in zip(clips, films, grid):
-        strip.imshow(film)
-        strip.set_axis_off()
+    grid = figure.subplots(len(clips), 2, width_ratios=(num_shown * side, 13 - num_shown * side), squeeze=False)
+    for (number, clip), (strip, bars) in zip(clips, grid):
         start, end = prediction.spans[number]
         name, probability = prediction.verdict(number)
         strip.set_title(
@@ -73,11 +61,34 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5, spotl
             fontsize=10,
             color=UNKNOWN_BAR if name == UNKNOWN else "black",
         )
-        if rows_of_frames > 1:
-            note = f"highlighted where it supports {_cut(prediction.top(1, number)[0][0], 40)}"
-            strip.text(0, -0.02, note, transform=strip.transAxes, va="top", fontsize=8.5, color="#57606a")
+        _draw_film(strip, clip, _cut(prediction.top(1, number)[0][0], 40))
         _draw_bars(bars, prediction.top(k, number), name == UNKNOWN, prediction.threshold)
     _save(path, figure)
+
+
+def _draw_film(axis: Axes, clip: ShownClip, name: str) -> None:
+    """The frames, below them the same with the regions that support a class, and what each adds to it."""
+    films = [_film(frames.numpy()) for frames in (clip.frames, clip.lit) if frames is not None]
+    side, width = films[0].shape[:2]
+    gap = max(1, side // 40)
+    white = np.full((gap, width, 3), 255, np.uint8)
+    film = np.concatenate([row for shown in films for row in (shown, white)][:-1])
+    axis.imshow(film, aspect="equal")
+    axis.set_anchor("NW")
+    axis.set_axis_off()
+    notes = [f"second row: highlighted where it supports {name}"] if clip.lit is not None else []
+    bottom = len(film)
+    if bars := spread(clip.bars(), MAX_FRAMES_A_STRIP):
+        notes.append(f"bars: what each frame adds to the log-odds of {'it' if notes else name}")
+        zero, bottom = bottom + 0.25 * side, bottom + BAR_ROW * side
+        for place, (share, nats) in enumerate(bars):
+            middle = place * (side + gap) + side / 2
+            colour = BAR if share > 0 else AGAINST
+            axis.bar(middle, -0.2 * side * share, 0.8 * side, zero, color=colour)
+            axis.text(middle, bottom, nats, ha="center", va="bottom", fontsize=8.5, color=NOTE)
+    axis.set_xlim(-0.5, width - 0.5)
+    axis.set_ylim(bottom - 0.5, -0.5)
+    axis.text(0, -0.02, "; ".join(notes), transform=axis.transAxes, va="top", fontsize=8.5, color=NOTE)
 
 
 def draw_timeline(path: str | Path, prediction: VideoPrediction) -> None:
@@ -166,17 +177,10 @@ def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, thres
 
 def _film(clip: np.ndarray) -> np.ndarray:
     """(T,C,S,S) uint8 -> (S,W',C): up to eight frames side by side, separated by white."""
-    frames = spread(list(clip.transpose(0, 2, 3, 1)), MAX_FRAMES_A_STRIP)
+    frames = spread(clip.transpose(0, 2, 3, 1), MAX_FRAMES_A_STRIP)
     gap = max(1, frames[0].shape[1] // 40)
     padded = [np.pad(frame, ((0, 0), (0, gap), (0, 0)), constant_values=255) for frame in frames]
     return np.concatenate(padded, axis=1)[:, :-gap]
-
-
-def spread(items: list, count: int) -> list:
-    """`count` items, evenly spaced from first to last; all if there are not more."""
-    if len(items) <= count:
-        return items
-    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def _cut(text: str, length: int, from_end: bool = False) -> str:

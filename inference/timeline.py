@@ -3,15 +3,19 @@
 Legend: W windows, K classes.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import numpy as np
 
+from modules.attribution import ShownClip
 from utils.results import format_table
 
 UNKNOWN = "unknown"
 """Shown instead of a class if the best one is less probable than the threshold."""
+MAX_STRIPS = 6
+"""Number of windows whose frames pictures show."""
 
 
 class Segment(NamedTuple):
@@ -33,7 +37,7 @@ class VideoPrediction:
     probabilities: np.ndarray  # float32 (W,K), each row's sum is 1
     class_names: list[str]  # K names
     threshold: float = 0.0  # below it the best class is not believed: `unknown`; 0 believes all
-    clips: tuple = ()  # some of the windows' clips for pictures: (window number, uint8 tensor (T,C,S,S))
+    clips: tuple[tuple[int, ShownClip], ...] = ()  # some of the windows' clips, with their numbers, for pictures
 
     @property
     def mean_probabilities(self) -> np.ndarray:
@@ -113,6 +117,13 @@ class VideoPrediction:
 
     def __str__(self) -> str:
         return self.describe()
+
+
+def spread(items: Sequence, count: int) -> Sequence:
+    """`count` items, evenly spaced from first to last; all if there are not more."""
+    if len(items) <= count:
+        return items
+    return [items[place] for place in np.linspace(0, len(items) - 1, count).round().astype(int)]
 
 
 def csv_header(num_classes: int, k: int = 5) -> list[str]:

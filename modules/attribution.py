@@ -3,6 +3,8 @@
 Shapes: B clips, T frames, C channels, S side, D embedding, K classes, h w grid of patches, L tokens.
 """
 
+from typing import NamedTuple
+
 import torch
 from torch import nn
 from torch.nn import functional as F
@@ -10,6 +12,40 @@ from torch.nn import functional as F
 from modules.additions.addition import MixesFrames
 from modules.tower_blocks import VITS, ImageTower
 from modules.video_clip import VideoCLIP
+
+
+class ShownClip(NamedTuple):
+    """A clip as pictures show it, on the CPU.
+
+    Attributes:
+        frames: uint8 (T, 3, S, S).
+        contributions: float32 (T,) of `drop_one_frame`, in nats; None: not computed.
+        lit: uint8 (T, 3, S, S) of `spotlight`; None: not computed, or the image tower has no relevance maps.
+    """
+
+    frames: torch.Tensor
+    contributions: torch.Tensor | None = None
+    lit: torch.Tensor | None = None
+
+    def bars(self) -> list[tuple[float, str]]:
+        """The contribution of each frame divided by the largest of the clip (-1 to 1), and as text in nats."""
+        if self.contributions is None:
+            return []
+        largest = max(float(self.contributions.abs().max()), 1e-9)
+        values = self.contributions.tolist()
+        return [(v / largest, f"{round(v, 1) + 0.0:+.1f}".replace("-", "\u2212")) for v in values]  # no "-0.0"
+
+
+def explain(
+    model: VideoCLIP, clip: torch.Tensor, text: torch.Tensor, label: int, clips_per_forward: int = 8
+) -> ShownClip:
+    """A clip with all that supports a class in it; arguments as for `drop_one_frame`."""
+    added = drop_one_frame(model, clip, text, label, clips_per_forward)
+    lit = None
+    if has_relevance_maps(model):
+        maps = relevance_maps(model, clip[None], text, torch.tensor([label], device=clip.device))
+        lit = spotlight(clip[None], maps)[0]
+    return ShownClip(clip.cpu(), added, lit)
 
 
 @torch.inference_mode()

@@ -7,6 +7,7 @@ one of the tables here, which are in the order of the page. A function that retu
 from functools import partial
 from typing import Any
 
+from modules.attribution import ShownClip
 from reporting.comparison.classes import classes as classes_of_two
 from reporting.comparison.difference import difference
 from reporting.comparison.opening import opening as opening_of_two
@@ -25,7 +26,6 @@ from reporting.sections.opening import opening
 from reporting.sections.recipe import recipe
 from reporting.sections.scores import scores
 from reporting.sections.strips import frames, mistakes
-from reporting.strips import Clip
 
 RUN_SECTIONS: list[Section[RunReport]] = [
     Section("scores", "Scores", scores),
@@ -55,7 +55,7 @@ COMPARISON_SECTIONS: list[Section[Comparison]] = [
 ]
 
 
-def run_page(run: Run, test: TestResult, clips: dict[int, Clip | str] | str) -> str:
+def run_page(run: Run, test: TestResult, clips: dict[int, ShownClip | str] | str) -> str:
     """The page of a run, with the details of one of its tests.
 
     Args:
@@ -66,7 +66,7 @@ def run_page(run: Run, test: TestResult, clips: dict[int, Clip | str] | str) -> 
     return page(f"Report: {run.name}", top(report), _parts(sections, report))
 
 
-def comparison_page(run: Run, other: Run, pair: Pair, clips: dict[int, Clip | str] | str) -> str:
+def comparison_page(run: Run, other: Run, pair: Pair, clips: dict[int, ShownClip | str] | str) -> str:
     """The page of two runs.
 
     Args:

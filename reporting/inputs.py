@@ -7,10 +7,10 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 
+from modules.attribution import ShownClip
 from reporting.confusion import confusion_matrix
 from reporting.outcomes import McNemar, Outcomes, bootstrap, mcnemar
 from reporting.run_folder import Run, TestResult
-from reporting.strips import Clip
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class RunReport:
 
     run: Run
     test: TestResult
-    clips: dict[int, Clip | str] | str
+    clips: dict[int, ShownClip | str] | str
 
     @cached_property
     def samples(self) -> dict[str, dict[str, np.ndarray]]:
@@ -55,7 +55,7 @@ class Comparison:
     run: Run
     other: Run
     pair: Pair
-    clips: dict[int, Clip | str] | str
+    clips: dict[int, ShownClip | str] | str
 
     @property
     def names(self) -> tuple[str, str]:

@@ -4,11 +4,12 @@ from typing import Any
 
 import numpy as np
 
+from modules.attribution import ShownClip
 from reporting.html import Html, el, join
 from reporting.inputs import RunReport
 from reporting.outcomes import Outcomes, confident_hits, confident_mistakes
 from reporting.run_folder import TestResult
-from reporting.strips import Clip, strip_box
+from reporting.strips import strip_box
 
 NUM_MISTAKES, NUM_HITS = 12, 7
 
@@ -27,7 +28,7 @@ def opening_rows(report: RunReport) -> tuple[int | None, int | None]:
     """The most confident right and the most confident wrong video of those whose frames can be shown."""
     clips = report.clips if isinstance(report.clips, dict) else {}
     kinds = confident_hits(report.test.outcomes, NUM_HITS), confident_mistakes(report.test.outcomes, NUM_MISTAKES)
-    right, wrong = (next((int(row) for row in rows if isinstance(clips.get(row), Clip)), None) for rows in kinds)
+    right, wrong = (next((int(row) for row in rows if isinstance(clips.get(row), ShownClip)), None) for rows in kinds)
     return right, wrong
 
 
@@ -49,9 +50,9 @@ def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
     return join([mark, el("b", names[called]), f", {outcomes.confidence[row]:.0%} sure."])
 
 
-def figure(said: Any, clip: Clip | str, path: str, is_mistake: bool) -> Html:
+def figure(said: Any, clip: ShownClip | str, path: str, is_mistake: bool) -> Html:
     """The frames of a video below what is said of it. In a mistake, orange is what supports the wrong class."""
-    body = strip_box(clip, path) if isinstance(clip, Clip) else el("p", clip, class_="note")
+    body = strip_box(clip, path) if isinstance(clip, ShownClip) else el("p", clip, class_="note")
     return el("figure", el("figcaption", said, el("small", path)), body, class_="mistake" if is_mistake else None)
 
 

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 import pytest
 
-PHONE, DESKTOP = (390, 844), (1440, 900)
+PHONE, DESKTOP = (390, 844), (1280, 800)
 """Widths and heights in CSS pixels."""
 
 _FLAGS = (
@@ -20,6 +20,8 @@ _FLAGS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--use-fake-device-for-media-stream",  # a camera
+    "--use-fake-ui-for-media-stream",
 )
 
 
@@ -73,20 +75,23 @@ class Watched(NamedTuple):
 
 @contextmanager
 def watched_page(
-    browser, address: str | Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False, server: str | None = None
-) -> Iterator[Watched]:
+    browser, address: str | Path, size: tuple[int, int] = DESKTOP, *, dark: bool = False, calm: bool = False,
+    server: str | None = None,
+) -> Iterator[Watched]:  # fmt: skip
     """Open a page.
 
     Args:
         browser: of `open_browser`.
         address: path of an HTML file, or an address that starts with `server`.
         size: width and height of the window in CSS pixels.
-        dark: whether the user prefers dark colours.
+        dark, calm: whether the user prefers dark colours, and reduced motion.
         server: start of the addresses that may be asked for, as http://127.0.0.1:7860; all else on the network is
             refused, and noted.
     """
     context = browser.new_context(
-        viewport={"width": size[0], "height": size[1]}, color_scheme="dark" if dark else "light"
+        viewport={"width": size[0], "height": size[1]},
+        color_scheme="dark" if dark else "light",
+        reduced_motion="reduce" if calm else "no-preference",
     )
     try:
         errors: list[str] = []

@@ -12,6 +12,7 @@ from PIL import Image
 
 from tests.browser.browser import DESKTOP, PHONE, watched_page
 from tests.commands.world import REPO
+from tests.datasets.helpers import write_video
 
 pytest.importorskip("gradio", reason="gradio is not installed; it is for app.py only")
 
@@ -99,10 +100,11 @@ def test_button_and_result_are_near_the_video(browser, address, size):
         assert result < classes if size == PHONE else button < DESKTOP[1]
 
 
+@pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
 @pytest.mark.parametrize("dark", [False, True], ids=["light", "dark"])
-def test_it_meets_wcag_aa(browser, address, dark):
+def test_it_meets_wcag_aa(browser, address, size, dark):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
-    with watched_page(browser, address, dark=dark, server=address) as watched:
+    with watched_page(browser, address, size, dark=dark, server=address) as watched:
         choose_sample(watched.page, "a star moving up")
         watched.page.locator(RESULT).wait_for()
         watched.page.wait_for_function(OPAQUE)
@@ -137,7 +139,7 @@ def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_
         press(page)
         page.get_by_text("Add a video first").wait_for()
         upload(page, tmp_path / "notes.mp4")
-        page.locator("#video video").wait_for(state="attached")
+        page.get_by_text("This browser cannot play the video").wait_for()
         press(page)
         message = page.get_by_text("is corrupted or not a video")
         message.wait_for()
@@ -145,11 +147,82 @@ def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_
         page.get_by_label("Window length (seconds)").fill("-1")
         press(page)
         page.get_by_text("Window length must be between 0 and 86400 seconds.").wait_for()
-        assert page.locator(RESULT).count() == 0
+        assert page.locator(RESULT).count() == 0 and page.locator("#alert").is_hidden()
+        (tmp_path / "list.csv").write_text("no,columns\n")
+        page.locator("#settings input[type=file]").set_input_files(tmp_path / "list.csv")
+        page.locator("#alert").wait_for()  # Gradio's own message would vanish
+        assert page.locator("#alert").inner_text().startswith("list.csv:1: ")
+        assert page.locator(".toast-body").is_hidden()
     with visit(browser, address) as watched:
         choose_sample(watched.page, "a star moving up")
-        press(watched.page)
         watched.page.locator(RESULT).wait_for()
+
+
+def test_the_result_goes_with_its_video_and_the_keyboard_suffices(browser, address, tmp_path):
+    write_video(tmp_path / "other.mp4", 20, size=(64, 64))
+    with visit(browser, address) as watched:
+        page = watched.page
+        page.locator(".samples button").first.focus()
+        page.keyboard.press("Tab")
+        page.keyboard.press("Enter")
+        page.locator(RESULT).wait_for()
+        assert page.locator(RESULT).inner_text() == "a star"
+        page.get_by_label("Window length (seconds)").fill("0.5")
+        page.get_by_role("button", name="Classify").focus()
+        page.keyboard.press("Enter")
+        page.locator(".result .band button").last.press("Enter")
+        page.wait_for_function("document.querySelector('#video video').currentTime > 0")
+        page.locator("#video").get_by_label("Clear").click()
+        page.locator(".result.empty").wait_for()
+        upload(page, tmp_path / "other.mp4")
+        press(page)
+        page.locator(RESULT).wait_for()
+        page.locator("#video").get_by_label("Clear").click()
+        page.locator(".result.empty").wait_for()
+        assert page.locator(RESULT).count() == 0 and page.get_by_text("other.mp4").count() == 1  # in the history
+        assert (watched.errors, watched.outside) == ([], [])
+
+
+def test_sets_of_classes_a_list_and_the_threshold(browser, address, tmp_path):
+    (tmp_path / "mine.csv").write_text("id,name\n0,a star\n1,a horse\n")
+    with visit(browser, address) as watched:
+        page, chips = watched.page, watched.page.locator("#classes .token")
+        choose_sample(page, "a star moving up")
+        page.get_by_label("UCF101").check()
+        page.wait_for_function("document.querySelectorAll('#classes .token').length === 101")
+        page.locator("#settings input[type=file]").set_input_files(tmp_path / "mine.csv")
+        page.wait_for_function("document.querySelectorAll('#classes .token').length === 2")
+        assert chips.all_inner_texts() == ["a star", "a horse"]
+        page.get_by_role("button", name="Run again").click()
+        page.wait_for_function("document.querySelectorAll('.result .bar').length === 2")
+        assert page.locator(RESULT).inner_text() == "a star"
+        page.locator("#settings").get_by_role("slider").press("End")
+        page.get_by_role("button", name="Run again").click()
+        page.get_by_text("unknown: no class is likely enough").wait_for()
+        assert (watched.errors, watched.outside) == ([], [])
+
+
+def test_a_video_of_the_camera(browser, address):
+    with visit(browser, address) as watched:
+        page = watched.page
+        page.get_by_label("Capture from camera").click()
+        page.get_by_text("Click to Access Webcam").click()
+        button = page.locator("#video .capture-button")
+        button.click()
+        page.wait_for_timeout(2500)  # of recorded time
+        button.click()
+        page.locator("#video video").wait_for()
+        press(page)
+        page.locator(RESULT).wait_for()
+        assert watched.outside == []
+
+
+@pytest.mark.parametrize("calm", [False, True], ids=["plays", "still"])
+def test_thumbnails_respect_the_wish_for_less_motion(browser, address, calm):
+    with watched_page(browser, address, calm=calm, server=address) as watched:
+        watched.page.locator(".samples img").first.wait_for()
+        source = watched.page.locator(".samples img").first.evaluate("(image) => image.currentSrc")
+        assert source.startswith("data:image/jpeg" if calm else "data:image/webp")
 
 
 def test_two_users_at_once(browser, address):

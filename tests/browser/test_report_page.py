@@ -2,13 +2,14 @@
 
 import numpy as np
 import pytest
+import torch
 
+from modules.attribution import ShownClip
 from reporting import comparison_page, run_page
 from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.pairing import pair_tests
 from reporting.run_folder import read_run
 from reporting.sections.strips import rows_to_show
-from reporting.strips import Clip
 from tests.browser.browser import DESKTOP, PHONE, watched_page
 from tests.reporting.report_runs import NASTY, write_run
 from utils.files import write_text_atomic
@@ -23,9 +24,8 @@ def pages(tmp_path_factory):
         read_run(write_run(root / name, num_videos=400, num_classes=NUM_CLASSES, seed=seed, spread=3.0))
         for seed, name in enumerate(("a run", "another"))
     )
-    rng = np.random.default_rng(0)
     clips = {
-        row: Clip(rng.integers(0, 256, (16, 32, 32, 3), dtype=np.uint8), rng.standard_normal(16).astype(np.float32))
+        row: ShownClip(torch.randint(256, (16, 3, 32, 32), dtype=torch.uint8), torch.randn(16))
         for row in rows_to_show(run.main_test)
     }
     write_text_atomic(root / "run.html", run_page(run, run.main_test, clips))

@@ -42,22 +42,23 @@ def test_the_default_is_embedded_and_local(app, tmp_path, monkeypatch):
     service, samples = load(app, tmp_path)
     assert "no checkpoint" in service.model.description and len(service.model.class_names) == 40
     assert app.parse_arguments([]).host == "127.0.0.1" and len(samples) == 6
-    prediction, lit = service.predict(str(samples[0][1]), None, None)
-    assert lit is not None and lit.shape == (1, *prediction.clips[0][1].shape)
+    prediction = service.predict(str(samples[0][1]), None, None)
+    ((_, clip),) = prediction.clips
+    assert clip.lit.shape == clip.frames.shape and clip.contributions.shape == (len(clip.frames),)
     assert prediction.probabilities.shape == (1, 40) and prediction.source == samples[0][1].name
 
 
 def test_typed_classes(service, world):
     video = str(world.root / "videos" / "val_0_0.mp4")
-    assert service.predict(video, None, None).prediction.class_names == list(CLASSES)
-    assert service.predict(video, ["cooking", "dancing"], 0.2).prediction.class_names == ["cooking", "dancing"]
+    assert service.predict(video, None, None).class_names == list(CLASSES)
+    assert service.predict(video, ["cooking", "dancing"], 0.2).class_names == ["cooking", "dancing"]
     assert service.model.class_names == list(CLASSES)
 
 
 def test_the_models_own_names_are_not_embedded_again(service, world, monkeypatch):
     monkeypatch.setattr(type(service.model), "_encode", None)
     video = str(world.root / "videos" / "val_0_0.mp4")
-    assert service.predict(video, list(CLASSES), None).prediction.class_names == list(CLASSES)
+    assert service.predict(video, list(CLASSES), None).class_names == list(CLASSES)
 
 
 def test_many_names_are_embedded_in_turns_and_not_saved(app, world, tmp_path, monkeypatch):
@@ -89,8 +90,8 @@ def test_classes_of_other_data_sets_are_offered_where_the_model_takes_others(ser
 
 def test_below_the_threshold_a_video_is_unknown(service, world):
     video = str(world.root / "videos" / "val_0_0.mp4")
-    assert service.predict(video, None, None, 0.0).prediction.verdict()[0] in CLASSES
-    assert service.predict(video, ["a", "b", "c"], None, 1.0).prediction.verdict()[0] == "unknown"
+    assert service.predict(video, None, None, 0.0).verdict()[0] in CLASSES
+    assert service.predict(video, ["a", "b", "c"], None, 1.0).verdict()[0] == "unknown"
 
 
 def test_two_users_at_once_get_each_their_own(service, world):
@@ -98,7 +99,7 @@ def test_two_users_at_once_get_each_their_own(service, world):
 
     def ask(number):
         video = str(world.root / "videos" / f"val_{number}_0.mp4")
-        found[number] = service.predict(video, [f"thing {number}", "other"], None).prediction
+        found[number] = service.predict(video, [f"thing {number}", "other"], None)
 
     threads = [threading.Thread(target=ask, args=(number,)) for number in range(3)]
     for thread in threads:
@@ -134,7 +135,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
 
     def ask(path):
         try:
-            found[path.name] = service.predict(str(path), None, None).prediction
+            found[path.name] = service.predict(str(path), None, None)
         except UserError as error:
             found[path.name] = str(error)
 
@@ -152,7 +153,7 @@ def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp
     with pytest.raises(UserError) as caught:
         service.predict(str(tmp_path / "half.mp4"), None, None)
     assert "half.mp4" in str(caught.value) and "\n" not in str(caught.value)
-    assert len(service.predict(str(world.root / "videos" / "val_0_0.mp4"), None, None).prediction.spans) == 1
+    assert len(service.predict(str(world.root / "videos" / "val_0_0.mp4"), None, None).spans) == 1
 
 
 @pytest.mark.parametrize("listens_on", ["127.0.0.1", "::1", "::"])

@@ -10,10 +10,12 @@ import sys
 import threading
 
 import pytest
+import torch
 from PIL import Image
 
 from inference import load_model
 from inference.windows import WindowReader
+from modules.attribution import drop_one_frame
 from tests.commands.world import CLASSES, World, call
 from tests.datasets.helpers import write_skipped_frames, write_video
 from utils.errors import UserError
@@ -75,7 +77,7 @@ def test_every_result_of_a_long_video(world, trained, long_video, tmp_path, caps
 
 
 def test_the_lit_frames_are_below_the_frames(world, tmp_path, monkeypatch):
-    """A strip without them is lower."""
+    """A strip without them is lower. Both have the bars of the report."""
     video = world.root / "videos" / "val_0_0.mp4"
     heights = []
     for name in ("with", "without"):
@@ -83,8 +85,23 @@ def test_the_lit_frames_are_below_the_frames(world, tmp_path, monkeypatch):
         assert call("predict", video, "--config", world.config, "--pictures", folder, "--quiet", "--top", 1) == 0
         with Image.open(folder / "val_0_0.strip.png") as image:
             heights.append(image.height)
-        monkeypatch.setattr("inference.model.has_relevance_maps", lambda network: False)
+        monkeypatch.setattr("modules.attribution.has_relevance_maps", lambda network: False)
     assert heights[0] > heights[1]
+
+
+def test_pictures_have_the_contributions_of_drop_one_frame(world, trained, monkeypatch, tmp_path):
+    drawn = []
+    monkeypatch.setattr("engine.predict.draw_strips", lambda path, prediction, k: drawn.append(prediction))
+    video = world.root / "videos" / "val_0_0.mp4"
+    options = ["--config", world.config, "--weights", trained, "--pictures", tmp_path, "--quiet"]
+    assert call("predict", video, *options) == 0
+    model = load_model(trained, world.config, device="cpu")
+    (clip,) = model.clips(video)
+    label = int(drawn[0].probabilities[0].argmax())
+    expected = drop_one_frame(model.network, clip, torch.from_numpy(model.class_matrix), label)
+    ((_, shown),) = drawn[0].clips
+    assert expected.abs().max() > 0
+    torch.testing.assert_close(shown.contributions, expected, rtol=1e-3, atol=1e-4)
 
 
 def test_a_bad_file_is_one_line_and_the_others_are_done(world, tmp_path, capsys):

@@ -3,14 +3,16 @@
 import base64
 import json
 import re
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
 
-from inference.page import SessionTurns, clean_names
-from inference.page_html import Answer, error_html, history_html, result_html
+from inference.page import FAILED, SessionTurns, _answering, clean_names
+from inference.page_html import error_html, history_html, result_html
 from inference.timeline import VideoPrediction
+from modules.attribution import ShownClip
 from utils.errors import UserError
 
 
@@ -26,9 +28,9 @@ def answer(rows, names, threshold=0.0, is_lit=True):
     rows = np.array(rows, dtype=np.float32)
     spans = np.stack([np.arange(len(rows)), np.arange(len(rows)) + 1], axis=1).astype(float)
     clip = torch.zeros(4, 3, 8, 8, dtype=torch.uint8)
-    clips = tuple((number, clip) for number in range(len(rows)))
-    lit = torch.stack([clip] * len(rows)) if is_lit else None
-    return Answer(VideoPrediction("clip.mp4", spans, rows, names, threshold, clips), lit)
+    shown = ShownClip(clip, torch.tensor([0.5, -2.0, 0.0, 1.0]), clip if is_lit else None)
+    clips = tuple((number, shown) for number in range(len(rows)))
+    return VideoPrediction("clip.mp4", spans, rows, names, threshold, clips)
 
 
 def test_one_clip_has_bars_and_frames_and_no_timeline():
@@ -37,6 +39,13 @@ def test_one_clip_has_bars_and_frames_and_no_timeline():
     assert page.count("<img") == 8 and "Timeline" not in page and 'src="data:image/jpeg' in page
     assert result_html(answer([[0.25, 0.75]], ["a", "b"], is_lit=False)).count("<img") == 4
     assert "unknown: no class" in result_html(answer([[0.25, 0.75]], ["a", "b"], threshold=0.8))
+
+
+def test_each_frame_has_a_bar_of_what_it_adds():
+    page = result_html(answer([[0.25, 0.75]], ["a", "b"]))
+    found = re.findall(r'<i class="(\w+)" style="--share:([\d.]+)"></i><small>([^<]+)</small>', page)
+    assert found[:2] == [("for", "0.250", "+0.5"), ("against", "1.000", "\u22122.0")]
+    assert found[2:] == [("against", "0.000", "+0.0"), ("for", "0.500", "+1.0")]
 
 
 def test_a_result_is_saved_as_json_and_picture():
@@ -61,6 +70,18 @@ def test_errors_and_the_history_are_escaped():
     assert "<b>" not in error_html("<b>.mp4: is damaged") and 'role="alert"' in error_html("x")
     page = history_html([("1.mp4", "a", 0.5), ("<b>.mp4", "c", 1.0)])
     assert "<b>" not in page and page.index("100%") < page.index("50%") and history_html([]) == ""
+
+
+def test_a_bug_is_one_line_that_stays_and_the_log_has_it(caplog):
+    def predict(*arguments):
+        raise RuntimeError("CUDA error in /srv/secret")
+
+    request = SimpleNamespace(session_hash="a")
+    ask = _answering(SimpleNamespace(Request=object), predict)
+    shown, history, _ = ask("/srv/clip.mp4", [], 0, 0.0, [], request)
+    assert shown == error_html(FAILED) and history == [] and "CUDA error" in caplog.text
+    shown, _, _ = ask("/srv/clip.mp4", [], 0, 0.0, [], request)
+    assert shown == error_html(FAILED)  # the turn was given back
 
 
 def test_a_session_has_one_turn_at_a_time():

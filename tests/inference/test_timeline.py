@@ -11,6 +11,7 @@ from PIL import Image
 from inference import pictures
 from inference.pictures import draw_strips, draw_timeline
 from inference.timeline import VideoPrediction, clock, csv_header
+from modules.attribution import ShownClip
 
 NAMES = ["riding a bike", "cooking", "swimming"]
 
@@ -79,7 +80,7 @@ def test_clock():
 
 @pytest.mark.parametrize("num_windows", [1, 2, 40])
 def test_pictures_of_any_length(tmp_path, num_windows):
-    clips = tuple((i, torch.zeros(5, 3, 16, 16, dtype=torch.uint8)) for i in range(min(12, num_windows)))
+    clips = tuple((i, ShownClip(torch.zeros(5, 3, 16, 16, dtype=torch.uint8))) for i in range(min(12, num_windows)))
     p = prediction([i % 3 for i in range(num_windows)], clips=clips)
     draw_strips(tmp_path / "a" / "strip.png", p)
     draw_timeline(tmp_path / "timeline.png", p)
@@ -92,9 +93,21 @@ def test_pictures_of_any_length(tmp_path, num_windows):
 def test_a_strip_shows_the_pixels_of_the_model(tmp_path):
     clip = torch.zeros(2, 3, 16, 16, dtype=torch.uint8)
     clip[0, 0], clip[1, 2] = 255, 255  # a red frame, then a blue one
-    draw_strips(tmp_path / "strip.png", prediction([0], clips=((0, clip),)))
+    draw_strips(tmp_path / "strip.png", prediction([0], clips=((0, ShownClip(clip)),)))
     pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("RGB")).reshape(-1, 3).tolist()
     assert [255, 0, 0] in pixels and [0, 0, 255] in pixels
+
+
+def test_bars_say_what_each_frame_adds(tmp_path):
+    """Blue up where a frame supports the class, orange down where it does not; none without contributions."""
+    clip, found = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), []
+    for contributions in (None, torch.tensor([2.0, 1.0]), torch.tensor([2.0, -1.0])):
+        clips = ((0, ShownClip(clip, contributions)),)
+        draw_strips(tmp_path / "strip.png", prediction([0], clips=clips))
+        pixels = np.asarray(Image.open(tmp_path / "strip.png").convert("RGB"))[:, :280]  # left of the classes
+        found.append([int((pixels == colour).all(axis=2).sum()) for colour in ([26, 98, 180], [177, 72, 11])])
+    assert found[0] == [0, 0] and found[1][1] == 0 and found[2][0] > found[2][1] > 0
+    assert found[1][0] == pytest.approx(found[2][0] + found[2][1], rel=0.1)
 
 
 def test_names_with_formula_signs_are_drawn(tmp_path):
@@ -117,7 +130,7 @@ def test_a_strip_has_at_most_20_bars(tmp_path):
     heights = []
     for num_classes in (20, 400):
         rows = np.full((1, num_classes), 1 / num_classes)
-        clips = ((0, torch.zeros(2, 3, 16, 16, dtype=torch.uint8)),)
+        clips = ((0, ShownClip(torch.zeros(2, 3, 16, 16, dtype=torch.uint8))),)
         p = VideoPrediction("a", np.array([[0.0, 1]]), rows, [f"c{i}" for i in range(num_classes)], 0.0, clips)
         draw_strips(tmp_path / "strip.png", p, k=400)
         heights.append(Image.open(tmp_path / "strip.png").height)

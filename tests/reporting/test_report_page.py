@@ -7,7 +7,9 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+import torch
 
+from modules.attribution import ShownClip
 from reporting import charts, comparison_page, run_page
 from reporting.comparison.opening import rows_to_show as rows_of_two
 from reporting.html import Html, data_block, el, number, table
@@ -16,7 +18,7 @@ from reporting.pairing import pair_tests
 from reporting.run_folder import read_run
 from reporting.sections import embedding_map
 from reporting.sections.strips import rows_to_show
-from reporting.strips import Clip, jpeg_strip
+from reporting.strips import jpeg_strip
 from tests.reporting.report_runs import NASTY, make_table, write_run, write_test
 
 SECTIONS = ["scores", "confusion", "mistakes", "frames", "calibration", "classes", "map", "curves", "recipe"]
@@ -53,7 +55,7 @@ def run(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def pages(run, tmp_path_factory):
-    clip = Clip(np.zeros((4, 20, 20, 3), dtype=np.uint8), np.array([0.5, -0.1, 0, 2], dtype=np.float32))
+    clip = ShownClip(torch.zeros(4, 3, 20, 20, dtype=torch.uint8), torch.tensor([0.5, -0.1, 0, 2]))
     rows = rows_to_show(run.main_test)
     clips = dict.fromkeys(rows, clip) | {rows[0]: "broken <file>"}
     other = read_run(write_run(tmp_path_factory.mktemp("report") / "other", seed=1))
@@ -223,6 +225,6 @@ def test_the_reliability_diagram_and_its_table_have_each_bin_with_videos():
 
 
 def test_strips_are_small_jpegs():
-    frames = np.random.default_rng(0).integers(0, 256, (32, 224, 224, 3), dtype=np.uint8)  # noise: the worst case
+    frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (32, 3, 224, 224), dtype=np.uint8))  # noise
     address = jpeg_strip(frames)
     assert address.startswith("data:image/jpeg;base64,") and len(address) < 120_000
