@@ -73,7 +73,7 @@ def test_many_names_are_embedded_in_turns_and_not_saved(app, world, tmp_path, mo
 
     monkeypatch.setattr(type(service.model), "_encode", watched)
     names = [f"thing {number}" for number in range(2 * NAMES_A_TURN + 3)]
-    prediction = service.predict(str(world.root / "videos" / "val_0_0.mp4"), names, None).prediction
+    prediction = service.predict(str(world.root / "videos" / "val_0_0.mp4"), names, None)
     assert sizes == [NAMES_A_TURN, NAMES_A_TURN, 3] and sorted(tmp_path.rglob("*")) == saved
     alone = service.model.with_classes(names[NAMES_A_TURN : NAMES_A_TURN + 2], service._turn).class_matrix
     many = service.model.with_classes(names, service._turn).class_matrix
