@@ -127,7 +127,8 @@ class Aim(Adapter):
         tower.visual.aim = TimeEmbedding(cfg.data.num_frames, tower.width)
         tower.before_norm_pre(tower.visual.aim)
         hidden = max(1, int(tower.width * own.ratio))
-        for block, rate in zip(tower.blocks, torch.linspace(0, own.drop_path, len(tower.blocks)).tolist(), strict=True):
+        for i, block in enumerate(tower.blocks):
+            rate = own.drop_path * i / max(1, len(tower.blocks) - 1)
             block.aim = BlockAdapters(tower.width, hidden, own.mlp_scale, own.two_temporal, rate)
             block.before_attention.append(partial(block.aim.over_time, block))
             block.after_attention.append(block.aim.after_attention)
