@@ -104,6 +104,7 @@ def check_deep_prompts(entry: dict[str, Any]) -> None:
     depth = {"visual": entry.pop("visual_depth"), "text": entry.pop("text_depth") if entry["names"] else 0}
     entry.pop("text_depth", None)
     settings = {"tokens": num_tokens, "visual_depth": depth["visual"], "text_depth": depth["text"]}
+    depth = {"visual": min(depth["visual"], tower["layers"]), "text": min(depth["text"], tower["text_layers"])}
     model = tuned_clip(entry, tower, frames, "deep_prompts", settings)
     state = {}
     for name, count, width, first in (
