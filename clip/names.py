@@ -35,6 +35,7 @@ class Preprocessing(NamedTuple):
 
 
 def is_model_name(arch: str) -> bool:
+    """Whether `arch` is one of OpenAI's names or of open_clip's models."""
     return arch in OPENAI_NAMES or arch in open_clip.list_models()
 
 

@@ -230,10 +230,12 @@ class Predictor:
 
 
 def part_path(out: Path, number: int) -> Path:
+    """The file of a part's results."""
     return out / "parts" / f"{number:07d}.parquet"
 
 
 def tries_path(part: Path) -> Path:
+    """The file that counts how often a part was tried."""
     return part.with_suffix(".tries")
 
 

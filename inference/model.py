@@ -199,15 +199,15 @@ class VideoModel:
         with autocast(self.precision, self.device):
             return explain(self.network, clip.to(self.device), text, label, self.cfg.data.batch_size)
 
-    def explained(self, prediction: VideoPrediction, lock: AbstractContextManager = _NO_LOCK) -> VideoPrediction:
+    def explained(self, prediction: VideoPrediction, turn: AbstractContextManager = _NO_LOCK) -> VideoPrediction:
         """A prediction whose clips, at most six, have what supports the top class of their window, for pictures.
 
         Args:
-            lock: held while the model computes, for one clip at a time.
+            turn: a lock that is held for one clip at a time, where others use the model meanwhile.
         """
         clips = []
         for number, clip in spread(prediction.clips, MAX_STRIPS):
-            with lock:
+            with turn:
                 clips.append((number, self.explain(clip.frames, int(prediction.probabilities[number].argmax()))))
         return replace(prediction, clips=tuple(clips))
 

@@ -62,10 +62,12 @@ def result_html(prediction: VideoPrediction) -> str:
 
 
 def error_html(message: str) -> str:
+    """The result's place with a message."""
     return f'<div class="result"><p class="alert" role="alert">{html.escape(message)}</p></div>'
 
 
 def empty_html() -> str:
+    """The result's place before there is one."""
     said = "Here come the best classes, a timeline, and the frames that the model saw."
     return f'<div class="result empty"><p class="note">{said}</p></div>'
 

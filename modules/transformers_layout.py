@@ -32,6 +32,7 @@ PARTS = ("q", "k", "v")
 
 
 def is_transformers_xclip(state: dict[str, torch.Tensor]) -> bool:
+    """Whether a checkpoint has the parameter names of X-CLIP in transformers."""
     return "prompts_visual_projection" in state and any(name.startswith("vision_model.") for name in state)
 
 

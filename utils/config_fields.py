@@ -23,6 +23,7 @@ def key(default: Any, description: str, unit: str = "", role: Role = "", **limit
 
 
 def none_string(value: Any) -> Any:
+    """Validator: the text `None` for None."""
     # In YAML, None without quotes is text; users also write null.
     return "None" if value is None else value
 

@@ -12,6 +12,7 @@ ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:
+    """The text of a CSV file."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(columns)

@@ -65,6 +65,7 @@ def sync_path(path: Path) -> None:
 
 
 def write_text_atomic(path: str | Path, text: str, errors: str = "strict") -> None:
+    """Write a UTF-8 text file by `atomic_path`."""
     with atomic_path(path) as temporary:
         temporary.write_text(text, encoding="utf-8", errors=errors)
 

@@ -66,6 +66,7 @@ Batch = dict[str, torch.Tensor]
 
 
 def train_batch(frames: torch.Tensor, numbers: Numbers) -> Batch:
+    """A training batch of frames and numbers."""
     return cast(Batch, {"frames": frames, **numbers})
 
 

@@ -7,6 +7,7 @@ from reporting.inputs import Comparison
 
 
 def classes(comparison: Comparison) -> Html:
+    """Section: the accuracy of each class in both runs."""
     first, second, names = comparison.first, comparison.second, comparison.pair.first.class_names
     a_right, b_right = first.is_top1, second.is_top1
     count, right_a, right_b, fixed, broken = (

@@ -16,6 +16,7 @@ _HOW = (
 
 
 def difference(comparison: Comparison) -> Html:
+    """Section: which videos only one run classifies correctly, and McNemar's tests."""
     tests = {"top-1": comparison.top1_test, "top-5": mcnemar(comparison.first.is_top5, comparison.second.is_top5)}
     counts = [
         [title, *[number(n, 0) for n in (t.both, t.only_first, t.only_second, t.neither)], Cell(p_value(t), t.p_value)]
@@ -54,4 +55,5 @@ def _scores(comparison: Comparison) -> Html:
 
 
 def p_value(test: McNemar) -> str:
+    """A p-value as text."""
     return f"{test.p_value:.3f}" if test.p_value >= 0.001 else f"{test.p_value:.1e}"

@@ -16,6 +16,7 @@ _BARS = (
 
 
 def opening(comparison: Comparison) -> Html:
+    """The top of a comparison: which run is better, in words and scores."""
     pair = comparison.pair
     first, second = (100 * float(o.is_top1.mean()) for o in (comparison.first, comparison.second))
     a, b = comparison.names
@@ -61,6 +62,7 @@ def _strip(row: int, comparison: Comparison) -> Html:
 
 
 def verdict(test: McNemar) -> str:
+    """A sentence on whether the difference may be chance."""
     if not test.only_first + test.only_second:
         return "Both get the same videos right."
     if test.p_value >= SIGNIFICANT:

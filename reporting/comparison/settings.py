@@ -7,6 +7,7 @@ from utils.recipe import changed_keys
 
 
 def settings(comparison: Comparison) -> Html:
+    """Section: the config keys that differ."""
     run, other = comparison.run, comparison.other
     if run.config and other.config:
         configs = run.config.model_dump(), other.config.model_dump()

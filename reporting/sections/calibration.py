@@ -12,6 +12,7 @@ _BANDS = ((0.9, 1.01), (0.6, 0.9), (0.0, 0.6))  # of confidence: sure, fairly su
 
 
 def calibration(report: RunReport) -> Html:
+    """Section: how often predictions of a confidence are right."""
     outcomes = report.test.outcomes
     ece = float(figures(outcomes)["ece"][0])
     scaling = calibration_summary(report.test.logits, report.test.table.labels)
@@ -55,6 +56,7 @@ def in_words(outcomes: Outcomes) -> list[list]:
 
 
 def calibration_of_two(comparison: Comparison) -> Html:
+    """`calibration` of both runs, side by side."""
     drawn = []
     for name, outcomes in zip(comparison.names, (comparison.first, comparison.second)):
         bins, ece = reliability(outcomes), float(figures(outcomes)["ece"][0])

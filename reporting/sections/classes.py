@@ -20,6 +20,7 @@ _COLUMNS = [
 
 
 def classes(report: RunReport) -> Html:
+    """Section: a table of the accuracy of each class."""
     outcomes, names, confusion = report.test.outcomes, report.test.class_names, report.confusion
     count = np.bincount(outcomes.labels, minlength=len(names))
     right = np.bincount(outcomes.labels[outcomes.is_top1], minlength=len(names))

@@ -16,6 +16,7 @@ _SAID = (
 
 
 def confusions(report: RunReport) -> Html:
+    """Section: the confusion matrix, groups of confused classes, and pairs."""
     names, confusion = report.test.class_names, report.confusion
     occurs = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
     found, order = group_classes(confusion[np.ix_(occurs, occurs)])

@@ -14,10 +14,12 @@ SCORES = {"top1": ("top-1", ""), "top5": ("top-5", "dashed "), "map": ("mAP", ""
 
 
 def curves(report: RunReport) -> Html:
+    """Section: loss, validation scores and learning rates over the steps."""
     return _charts({"": report.run})
 
 
 def curves_of_two(comparison: Comparison) -> Html:
+    """`curves` of both runs in the same charts."""
     return _charts(dict(zip(comparison.names, (comparison.run, comparison.other))))
 
 

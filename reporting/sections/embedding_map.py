@@ -13,6 +13,7 @@ NUM_LABELS = 12
 
 
 def embedding_map(report: RunReport) -> Html:
+    """Section: videos and class texts in the plane, by t-SNE and PCA."""
     test = report.test
     readable = np.flatnonzero(test.outcomes.is_readable)
     if len(readable) + len(test.text) < 4:

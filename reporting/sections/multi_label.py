@@ -21,6 +21,7 @@ _NOTE = (
 
 
 def multi_label_opening(report: RunReport) -> Html:
+    """The top of a report on a multi-label test."""
     test = report.test
     precisions, names = average_precisions(test.logits, test.table.labels), test.class_names
     best, worst = int(np.nanargmax(precisions)), int(np.nanargmin(precisions))
@@ -38,6 +39,7 @@ def multi_label_opening(report: RunReport) -> Html:
 
 
 def multi_label_scores(report: RunReport) -> Html:
+    """Section: the scores of the multi-label tests."""
     rows = []
     for test in report.run.tests:
         if not test.is_multi_label:
@@ -59,6 +61,7 @@ def multi_label_scores(report: RunReport) -> Html:
 
 
 def average_precision_by_class(report: RunReport) -> Html:
+    """Section: a table of the average precision of each class."""
     test = report.test
     precisions, count = average_precisions(test.logits, test.table.labels), test.table.labels.sum(axis=0)
     rows = []

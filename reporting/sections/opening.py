@@ -12,6 +12,7 @@ HOW_TO_READ = "The bars say what each frame adds to the answer, up for it and do
 
 
 def opening(report: RunReport) -> Html:
+    """The top of a report: the result in a sentence, and a right and a wrong video."""
     run, test = report.run, report.test
     said, rest = verdict(report)
     strips = [
@@ -67,6 +68,7 @@ def describe_test(test: TestResult) -> str:
 
 
 def describe_views(test: TestResult) -> str:
+    """The views of a test in words."""
     views = test.scores["views"]
     dense = ", dense" if views.get("dense") else ""
     if test.num_views == 1:

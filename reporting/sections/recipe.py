@@ -14,6 +14,7 @@ from utils.schema import dotted_keys
 
 
 def recipe(report: RunReport) -> Html:
+    """Section: commands, changed config keys, the whole config, and versions."""
     run, test = report.run, report.test
     config = run.config.model_dump() if run.config else test.scores["config"]
     fields = dotted_keys()

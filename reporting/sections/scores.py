@@ -21,6 +21,7 @@ _HOW = (
 
 
 def scores(report: RunReport) -> Html:
+    """Section: the scores of all tests, with intervals."""
     # The scores come first, for a phone's screen; half classes, mAP and unreadable where they say something.
     columns = [
         ("test", "and the checkpoint that was tested."),

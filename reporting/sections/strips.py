@@ -57,6 +57,7 @@ def figure(said: Any, clip: ShownClip | str, path: str, is_mistake: bool) -> Htm
 
 
 def mistakes(report: RunReport) -> Html:
+    """Section: film strips of the most confident mistakes."""
     rows = confident_mistakes(report.test.outcomes, NUM_MISTAKES)
     said = "The mistakes the model was most confident about. A bar pointing up: the frame supports the wrong class."
     return _strips(rows, report, said, "No readable video was called by a wrong class.")

@@ -1,11 +1,13 @@
 """The site of the documentation builds without a warning, links included, and asks nothing of other servers."""
 
+import ast
 import re
 
 import pytest
 
 from tools import build_site
 from utils.errors import UserError
+from utils.project_paths import REPOSITORY
 
 
 @pytest.fixture(scope="module")
@@ -21,6 +23,19 @@ def test_pages_and_reference_are_there(site):
     assert "load_model" in reference and "Load a model that names what happens in videos." in reference
     assert "data.num_segments" in (site / "docs" / "config.html").read_text(encoding="utf-8")
     assert "load_model" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
+
+
+def test_every_public_function_has_a_docstring():
+    """The reference leaves out functions without one. The reference of a command in tools/ is its --help."""
+    missing = []
+    for package in set(build_site.PACKAGES) - {"tools"}:
+        for path in sorted((REPOSITORY / package).rglob("*.py")):
+            missing += [
+                f"{path}:{node.lineno} {node.name}"
+                for node in ast.parse(path.read_text(encoding="utf-8")).body
+                if isinstance(node, ast.FunctionDef) and not node.name.startswith("_") and not ast.get_docstring(node)
+            ]
+    assert missing == []
 
 
 def test_a_page_loads_nothing_from_other_servers(site):
