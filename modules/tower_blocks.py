@@ -43,9 +43,9 @@ class TowerBlock(nn.Module):
         before_mlp: change the stream before the MLP.
         beside_mlp: computed from the input of the MLP and added to its output.
         after_mlp: change the stream at the end of the block.
-        drop_path: applied to the output of each branch, after the block's own stochastic depth. frames_in_sequence:
-        number of images whose patches form one sequence, all with the same rotary positions. recomputes: set by
-        `recompute`.
+        drop_path: applied to the output of each branch, after the block's own stochastic depth.
+        frames_in_sequence: number of images whose patches form one sequence, all with the same rotary positions.
+        recomputes: set by `recompute`.
     """
 
     norm1: Any  # modules; ClipBlock has other names
