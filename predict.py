@@ -7,14 +7,13 @@ Examples:
 """
 
 import argparse
-import math
 import os
 import re
 import sys
 from pathlib import Path
 
 from engine.predict_inputs import check_inputs
-from utils.cli import Parser, add_output_options, check_counts, run_command
+from utils.cli import Parser, add_output_options, check_counts, check_prediction_limits, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
@@ -80,10 +79,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
             check_writable(path, option)
     check_writable(args.pictures, "--pictures", is_folder=True)
     check_counts(args, "top")
-    if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold {args.threshold:g}: must be a probability from 0 to 1")
-    if args.isolate is not None and not 0 < args.isolate < math.inf:
-        raise UserError(f"--isolate {args.isolate:g}: must be a number of seconds, finite and above 0")
+    check_prediction_limits(args)
     check_times(args.window, args.stride, args.fps, args.seconds, prefix="--")
     return sources, overrides
 

@@ -33,7 +33,7 @@ from engine.extract_features import check_settings, embed_windows, feature_setti
 from engine.predict import open_windows
 from engine.predict_results import printable
 from inference.model import VideoModel, load_model
-from inference.timeline import VideoPrediction, csv_header
+from inference.timeline import VideoPrediction, csv_header, csv_row
 from utils.cli import EXIT_USER_ERROR, hide_progress
 from utils.errors import UserError
 from utils.files import atomic_path
@@ -224,9 +224,7 @@ class Predictor:
         found = VideoPrediction(
             printable(name), np.array(spans), model.classify(features), model.class_names, args.threshold
         )
-        numbers = [field.name for field in self.schema if pa.types.is_floating(field.type)]
-        rows = [dict(zip(self.schema.names, row)) for row in found.rows(args.top)]
-        return [row | {name: float(row[name]) for name in numbers} for row in rows]
+        return [dict(zip(self.schema.names, values)) for values in found.values(args.top)]
 
 
 def part_path(out: Path, number: int) -> Path:
@@ -267,10 +265,9 @@ def count_errors(parts: list[Path]) -> int:
 def write_csv(path: Path, parts: list[Path], schema: pa.Schema) -> None:
     """The CSV of `predict.py --csv`, part by part."""
     names = [name for name in schema.names if name != "error"]
-    places = {"start": 3, "end": 3} | {name: 6 for name in names if name.startswith("prob")}
     with atomic_path(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for part in parts:
-            for row in pq.read_table(part, filters=pc.field("error").is_null()).to_pylist():
-                writer.writerow([f"{row[name]:.{places[name]}f}" if name in places else row[name] for name in names])
+            found = pq.read_table(part, columns=names, filters=pc.field("error").is_null())
+            writer.writerows(csv_row(row.values()) for row in found.to_pylist())

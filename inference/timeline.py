@@ -3,8 +3,9 @@
 Legend: W windows, K classes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -92,15 +93,14 @@ class VideoPrediction:
             ],
         }
 
+    def values(self, k: int = 5) -> list[list[str | float]]:
+        """A row for each window: see `csv_header`."""
+        spans = enumerate(self.spans.tolist())
+        return [[self.source, *span, self.verdict(n)[0], *chain.from_iterable(self.top(k, n))] for n, span in spans]
+
     def rows(self, k: int = 5) -> list[list[str]]:
-        """A row a window for a CSV: see `csv_header`."""
-        found = []
-        for number, (start, end) in enumerate(self.spans.tolist()):
-            cells = [self.source, f"{start:.3f}", f"{end:.3f}", self.verdict(number)[0]]
-            for name, probability in self.top(k, number):
-                cells += [name, f"{probability:.6f}"]
-            found.append(cells)
-        return found
+        """The cells of `values` in a CSV."""
+        return [csv_row(values) for values in self.values(k)]
 
     def describe(self, k: int = 5) -> str:
         """The top k classes as a text table, followed by the segments if there are several windows."""
@@ -130,6 +130,11 @@ def csv_header(num_classes: int, k: int = 5) -> list[str]:
     """Columns of `VideoPrediction.rows`."""
     ranks = range(1, min(k, num_classes) + 1)
     return ["video", "start", "end", "class", *(f"{what}{rank}" for rank in ranks for what in ("top", "prob"))]
+
+
+def csv_row(values: Iterable[str | float]) -> list[str]:
+    """The cells of a row of `VideoPrediction.values`: times in milliseconds, then probabilities of six digits."""
+    return [f"{x:.{3 if place < 3 else 6}f}" if isinstance(x, float) else str(x) for place, x in enumerate(values)]
 
 
 def clock(seconds: float) -> str:

@@ -23,7 +23,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 from inference.video_inputs import expand_inputs, read_class_names
-from utils.cli import check_counts, config_parser, run_command
+from utils.cli import check_counts, check_prediction_limits, config_parser, run_command
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -81,12 +81,9 @@ def main(args: argparse.Namespace) -> int:
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise a UserError for what cannot be; before PyTorch is imported."""
     check_counts(args, "batch", "workers", "actors", "top")
-    if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold {args.threshold:g}: must be a probability, 0 to 1")
+    check_prediction_limits(args)
     if not 0 <= args.gpus < math.inf:
         raise UserError(f"--gpus {args.gpus:g}: must be 0 or more")
-    if args.isolate is not None and not 0 < args.isolate < math.inf:
-        raise UserError(f"--isolate {args.isolate:g}: must be seconds, above 0 and finite")
     if args.level and args.csv:
         raise UserError("--csv: is of predictions; leave out --level, or read OUT/parts")
     check_times(args.window, args.stride, args.fps, prefix="--")

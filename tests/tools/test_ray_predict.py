@@ -134,14 +134,17 @@ def test_a_video_that_ends_its_process_ends_the_command_in_the_end(world, videos
     assert not list(tmp_path.glob("out/parts/*.tries")) and len(list(tmp_path.glob("out/parts/*"))) == 2
 
 
-@pytest.mark.parametrize("level", ["window", "frame", "video"])
-def test_features_are_those_of_extract_features(world, videos, without_cluster, tmp_path, level):
+@pytest.mark.parametrize(
+    ("level", "where"), [("window", "cluster"), ("frame", "without_cluster"), ("video", "without_cluster")]
+)
+def test_features_are_those_of_extract_features(world, videos, request, tmp_path, level, where):
+    address = request.getfixturevalue(where) or "none"
     words = ("--config", world.video_config, "--level", level, "--window", 0.4, "--stride", 0.2)
     arguments = [str(word) for word in (videos, tmp_path / "arrays", *words, "--quiet")]
     assert extract_features.main(extract_features.parse_arguments(arguments)) == 2
     names = ("val_1_0", "bad", "train_0_0")
     (tmp_path / "list.txt").write_text("".join(f"{videos}/{name}.mp4\n" for name in names))
-    assert run(tmp_path / "list.txt", tmp_path / "out", *words, "--batch", 1) == 2
+    assert run(tmp_path / "list.txt", tmp_path / "out", *words, "--batch", 1, "--address", address) == 2
     rows = rows_of(tmp_path / "out")
     assert [Path(video).stem for video in dict.fromkeys(row["video"] for row in rows)] == list(names)
     for name in ("val_1_0", "train_0_0"):
@@ -188,6 +191,15 @@ def test_mistakes_are_one_line(world, cluster, tmp_path, capsys, words, message)
     assert run(video, tmp_path / "out", "--config", world.video_config, "--address", cluster, *words) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
     assert message in line and not list(tmp_path.glob("out/parts/*"))
+
+
+def test_actors_share_gpus_and_put_the_model_on_them(monkeypatch, tmp_path):
+    args = ray_predict.parse_arguments(["videos", "out", "--gpus", "0.5", "--workers", "2"])
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "GPU": 2})
+    assert ray_engine.count_actors(args) == 4
+    monkeypatch.chdir(tmp_path)  # which an actor changes
+    monkeypatch.setattr(ray_engine, "load_model", lambda *arguments: arguments[-1])
+    assert ray_engine.Predictor(args, str(tmp_path), ray_engine.schema_of(args, 3)).model == "cuda"
 
 
 def test_without_ray_one_line_says_what_to_install(monkeypatch, tmp_path, capsys):

@@ -1,5 +1,6 @@
 """`--shard I/N` and `--merge`: each tool's shards, merged, leave what one run leaves; mistakes are one line."""
 
+import fcntl
 import re
 import shutil
 from pathlib import Path
@@ -139,6 +140,21 @@ def test_shards_share_a_folder_at_a_time_but_each_runs_once(videos, tmp_path, mo
     assert codes == {("--shard", "2/2"): 1, ("--shard", "1/2"): 2, ("--merge",): 2, (): 2}
     assert capsys.readouterr().err.count("in use by another run") == 3
     assert job.run(out, "--merge") == 1
+
+
+@pytest.mark.parametrize("name", ["extract_frames", "pack_videos"])
+def test_a_folder_that_another_run_has_locked_is_left_alone(videos, tmp_path, capsys, name):
+    job = Job(name, (videos,), 1)
+    assert job.run(tmp_path, "--shard", "1/2") in (0, 1)
+    before = files_of(tmp_path)
+    with (tmp_path / load_tool(name).SETTINGS_FILE).open("r+") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for options in ((), ("--shard", "2/2"), ("--merge",)):
+            assert job.run(tmp_path, *options) == 2
+    assert capsys.readouterr().err.count("in use by another run") == 3
+    assert {path: data for path, data in files_of(tmp_path).items() if not path.endswith(".lock")} == {
+        path: data for path, data in before.items() if not path.endswith(".lock")
+    }
 
 
 def test_shards_of_other_videos_are_not_merged(world, tmp_path, capsys):
