@@ -1,14 +1,15 @@
 """What does a training step cost, against the published way, which re-computes every block in the backward pass?
 
     python benchmarks/training_step.py [--arch ViT-B/32] [--batch 2] [--rounds 5] [--compile]
-    python benchmarks/training_step.py --tuning [--arch ViT-B/32 ViT-B/16] [--batch 2] [--rounds 2]
+    python benchmarks/training_step.py --tuning [--arch ViT-B/32 ViT-B/16] [--batch 2] [--rounds 2] [--count]
 
 Random weights, synthetic uint8 clips of 8 frames; forward, loss, backward, AdamW; one thread, CPU time. For a GPU:
 benchmarks/gpu_check.py.
 
 --tuning: full tuning beside a frozen tower and each adapter, in float32 on a CPU, each in a process of its own; peak
 memory is what a process takes during a step beyond Python and its libraries (Linux's VmHWM), where the C library hands
-back what is freed: what it keeps else depends on the order of allocations.
+back what is freed: what it keeps else depends on the order of allocations. With --count no step runs: memory is counted
+as by `train.py --check`.
 """
 
 import argparse
@@ -27,13 +28,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import torch
 
 from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
+from engine.plan import estimate_memory
 from modules.build import build_model, load_clip_model
 from modules.build_training import compile_model, parameter_groups
 from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.optim import build_optimizer
+from modules.pixels import with_preprocessing
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
 from utils.precision import autocast
+from utils.schema import Config
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
 CPU = torch.device("cpu")
@@ -51,18 +55,21 @@ TUNING = {
 }
 
 
+def config_of(arch: str, *keys: str) -> Config:
+    overrides = [f"network.arch={arch}", "network.weights=none", *keys]
+    return with_preprocessing(load_config(None, overrides, "predict").config)
+
+
 class Variant:
     """A model, its optimiser and one step of training."""
 
     def __init__(self, arch: str, batch: int, precision: str, *keys: str, compiled: bool = False):
-        size = 336 if "336" in arch else 224
-        overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}", *keys]
-        cfg, _ = load_config(None, overrides, "predict")
+        cfg = config_of(arch, *keys)
         self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).train()
         self.optimizer = build_optimizer(parameter_groups(cfg, self.model), cfg.solver)
         self.precision = precision
         torch.manual_seed(1)
-        shape = (batch, NUM_FRAMES, 3, size, size)
+        shape = (batch, NUM_FRAMES, 3, cfg.data.input_size, cfg.data.input_size)
         self.clips = torch.randint(0, 256, shape, dtype=torch.uint8)
         self.text = torch.randn(NUM_CLASSES, self.model.embed_dim)
         self.labels = torch.randint(0, NUM_CLASSES, (batch,))
@@ -153,6 +160,20 @@ def memory(name: str) -> int:
     return int(found[1]) * 1024
 
 
+def counted_table(args: argparse.Namespace) -> None:
+    for arch in args.arch:
+        found = {}
+        for name, keys in TUNING.items():
+            cfg = config_of(arch, "network.sim_header=None", *keys)
+            with torch.device("meta"):
+                model = build_model(cfg, load_clip_model(cfg)).to_empty(device="cpu")
+            text = torch.zeros(NUM_CLASSES, model.embed_dim)
+            found[name] = estimate_memory(model, text, args.batch, NUM_FRAMES, cfg.data.input_size, "fp32").total
+        rows = [[name, f"{b / 2**20:.0f}", f"{b / found['full tuning']:.0%}"] for name, b in found.items()]
+        print(f"\n{arch}\n")
+        print_table(["method", "counted memory, MiB", "of full"], rows)
+
+
 def tuning_table(args: argparse.Namespace) -> None:
     def one(name: str, arch: str, rounds: int, environment: Mapping[str, str] = os.environ) -> dict[str, float]:
         words = [sys.executable, __file__, "--tuning", "--one", name, "--arch", arch]
@@ -185,6 +206,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--compile", action="store_true", help="a compiled model too")
     parser.add_argument("--tuning", action="store_true", help="compare tuning methods")
+    parser.add_argument("--count", action="store_true", help="with --tuning: only count memory")
     parser.add_argument("--one", choices=TUNING, help=argparse.SUPPRESS)
     args = parser.parse_args()
     one_thread()
@@ -193,7 +215,7 @@ def main() -> None:
         return
     print_header(f"Training step ({', '.join(args.arch)}, {args.batch} clips of {NUM_FRAMES} frames)")
     if args.tuning:
-        tuning_table(args)
+        (counted_table if args.count else tuning_table)(args)
         return
     (args.arch,) = args.arch
     made = variants(args)
