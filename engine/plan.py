@@ -20,14 +20,17 @@ from torch.utils._pytree import tree_leaves
 
 from datasets.build import TrainEntries, train_transform
 from datasets.device_pixels import train_pixels
+from datasets.lists import read_labels
 from datasets.sets import describe_sets
 from datasets.transforms import Draw
+from modules.build import build_model_and_text
 from modules.distillation import Distillation
 from modules.interpolation import interpolated_parameters
 from modules.sharding import blocks_of
 from modules.video_clip import VideoCLIP
 from utils.context import RunContext
 from utils.precision import autocast
+from utils.project_paths import given
 from utils.schema import Config, DataConfig
 
 ADAM_STATES = 2  # float32 optimiser states per trainable parameter
@@ -70,6 +73,15 @@ def estimate_memory(
         gradients_and_optimizer=4 * (1 + ADAM_STATES) * trainable,
         activations=peak - 4 * trainable,  # the peak includes all gradients
     )
+
+
+def bytes_of_a_step(cfg: Config) -> int:
+    """Peak memory of a training step of a config on the CPU, with all of its classes."""
+    names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+    model, text = build_model_and_text(cfg, names, torch.device("cpu"))
+    data = cfg.data
+    assert data.input_size is not None
+    return estimate_memory(model, text, data.batch_size, data.num_frames, data.input_size, "fp32").total
 
 
 def method_bytes(cfg: Config, model: VideoCLIP) -> int:

@@ -1,67 +1,98 @@
-"""tools/compare_variants.py: one table of the variants; the long runs themselves are not tests."""
+"""tools/compare_variants.py: the tables of docs/methods.md and docs/tuning.md; the long runs are not tests."""
 
-import argparse
-import json
+import re
 
 import pytest
 
+from demo import make_shapes_world, make_transfer_sets
 from tests.commands.world import REPO
-from tests.tools.loading import load_tool
+from tests.tools.loading import load_tool, run_tool
 from utils.cli import run_command
+from utils.errors import UserError
 
-compare_variants = load_tool("compare_variants")
-
-
-def write_results(out, **scores):
-    """Variants as the script leaves them, so that it only reads and writes."""
-    for name, (seen, held_out) in scores.items():
-        folder = out / f"{name}-5"
-        (folder / "zeroshot").mkdir(parents=True)
-        (folder / "metrics.jsonl").write_text(json.dumps({"kind": "val", "step": 9, "top1": seen}) + "\n")
-        summary = {"tests": {"zeroshot, heldout_frames.txt": {"full_top1": held_out}}}
-        (folder / "zeroshot" / "summary.json").write_text(json.dumps(summary))
+tool = load_tool("compare_variants")
+comparison = load_tool("comparison")
+METHODS_PAGE = (REPO / "docs" / "methods.md").read_text(encoding="utf-8")
+TUNING_PAGE = (REPO / "docs" / "tuning.md").read_text(encoding="utf-8")
 
 
-@pytest.fixture
-def measured(tmp_path, monkeypatch):
-    monkeypatch.setattr(compare_variants, "PAGE", str(tmp_path / "variants.md"))
-    write_results(tmp_path, mean=(30.0, 50.0), transf=(85.5, 76.25))
-    return tmp_path
+@pytest.fixture(scope="module")
+def demo(tmp_path_factory):
+    """The demo's folder with one clip of each class."""
+    root = tmp_path_factory.mktemp("demo")
+    splits = [f"--{split}_per_class=1" for split in ("train", "val", "heldout")]
+    assert run_tool(make_shapes_world, str(root / "world"), *splits, "--workers", "1") == 0
+    sets = [str(root / "world"), str(root / "transfer"), "--coloured_per_class", "1", "--drawn_per_class", "1"]
+    assert run_tool(make_transfer_sets, *sets) == 0
+    return root
 
 
-def run(out, *only, page=None):
-    args = argparse.Namespace(epochs=5, out=str(out), page=page, only=list(only) or None, debug=False)
-    return run_command(compare_variants.main, args)
+def run(demo, *words):
+    small = ("--demo", str(demo), "--out", str(demo / "out"), "--epochs", "1", "--shots", "1")
+    return run_command(tool.main, tool.parse_arguments([*small, "--seeds", "1", "--frames", "2", *words]))
 
 
-def test_the_table_has_a_row_for_each_variant_with_results(measured):
-    page = measured / "page.md"
-    assert run(measured, "transf", page=str(page)) == 0
-    text = page.read_text()
-    assert "| mean of the frames | `network.sim_header=None` | 30.0 | 50.0 |" in text
-    assert "| temporal head | `network.sim_header=Transf` | 85.5 | 76.2 |" in text
+def test_a_method_is_trained_tested_and_not_run_again(demo, capsys, monkeypatch):
+    """bitfit: a row of both tables."""
+    assert run(demo, "--only", "bitfit") == 0
+    printed = capsys.readouterr().out
+    number = r"\d+\.\d"
+    assert re.search(rf"^\| `bitfit` \| {number} \| {number} \| {number} \| {number} \| 3,585 \|$", printed, re.M)
+    row = re.search(rf"^\| `bitfit` \| {number} \| {number} \| 3,585 \| 0\.\d\d \| (\d+) \| \d+ \|$", printed, re.M)
+    assert 10 < int(row[1]) < 100  # of the step alone: Python with its libraries takes 800 MB
+    monkeypatch.setattr(tool, "run", None)
+    assert run(demo, "--only", "bitfit") == 0
+    assert capsys.readouterr().out == printed
+    assert run(demo, "--only", "bitfit", "--epochs", "2") == 2
+    assert "was created with other settings" in capsys.readouterr().err
 
 
-def test_the_page_is_not_written_while_a_variant_lacks_results(measured, capsys):
-    page = measured / "variants.md"
-    page.write_text("whole")
-    assert run(measured, "transf") == 0
-    said = capsys.readouterr().out
-    assert page.read_text() == "whole" and "no results of tsm, tokenshift, tokent1d" in said
-    others = [name for name in compare_variants.VARIANTS if name not in ("mean", "transf")]
-    write_results(measured, **dict.fromkeys(others, (1.0, 2.0)))
-    assert run(measured, "transf") == 0
-    assert page.read_text().count("| 1.0 | 2.0 |") == len(others)
+def test_a_command_that_fails_is_named_with_its_last_line():
+    with pytest.raises(UserError, match=r"train\.py --config missing\.yaml failed: error: .*missing\.yaml"):
+        comparison.run("train.py", "--config", "missing.yaml")
 
 
-def test_an_unknown_variant_is_named(measured, capsys):
-    assert run(measured, "lstm") == 2
-    assert "unknown variant lstm; available are mean, transf" in capsys.readouterr().err
+def test_a_command_whose_process_dies_is_named(tmp_path):
+    script = tmp_path / "dies.py"
+    script.write_text("import os\nmain = None\nparse_arguments = lambda words: os._exit(9)\n")
+    with pytest.raises(UserError, match=r"dies\.py .*failed: its process ended early"):
+        comparison.run(str(script))
 
 
-def test_the_page_shows_the_variants_that_there_are():
-    text = (REPO / "docs" / "variants.md").read_text(encoding="utf-8")
-    rows = [line.split("|")[3:5] for line in text.splitlines() if line.startswith("| ")][2:]
-    scores = [{"seen": float(seen), "held_out": float(held_out)} for seen, held_out in rows]
-    assert len(scores) == len(compare_variants.VARIANTS)
-    assert compare_variants.make_page(dict(zip(compare_variants.VARIANTS, scores)), epochs=5) == text
+def test_a_row_has_the_mean_and_the_deviation_of_the_seeds():
+    seeds = [
+        {"seen": 10.0, "held_out": 20.0, "drawn": 5.0, "base": 30.0, "novel": 60.0, "trained": 1234},
+        {"seen": 12.0, "held_out": 20.0, "drawn": 5.0, "base": 0.0, "novel": 0.0, "trained": 1234},
+    ]
+    assert tool.methods_row("A", seeds) == "| A | 11.0±1.0 | 20.0±0.0 | 5.0±0.0 | 20.0±20.0 | 1,234 |"
+    assert tool.methods_row("A", seeds[:1]) == "| A | 10.0 | 20.0 | 5.0 | 40.0 | 1,234 |"
+    assert tool.methods_row("probe", [{"seen": 7.0, "trained": 5}]) == "| probe | 7.0 | – | – | – | 5 |"
+
+
+def test_the_pages_keep_what_is_above_their_tables(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text(f"Words.\n\n{tool.MARK}old\n")
+    comparison.write_after(page, tool.MARK, f"{tool.MARK}new\n")
+    assert page.read_text() == f"Words.\n\n{tool.MARK}new\n"
+
+
+def test_an_unknown_method_is_named(demo, capsys):
+    assert run(demo, "--only", "lstm") == 2
+    assert "unknown method lstm; available are clip, linear" in capsys.readouterr().err
+
+
+def test_the_pages_have_a_row_for_each_method():
+    for table, page in (("methods", METHODS_PAGE), ("tuning", TUNING_PAGE)):
+        rows = re.findall(r"^\| ([^|]+) \| [\d–]", page.split(tool.MARK)[1], re.M)
+        assert rows == [
+            method.what if table == "methods" else method.what.removeprefix("Text4Vis: ")
+            for method in tool.METHODS.values()
+            if table in method.tables
+        ]
+
+
+def test_each_recipe_of_the_pages_exists():
+    links = re.findall(r"\]\((\.\./configs/[^)]+)\)", METHODS_PAGE)
+    assert len(links) > 10
+    missing = [link for link in links if not (REPO / "docs" / link).is_file()]
+    assert not missing
