@@ -305,6 +305,11 @@ class SolverConfig(Section):
     )
     process_timeout_minutes: float = key(10, "how long processes wait for each other before they exit", "minutes", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
+    recompute: bool = key(
+        True,
+        "with network.adapter: recompute norms and activations of blocks in the backward pass; false: a step is up to "
+        "18 % faster and takes more memory",
+    )
     shard: Literal["none", "grad", "full"] = key(
         "none", "shard large towers over the processes (FSDP2). grad: gradients and optimiser; full: weights too"
     )

@@ -27,7 +27,7 @@ class Adapter(Addition):
     @staticmethod
     def recompute(tower: ImageTower, cfg: Config) -> None:
         """Save fewer activations for the backward pass (TowerBlock.recompute). Call it at the end of `add`."""
-        if not cfg.solver.activation_checkpointing:  # which recomputes whole blocks
+        if cfg.solver.recompute and not cfg.solver.activation_checkpointing:  # which recomputes whole blocks
             for block in tower.blocks:
                 block.recompute()
 

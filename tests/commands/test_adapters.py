@@ -13,17 +13,19 @@ from utils.checkpoint import load_checkpoint
 from utils.hashing import content_hash
 
 DEMO = ["network.arch=clip/shapes_clip.pt", "data.input_size=64"]  # the demo's CLIP
+ALL = ["solver.precision=bf16", "solver.grad_accumulation_steps=2", "solver.ema=0.5"]
 RUNS = {
-    "st_adapter": [*DEMO, "components.st_adapter.width=32", "solver.ema=0.5"],
-    "aim": ["solver.grad_accumulation_steps=2"],
+    "st_adapter": [*DEMO, "components.st_adapter.width=32"],
+    "aim": ["components.aim.drop_path=0.2"],
     "deep_prompts": ["components.deep_prompts.tokens=2"],
-    "lora": ["solver.activation_checkpointing=true", "solver.precision=bf16", "solver.lr=0.02"],
+    "lora": ["solver.activation_checkpointing=true", "solver.lr=0.02"],
     "bitfit": ["solver.clip_ratio=1"],
 }
 
 
 def train(world, run_dir, adapter, *overrides):
-    own = ["network.sim_header=None", f"network.adapter={adapter}", "solver.save=trained", *RUNS[adapter], *overrides]
+    own = ["network.sim_header=None", f"network.adapter={adapter}", "solver.save=trained"]
+    own += [*ALL, *RUNS[adapter], *overrides]
     return call("train", "--config", world.config, f"logging.run_dir={run_dir}", *own)
 
 

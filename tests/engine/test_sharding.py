@@ -35,6 +35,7 @@ CASES: dict[str, dict[str, Any]] = {
     "text that trains": {"fix_text": False, "solver_clip_grad_norm": 0.1, "solver_ema": 0.5},
     "contrastive, accumulated": {"solver_loss_type": "NCE", "solver_grad_accumulation_steps": 2},
     "adapter": {"adapter": "lora", "solver_save": "trained", "solver_activation_checkpointing": True},
+    "adapter that recomputes": {"adapter": "aim", "solver_save": "trained"},
     "frozen tower": {"fix_video": True, "solver_optim": "adam", "solver_average_epochs": True},
     "experts": {"sim_header": "MoTE", "scorer": "modulated", "solver_loss_type": "mixture"},
     "distillation": {"solver_distill": 2.0},

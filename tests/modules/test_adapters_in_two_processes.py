@@ -7,9 +7,9 @@ import pytest
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
-from torch.nn.parallel import DistributedDataParallel
 
 from modules.adapters import ADAPTERS
+from modules.build_training import data_parallel
 from tests.modules.test_adapters import built, moved
 from tests.modules.tiny import make_clips
 
@@ -21,7 +21,7 @@ def gradients(adapter: str, folder: Path, rows: slice, wrap: bool) -> dict[str, 
     settings = {"text_depth": 2} if adapter == "deep_prompts" else None
     model = moved(built(folder, adapter, settings=settings)).train()
     text = None if settings else torch.randn(3, model.embed_dim, generator=torch.Generator().manual_seed(0))
-    whole = DistributedDataParallel(model, gradient_as_bucket_view=True, static_graph=True) if wrap else model
+    whole = data_parallel(model, torch.device("cpu"), has_one_pass=True) if wrap else model
     for _ in range(2):
         model.zero_grad()
         whole(CLIPS[rows], text).logsumexp(-1).mean().backward()

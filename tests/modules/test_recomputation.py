@@ -65,9 +65,10 @@ def test_gradients_are_those_of_keeping_all(tmp_path, tower, adapter):
     torch.testing.assert_close(*found, rtol=1e-5, atol=1e-6)
 
 
+@pytest.mark.parametrize("keys", [{"solver_activation_checkpointing": True}, {"solver_recompute": False}])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_whole_blocks_that_are_computed_again_are_left_alone(tmp_path, adapter):
-    model = built(tmp_path, adapter, solver_activation_checkpointing=True)
+def test_blocks_save_all_where_they_are_recomputed_as_a_whole_or_not_at_all(tmp_path, adapter, keys):
+    model = built(tmp_path, adapter, **keys)
     assert not any(block.recomputes for block in blocks_of(model))
 
 
