@@ -9,50 +9,33 @@ Examples:
 import argparse
 import sys
 
-from utils.cli import (
-    add_published_options,
-    add_view_options,
-    apply_published_options,
-    check_counts,
-    config_parser,
-    run_command,
-)
+from utils import cli
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = config_parser(__doc__, required=False)
-    parser.add_argument(
-        "--weights", metavar="FILE", help="checkpoint of train.py, or a published one (default: CLIP of the config)"
-    )
-    add_view_options(parser)
-    parser.add_argument(
-        "--dense", action="store_true", help="sample clips from windows of 128 frames (data.dense=true)"
-    )
-    parser.add_argument(
-        "--metric", choices=("top1", "map"), default="top1", help="map: also print mean average precision"
-    )
+    parser = cli.config_parser(__doc__, required=False)
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint of train.py, or published (default: plain CLIP)")
+    cli.add_view_options(parser)
+    parser.add_argument("--metric", choices=("top1", "map"), default="top1", help="map: also mean average precision")
     parser.add_argument("--confusion", action="store_true", help="write confusion.csv and confusion.png")
-    parser.add_argument(
-        "--allow_missing", action="store_true", help="count unreadable videos as wrong instead of stopping"
-    )
+    parser.add_argument("--allow_missing", action="store_true", help="count unreadable videos as wrong, do not stop")
     parser.add_argument("--out", metavar="DIR", help="output folder (default: beside the weights)")
-    add_published_options(parser)
+    cli.add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
 def main(args: argparse.Namespace) -> None:
-    warnings = apply_published_options(args)
+    warnings = cli.apply_published_options(args)
     check_config(args.config, args.overrides, TEST_FILES)
     if args.allow_missing and args.metric == "map":
         raise UserError("--allow_missing and --metric map: mAP needs a prediction for every video; remove one of them")
-    check_counts(args, "test_clips")
+    cli.check_counts(args, "test_clips")
     check_writable(args.out, "--out", is_folder=True)
-    if args.weights:
-        check_is_file(args.weights, "checkpoint file")
-    elif not args.config:
+    check_is_file(args.weights, "checkpoint file")
+    if not args.weights and not args.config:
         raise UserError("give --weights (a checkpoint) or --config (of an image-text model)")
     from engine.test import test  # after the checks, so that --help and errors are fast
 
@@ -60,4 +43,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, parse_arguments()))
+    sys.exit(cli.run_command(main, parse_arguments()))

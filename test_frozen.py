@@ -8,14 +8,7 @@ Examples:
 import argparse
 import sys
 
-from utils.cli import (
-    add_published_options,
-    add_view_options,
-    apply_published_options,
-    check_counts,
-    config_parser,
-    run_command,
-)
+from utils import cli
 from utils.config import check_config
 from utils.config_fields import OneOf
 from utils.errors import UserError
@@ -26,22 +19,16 @@ FILES = ("data.train_list", "data.train_root", "data.val_list", "data.val_root",
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = config_parser(__doc__)
+    parser = cli.config_parser(__doc__)
     parser.add_argument("--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning)")
-    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"a selection of {', '.join(KINDS)}")
-    parser.add_argument(
-        "--epochs", type=int, default=20, metavar="N", help="training epochs of the probes (default 20)"
-    )
-    parser.add_argument(
-        "--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates, each with all decays"
-    )
+    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"some of {', '.join(KINDS)}")
+    parser.add_argument("--epochs", type=int, default=20, metavar="N", help="training epochs (default 20)")
+    parser.add_argument("--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates")
     parser.add_argument("--weight_decays", default="0.01,0.1,0.4,0.8", metavar="A,B", help="weight decays of AdamW")
-    parser.add_argument(
-        "--neighbours", type=int, default=20, metavar="K", help="number of neighbours of knn (default 20)"
-    )
-    add_view_options(parser)
+    parser.add_argument("--neighbours", type=int, default=20, metavar="K", help="neighbours of knn (default 20)")
+    cli.add_view_options(parser, dense=False)
     parser.add_argument("--out", required=True, metavar="DIR", help="output folder")
-    add_published_options(parser)
+    cli.add_published_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -57,14 +44,14 @@ def numbers(text: str, option: str) -> list[float]:
 
 
 def main(args: argparse.Namespace) -> None:
-    warnings = apply_published_options(args)
+    warnings = cli.apply_published_options(args)
     args.kinds = args.probes.split(",")
     strange = [kind for kind in args.kinds if kind not in KINDS]
     if strange or len(set(args.kinds)) < len(args.kinds):
         raise UserError(f"--probes {args.probes}: must be a selection of {', '.join(KINDS)} without repetitions")
     args.rates = numbers(args.lrs, "--lrs")
     args.decays = numbers(args.weight_decays, "--weight_decays")
-    check_counts(args, "epochs", "neighbours", "test_clips")
+    cli.check_counts(args, "epochs", "neighbours", "test_clips")
     check_config(args.config, args.overrides, FILES)
     check_writable(args.out, "--out", is_folder=True)
     check_is_file(args.weights, "checkpoint file")
@@ -74,4 +61,4 @@ def main(args: argparse.Namespace) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, parse_arguments()))
+    sys.exit(cli.run_command(main, parse_arguments()))

@@ -10,41 +10,25 @@ import argparse
 import sys
 from pathlib import Path
 
-from utils.cli import (
-    Parser,
-    add_output_options,
-    add_published_options,
-    add_view_options,
-    apply_published_options,
-    check_counts,
-    run_command,
-)
+from utils import cli
 from utils.config import TEST_FILES, check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
 def parse_arguments(arguments: list[str] | None = None):
-    parser = Parser(__doc__)
-    parser.add_argument(
-        "--config", "-cfg", required=True, action="append", metavar="YAML", help="config of a data set; may be repeated"
-    )
+    parser = cli.Parser(__doc__)
+    repeated = "config of a data set; may be repeated"
+    parser.add_argument("--config", "-cfg", required=True, action="append", metavar="YAML", help=repeated)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint of train.py, or a published one")
-    parser.add_argument(
-        "--lists", metavar="A,B,C", help="test lists instead of data.val_list; each video is embedded once"
-    )
-    parser.add_argument(
-        "--reuse", action="append", metavar="TABLE", help="embeddings.npz of an earlier test, one per --config"
-    )
+    parser.add_argument("--lists", metavar="A,B,C", help="test lists instead of data.val_list")
+    parser.add_argument("--reuse", action="append", metavar="TABLE", help="a test's embeddings.npz, one per --config")
     parser.add_argument("--train_labels", metavar="CSV", help="training classes, to warn if they are tested")
-    add_view_options(parser)
-    parser.add_argument(
-        "--dense", action="store_true", help="sample clips from windows of 128 frames (data.dense=true)"
-    )
+    cli.add_view_options(parser)
     parser.add_argument("--out", metavar="DIR", help="output folder (default: beside the weights or the table)")
-    add_published_options(parser)
-    add_output_options(parser)
+    cli.add_published_options(parser)
+    cli.add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
 
 
@@ -55,7 +39,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--reuse: {len(args.reuse)} tables for {len(args.config)} configs; give one per config")
     if args.reuse and (args.test_clips, args.test_crops, args.dense) != (1, 1, False):
         raise UserError("--reuse: the views are those of the table; remove --test_clips, --test_crops and --dense")
-    check_counts(args, "test_clips")
+    cli.check_counts(args, "test_clips")
     stems = [Path(path).stem for path in args.config]
     if len(set(stems)) < len(stems):
         raise UserError("--config: two files have the same name, which is used for the results; rename one")
@@ -74,7 +58,7 @@ def split_lists(text: str | None) -> list[str]:
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
-    warnings = apply_published_options(args)
+    warnings = cli.apply_published_options(args)
     for path in args.config:
         check_config(path, args.overrides, TEST_FILES[1:] if args.lists else TEST_FILES)
     for path in split_lists(args.lists):
@@ -87,4 +71,4 @@ def main(args: argparse.Namespace) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(run_command(main, parse_arguments()))
+    sys.exit(cli.run_command(main, parse_arguments()))

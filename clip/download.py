@@ -17,11 +17,8 @@ log = logging.getLogger(__name__)
 
 
 def announce_download(what: str, url: str, remedy: str) -> None:
-    """Log one line with what is downloaded and from where.
-
-    Raises:
-        UserError: the server does not answer within NETWORK_SECONDS.
-    """
+    """Log one line with what is downloaded and from where. Raises a UserError if the server does not answer within
+    NETWORK_SECONDS."""
     log.warning("downloading %s from %s", what, url)
     if not is_reachable(url):
         raise UserError(f"{what} could not be downloaded: {url} cannot be reached; {remedy}")

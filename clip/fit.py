@@ -43,7 +43,5 @@ def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor],
         if items
     ]
     if faults:
-        raise UserError(
-            f"{source}: the weights do not fit the model; {'; '.join(faults)}; set arch to the architecture of the "
-            "weights"
-        )
+        remedy = "set arch to the architecture of the weights"
+        raise UserError(f"{source}: the weights do not fit the model; {'; '.join(faults)}; {remedy}")

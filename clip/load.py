@@ -48,11 +48,8 @@ class ClipModel:
     _tokenizer: Callable[[list[str]], torch.Tensor] | None = None
 
     def tokenize(self, texts: Sequence[str]) -> torch.Tensor:
-        """(N, context_length) int64 tokens of N texts. Texts that are too long are truncated, with a warning.
-
-        Raises:
-            UserError: the tokenizer of the model cannot be downloaded.
-        """
+        """(N, context_length) int64 tokens of N texts. Texts that are too long are truncated, with a warning. Raises a
+        UserError if the tokenizer of the model cannot be downloaded."""
         if self._tokenizer is None:
             self._tokenizer = self.make_tokenizer()
         if isinstance(self._tokenizer, SimpleTokenizer):
@@ -135,10 +132,8 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
         return config, f"{arch} ({weights})", _download(name, weights, tag)
     if not Path(weights).exists() and not looks_like_file(weights):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        raise UserError(
-            f"weights {weights}: neither a tag of {arch} nor a file; use one of the tags ({tags}), the path of a "
-            "file, or `none`"
-        )
+        remedy = f"use one of the tags ({tags}), the path of a file, or `none`"
+        raise UserError(f"weights {weights}: neither a tag of {arch} nor a file; {remedy}")
     file = read_weights(weights)
     config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES or file.is_openai
     return config, f"{weights} for {arch}", file
@@ -156,9 +151,8 @@ def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
     try:
         path = open_clip.download_pretrained(config)
     except Exception as error:  # the remedy is the same for all errors
-        raise UserError(
-            f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); {remedy}"
-        ) from error
+        fault = f"could not be downloaded ({type(error).__name__})"
+        raise UserError(f"weights {tag} of {name} {fault}; {remedy}") from error
     return read_weights(path)
 
 

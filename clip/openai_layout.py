@@ -84,7 +84,6 @@ def _grid(state: dict[str, torch.Tensor], name: str, source: str) -> int:
 
 def _num_heads(width: int, tower: str, source: str) -> int:
     if width % HEAD_WIDTH:
-        raise UserError(
-            f"{source}: the width of the {tower} tower, {width}, is not a multiple of {HEAD_WIDTH}, the width of a head"
-        )
+        heads = f"a multiple of {HEAD_WIDTH}, the width of a head"
+        raise UserError(f"{source}: the width of the {tower} tower, {width}, is not {heads}")
     return width // HEAD_WIDTH

@@ -29,10 +29,8 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
     """The preprocessing of a model from the arguments of `clip.load_clip`; that of open_clip for each of its tags.
 
     OpenAI's names (ViT-B/32 ...) and files have that of the published video recipe, whose resize leaves a border for
-    the crops; with a tag that is not OpenAI's they have that of the tag.
-
-    Raises:
-        UserError: the name is unknown, or the file is missing or corrupted.
+    the crops; with a tag that is not OpenAI's they have that of the tag. Raises a UserError if the name is unknown, or
+    the file is missing or corrupted.
     """
     if names.is_file(arch):
         found, is_published = names.preprocessing(None), True

@@ -48,10 +48,8 @@ class WeightsFile(NamedTuple):
 def read_weights(path: str | Path) -> WeightsFile:
     """The tensors of a weights file, by name, on the CPU; floating-point ones are converted to float32.
 
-    A `module.` prefix and the `state_dict` level of open_clip's checkpoints are removed.
-
-    Raises:
-        UserError: the file is missing, corrupted, of an unknown kind, or contains anything but tensors.
+    A `module.` prefix and the `state_dict` level of open_clip's checkpoints are removed. Raises a UserError if the file
+    is missing, corrupted, of an unknown kind, or contains anything but tensors.
     """
     path = Path(path)
     if not path.is_file():
@@ -101,9 +99,11 @@ def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{path}: corrupted or truncated safetensors file ({first_line(error)}); use another copy"
-        ) from error
+        raise _corrupted(path, "safetensors file", error) from error
+
+
+def _corrupted(path: Path, kind: str, error: Exception) -> UserError:
+    return UserError(f"{path}: corrupted or truncated {kind} ({first_line(error)}); use another copy")
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
@@ -111,14 +111,10 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: corrupted, or contains more than tensors and plain values, which is never loaded; use another "
-            "copy"
-        ) from error
+        fault = "corrupted, or contains more than tensors and plain values, which is never loaded"
+        raise UserError(f"{path}: {fault}; use another copy") from error
     except Exception as error:  # torch.load raises many types of exceptions for corrupted files
-        raise UserError(
-            f"{path}: corrupted or truncated weights file ({first_line(error)}); use another copy"
-        ) from error
+        raise _corrupted(path, "weights file", error) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
         state = state["state_dict"]
     if isinstance(state, dict) and "model_state_dict" in state:
@@ -145,9 +141,7 @@ def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:
     except UserError as error:
         raise UserError(str(error) if str(path) in str(error) else f"{path}: {error}") from error
     except Exception as error:  # the unpickler raises nearly anything for corrupted data
-        raise UserError(
-            f"{path}: corrupted or truncated TorchScript archive ({first_line(error)}); use another copy"
-        ) from error
+        raise _corrupted(path, "TorchScript archive", error) from error
 
 
 def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpickler, type]:

@@ -63,20 +63,16 @@ class TestLists(NamedTuple):
 
 
 def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
-    """Read test lists that may share videos, such as a data set's official splits.
-
-    Raises:
-        UserError: a list is invalid, or a video has different labels in two lists.
-    """
+    """Read test lists that may share videos, such as a data set's official splits. Raises a UserError if a list is
+    invalid, or a video has different labels in two lists."""
     by_list = {path: read_entries(cfg, path) for path in list_paths}
     union: dict[str, ListEntry] = {}
     for path, entries in by_list.items():
         for entry in entries:
             first = union.setdefault(entry.name, entry)
             if first.label != entry.label:
-                raise UserError(
-                    f"{path}:{entry.line}: {entry.name} has label {entry.label}, but {first.label} in another list"
-                )
+                labels = f"label {entry.label}, but {first.label} in another list"
+                raise UserError(f"{path}:{entry.line}: {entry.name} has {labels}")
     return TestLists(list(union.values()), by_list)
 
 
@@ -107,18 +103,11 @@ def build_train_loader(
         check_writable(cfg.logging.cache_dir, "logging.cache_dir", is_folder=True)
     if entries is None:
         entries = read_train_entries(cfg).entries
-    choose = FrameChooser(
-        "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
-    )
-    dataset = VideoDataset(
-        entries,
-        _opener_of_sets(configs_of_sets(cfg), "train"),
-        choose,
-        train_transform(cfg),
-        seed=cfg.seed,
-        on_error="replace" if data.on_error == "skip" else "raise",
-        num_classes=_multi_label_classes(cfg),
-    )
+    clip = (data.num_segments, data.seg_length, data.dense, data.random_shift)
+    choose = FrameChooser("train", *clip, rule=data.frame_rule)
+    opener, on_error = _opener_of_sets(configs_of_sets(cfg), "train"), "replace" if data.on_error == "skip" else "raise"
+    clips = (entries, opener, choose, train_transform(cfg))
+    dataset = VideoDataset(*clips, seed=cfg.seed, on_error=on_error, num_classes=_multi_label_classes(cfg))
     classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
     sets = tuple(shares_of_sets(data, entries)) if data.sets else ()
     draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=sets)
@@ -184,22 +173,13 @@ def build_eval_loader(
     mode, views = ("val", Views()) if views is None else ("test", views)
     dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
     if data.frame_rule == "linspace" and num_clips > 1 and not dense:
-        raise UserError(
-            f"data.frame_rule: linspace would use the same frames in all {num_clips} clips; test with one clip, or set "
-            "it to segments"
-        )
+        same = f"linspace would use the same frames in all {num_clips} clips"
+        raise UserError(f"data.frame_rule: {same}; test with one clip, or set it to segments")
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
-    dataset = VideoDataset(
-        entries,
-        _opener_of_sets(of_sets, "val"),
-        choose,
-        transform,
-        num_clips=num_clips,
-        seed=cfg.seed,
-        on_error="miss" if allow_missing else "raise",
-        num_classes=_multi_label_classes(cfg),
-    )
+    opener, on_error = _opener_of_sets(of_sets, "val"), "miss" if allow_missing else "raise"
+    clips, num_classes = (entries, opener, choose, transform), _multi_label_classes(cfg)
+    dataset = VideoDataset(*clips, num_clips=num_clips, seed=cfg.seed, on_error=on_error, num_classes=num_classes)
     # The number of clips in a batch does not depend on the clips per video, unless a video has more.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return EvalClips(dataset, batches, data)
@@ -239,11 +219,8 @@ def _without_short_of_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], in
 
 
 def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, list_path: str) -> list[ListEntry]:
-    """Replace num_frames of 0, as in published lists, by the number of frames in the folder; logs how many.
-
-    Raises:
-        UserError: such a folder is missing or has no frames.
-    """
+    """Replace num_frames of 0, as in published lists, by the number of frames in the folder; logs how many. Raises a
+    UserError if such a folder is missing or has no frames."""
     num_counted = sum(entry.num_frames == 0 for entry in entries)
     if not num_counted:
         return entries
@@ -252,11 +229,10 @@ def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, 
         if entry.num_frames == 0:
             entry = entry._replace(num_frames=count_frames(Path(root, entry.path), data.image_tmpl))
             if entry.num_frames == 0:
-                raise UserError(
-                    f"{list_path}:{entry.line}: num_frames is 0, so the frames in {Path(root, entry.path)} were "
-                    f"counted, but it contains no file such as {data.image_tmpl.format(data.index_bias)}; correct "
-                    "data.image_tmpl or the root folder, or remove the line"
-                )
+                counted = f"num_frames is 0, so the frames in {Path(root, entry.path)} were counted"
+                lack = f"it contains no file such as {data.image_tmpl.format(data.index_bias)}"
+                remedy = "correct data.image_tmpl or the root folder, or remove the line"
+                raise UserError(f"{list_path}:{entry.line}: {counted}, but {lack}; {remedy}")
         counted.append(entry)
     log.info("%s: num_frames is 0 in %d lines; the frames in their folders were counted", list_path, num_counted)
     return counted

@@ -23,12 +23,8 @@ log = logging.getLogger(__name__)
 
 
 def check_clips(cfg: Config, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
-    """Check that all clips of the lists exist and that some can be decoded; returns a summary.
-
-    Raises:
-        UserError: a clip is missing or corrupted. With data.on_error skip, the share of missing training clips exceeds
-            data.max_skipped_share.
-    """
+    """Check that all clips of the lists exist and that some can be decoded; returns a summary. Raises a UserError if a
+    clip is missing or corrupted; with data.on_error skip, if more than data.max_skipped_share of them are missing."""
     may_miss, num_clips = cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 0, 0
     for number, own in enumerate(configs_of_sets(cfg)):
         train, val = ([e for e in clips.entries if e.of_set == number] for clips in (train_set, val_set))
@@ -86,11 +82,8 @@ def check_present(
 
 
 def read_samples(dataset: VideoDataset, num_samples: int = NUM_SAMPLES) -> int:
-    """Read up to `num_samples` items spread evenly over the list; returns their number.
-
-    Raises:
-        UserError: an item is missing or corrupted.
-    """
+    """Read up to `num_samples` items spread evenly over the list; returns their number. Raises a UserError if an item
+    is missing or corrupted."""
     indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).astype(int))
     for index in indices:
         dataset[SampleKey(0, int(index))]

@@ -11,14 +11,8 @@ from utils.schema import Config
 
 
 def class_weights(cfg: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
-    """float32 (K,), or None if all classes have the same weight.
-
-    Args:
-        entries: the training clips of an epoch.
-
-    Raises:
-        UserError: the CSV file of the config is invalid.
-    """
+    """float32 (K,) for the training clips of an epoch, or None if all classes have the same weight. Raises a UserError
+    if the CSV file of the config is invalid."""
     chosen, num_classes = cfg.solver.class_weights, cfg.data.num_classes
     if chosen is None:
         return None

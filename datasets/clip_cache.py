@@ -29,11 +29,8 @@ class ClipCache:
         self._is_full = max_bytes == 0
 
     def get(self, key: str, size: int, fetch: Callable[[], bytes]) -> ByteRange:
-        """The clip of this key, of `size` bytes; calls `fetch` if it is not in the cache.
-
-        Raises:
-            UserError: the folder cannot be used, or raised by `fetch`.
-        """
+        """The clip of this key, of `size` bytes; calls `fetch` if it is not in the cache. Raises a UserError if the
+        folder cannot be used, or raised by `fetch`."""
         path = self._folder / key[:2] / key
         try:
             is_counted = self._max_bytes > 0 and path.exists()
@@ -47,10 +44,8 @@ class ClipCache:
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(data)
         except OSError as error:
-            raise UserError(
-                f"data.cache_dir: {self._folder} cannot be used ({error.strerror}); free space, lower data.cache_gb "
-                "or choose another folder"
-            ) from error
+            remedy = "free space, lower data.cache_gb or choose another folder"
+            raise UserError(f"data.cache_dir: {self._folder} cannot be used ({error.strerror}); {remedy}") from error
         return MemoryRange(data)
 
     def _reserve(self, path: Path, size: int) -> bool:

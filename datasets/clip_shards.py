@@ -30,11 +30,7 @@ _ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
 
 class ClipShards:
-    """The clips of `root`, a folder or URL. Raises a UserError if its index cannot be read.
-
-    Args:
-        cache: cache of clips from a URL.
-    """
+    """The clips of `root`, a folder or URL, with a cache for a URL. Raises a UserError if the index cannot be read."""
 
     def __init__(self, root: str, cache: ClipCache):
         self.root, self._cache = root.rstrip("/"), cache
@@ -80,12 +76,8 @@ class ClipShards:
         np.maximum.at(ends, self._places[:, 0], self._places[:, 1] + self._places[:, 2])
         for name, end in zip(self._shards, ends.tolist()):
             if lengths is not None and lengths.get(name, -1) < end:
-                what = (
-                    f"is truncated: it has {lengths[name]} bytes, but its index declares {end}"
-                    if name in lengths
-                    else "is missing"
-                )
-                raise UserError(f"{self.root}/{name}: {what}; copy it again")
+                cut = name in lengths and f"is truncated: it has {lengths[name]} bytes, but its index declares {end}"
+                raise UserError(f"{self.root}/{name}: {cut or 'is missing'}; copy it again")
 
     def stamp(self, path: str) -> tuple[int, int]:
         """Numbers that change if the clip changes; -1 if it does not exist."""
@@ -135,14 +127,8 @@ class ClipShards:
 
 
 def clip_root(data: DataConfig, root: str) -> str | ClipShards:
-    """`root` if it is a folder of files, or its shards if it is a folder or URL of shards.
-
-    Args:
-        data: config section; its modality and cache keys are used.
-
-    Raises:
-        UserError: a URL with modality RGB, or an index that cannot be read.
-    """
+    """`root` if it is a folder of files, or its shards if it is a folder or URL of shards. Raises a UserError for a URL
+    with modality RGB, or an index that cannot be read."""
     if data.modality != "video":
         if is_url(root):
             raise UserError(f"{root}: only packed clips are read from a URL; set data.modality: video")

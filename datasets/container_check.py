@@ -94,11 +94,8 @@ def _missing_of_gif(file: BinaryIO, file_size: int) -> int:
 
 
 def check_sample_tables(path: Path, name: str) -> None:
-    """Raise a UserError if the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples.
-
-    Args:
-        name: name of the file, for the message.
-    """
+    """Raise a UserError that begins with `name` if the tables of an MP4 file declare more than MAX_INDEX_ENTRIES
+    samples."""
     file_size = path.stat().st_size
     declared = 0
     with path.open("rb") as file:
@@ -106,17 +103,16 @@ def check_sample_tables(path: Path, name: str) -> None:
             if box.kind in _PARENTS:
                 size = min(box.end, file_size) - box.begin
                 if size > MAX_INDEX_BYTES:
-                    raise UserError(
-                        f"{name}: its index has {size} bytes, more than the limit of {MAX_INDEX_BYTES}; "
-                        "the file is corrupted, or must be split"
-                    )
+                    raise _too_much(name, f"has {size} bytes", MAX_INDEX_BYTES)
                 file.seek(box.begin)
                 declared += _declared_samples(file.read(size))
     if declared > MAX_INDEX_ENTRIES:
-        raise UserError(
-            f"{name}: its index declares {declared} samples, more than the limit of {MAX_INDEX_ENTRIES}; "
-            "the file is corrupted, or must be split"
-        )
+        raise _too_much(name, f"declares {declared} samples", MAX_INDEX_ENTRIES)
+
+
+def _too_much(name: str, what: str, limit: int) -> UserError:
+    remedy = "the file is corrupted, or must be split"
+    return UserError(f"{name}: its index {what}, more than the limit of {limit}; {remedy}")
 
 
 def _top_boxes(file: BinaryIO, file_size: int) -> Iterator[_Box]:

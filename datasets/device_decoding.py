@@ -73,10 +73,8 @@ def _decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.dev
         names = [name for _, clip in clips for name in clip.names]
         for part, name in zip(parts, names):
             decode_image(part.numpy().tobytes(), name)  # raises an error that names the corrupted file
-        raise UserError(
-            f"data.decode_on: the JPEG files of a batch, such as {names[0]}, could not be decoded on {device} "
-            f"({first_line(error)}); set it to cpu"
-        ) from None
+        fault = f"{names[0]} and others could not be decoded on {device} ({first_line(error)})"
+        raise UserError(f"data.decode_on: {fault}; set it to cpu") from None
     decoded = []
     for _, clip in clips:
         of_clip, images = images[: len(clip.lengths)], images[len(clip.lengths) :]

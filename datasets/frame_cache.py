@@ -84,10 +84,8 @@ def cached_loaders(
         cache.fill(loader.dataset, encode, cfg.data, context)
         loader.close()
         caches.append(cache)
-    return (
-        CachedTrainClips(train.dataset, train.batches, caches[0]),
-        CachedEvalClips(val.dataset, val.batches, caches[1]),
-    )
+    cached_train = CachedTrainClips(train.dataset, train.batches, caches[0])
+    return cached_train, CachedEvalClips(val.dataset, val.batches, caches[1])
 
 
 class FrameCache:
@@ -133,10 +131,8 @@ class FrameCache:
             try:
                 self._open[part] = _read(path)
             except UNREADABLE as error:
-                raise MachineError(
-                    f"{path}: could not be read ({first_line(error)}); run the same command with resume=auto, which "
-                    "recomputes what is corrupted"
-                ) from error
+                remedy = "run the same command with resume=auto, which recomputes what is corrupted"
+                raise MachineError(f"{path}: could not be read ({first_line(error)}); {remedy}") from error
         return self._open[part]
 
     def _missing(self, draw: int, part: int, stamps: np.ndarray) -> list[int]:
@@ -255,9 +251,8 @@ def _usable(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        raise UserError(
-            f"logging.cache_dir: {folder} cannot be used ({error.strerror}); choose another folder"
-        ) from error
+        fault = f"cannot be used ({error.strerror})"
+        raise UserError(f"logging.cache_dir: {folder} {fault}; choose another folder") from error
 
 
 def _facts_path(path: Path) -> Path:
@@ -280,11 +275,8 @@ def _checksum(rows: np.ndarray) -> int:
 
 
 def _read(path: Path, check: bool = False) -> Part:
-    """Open a part; its rows are memory-mapped, so that processes share the page cache.
-
-    Raises:
-        OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile: it is missing or corrupted.
-    """
+    """Open a part; its rows are memory-mapped, so that processes share the page cache. Raises one of UNREADABLE if it
+    is missing or corrupted."""
     header = np.load(path, mmap_mode="r", allow_pickle=False)
     # NumPy's memory map would keep a file descriptor open, and there may be more parts than descriptors.
     try:

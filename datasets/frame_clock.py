@@ -33,11 +33,8 @@ class FrameClock:
         self.num_jumps = 0
 
     def time_of(self, stamp: int | None) -> Fraction:
-        """Time of the next frame in seconds; 0 for the first.
-
-        Args:
-            stamp: its timestamp in units of the time base, or None.
-        """
+        """Time of the next frame in seconds; 0 for the first. `stamp`: its timestamp in units of the time base, or
+        None."""
         if self._stamp is None:  # the first frame, or the first with a timestamp
             self._ticks += self._step
             self._stamp = stamp

@@ -43,10 +43,7 @@ class Orientation(NamedTuple):
 
 class FrameConverter:
     """Converts the frames of one video, with one reformatter, because creating one costs more than many conversions.
-
-    Attributes:
-        size: (width, height) of the upright first frame; None before `begin`.
-    """
+    `size`: (width, height) of the upright first frame; None before `begin`."""
 
     def __init__(self):
         self._reformatter = VideoReformatter()

@@ -15,15 +15,7 @@ from utils.errors import UserError
 
 
 class FrameFolder(FrameSource):
-    """The frames `folder/image_tmpl.format(index + index_bias)`.
-
-    Args:
-        folder: the folder of frame files.
-        num_frames: number of frames in the list; if one is missing, the error names the line.
-        image_tmpl: file name with one format field, such as "img_{:05d}.jpg".
-        index_bias: number of the first file.
-        listed_at: "list:line" for messages.
-    """
+    """The frames `folder/image_tmpl.format(index + index_bias)`; errors name `listed_at`, "list:line"."""
 
     def __init__(self, folder: str | Path, num_frames: int, image_tmpl: str, index_bias: int = 1, listed_at: str = ""):
         self.name = describe(folder, listed_at)
@@ -56,10 +48,9 @@ class FrameFolder(FrameSource):
             return f"{self.name}: is a file, not a folder of frames; for video files set data.modality to video"
         if not Path(self._folder).is_dir():
             return f"{self.name}: no such folder; check data.train_root or data.val_root and the list"
-        return (
-            f"{describe(path, self._listed_at)}: no such frame, although the list gives {self.num_frames} frames; "
-            "correct num_frames there, or data.image_tmpl or data.index_bias"
-        )
+        fault = f"no such frame, although the list gives {self.num_frames} frames"
+        remedy = "correct num_frames there, or data.image_tmpl or data.index_bias"
+        return f"{describe(path, self._listed_at)}: {fault}; {remedy}"
 
 
 def count_frames(folder: str | Path, image_tmpl: str) -> int:
@@ -78,16 +69,8 @@ def decode_image_file(
     missing: Callable[[str], str] | None = None,
     target: Callable[[int, int], torch.Tensor] | None = None,
 ) -> torch.Tensor:
-    """Decode a JPEG or PNG file to (H,W,3) uint8 RGB, see `decode_image`.
-
-    Args:
-        listed_at: "list:line" for messages.
-        missing: returns the message for a missing path.
-        target: see `decode_image`.
-
-    Raises:
-        UserError: the file is missing, empty, truncated or cannot be decoded.
-    """
+    """Decode a JPEG or PNG file to (H,W,3) uint8 RGB, see `decode_image`. `missing` returns the message for a missing
+    path. Raises a UserError if the file is missing, empty, truncated or cannot be decoded."""
     return decode_image(_read_file(path, listed_at, missing), describe(path, listed_at), target)
 
 

@@ -63,8 +63,6 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
     Greyscale, CMYK, palette, alpha and 16-bit images are converted.
 
     Args:
-        data: the whole file; the format is detected from its first bytes.
-        name: name of the file, for messages.
         target: returns contiguous memory (H,W,3) uint8 to decode into for H, W. None: allocate memory.
 
     Raises:
@@ -77,21 +75,20 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
     height, width, orientation, *_ = _jpeg_header(data) if is_jpeg else (*_png_size(data), Orientation())
     if height * width == 0:
-        raise UserError(
-            f"{name}: could not be decoded (no frame header); the file is corrupted; extract the frame again"
-        )
+        raise _corrupted(name, "no frame header")
     if height * width > MAX_PIXELS:
-        raise UserError(
-            f"{name}: the header declares {width}x{height} pixels, more than the limit of {MAX_PIXELS}; "
-            "the file is corrupted, or must be made smaller"
-        )
+        size = f"the header declares {width}x{height} pixels, more than the limit of {MAX_PIXELS}"
+        raise UserError(f"{name}: {size}; the file is corrupted, or must be made smaller")
     if orientation != Orientation():
         stored = _decode(data, torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg)
         upright = torch.from_numpy(orientation.apply(stored.numpy()).copy())
         return target(*upright.shape[:2]).copy_(upright) if target else upright
-    return _decode(
-        data, target(height, width) if target else torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg
-    )
+    pixels = target(height, width) if target else torch.empty((height, width, 3), dtype=torch.uint8)
+    return _decode(data, pixels, name, is_jpeg)
+
+
+def _corrupted(name: str, reason: str) -> UserError:
+    return UserError(f"{name}: could not be decoded ({reason}); the file is corrupted; extract the frame again")
 
 
 def is_upright(data: bytes) -> bool:
@@ -119,9 +116,7 @@ def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torc
             return pixels
         return pixels.copy_(decode(data, is_jpeg))
     except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
-        raise UserError(
-            f"{name}: could not be decoded ({first_line(error)}); the file is corrupted; extract the frame again"
-        ) from None
+        raise _corrupted(name, first_line(error)) from None
 
 
 def _png_size(data: bytes) -> tuple[int, int]:
@@ -160,11 +155,8 @@ def _exif_orientation(tiff: bytes) -> Orientation:
 
 
 def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
-    """Decode into `pixels`; returns False if not supported (CMYK, unusual sampling factors).
-
-    Raises:
-        ValueError: libjpeg-turbo found corrupted data, for which other decoders only print a warning.
-    """
+    """Decode into `pixels`; returns False if not supported (CMYK, unusual sampling factors). Raises a ValueError if
+    libjpeg-turbo found corrupted data, for which other decoders only print a warning."""
     assert simplejpeg is not None
     try:
         return simplejpeg.decode_jpeg(data, buffer=pixels.numpy()).shape == pixels.shape

@@ -13,12 +13,7 @@ MAX_EXAMPLES = 3
 def list_warnings(
     data: DataConfig, train: Sequence[ListEntry], val: Sequence[ListEntry], class_names: Sequence[str]
 ) -> list[str]:
-    """Warnings about probable mistakes in the lists of a config, one line each.
-
-    Args:
-        train, val: all entries of data.train_list and data.val_list.
-        class_names: K names.
-    """
+    """Warnings about probable mistakes in the lists of a config (all their entries, K class names), a line each."""
     found = []
     for list_path, entries in ((data.train_list, train), (data.val_list, val)):
         labels: dict[str, set[Label]] = {}

@@ -82,7 +82,6 @@ def read_list(
     """Read the entries of an annotation list, in file order.
 
     Args:
-        path: the list file.
         num_classes: K; labels must be in 0..K-1.
         of_frames: whether it lists frame folders (`path num_frames label`) or video files (`path label`).
         allow_outside_root: accept absolute paths and paths that leave the root with `..`.
@@ -114,9 +113,8 @@ def _frame_columns(text: str, where: str) -> tuple[str, int, str]:
         raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
     num_frames = _integer(fields[1], where, "num_frames")
     if num_frames < 0:
-        raise UserError(
-            f"{where}: num_frames is {num_frames}; it must be the number of frames, or 0 to count the files"
-        )
+        remedy = "it must be the number of frames, or 0 to count the files"
+        raise UserError(f"{where}: num_frames is {num_frames}; {remedy}")
     return fields[0], num_frames, fields[2]
 
 
@@ -126,10 +124,8 @@ def _video_columns(text: str, where: str) -> tuple[str, None, str]:
         raise UserError(f"{where}: one column instead of two; a video list has lines 'path label'")
     ending = path.split()
     if len(ending) > 1 and _INTEGER.fullmatch(ending[-1]):
-        raise UserError(
-            f"{where}: three columns instead of two: this looks like a frame list "
-            "('path num_frames label', data.modality: RGB); a video list has lines 'path label'"
-        )
+        likely = "this looks like a frame list ('path num_frames label', data.modality: RGB)"
+        raise UserError(f"{where}: three columns instead of two: {likely}; a video list has lines 'path label'")
     return path, None, label[0]
 
 
@@ -145,15 +141,9 @@ def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN
 def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
     """Read class names from a CSV with the header `id,name`, in the order of their ids.
 
-    Args:
-        path: the CSV file.
-        num_classes: K; the ids must be exactly 0..K-1, in any order. None: K is the number of lines.
-
-    Class names must be different, because CLIP's tokenizer ignores case and repeated spaces: two classes with the same
-    embedding could not be distinguished.
-
-    Raises:
-        UserError: the file is invalid, as `file:line: ...`, or `file: ...` for a missing id.
+    The ids must be exactly 0..K-1, in any order; `num_classes` None: K is the number of lines. Class names must be
+    different, because CLIP's tokenizer ignores case and repeated spaces: two classes with the same embedding could not
+    be distinguished. Raises a UserError if the file is invalid, as `file:line: ...`, or `file: ...` for a missing id.
     """
     rows = csv_rows(path)
     if not rows:
@@ -164,6 +154,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
     if len(rows) == 1:
         raise UserError(f"{path}: no class follows the header; expected one line 'id,name' per class")
     size = len(rows) - 1 if num_classes is None else num_classes
+    count_source = f"data.num_classes is {size}" if num_classes is not None else f"the file has {size} classes"
     names: dict[int, str] = {}
     first_line: dict[int, int] = {}
     id_of: dict[str, int] = {}
@@ -176,19 +167,15 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         if class_id in names:
             raise UserError(f"{where}: class id {class_id} is already given on line {first_line[class_id]}")
         if not 0 <= class_id < size:
-            raise UserError(
-                f"{where}: class id {class_id} is outside 0..{size - 1} ({_count_source(num_classes, size)})"
-            )
+            raise UserError(f"{where}: class id {class_id} is outside 0..{size - 1} ({count_source})")
         name = row[1].strip()
         if not name:
             raise UserError(f"{where}: class {class_id} has an empty name")
         first_id = id_of.setdefault(" ".join(name.lower().split()), class_id)
         if first_id != class_id:
-            raise UserError(
-                f"{where}: class {class_id} has the same name as class {first_id} on line {first_line[first_id]}, "
-                f"{name!r}; "
-                "names must differ (ignoring case and repeated spaces); rename one"
-            )
+            same = f"has the same name as class {first_id} on line {first_line[first_id]}, {name!r}"
+            remedy = "names must differ (ignoring case and repeated spaces); rename one"
+            raise UserError(f"{where}: class {class_id} {same}; {remedy}")
         names[class_id], first_line[class_id] = name, line
     missing = [class_id for class_id in range(size) if class_id not in names]
     if missing:
@@ -280,9 +267,8 @@ def _integer(field: str, where: str, name: str) -> int:
 def _label(field: str, where: str, num_classes: int, multi_label: bool) -> Label:
     if not multi_label:
         if "," in field or field == NO_CLASS:
-            raise UserError(
-                f"{where}: label is {field!r}, not an integer; for several labels set data.multi_label=true"
-            )
+            fault = f"label is {field!r}, not an integer"
+            raise UserError(f"{where}: {fault}; for several labels set data.multi_label=true")
         return _class_id(field, where, num_classes)
     classes = [_class_id(part, where, num_classes) for part in field.split(",") if field != NO_CLASS]
     if len(set(classes)) < len(classes):
@@ -293,23 +279,17 @@ def _label(field: str, where: str, num_classes: int, multi_label: bool) -> Label
 def _class_id(field: str, where: str, num_classes: int) -> int:
     label = _integer(field, where, "label")
     if not 0 <= label < num_classes:
-        raise UserError(
-            f"{where}: label {label} is outside 0..{num_classes - 1} ({_count_source(num_classes, num_classes)})"
-        )
+        bounds = f"0..{num_classes - 1} (data.num_classes is {num_classes})"
+        raise UserError(f"{where}: label {label} is outside {bounds}")
     return label
-
-
-def _count_source(num_classes: int | None, size: int) -> str:
-    return f"data.num_classes is {size}" if num_classes is not None else f"the file has {size} classes"
 
 
 def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
     if allow_outside_root:
         return
-    remedy = (
-        "paths must be relative to data.train_root or data.val_root; to allow others, set data.allow_outside_root=true"
-    )
-    if Path(entry_path).is_absolute():
-        raise UserError(f"{where}: {entry_path!r} is absolute; {remedy}")
-    if Path(os.path.normpath(entry_path)).parts[:1] == ("..",):
-        raise UserError(f"{where}: {entry_path!r} is outside its root folder; {remedy}")
+    is_outside = Path(os.path.normpath(entry_path)).parts[:1] == ("..",)
+    if Path(entry_path).is_absolute() or is_outside:
+        fault = "outside its root folder" if is_outside else "absolute"
+        remedy = "paths must be relative to data.train_root or data.val_root"
+        others = "to allow others, set data.allow_outside_root=true"
+        raise UserError(f"{where}: {entry_path!r} is {fault}; {remedy}; {others}")

@@ -63,8 +63,6 @@ class ClipLoader(Generic[AnyBatches]):
     is logged once.
 
     Args:
-        dataset: the dataset.
-        batches: the batch sampler.
         data: `workers` is the number of loader processes, limited to the available CPU cores; 0: load in this process.
             With `pixels_on` and `decode_on` device, frames are preprocessed on the device of `to`.
 
@@ -178,9 +176,8 @@ class ClipLoader(Generic[AnyBatches]):
             return iter(self._loader)
         finally:
             self._workers |= set(multiprocessing.active_children()) - others
-            signal.signal(
-                signal.SIGCHLD, on_child
-            )  # PyTorch's handler would raise at an arbitrary place in this process
+            # PyTorch's handler would raise at an arbitrary place in this process.
+            signal.signal(signal.SIGCHLD, on_child)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _freeze_inherited_memory(self) -> None:
@@ -206,9 +203,8 @@ class ClipLoader(Generic[AnyBatches]):
     def _log_faults(self, packed: _Packed, consequence: str) -> None:
         for index, fault in packed.faults.items():
             if index not in self._logged:
-                log.error(
-                    "unreadable, %s: %s", consequence, fault
-                )  # errors are shown on the console from every process
+                # Errors are shown on the console from every process.
+                log.error("unreadable, %s: %s", consequence, fault)
             self._logged.add(index)
 
 
@@ -289,9 +285,8 @@ def _explain_end(exit_code: int) -> str:
     if -exit_code == signal.SIGBUS:  # /dev/shm is full
         return NO_SHARED_MEMORY
     how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
-    return (
-        f"a loader process {how}; if memory ran out, lower data.workers or data.batch_size; continue with resume=auto"
-    )
+    remedy = "if memory ran out, lower data.workers or data.batch_size; continue with resume=auto"
+    return f"a loader process {how}; {remedy}"
 
 
 class _Fetch(torch.utils.data.Dataset):

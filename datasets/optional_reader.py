@@ -17,11 +17,8 @@ from utils.errors import UserError, first_line
 
 
 class OptionalReader(FrameSource):
-    """A video file read by an optional package in a single thread. Raises a UserError if the package fails.
-
-    Attributes:
-        package: its name, which is also that of the decoder in configs.
-    """
+    """A video file read by an optional package in a single thread. Raises a UserError if the package fails. `package`:
+    its name, which is also that of the decoder in configs."""
 
     package: ClassVar[str]
 
@@ -62,10 +59,8 @@ class OptionalReader(FrameSource):
             yield index
 
     def _undecodable(self, error: Exception) -> UserError:
-        reason = first_line(error)
-        return UserError(
-            f"{self.name}: {self.package} cannot decode it ({reason}); the file is corrupted or not a video"
-        )
+        fault = f"{self.package} cannot decode it ({first_line(error)})"
+        return UserError(f"{self.name}: {fault}; the file is corrupted or not a video")
 
     def close(self) -> None:
         self._reader = None
@@ -78,10 +73,8 @@ def import_optional(package: str, module: str | None = None) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != package:
             raise
-        raise UserError(
-            f"data.decoder: {package} is not installed; run 'pip install {package}', or set data.decoder=pyav"
-        ) from None
+        remedy = f"run 'pip install {package}', or set data.decoder=pyav"
+        raise UserError(f"data.decoder: {package} is not installed; {remedy}") from None
     except (ImportError, OSError, RuntimeError) as error:
-        raise UserError(
-            f"data.decoder: {package} is installed but does not load ({first_line(error)}); set data.decoder=pyav"
-        ) from None
+        fault = f"{package} is installed but does not load ({first_line(error)})"
+        raise UserError(f"data.decoder: {fault}; set data.decoder=pyav") from None

@@ -61,11 +61,8 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
 
 
 class PackedClip(FrameSource):
-    """A file written by `write_packed_clip`. Raises a UserError if it is truncated, corrupted or another file.
-
-    Args:
-        data: its bytes, if they are not those of the file `path`.
-    """
+    """A file written by `write_packed_clip`. Raises a UserError if it is truncated, corrupted or another file. `data`:
+    its bytes, if they are not those of the file `path`."""
 
     def __init__(self, path: str | Path, listed_at: str = "", data: ByteRange | None = None):
         self.name = describe(path, listed_at)

@@ -15,16 +15,8 @@ from utils.schema import DataConfig
 def open_source(
     data: DataConfig, root: str | Path | ClipShards, entry: ListEntry, list_path: str | Path = ""
 ) -> FrameSource:
-    """The opened video or frame folder of a list entry, or its segment if the entry has times.
-
-    Args:
-        data: modality, file names of frames, decoder and frame rate are used.
-        root: folder that the entry's path is relative to, or the shards that contain it.
-        list_path: the list of the entry, for its line in errors.
-
-    Raises:
-        UserError: it cannot be opened, or the decoder is not installed.
-    """
+    """The opened video or frame folder of a list entry below `root`, or its segment if the entry has times. Raises a
+    UserError, with the line of `list_path`, if it cannot be opened, or the decoder is not installed."""
     listed_at = f"{list_path}:{entry.line}" if str(list_path) else ""
     if isinstance(root, ClipShards):
         source = root.open(entry.path, listed_at)

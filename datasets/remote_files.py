@@ -23,12 +23,8 @@ def read_file(url: str) -> bytes:
 
 
 def read_range(url: str, begin: int, size: int) -> bytes:
-    """`size` bytes of a file from offset `begin`.
-
-    Raises:
-        UserError: it does not exist or is too short, the server does not support ranges, ATTEMPTS attempts failed, or
-            the package for its protocol is not installed.
-    """
+    """`size` bytes of a file from offset `begin`. Raises a UserError if it does not exist or is too short, the server
+    does not support ranges, ATTEMPTS attempts failed, or the package for its protocol is not installed."""
     return _read(url, begin, begin + size)
 
 
@@ -81,9 +77,8 @@ def _check_length(files: fsspec.AbstractFileSystem, url: str, end: int) -> None:
     """Raise a UserError if the file ends before offset `end`."""
     length = files.info(url)["size"]
     if length is not None and length < end:
-        raise UserError(
-            f"{url}: is truncated: it has {length} bytes, but its index declares {end} or more; copy it again"
-        )
+        fault = f"is truncated: it has {length} bytes, but its index declares {end} or more"
+        raise UserError(f"{url}: {fault}; copy it again")
 
 
 def _is_out_of_range(error: Exception) -> bool:

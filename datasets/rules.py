@@ -7,13 +7,8 @@ from utils.schema_rules import Rule, TrainRule
 def _is_bad_template(template: str) -> bool:
     try:
         return template.format(1) == template.format(2)
-    except (
-        ValueError,
-        LookupError,
-        AttributeError,
-        TypeError,
-        MemoryError,
-    ):  # raised for different invalid fields, such as {.foo} or {[0]}
+    # Raised for different invalid fields, such as {.foo} or {[0]}.
+    except (ValueError, LookupError, AttributeError, TypeError, MemoryError):
         return True
 
 
@@ -101,11 +96,7 @@ RULES = (
         "must be pairs of class ids below num_classes, each class in one pair, such as [[86, 87], [93, 94]]",
         ("train",),  # a test on other classes gets the checkpoint's pairs, but does not mirror
     ),
-    Rule(
-        ("data.std",),
-        lambda c: c.data.std is not None and min(c.data.std) <= 0,
-        "must be three numbers above 0",
-    ),
+    Rule(("data.std",), lambda c: c.data.std is not None and min(c.data.std) <= 0, "must be three numbers above 0"),
     Rule(
         ("data.frame_rule", "data.dense"),
         lambda c: c.data.frame_rule == "linspace" and c.data.dense,

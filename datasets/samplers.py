@@ -64,13 +64,8 @@ def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.
 
 
 def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:
-    """Sizes of the global batches of an epoch, starting at sample `start_sample`.
-
-    Args:
-        num_samples: samples of the whole epoch.
-        batch_size: batch size per process.
-        start_sample: samples of the epoch already consumed, by any number of processes.
-    """
+    """Sizes of the global batches of an epoch of `num_samples`, of which `start_sample` were already consumed, by any
+    number of processes. `batch_size` is that of a process."""
     left = num_samples - start_sample
     assert 0 <= start_sample <= num_samples
     full, rest = divmod(left, batch_size * world_size)
@@ -78,11 +73,8 @@ def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample:
 
 
 def share_of(global_batch: int, world_size: int, rank: int, unit: int = 1) -> slice:
-    """The share of a global batch of one process: consecutive, as even as possible, possibly empty.
-
-    Args:
-        unit: number of consecutive samples that stay together.
-    """
+    """The share of a global batch of one process: consecutive, as even as possible, possibly empty. `unit`: number of
+    consecutive samples that stay together."""
     base, extra = divmod(math.ceil(global_batch / unit), world_size)
     begin = rank * base + min(rank, extra)
     return slice(unit * begin, min(unit * (begin + base + (rank < extra)), global_batch))

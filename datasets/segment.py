@@ -29,10 +29,8 @@ class Segment(FrameSource):
         times = source.frame_times()
         if times is None:
             if frame_rate is None:
-                raise UserError(
-                    f"{source.name}: segments need timestamps; set data.decoder=pyav, or data.frame_rate for frame "
-                    "folders"
-                )
+                remedy = "set data.decoder=pyav, or data.frame_rate for frame folders"
+                raise UserError(f"{source.name}: segments need timestamps; {remedy}")
             times = np.arange(source.num_frames) / frame_rate
         last_s = float(times[-1])
         # A time equal to that of a frame belongs to the frame, despite rounding.

@@ -21,11 +21,8 @@ LISTS = ("train_root", "train_list", "val_root", "val_list", "label_list")
 
 
 def with_sets(cfg: Config) -> Config:
-    """The config with the number of classes of each set, and the total in `data.num_classes`.
-
-    Raises:
-        UserError: a label list is invalid.
-    """
+    """The config with the number of classes of each set, and the total in `data.num_classes`. Raises a UserError if a
+    label list is invalid."""
     data = cfg.data
     if not data.sets:
         return cfg
@@ -76,19 +73,15 @@ def _label_space(data: DataConfig) -> tuple[list[str], list[list[int]]]:
 
 def joined(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -> list[ListEntry]:
     """The entries of all sets, one set after another, with the class ids of the run."""
-    return [
-        entry._replace(label=of_set[entry.classes[0]], of_set=number)
-        for number, (entries, of_set) in enumerate(zip(lists, ids, strict=True))
-        for entry in entries
-    ]
+    found = []
+    for number, (entries, of_set) in enumerate(zip(lists, ids, strict=True)):
+        found += [entry._replace(label=of_set[entry.classes[0]], of_set=number) for entry in entries]
+    return found
 
 
 def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple[int, int]]:
     """For each set its number of videos in `entries`, and of clips per epoch, which sum up to the number of `entries`.
-
-    Raises:
-        UserError: a set has no clips in an epoch.
-    """
+    Raises a UserError if a set has no clips in an epoch."""
     counts = Counter(entry.of_set for entry in entries)
     sizes = [counts[number] for number in range(len(data.sets))]
     for one, size in zip(data.sets, sizes):
@@ -101,9 +94,7 @@ def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple
     clips[rest] += 1
     for one, number in zip(data.sets, clips):
         if number == 0:
-            raise UserError(
-                f"data.sets: the weight of {one.name} is too small for a single clip per epoch; increase it"
-            )
+            raise UserError(f"data.sets: the weight of {one.name} is too small for a clip per epoch; increase it")
     return list(zip(sizes, clips.tolist()))
 
 

@@ -42,16 +42,12 @@ def _decoders() -> ModuleType:
     decoders = import_optional("torchcodec", "torchcodec.decoders")
     # Early versions ignore the rotation of videos.
     if "rotation" not in {field.name for field in dataclasses.fields(decoders.VideoStreamMetadata)}:
-        raise UserError(
-            f"data.decoder: torchcodec {version('torchcodec')} ignores the rotation of videos; run "
-            "'pip install \"torchcodec>=0.11\"', or set data.decoder=pyav"
-        )
+        fault = f"torchcodec {version('torchcodec')} ignores the rotation of videos"
+        raise UserError(f"data.decoder: {fault}; run 'pip install \"torchcodec>=0.11\"', or set data.decoder=pyav")
     return decoders
 
 
 def _raise_if_not_loaded(error: Exception) -> None:
     if "libtorchcodec" in str(error):
-        raise UserError(
-            "data.decoder: torchcodec is installed but finds no FFmpeg libraries; install FFmpeg, or set "
-            "data.decoder=pyav"
-        ) from None
+        fault = "torchcodec is installed but finds no FFmpeg libraries"
+        raise UserError(f"data.decoder: {fault}; install FFmpeg, or set data.decoder=pyav") from None

@@ -110,7 +110,6 @@ class VideoDataset(Dataset):
     (clips,T,C,H',W') resized but not cropped for several.
 
     Args:
-        entries: the list.
         open_entry: entry -> opened FrameSource.
         choose_frames: number of frames, generator -> (clips*T,) indices.
         transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its first step `resize` is applied

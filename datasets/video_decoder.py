@@ -42,16 +42,8 @@ _MAX_KEPT_BYTES = 64 * 2**20
 class VideoDecoder:
     """A video file with a single-threaded FFmpeg decoder. A context manager that closes the file.
 
-    Args:
-        path: the video file.
-        listed_at: "list:line" for messages.
-        max_pixels: maximum number of pixels of a frame; larger frames are an error.
-
-    Attributes:
-        name: name of the file in messages.
-
-    Raises:
-        UserError: see `VideoFile`. Corrupted frames raise an error when they are decoded.
+    Frames of more than `max_pixels` are an error. Raises a UserError, see `VideoFile`; corrupted frames raise one when
+    they are decoded.
     """
 
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
@@ -90,10 +82,8 @@ class VideoDecoder:
     def _too_large(self) -> UserError:
         width, height = self._decoder.width, self._decoder.height
         size = f"{width}x{height} pixels, more than" if width * height else "more pixels than"
-        return UserError(
-            f"{self.name}: a frame has {size} the limit of {self._max_pixels}; the file is corrupted, or must be made "
-            "smaller"
-        )
+        remedy = "the file is corrupted, or must be made smaller"
+        return UserError(f"{self.name}: a frame has {size} the limit of {self._max_pixels}; {remedy}")
 
     def _unreadable(self, error: av.FFmpegError) -> UserError:
         """The UserError for a decoding error. FFmpeg does not report frames that are too large; the size of the decoder
@@ -163,11 +153,8 @@ class VideoDecoder:
         return clock.end()
 
     def frames(self) -> Iterator[av.VideoFrame]:
-        """All frames in order, decoded in sequence.
-
-        Raises:
-            UserError: a frame is corrupted, frames are missing, or there are none.
-        """
+        """All frames in order, decoded in sequence. Raises a UserError if a frame is corrupted, frames are missing, or
+        there are none."""
         count = 0
         try:
             for frame in self._decode_all():
@@ -179,10 +166,8 @@ class VideoDecoder:
         except av.FFmpegError as error:
             raise self._unreadable(error) from None
         if self._times is not None and count < len(self._times):
-            raise UserError(
-                f"{self.name}: is corrupted: {count} of {len(self._times)} frames could be decoded; encode the video "
-                "again or remove it from the list"
-            )
+            fault = f"is corrupted: {count} of {len(self._times)} frames could be decoded"
+            raise UserError(f"{self.name}: {fault}; encode the video again or remove it from the list")
         if count == 0:
             raise UserError(f"{self.name}: no frame could be decoded; the file is corrupted or has no frames")
 
@@ -195,11 +180,8 @@ class VideoDecoder:
         self.num_jumps = clock.num_jumps
 
     def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
-        """Index and frame for all indices `wanted`; some are returned twice if seeking misses others.
-
-        Args:
-            wanted: distinct ascending indices.
-        """
+        """Index and frame for all indices `wanted`; some are returned twice if seeking misses others. `wanted`:
+        distinct ascending indices."""
         if self._count is None:
             self._count = self.num_frames
         if self._kept is not None:

@@ -25,20 +25,9 @@ av.logging.set_level(av.logging.PANIC)
 # files or URLs, are excluded whatever their extension.
 _MP4 = ("mov", "mp4", "m4a", "3gp", "3g2", "mj2")
 _OTHER_CONTAINERS = (
-    "matroska",
-    "webm",
-    "avi",
-    "asf",
-    "flv",
-    "mpeg",
-    "mpegts",
-    "mpegvideo",
-    "m4v",
-    "h264",
-    "hevc",
-    "h263",
-    "h261",
-) + ("vc1", "obu", "ivf", "ogg", "gif", "mjpeg", "jpeg_pipe", "nut", "rm", "dv", "yuv4mpegpipe")
+    *("matroska", "webm", "avi", "asf", "flv", "mpeg", "mpegts", "mpegvideo", "m4v", "h264", "hevc", "h263", "h261"),
+    *("vc1", "obu", "ivf", "ogg", "gif", "mjpeg", "jpeg_pipe", "nut", "rm", "dv", "yuv4mpegpipe"),
+)
 CONTAINERS = (*_MP4, *_OTHER_CONTAINERS)
 
 MAX_PACKETS = 2**21
@@ -60,9 +49,6 @@ def open_container(path: str | Path, name: str) -> InputContainer:
     FFmpeg's network and other protocols are disabled, and so are lists of other files. Metadata need not be UTF-8,
     since it is not used.
 
-    Args:
-        name: name of the file, for messages.
-
     Raises:
         av.FFmpegError, OSError: it could not be opened, or the container is not in CONTAINERS.
         UserError: its index declares too many frames.
@@ -77,20 +63,14 @@ def open_container(path: str | Path, name: str) -> InputContainer:
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except ValueError:  # EINVAL, whose class name depends on the version of PyAV
-        raise UserError(
-            f"{name}: could not be decoded (unsupported container); the file is corrupted or not a video"
-        ) from None
+        fault = "could not be decoded (unsupported container)"
+        raise UserError(f"{name}: {fault}; the file is corrupted or not a video") from None
 
 
 class VideoFile:
     """An open video file: the packets of its best video stream (as selected by ffmpeg), in decoding order.
 
-    Args:
-        path: the video file.
-        listed_at: "list:line" for messages.
-
     Attributes:
-        name: name of the file in messages.
         stream: the best video stream; its decoder is not opened.
         pts: (n,) int64, presentation timestamps in `stream.time_base`, or NO_TIME.
         dts: (n,) int64, decoding timestamps, or NO_TIME.
@@ -110,10 +90,8 @@ class VideoFile:
         try:
             self.stream = self._open()
             if self.stream.codec_context is None:  # the header is corrupted, or the codec is not supported
-                raise UserError(
-                    f"{self.name}: could not be decoded (no decoder for its video stream); the file is corrupted, or "
-                    "must be encoded again"
-                )
+                fault = "could not be decoded (no decoder for its video stream)"
+                raise UserError(f"{self.name}: {fault}; the file is corrupted, or must be encoded again")
             lost = missing_bytes(self._path)
             is_corrupt = self._read_table()
             if lost or is_corrupt:

@@ -23,10 +23,11 @@ import multiprocessing
 import shutil
 import signal
 import sys
+from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import av
 import numpy as np
@@ -177,14 +178,18 @@ def start_worker() -> None:
     torch.set_num_threads(1)
 
 
-def render_tasks(tasks: list[ClipTask], workers: int) -> list[int]:
-    """Render all, with a progress bar; the number of frames of each clip. One worker is this process itself."""
-    bar = partial(tqdm, total=len(tasks), desc="rendering", unit="clip", disable=None)
+Task = TypeVar("Task")
+Made = TypeVar("Made")
+
+
+def in_processes(function: Callable[[Task], Made], tasks: list[Task], workers: int, unit: str) -> list[Made]:
+    """The result of each task, in order, with a progress bar; 1 worker: run in this process."""
+    bar = partial(tqdm, total=len(tasks), desc="rendering", unit=unit, disable=None)
     if workers == 1:
-        return list(bar(map(render_task, tasks)))
+        return list(bar(map(function, tasks)))
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)
     try:
-        return list(bar(pool.map(render_task, tasks, chunksize=4)))
+        return list(bar(pool.map(function, tasks)))
     finally:
         pool.shutdown(cancel_futures=True)
 
@@ -198,10 +203,8 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
         write_text_atomic(out / "lists" / f"{split}_videos.txt", videos)
     for name, classes in (("seen", SEEN_CLASSES), ("heldout", HELD_OUT_CLASSES)):
         write_csv(out / "lists" / f"{name}_labels.csv", ("id", "name"), enumerate(one.name for one in classes))
-    write_text_atomic(
-        out / "README.txt",
-        "A world of moving shapes, rendered by demo/make_shapes_world.py, which says what is where.\n",
-    )
+    text = "Videos of moving shapes, rendered by demo/make_shapes_world.py, which says what is where.\n"
+    write_text_atomic(out / "README.txt", text)
 
 
 def main(args: argparse.Namespace) -> None:
@@ -212,7 +215,7 @@ def main(args: argparse.Namespace) -> None:
         return
 
     tasks = list_tasks(args)
-    lengths = render_tasks(tasks, args.workers)
+    lengths = in_processes(render_task, tasks, args.workers, "clip")
     write_lists(args.out, tasks, lengths)
     (args.out / "settings.partial.json").replace(args.out / "settings.json")
     print(f"{args.out}: {len(tasks)} clips, {sum(lengths)} frames")

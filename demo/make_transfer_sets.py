@@ -27,23 +27,9 @@ import numpy as np
 from tqdm import tqdm
 
 from datasets.lists import read_list
+from demo import shapes_world
 from demo.make_shapes_world import read_settings, write_frames
-from demo.shapes_world import (
-    COLOURS,
-    HEIGHT,
-    HELD_OUT_CLASSES,
-    MOTIONS,
-    SEEN_CLASSES,
-    SHAPES,
-    WIDTH,
-    ClipClass,
-    camera_shake,
-    coverage,
-    finish,
-    random_track,
-    render_track,
-    shaken,
-)
+from demo.shapes_world import COLOURS, HEIGHT, HELD_OUT_CLASSES, MOTIONS, SEEN_CLASSES, SHAPES, WIDTH, ClipClass
 from utils.cli import Parser, check_counts, run_command
 from utils.csv_files import write_csv
 from utils.errors import UserError
@@ -90,23 +76,24 @@ NOVEL_CLASSES = tuple(pair for pair in SEEN_CLASSES if not is_base(pair))
 
 def render_coloured(test_class: TestClass, rng: np.random.Generator) -> np.ndarray:
     """A clip of the demo's look: uint8 (T, 64, 80, 3)."""
-    return render_track(test_class.pair.shape, random_track(test_class.pair.motion, rng), rng, test_class.colour)
+    track = shapes_world.random_track(test_class.pair.motion, rng)
+    return shapes_world.render_track(test_class.pair.shape, track, rng, test_class.colour)
 
 
 def render_drawn(test_class: TestClass, rng: np.random.Generator) -> np.ndarray:
     """A clip of the second look, uint8 (T, 64, 80, 3): lines and a thin wash on squared paper, or chalk on a board."""
-    track = random_track(test_class.pair.motion, rng)
+    track = shapes_world.random_track(test_class.pair.motion, rng)
     if rng.uniform() < 0.5:
         ground, pen = rng.uniform(205, 245, 3).astype(np.float32), _PENS[rng.integers(len(_PENS))]
     else:
         ground, pen = _BOARDS[rng.integers(len(_BOARDS))], rng.uniform(190, 250, 3).astype(np.float32)
     frames = np.tile(_ruled(ground, pen, rng), (len(track.x), 1, 1, 1))
-    shake = camera_shake(rng, len(track.x))
-    body, ink = coverage(test_class.pair.shape, shaken(track, shake), HEIGHT, WIDTH)
+    track = shapes_world.shaken(track, shapes_world.camera_shake(rng, len(track.x)))
+    body, ink = shapes_world.coverage(test_class.pair.shape, track, HEIGHT, WIDTH)
     wash = np.float32(rng.uniform(0, 0.35))
     cover = np.maximum(ink, wash * body) * track.opacity[:, None, None]
     frames += cover[..., None] * (pen - frames)
-    return finish(frames, rng)
+    return shapes_world.finish(frames, rng)
 
 
 def _ruled(ground: np.ndarray, pen: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -189,9 +176,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("world", type=Path, metavar="WORLD", help="the folder of demo.make_shapes_world")
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
     for name, number in PER_CLASS.items():
-        parser.add_argument(
-            f"--{name}_per_class", type=int, default=number, help=f"clips of a class (default {number})"
-        )
+        parser.add_argument(f"--{name}_per_class", type=int, default=number, help=f"clips (default {number})")
     parser.add_argument("--seed", type=int, default=0)
     return parser.parse_args(arguments)
 

@@ -34,13 +34,11 @@ def motion_of(class_name: str) -> str:
     return " ".join(class_name.split()[2:])
 
 
-def draw_summary(
-    path: Path,
-    frames: Path,
-    rows: list[dict[str, str]],
-    by_motion: dict[str, dict[str, float]],
-    overall: Sequence[float],
-) -> None:
+Rows = list[dict[str, str]]
+ByMotion = dict[str, dict[str, float]]
+
+
+def draw_summary(path: Path, frames: Path, rows: Rows, by_motion: ByMotion, overall: Sequence[float]) -> None:
     """Film strips with what they were called, and the accuracy of each motion with and without the temporal head.
 
     Args:
@@ -153,9 +151,8 @@ def _answer_panel(row: dict[str, str]) -> Image.Image:
         draw.rounded_rectangle((20, top + 24, 420, top + 33), radius=4, fill=RULE)
         if probability >= 0.01:
             colour = BLUE if name == row["class"] else GREY
-            draw.rounded_rectangle(
-                (20, top + 24, 20 + max(9, round(400 * probability)), top + 33), radius=4, fill=colour
-            )
+            end = 20 + max(9, round(400 * probability))
+            draw.rounded_rectangle((20, top + 24, end, top + 33), radius=4, fill=colour)
     return panel
 
 

@@ -13,20 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from demo.shapes_world import (
-    COLOURS,
-    INK,
-    MOTIONS,
-    SEEN_CLASSES,
-    SHAPES,
-    STILL_SIZE,
-    Track,
-    background_with_blobs,
-    coverage,
-    finish,
-    make_track,
-    paint_colour,
-)
+from demo import shapes_world
+from demo.shapes_world import COLOURS, INK, MOTIONS, SEEN_CLASSES, SHAPES, STILL_SIZE, Track
 
 SIZES = ("tiny", "small", "big", "huge")
 _SIZE_LIMITS = (8.5, 11.0, 14.0)  # radius in pixels
@@ -40,25 +28,14 @@ NUM_VALUES = (len(SHAPES), len(COLOURS), len(SIZES), len(COLUMNS), len(ROWS), le
 _UNKNOWN = -1  # the value of an attribute that the picture does not show
 _AT_REST = len(MOTIONS)
 
+# fmt: off
 TEMPLATES = (
-    "{}",
-    "{}.",
-    "a photo of {}.",
-    "a picture of {}",
-    "a video of {}.",
-    "a video of {}",
-    "a clip of {}.",
-    "a short film of {}.",
-    "this is {}.",
-    "there is {} in the video.",
-    "one can see {}.",
-    "look, it is {}!",
-    "a video that shows {}.",
-    "a photo of the action: {}.",
-    "the action of {}",
-    "an example of {}",
+    "{}", "{}.", "a photo of {}.", "a picture of {}", "a video of {}.", "a video of {}", "a clip of {}.",
+    "a short film of {}.", "this is {}.", "there is {} in the video.", "one can see {}.", "look, it is {}!",
+    "a video that shows {}.", "a photo of the action: {}.", "the action of {}", "an example of {}",
     "a video of a person, {}.",
 )
+# fmt: on
 
 _EXPOSURE_STEPS = 12
 _MAX_MENTIONED = 4  # attributes that the caption of a plain still names, at most
@@ -110,12 +87,12 @@ def _exposure_weights(rng: np.random.Generator, steps: int) -> np.ndarray:
 
 def _expose(shape: str, colour: int, track: Track, rng: np.random.Generator) -> np.ndarray:
     """Photograph a track in one long exposure: uint8 (64, 64, 3)."""
-    body_colour = paint_colour(rng, colour)
-    body, ink = coverage(shape, track, STILL_SIZE, STILL_SIZE)
+    body_colour = shapes_world.paint_colour(rng, colour)
+    body, ink = shapes_world.coverage(shape, track, STILL_SIZE, STILL_SIZE)
     weights = _exposure_weights(rng, len(track.x)) * track.opacity
     body, ink = (np.tensordot(weights, cover, axes=1)[..., None] for cover in (body, ink))
-    scenery = background_with_blobs(rng, body_colour, STILL_SIZE, STILL_SIZE)
-    return finish(scenery * (1 - body) + body_colour * (body - ink) + INK * ink, rng)
+    scenery = shapes_world.background_with_blobs(rng, body_colour, STILL_SIZE, STILL_SIZE)
+    return shapes_world.finish(scenery * (1 - body) + body_colour * (body - ink) + INK * ink, rng)
 
 
 def _choose_mentioned(attributes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -168,7 +145,7 @@ def render_stills(num_stills: int, rng: np.random.Generator, trail_share: float 
         colour = int(rng.integers(len(COLOURS)))
         if rng.uniform() < trail_share:
             shape, motion = SEEN_CLASSES[rng.integers(len(SEEN_CLASSES))]
-            track = make_track(motion, _EXPOSURE_STEPS, rng)
+            track = shapes_world.make_track(motion, _EXPOSURE_STEPS, rng)
             attributes[i] = [SHAPES.index(shape), colour, *[_UNKNOWN] * 5, MOTIONS.index(motion)]
         else:
             shape, track = SHAPES[rng.integers(len(SHAPES))], _resting_track(rng)

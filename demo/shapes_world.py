@@ -282,11 +282,8 @@ def background_with_blobs(rng: np.random.Generator, avoid: np.ndarray, height: i
 
 
 def render_track(shape: str, track: Track, rng: np.random.Generator, colour: int | None = None) -> np.ndarray:
-    """Film a shape along a track: uint8 (T, 64, 80, 3), with random scenery, camera shake and noise.
-
-    Args:
-        colour: of COLOURS, by number; None: a random one.
-    """
+    """Film a shape along a track: uint8 (T, 64, 80, 3), with random scenery, camera shake and noise. `colour`: of
+    COLOURS, by number; None: a random one."""
     num_frames = len(track.x)
     body_colour = paint_colour(rng, int(rng.integers(len(COLOURS))) if colour is None else colour)
     shake = camera_shake(rng, num_frames)

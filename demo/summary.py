@@ -15,8 +15,7 @@ from demo.pictures import animate, draw_summary, motion_of
 from utils.cli import Parser, run_command
 from utils.csv_files import read_csv
 from utils.errors import UserError
-from utils.files import write_text_atomic
-from utils.results import format_table
+from utils.results import format_table, write_summary
 
 # Folder of a test's results, and what it tested.
 TESTS = {
@@ -43,34 +42,24 @@ def accuracy_by_motion(rows: list[dict[str, str]]) -> dict[str, float]:
 def main(args: argparse.Namespace) -> None:
     demo = Path(args.folder)
     summaries = {name: read_summary(demo / name) for name in TESTS}
-    rows = [("model", "videos", "top-1 %", "top-5 %", "videos/s")]
+    rows: list[tuple[str, ...]] = [("model", "videos", "top-1 %", "top-5 %", "videos/s")]
     for name, what in TESTS.items():
         s = summaries[name]
         rate = s["num_videos"] / s["seconds"]
         rows.append((what, str(s["num_videos"]), f"{s['top1']:.1f}", f"{s['top5']:.1f}", f"{rate:.0f}"))
     zero_shot = next(iter(read_summary(demo / "transf/zeroshot")["tests"].values()))
-    rows.append(
-        (
-            f"Transf, zero-shot: {zero_shot['num_classes']} held-out combinations",
-            str(zero_shot["num_videos"]),
-            f"{zero_shot['full_top1']:.1f}",
-            f"{zero_shot['full_top5']:.1f}",
-            "",
-        )
-    )
-    by_motion = {
-        head: accuracy_by_motion(read_csv(demo / folder / "predictions.csv"))
-        for head, folder in (("Transf", "transf/test_1x1"), ("None", "none/test_1x1"))
-    }
-    predictions = read_csv(demo / "transf/test_1x1/predictions.csv")
+    what = f"Transf, zero-shot: {zero_shot['num_classes']} held-out combinations"
+    figures = (f"{zero_shot[name]:.1f}" for name in ("full_top1", "full_top5"))
+    rows.append((what, str(zero_shot["num_videos"]), *figures, ""))
+    heads = {"Transf": "transf/test_1x1", "None": "none/test_1x1"}
+    by_head = {head: read_csv(demo / folder / "predictions.csv") for head, folder in heads.items()}
+    by_motion = {head: accuracy_by_motion(found) for head, found in by_head.items()}
+    predictions = by_head["Transf"]
     picture, animation = demo / "demo.png", demo / "demo.webp"
-    overall = [summaries[name]["top1"] for name in ("transf/test_1x1", "none/test_1x1")]
+    overall = [summaries[folder]["top1"] for folder in heads.values()]
     draw_summary(picture, demo / "world" / "frames", predictions, by_motion, overall)
     animate(animation, demo / "world" / "frames", predictions)
-    write_text_atomic(
-        demo / "summary.json",
-        json.dumps({"tests": summaries, "zero_shot": zero_shot, "top1_by_motion": by_motion}, indent=2) + "\n",
-    )
+    write_summary(demo / "summary.json", tests=summaries, zero_shot=zero_shot, top1_by_motion=by_motion)
     print(format_table(rows))
     print(f"\npicture: {picture}\nmoving:  {animation}\nfigures: {demo / 'summary.json'}")
 

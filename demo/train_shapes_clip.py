@@ -18,10 +18,7 @@ Examples:
 
 import argparse
 import math
-import multiprocessing
 import sys
-from concurrent.futures import ProcessPoolExecutor
-from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -33,6 +30,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
 from tqdm import tqdm
 
+from demo.make_shapes_world import in_processes
 from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
 from utils.cli import Parser, run_command
 from utils.cores import num_cores
@@ -80,9 +78,8 @@ def build_towers() -> Towers:
     text = CLIPTextCfg(context_length=77, vocab_size=49408, width=64, heads=1, layers=2)
     model = Towers(embed_dim=128, vision_cfg=vision, text_cfg=text, quick_gelu=True)
     with torch.no_grad():
-        model.visual.get_parameter("positional_embedding")[1:] = 0.5 * sine_positions(
-            IMAGE_SIZE // vision.patch_size, vision.width
-        )
+        positions = sine_positions(IMAGE_SIZE // vision.patch_size, vision.width)
+        model.visual.get_parameter("positional_embedding")[1:] = 0.5 * positions
     return model
 
 
@@ -106,12 +103,7 @@ def render_shard(task: tuple[int, int]) -> Stills:
 def render_all(num_stills: int, seed: int, workers: int) -> Rendered:
     """The same for any `workers`."""
     tasks = [(seed, shard) for shard in range(math.ceil(num_stills / SHARD))]
-    bar = partial(tqdm, total=len(tasks), desc=f"rendering ({SHARD} stills)", disable=None)
-    if workers == 1:
-        shards = list(bar(map(render_shard, tasks)))
-    else:
-        with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-            shards = list(bar(pool.map(render_shard, tasks)))
+    shards = in_processes(render_shard, tasks, workers, f"{SHARD} stills")
     pictures = torch.from_numpy(np.concatenate([s.pictures for s in shards])).permute(0, 3, 1, 2)
     captions = [caption for s in shards for caption in s.captions]
     attributes, mentioned = (np.concatenate([getattr(s, name) for s in shards]) for name in ("attributes", "mentioned"))

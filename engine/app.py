@@ -171,10 +171,8 @@ def serve(args: argparse.Namespace) -> None:
                 prevent_thread_lock=True, **look(gradio),
             )  # fmt: skip
         except OSError as error:
-            raise UserError(
-                f"--host {args.host} --port {args.port}: the server could not be started ({error}); choose another "
-                "address or port"
-            ) from None
+            where = f"--host {args.host} --port {args.port}"
+            raise UserError(f"{where}: the server could not be started ({error}); choose others") from None
         print(f"open {address} in a browser; press Ctrl-C to stop", flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are deleted on SIGTERM as well
         try:

@@ -41,12 +41,7 @@ def check_attribution(args: argparse.Namespace) -> None:
         painted = torch.stack([mask_patches(clip[0], maps.shape, places) for places in chosen])
         rows.append([probabilities[label], *model.classify(model.embed(painted, str(path)))[:, label]])
     means = np.mean(rows, axis=0)
-    names = (
-        "original frames",
-        "most relevant patches masked",
-        "random patches masked",
-        "least relevant patches masked",
-    )
+    names = ["original frames", *(f"{which} patches masked" for which in ("most relevant", "random", "least relevant"))]
     print(f"{len(rows)} videos, {args.share:.0%} of the patches; mean probability of the predicted class")
     print(format_table([("frames", "probability"), *((name, f"{mean:.3f}") for name, mean in zip(names, means))]))
     print(f"correlation with the maps of a model with shuffled last layers: {np.mean(correlations):.2f}")

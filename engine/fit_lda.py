@@ -58,10 +58,7 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
 
 def fit_lda(embeddings: np.ndarray, labels: np.ndarray) -> torch.Tensor:
     """float32 (K, D) coefficients of a linear discriminant analysis of (N, D) video embeddings, which are normalised.
-
-    Args:
-        labels: (N,) int64, each of 0..K-1 at least once.
-    """
+    `labels`: (N,) int64, each of 0..K-1 at least once."""
     lengths = np.linalg.norm(embeddings, axis=1, keepdims=True)
     coefficients = LinearDiscriminantAnalysis().fit(embeddings / lengths, labels).coef_
     if len(coefficients) == 1:  # two classes: one direction, towards the second

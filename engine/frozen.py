@@ -4,6 +4,7 @@ Legend: B clips, T frames, L tokens of a frame, C their width, K classes, P prob
 """
 
 import argparse
+import itertools
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -46,12 +47,10 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
 
     model = frozen_model(cfg, checkpoint).to(process.device)
     rows = knn_rows(args, cfg, model, context) if "knn" in args.kinds else []
-    settings = [
-        Setting(kind, lr, decay) for kind in args.kinds if kind != "knn" for lr in args.rates for decay in args.decays
-    ]
+    trained = [kind for kind in args.kinds if kind != "knn"]
+    settings = [Setting(*values) for values in itertools.product(trained, args.rates, args.decays)]
     if settings:
-        sweep, losses = train_probes(args.epochs, settings, cfg, model, context)
-        rows += probe_rows(args, cfg, sweep, model, context, losses)
+        rows += probe_rows(args, cfg, train_probes(args.epochs, settings, cfg, model, context), model, context)
     distributed.stop()
     if not process.is_main:
         return
@@ -67,11 +66,10 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
         num_classes=len(names),
         config=cfg.model_dump(),
     )
-    shown = [("probe", "lr", "weight decay", "top-1 %", "top-5 %")]
-    shown += [
-        (r["kind"], f"{r.get('lr', '')}", f"{r.get('weight_decay', '')}", f"{r['top1']:.2f}", f"{r['top5']:.2f}")
-        for r in rows
-    ]
+    shown: list[tuple[str, ...]] = [("probe", "lr", "weight decay", "top-1 %", "top-5 %")]
+    for r in rows:
+        settings_of = (str(r.get(key, "")) for key in ("lr", "weight_decay"))
+        shown.append((r["kind"], *settings_of, *(f"{r[key]:.2f}" for key in ("top1", "top5"))))
     log.log(RESULT, "%s", results.format_table(shown))
     log.info("the best probe of each kind is selected on the test videos, as published; results are in %s", args.out)
 
@@ -79,10 +77,7 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
 def frozen_model(cfg: Config, checkpoint: Checkpoint | None) -> VideoCLIP:
     """The frozen model in evaluation mode; without a checkpoint, CLIP's tower and the mean of the frames."""
     if checkpoint and trained_classifier(cfg) is not None:
-        raise UserError(
-            f"{checkpoint.path}: its text tower or class embeddings were trained; test_frozen.py supports only frozen "
-            "ones"
-        )
+        raise UserError(f"{checkpoint.path}: test_frozen.py needs a frozen text tower and frozen class embeddings")
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
     model = build_model(cfg, load_clip_model(cfg))
     if checkpoint:
@@ -97,11 +92,12 @@ def clip_tokens(model: VideoCLIP, clips: torch.Tensor, context: RunContext) -> t
     return tokens.float().unflatten(0, (len(clips), -1)).flatten(1, 2)
 
 
-def train_probes(
-    epochs: int, settings: list[Setting], cfg: Config, model: VideoCLIP, context: RunContext
-) -> tuple[ProbeSweep, list[float]]:
-    """Train all probes on the same forward passes of the tower; returns them and their mean losses in the last
-    epoch."""
+Trained = tuple[ProbeSweep, list[float]]
+"""Probes and their mean losses in the last epoch."""
+
+
+def train_probes(epochs: int, settings: list[Setting], cfg: Config, model: VideoCLIP, context: RunContext) -> Trained:
+    """Train all probes on the same forward passes of the tower."""
     process, log = context.process, logging.getLogger(__name__)
     loader = build_train_loader(cfg, process.world_size, process.rank).to(context.device)
     sweep: ProbeSweep | None = None
@@ -124,12 +120,13 @@ def train_probes(
 
 
 def probe_rows(
-    args: argparse.Namespace, cfg: Config, sweep: ProbeSweep, model: VideoCLIP, context: RunContext, losses: list[float]
+    args: argparse.Namespace, cfg: Config, trained: Trained, model: VideoCLIP, context: RunContext
 ) -> list[dict[str, Any]]:
     """Hyperparameters and scores of each probe, from its probabilities averaged over the views of a video.
 
     Only on the main process.
     """
+    sweep, losses = trained
 
     def encode(clips: torch.Tensor) -> torch.Tensor:
         # A probe that has diverged is scored with zero probabilities.
@@ -162,19 +159,16 @@ def knn_rows(args: argparse.Namespace, cfg: Config, model: VideoCLIP, context: R
     test = _embed(model.encode_video, cfg, Views(args.test_clips, args.test_crops), context, "test videos")
     if train is None or test is None:
         return []
-    votes = metrics.knn_votes(
-        train.embeddings, train.labels, test.embeddings, cfg.data.num_classes, num_neighbours=args.neighbours
-    )
+    known = (train.embeddings, train.labels)
+    votes = metrics.knn_votes(*known, test.embeddings, cfg.data.num_classes, num_neighbours=args.neighbours)
     return [{"kind": "knn", "neighbours": args.neighbours, **metrics.score(votes, test.labels)._asdict()}]
 
 
+Encode = Callable[[torch.Tensor], torch.Tensor]
+
+
 def _embed(
-    encode: Callable[[torch.Tensor], torch.Tensor],
-    cfg: Config,
-    views: Views,
-    context: RunContext,
-    description: str,
-    entries: list | None = None,
+    encode: Encode, cfg: Config, views: Views, context: RunContext, description: str, entries: list | None = None
 ) -> VideoTable | None:
     """The table on the main process, None on others."""
     loader = build_eval_loader(cfg, context.process.world_size, context.process.rank, views, entries).to(context.device)

@@ -26,17 +26,10 @@ def older_name(age: int) -> str:
 
 
 class CheckpointKeeper:
-    """Writes checkpoints and keeps the last `num_kept` and the best. A full disk does not end the run.
+    """Writes checkpoints and keeps the last `num_kept` and the best, and saves within an epoch (`parse_interval`). A
+    full disk does not end the run."""
 
-    Args:
-        save_every: interval of saves within an epoch, see `parse_interval`.
-        resumed_from: the checkpoint that the run resumed.
-
-    Attributes:
-        failure: the error of the last save; None: it succeeded.
-    """
-
-    failure: OSError | None = None
+    failure: OSError | None = None  # of the last save
 
     def __init__(self, run_dir: Path, num_kept: int, save_every: int | str | None, resumed_from: Path | None = None):
         self._run_dir, self._num_kept = run_dir, num_kept
@@ -75,10 +68,8 @@ class CheckpointKeeper:
             self.failure = error.with_traceback(None)  # a traceback would keep the state in memory
             with contextlib.suppress(OSError):  # on the same disk
                 new.unlink(missing_ok=True)
-            log.warning(
-                f"WARNING: no checkpoint written in {self._run_dir} ({error.strerror or error}); older ones are "
-                "intact, and the next save tries again"
-            )
+            fault = f"no checkpoint written in {self._run_dir} ({error.strerror or error})"
+            log.warning(f"WARNING: {fault}; older ones are intact, and the next save tries again")
 
     def _age(self) -> None:
         """Link last_model.pt to last_model.1.pt, renumber older checkpoints and remove the oldest."""
@@ -105,10 +96,7 @@ def _link(source: Path, target: Path) -> None:
 
 def newest_intact(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """The path and contents of the newest intact checkpoint of a run folder; None if the folder has no checkpoints.
-
-    Raises:
-        UserError: there are checkpoints, but none can be loaded.
-    """
+    Raises a UserError if there are checkpoints, but none can be loaded."""
     faults = []
     paths = [run_dir / LAST, *sorted(run_dir.glob(OLDER), key=lambda p: int(p.suffixes[-2][1:]))]
     for path in paths:

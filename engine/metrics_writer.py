@@ -51,11 +51,9 @@ class MetricsWriter:
         records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
         missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
         if missing and had_file:  # a run that resumes a checkpoint of another folder starts a new file
-            log.warning(
-                "WARNING: %s lacks %d of the %d steps up to the checkpoint, starting with step %d: they were lost, "
-                "for example by a power failure or a full disk; the weights are not affected",
-                *(self._path, len(missing), from_step, missing[0]),
-            )
+            lack = f"lacks {len(missing)} of the {from_step} steps up to the checkpoint, starting with step"
+            cause = "they were lost in a power failure or on a full disk; the weights are not affected"
+            log.warning(f"WARNING: {self._path} {lack} {missing[0]}: {cause}")
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)
         if cfg.logging.tensorboard:
@@ -69,14 +67,8 @@ class MetricsWriter:
 
             # A resumed run continues its curves.
             name = content_hash(str(run_dir.resolve()))[:16]
-            self._wandb = wandb.init(
-                project=cfg.logging.wandb_project,
-                dir=run_dir,
-                id=name,
-                name=run_dir.name,
-                resume="allow",
-                config=cfg.model_dump(),
-            )
+            place = {"project": cfg.logging.wandb_project, "dir": run_dir, "id": name, "name": run_dir.name}
+            self._wandb = wandb.init(**place, resume="allow", config=cfg.model_dump())
 
     def records(self) -> list[dict[str, Any]]:
         """All records of the run so far (main process only)."""
@@ -122,10 +114,7 @@ class MetricsWriter:
             with suppress(OSError):  # the same disk
                 self._file.truncate(end)
             if len(self._unwritten) == 1:
-                log.warning(
-                    "WARNING: %s cannot be written (%s); its lines are kept and written later",
-                    *(self._path, error.strerror),
-                )
+                log.warning(f"WARNING: {self._path} cannot be written ({error.strerror}); its lines are written later")
 
     def sync(self) -> None:
         """Flush metrics.jsonl and log.txt to disk, before saving a checkpoint that refers to them."""

@@ -29,14 +29,8 @@ from utils.project_paths import given
 from utils.protocols import check_single_label
 from utils.runlog import open_log
 
-COLOURS = (
-    "#0072b2",
-    "#d55e00",
-    "#009e73",
-    "#cc79a7",
-    "#e69f00",
-    "#56b4e9",
-)  # the colour-blind safe palette of Okabe and Ito
+# The colour-blind safe palette of Okabe and Ito.
+COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
 GREY = "#57606a"
 LABEL_HEIGHT = 0.06  # height of a line's label, as a share of the axis
 
@@ -59,7 +53,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     checkpoint = read_checkpoint(args.weights)
     resolved = [checkpoint.config(path, args.overrides, "test") for path in configs]
     log = open_log(process, [warning for one in resolved for warning in one.warnings])
-    curves: dict[str, list[metrics.Scores]] = {}
+    curves: Curves = {}
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
         check_single_label(cfg, "tools.interpolate")
 
@@ -68,9 +62,8 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
         fresh = weight_space.copy_of(model.network)
         model.load(checkpoint)
         tuned = weight_space.copy_of(model.network)
-        line = weight_space.Interpolation(
-            model.network, weight_space.pretrained_counterpart(model.network, fresh, args.head), tuned
-        )
+        start = weight_space.pretrained_counterpart(model.network, fresh, args.head)
+        line = weight_space.Interpolation(model.network, start, tuned)
         if args.save and number == 0:
             line.apply(save_alpha)
             mixed = weight_space.mixed_checkpoint(
@@ -84,6 +77,9 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
 
         curves[str(path or args.weights)] = scores_at(alphas, line, model, process)
     write_curve(out, args, alphas, curves, chosen_additions(resolved[0].config), log)
+
+
+Curves = dict[str, list[metrics.Scores]]
 
 
 def scores_at(
@@ -105,18 +101,10 @@ def scores_at(
 
 
 def write_curve(
-    out: Path,
-    args: argparse.Namespace,
-    alphas: list[float],
-    curves: dict[str, list[metrics.Scores]],
-    additions: list[str],
-    log: Logger,
+    out: Path, args: argparse.Namespace, alphas: list[float], curves: Curves, additions: list[str], log: Logger
 ) -> None:
-    """Log the scores of each config as a table, and write curve.json and curve.png.
-
-    Args:
-        additions: names of the additions to the image tower.
-    """
+    """Log the scores of each config as a table, and write curve.json and curve.png. `additions`: names of the additions
+    to the image tower."""
     titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
     rows = [("mixing weight", *(f"{title}, top-1 %" for title in titles))]

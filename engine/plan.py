@@ -124,25 +124,19 @@ def shared_out(memory: MemoryEstimate, model: VideoCLIP, kind: str, world_size: 
     gathered = memory.weights
     if kind == "full":
         gathered += 2 * max(blocks) - sum(blocks)  # the current block, and the prefetched next one
-    return memory._replace(
-        weights=memory.weights // world_size + gathered,
-        gradients_and_optimizer=memory.gradients_and_optimizer // world_size,
-    )
+    gradients = memory.gradients_and_optimizer // world_size
+    return memory._replace(weights=memory.weights // world_size + gathered, gradients_and_optimizer=gradients)
 
 
 class _LiveBytes(TorchDispatchMode):
-    """Counts the bytes of live tensors created within the context; `peak` is the maximum.
-
-    Args:
-        known: existing tensors, whose views are not counted.
-    """
+    """Counts the bytes of live tensors created within the context; `peak` is the maximum. `known`: existing tensors,
+    whose views are not counted."""
 
     def __init__(self, known: Iterable[torch.Tensor]):
         super().__init__()
         self.peak = self._now = 0
-        self._seen: dict[int, weakref.ref[torch.UntypedStorage] | None] = {
-            tensor.untyped_storage()._cdata: None for tensor in known
-        }
+        addresses = [tensor.untyped_storage()._cdata for tensor in known]
+        self._seen: dict[int, weakref.ref[torch.UntypedStorage] | None] = dict.fromkeys(addresses)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         made = func(*args, **kwargs or {})
@@ -171,9 +165,8 @@ def _peak_of_a_step(model: VideoCLIP, text: torch.Tensor | None, shape: Sequence
     was_training = model.training
     model.train()
     with FakeTensorMode(allow_non_fake_inputs=True) as mode:
-        fakes: dict[str, torch.Tensor] = {
-            name: mode.from_tensor(t.to(cpu)) for name, t in [*model.named_parameters(), *model.named_buffers()]
-        }
+        tensors = [*model.named_parameters(), *model.named_buffers()]
+        fakes: dict[str, torch.Tensor] = {name: mode.from_tensor(tensor.to(cpu)) for name, tensor in tensors}
         text = text if text is None else mode.from_tensor(text.to(cpu))
         precision_on_cpu = "bf16" if precision == "fp16" else precision  # the same size, and supported on CPUs
         with _LiveBytes([*fakes.values(), *([] if text is None else [text])]) as live:

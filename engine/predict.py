@@ -30,9 +30,8 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     """Classify the videos `sources`; returns the exit code."""
 
     # ---- inputs and model; log messages go to stderr, results to stdout
-    logging.basicConfig(
-        level=logging.WARNING if args.quiet else logging.INFO, format="%(message)s", stream=sys.stderr, force=True
-    )
+    level = logging.WARNING if args.quiet else logging.INFO
+    logging.basicConfig(level=level, format="%(message)s", stream=sys.stderr, force=True)
     log = logging.getLogger()
     if args.merge:
         return merge(args, sources)
@@ -96,9 +95,11 @@ Scored = tuple[Window, np.ndarray]
 """A window and its classes' probabilities (K,)."""
 
 
-def predict_source(
-    source: str, model: VideoModel, args: argparse.Namespace, errors: dict[str, str]
-) -> VideoPrediction | None:
+Errors = dict[str, str]
+"""Source -> what is wrong with it."""
+
+
+def predict_source(source: str, model: VideoModel, args: argparse.Namespace, errors: Errors) -> VideoPrediction | None:
     """The `VideoPrediction` of a source; None if it cannot be read, which is printed and added to `errors`."""
     try:
         if is_live(source):
@@ -144,7 +145,7 @@ def is_tabular(args: argparse.Namespace) -> bool:
 
 
 def follow(
-    stream: Iterable[Scored], source: str, names: list[str], args: argparse.Namespace, errors: dict[str, str]
+    stream: Iterable[Scored], source: str, names: list[str], args: argparse.Namespace, errors: Errors
 ) -> Iterator[Scored]:
     """Yield the windows of a camera or URL and print a line for each, until it ends or fails, or Ctrl-C."""
     try:

@@ -10,20 +10,14 @@ from utils.files import check_is_file
 
 
 def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> list[str]:
-    """The videos of `sources`, see `inference.video_inputs.expand_inputs`.
-
-    Raises:
-        UserError: a folder contains no videos, none are given, config, classes or weights are invalid, or a camera or
-            URL is combined with --isolate.
-    """
+    """The videos of `sources`, see `inference.video_inputs.expand_inputs`. Raises a UserError if a folder contains no
+    videos, none are given, config, classes or weights are invalid, or a camera or URL is combined with --isolate."""
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
     found = expand_inputs(sources)
     if not any(is_live(source) or Path(source).exists() for source in found):
         raise UserError(f"{found[0]}: no such video file or folder of frames")
     if args.isolate and (live := [source for source in found if is_live(source)]):
-        raise UserError(
-            f"--isolate: only files can be isolated, and {live[0]} is a camera or a URL; remove one of them"
-        )
+        raise UserError(f"--isolate: only files can be isolated, not {live[0]}; remove one of them")
     if args.classes is not None:
         read_class_names(args.classes)
     if args.weights:

@@ -38,11 +38,8 @@ class Results:
 
 
 def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL) -> None:
-    """Write JSON and CSV to files or stdout; a shard writes its part of the files.
-
-    Raises:
-        UserError: a file could not be written; the other one was written.
-    """
+    """Write JSON and CSV to files or stdout; a shard writes its part of the files. Raises a UserError if a file could
+    not be written; the other one was written."""
     targets = [(target, text) for target, text in ((args.json, results.json), (args.csv, results.csv)) if target]
     failed = []
     if not shard.is_all and (folder := parts_folder(args)):
@@ -61,11 +58,8 @@ def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL
 
 
 def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
-    """The results of all shards.
-
-    Raises:
-        UserError: a shard is missing or incomplete, or the shards had different options or videos.
-    """
+    """The results of all shards. Raises a UserError if a shard is missing or incomplete, or the shards had different
+    options or videos."""
     folder = parts_folder(args)
     if folder is None:
         raise UserError("--merge: give the same --json or --csv files as for the shards")

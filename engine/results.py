@@ -14,9 +14,7 @@ from utils.protocols import mean_and_deviation
 from utils.results import format_table
 
 
-def write_predictions(
-    path: str | Path, paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]
-) -> None:
+def write_predictions(path: Path, paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]) -> None:
     """Write one line per video: path, class or classes, top five classes and their probabilities.
 
     For a multi-label list, logits replace probabilities, and the prediction is correct if the top class is a label.
@@ -75,9 +73,8 @@ def zero_shot_tables(summaries: dict[str, dict[str, Any]]) -> str:
 
 def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     """Rows for `format_table`: one per test, and their mean if there are several."""
-    rows: list[tuple[str, ...]] = [
-        ("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")
-    ]
+    titles = ("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")
+    rows: list[tuple[str, ...]] = [titles]
     for name, s in summaries.items():
         half = [f"{s[f'half_top{k}_mean']:.2f} +- {s[f'half_top{k}_std']:.2f}" for k in (1, 5)]
         cells = (name, str(s["num_videos"]), str(s["num_classes"]), f"{s['full_top1']:.2f}", f"{s['full_top5']:.2f}")

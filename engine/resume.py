@@ -34,13 +34,13 @@ OR_ANOTHER_RUN = "to resume it, or set another logging.run_dir for a new run"
 log = logging.getLogger(__name__)
 
 
+Base = dict[str, str] | None
+Found = tuple[Path, dict[str, Any]]
+"""Path and contents of a checkpoint."""
+
+
 def run_state(
-    model: VideoCLIP,
-    trainer: Trainer,
-    progress: Progress,
-    class_names: list[str],
-    config_text: str,
-    base: dict[str, str] | None = None,
+    model: VideoCLIP, trainer: Trainer, progress: Progress, class_names: list[str], config_text: str, base: Base = None
 ) -> dict[str, Any]:
     """The state needed to resume a run, in the layout of `utils.checkpoint`; called within `trainer.kept_weights()`.
 
@@ -68,7 +68,7 @@ def run_state(
     return gathered(state, keep=trainer.context.process.is_main)
 
 
-def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
+def find_checkpoint(resume: str | None, run_dir: Path) -> Found | None:
     """Path and contents of the checkpoint `resume`; with `auto` the newest intact one of the run folder, if any.
 
     Processes that were restarted after a failure always resume from the newest intact one.
@@ -84,20 +84,13 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> tuple[Path, dict[str, 
 
 
 def restore_run(
-    found: tuple[Path, dict[str, Any]],
-    cfg: Config,
-    class_names: list[str],
-    model: VideoCLIP,
-    trainer: Trainer,
-    loader: TrainLoader,
+    found: Found, cfg: Config, class_names: list[str], model: VideoCLIP, trainer: Trainer, loader: TrainLoader
 ) -> Progress:
     """Load a checkpoint into model and trainer; returns the progress of the run.
 
     Of a published checkpoint, weights and epoch are loaded; its optimiser has other groups and is ignored, with a
-    warning. With `cfg.solver.evaluate` differences between the configs are allowed, since nothing is trained.
-
-    Raises:
-        UserError: it belongs to another run, or does not fit the model, the optimiser or the list.
+    warning. With `cfg.solver.evaluate` differences between the configs are allowed, since nothing is trained. Raises a
+    UserError if it belongs to another run, or does not fit the model, the optimiser or the list.
     """
     (path, state), num_clips = found, len(loader.dataset)
     if not isinstance(state.get("epoch"), int):
@@ -111,9 +104,7 @@ def restore_run(
     progress = Progress(epoch=state["epoch"] + 1)
     if "progress" not in state:
         progress.step = progress.epoch * len(loader)
-        log.warning(
-            "%s was not written by this project: weights and epoch are loaded, the optimiser starts from scratch", path
-        )
+        log.warning("%s is of another program: weights and epoch are loaded, the optimiser starts from scratch", path)
         return progress
     if not cfg.solver.evaluate:
         _restore_optimizer(path, state, trainer.optimizer, model)
@@ -130,10 +121,8 @@ def restore_run(
     for name in ("best_watched", "stale_validations"):  # missing in older checkpoints
         setattr(progress, name, saved.get(name, getattr(progress, name)))
     if progress.consumed_clips > num_clips:
-        raise UserError(
-            f"{path}: was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has "
-            f"{num_clips}; use the list of that run, or use the checkpoint as `pretrain`"
-        )
+        change = f"was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has {num_clips}"
+        raise UserError(f"{path}: {change}; use the list of that run, or use the checkpoint as `pretrain`")
     return progress
 
 
@@ -158,10 +147,8 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
     num_epochs = state["epoch"] + 1
     without_effect = ", ".join(key for key in changed if key.startswith(("data.", "network.", "solver.")))
     if num_epochs >= cfg.solver.epochs and without_effect:
-        log.warning(
-            f"WARNING: {path} has finished all {num_epochs} epochs: nothing is trained, and changing "
-            f"{without_effect} has no effect"
-        )
+        done = f"{path} has finished all {num_epochs} epochs: nothing is trained"
+        log.warning(f"WARNING: {done}, and changing {without_effect} has no effect")
 
 
 def _check_same_sets(path: Path, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
@@ -169,10 +156,8 @@ def _check_same_sets(path: Path, old: list[dict[str, Any]], new: list[dict[str, 
     shares = [{one["name"]: one.get("weight") for one in sets} for sets in (old, new)]
     was, now = (", ".join(f"{name} {weight or 'by its videos'}" for name, weight in of.items()) for of in shares)
     if list(shares[0].items()) != list(shares[1].items()):
-        raise UserError(
-            f"{path}: the weights of data.sets were {was or 'none'} in its run and are {now or 'none'} now; set the "
-            f"former ones {OR_ANOTHER_RUN}"
-        )
+        change = f"the weights of data.sets were {was or 'none'} in its run and are {now or 'none'} now"
+        raise UserError(f"{path}: {change}; set the former ones {OR_ANOTHER_RUN}")
 
 
 def _first_difference(trained: list[str], class_names: list[str]) -> str:
@@ -207,22 +192,16 @@ def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
                 raise ValueError(f"{name} was {was} and is {now}: another data.input_size?")
 
 
-def check_same_checkpoint(found: tuple[Path, dict[str, Any]] | None, process: Process) -> None:
-    """Check that all processes resume from the same weights.
-
-    Raises:
-        UserError: on all processes, if machines have separate run folders with different checkpoints.
-    """
+def check_same_checkpoint(found: Found | None, process: Process) -> None:
+    """Check that all processes resume from the same weights. Raises a UserError on all processes, if machines have
+    separate run folders with different checkpoints."""
     if process.world_size == 1:
         return
     mine = None if found is None else (str(found[0]), content_hash(found[1]["model_state_dict"]))
     all_found = gather_to_all(mine, process)
-    different = [
-        rank for rank, other in enumerate(all_found) if (other and other[1]) != (all_found[0] and all_found[0][1])
-    ]
+    hashes = [found and found[1] for found in all_found]
+    different = [rank for rank, one in enumerate(hashes) if one != hashes[0]]
     if different:
         names = [f"process {rank}: {one[0] if (one := all_found[rank]) else 'none'}" for rank in (0, different[0])]
-        raise UserError(
-            f"the processes would resume from different checkpoints ({', '.join(names)}); put logging.run_dir on a "
-            "file system shared by all machines, or copy the folder to each"
-        )
+        remedy = "put logging.run_dir on a file system shared by all machines, or copy the folder to each"
+        raise UserError(f"the processes would resume from different checkpoints ({', '.join(names)}); {remedy}")

@@ -22,10 +22,8 @@ def run_lock(run_dir: Path) -> Iterator[None]:
 
     A POSIX record lock, which the kernel releases when the process ends for any reason, and which forked loader
     processes do not inherit. On NFS and Lustre it works between machines if the mount supports locks. If the folder is
-    empty at the end, it is removed.
-
-    Raises:
-        UserError: the lock is held by another process, named in the message, or the folder cannot be written.
+    empty at the end, it is removed. Raises a UserError if the lock is held by another process, named in the message, or
+    the folder cannot be written.
     """
     check_writable(run_dir, "logging.run_dir", is_folder=True)
     made = [folder for folder in (run_dir, *run_dir.parents) if not folder.exists()]
@@ -66,6 +64,5 @@ def _lock(path: Path) -> int:
 def _refuse(path: Path, file: int) -> None:
     owner = os.read(file, 500).decode(errors="replace") or "another process"
     os.close(file)
-    raise UserError(
-        f"logging.run_dir: {path.parent} is in use by {owner}; wait until that run ends, or choose another folder"
-    )
+    remedy = "wait until that run ends, or choose another folder"
+    raise UserError(f"logging.run_dir: {path.parent} is in use by {owner}; {remedy}")

@@ -16,9 +16,7 @@ def describe_run(records: list[dict[str, Any]]) -> str:
     if not validations:
         return "no validation yet"
     names = [name for name in SCORES if all(name in record for record in validations.values())]
-    best = max(
-        validations, key=lambda epoch: validations[epoch][names[0]]
-    )  # the first of equal scores, like best_model.pt
+    best = max(validations, key=lambda epoch: validations[epoch][names[0]])  # the first of equals, like best_model.pt
     titles = [SCORES[name] for name in names]
     rows = [("epoch", "loss", *titles, "clips/s", "waiting for data", "training time", "")]
     for epoch in _chosen(list(validations), best):

@@ -17,10 +17,7 @@ def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     """The default run folder.
 
     `exp/<data.dataset>/<network.arch>/f<frames>`; few-shot `exp_fewshot/<dataset>/<arch>/f<frames>_shot<shot>/seed<n>`.
-    If `network.arch` is a weights file, its name without extension is used.
-
-    Args:
-        log_time: replaces the last part of the path.
+    If `network.arch` is a weights file, its name without extension is used; `log_time` replaces the last part.
     """
     arch = cfg.network.arch
     top, last = "exp", f"f{cfg.data.num_frames}"
@@ -33,10 +30,8 @@ def default_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
     """The run folder of the config, otherwise that of the checkpoint to resume, otherwise the default.
 
-    Processes that are restarted after a failure use the same folder.
-
-    Raises:
-        UserError: the folder already contains a run that this one neither resumes nor validates, or is given twice.
+    Processes that are restarted after a failure use the same folder. Raises a UserError if the folder already contains
+    a run that this one neither resumes nor validates, or is given twice.
     """
     launch = launch_folder()
     note = launch / "run_dir" if launch else None
@@ -44,10 +39,8 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
         return Path(note.read_text(encoding="utf-8"))
     path = _named_or_default(cfg, log_time)
     if cfg.resume is None and not cfg.solver.evaluate and (path / LAST).exists():
-        raise UserError(
-            f"logging.run_dir: {path} already contains a run; add resume=auto to continue it, or choose another folder "
-            "with logging.run_dir=..."
-        )
+        remedy = "add resume=auto to continue it, or choose another folder with logging.run_dir=..."
+        raise UserError(f"logging.run_dir: {path} already contains a run; {remedy}")
     if note:
         write_text_atomic(note, str(path))
     return path
@@ -56,9 +49,8 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 def _named_or_default(cfg: Config, log_time: str | None) -> Path:
     if cfg.logging.run_dir is not None:
         if log_time is not None:
-            raise UserError(
-                f"--log_time {log_time}: the run folder is also given by logging.run_dir; remove one of them"
-            )
+            where = f"--log_time {log_time}"
+            raise UserError(f"{where}: the run folder is also given by logging.run_dir; remove one of them")
         return Path(cfg.logging.run_dir)
     if cfg.resume not in (None, "auto"):
         return Path(cfg.resume).parent
@@ -66,20 +58,16 @@ def _named_or_default(cfg: Config, log_time: str | None) -> Path:
 
 
 def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
-    """Create the folder, and write the resolved config and any few-shot picks to it.
-
-    Raises:
-        UserError: it cannot be created or written.
-    """
+    """Create the folder, and write the resolved config and any few-shot picks to it. Raises a UserError if it cannot be
+    created or written."""
     try:
         path.mkdir(parents=True, exist_ok=True)
         write_text_atomic(path / "config.yaml", config_text)
         if picks is not None:
             write_text_atomic(path / PICKS, "".join(f"{line}\n" for line in picks))
     except OSError as error:
-        raise UserError(
-            f"logging.run_dir: {path} cannot be written ({error.strerror}); choose another folder"
-        ) from error
+        fault = f"cannot be written ({error.strerror})"
+        raise UserError(f"logging.run_dir: {path} {fault}; choose another folder") from error
 
 
 def describe_end(run_dir: Path, best_score: str) -> str:

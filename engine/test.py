@@ -44,34 +44,23 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
         raise UserError("--allow_missing: not supported for mAP, which needs a prediction for every video; remove it")
 
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
-    loader = build_eval_loader(
-        cfg,
-        process.world_size,
-        process.rank,
-        Views(args.test_clips, args.test_crops, dense),
-        allow_missing=args.allow_missing,
-    ).to(process.device)
-
-    model = VideoModel(cfg, names, checkpoint, process.device)
-
     clips, crops = args.test_clips, args.test_crops
+    shares = (process.world_size, process.rank, Views(clips, crops, dense))
+    loader = build_eval_loader(cfg, *shares, allow_missing=args.allow_missing).to(process.device)
+    model = VideoModel(cfg, names, checkpoint, process.device)
     shown_views = "1 view" if clips * crops == 1 else f"clips x crops: {clips} x {crops}"
-    log.info(
-        f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, "
-        f"{shown_views}, {model.precision}"
-    )
+    sizes = f"{len(loader.dataset)} videos, {len(names)} classes, {shown_views}"
+    log.info(f"testing {args.weights or model.description}: {sizes}, {model.precision}")
     table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
     distributed.stop()
     if table is None:
         return
-    write_scores(args, model, model.signed(table, args.test_clips, args.test_crops), out, log)
+    write_scores(args, model, model.signed(table, clips, crops), out)
 
 
-def write_scores(
-    args: argparse.Namespace, model: VideoModel, table: VideoTable, out: Path, log: logging.Logger
-) -> None:
+def write_scores(args: argparse.Namespace, model: VideoModel, table: VideoTable, out: Path) -> None:
     """Score the table of a test; write the table, its predictions and a summary to the folder `out`."""
-    cfg, names = model.cfg, model.class_names
+    cfg, names, log = model.cfg, model.class_names, logging.getLogger()
     dense = args.dense or cfg.data.dense
     logits = model.network.scorer.table_logits(table.embeddings, model.class_matrix, model.device)
     scores = metrics.score_labels(logits, table.labels)

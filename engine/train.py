@@ -207,9 +207,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         return requeue_code()
     stop.close()
     if keeper.failure:
-        remedy = DISK_REMEDIES.get(
-            keeper.failure.errno or 0, f"correct that ({keeper.failure.strerror or keeper.failure})"
-        )
+        error = keeper.failure
+        remedy = DISK_REMEDIES.get(error.errno or 0, f"correct that ({error.strerror or error})")
         raise UserError(f"{run_dir}: the last checkpoint could not be written; {remedy} and run again with resume=auto")
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
@@ -232,10 +231,8 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
         if base is not None and base_of(cfg, model) != base:
-            raise UserError(
-                f"{cfg.pretrain}: pretrain changes frozen weights, which are not saved with solver.save: trained; "
-                "set solver.save=all"
-            )
+            fault = "pretrain changes frozen weights, which are not saved with solver.save: trained"
+            raise UserError(f"{cfg.pretrain}: {fault}; set solver.save=all")
     check_training(cfg, model, context)
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))

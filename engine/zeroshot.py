@@ -77,9 +77,8 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         return 0
 
     log.log(RESULT, "%s", results.zero_shot_tables(summaries))
-    source = (
-        {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
-    )
+    source = {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {}
+    source = source or {"reuse": args.reuse}
     write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
     log.info("results are in %s\n%s", out, results.next_report(args.weights, out))
     return 0
@@ -92,11 +91,7 @@ def recipe_of_table(path: str) -> Recipe:
 
 
 def summaries_of(tests: TestLists, table: VideoTable, logits: np.ndarray) -> dict[str, dict[str, Any]]:
-    """The scores of each list, by its short name.
-
-    Args:
-        logits: (N,K), of the N videos of the table.
-    """
+    """The scores of each list, by its short name. `logits`: (N,K), of the N videos of the table."""
     rows, names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
     found = {}
     for list_path, entries in tests.by_list.items():

@@ -81,10 +81,8 @@ def _exporter() -> Iterator[None]:
             yield
     except RuntimeError as error:  # base class of all errors of torch.export and torch.onnx
         reason = first_line(error)
-        raise UserError(
-            f"PyTorch's exporter does not support this model ({reason}); use --format safetensors, which supports "
-            "all models"
-        ) from error
+        remedy = "use --format safetensors, which supports all models"
+        raise UserError(f"PyTorch's exporter does not support this model ({reason}); {remedy}") from error
 
 
 def _trace(model: VideoClassifier, clips: torch.Tensor) -> torch.export.ExportedProgram:
@@ -103,10 +101,8 @@ def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: t
     _import_onnx()
     num_bytes = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     if num_bytes > ONNX_MAX_BYTES:
-        raise UserError(
-            f"--format onnx: the model has {num_bytes / 2**30:.1f} GiB, but ONNX files are limited to 2; "
-            "use --format torch_export"
-        )
+        size = f"the model has {num_bytes / 2**30:.1f} GiB, but ONNX files are limited to 2"
+        raise UserError(f"--format onnx: {size}; use --format torch_export")
     for package in ("onnxscript", "onnx_ir"):  # they log every simplified node
         logging.getLogger(package).setLevel(logging.ERROR)
     with _exporter():
@@ -136,9 +132,8 @@ def _import_onnx() -> Any:
     except ModuleNotFoundError as error:
         if error.name not in ONNX_PACKAGES:
             raise
-        raise UserError(
-            f"--format onnx: {error.name} is not installed; run 'pip install {' '.join(ONNX_PACKAGES)}'"
-        ) from None
+        command = f"pip install {' '.join(ONNX_PACKAGES)}"
+        raise UserError(f"--format onnx: {error.name} is not installed; run '{command}'") from None
 
 
 def _write_torch_export(
@@ -164,22 +159,17 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
     """The model of a `--format safetensors` file, on the CPU in evaluation mode, and its JSON.
 
     CLIP's weights (`network.arch` and `network.weights` in its config) must also exist, because they define the tower.
-
-    Raises:
-        UserError: the file is missing, corrupted, or another kind of file.
+    Raises a UserError if the file is missing, corrupted, or another kind of file.
     """
+    remedy = "give a file written by export.py --format safetensors"
     try:
         with safetensors.safe_open(str(path), framework="pt") as file:
             about = json.loads((file.metadata() or {}).get(ABOUT, "null"))
         state = load_file(str(path))
     except (OSError, safetensors.SafetensorError) as error:
-        raise UserError(
-            f"{path}: cannot be read ({error}); give a file written by export.py --format safetensors"
-        ) from error
+        raise UserError(f"{path}: cannot be read ({error}); {remedy}") from error
     if about is None or TEXT_MATRIX not in state:
-        raise UserError(
-            f"{path}: has no {ABOUT} and {TEXT_MATRIX}; give a file written by export.py --format safetensors"
-        )
+        raise UserError(f"{path}: has no {ABOUT} and {TEXT_MATRIX}; {remedy}")
     cfg = Config.model_validate(about["config"])
     text = state.pop(TEXT_MATRIX)
     model = build_model(cfg, load_clip_model(cfg), about["class_names"], text)

@@ -92,17 +92,13 @@ def natural_key(name: str) -> list:
 
 
 def read_class_names(classes: str | Sequence[str]) -> list[str]:
-    """Class names from a list, from comma-separated text, or from a CSV `id,name`.
-
-    Raises:
-        UserError: there are no names or duplicates, or the file is invalid.
-    """
+    """Class names from a list, from comma-separated text, or from a CSV `id,name`. Raises a UserError if there are no
+    names or duplicates, or the file is invalid."""
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
     if isinstance(classes, str) and os.path.isfile(classes):  # noqa: PTH113 (Path's raises for a long text)
-        raise UserError(
-            f"{classes}: not a .csv file; give a CSV with the columns id,name, or class names separated by commas"
-        )
+        remedy = "give a CSV with the columns id,name, or class names separated by commas"
+        raise UserError(f"{classes}: not a .csv file; {remedy}")
     names = [name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes)]
     names = [name for name in names if name]
     if not names:

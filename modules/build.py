@@ -20,10 +20,8 @@ from utils.schema import Config
 def build_model_and_text(cfg: Config, names: list[str], device: torch.device) -> tuple[VideoCLIP, torch.Tensor | None]:
     """The video model on the CPU, and its frozen class embeddings (K, D), or None if the model computes them.
 
-    CLIP's text tower is released afterwards, unless it is trained.
-
-    Raises:
-        UserError: names, weights, sizes or their combination are invalid.
+    CLIP's text tower is released afterwards, unless it is trained. Raises a UserError if names, weights, sizes or their
+    combination are invalid.
     """
     clip_model = load_clip_model(cfg)
     text = build_text(cfg, clip_model, names, device)
@@ -35,15 +33,12 @@ def load_clip_model(cfg: Config) -> ClipModel:
     """Load CLIP with `network.arch`, `network.weights`, `network.init`, `data.input_size`, `mean` and `std`.
 
     Sets torch's seed to `cfg.seed` for everything that is randomly initialised: a text tower without weights is not in
-    the checkpoint, and must be the same in training and in every test.
-
-    Raises:
-        UserError: the name, the weights or the size are invalid.
+    the checkpoint, and must be the same in training and in every test. Raises a UserError if the name, the weights or
+    the size are invalid.
     """
     torch.manual_seed(cfg.seed)
-    clip_model = load_clip(
-        cfg.network.arch, cfg.network.weights, image_size=cfg.data.input_size, visual_only=not cfg.network.init
-    )
+    network = cfg.network
+    clip_model = load_clip(network.arch, network.weights, cfg.data.input_size, visual_only=not network.init)
     for name in ("mean", "std"):
         if (value := getattr(cfg.data, name)) is not None:
             setattr(clip_model, name, tuple(value))
@@ -53,10 +48,8 @@ def load_clip_model(cfg: Config) -> ClipModel:
 def build_text(cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device = CPU) -> torch.Tensor:
     """float32 class features of `names` on the CPU, usually (K, D), for `network.classifier` and `network.scorer`.
 
-    They are cached in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file).
-
-    Raises:
-        UserError: the prompts, the file or the language model are invalid, or there are too many classes.
+    They are cached in `logging.cache_dir` with names, prompts and hashes (modules.classifier_file). Raises a UserError
+    if the prompts, the file or the language model are invalid, or there are too many classes.
     """
     return Scorer.named(cfg.network.scorer).embed_classes(cfg, clip_model, names, device)
 
@@ -84,10 +77,8 @@ def build_model(
     classifier = None if kind is None else kind.build(cfg, clip_model, list(names), text)
     if cfg.solver.activation_checkpointing:
         if kind_of(visual) == RESNET:
-            raise UserError(
-                "solver.activation_checkpointing: not supported by ResNet towers, whose batch statistics would be "
-                "updated twice"
-            )
+            fault = "not supported by ResNet towers, whose batch statistics would be updated twice"
+            raise UserError(f"solver.activation_checkpointing: {fault}")
         # Recomputes the blocks of a tower in the backward pass; every tower of open_clip supports it.
         visual.set_grad_checkpointing(True)
         if classifier is not None and classifier.reads_text:

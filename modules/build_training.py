@@ -86,16 +86,12 @@ def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
     if cfg.solver.shard != "none":
         check_can_shard(model, cfg.solver.shard, context)
     if cfg.data.cached_draws and model.tower_trains:
-        raise UserError(
-            "data.cached_draws: frame embeddings cannot be cached, because additions to the image tower are trained; "
-            "set it to 0"
-        )
+        fault = "frame embeddings cannot be cached, because additions to the image tower are trained"
+        raise UserError(f"data.cached_draws: {fault}; set it to 0")
     needed = model.fusion_model.loss
     if needed is not None and cfg.solver.loss_type != needed:
-        raise UserError(
-            f"network.sim_header {cfg.network.sim_header}: needs solver.loss_type {needed}, not "
-            f"{cfg.solver.loss_type}; set solver.loss_type={needed}"
-        )
+        fault = f"needs solver.loss_type {needed}, not {cfg.solver.loss_type}"
+        raise UserError(f"network.sim_header {cfg.network.sim_header}: {fault}; set solver.loss_type={needed}")
 
 
 def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
@@ -119,29 +115,20 @@ def data_parallel(model: VideoCLIP, device: torch.device, has_one_pass: bool) ->
     # Gradients are views of the communication buckets, to avoid a copy. The graph is static, because every step uses
     # the same parameters in the same order; except with several backward passes per step, since DDP records the graph
     # in the first pass, which must then be synchronised.
-    return DistributedDataParallel(
-        model,
-        device_ids=[device] if device.type == "cuda" else None,
-        gradient_as_bucket_view=True,
-        static_graph=has_one_pass,
-    )
+    ids = [device] if device.type == "cuda" else None
+    return DistributedDataParallel(model, device_ids=ids, gradient_as_bucket_view=True, static_graph=has_one_pass)
 
 
 def compile_model(model: VideoCLIP, device: torch.device) -> None:
     """Compile image tower and head with torch.compile at their first call; parameters keep their names.
 
     In a ViT only the blocks are compiled: identical blocks share their code, so a ViT-L takes no longer than a small
-    tower.
-
-    Raises:
-        UserError: there is no compiler for this device.
+    tower. Raises a UserError if there is no compiler for this device.
     """
     if device.type == "cpu" and not any(shutil.which(name) for name in (os.environ.get("CXX", "g++"), "clang++")):
         raise UserError("solver.compile: on a CPU it needs a C++ compiler; install g++ or set solver.compile=false")
     if device.type == "cuda" and importlib.util.find_spec("triton") is None:
-        raise UserError(
-            "solver.compile: on a GPU it needs Triton; run 'pip install triton' or set solver.compile=false"
-        )
+        raise UserError("solver.compile: on a GPU it needs Triton; run 'pip install triton' or set it to false")
     tower = ImageTower(model.visual)
     parts = tower.blocks if tower.kind in VITS else [model.visual]
     # Blocks may differ in a constant (dropout rate, position of prompts), and in training and evaluation mode.

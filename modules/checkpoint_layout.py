@@ -40,11 +40,8 @@ def split_training_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, torc
 
 
 def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint under VideoCLIP's names.
-
-    Raises:
-        UserError: it has no state dict of a video model.
-    """
+    """The tensors of a checkpoint under VideoCLIP's names. Raises a UserError if it has no state dict of a video
+    model."""
     model_state = raw.get("model_state_dict", raw)
     if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
         raise UserError(f"{source}: no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
@@ -152,9 +149,8 @@ def _check_shifts(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ
     if may_differ:
         log.warning("%s: was trained with network.tm: %s; continuing with %s, as in the config", source, trained, own)
     elif not any(name and Addition.named(name).new_parameters for name in (trained, own)):  # see `_check_tower`
-        raise UserError(
-            f"{source}: was trained with network.tm: {trained}, but the config has {own}; set network.tm={trained}"
-        )
+        fault = f"was trained with network.tm: {trained}, but the config has {own}"
+        raise UserError(f"{source}: {fault}; set network.tm={trained}")
 
 
 def _published_tm(raw: dict[str, Any]) -> str | None:
@@ -177,10 +173,8 @@ def _fit_parts(
     own = {name.split(".")[0] for name in expected}
     kept = set()
     if "text" in parts and "text" not in own:
-        log.warning(
-            "%s: its text tower is not loaded, because the config uses CLIP's frozen text tower (network.fix_text)",
-            source,
-        )
+        reason = "the config uses CLIP's frozen text tower (network.fix_text)"
+        log.warning("%s: its text tower is not loaded, because %s", source, reason)
         _drop(state, "text")
     elif "text" in own and "text" not in parts:
         log.warning("%s: contains no text tower; CLIP's own weights are used", source)
@@ -224,11 +218,8 @@ def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -
 
 
 def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> list[str]:
-    """Check the image tower and adapt its additions to the number of frames; returns a line for each change.
-
-    Raises:
-        UserError: the image tower does not fit.
-    """
+    """Check the image tower and adapt its additions to the number of frames; returns a line for each change. Raises a
+    UserError if the image tower does not fit."""
     found, own = _additions_of(state), _additions_of(expected)
     for addition in sorted(found ^ own, key=lambda addition: addition.setting):
         where, remedy = ("contains", "set") if addition in found else ("does not contain", "do not set")
@@ -236,10 +227,8 @@ def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
     messages = [message for addition in own for message in addition.fit(state, expected)]
     described, wanted = _describe_tower(state), _describe_tower(expected)
     if described != wanted:
-        raise UserError(
-            f"{source}: different architecture: its image tower is {described}, the config's is {wanted}; set "
-            "network.arch"
-        )
+        fault = f"its image tower is {described}, the config's is {wanted}"
+        raise UserError(f"{source}: different architecture: {fault}; set network.arch")
     return messages
 
 

@@ -53,16 +53,11 @@ def save_classifier(path: str | Path, classifier: ClassifierFile) -> None:
 
 
 def load_classifier(path: str | Path) -> ClassifierFile:
-    """Read what `save_classifier` wrote.
-
-    Raises:
-        UserError: the file is missing, corrupted, or not a classifier file.
-    """
+    """Read what `save_classifier` wrote. Raises a UserError if the file is missing, corrupted, or not a classifier
+    file."""
     if not Path(path).is_file():
-        raise UserError(
-            f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run saves its own in "
-            "logging.cache_dir"
-        )
+        origin = "tools/fit_lda.py writes one, and every run saves its own in logging.cache_dir"
+        raise UserError(f"{path}: no such classifier file; {origin}")
     try:
         return _load(path)
     except _CorruptedFile as damage:
@@ -70,11 +65,8 @@ def load_classifier(path: str | Path) -> ClassifierFile:
 
 
 def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source: str) -> torch.Tensor:
-    """(K, D) rows of the classes `names`, in this order.
-
-    Raises:
-        UserError: a class is missing, or the embeddings have another width.
-    """
+    """(K, D) rows of the classes `names`, in this order. Raises a UserError if a class is missing, or the embeddings
+    have another width."""
     if classifier.matrix.shape[1] != width:
         raise UserError(
             f"{source}: its class embeddings have {classifier.matrix.shape[1]} dimensions, but the image tower has "
@@ -85,9 +77,8 @@ def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source
     rows = {name: row for row, name in enumerate(classifier.class_names)}
     missing = [name for name in names if name not in rows]
     if missing:
-        raise UserError(
-            f"{source}: {len(missing)} of the {len(names)} classes are missing, such as {', '.join(missing[:4])}"
-        )
+        some = ", ".join(missing[:4])
+        raise UserError(f"{source}: {len(missing)} of the {len(names)} classes are missing, such as {some}")
     return classifier.matrix[[rows[name] for name in names]]
 
 
@@ -125,10 +116,8 @@ def cached_classifier(
         save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
         log.info("class embeddings (%s) computed and saved: %s", kind, path)
     except OSError as error:
-        log.warning(
-            f"WARNING: logging.cache_dir: {cache_dir} cannot be written ({error.strerror}); class embeddings are "
-            "computed each time"
-        )
+        fault = f"{cache_dir} cannot be written ({error.strerror})"
+        log.warning(f"WARNING: logging.cache_dir: {fault}; class embeddings are computed each time")
     return matrix
 
 

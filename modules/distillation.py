@@ -67,11 +67,8 @@ def _distance(own: torch.Tensor, projection: nn.Module, frozen: torch.Tensor) ->
 
 
 def attach_distillation(cfg: Config, model: VideoCLIP, names: list[str], device: torch.device) -> None:
-    """Set the model's `distillation`, with another copy of the config's CLIP.
-
-    Raises:
-        UserError: as `load_clip_model` and `build_text`.
-    """
+    """Set the model's `distillation`, with another copy of the config's CLIP. Raises a UserError as
+    `load_clip_model` and `build_text`."""
     clip_model = load_clip_model(cfg)
     classes = None if model.classifier is None else build_text(cfg, clip_model, names, device)
     model.distillation = Distillation(model.embed_dim, clip_model.visual, classes)

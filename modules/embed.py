@@ -95,9 +95,7 @@ def embed_videos(
             shape = len(entries), *per_video.shape[1:]
             if not embeddings and process.is_main and (size := 4 * math.prod(shape)) > LARGE:
                 shown = " x ".join(map(str, shape))
-                log.warning(
-                    "the table of embeddings, %s float32, will take %.1f GiB of memory and disk", shown, size / 2**30
-                )
+                log.warning("the table of embeddings, %s float32, will take %.1f GiB", shown, size / 2**30)
             rows = batch["index"][~batch["is_faulty"]].numpy()
             is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(rows), -1).all(dim=1)
             if not is_finite.all():
@@ -199,11 +197,8 @@ _ARRAYS = {
 
 
 def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
-    """Load a table, its class features (K,D) or (K,S,D), and class names, as written by `save_table`.
-
-    Raises:
-        UserError: the file is missing, corrupted or not a table.
-    """
+    """Load a table, its class features (K,D) or (K,S,D), and class names, as written by `save_table`. Raises a
+    UserError if the file is missing, corrupted or not a table."""
     if not Path(path).is_file():
         raise UserError(f"{path}: no such table of embeddings; test.py writes it as embeddings.npz")
     check_archive_sizes(path)
@@ -222,9 +217,8 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
     if fault:
         raise UserError(f"{path}: not a table of embeddings written by test.py ({fault})")
     text, class_names = arrays.pop("text"), arrays.pop("class_names").tolist()
-    values: dict[str, Any] = {
-        n: array if n in ("labels", "embeddings") else array.tolist() for n, array in arrays.items()
-    }
+    kept = ("labels", "embeddings")
+    values: dict[str, Any] = {n: array if n in kept else array.tolist() for n, array in arrays.items()}
     values |= {name: tuple(values[name]) for name in ("views", "trained_classes")}
     return VideoTable(**values, scorer_state=state), text, class_names
 
@@ -232,17 +226,13 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
 def rows_of_entries(
     table: VideoTable, entries: Sequence[Entry], source: str, num_classes: int | None = None
 ) -> VideoTable:
-    """The rows of list entries, in their order and with their labels.
-
-    Raises:
-        UserError: the table lacks one of them.
-    """
+    """The rows of list entries, in their order and with their labels. Raises a UserError if the table lacks one of
+    them."""
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.name for entry in entries if entry.name not in rows]
     if missing:
-        raise UserError(
-            f"{source}: {len(missing)} of the {len(entries)} listed videos are missing, such as {missing[0]}"
-        )
+        count = f"{len(missing)} of the {len(entries)} listed videos"
+        raise UserError(f"{source}: {count} are missing, such as {missing[0]}")
     labels = label_array(entries, num_classes)
     chosen = table.embeddings[[rows[entry.name] for entry in entries]]
     return table._replace(paths=[entry.name for entry in entries], labels=labels, embeddings=chosen)

@@ -17,11 +17,8 @@ from utils.schema import Config
 
 def interpolated_parameters(model: VideoCLIP) -> dict[str, nn.Parameter]:
     """The trained parameters of CLIP: image tower, text tower, logit scale."""
-    return {
-        name: parameter
-        for name, parameter in model.named_parameters()
-        if parameter.requires_grad and (model.is_pretrained(name) or name.startswith("text."))
-    }
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    return {name: p for name, p in trained.items() if model.is_pretrained(name) or name.startswith("text.")}
 
 
 def clip_weights(model: VideoCLIP) -> dict[str, torch.Tensor]:

@@ -34,10 +34,8 @@ def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]
 
     Groups: `pretrained`: CLIP's image tower, its logit scale, and additions trained at that rate; `text`: a trained
     text tower, if its rate differs from that of new parameters; `new`: everything else. In the towers,
-    `solver.layer_decay` is the factor from each layer to the previous one.
-
-    Raises:
-        UserError: `solver.layer_decay` is set for a tower whose layers are unknown.
+    `solver.layer_decay` is the factor from each layer to the previous one. Raises a UserError if `solver.layer_decay`
+    is set for a tower whose layers are unknown.
     """
     solver = cfg.solver
     decays = {"visual": layer_shares(model.visual, solver.layer_decay)}
@@ -58,11 +56,8 @@ def rates_of(cfg: Config, model: VideoCLIP) -> Callable[[str], tuple[str, float]
 
 
 def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
-    """Learning rate factor of each parameter of a tower: `decay` to the power of the number of later layers.
-
-    Raises:
-        UserError: the layers are unknown, and `decay` is not 1.
-    """
+    """Learning rate factor of each parameter of a tower: `decay` to the power of the number of later layers. Raises a
+    UserError if the layers are unknown, and `decay` is not 1."""
     if decay == 1:
         return {}
     trunk = getattr(tower, "trunk", None)  # a timm model defines its layers
@@ -72,9 +67,7 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
     elif type(tower) in LAYERS:
         numbers = group_parameters(tower, LAYERS[type(tower)], reverse=True)
     else:
-        raise UserError(
-            f"solver.layer_decay: not supported for {type(tower).__name__}, only for towers of open_clip and timm; "
-            "set it to 1"
-        )
+        fault = f"not supported for {type(tower).__name__}, only for towers of open_clip and timm"
+        raise UserError(f"solver.layer_decay: {fault}; set it to 1")
     last = max(numbers.values())
     return {name: decay ** (last - number) for name, number in numbers.items()}

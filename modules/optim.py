@@ -73,10 +73,8 @@ def describe_groups(groups: list[ParameterGroup], lr: float) -> str:
 def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch.optim.Optimizer:
     """The optimiser `solver.optim`: AdamW, Adam (eps 1e-8) or SGD of PyTorch, or one of timm.
 
-    Each param group carries `name` and `lr_scale`, so that `set_lr` needs nothing else.
-
-    Raises:
-        UserError: it does not support the betas or the parameters.
+    Each param group carries `name` and `lr_scale`, so that `set_lr` needs nothing else. Raises a UserError if it does
+    not support the betas or the parameters.
     """
     param_groups = [
         {
@@ -95,9 +93,8 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
     betas = {} if solver.betas is None else {"betas": tuple(solver.betas)}
     num_betas = 2 if solver.optim in OPTIMIZERS else get_optimizer_info(solver.optim).num_betas
     if solver.betas is not None and len(solver.betas) != num_betas:
-        raise UserError(
-            f"solver.betas: {solver.optim} has {num_betas} betas, not {len(solver.betas)}; correct or remove them"
-        )
+        fault = f"{solver.optim} has {num_betas} betas, not {len(solver.betas)}"
+        raise UserError(f"solver.betas: {fault}; correct or remove them")
     shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
     if solver.optim in OPTIMIZERS:
         if solver.optim == "sgd":
@@ -107,9 +104,8 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
     try:
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
     except (TypeError, ValueError) as error:
-        raise UserError(
-            f"solver.optim: {solver.optim} could not be created ({first_line(error)}); choose another"
-        ) from error
+        fault = f"{solver.optim} could not be created ({first_line(error)})"
+        raise UserError(f"solver.optim: {fault}; choose another") from error
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:

@@ -21,10 +21,8 @@ def with_preprocessing(cfg: Config) -> Config:
     Configs of Text4Vis for Something-Something, recognised by name, get its three keys, with a warning.
 
     Commands call it first, so that loaders, model and checkpoint agree, and a checkpoint keeps its preprocessing
-    whatever weights it is loaded with.
-
-    Raises:
-        UserError: `network.arch` is unknown, or its file is missing or corrupted.
+    whatever weights it is loaded with. Raises a UserError if `network.arch` is unknown, or its file is missing or
+    corrupted.
     """
     return _with_something(_with_towers(cfg))
 

@@ -5,6 +5,7 @@ the text tower.
 """
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -40,11 +41,7 @@ def encode_texts(clip_model: ClipModel, texts: Sequence[str], device: torch.devi
 
 def class_features_of_words(clip_model: ClipModel, texts: Sequence[str], device: torch.device = CPU) -> torch.Tensor:
     """(K, 1 + W, D) float32 on the CPU for K texts: the embedding from `encode_texts`, then each of the W tokens after
-    the tower's last norm and projection.
-
-    Raises:
-        UserError: the text tower is not from open_clip.
-    """
+    the tower's last norm and projection. Raises a UserError if the text tower is not from open_clip."""
     text = clip_model.text
     if not isinstance(text, TextTransformer) or not isinstance(text.text_projection, nn.Parameter):
         raise UserError("word embeddings are only supported for CLIP's text towers; use another network.arch")
@@ -86,11 +83,6 @@ def class_embeddings(
     device: torch.device = CPU,
 ) -> torch.Tensor:
     """`encode_classes`, cached in the folder `cache_dir` (None: no cache)."""
-    return cached_classifier(
-        cache_dir,
-        "clip_text",
-        names,
-        prompts,
-        lambda: text_weights_hash(clip_model),
-        lambda: encode_classes(clip_model, prompts, device),
-    )
+    encode = partial(encode_classes, clip_model, prompts, device)
+    source_hash = partial(text_weights_hash, clip_model)
+    return cached_classifier(cache_dir, "clip_text", names, prompts, source_hash, encode)

@@ -26,9 +26,7 @@ def embed_with_tokens(
         UserError: the tower has no tokens per frame.
     """
     if hasattr(visual, "time_embedding"):
-        raise UserError(
-            "network.joint_st: not supported, because there are no tokens of single frames; set it to false"
-        )
+        raise UserError("network.joint_st: not supported, as there are no tokens of single frames; set it to false")
     if isinstance(visual, TimmModel):
         trunk: Any = visual.trunk
         tokens = trunk.forward_features(images)

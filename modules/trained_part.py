@@ -30,26 +30,17 @@ def base_of(cfg: Config, model: VideoCLIP) -> dict[str, str]:
 def with_base(
     model: VideoCLIP, raw: dict[str, Any], state: dict[str, torch.Tensor], source: str
 ) -> dict[str, torch.Tensor]:
-    """The tensors of a checkpoint with VideoCLIP's names, completed with the frozen tensors of the model.
-
-    Raises:
-        UserError: the frozen tensors of the model differ from those of the training.
-    """
+    """The tensors of a checkpoint with VideoCLIP's names, completed with the frozen tensors of the model. Raises a
+    UserError if the frozen tensors of the model differ from those of the training."""
     base = raw.get("base")
     if base is None:
         return state
-    own = gathered(
-        {
-            name: value
-            for name, value in model.state_dict().items()
-            if name not in state and (model.is_pretrained(name) or name.startswith("text."))
-        }
-    )
+    others = {name: value for name, value in model.state_dict().items() if name not in state}
+    own = gathered({n: value for n, value in others.items() if model.is_pretrained(n) or n.startswith("text.")})
     if _base_hash(own, state) != base["hash"]:
-        raise UserError(
-            f"{source}: contains only trained parameters, for other frozen weights; set network.arch and "
-            f"network.weights to {base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
-        )
+        origin = f"{base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
+        fault = "contains only trained parameters, for other frozen weights"
+        raise UserError(f"{source}: {fault}; set network.arch and network.weights to {origin}")
     return own | state
 
 

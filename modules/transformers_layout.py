@@ -52,7 +52,6 @@ def from_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
         if match is None:
             found[name] = value
         elif match[2] == "q":
-            found[f"{match[1]}.in_proj_{match[3]}"] = torch.cat(
-                [renamed[f"{match[1]}.{part}_proj.{match[3]}"] for part in PARTS]
-            )
+            parts = [renamed[f"{match[1]}.{part}_proj.{match[3]}"] for part in PARTS]
+            found[f"{match[1]}.in_proj_{match[3]}"] = torch.cat(parts)
     return found

@@ -5,6 +5,7 @@ Legend: K classes; a confusion matrix C is int (K,K), C[i, j] videos of class i 
 
 import re
 from collections import Counter
+from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -76,22 +77,17 @@ def group_names(groups: list[list[str]], all_names: list[str]) -> list[str]:
     """A short name for each group of classes: its `distinct_word` where no other group has the same, else its first
     class; and how many they are."""
     words = [distinct_word(members, all_names) if len(members) > 1 else None for members in groups]
-    return [
-        f"{word} ({len(members)})"
-        if word and words.count(word) == 1
-        else f"{members[0]} + {len(members) - 1}"
-        if len(members) > 1
-        else members[0]
-        for word, members in zip(words, groups)
-    ]
+    found = []
+    for word, members in zip(words, groups):
+        by_first = f"{members[0]} + {len(members) - 1}" if len(members) > 1 else members[0]
+        found.append(f"{word} ({len(members)})" if word and words.count(word) == 1 else by_first)
+    return found
 
 
 def distinct_word(members: list[str], all_names: list[str]) -> str | None:
     """The word that most names of a group of classes have and few others; None if there is none."""
-    inside, everywhere = (
-        Counter(word for name in names for word in set(re.findall(r"\w+", name.lower())))
-        for names in (members, all_names)
-    )
+    words = ([set(re.findall(r"\w+", name.lower())) for name in names] for names in (members, all_names))
+    inside, everywhere = (Counter(chain.from_iterable(found)) for found in words)
     num_others = max(len(all_names) - len(members), 1)
 
     def distinction(word: str) -> tuple[float, int, str]:

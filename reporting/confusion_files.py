@@ -15,10 +15,7 @@ MAX_NAMES = 60
 
 def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> None:
     """Write confusion.csv (number of videos; a row is a true class, a column what its videos were called) and .png.
-
-    Args:
-        confusion: int (K,K), of `reporting.confusion.confusion_matrix`. names: K.
-    """
+    `confusion`: int (K,K), of `reporting.confusion.confusion_matrix`. `names`: K."""
     rows = ([name, *row] for name, row in zip(names, confusion.tolist()))
     write_csv(folder / "confusion.csv", ["class", *names], rows)
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)

@@ -15,11 +15,8 @@ from reporting.run_folder import Run, TestResult
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run, and the test that the page is about.
-
-    Attributes:
-        clips: of some rows of the test's table; a text says why a video, or all of them, cannot be shown.
-    """
+    """A run, and the test that the page is about. `clips`: of some rows of the test's table; a text says why a video,
+    or all of them, cannot be shown."""
 
     run: Run
     test: TestResult
@@ -46,11 +43,8 @@ class Pair(NamedTuple):
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two runs, and a test of each; "A" is the first, "B" the second.
-
-    Attributes:
-        clips: of some rows of the first's table, as A saw them; a text says why they cannot be shown.
-    """
+    """Two runs, and a test of each; "A" is the first, "B" the second. `clips`: of some rows of the first's table, as A
+    saw them; a text says why they cannot be shown."""
 
     run: Run
     other: Run

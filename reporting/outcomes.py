@@ -81,11 +81,8 @@ def reliability(outcomes: Outcomes) -> list[ReliabilityBin]:
 
 
 def figures(outcomes: Outcomes, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The figures of a test, (B,) each by its name in `FIGURES`, for B weightings of its videos.
-
-    Args:
-        weights: float32 (B,N), how often each video counts; None: once each, B = 1.
-    """
+    """The figures of a test, (B,) each by its name in `FIGURES`, for B weightings of its videos. `weights`: float32
+    (B,N), how often each video counts; None: once each, B = 1."""
     if weights is None:
         weights = np.ones((1, len(outcomes.labels)), dtype=np.float32)
     total = weights.sum(axis=1)

@@ -9,11 +9,8 @@ from utils.errors import UserError
 
 
 def align(first: VideoTable, second: VideoTable) -> np.ndarray:
-    """int64 (N,): for each row of the first table, the second's row of the same path and label.
-
-    Raises:
-        UserError: they do not hold the same videos.
-    """
+    """int64 (N,): for each row of the first table, the second's row of the same path and label. Raises a UserError if
+    they do not hold the same videos."""
     keys, others = (list(zip(t.paths, t.labels.tolist())) for t in (first, second))
     order, other_order = (sorted(range(len(k)), key=k.__getitem__) for k in (keys, others))
     rows = np.empty(len(keys), dtype=np.int64)
@@ -22,24 +19,17 @@ def align(first: VideoTable, second: VideoTable) -> np.ndarray:
         return rows
     only = sorted(set(keys) ^ set(others))
     example = f"; {only[0][0]} with label {only[0][1]} is in one of them" if only else ""
-    raise UserError(
-        f"the tests are not on the same videos ({len(keys)} and {len(others)}{example}), so they cannot be compared; "
-        "test both runs on the same list"
-    )
+    fault = f"the tests are not on the same videos ({len(keys)} and {len(others)}{example})"
+    raise UserError(f"{fault}, so they cannot be compared; test both runs on the same list")
 
 
 def pair_tests(run: Run, other: Run, name: str | None) -> Pair:
     """The tests to compare: those of a name, else of the same videos, of the same views if there are, and most views.
-
-    Raises:
-        UserError: no such test, or none of the same videos.
-    """
+    Raises a UserError: no such test, or none of the same videos."""
     for test in [*run.tests, *other.tests]:
         if test.is_multi_label and name in (None, test.name):
-            raise UserError(
-                f"{test.folder}: is a multi-label test, and those are not compared; name tests with one label a video "
-                "by --test, or make the report of one run"
-            )
+            remedy = "name tests with one label a video by --test, or make the report of one run"
+            raise UserError(f"{test.folder}: is a multi-label test, and those are not compared; {remedy}")
     if name is not None:
         first, second = run.test_named(name), other.test_named(name)
         return Pair(first, second, align(first.table, second.table))

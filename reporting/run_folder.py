@@ -89,11 +89,8 @@ class TestResult:
         return f"{shown} dense" if views.get("dense") else shown
 
     def entries_of(self, rows: Sequence[int], entries: Iterable[Any]) -> list[Any]:
-        """The list entries (with `path`) of some rows of the table.
-
-        Raises:
-            UserError: one is not listed any more.
-        """
+        """The list entries (with `path`) of some rows of the table. Raises a UserError if one is not listed any
+        more."""
         listed = {entry.name: entry for entry in entries}
         paths = [self.table.paths[row] for row in rows]
         gone = [path for path in paths if path not in listed]
@@ -103,11 +100,7 @@ class TestResult:
 
     @property
     def config(self) -> Config:
-        """What was tested.
-
-        Raises:
-            UserError: it was written by a version with other keys.
-        """
+        """What was tested. Raises a UserError if it was written by a version with other keys."""
         try:
             return Config.model_validate(self.scores["config"])
         except ValidationError as error:
@@ -118,11 +111,8 @@ class TestResult:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, or a folder of test results on its own.
-
-    Attributes:
-        config: of the training; None: the folder holds none. records: the lines of metrics.jsonl; empty: there is none.
-    """
+    """A run folder, or a folder of test results on its own. `config`: of the training; None: the folder holds none.
+    `records`: the lines of metrics.jsonl; empty: there is none."""
 
     folder: Path
     config: Config | None
@@ -149,11 +139,8 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Args: folder: of a run, with folders of tests in it, or one of these.
-
-    Raises:
-        UserError: there is no such folder, no test in it, or a file of it is corrupted.
-    """
+    """Args: folder: of a run, with folders of tests in it, or one of these. Raises a UserError if there is no such
+    folder, no test in it, or a file of it is corrupted."""
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run folder of train.py or the results folder of test.py")
@@ -164,16 +151,13 @@ def read_run(folder: str | Path) -> Run:
     config_path = folder / "config.yaml"
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
     if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
-        raise UserError(
-            f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: "
-            + ", ".join(str(path) for path in runs[:8])
-        )
+        some = ", ".join(str(path) for path in runs[:8])
+        raise UserError(f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: {some}")
     if not tables:
         weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
         config = config_path if config_path.exists() else "CONFIG"
-        raise UserError(
-            f"{folder}: contains no test yet; run: python test.py --config {config} --weights {folder / weights}"
-        )
+        command = f"python test.py --config {config} --weights {folder / weights}"
+        raise UserError(f"{folder}: contains no test yet; run: {command}")
     config = load_config(config_path, purpose="predict").config if config_path.exists() else None
     records = read_records(folder / "metrics.jsonl", "move it away to leave the curves out")
     return Run(folder, config, records, [_read_test(t.parent, folder) for t in tables])
@@ -202,11 +186,8 @@ def _read_test(folder: Path, run_folder: Path) -> TestResult:
 
 
 def find_weights(test: TestResult, run: Run) -> Path:
-    """The checkpoint that was tested: where it was, or beside the results if the run has moved.
-
-    Raises:
-        UserError: it is gone, or its content is another by now.
-    """
+    """The checkpoint that was tested: where it was, or beside the results if the run has moved. Raises a UserError if
+    it is gone, or its content is another by now."""
     if not test.weights:
         raise UserError(f"{test.folder}/summary.json names no checkpoint")
     places = [Path(test.weights), *(f / Path(test.weights).name for f in (run.folder, test.folder.parent))]
@@ -246,13 +227,10 @@ def commands(run: Run, test: TestResult) -> dict[str, str]:
     if len(test.lists) > 1:
         words += ["--lists", ",".join(test.lists)]
     base = run.config.model_dump() if run.config else test.scores["config"]
-    changed = changed_keys(test.scores["config"], base)
-    # What only a training reads has no say in a test.
-    words += [
-        override(key, value)
-        for key, (value, _) in changed.items()
-        if key.startswith(("data.", "network.")) and not key.startswith("data.train_")
-    ]
+    for key, (value, _) in changed_keys(test.scores["config"], base).items():
+        # Keys of training have no effect on a test.
+        if key.startswith(("data.", "network.")) and not key.startswith("data.train_"):
+            words.append(override(key, value))
     found["Test again"] = _command(script, *words)
     return found
 

@@ -15,11 +15,7 @@ RANGE = 0.01, 100.0  # of temperatures, searched on a logarithmic scale
 
 
 def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
-    """The temperature with the least negative log-likelihood of the labels.
-
-    Args:
-        logits: (N,K). labels: int (N,).
-    """
+    """The temperature with the least negative log-likelihood of the labels. `logits`: (N,K). `labels`: int (N,)."""
     is_readable = ~np.isnan(logits).any(axis=1)
     known, right = logits[is_readable].astype(np.float64), labels[is_readable]
     of_label = known[np.arange(len(known)), right]

@@ -154,9 +154,8 @@ def read_charades(folder: Path) -> Annotated:
     def samples(name: str) -> Iterator[Sample]:
         for where, row in read_columns(folder / name, ("id", "actions")):
             codes = [action.split()[0] for action in row["actions"].split(";") if action.strip()]
-            unknown = next((code for code in codes if code not in ids), None)
-            if unknown is not None:
-                raise UserError(f"{where}: action {unknown} is not in {path.name}")
+            if unknown := [code for code in codes if code not in ids]:
+                raise UserError(f"{where}: action {unknown[0]} is not in {path.name}")
             yield Sample((row["id"],), tuple(dict.fromkeys(ids[code] for code in codes)))
 
     return Annotated.of(names, samples("Charades_v1_train.csv"), samples("Charades_v1_test.csv"))

@@ -46,11 +46,7 @@ class Half(NamedTuple):
 
     @property
     def overrides(self) -> list[str]:
-        return [
-            f"data.num_classes={self.num_classes}",
-            f"data.label_list={self.label_list}",
-            f"data.val_list={self.val_list}",
-        ]
+        return [f"data.{name}={value}" for name, value in self._asdict().items()]
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -142,9 +138,8 @@ def main(args: argparse.Namespace) -> int:
     print(format_table(rows))
     of_means = harmonic_mean(over[0][0], over[1][0])
     print(f"harmonic mean of the mean scores, as in published tables: {of_means:.2f}")
-    write_summary(
-        out / "base_to_novel.json", seeds=seeds, **scores, harmonic=harmonic, harmonic_of_means=of_means, shot=args.shot
-    )
+    figures = {**scores, "harmonic": harmonic, "harmonic_of_means": of_means}
+    write_summary(out / "base_to_novel.json", seeds=seeds, **figures, shot=args.shot)
     return 0
 
 

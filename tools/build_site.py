@@ -21,18 +21,9 @@ from utils.errors import UserError
 from utils.project_paths import REPOSITORY
 
 PACKAGES = ("inference", "engine", "modules", "datasets", "clip", "reporting", "utils", "tools")
-PAGES = (
-    "README.md",
-    "CONTRIBUTING.md",
-    "CHANGELOG.md",
-    "CITATION.cff",
-    "LICENSE",
-    "docs",
-    "configs",
-    "lists",
-    "benchmarks/RESULTS.md",
-)
-"""Files of the site, at the same relative paths as in the repository, so that links work in both."""
+PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/RESULTS.md")
+FOLDERS = ("docs", "configs", "lists")
+"""Of the site, at the same relative paths as in the repository, so that links work in both."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -59,13 +50,11 @@ def main(args: argparse.Namespace) -> int:
 
 def gather(source: Path) -> None:
     """Copy the pages to `source`, and write those of the reference."""
+    for name in FOLDERS:
+        shutil.copytree(REPOSITORY / name, source / name)
     for name in PAGES:
-        place = source / name
-        place.parent.mkdir(parents=True, exist_ok=True)
-        if (REPOSITORY / name).is_dir():
-            shutil.copytree(REPOSITORY / name, place)
-        else:
-            shutil.copy(REPOSITORY / name, place)
+        (source / name).parent.mkdir(exist_ok=True)
+        shutil.copy(REPOSITORY / name, source / name)
     for package in PACKAGES:
         modules = sorted((REPOSITORY / package).rglob("*.py"))
         names = [".".join(path.relative_to(REPOSITORY).with_suffix("").parts) for path in modules]

@@ -47,15 +47,7 @@ from utils.files import atomic_path
 from utils.hashing import file_hash
 from utils.schema import Config, DataConfig
 from utils.terminal import print_error_line
-from utils.work_shards import (
-    FOLDER,
-    REPORT,
-    add_shard_options,
-    check_complete,
-    chosen_shard,
-    print_next_step,
-    shard_files,
-)
+from utils.work_shards import FOLDER, REPORT, add_shard_options, chosen_shard, merged, print_next_step
 
 COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
 JOURNAL = ".checked.csv"  # rows in order of completion; replaced by report.csv at the end
@@ -92,13 +84,11 @@ def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: L
                 source.read(np.unique([0, source.num_frames // 2, source.num_frames - 1]))
         if data.modality == "RGB":
             assert entry.num_frames is not None
-            after = data.image_tmpl.format(entry.num_frames + data.index_bias)
-            if (Path(root) / entry.path / after).exists():
-                raise UserError(
-                    f"{Path(root) / entry.path}: contains {after}, but the list gives {entry.num_frames} frames"
-                )
+            after, folder = data.image_tmpl.format(entry.num_frames + data.index_bias), Path(root) / entry.path
+            if (folder / after).exists():
+                raise UserError(f"{folder}: contains {after}, but the list gives {entry.num_frames} frames")
             for number in range(entry.num_frames):
-                path = Path(root) / entry.path / data.image_tmpl.format(number + data.index_bias)
+                path = folder / data.image_tmpl.format(number + data.index_bias)
                 if not path.is_file() or path.stat().st_size == 0:
                     raise UserError(f"{path}: missing or empty, although the list gives {entry.num_frames} frames")
     except UserError as error:
@@ -146,15 +136,6 @@ def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str
     return [done[job.name, entry.line] for job, entry in tasks]
 
 
-def merge_journals(tasks: Sequence[Task], out: Path, stamp: str) -> list[dict]:
-    """The rows of all tasks, in their order, from the journals of the shards. Raises a UserError if one lacks."""
-    journals = shard_files(out / FOLDER, ".csv")
-    done = {place: row for journal in journals for place, row in read_journal(journal, stamp).items()}
-    places = [(job.name, entry.line) for job, entry in tasks]
-    check_complete([entry.path for _, entry in tasks], lambda i: places[i] in done, len(journals))
-    return [done[place] for place in places]
-
-
 def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> None:
     """report.csv, and the lists' own lines, byte for byte, without the bad ones."""
     for job in jobs:
@@ -168,23 +149,18 @@ def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> N
 
 
 def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None) -> int:
-    """Print the number of bad entries of each list and the first of them; returns the exit code.
-
-    Args:
-        out: folder of the cleaned lists; None: they are not written yet.
-    """
-    num_bad = 0
+    """Print the number of bad entries of each list and the first of them; returns the exit code. `out`: folder of the
+    cleaned lists; None: they are not written yet."""
     for job in jobs:
         of_list = [row for row in rows if row["list"] == job.name]
         reasons = [row["reason"] for row in of_list if row["status"] == "bad"]
-        num_bad += len(reasons)
         clean = f"; without them: {out / f'{job.name}_clean.txt'}" if out else ""
         print(f"{job.path}: {len(of_list)} entries, {len(reasons)} bad{clean}")
         for reason in reasons[:10]:
             print(f"  {reason}")
         if len(reasons) > 10:
             print(f"  and {len(reasons) - 10} more")
-    return 1 if num_bad else 0
+    return int(any(row["status"] == "bad" for row in rows))
 
 
 def read_lists(cfg: Config) -> list[ListJob]:
@@ -192,10 +168,8 @@ def read_lists(cfg: Config) -> list[ListJob]:
     check_single_set(cfg.data, "tools.check_data")
     assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
-    jobs = [
-        ListJob(name, path, root, count_unknown_frames(cfg.data, read_entries(cfg, path), root, path))
-        for name, path, root in lists
-    ]
+    counted = (count_unknown_frames(cfg.data, read_entries(cfg, path), root, path) for _, path, root in lists)
+    jobs = [ListJob(*one, entries) for one, entries in zip(lists, counted)]
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     for warning in list_warnings(cfg.data, jobs[0].entries, jobs[1].entries, names):
         print_error_line(f"warning: {warning}")
@@ -218,7 +192,8 @@ def main(args: argparse.Namespace) -> int:
     try:
         out.mkdir(parents=True, exist_ok=True)
         if args.merge:
-            rows = merge_journals(tasks, out, stamp)
+            places = {(job.name, entry.line): entry.path for job, entry in tasks}
+            rows = merged(out, places, lambda path: read_journal(path, stamp))
         else:
             journal = journal if shard.is_all else shard.file(out / FOLDER, ".csv")
             rows = check_all(shard.of(tasks), cfg.data, journal, stamp, args.workers)

@@ -8,31 +8,22 @@ import json
 import os
 import shutil
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
 from tqdm import tqdm
 
-from tools.workers import run_jobs
+from tools.workers import Jobs, run_jobs
+from utils import work_shards
 from utils.cli import DISK_REMEDIES, check_counts
 from utils.cores import num_cores
 from utils.csv_files import ODD_NAMES, read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_writable, machine_name
 from utils.terminal import print_error_line
-from utils.work_shards import (
-    ALL,
-    FOLDER,
-    REPORT,
-    Shard,
-    add_shard_options,
-    check_complete,
-    print_next_step,
-    report_file,
-    shard_files,
-)
+from utils.work_shards import ALL, FOLDER, REPORT, Shard, report_file
 
 # Errors about a single file; other files are still processed.
 FILE_ERRORS = (OSError, ValueError, UserError)
@@ -40,12 +31,10 @@ FILE_ERRORS = (OSError, ValueError, UserError)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that both programs have."""
-    parser.add_argument(
-        "--short_side", type=int, help="scale the short side down to this many pixels (default: no scaling)"
-    )
+    parser.add_argument("--short_side", type=int, help="scale the short side down to so many pixels (default: no)")
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
     parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one per CPU core)")
-    add_shard_options(parser)
+    work_shards.add_shard_options(parser)
 
 
 def check_options(args: argparse.Namespace, source: Path) -> None:
@@ -105,10 +94,8 @@ def check_names(root: Path, targets: Mapping[str, str], other: str) -> None:
 def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: Shard = ALL) -> Iterator[None]:
     """Lock the output folder for a new or resumed run with these settings, until the block ends.
 
-    Several shards may use it at the same time, but each only once.
-
-    Raises:
-        UserError: the folder is in use by another run, was created with other settings, or contains other files.
+    Several shards may use it at the same time, but each only once. Raises a UserError if the folder is in use by
+    another run, was created with other settings, or contains other files.
     """
     path = out / settings_file
     if not path.exists():
@@ -128,10 +115,8 @@ def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: S
             raise UserError(f"{path}: cannot be read ({error}); choose another folder") from error
         changed = [f"{key} {before.get(key)} -> {value}" for key, value in settings.items() if before.get(key) != value]
         if changed:
-            raise UserError(
-                f"{out}: was created with other settings ({', '.join(changed)}); use the same settings or another "
-                "folder"
-            )
+            listed = ", ".join(changed)
+            raise UserError(f"{out}: was created with other settings ({listed}); use those, or another folder")
         yield
 
 
@@ -161,12 +146,7 @@ def _lock(file: IO[str], kind: int, out: Path) -> None:
 
 
 def run_all(
-    function: Callable[..., Result],
-    jobs: Sequence[tuple[str, tuple]],
-    num_workers: int,
-    out: Path,
-    shard: Shard,
-    known: Iterable[Result],
+    function: Callable[..., Result], jobs: Jobs, num_workers: int, out: Path, shard: Shard, known: Iterable[Result]
 ) -> list[Result]:
     """`known` and the results of the jobs (`tools.workers.run_jobs`), sorted by path, with a progress bar.
 
@@ -210,18 +190,12 @@ def _read_report(path: Path) -> dict[str, Result]:
 
 
 def merge_reports(out: Path, targets: dict[str, str]) -> list[Result]:
-    """Combine the reports of the shards into OUT/report.csv, and remove them.
-
-    Args:
-        targets: source -> output of all items in order, both as in `Result.path`.
-
-    Raises:
-        UserError: a shard is missing or incomplete.
-    """
-    paths = shard_files(out / FOLDER, ".csv")
+    """Combine the reports of the shards into OUT/report.csv, and remove them. `targets`: source -> output of all items
+    in order, both as in `Result.path`. Raises a UserError if a shard is missing or incomplete."""
+    paths = work_shards.shard_files(out / FOLDER, ".csv")
     results = {path: result for report in paths for path, result in _read_report(report).items()}
     sources = list(targets)
-    check_complete(sources, lambda i: sources[i] in results or targets[sources[i]] in results, len(paths))
+    work_shards.check_complete(sources, lambda i: sources[i] in results or targets[sources[i]] in results, len(paths))
     merged = sorted(results.values(), key=lambda result: result.path)
     write_report(out / REPORT, merged)
     shutil.rmtree(out / FOLDER)
@@ -237,5 +211,5 @@ def summarise(results: list[Result], made: str, source: Path, out: Path, shard: 
         line = f"failed: {source / result.path}: {result.reason}"
         print(line.encode("utf-8", "backslashreplace").decode())
     print(f"report: {report_file(out, shard)}")
-    print_next_step(shard)
+    work_shards.print_next_step(shard)
     return 1 if failures else 0

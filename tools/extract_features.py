@@ -30,32 +30,19 @@ from utils.config import check_config
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
-from utils.work_shards import (
-    FOLDER,
-    add_shard_options,
-    check_complete,
-    chosen_shard,
-    print_next_step,
-    report_file,
-    shard_files,
-)
+from utils.work_shards import FOLDER, add_shard_options, chosen_shard, merged, print_next_step, report_file
 
 LEVELS = ("window", "frame", "video")
 COLUMNS = ("path", "status", "num_rows", "reason")
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
-    operands = (
-        ("videos", "folder of videos or of folders of frames, or a video"),
-        ("out", "output folder"),
-    )
+    operands = (("videos", "folder of videos or of folders of frames, or a video"), ("out", "output folder"))
     parser = config_parser(__doc__, required=False, operands=operands)
     parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: CLIP, as in the config)")
     parser.add_argument("--format", choices=("npy", "h5"), default="npy", help="default npy; h5 needs h5py")
     parser.add_argument("--level", choices=LEVELS, default="window", help="contents of a row (default window)")
-    parser.add_argument(
-        "--window", type=float, default=1.0, metavar="S", help="length of a window in seconds (default 1)"
-    )
+    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds of a window (default 1)")
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: same as --window)")
     parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="videos read in parallel (default 2)")
@@ -69,7 +56,8 @@ def main(args: argparse.Namespace) -> int:
     targets = name_targets(args.videos, args.out)
     shard = chosen_shard(args)
     if args.merge:
-        rows = merge_rows(list(targets), args.out)
+        by_name = {source: source for source in targets}
+        rows = merged(args.out, by_name, lambda path: {row["path"]: row for row in read_csv(path)})
     else:
         from engine.extract_features import extract_all  # after the checks, so that --help and errors are fast
 
@@ -83,14 +71,6 @@ def main(args: argparse.Namespace) -> int:
     print(f"{args.out}: {done} of {len(rows)} videos, {counts['present']} of them from an earlier run")
     print_next_step(shard)
     return EXIT_USER_ERROR if counts["failed"] else 0
-
-
-def merge_rows(sources: list[str], out: Path) -> list[dict]:
-    """The rows of all shards, in the order of `sources`. Raises a UserError if one lacks."""
-    paths = shard_files(out / FOLDER, ".csv")
-    rows = {row["path"]: row for path in paths for row in read_csv(path)}
-    check_complete(sources, lambda i: sources[i] in rows, len(paths))
-    return [rows[source] for source in sources]
 
 
 def check_arguments(args: argparse.Namespace) -> None:

@@ -14,7 +14,6 @@ import contextlib
 import io
 import math
 import os
-import re
 import shutil
 import sys
 from collections.abc import Iterator
@@ -26,20 +25,9 @@ import numpy as np
 from PIL import Image
 
 from datasets.video_decoder import TimedFrame, VideoDecoder
-from tools.conversion import (
-    FILE_ERRORS,
-    Result,
-    add_options,
-    check_names,
-    check_options,
-    earlier_notes,
-    failed,
-    locked_output_folder,
-    merge_reports,
-    run_all,
-    summarise,
-)
-from tools.media_files import find_videos
+from tools import conversion
+from tools.conversion import FILE_ERRORS, Result
+from tools.media_files import check_template, find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import sync_path
@@ -123,7 +111,7 @@ def run_job(video_root: Path, video: str, out: Path, partial: Path, settings: Se
         sync_path(final.parent)
     except FILE_ERRORS as error:
         shutil.rmtree(unfinished, ignore_errors=True)
-        return failed(video, error, video_root / video)
+        return conversion.failed(video, error, video_root / video)
     return Result.made(name, "extracted", num_frames, note)
 
 
@@ -133,7 +121,7 @@ def folder_name(video: str) -> str:
 
 def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     """video -> result, for videos that are already extracted; a note of an earlier run (short) is kept."""
-    present, notes = {}, earlier_notes(out)
+    present, notes = {}, conversion.earlier_notes(out)
     for video in videos:
         name = folder_name(video)
         if (out / name).is_dir():
@@ -147,7 +135,7 @@ def find_targets(video_root: Path) -> dict[str, str]:
     targets = {video: folder_name(video) for video in find_videos(video_root)}
     if not targets:
         raise UserError(f"{video_root}: no video file in it or below it")
-    check_names(video_root, targets, "video differs only in its extension")
+    conversion.check_names(video_root, targets, "video differs only in its extension")
     return targets
 
 
@@ -158,7 +146,7 @@ def extract_all(args: argparse.Namespace, videos: list[str], settings: Settings,
     shutil.rmtree(out / PARTIAL_FOLDER if shard.is_all else partial, ignore_errors=True)  # of an interrupted run
     present = already_present(videos, out)
     jobs = [(video, (args.videos, video, out, partial, settings)) for video in videos if video not in present]
-    results = run_all(run_job, jobs, args.workers, out, shard, present.values())
+    results = conversion.run_all(run_job, jobs, args.workers, out, shard, present.values())
     shutil.rmtree(partial, ignore_errors=True)
     with contextlib.suppress(OSError):  # it has other shards' folders, or none was made
         (out / PARTIAL_FOLDER).rmdir()
@@ -170,21 +158,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("videos", type=Path, help="folder of videos, searched recursively")
     parser.add_argument("out", type=Path, help="folder for the frame folders, with the same structure")
     parser.add_argument("--fps", type=float, help="frames per second to keep (default: every frame)")
-    parser.add_argument(
-        "--template", default="img_{:05d}.jpg", help="file name, numbered from 1 (default: img_{:05d}.jpg)"
-    )
-    add_options(parser)
+    parser.add_argument("--template", default="img_{:05d}.jpg", help="file name, from 1 on (default: img_{:05d}.jpg)")
+    conversion.add_options(parser)
     return parser.parse_args(arguments)
 
 
 def check_arguments(args: argparse.Namespace) -> None:
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise UserError(f"--fps {args.fps:g}: must be finite and above 0")
-    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.jpe?g", args.template):
-        raise UserError(
-            f"--template {args.template}: must be a .jpg name with one number field, such as img_{{:05d}}.jpg"
-        )
-    check_options(args, args.videos)
+    check_template(args.template, ".jpg", ".jpeg")
+    conversion.check_options(args, args.videos)
 
 
 def main(args: argparse.Namespace) -> int:
@@ -192,12 +175,12 @@ def main(args: argparse.Namespace) -> int:
     settings = Settings(args.fps, args.short_side, args.quality, args.template)
     shard = chosen_shard(args)
     targets = find_targets(args.videos)
-    with locked_output_folder(args.out, SETTINGS_FILE, asdict(settings), shard):
+    with conversion.locked_output_folder(args.out, SETTINGS_FILE, asdict(settings), shard):
         if args.merge:
-            results = merge_reports(args.out, targets)
+            results = conversion.merge_reports(args.out, targets)
         else:
             results = extract_all(args, shard.of(list(targets)), settings, shard)
-    return summarise(results, "extracted", args.videos, args.out, shard)
+    return conversion.summarise(results, "extracted", args.videos, args.out, shard)
 
 
 if __name__ == "__main__":

@@ -26,9 +26,7 @@ def parse_arguments(arguments: list[str] | None = None):
 def main(args: argparse.Namespace) -> None:
     cfg, config_warnings = load_config(args.config, [*args.overrides, "network.classifier=clip_text"], "train")
     if args.videos < 2:
-        raise UserError(
-            f"--videos {args.videos}: must be at least 2, because the covariance within classes is estimated"
-        )
+        raise UserError(f"--videos {args.videos}: must be at least 2, to estimate the covariance within classes")
     check_data_files(cfg, ("data.train_list", "data.label_list", "data.train_root"))
     check_writable(args.out, "--out")
     from engine.fit_lda import fit_classifier  # after the checks, so that --help and errors are fast

@@ -43,9 +43,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
         reader = csv.DictReader(file)
         absent = [name for name in columns if name not in (reader.fieldnames or ())]
         if absent:
-            raise UserError(
-                f"{path}:1: missing column {', '.join(absent)}; expected a header with {', '.join(columns)}"
-            )
+            raise UserError(f"{path}:1: missing column {', '.join(absent)}; the header must have {', '.join(columns)}")
         for row in reader:
             yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
 
@@ -58,9 +56,7 @@ def read_json(path: Path, kind: type) -> Any:
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
     if not isinstance(content, kind):
-        raise UserError(
-            f"{path}: contains a {type(content).__name__}, expected a {kind.__name__}; is this the right file?"
-        )
+        raise UserError(f"{path}: contains a {type(content).__name__}, expected a {kind.__name__}; use the right file")
     return content
 
 

@@ -71,11 +71,13 @@ def compare_names(source_names: Iterable[str], labels: Labels) -> list[str]:
             lines.append(f'"{name}" is not in {labels.origin}' + (f'; the nearest is "{near[0]}"' if near else ""))
     absent = [name for name in labels.names if normal_form(name) not in source]
     if absent:
-        lines.append(
-            f"{len(absent)} classes of {labels.origin} do not occur: {', '.join(absent[:10])}"
-            + " ..." * (len(absent) > 10)
-        )
+        lines.append(f"{len(absent)} classes of {labels.origin} do not occur: {some_of(absent)}")
     return lines
+
+
+def some_of(names: Sequence[str]) -> str:
+    """At most ten names, separated by commas."""
+    return ", ".join(names[:10]) + " ..." * (len(names) > 10)
 
 
 @dataclass(frozen=True)
@@ -144,8 +146,12 @@ def new_entry(path: str, num_frames: int | None, label: Label, times: tuple[floa
     return ListEntry(f"./{path}" if path.startswith("#") else path, num_frames, label, line=0, times=times)
 
 
-def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[ListEntry], list[tuple[str, str]], int]:
-    """(entries, missing as (name, reason), number of samples left out because their class is not among `labels`)."""
+Missing = list[tuple[str, str]]
+"""(name, reason) of clips that are not in a list."""
+
+
+def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[ListEntry], Missing, int]:
+    """(entries, missing ones, number of samples left out because their class is not among `labels`)."""
     entries, missing, num_other = [], [], 0
     for sample in samples:
         if not all(name in labels for name in sample.class_names):
@@ -160,9 +166,7 @@ def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[
     return entries, missing, num_other
 
 
-def write_list(
-    out: Path, name: str, entries: Sequence[ListEntry], missing: Sequence[tuple[str, str]], labels: Labels
-) -> None:
+def write_list(out: Path, name: str, entries: Sequence[ListEntry], missing: Missing, labels: Labels) -> None:
     """OUT/name.txt and, if anything is missing, OUT/name_missing.csv; prints the counts."""
     if not entries and not missing:
         raise UserError(f"{name}: no clips found")
@@ -175,16 +179,15 @@ def write_list(
     missing_path.unlink(missing_ok=True)
     if missing:
         write_csv(missing_path, ("name", "reason"), missing, errors="backslashreplace")
-        print(
-            f"  left out: {len(missing)} of {len(entries) + len(missing)} are missing or unreadable, see {missing_path}"
-        )
+        total = len(entries) + len(missing)
+        print(f"  left out: {len(missing)} of {total} are missing or unreadable, see {missing_path}")
     _, num_short = drop_short_entries(entries)
     if num_short:
         print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation skip them")
     present = {label for entry in entries for label in entry.classes}
     empty = [class_name for id, class_name in enumerate(labels.names) if id not in present]
     if empty:
-        print(f"  no clip of {len(empty)} classes: {', '.join(empty[:10])}" + " ..." * (len(empty) > 10))
+        print(f"  no clip of {len(empty)} classes: {some_of(empty)}")
 
 
 def write_labels(out: Path, labels: Labels) -> None:
@@ -207,11 +210,8 @@ def print_config(
         lists: root and name by "train" and "val", where there is one.
         keys: further keys of `data`.
     """
-    data = {
-        "dataset": dataset,
-        "modality": "RGB" if disk.kind == "frames" else "video",
-        "num_classes": len(labels.names),
-    }
+    modality = "RGB" if disk.kind == "frames" else "video"
+    data: dict[str, Any] = {"dataset": dataset, "modality": modality, "num_classes": len(labels.names)}
     if disk.kind == "frames":
         data |= {"image_tmpl": disk.template, "index_bias": disk.first_number}
     for part, (root, name) in lists.items():

@@ -95,9 +95,8 @@ def main(args: argparse.Namespace) -> int:
     page = REPOSITORY / "docs" / "config.md"
     if args.check:
         is_current = page.exists() and page.read_text(encoding="utf-8") == make_page()
-        print(
-            f"docs/config.md is {'up to date' if is_current else 'out of date; run python -m tools.make_config_docs'}"
-        )
+        state = "up to date" if is_current else "out of date; run python -m tools.make_config_docs"
+        print(f"docs/config.md is {state}")
         return 0 if is_current else 1
     write_text_atomic(page, make_page())
     return 0

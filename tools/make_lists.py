@@ -11,29 +11,17 @@ Examples:
 import argparse
 import math
 import random
-import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from inference.video_inputs import SYSTEM_FOLDERS, natural_key
-from tools import list_sources, untrimmed
+from tools import list_sources, list_writing, untrimmed
 from tools.annotation_folders import ANNOTATED, mirrored_pairs
 from tools.list_sources import Sample
-from tools.list_writing import (
-    LISTS_FOLDER,
-    Disk,
-    Labels,
-    choose_labels,
-    compare_names,
-    locate,
-    print_config,
-    read_label_csv,
-    write_labels,
-    write_list,
-)
+from tools.list_writing import Disk, Labels, choose_labels, compare_names, read_label_csv
+from tools.media_files import check_template
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import check_writable
@@ -49,12 +37,8 @@ SPLIT_FOLDERS = {
 Parts = Mapping[str, Sequence[Sample]]  # by "train" and "val", if they exist
 
 
-@dataclass(frozen=True)
-class ListNames:
-    """Names of lists without `.txt`: all that are written, and those in the printed config by part."""
-
-    samples: Mapping[str, Sequence[Sample]]
-    in_config: dict[str, str]
+Lists = tuple[dict[str, Sequence[Sample]], dict[str, str]]
+"""Samples by the name of their list without `.txt`, and the names in the printed config by part."""
 
 
 def disk_of(args: argparse.Namespace) -> Disk:
@@ -62,42 +46,38 @@ def disk_of(args: argparse.Namespace) -> Disk:
 
 
 def write_all(
-    args: argparse.Namespace,
-    dataset: str,
-    disk: Disk,
-    labels: Labels,
-    lists: ListNames,
-    keys: Mapping[str, Any] | None = None,
+    args: argparse.Namespace, dataset: str, disk: Disk, labels: Labels, lists: Lists, keys: dict[str, Any] | None = None
 ) -> None:
     """Write the label CSV and the lists, and print the keys for the config, including further `keys` of `data`."""
-    write_labels(args.out, labels)
-    for name, samples in lists.samples.items():
-        entries, missing, num_other = locate(samples, disk, labels)
-        write_list(args.out, name, entries, missing, labels)
+    list_writing.write_labels(args.out, labels)
+    samples_by_list, names = lists
+    for name, samples in samples_by_list.items():
+        entries, missing, num_other = list_writing.locate(samples, disk, labels)
+        list_writing.write_list(args.out, name, entries, missing, labels)
         if num_other:
             print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
-    in_config = {part: (args.root, name) for part, name in lists.in_config.items()}
-    print_config(dataset, disk, labels, args.out, in_config, keys or {})
+    in_config = {part: (args.root, name) for part, name in names.items()}
+    list_writing.print_config(dataset, disk, labels, args.out, in_config, keys or {})
 
 
-def plain_names(parts: Parts, name: str = "{part}") -> ListNames:
+def plain_names(parts: Parts, name: str = "{part}") -> Lists:
     """Lists with the names of their parts."""
     names = {part: name.replace("{part}", part) for part in parts}
-    return ListNames({names[part]: samples for part, samples in parts.items()}, names)
+    return {names[part]: samples for part, samples in parts.items()}, names
 
 
-def split_names(splits: Sequence[Parts], kind: str, dataset: str) -> ListNames:
+def split_names(splits: Sequence[Parts], kind: str, dataset: str) -> Lists:
     """The published names of the lists of the splits, and of the list of all clips for zero-shot tests."""
     of_kind = "rgb" if kind == "frames" else "video"
     names = [{part: f"{part}_{of_kind}_split_{number}" for part in PARTS} for number in range(1, len(splits) + 1)]
     samples = {named[part]: parts[part] for named, parts in zip(names, splits) for part in PARTS}
     clips = dict.fromkeys(sample for parts in splits for samples in parts.values() for sample in samples)
-    return ListNames({**samples, f"{dataset}_full_for_zeroshot": list(clips)}, names[0])
+    return {**samples, f"{dataset}_full_for_zeroshot": list(clips)}, names[0]
 
 
 def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped: str) -> Labels:
     """--labels if given, otherwise the shipped list. Differences are printed, and are an error without --labels."""
-    labels = read_label_csv(label_csv or LISTS_FOLDER / shipped)
+    labels = read_label_csv(label_csv or list_writing.LISTS_FOLDER / shipped)
     differences = compare_names(source_names, labels)
     for line in differences:
         print(f"names: {line}")
@@ -150,19 +130,13 @@ def make_folders(args: argparse.Namespace) -> None:
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
     labels = choose_labels(class_names, args.labels)
     if all(name.strip().isdecimal() for name in labels.names):
-        print(
-            "WARNING: the class names are numbers, which are meaningless to a text encoder; rename the folders, or "
-            "write descriptions into labels.csv"
-        )
+        print("WARNING: the class names are numbers, which say nothing to a text encoder; rename them in labels.csv")
     write_all(args, args.root.resolve().name, disk, labels, plain_names(parts))
 
 
 def split_folders(root: Path) -> dict[str, str]:
-    """train, val, test -> name of the folder with this split; {} if `root` contains class folders.
-
-    Raises:
-        UserError: two folders for one split, or both class folders and split folders.
-    """
+    """train, val, test -> name of the folder with this split; {} if `root` contains class folders. Raises a UserError
+    if two folders for one split, or both class folders and split folders."""
     names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
     by_part: dict[str, str] = {}
     others = []
@@ -177,10 +151,8 @@ def split_folders(root: Path) -> dict[str, str]:
     if "train" not in by_part or len(by_part) == 1:
         return {}
     if others:
-        raise UserError(
-            f"{root}: contains {' and '.join(by_part.values())} and other folders, such as {others[0]}; "
-            "expected either class folders or split folders"
-        )
+        found = f"{' and '.join(by_part.values())} and other folders, such as {others[0]}"
+        raise UserError(f"{root}: contains {found}; expected either class folders or split folders")
     return by_part
 
 
@@ -261,13 +233,10 @@ def make_untrimmed(
     names: Mapping[str, str],
     cuts_val: bool = False,
 ) -> None:
-    """Write the lists of training segments, of validation segments or whole videos, and of all whole videos.
-
-    Args:
-        names: names of the lists by "train", "val" and, if it exists, "full".
-    """
+    """Write the lists of training segments, of validation segments or whole videos, and of all whole videos. `names`:
+    names of the lists by "train", "val" and, if it exists, "full"."""
     disk = disk_of(args)
-    write_labels(args.out, labels)
+    list_writing.write_labels(args.out, labels)
     roots: dict[str, Path] = dict.fromkeys(PARTS, args.root)
     cut_parts = PARTS if cuts_val else PARTS[:1]
     of_parts = {"train": videos["training"], "val": videos["validation"]}
@@ -279,15 +248,16 @@ def make_untrimmed(
             entries, missing = untrimmed.cut_instances(of_parts[part], disk, labels, args.instances, args.fps)
             roots[part] = args.instances
         else:
-            entries, missing, _ = locate(untrimmed.whole(of_parts[part]), disk, labels)
-        write_list(args.out, name, entries, missing, labels)
+            entries, missing, _ = list_writing.locate(untrimmed.whole(of_parts[part]), disk, labels)
+        list_writing.write_list(args.out, name, entries, missing, labels)
     if not cuts_val:
         num_several = sum(len({part.class_name for part in video.segments}) > 1 for video in videos["validation"])
         print(f"  {num_several} videos have several classes: the one with the most annotated seconds counts")
     keys: dict[str, Any] = {} if args.instances else {"list_times": True}
     if keys and args.kind == "frames":
         keys["frame_rate"] = args.fps
-    print_config(dataset, disk, labels, args.out, {part: (roots[part], names[part]) for part in PARTS}, keys)
+    in_config = {part: (roots[part], names[part]) for part in PARTS}
+    list_writing.print_config(dataset, disk, labels, args.out, in_config, keys)
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -302,33 +272,26 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
         command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
         if name not in (*UNTRIMMED, *ANNOTATED):
-            command.add_argument(
-                "--labels", type=Path, help="CSV id,name with the classes and their order, instead of the default"
-            )
+            command.add_argument("--labels", type=Path, help="CSV id,name of other classes than the default ones")
         return command
 
     command = add("folders", make_folders, "class folders, or train and val folders with class folders")
     command.add_argument("--val_share", type=float, default=0.2, help="share of validation clips (default: 0.2)")
     command.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     command = add("ucf101", make_ucf101, "UCF101, three splits")
-    command.add_argument(
-        "--splits", type=Path, required=True, help="ucfTrainTestlist: classInd.txt, trainlist01.txt, ..."
-    )
+    command.add_argument("--splits", type=Path, required=True, help="ucfTrainTestlist: classInd.txt, trainlist01.txt")
     command = add("hmdb51", make_hmdb51, "HMDB51, three splits")
     command.add_argument("--splits", type=Path, required=True, help="testTrainMulti_7030_splits")
     command = add("kinetics", make_kinetics, "Kinetics-400, -600 or -700, or only the classes of --labels")
     command.add_argument("--train_csv", type=Path, help="official CSV or JSON of the training clips")
     command.add_argument("--val_csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
-    command.add_argument(
-        "--name", default="{part}", help="file name of the lists; {part} becomes train or val (default: {part})"
-    )
+    command.add_argument("--name", default="{part}", help="name of the lists; {part}, the default: train or val")
     command = add("activitynet", make_activitynet, "ActivityNet 1.3: training segments, validation videos")
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
     add_segment_options(command)
     command = add("hacs", make_hacs, "HACS Segments (like activitynet) or HACS Clips")
-    command.add_argument(
-        "--annotations", type=Path, required=True, help="HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
-    )
+    files = "HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
+    command.add_argument("--annotations", type=Path, required=True, help=files)
     add_segment_options(command)
     for name, data_set in ANNOTATED.items():
         command = add(name, make_annotated, data_set.described)
@@ -338,21 +301,13 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def add_segment_options(command: Parser) -> None:
-    command.add_argument(
-        "--instances",
-        type=Path,
-        help="output folder for links to the frames of segments (default: lists with start and end times, "
-        "data.list_times)",
-    )
+    instances = "output folder for links to the frames of segments (default: lists with times, data.list_times)"
+    command.add_argument("--instances", type=Path, help=instances)
     command.add_argument("--fps", type=float, default=1.0, help="frame rate of the extracted frames (default: 1)")
 
 
 def main(args: argparse.Namespace) -> None:
-    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*\.(jpg|jpeg|png)", args.template, re.IGNORECASE):
-        raise UserError(
-            f"--template {args.template}: must be the name of a JPEG or PNG file with one number field, such as "
-            "img_{:05d}.jpg"
-        )
+    check_template(args.template, ".jpg", ".jpeg", ".png")
     check_writable(args.out, "--out", is_folder=True)
     args.make(args)
 

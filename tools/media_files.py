@@ -8,6 +8,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from inference.video_inputs import VIDEO_SUFFIXES, walk_visible
+from utils.errors import UserError
 
 
 def walk(root: Path) -> tqdm:
@@ -22,6 +23,13 @@ class FrameFolders:
     num_frames: dict[str, int]  # folder, relative -> number of frames
     faulty: dict[str, str]  # folder, relative -> reason
     first_number: int  # data.index_bias
+
+
+def check_template(template: str, *endings: str) -> None:
+    """Raise a UserError unless `--template` is a file name with one number field and one of the endings, if any."""
+    if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", template) or not template.lower().endswith(endings or ""):
+        what = f"a name with one number field{' and ' * bool(endings)}{' or '.join(endings)}"
+        raise UserError(f"--template {template}: must be {what}, such as img_{{:05d}}.jpg")
 
 
 def find_videos(root: Path) -> list[str]:
@@ -63,11 +71,7 @@ def find_frame_folders(root: Path, template: str) -> FrameFolders:
     pattern = re.compile(re.escape(before) + r"(\d+)" + re.escape(after))
     numbers: dict[str, tuple[int, int, int]] = {}  # folder -> first, last, count
     for folder, _, files in walk(root):
-        matches = [
-            int(match[1])
-            for name in files
-            if (match := pattern.fullmatch(name)) and template.format(int(match[1])) == name
-        ]
+        matches = [int(m[1]) for m in map(pattern.fullmatch, files) if m and template.format(int(m[1])) == m[0]]
         if matches:
             numbers[Path(folder).relative_to(root).as_posix()] = (min(matches), max(matches), len(matches))
     if not numbers:

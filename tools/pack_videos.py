@@ -20,7 +20,6 @@ Examples:
 
 import argparse
 import io
-import re
 import sys
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
@@ -34,24 +33,11 @@ from datasets.image_decoding import decode_image, is_upright
 from datasets.lists import Label, read_list
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
-from tools import tar_shards
-from tools.conversion import (
-    FILE_ERRORS,
-    Result,
-    add_options,
-    check_names,
-    check_options,
-    earlier_notes,
-    failed,
-    locked_output_folder,
-    merge_reports,
-    run_all,
-    summarise,
-    write_report,
-)
+from tools import conversion, tar_shards
+from tools.conversion import FILE_ERRORS, Result
 from tools.extract_frames import scaled
-from tools.media_files import find_frame_folders, find_videos
-from utils.cli import Parser, run_command
+from tools.media_files import check_template, find_frame_folders, find_videos
+from utils.cli import Parser, check_counts, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash, file_hash
@@ -160,7 +146,7 @@ def run_job(root: Path, job: Job, out: Path, settings: Settings) -> Result:
     try:
         return Result.made(job.target, "packed", *pack(root, job, out, settings))
     except FILE_ERRORS as error:
-        return failed(job.source, error, root / job.source)
+        return conversion.failed(job.source, error, root / job.source)
 
 
 def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
@@ -177,13 +163,13 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
     if not jobs and not faults:
         raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
     other = "frame folder has the same name" if settings.frames else "video differs only in its extension"
-    check_names(root, {job.source: job.target for job in jobs}, other)
+    conversion.check_names(root, {job.source: job.target for job in jobs}, other)
     return jobs, faults
 
 
 def already_packed(names: Iterable[str], out: Path) -> dict[str, Result]:
     """name -> result of intact clips from an earlier run, with its notes."""
-    present, notes = {}, earlier_notes(out)
+    present, notes = {}, conversion.earlier_notes(out)
     for name in names:
         if not (out / name).is_file():
             continue
@@ -204,7 +190,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--fps", type=float, help="with --frames: playback frame rate (default: 25)")
     parser.add_argument("--shards", type=int, metavar="N", help="pack into N tar files with an index")
     parser.add_argument("--labels", nargs="+", default=[], metavar="LIST", help="with --shards: lists with labels")
-    add_options(parser)
+    conversion.add_options(parser)
     return parser.parse_args(arguments)
 
 
@@ -214,17 +200,12 @@ def check_arguments(args: argparse.Namespace) -> None:
             raise UserError(f"{option} {value}: needs --frames; add --frames or remove it")
     if args.fps is not None and not 0 < args.fps <= 1000:
         raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
-    if args.template is not None and not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", args.template):
-        raise UserError(
-            f"--template {args.template}: must be a file name with one number field, such as img_{{:05d}}.jpg"
-        )
-    if args.shards is not None and args.shards < 1:
-        raise UserError(
-            f"--shards {args.shards}: must be at least 1 (to run part I on one of N machines, use --shard I/N)"
-        )
+    if args.template is not None:
+        check_template(args.template)
+    check_counts(args, "shards")
     if args.labels and not args.shards:
         raise UserError("--labels: needs --shards; add --shards or remove it")
-    check_options(args, args.source)
+    conversion.check_options(args, args.source)
 
 
 def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
@@ -244,14 +225,14 @@ def main(args: argparse.Namespace) -> int:
     saved = settings.saved()
     if args.shards:  # which clips are in a tar file depends on all of them
         saved["videos"] = f"{len(jobs)}, {content_hash([ascii(job.target) for job in jobs])[:8]}"
-    with locked_output_folder(args.out, SETTINGS_FILE, saved, shard):
+    with conversion.locked_output_folder(args.out, SETTINGS_FILE, saved, shard):
         if args.shards:
             results = pack_into_tars(args, settings, shard, jobs, faults)
         elif args.merge:
-            results = merge_reports(args.out, {job.source: job.target for job in jobs})
+            results = conversion.merge_reports(args.out, {job.source: job.target for job in jobs})
         else:
             results = pack_missing(args, settings, shard, shard.of(jobs), faults if shard.number == 1 else [])
-    return summarise(results, "packed", args.source, args.out, shard)
+    return conversion.summarise(results, "packed", args.source, args.out, shard)
 
 
 def pack_into_tars(
@@ -261,15 +242,14 @@ def pack_into_tars(
     if args.merge:
         return tar_shards.finish(args.out, args.shards, len(shard_files(args.out / FOLDER, ".lock")), faults)
     labels = read_label_lists(args.labels, args.frames)
-    clips = [
-        tar_shards.Clip(job.target, (args.source, job), labels.get(job.target.removesuffix(".mkv"))) for job in jobs
-    ]
+    label_of = [labels.get(job.target.removesuffix(".mkv")) for job in jobs]
+    clips = [tar_shards.Clip(job.target, (args.source, job), label) for job, label in zip(jobs, label_of)]
     packing = tar_shards.Packing(run_job, settings, args.out)
     tar_shards.pack_tars(packing, clips, args.shards, shard, args.workers)
     if shard.is_all:
         return tar_shards.finish(args.out, args.shards, 1, faults)
     results = tar_shards.results_of(args.out, shard.of(range(args.shards)))
-    write_report(report_file(args.out, shard), results)
+    conversion.write_report(report_file(args.out, shard), results)
     return results
 
 
@@ -283,7 +263,7 @@ def pack_missing(
             partial.unlink()
     present = already_packed(names, args.out)
     left = [(job.source, (args.source, job, args.out, settings)) for job in jobs if job.target not in present]
-    return run_all(run_job, left, args.workers, args.out, shard, [*known, *present.values()])
+    return conversion.run_all(run_job, left, args.workers, args.out, shard, [*known, *present.values()])
 
 
 if __name__ == "__main__":

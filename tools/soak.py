@@ -76,16 +76,12 @@ def measure(pid: int, started: float) -> Sample:
 
 
 def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
-    """Train `config` for the given time after its first step; returns the counts.
-
-    Raises:
-        UserError: the run exited early.
-    """
+    """Train `config` for the given time after its first step; returns the counts. Raises a UserError if the run exited
+    early."""
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
         words = ["solver.epochs=1000000", f"logging.run_dir={folder}/run", "logging.tensorboard=false", *overrides]
-        run = subprocess.Popen(
-            [sys.executable, "train.py", "--config", config, *words], cwd=REPOSITORY, stdout=output, stderr=output
-        )
+        command = [sys.executable, "train.py", "--config", config, *words]
+        run = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
         samples, started = [], None
         try:
             while run.poll() is None and (started is None or time.monotonic() - started < seconds):

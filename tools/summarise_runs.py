@@ -39,19 +39,13 @@ def check_comparable(found: dict[str, dict]) -> None:
     first = next(iter(found))
     for run, record in found.items():
         if record["epoch"] != found[first]["epoch"]:
-            raise UserError(
-                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; all runs must "
-                "have "
-                "the same number of epochs"
-            )
+            ends = f"ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}"
+            raise UserError(f"{run}: {ends}; all runs must have the same number of epochs")
 
 
 def table_rows(found: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:
-    """A row for each validation, by its title, and one with mean and population deviation of their scores.
-
-    Raises:
-        UserError: as `check_comparable`.
-    """
+    """A row for each validation, by its title, and one with mean and population deviation of their scores. Raises a
+    UserError if as `check_comparable`."""
     check_comparable(found)
     rows = [(title, *(f"{record[name]:.2f}" for name in FIGURES)) for title, record in found.items()]
     over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]

@@ -31,17 +31,11 @@ ROW = (*Result._fields, "offset", "size", "label")
 
 
 class Clip(NamedTuple):
-    """A clip to be packed.
+    """A clip to be packed."""
 
-    Attributes:
-        target: path in the index, `a/b.mkv`.
-        arguments: arguments of the function that packs it, without folder and settings.
-        label: None if the clip is in no list.
-    """
-
-    target: str
-    arguments: tuple
-    label: Label | None
+    target: str  # path in the index, a/b.mkv
+    arguments: tuple  # of the function that packs it, without folder and settings
+    label: Label | None  # None: the clip is in no list
 
 
 class Packing(NamedTuple):
@@ -82,10 +76,8 @@ def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
                 if results[-1].status != "failed":
                     _add(tar, clip, results[-1], scratch / clip.target)
         places = _places(scratch / "tar")
-        rows = [
-            (*result, *places.get(f"{_key(result.path)}.mkv", ("", "")), clip.label)
-            for result, clip in zip(results, clips)
-        ]
+        at = (places.get(f"{_key(result.path)}.mkv", ("", "")) for result in results)
+        rows = [(*result, *place, clip.label) for result, place, clip in zip(results, at, clips)]
         with (scratch / "tar").open("rb+") as file:
             os.fsync(file.fileno())
         (scratch / "tar").replace(out / tar_name(number))
@@ -95,11 +87,8 @@ def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
 
 
 def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) -> list[Result]:
-    """Write the index, and the report from the results of all tar files and `faults`.
-
-    Raises:
-        UserError: a tar file is missing.
-    """
+    """Write the index, and the report from the results of all tar files and `faults`. Raises a UserError if a tar file
+    is missing."""
     check_complete([tar_name(k) for k in range(num_tars)], lambda number: _is_done(out, number), num_shards)
     rows = [row | {"shard": tar_name(k)} for k in range(num_tars) for row in read_csv(_rows_file(out, k))]
     write_csv(out / SHARD_INDEX, COLUMNS, sorted([row[name] for name in COLUMNS] for row in rows if row["size"]))

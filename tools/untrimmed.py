@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from datasets.lists import ListEntry
 from tools.list_sources import Sample, read_columns, read_json
-from tools.list_writing import Disk, Labels, new_entry
+from tools.list_writing import Disk, Labels, Missing, new_entry
 from utils.errors import UserError
 
 SUBSETS = ("training", "validation")  # the test subset has no annotations
@@ -48,9 +48,7 @@ def read_activitynet(path: Path) -> Untrimmed:
     an annotation as {"segment": [start, end], "label"}."""
     database = read_json(path, dict).get("database")
     if not isinstance(database, dict):
-        raise UserError(
-            f'{path}: contains no "database"; expected the JSON file of annotations, such as activity_net.v1-3.min.json'
-        )
+        raise UserError(f'{path}: contains no "database"; expected a file such as activity_net.v1-3.min.json')
     videos: dict[str, list[UntrimmedVideo]] = {subset: [] for subset in SUBSETS}
     for id, entry in database.items():
         try:
@@ -60,9 +58,8 @@ def read_activitynet(path: Path) -> Untrimmed:
             segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
             duration = float(entry["duration"])
         except (KeyError, TypeError, ValueError) as error:
-            raise UserError(
-                f"{path}: video {id} has no subset or duration, or an annotation without segment or label"
-            ) from error
+            lack = "has no subset or duration, or an annotation without segment or label"
+            raise UserError(f"{path}: video {id} {lack}") from error
         if not segments:
             raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
         videos[entry["subset"]].append(UntrimmedVideo(id, segments, duration))
@@ -85,9 +82,7 @@ def read_hacs_clips(path: Path) -> Untrimmed:
         except ValueError as error:
             raise UserError(f"{where}: start or end is not a number") from error
         segments[row["subset"]].setdefault(row["youtube_id"], []).append(segment)
-    return {
-        subset: [UntrimmedVideo(id, tuple(found)) for id, found in by_id.items()] for subset, by_id in segments.items()
-    }
+    return {part: [UntrimmedVideo(id, tuple(found)) for id, found in of.items()] for part, of in segments.items()}
 
 
 def class_names(videos: Untrimmed) -> list[str]:
@@ -113,9 +108,10 @@ def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
     return range(first, stop)
 
 
-def cut_instances(
-    videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float
-) -> tuple[list[ListEntry], list[tuple[str, str]]]:
+Listed = tuple[list[ListEntry], Missing]
+
+
+def cut_instances(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float) -> Listed:
     """A folder of links for each segment, as the line of a list can name only a whole folder."""
     entries, missing = [], []
     for video in tqdm(videos, unit="video", desc="cutting", disable=None):
@@ -128,18 +124,15 @@ def cut_instances(
             assert found.num_frames is not None  # a frame folder
             frames = segment_frames(segment, fps, found.num_frames)
             if not frames:
-                missing.append(
-                    (name, f"segment {segment.start_s}-{segment.end_s} s has none of {found.num_frames} frames")
-                )
+                span = f"{segment.start_s}-{segment.end_s} s"
+                missing.append((name, f"segment {span} has none of {found.num_frames} frames"))
                 continue
             _link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
             entries.append(new_entry(name, len(frames), labels.id(segment.class_name)))
     return entries, missing
 
 
-def timed(
-    videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, by_segment: bool
-) -> tuple[list[ListEntry], list[tuple[str, str]]]:
+def timed(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, by_segment: bool) -> Listed:
     """Lines with the seconds of each segment, or of whole videos, whose class is `main_class`."""
     entries, missing = [], []
     for video in videos:

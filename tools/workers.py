@@ -17,9 +17,10 @@ from utils.stop import end_with_parent
 MAX_NAMES = 8  # maximum number of jobs named in an error
 
 
-def run_jobs(
-    function: Callable[..., Any], jobs: Sequence[tuple[str, tuple]], num_workers: int, done: Callable[[Any], None]
-) -> None:
+Jobs = Sequence[tuple[str, tuple]]
+
+
+def run_jobs(function: Callable[..., Any], jobs: Jobs, num_workers: int, done: Callable[[Any], None]) -> None:
     """Call `function` with the arguments of each job in `num_workers` processes, and `done` with each result.
 
     Args:
@@ -42,7 +43,7 @@ def run_jobs(
         signal.signal(signal.SIGTERM, old)
 
 
-def _run_in_workers(function: Callable, jobs: Sequence[tuple[str, tuple]], num_workers: int, done: Callable) -> None:
+def _run_in_workers(function: Callable, jobs: Jobs, num_workers: int, done: Callable) -> None:
     context = multiprocessing.get_context("fork" if sys.platform == "linux" else "spawn")
     executor = ProcessPoolExecutor(num_workers, context, _start_worker)
     left = iter(jobs)
@@ -62,10 +63,8 @@ def _run_in_workers(function: Callable, jobs: Sequence[tuple[str, tuple]], num_w
         names = list(in_hand.values())
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         where = f"; being processed: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
-        raise MachineError(
-            "a worker process was killed, by lack of memory or a file that crashes the decoder; run the same command "
-            f"to resume, with fewer --workers if memory ran out{where}"
-        ) from error
+        what = "a worker process was killed, by lack of memory or a file that crashes the decoder"
+        raise MachineError(f"{what}; run the same command to resume, perhaps with fewer --workers{where}") from error
     except BaseException:
         # A worker may be stuck in a decoder or on a stalled disk; its job is repeated.
         for worker in set(multiprocessing.active_children()) - not_ours:
@@ -80,9 +79,8 @@ def _interrupt(number: int, frame: object) -> None:
 
 
 def _start_worker() -> None:
-    signal.signal(
-        signal.SIGINT, signal.SIG_IGN
-    )  # Ctrl-C is sent to all processes of the terminal, and handled by the main process
+    # Ctrl-C is sent to all processes of the terminal, and handled by the main process.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     # If the main process is killed, its workers would wait for jobs for ever.
     end_with_parent(signal.SIGKILL)

@@ -16,10 +16,8 @@ ALWAYS_READ = 64 << 20  # bytes, whatever the ratio
 def check_archive_sizes(path: str | Path) -> None:
     """Compare the sizes that a zip archive declares, and the shapes of arrays in it, with the size of the file.
 
-    A corrupted or truncated zip archive passes; reading it raises a proper error.
-
-    Raises:
-        UserError: the declared size is too large for the file.
+    A corrupted or truncated zip archive passes; reading it raises a proper error. Raises a UserError if the declared
+    size is too large for the file.
     """
     size, declared = Path(path).stat().st_size, 0
     try:
@@ -29,9 +27,8 @@ def check_archive_sizes(path: str | Path) -> None:
     except Exception:  # noqa: BLE001 - zipfile and NumPy's parser raise anything on arbitrary bytes; see above
         return
     if declared > max(ALWAYS_READ, MAX_RATIO * size):
-        raise UserError(
-            f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded; use another copy"
-        )
+        sizes = f"{declared >> 20} MiB from a file of {size} bytes"
+        raise UserError(f"{path}: unpacks to {sizes} and is not loaded; use another copy")
 
 
 def repeats_stored_values(tensor: torch.Tensor) -> bool:

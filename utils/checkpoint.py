@@ -43,11 +43,8 @@ FULL_BELOW = 1 << 20  # bytes: if less is free after a failed write, the disk wa
 
 
 def save_checkpoint(path: str | Path, state: dict[str, Any]) -> None:
-    """Write `state` and its content hash to `path`, atomically.
-
-    Raises:
-        OSError: the disk is full or not writable; an older file at `path` is untouched.
-    """
+    """Write `state` and its content hash to `path`, atomically. Raises an OSError if the disk is full or not writable;
+    an older file at `path` is untouched."""
     state = {name: value for name, value in state.items() if name != "content_hash"}
     state["content_hash"] = content_hash(state)
     with atomic_path(path) as temporary:
@@ -63,10 +60,8 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint of this project or of another program on the CPU.
 
     The weights come under `model_state_dict`, by names without the prefixes of wrappers. Only tensors, plain values and
-    the types in `_safe_types` are read (`weights_only`). A `content_hash` is checked if there is one.
-
-    Raises:
-        UserError: the file is missing, damaged, altered, unpacks to more than it holds, or holds another type.
+    the types in `_safe_types` are read (`weights_only`). A `content_hash` is checked if there is one. Raises a
+    UserError if the file is missing, damaged, altered, unpacks to more than it holds, or holds another type.
     """
     path = Path(path)
     check_is_file(path, "checkpoint file")
@@ -78,19 +73,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         found = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
         if found is None:
             raise UserError(f"{path}: corrupted, or not a checkpoint; use another copy") from error
-        raise UserError(
-            f"{path}: contains {found[1]} besides tensors and plain values, which is not loaded because it could run "
-            "code; in the program that wrote it, save only the weights: torch.save(model.state_dict(), ...)"
-        ) from error
+        fault = f"contains {found[1]} besides tensors and plain values, which is not loaded because it could run code"
+        remedy = "in the program that wrote it, save only the weights: torch.save(model.state_dict(), ...)"
+        raise UserError(f"{path}: {fault}; {remedy}") from error
     except Exception as error:  # the unpickler raises anything on arbitrary bytes
         raise UserError(f"{path}: corrupted or truncated checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains a {type(state).__name__}, expected a dictionary")
     for tensor in tree_leaves(state):
         if isinstance(tensor, torch.Tensor) and repeats_stored_values(tensor):
-            raise UserError(
-                f"{path}: a tensor of shape {tuple(tensor.shape)} is larger than the file's data; use another copy"
-            )
+            shape = tuple(tensor.shape)
+            raise UserError(f"{path}: a tensor of shape {shape} is larger than the file's data; use another copy")
     expected = state.pop("content_hash", None)
     if expected is not None and content_hash(state) != expected:
         raise UserError(f"{path}: was modified after it was written (its content hash differs); use another copy")
@@ -100,13 +93,11 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
 def _safe_types() -> list[Any]:
     """Types that other programs save with weights (scores, arguments), and that are safe to unpickle."""
     scalars = [type(np.dtype(kind)) for kind in ("?", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "f2", "f4", "f8")]
-    makers = [np.dtype, np.ndarray, np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
+    makers: list[Any] = [np.float64(0).__reduce__()[0], np.zeros(1).__reduce__()[0]]
     # Older versions of NumPy have the same functions in numpy.core, and files refer to them by that name.
-    places = [
-        (maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in makers[2:] for core in ("core", "_core")
-    ]
+    places = [(maker, f"numpy.{core}.multiarray.{maker.__name__}") for maker in makers for core in ("core", "_core")]
     tree = (OrderedDict, "yacs.config.CfgNode")  # a dictionary: the config in checkpoints of X-CLIP and others
-    return [argparse.Namespace, pathlib.PosixPath, tree, *makers[:2], *places, *scalars]
+    return [argparse.Namespace, pathlib.PosixPath, tree, np.dtype, np.ndarray, *places, *scalars]
 
 
 def _in_our_layout(state: dict[str, Any]) -> dict[str, Any]:

@@ -30,10 +30,7 @@ OUT_OF_MEMORY = (
     "out of GPU memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
     "solver.activation_checkpointing=true"
 )
-LOST_CONNECTION = (
-    "lost the connection to another process: it exited, or its machine cannot be reached; add resume=auto to continue "
-    "from the last checkpoint"
-)
+LOST_CONNECTION = "lost the connection to another process, which exited or cannot be reached; continue by resume=auto"
 DISK_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "free disk space"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk or the network mount"),
@@ -112,10 +109,12 @@ def add_output_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--plain", action="store_true", help="show no progress bars, as if the output were a file")
 
 
-def add_view_options(parser: argparse.ArgumentParser) -> None:
-    """Add `--test_crops` and `--test_clips`."""
+def add_view_options(parser: argparse.ArgumentParser, dense: bool = True) -> None:
+    """Add `--test_crops`, `--test_clips` and, if `dense`, `--dense`."""
     parser.add_argument("--test_crops", type=int, choices=(1, 3, 5, 10), default=1, help="crops per clip (default 1)")
     parser.add_argument("--test_clips", type=int, default=1, metavar="N", help="clips per video (default 1)")
+    if dense:
+        parser.add_argument("--dense", action="store_true", help="clips from windows of 128 frames (data.dense=true)")
 
 
 def check_counts(args: argparse.Namespace, *names: str) -> None:
@@ -148,11 +147,8 @@ def add_published_options(parser: argparse.ArgumentParser) -> None:
 
 
 def apply_published_options(args: argparse.Namespace) -> list[str]:
-    """Turn `--precision` into an override; an explicit `solver.precision=...` has priority.
-
-    Returns:
-        A list of at most one warning, about ignored options.
-    """
+    """Turn `--precision` into an override; an explicit `solver.precision=...` has priority. Returns at most one
+    warning, about ignored options."""
     if args.precision is not None:
         args.overrides = [f"solver.precision={args.precision}", *args.overrides]
     ignored = ", ".join(name for name in IGNORED if hasattr(args, name))

@@ -42,9 +42,8 @@ class _Loader(yaml.SafeLoader):
             name = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if isinstance(name, str) and name in seen:
-                raise yaml.constructor.ConstructorError(
-                    None, None, f"key {name} is given twice, in lines {seen[name]} and {line}", key_node.start_mark
-                )
+                what = f"key {name} is given twice, in lines {seen[name]} and {line}"
+                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
             seen[str(name)] = line
             if isinstance(key_node, yaml.ScalarNode):
                 written[name] = key_node.value
@@ -98,19 +97,16 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose:
 
 
 def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose, recipe: Recipe) -> Resolved:
-    """`load_config` for a command on a checkpoint, which contains the config of its model; see `utils.recipe`.
-
-    Raises:
-        UserError: with all errors in file, overrides and recipe, one per line.
-    """
+    """`load_config` for a command on a checkpoint, which contains the config of its model; see `utils.recipe`. Raises a
+    UserError with all errors in file, overrides and recipe, one per line."""
     given, faults, warnings, _ = _read_given(path, overrides)
     _raise_faults(faults)
-    combined = combine(given, recipe)
-    faults += combined.faults
+    tree, combined_faults, combined_warnings = combine(given, recipe)
+    faults += combined_faults
     of_recipe = {key: f"{recipe.source}: " for key in dotted_keys() if key not in given.places}
-    config, bad_keys = _validate(combined.tree, faults, {**of_recipe, **given.places})
-    combined_given = given._replace(config=config)
-    config, warnings = _apply_rules(combined_given, bad_keys, purpose, faults, warnings + combined.warnings)
+    config, bad_keys = _validate(tree, faults, {**of_recipe, **given.places})
+    combined = given._replace(config=config)
+    config, warnings = _apply_rules(combined, bad_keys, purpose, faults, warnings + combined_warnings)
     names = recipe.class_names if recipe.class_names and not given.is_given("data.label_list") else None
     return Resolved(config, warnings, names)
 
@@ -133,25 +129,15 @@ def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: lis
 
 
 def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: Sequence[str]) -> None:
-    """Check keys, values and files of a config before the checkpoint that completes it is loaded.
-
-    Args:
-        file_keys: keys whose lists and folders must exist, if they are given.
-
-    Raises:
-        UserError: with all errors, one per line.
-    """
+    """Check keys, values and files of a config before the checkpoint that completes it is loaded. `file_keys`: keys
+    whose lists and folders must exist, if they are given. Raises a UserError with all errors, one per line."""
     given, faults, _, _ = _read_given(path, overrides)
     _raise_faults(faults)
     check_data_files(given.config, [key for key in file_keys if given.is_given(key)])
 
 
 def check_data_files(config: Config, keys: Sequence[str]) -> None:
-    """Check that the lists and folders in the `data.*` keys `keys` exist.
-
-    Raises:
-        UserError: one is missing.
-    """
+    """Check that the lists and folders in the `data.*` keys `keys` exist. Raises a UserError if one is missing."""
     for key in keys:
         value = getattr(config.data, key.removeprefix("data."))
         if value and is_url(value):
@@ -171,11 +157,8 @@ def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Give
     places = {name: f"{path}:{line}: " for name, line in lines.items()}
     for text in overrides:
         _apply_override(tree, text, faults, places)
-    warnings = [
-        f"{places.get(name, '')}{name} has no effect; remove it"
-        for name in MEANINGLESS_KEYS
-        if _pop(tree, name.split("."))
-    ]
+    unused = [name for name in MEANINGLESS_KEYS if _pop(tree, name.split("."))]
+    warnings = [f"{places.get(name, '')}{name} has no effect; remove it" for name in unused]
     config, bad_keys = _validate(tree, faults, places)
     _check_components(config, faults, places)
     return Given(config, places, None if path is None else str(path)), faults, warnings, bad_keys
@@ -201,9 +184,8 @@ def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
         node = yaml.compose(text, Loader=_Loader)
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
     except UnicodeDecodeError as error:
-        raise UserError(
-            f"{path}: not a text file ({error.reason} at byte {error.start}); give a YAML config"
-        ) from error
+        fault = f"{error.reason} at byte {error.start}"
+        raise UserError(f"{path}: not a text file ({fault}); give a YAML config") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -30,20 +30,16 @@ class Process(NamedTuple):
 def start(timeout_minutes: float = 10) -> Process:
     """Join torchrun's process group, or run as a single process without torchrun.
 
-    Uses NCCL if each process has its own GPU, and gloo on CPUs.
-
-    Raises:
-        UserError: torchrun started more processes on this machine than it has GPUs, or the group cannot be formed.
+    Uses NCCL if each process has its own GPU, and gloo on CPUs. Raises a UserError if torchrun started more processes
+    on this machine than it has GPUs, or the group cannot be formed.
     """
     rank = int(os.environ.get("RANK", 0))
     world_size = int(os.environ.get("WORLD_SIZE", 1))
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     use_cuda = torch.cuda.is_available()
     if use_cuda and local_rank >= torch.cuda.device_count():
-        raise UserError(
-            f"process {rank} needs GPU {local_rank}, but this machine has {torch.cuda.device_count()}; "
-            "start at most one process per GPU (NPROC)"
-        )
+        lack = f"process {rank} needs GPU {local_rank}, but this machine has {torch.cuda.device_count()}"
+        raise UserError(f"{lack}; start at most one process per GPU (NPROC)")
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(device)

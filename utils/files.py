@@ -15,10 +15,8 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to, which is renamed to `path` when the block ends without an exception.
 
     The file is flushed before the rename and the folder after it, so a crash leaves either the old or the new file. If
-    the block raises, the temporary file is removed. A pipe or a device is written directly.
-
-    Raises:
-        OSError: raised by the block or the rename; it names `path`.
+    the block raises, the temporary file is removed; an OSError then names `path`. A pipe or a device is written
+    directly.
     """
     path = Path(path)
     if path.exists() and not path.is_file() and not path.is_dir():

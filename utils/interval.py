@@ -7,11 +7,7 @@ from utils.errors import UserError
 
 def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
     """Parse an interval, `500` (steps) or `10min` (minutes), into (steps, seconds), one of which is None; both for
-    None.
-
-    Raises:
-        ValueError: it is neither, or not positive.
-    """
+    None. Raises a ValueError if it is neither, or not positive."""
     if text is None:
         return None, None
     if isinstance(text, str) and not text.endswith("min"):
@@ -25,11 +21,8 @@ def parse_interval(text: int | str | None) -> tuple[float | None, float | None]:
 def check_times(
     window: float | None, stride: float | None, fps: float, max_seconds: float | None = None, prefix: str = ""
 ) -> None:
-    """Check lengths of windows (`inference.windows.WindowReader.windows`).
-
-    Raises:
-        UserError: one is not finite, the window is negative, or another one is not above 0.
-    """
+    """Check lengths of windows (`inference.windows.WindowReader.windows`). Raises a UserError if one is not finite, the
+    window is negative, or another one is not above 0."""
     if window is not None and not 0 <= window < math.inf:
         raise UserError(f"{prefix}window {window:g}: must be a number of seconds, or 0 for one clip")
     for name, value, unit in (("stride", stride, " seconds"), ("fps", fps, ""), ("seconds", max_seconds, "")):

@@ -94,19 +94,12 @@ def score_labels(logits: np.ndarray, labels: np.ndarray) -> Scores | MultiLabelS
 
 
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
-    """Top-1, top-5, and the mean of the top-1 of each class that occurs.
-
-    Args:
-        logits: (N,K). labels: int (N,), 0..K-1.
-    """
+    """Top-1, top-5, and the mean of the top-1 of each class that occurs. `logits`: (N,K). `labels`: int (N,),
+    0..K-1."""
     hit = is_in_top(logits, labels, 1)
     per_class = [hit[labels == c].mean() for c in np.unique(labels)]
-    return Scores(
-        100 * float(hit.mean()),
-        100 * float(is_in_top(logits, labels, 5).mean()),
-        100 * float(np.mean(per_class)),
-        len(labels),
-    )
+    top1, top5, mean = (100 * float(np.mean(found)) for found in (hit, is_in_top(logits, labels, 5), per_class))
+    return Scores(top1, top5, mean, len(labels))
 
 
 def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> list[Scores]:

@@ -13,10 +13,7 @@ log = logging.getLogger(__name__)
 
 def resolve_precision(name: str, device: torch.device) -> str:
     """Resolve `auto` to bf16 on a GPU that supports it, otherwise fp16, and fp32 on a CPU; `amp` to fp16 or fp32.
-
-    Raises:
-        UserError: fp16 on a CPU, which does not support loss scaling.
-    """
+    Raises a UserError for fp16 on a CPU, which does not support loss scaling."""
     if name == "auto":
         if device.type == "cpu":
             return "fp32"

@@ -15,10 +15,7 @@ from utils.schema import Config
 
 def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     """Full-class and half-class scores of one list, in percent; mean average precision for a multi-label list.
-
-    Args:
-        logits: (N,K). labels: int (N,), or multi-label (N,K) of 0 and 1.
-    """
+    `logits`: (N,K). `labels`: int (N,), or multi-label (N,K) of 0 and 1."""
     if labels.ndim == 2:
         return {"num_classes": logits.shape[1], **score_labels(logits, labels)._asdict()}
     full, half = score(logits, labels), half_class_scores(logits, labels)
@@ -26,12 +23,8 @@ def zero_shot_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, Any]:
     for name in ("top1", "top5"):
         of_splits = [getattr(scores, name) for scores in half]
         mean, deviation = mean_and_deviation(of_splits)
-        summary |= {
-            f"full_{name}": getattr(full, name),
-            f"half_{name}_mean": mean,
-            f"half_{name}_std": deviation,
-            f"half_{name}": of_splits,
-        }
+        summary |= {f"full_{name}": getattr(full, name), f"half_{name}": of_splits}
+        summary |= {f"half_{name}_mean": mean, f"half_{name}_std": deviation}
     return summary
 
 
@@ -55,9 +48,7 @@ def harmonic_mean(base: float, novel: float) -> float:
 def check_single_label(cfg: Config, what: str) -> None:
     """Raise a UserError if the lists of `cfg` are multi-label, which `what` does not support."""
     if cfg.data.multi_label:
-        raise UserError(
-            f"data.multi_label: {what} does not support it; use lists with one label per video, and set it to false"
-        )
+        raise UserError(f"data.multi_label: {what} does not support it; use lists with one label, and set it to false")
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:
@@ -71,10 +62,8 @@ def map_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:
     The plain ranking is by probability; the published one is by the softmax of the probabilities.
     """
     probabilities = softmax(logits)
-    return {
-        "map": mean_average_precision(probabilities, labels),
-        "map_published_ranking": mean_average_precision(softmax(probabilities), labels),
-    }
+    rankings = {"map": probabilities, "map_published_ranking": softmax(probabilities)}
+    return {name: mean_average_precision(ranking, labels) for name, ranking in rankings.items()}
 
 
 def shared_classes(names: list[str], trained: list[str]) -> list[str]:

@@ -58,14 +58,6 @@ class Given(NamedTuple):
         return key in self.places
 
 
-class Combined(NamedTuple):
-    """A config as a nested dict, with errors and warnings of one line each."""
-
-    tree: dict[str, Any]
-    faults: list[str]
-    warnings: list[str]
-
-
 def looks_like_file(text: str) -> bool:
     """Whether `network.arch` or `network.weights` is a path rather than a name."""
     return Path(text).suffix in FILE_SUFFIXES or text.startswith(("/", "./", "../", "~"))
@@ -92,19 +84,14 @@ def changed_keys(config: dict[str, Any], base: dict[str, Any] | None = None) -> 
     return {key: (value, other[key]) for key, value in own.items() if key in other and value != other[key]}
 
 
-def combine(given: Given, recipe: Recipe) -> Combined:
-    """Combine the config of a checkpoint with the user's, by the rules above.
-
-    Raises:
-        UserError: the checkpoint has no config and the user gave none.
-    """
+def combine(given: Given, recipe: Recipe) -> tuple[dict[str, Any], list[str], list[str]]:
+    """Combine the config of a checkpoint with the user's, by the rules above; returns it with errors and warnings.
+    Raises a UserError if the checkpoint has no config and the user gave none."""
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())
     if not saved and given.path is None and not given.is_given("network.arch"):
-        raise UserError(
-            f"{recipe.source}: contains no config (it was not written by train.py); give --config with network.arch, "
-            "network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size of its training, "
-            "and the data.* keys of the videos"
-        )
+        keys = "network.arch, network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size"
+        remedy = f"give --config with {keys} of its training, and the data.* keys of the videos"
+        raise UserError(f"{recipe.source}: contains no config (it was not written by train.py); {remedy}")
     if "data.resize_mode" not in saved and "data.input_size" in saved:
         # Checkpoints older than these keys used CLIP's preprocessing for every tower.
         size = saved["data.input_size"]
@@ -130,13 +117,9 @@ def combine(given: Given, recipe: Recipe) -> Combined:
     for key in FILE_KEYS:
         if key in saved and values[key] == saved[key]:
             values[key] = _find_file(key, given, own, recipe.source, saved[key], faults)
-    warnings = []
-    if other:
-        warnings.append(
-            f"{given.path} differs from {recipe.source}, whose values are used: {', '.join(other)}; override "
-            "them with key=value"
-        )
-    return Combined(_tree_of(values), faults, warnings)
+    differs = f"{given.path} differs from {recipe.source}, whose values are used"
+    warnings = [f"{differs}: {', '.join(other)}; override them with key=value"] if other else []
+    return _tree_of(values), faults, warnings
 
 
 def _is_another_model(key: str, own: Any, saved: Any) -> bool:

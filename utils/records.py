@@ -8,11 +8,8 @@ from utils.errors import UserError
 
 
 def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
-    """The records of a run so far, in order; [] if there is no file. A truncated last line is ignored.
-
-    Raises:
-        UserError: a line is not a record of a run.
-    """
+    """The records of a run so far, in order; [] if there is no file. A truncated last line is ignored. Raises a
+    UserError if a line is not a record of a run."""
     if not path.exists():
         return []
     try:

@@ -84,11 +84,5 @@ def log_to_file(path: Path) -> None:
 def progress_bar(total: int, unit: str, description: str, process: Process) -> tqdm:
     """A progress bar on the terminal of the main process; disabled with `--plain` and if the output is not a
     terminal."""
-    return tqdm(
-        total=total,
-        unit=unit,
-        desc=description,
-        disable=None if process.is_main and _has_bars else True,
-        leave=False,
-        dynamic_ncols=True,
-    )
+    disable = None if process.is_main and _has_bars else True
+    return tqdm(total=total, unit=unit, desc=description, disable=disable, leave=False, dynamic_ncols=True)

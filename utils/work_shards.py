@@ -8,9 +8,9 @@ import argparse
 import os
 import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 from utils.errors import UserError
 
@@ -19,6 +19,7 @@ FOLDER = ".shards"
 REPORT = "report.csv"
 
 Item = TypeVar("Item")
+Row = TypeVar("Row")
 
 
 class Shard(NamedTuple):
@@ -39,19 +40,14 @@ class Shard(NamedTuple):
         return list(items[self.number - 1 :: self.count])
 
     def file(self, folder: Path, suffix: str) -> Path:
-        """The file of this shard, `I-of-N.SUFFIX`, in `folder`, which is created.
-
-        Raises:
-            UserError: the folder has files of a different number of shards.
-        """
+        """The file of this shard, `I-of-N.SUFFIX`, in `folder`, which is created. Raises a UserError if the folder has
+        files of a different number of shards."""
         folder.mkdir(parents=True, exist_ok=True)
         for path in _files_in(folder, suffix):
             count = int(path.stem.rpartition("-")[2])
             if count != self.count:
-                raise UserError(
-                    f"--shard {self}: {folder.parent} has results of {count} shards; continue with --shard "
-                    f"I/{count}, or delete {folder}"
-                )
+                where = f"{folder.parent} has results of {count} shards"
+                raise UserError(f"--shard {self}: {where}; continue with --shard I/{count}, or delete {folder}")
         return folder / f"{self.number}-of-{self.count}{suffix}"
 
 
@@ -61,21 +57,14 @@ ALL = Shard(1, 1)
 def add_shard_options(parser: argparse.ArgumentParser) -> None:
     """Add `--shard I/N` and `--merge`."""
     group = parser.add_mutually_exclusive_group()
-    group.add_argument(
-        "--shard",
-        metavar="I/N",
-        help="process part I of N (from 1), to share the work between machines (default: SLURM's array task, or all)",
-    )
+    group.add_argument("--shard", metavar="I/N", help="only part I of N, from 1 (default: SLURM's array task, or all)")
     group.add_argument("--merge", action="store_true", help="after all shards: write the combined reports")
 
 
 def chosen_shard(args: argparse.Namespace) -> Shard:
     """The shard of `--shard`, otherwise of SLURM's array task, which is printed; `ALL` without both or with `--merge`.
-
-    Raises:
-        UserError: the shard is invalid, or the tasks of the array are not evenly numbered, or there is only one, which
-            may be a resubmitted task of a larger array.
-    """
+    Raises a UserError if the shard is invalid, or the tasks of the array are not evenly numbered, or there is only one,
+    which may be a resubmitted task of a larger array."""
     if args.merge:
         return ALL
     if args.shard is not None:
@@ -87,10 +76,8 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
     if task is None or count is None:
         return ALL
     if int(count) == 1:
-        raise UserError(
-            f"SLURM's array has only the task {task}, so its share of the work is unknown; give --shard I/N, or "
-            "--shard 1/1 for everything"
-        )
+        fault = f"SLURM's array has only the task {task}, so its share of the work is unknown"
+        raise UserError(f"{fault}; give --shard I/N, or --shard 1/1 for everything")
     first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", x)) for name, x in (("MIN", 0), ("STEP", 1)))
     number, rest = divmod(int(task) - first, step)
     if rest or not 0 <= number < int(count):
@@ -122,10 +109,18 @@ def check_complete(names: Sequence[str], is_done: Callable[[int], bool], count: 
     missing = [position for position in range(len(names)) if not is_done(position)]
     if missing:
         shard = Shard(missing[0] % count + 1, count)
-        raise UserError(
-            f"--merge: shard {shard} is not complete: {len(missing)} of {len(names)} items have no result, such as "
-            f"{names[missing[0]]}; run it again"
-        )
+        lack = f"{len(missing)} of {len(names)} items have no result, such as {names[missing[0]]}"
+        raise UserError(f"--merge: shard {shard} is not complete: {lack}; run it again")
+
+
+def merged(out: Path, items: Mapping[Any, str], read: Callable[[Path], Mapping[Any, Row]]) -> list[Row]:
+    """The rows of all shards in the order of `items`, names by key. Raises a UserError if a shard or row is missing.
+    `read`: the rows by key from the file of a shard."""
+    files = shard_files(out / FOLDER, ".csv")
+    rows = {key: row for file in files for key, row in read(file).items()}
+    keys = list(items)
+    check_complete(list(items.values()), lambda i: keys[i] in rows, len(files))
+    return [rows[key] for key in keys]
 
 
 def print_next_step(shard: Shard) -> None:

@@ -19,9 +19,6 @@ class Classifier(Component):
 
     @classmethod
     def embed(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
-        """(K, D) float32 class embeddings of K names, not normalised, on the CPU.
-
-        Raises:
-            UserError: they cannot be computed.
-        """
+        """(K, D) float32 class embeddings of K names, not normalised, on the CPU. Raises a UserError if they cannot be
+        computed."""
         raise NotImplementedError

@@ -52,9 +52,8 @@ class LanguageModel:
         try:
             import transformers
         except ImportError as error:
-            raise UserError(
-                "network.classifier language_model: transformers is not installed; run 'pip install transformers'"
-            ) from error
+            fault = "transformers is not installed; run 'pip install transformers'"
+            raise UserError(f"network.classifier language_model: {fault}") from error
         self._pooling = pooling
         try:
             announce_hub_download(f"language model {name}", name, "config.json", "give a local folder")
@@ -80,9 +79,8 @@ class LanguageModel:
         """(N, E) float32 embeddings of N texts."""
         parts = []
         for start in range(0, len(texts), BATCH_SIZE):
-            tokens = self._tokenizer(
-                list(texts[start : start + BATCH_SIZE]), padding=True, truncation=True, return_tensors="pt"
-            )
+            batch = list(texts[start : start + BATCH_SIZE])
+            tokens = self._tokenizer(batch, padding=True, truncation=True, return_tensors="pt")
             ids, mask = tokens["input_ids"], tokens["attention_mask"]
             hidden = self._model(input_ids=ids, attention_mask=mask).last_hidden_state
             if self._pooling == "cls":

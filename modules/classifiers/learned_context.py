@@ -54,9 +54,8 @@ class LearnedContext(TrainedClassifier):
         return "network.context_per_class" if network.context_per_class else None
 
     def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "LearnedContext":
-        return LearnedContext(
-            *context_places(clip_model, names, len(self.context), cfg.network.context_position), self.context
-        )
+        places = context_places(clip_model, names, len(self.context), cfg.network.context_position)
+        return LearnedContext(*places, self.context)
 
     @staticmethod
     def describe(state: dict[str, torch.Tensor]) -> str:
@@ -105,10 +104,8 @@ def context_places(
     """(K, L) tokens of the classes with placeholders for a context of M = `num_tokens`, and their (K, M) positions.
 
     The text of a class is "context name.". `position` is that of the name: end, front, or middle (after the first half
-    of the context). Underscores in names are spaces, as in the code of CoOp and ViFi-CLIP.
-
-    Raises:
-        UserError: a name is too long with the context, or the text tower or tokenizer is not CLIP's.
+    of the context). Underscores in names are spaces, as in the code of CoOp and ViFi-CLIP. Raises a UserError if a name
+    is too long with the context, or the text tower or tokenizer is not CLIP's.
     """
     if not isinstance(getattr(clip_model.text, "token_embedding", None), nn.Embedding):
         raise UserError(f"{setting}: this text tower does not support a learned context; CLIP's does")
@@ -120,9 +117,8 @@ def context_places(
     context_length = clip_model.tokenize(names[:1]).shape[1]
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
-            raise UserError(
-                f"{setting} {num_tokens}: with them the class {name!r} does not fit into {context_length} tokens"
-            )
+            fault = f"with them the class {name!r} does not fit into {context_length} tokens"
+            raise UserError(f"{setting} {num_tokens}: {fault}")
     tokens = clip_model.tokenize(texts)
     number = torch.arange(num_tokens)
     # 1: the start token. Tokens after the name are shifted by its length.
@@ -133,18 +129,14 @@ def context_places(
 
 
 def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Tensor:
-    """(M, W) initial values of the context: embeddings of the words `init`, or normally distributed.
-
-    Raises:
-        UserError: `init` has a different number of tokens.
-    """
+    """(M, W) initial values of the context: embeddings of the words `init`, or normally distributed. Raises a UserError
+    if `init` has a different number of tokens."""
     if init is None:
         return CONTEXT_STD * torch.randn(num_tokens, _token_embedding(clip_model.text).embedding_dim)
     length = _length(clip_model, init)
     if length != num_tokens:
-        raise UserError(
-            f"network.context_init {init!r}: has {length} tokens; set context_tokens to {length}, or change the words"
-        )
+        remedy = f"set context_tokens to {length}, or change the words"
+        raise UserError(f"network.context_init {init!r}: has {length} tokens; {remedy}")
     tokens = clip_model.tokenize([init])[0, 1 : 1 + num_tokens]
     return _token_embedding(clip_model.text)(tokens).detach()
 

@@ -36,22 +36,15 @@ class Head(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":
-        """Create the head with initial values.
-
-        Raises:
-            UserError: the config is not supported.
-        """
+        """Create the head with initial values. Raises a UserError if the config is not supported."""
         return cls()
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
         return self.over_frames(frames).mean(dim=1)
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """(B, T, D) -> (B, T, D) float32, of which the mean over the frames is the video embedding.
-
-        Raises:
-            UserError: the head has no outputs per frame.
-        """
+        """(B, T, D) -> (B, T, D) float32, of which the mean over the frames is the video embedding. Raises a UserError
+        if the head has no outputs per frame."""
         raise UserError(f"network.scorer: needs outputs per frame, which {self.described} does not have; use another")
 
     def passes(self, frames: torch.Tensor) -> Passes:

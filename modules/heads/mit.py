@@ -43,11 +43,8 @@ class MultiframeIntegration(Head):
     def build(cls, cfg: Config, clip_model: ClipModel) -> "MultiframeIntegration":
         width = clip_model.embed_dim
         if width > HEAD_WIDTH and width % HEAD_WIDTH:
-            raise UserError(
-                f"network.sim_header MIT: the embedding dimension {width} is not a multiple of the head width "
-                f"{HEAD_WIDTH}; "
-                "set it to Transf"
-            )
+            fault = f"the embedding dimension {width} is not a multiple of the head width {HEAD_WIDTH}"
+            raise UserError(f"network.sim_header MIT: {fault}; set it to Transf")
         return cls(width, cfg.data.num_frames, cfg.network.head_layers)
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:

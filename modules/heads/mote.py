@@ -89,10 +89,8 @@ class TemporalMixture(TemporalTransformer):
         found = {(name.split(".")[2], name.split(".")[4]) for name in state if ".experts." in name}
         counts = [len({part[place] for part in found}) for place in (0, 1)]
         if counts != [len(self.resblocks), self.num_experts]:
-            return (
-                f"its temporal head has {counts[0]} layers of {counts[1]} experts; set network.head_layers and "
-                "components.MoTE.num_experts to these"
-            )
+            remedy = "set network.head_layers and components.MoTE.num_experts to these"
+            return f"its temporal head has {counts[0]} layers of {counts[1]} experts; {remedy}"
         return None
 
     def draw(self, generator: np.random.Generator) -> None:

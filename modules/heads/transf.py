@@ -29,9 +29,8 @@ class Block(nn.Module):
         super().__init__()
         self.attn = SelfAttention(width, num_heads, batch_first=True)
         self.ln_1 = nn.LayerNorm(width, eps=NORM_EPS)
-        self.mlp = nn.Sequential(
-            OrderedDict(c_fc=nn.Linear(width, 4 * width), gelu=QuickGELU(), c_proj=nn.Linear(4 * width, width))
-        )
+        c_fc, c_proj = nn.Linear(width, 4 * width), nn.Linear(4 * width, width)
+        self.mlp = nn.Sequential(OrderedDict(c_fc=c_fc, gelu=QuickGELU(), c_proj=c_proj))
         self.ln_2 = nn.LayerNorm(width, eps=NORM_EPS)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -113,10 +112,8 @@ def positions_of(table: torch.Tensor, num_frames: int) -> torch.Tensor:
 def warn_of_interpolation(num_frames: int) -> None:
     """Warn if the position table of a head has fewer rows than a clip has frames."""
     if num_frames > MAX_FRAMES:
-        log.warning(
-            "data.num_segments x data.seg_length is %d frames: the head's positions of %d are interpolated",
-            *(num_frames, MAX_FRAMES),
-        )
+        frames = f"data.num_segments x data.seg_length is {num_frames} frames"
+        log.warning(f"{frames}: the head's positions of {MAX_FRAMES} are interpolated")
 
 
 def num_heads_for(width: int, text_width: int) -> int:

@@ -28,9 +28,8 @@ class Contrastive(Loss):
     def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         video, rows, scale = model(batch["frames"], text, batch["label"])
         bare: Any = getattr(model, "module", model)  # without DDP's wrapper
-        return contrastive_loss(
-            self.one_way, partial(bare.scorer, scale=scale), video, rows, batch["label"], batch["weight"]
-        )
+        scorer = partial(bare.scorer, scale=scale)
+        return contrastive_loss(self.one_way, scorer, video, rows, batch["label"], batch["weight"])
 
 
 def contrastive_loss(

@@ -59,9 +59,8 @@ class AttentiveProbe(Probe):
     def build(cls, cfg: Config, width: int, num_classes: int) -> "AttentiveProbe":
         settings = cls.settings(cfg)
         if width % settings.num_heads:
-            raise UserError(
-                f"components.attentive.num_heads: the token width {width} is not a multiple of {settings.num_heads}"
-            )
+            fault = f"the token width {width} is not a multiple of {settings.num_heads}"
+            raise UserError(f"components.attentive.num_heads: {fault}")
         return cls(width, num_classes, settings.depth, settings.num_heads)
 
     def _initialize(self) -> None:

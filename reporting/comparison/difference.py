@@ -18,10 +18,7 @@ _HOW = (
 def difference(comparison: Comparison) -> Html:
     """Section: which videos only one run classifies correctly, and McNemar's tests."""
     tests = {"top-1": comparison.top1_test, "top-5": mcnemar(comparison.first.is_top5, comparison.second.is_top5)}
-    counts = [
-        [title, *[number(n, 0) for n in (t.both, t.only_first, t.only_second, t.neither)], Cell(p_value(t), t.p_value)]
-        for title, t in tests.items()
-    ]
+    counts = [[title, *[number(n, 0) for n in t[:4]], Cell(p_value(t), t.p_value)] for title, t in tests.items()]
     columns = ["right", "both", "only A", "only B", "neither", ("p-value", "of McNemar's exact test, two-sided.")]
     test = comparison.top1_test
     said = f"Only A gets {test.only_first:,} videos right, only B {test.only_second:,} (top-1; p = {p_value(test)})."

@@ -62,13 +62,6 @@ def calibration_of_two(comparison: Comparison) -> Html:
         bins, ece = reliability(outcomes), float(figures(outcomes)["ece"][0])
         words = el("ul", [el("li", said) for said in in_words(outcomes)], class_="words")
         chart = charts.reliability_diagram(bins, "How often it is right, %")
-        drawn.append(
-            el(
-                "div",
-                el("h3", f"{name}: ECE {ece:.1f}%"),
-                words,
-                chart,
-                charts.reliability_table(bins, f"Calibration of {name}"),
-            )
-        )
+        grid = charts.reliability_table(bins, f"Calibration of {name}")
+        drawn.append(el("div", el("h3", f"{name}: ECE {ece:.1f}%"), words, chart, grid))
     return el("div", drawn, class_="charts")

@@ -39,14 +39,10 @@ def confusions(report: RunReport) -> Html:
 
 
 def _groups(names: list[str], confusion: np.ndarray, groups: list[list[int]]) -> Html:
-    items = [
-        el(
-            "li",
-            ", ".join(names[c] for c in group),
-            el("small", f" {count_of(num_lost(confusion, group), 'video')} lost"),
-        )
-        for group in groups[:NUM_GROUPS]
-    ]
+    items = []
+    for group in groups[:NUM_GROUPS]:
+        lost = el("small", f" {count_of(num_lost(confusion, group), 'video')} lost")
+        items.append(el("li", ", ".join(names[c] for c in group), lost))
     title = el("h3", "Groups of classes that are taken for each other")
     if not items:
         return el("div", title, el("p", "None.", class_="note"))
@@ -64,9 +60,8 @@ def _pairs(names: list[str], confusion: np.ndarray) -> Html:
     if not rows:
         return el("p", "No video was called by a wrong class.", class_="note")
     columns = ["class", "called", "videos", "% of the class", ("reverse", "videos of the second called the first.")]
-    return join(
-        [el("h3", "Most confused pairs"), table(columns, rows, "Most confused pairs", "pairs-table", "Filter by name")]
-    )
+    title = "Most confused pairs"
+    return join([el("h3", title), table(columns, rows, title, "pairs-table", "Filter by name")])
 
 
 def _controls() -> Html:
@@ -80,8 +75,6 @@ def _canvas() -> Html:
     label = "Confusion matrix. Arrow keys move from cell to cell; the tables below say the same in words."
     canvas = el("canvas", id="matrix-canvas", tabindex="0", role="application", aria_label=label)
     says = el("output", "Point at a cell, tap it, or move with the arrow keys.", id="matrix-says", class_="says")
-    buttons = [
-        el("button", "Show these classes", type="button", id="matrix-open", hidden=True),
-        el("button", "All clusters", type="button", id="matrix-back", hidden=True),
-    ]
+    titles = {"matrix-open": "Show these classes", "matrix-back": "All clusters"}
+    buttons = [el("button", title, type="button", id=id, hidden=True) for id, title in titles.items()]
     return join([el("div", canvas, id="matrix"), el("p", says, buttons, class_="controls")])

@@ -52,15 +52,9 @@ def _charts(runs: dict[str, Run]) -> Html:
     if not train and not val:
         return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
     title = "Training loss" + (f", mean of {' and '.join(windows)} steps" if any(windows.values()) else "")
-    drawn = [
-        charts.line_chart(lines, "step", title, y_range)
-        for lines, title, y_range in (
-            (train, title, (0, None)),
-            (val, "Validation, %", (None, 100)),
-            (rates, "Learning rate by layers", (0, None)),
-        )
-        if lines
-    ]
+    parts = [(train, title, (0, None)), (val, "Validation, %", (None, 100))]
+    parts.append((rates, "Learning rate by layers", (0, None)))
+    drawn = [charts.line_chart(lines, "step", name, y_range) for lines, name, y_range in parts if lines]
     columns = [*(["run"] if len(runs) > 1 else []), "step", *(f"{label} %" for label in shown.values())]
     rows = [
         [*([name] if name else []), number(r["step"], 0), *(number(r.get(key)) for key in shown)] for name, r in records

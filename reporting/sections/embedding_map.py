@@ -24,6 +24,7 @@ def embedding_map(report: RunReport) -> Html:
     maps = project(test.scorer.vectors(test.table.embeddings)[rows], test.class_vectors)
     hue_rank = np.argsort(group_classes(report.confusion).order)  # classes that are confused get colours alike
     labels = test.outcomes.labels[rows]
+    videos = {name: points[: len(rows)] for name, points in maps.items()}
     data = {
         "names": test.class_names,
         "hues": np.round(360 * hue_rank / len(hue_rank)).astype(int).tolist(),
@@ -31,9 +32,7 @@ def embedding_map(report: RunReport) -> Html:
         "labels": labels.tolist(),
         "predicted": test.outcomes.predicted[rows].tolist(),
         "maps": {name: np.round(points, 4).astype(float).ravel().tolist() for name, points in maps.items()},
-        "clusters": {
-            name: cluster_names(points[: len(rows)], labels, test.class_names) for name, points in maps.items()
-        },
+        "clusters": {name: cluster_names(points, labels, test.class_names) for name, points in videos.items()},
     }
     drawn = f"{len(rows):,} of the {len(readable):,} readable videos, drawn at random, and"
     some = drawn if len(rows) < len(readable) else "Videos and"

@@ -25,9 +25,8 @@ def multi_label_opening(report: RunReport) -> Html:
     test = report.test
     precisions, names = average_precisions(test.logits, test.table.labels), test.class_names
     best, worst = int(np.nanargmax(precisions)), int(np.nanargmin(precisions))
-    found = [
-        f"“{names[c]}” is found {how} ({100 * precisions[c]:.1f}%)" for c, how in ((best, "best"), (worst, "worst"))
-    ]
+    ends = ((best, "best"), (worst, "worst"))
+    found = [f"“{names[c]}” is found {how} ({100 * precisions[c]:.1f}%)" for c, how in ends]
     rest = f" over {count_of(len(test.table.paths), 'video')}; {', '.join(found)}."
     return join(
         [
@@ -46,16 +45,10 @@ def multi_label_scores(report: RunReport) -> Html:
             continue
         precisions = average_precisions(test.logits, test.table.labels)
         samples = map_samples(test.logits, test.table.labels)
-        rows.append(
-            [
-                test.name,
-                ranged(100 * float(np.nanmean(precisions)), interval(samples)),
-                test.shown_views,
-                number(len(test.table.paths), 0),
-                number(int(np.isfinite(precisions).sum()), 0),
-                number(float(test.table.labels.sum(axis=1).mean())),
-            ]
-        )
+        score = ranged(100 * float(np.nanmean(precisions)), interval(samples))
+        counts = [number(len(test.table.paths), 0), number(int(np.isfinite(precisions).sum()), 0)]
+        labels = number(float(test.table.labels.sum(axis=1).mean()))
+        rows.append([test.name, score, test.shown_views, *counts, labels])
     columns = ["test", "mAP %", ("views", "clips × crops."), "videos", "classes", "labels a video"]
     return join([table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note")])
 
@@ -75,11 +68,8 @@ def average_precision_by_class(report: RunReport) -> Html:
 def map_samples(
     logits: np.ndarray, labels: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
 ) -> np.ndarray:
-    """(B,) mAP in percent over resamples of the videos, drawn with replacement.
-
-    Args:
-        logits: float32 (N,K), finite. labels: int (N,K) of 0 and 1.
-    """
+    """(B,) mAP in percent over resamples of the videos, drawn with replacement. `logits`: float32 (N,K), finite.
+    `labels`: int (N,K) of 0 and 1."""
     has_class = labels.any(axis=1)
     logits, labels, found = logits[has_class], labels[has_class], []
     for weights in resamples(len(labels), num_resamples, seed):

@@ -26,9 +26,7 @@ def recipe(report: RunReport) -> Html:
     source = "config.yaml of the run" if run.config else "the config in summary.json; save it as recipe.yaml"
     whole = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}"
-    tested = (
-        f"{test.weights} (sha256 {test.weights_hash[:16]}…)" if test.weights_hash else test.weights or "no checkpoint"
-    )
+    tested = (test.weights or "no checkpoint") + (f" (sha256 {test.weights_hash[:16]}…)" if test.weights_hash else "")
     return join(
         [
             *lines,

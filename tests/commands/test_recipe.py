@@ -122,7 +122,7 @@ def test_weights_that_are_not_finite_are_the_same_line_everywhere(world, weights
     raw = load_checkpoint(weights)
     raw["model_state_dict"]["visual.proj"][0] = torch.nan
     torch.save(raw, tmp_path / "nan.pt")
-    said = "its embedding is not finite, because the weights are not"
+    said = "its embedding is not finite, because of the weights or the precision"
     assert call("test", "--weights", tmp_path / "nan.pt") == 2
     assert said in capsys.readouterr().err
     video = world.root / "videos" / "val_0_0.mp4"

@@ -147,7 +147,7 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "empty"), "contains no folder with files such as img_00001.jpg"),
         (("--root", "flat", "--kind", "video"), "is not in a class folder"),
         (("--root", "mixed", "--kind", "video"), "mixed: contains train and val and other folders, such as b"),
-        (("--root", "good", "--template", "img_{:05d}.webp"), "must be the name of a JPEG or PNG file"),
+        (("--root", "good", "--template", "img_{:05d}.webp"), "must be a name with one number field and .jpg or"),
         (("--root", "good", "--kind", "video", "--val_share", "1"), "--val_share 1"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
         (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
