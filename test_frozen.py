@@ -21,7 +21,7 @@ FILES = ("data.train_list", "data.train_root", "data.val_list", "data.val_root",
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = cli.config_parser(__doc__)
     parser.add_argument("--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning)")
-    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"some of {', '.join(KINDS)}")
+    parser.add_argument("--probes", default="knn,linear", metavar="A,B", help=f"a selection of {', '.join(KINDS)}")
     parser.add_argument("--epochs", type=int, default=20, metavar="N", help="training epochs (default 20)")
     parser.add_argument("--lrs", default="5e-3,3e-3,1e-3,3e-4,1e-4", metavar="A,B", help="learning rates")
     parser.add_argument("--weight_decays", default="0.01,0.1,0.4,0.8", metavar="A,B", help="weight decays of AdamW")

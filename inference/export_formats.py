@@ -24,7 +24,7 @@ from utils.errors import UserError, first_line
 from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
-ABOUT = "video_clip.json"  # name of the JSON with class names, config and hashes in each format
+ABOUT = "video_clip.json"  # file with class names, config and hashes in each format
 TEXT_MATRIX = "text_matrix"
 INPUT_NAME, OUTPUT_NAMES = "clips", ("logits", "embedding")
 ONNX_PACKAGES = ("onnx", "onnxscript", "onnxruntime")
@@ -89,7 +89,7 @@ def _trace(model: VideoClassifier, clips: torch.Tensor) -> torch.export.Exported
     """The model's graph, for any batch size."""
     shapes = {INPUT_NAME: {0: torch.export.Dim("batch", min=1, max=MAX_BATCH)}}
     program = torch.export.export(model, (clips,), dynamic_shapes=shapes, strict=True)
-    # A view is recorded where the tensor's layout allowed one. Another device's attention has another layout.
+    # Views are recorded if the layout of a tensor allows them, but attention has another layout on other devices.
     for node in program.graph.nodes:
         if node.target is torch.ops.aten.view.default:
             node.target = torch.ops.aten.reshape.default
@@ -109,7 +109,7 @@ def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: t
         program = torch.onnx.export(
             _trace(model, clips), input_names=[INPUT_NAME], output_names=list(OUTPUT_NAMES), dynamo=True, verbose=False
         )
-    assert program is not None  # as it is with dynamo
+    assert program is not None  # always returned with dynamo
     program.model.metadata_props[ABOUT] = about
     path.write_bytes(program.model_proto.SerializeToString())
 
@@ -173,17 +173,17 @@ def load_safetensors(path: str | Path) -> tuple[VideoClassifier, dict[str, Any]]
     cfg = Config.model_validate(about["config"])
     text = state.pop(TEXT_MATRIX)
     model = build_model(cfg, load_clip_model(cfg), about["class_names"], text)
-    model.merge_adapter()  # as that of the file is
+    model.merge_adapter()  # it is merged in the file
     model.load_state_dict(state)
     return VideoClassifier(model, text).eval(), about
 
 
 class Format(NamedTuple):
-    """How a format is written, and run again from its file: clips -> logits, embedding.
+    """How a format is written, and loaded from its file: clips -> logits, embedding.
 
-    `write` takes the model in evaluation mode, its text matrix (K,D) float32 as it came, clips uint8 (2,T,C,S,S) to
-    trace it with, and the JSON of names, config and hashes. It raises a UserError if the format's packages are missing
-    or it cannot hold this model.
+    `write` takes the model in evaluation mode, its text matrix (K,D) float32, not normalised, clips uint8 (2,T,C,S,S)
+    for tracing, and the JSON of names, config and hashes. It raises a UserError if packages of the format are missing
+    or it does not support the model.
     """
 
     suffix: str
@@ -222,9 +222,9 @@ def measure_parity(
 
 
 def check_parity(found: list[Parity], path: Path) -> None:
-    """Raise a UserError where the exported model differs by more than the tolerances, or gives no numbers."""
+    """Raise a UserError if the outputs of the exported model differ by more than the tolerances, or are NaN."""
     for parity in found:
-        # "not <=" takes NaN, too.
+        # "not <=" is also true for NaN.
         if not (parity.logit_difference <= LOGIT_TOLERANCE and parity.embedding_difference <= EMBEDDING_TOLERANCE):
             raise UserError(
                 f"{path}: not written: on {parity.batch_size} clips its logits differ from eager PyTorch by "

@@ -39,7 +39,7 @@ _STREAM_CONTAINERS = (*CONTAINERS, "hls", "rtsp", "sdp", "rtp", "mpjpeg", "live_
 
 
 class ShownFrame(NamedTuple):
-    """A frame shown from `begin` to `end` (seconds); `pixels` gives it as uint8 (C,H,W)."""
+    """A frame shown from `begin` to `end` (seconds); `pixels` returns it as uint8 (C,H,W)."""
 
     begin: Fraction
     end: Fraction
@@ -61,7 +61,7 @@ def measure_seconds(source: Source, fps: float = FOLDER_FPS) -> Fraction | None:
 
 
 def open_whole(source: Source, decoder: str, max_pixels: int = MAX_PIXELS) -> FrameSource:
-    """A video file, or frames, to read any frames of it.
+    """Open a video file, or frames, for random access.
 
     Args:
         decoder: decoder of video files, as in `data.decoder`.
@@ -76,7 +76,7 @@ def open_whole(source: Source, decoder: str, max_pixels: int = MAX_PIXELS) -> Fr
 
 
 def frames_of(source: Source, fps: float, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:
-    """Every frame of a file, or of frames at `fps`, in order. Raises as `VideoDecoder`."""
+    """Every frame of a file, or of frames at `fps`, in order. Raises the errors of `VideoDecoder`."""
     if isinstance(source, FrameSource):
         step = 1 / Fraction(str(fps))
         for index in range(source.num_frames):

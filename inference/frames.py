@@ -39,7 +39,7 @@ class FrameArray(FrameSource):
         frames: uint8 (N,H,W,3), or (N,3,H,W), RGB.
 
     Raises:
-        UserError: another type or shape.
+        UserError: the type or shape is different.
     """
 
     def __init__(self, frames: np.ndarray | torch.Tensor):
@@ -60,11 +60,11 @@ class FrameArray(FrameSource):
 
 
 Source = FrameSource | str | Path | int
-"""Frames, or the file, camera or URL that they come from."""
+"""Frames, or their file, camera or URL."""
 
 
 def as_source(video: Video) -> Source:
-    """The frames of an array or a folder; anything else unchanged."""
+    """The frames of an array or a folder; other sources unchanged."""
     if isinstance(video, (np.ndarray, torch.Tensor)):
         return FrameArray(video)
     return FrameFolder(Path(str(video))) if not is_live(video) and Path(str(video)).is_dir() else video

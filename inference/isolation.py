@@ -39,15 +39,15 @@ _READ_BYTES = 2**20
 
 @dataclass(frozen=True)
 class DecodingJob:
-    """A video file or folder of frames that a child is to cut into windows, as `WindowReader.windows` does."""
+    """A video file or folder of frames for a child to split into windows, see `WindowReader.windows`."""
 
     reader: WindowReader
     source: str
     window: float | None = None
     stride: float | None = None
     fps: float = 25
-    limits: Limits | None = None  # of an upload; None: the file is not checked by them
-    max_windows: int | None = None  # of the file; None: any number
+    limits: Limits | None = None  # limits of an upload; None: the file is not checked
+    max_windows: int | None = None  # None: unlimited
 
     def run(self, send: "_Sender") -> None:
         """Send the number of windows, then each window. Raises errors like the reader and `check_upload`."""
@@ -71,23 +71,24 @@ class DecodingJob:
 
 
 def start_server() -> None:
-    """Start the process that children are forked from, unless it runs. It goes on importing when this returns."""
+    """Start the process that children are forked from, if it is not running. Returns before its imports are
+    finished."""
     multiprocessing.set_forkserver_preload([__name__])
     forkserver.ensure_running()
 
 
 class IsolatedVideo:
-    """The windows of a file that a child process decodes. A context manager: leaving it ends the child.
+    """The windows of a file, decoded in a child process. A context manager that ends the child.
 
     Args:
-        seconds: from now until the last window is taken.
-        megabytes: of memory that the child may take.
+        seconds: time limit until the last window is read.
+        megabytes: memory limit of the child.
 
     Attributes:
-        num_windows: how many `windows` will give, by the file's packets.
+        num_windows: number of windows according to the packets of the file.
 
     Raises:
-        UserError: what is wrong with the file, or the bound that its decoding has reached.
+        UserError: the file is invalid, or its decoding reached a limit.
     """
 
     def __init__(self, job: DecodingJob, seconds: float, megabytes: int = MAX_CHILD_MEGABYTES):
@@ -112,13 +113,13 @@ class IsolatedVideo:
         self.close()
 
     def close(self) -> None:
-        """End the child, at work or not."""
+        """End the child."""
         self._process.kill()
         self._process.join()
         self._receiver.close()
 
     def windows(self) -> Iterator[Window]:
-        """The windows in order of time. Raises errors like the class."""
+        """The windows in order of time. Raises the errors of the class."""
         while "is_complete" not in (about := self._text()):
             pixels = np.frombuffer(self._bytes(), np.uint8).reshape(about["shape"])
             yield Window(about["start"], about["end"], torch.from_numpy(pixels.copy()))
@@ -153,7 +154,7 @@ class IsolatedVideo:
 
     def _too_long(self) -> UserError:
         return UserError(
-            f"{self._name}: takes more than {self._seconds:g} s; use a shorter or smaller video, or longer windows"
+            f"{self._name}: took more than {self._seconds:g} s; use a shorter or smaller video, or longer windows"
         )
 
     def _ended(self) -> UserError:

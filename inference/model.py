@@ -49,20 +49,20 @@ DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
 NAMES_A_TURN = 32
 """Number of class names that are embedded at a time; each may have several prompts."""
 MAX_KEPT_CLIPS = 12
-"""Number of clips of a prediction kept for pictures, evenly spaced."""
+"""Number of evenly spaced clips of a prediction that are kept for plots."""
 _NO_LOCK = nullcontext()
 log = logging.getLogger(__name__)
 
 
 class Checkpoint(NamedTuple):
-    """A checkpoint file that has been read: `state` as of `utils.checkpoint.load_checkpoint`."""
+    """A loaded checkpoint file; `state` is from `utils.checkpoint.load_checkpoint`."""
 
     path: str
     state: dict[str, Any]
 
     @property
     def class_names(self) -> list[str]:
-        """The classes that it was trained on; empty if it does not say."""
+        """The training classes; empty if unknown."""
         return list(self.state.get("class_names", []))
 
     @property
@@ -70,7 +70,7 @@ class Checkpoint(NamedTuple):
         return Recipe(self.path, saved_config(self.state), self.class_names)
 
     def config(self, path: str | Path | None, overrides: Sequence[str], purpose: Purpose) -> Resolved:
-        """The config of a command on this checkpoint: its recipe, and what the user gives (`utils.recipe`)."""
+        """The config of a command on this checkpoint, from its recipe and the user's options (`utils.recipe`)."""
         resolved = resolve_config(path, overrides, purpose, self.recipe)
         return resolved._replace(config=with_preprocessing(resolved.config))
 
@@ -183,7 +183,7 @@ class VideoModel:
             return self.network.encode_frames(torch.as_tensor(clips).to(self.device)).float().cpu().numpy()
 
     def classify(self, embeddings: np.ndarray) -> np.ndarray:
-        """float32 (B,K) probabilities of the classes for what `embed` gives: softmax of the scorer's logits."""
+        """float32 (B,K) class probabilities for the output of `embed`: softmax of the scorer's logits."""
         rows = embeddings if embeddings.ndim == 2 else embeddings[:, None]
         return softmax(self.network.scorer.table_logits(rows, self.class_matrix, self.device))
 
@@ -214,7 +214,7 @@ class VideoModel:
     def clips(
         self, video: Video, window: float | None = 0, stride: float | None = None, **options: Any
     ) -> torch.Tensor:
-        """uint8 (W,T,C,S,S), the clips of a video, by default one for all of it: what `embed` takes."""
+        """uint8 (W,T,C,S,S), the clips of a video for `embed`; by default one for the whole video."""
         return torch.stack([one.clip for one in self.reader.windows(video, window, stride, **options)])
 
     def predict(
@@ -244,10 +244,10 @@ class VideoModel:
     def predict_windows(
         self, windows: Iterable[Window], name: str = "video", threshold: float = 0.0, batch_size: int | None = None
     ) -> VideoPrediction:
-        """`predict` for windows that were read before.
+        """`predict` for windows that were already read.
 
         Args:
-            batch_size: windows through the model at a time; None: data.batch_size.
+            batch_size: windows per forward pass; None: data.batch_size.
         """
         stream = self.stream(windows, name, batch_size or self.cfg.data.batch_size)
         return collect(stream, name, self.class_names, threshold)
@@ -255,13 +255,13 @@ class VideoModel:
     def stream(
         self, windows: Iterable[Window], name: str = "video", batch_size: int = 1
     ) -> Iterator[tuple[Window, np.ndarray]]:
-        """Each window and its probabilities (K,), `batch_size` windows through the model at a time."""
+        """Each window and its probabilities (K,), computed for `batch_size` windows at a time."""
         windows = iter(windows)
         while batch := list(itertools.islice(windows, batch_size)):
             yield from zip(batch, self.classify(self.embed(torch.stack([window.clip for window in batch]), name)))
 
     def signed(self, table: VideoTable, num_clips: int, num_crops: int) -> VideoTable:
-        """A table of this model's embeddings, with all that `text_for_table` must know of it."""
+        """A table of this model's embeddings, with everything that `text_for_table` needs."""
         return table._replace(
             views=(num_clips, num_crops),
             trained_classes=tuple(self.trained_classes),
@@ -278,7 +278,7 @@ def load_model(
     overrides: Sequence[str] = (),
     device: torch.device | str | None = None,
 ) -> VideoModel:
-    """Load a model that names what happens in videos.
+    """Load a video recognition model.
 
     Args:
         weights: a checkpoint of train.py, which contains its config and classes, or of another program, which needs
@@ -329,10 +329,10 @@ def collect(
 
 
 def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) -> np.ndarray:
-    """float32 (K,D) class embeddings of `cfg` for a table of video embeddings that was made before.
+    """float32 (K,D) class embeddings of `cfg` for an existing table of video embeddings.
 
     Raises:
-        UserError: the text side trained, or the table was made with another CLIP.
+        UserError: the text side was trained, or the table was created with another CLIP.
     """
     if trained_classifier(cfg) or not table.text_tower:
         raise UserError(f"{path}: cannot be scored again because the text tower was trained; give --weights")
@@ -361,7 +361,7 @@ def check_other_classes(cfg: Config) -> None:
 def resolve(
     weights: str | Path | None, config: str | Path | None, overrides: Sequence[str], purpose: Purpose
 ) -> tuple[Checkpoint | None, Resolved]:
-    """A command's checkpoint, where it has one, and its config; without a checkpoint that of `plain_clip`."""
+    """The checkpoint of a command, if any, and its config; without a checkpoint that of `plain_clip`."""
     if weights:
         checkpoint = read_checkpoint(weights)
         return checkpoint, checkpoint.config(config, overrides, purpose)
@@ -370,14 +370,14 @@ def resolve(
 
 
 def plain_clip(cfg: Config) -> Config:
-    """The config without what only a video checkpoint could fill."""
+    """The config without the keys that need a video checkpoint."""
     plain = {"sim_header": "None", "scorer": "cosine", "tm": False, "joint_st": False, "adapter": None}
     frozen = {"fix_text": True, "train_classifier": False, "context_tokens": 0}
     return cfg.model_copy(update={"network": cfg.network.model_copy(update=plain | frozen)})
 
 
 def _structure(network: NetworkConfig) -> str:
-    """What is over time in the model, in words: a head, an addition inside the tower."""
+    """A description of the temporal modelling: head, additions inside the tower."""
     if network.joint_st:
         return "joint space-time attention (joint_st)"
     head = "mean of frames" if network.sim_header == "None" else f"head {network.sim_header}"

@@ -66,7 +66,7 @@ def count_waiting(page: Any, session: str) -> int:
 
 
 class PageContent(NamedTuple):
-    """What a page is about."""
+    """Contents of a page."""
 
     knows: str  # what the model knows, a line
     description: str  # of the model, a line

@@ -25,7 +25,7 @@ from utils.files import atomic_path
 MAX_FRAMES_A_STRIP = 8
 MAX_TIMELINE_CLASSES = 12
 MAX_BARS = 20
-"""Of a clip; tables and files hold as many classes as are asked for."""
+"""Maximum number of classes per clip; tables and files are not limited."""
 NAME_WIDTH = 30
 """Maximum number of characters of a class name or half a title."""
 BAR, BAR_REST, UNKNOWN_BAR = "#1a62b4", "#a9c4e3", "#8c8c8c"
@@ -106,7 +106,7 @@ def draw_timeline(path: str | Path, prediction: VideoPrediction) -> None:
     )
     heat.set_yticks(range(len(rows)), [_cut(names[c], NAME_WIDTH) for c in rows])
     heat.tick_params(axis="y", length=0, pad=14)
-    for place, c in enumerate(rows):  # beside each name, its colour in the band above
+    for place, c in enumerate(rows):  # the colour of each class in the band above
         swatch = Rectangle((-0.009, place - 0.28), 0.006, 0.56, transform=heat.get_yaxis_transform(), clip_on=False)
         swatch.set_facecolor(colour_of[names[c]])
         heat.add_patch(swatch)
@@ -126,7 +126,7 @@ def _draw_band(axis: Axes, prediction: VideoPrediction, colour_of: dict) -> None
         width = segment.end - segment.start
         colour = colour_of.get(segment.class_name, UNKNOWN_BLOCK if segment.class_name == UNKNOWN else OTHER_BLOCK)
         axis.barh(0, width, left=segment.start, height=1, color=colour, edgecolor="white", linewidth=1)
-        # About 120 characters of this size go into the whole width.
+        # About 120 characters of this size fit into the whole width.
         columns = int(110 * width / (end - start))
         lines = textwrap.wrap(segment.class_name, max(1, columns), break_long_words=False)
         if columns >= 6 and len(lines) <= 3 and all(len(line) <= columns for line in lines):
@@ -158,7 +158,7 @@ def _leading_classes(prediction: VideoPrediction) -> list[int]:
 
 
 def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, threshold: float) -> None:
-    """Horizontal bars from 0 to 1, with names on the left and figures on the right."""
+    """Horizontal bars from 0 to 1, with names on the left and values on the right."""
     values = [p for _, p in top]
     first = UNKNOWN_BAR if is_unknown else BAR
     axis.barh(range(len(top)), values, height=0.62, color=[first, *[BAR_REST] * (len(top) - 1)])

@@ -20,8 +20,8 @@ MAX_STRIPS = 6
 
 
 class Segment(NamedTuple):
-    """Neighbouring windows of one class. `start`, `end`: seconds; `probability`: mean over the windows of the class's,
-    or, of `unknown`, of the best class's."""
+    """Adjacent windows of one class. `start`, `end`: seconds; `probability`: mean over the windows for the class, or
+    for the best class if it is `unknown`."""
 
     start: float
     end: float
@@ -35,14 +35,14 @@ class VideoPrediction:
 
     source: str  # the file, folder, camera or URL
     spans: np.ndarray  # float (W,2): start and end of each window in seconds, in order
-    probabilities: np.ndarray  # float32 (W,K), each row's sum is 1
+    probabilities: np.ndarray  # float32 (W,K), rows sum to 1
     class_names: list[str]  # K names
-    threshold: float = 0.0  # below it the best class is not believed: `unknown`; 0 believes all
+    threshold: float = 0.0  # if the best probability is lower, the class is `unknown`
     clips: tuple[tuple[int, ShownClip], ...] = ()  # some of the windows' clips, with their numbers, for pictures
 
     @property
     def mean_probabilities(self) -> np.ndarray:
-        """(K,): mean over the windows, weighted by the time that they cover."""
+        """(K,): mean over the windows, weighted by the covered time."""
         return np.average(self.probabilities, axis=0, weights=np.diff(self.shares())[:, 0])
 
     def top(self, k: int = 5, window: int | None = None) -> list[tuple[str, float]]:
@@ -76,7 +76,7 @@ class VideoPrediction:
         return [Segment(start, end, name, float(np.mean(p))) for start, end, name, p in merged]
 
     def to_dict(self, k: int = 5) -> dict[str, Any]:
-        """As plain values for JSON; docs/predict.md explains the keys."""
+        """Plain values for JSON; docs/predict.md explains the keys."""
         name, probability = self.verdict()
         return {
             "video": self.source,

@@ -25,7 +25,7 @@ class Limits(NamedTuple):
     max_pixels: int = MAX_PIXELS
 
     def describe(self) -> str:
-        """One line for people."""
+        """One line for users."""
         kinds = ", ".join(suffix.removeprefix(".") for suffix in VIDEO_SUFFIXES)
         return f"Up to {self.max_megabytes:g} MB and {_length(self.max_seconds)}; {kinds}."
 

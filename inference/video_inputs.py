@@ -21,11 +21,11 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
 SYSTEM_FOLDERS = frozenset(
     ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX")
 )
-_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*/)")  # more than one letter, as Windows' drives have
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*/)")  # more than one letter, unlike drives of Windows
 
 
 def is_live(source: str | Path | int) -> bool:
-    """Whether `source` is a camera's number or a URL, which have no length that is known beforehand."""
+    """Whether `source` is the number of a camera or a URL, whose length is unknown."""
     text = str(source)
     if isinstance(source, Path):
         return False
@@ -33,14 +33,14 @@ def is_live(source: str | Path | int) -> bool:
 
 
 def expand_inputs(names: Sequence[str | Path]) -> list[str]:
-    """Videos, folders of frames and live sources, in the order of `names`, those of a folder or pattern sorted.
+    """Videos, folders of frames and live sources, in the order of `names`; folders and patterns are sorted.
 
     Args:
         names: files; folders of frames, or of videos and folders of frames at any depth; patterns such as `a/*.mp4`;
-            URLs and cameras' numbers. A file that is not there is left in: reading it is the error.
+            URLs and cameras' numbers. Missing files are kept, since reading them raises an error.
 
     Raises:
-        UserError: a folder without videos, a pattern that nothing matches.
+        UserError: a folder contains no videos, or a pattern has no matches.
     """
     found: list[str] = []
     for name in map(str, names):

@@ -33,11 +33,11 @@ from utils.schema import Config
 WHOLE_SECONDS = 30
 """Videos up to this length are one clip by default."""
 WINDOW_SECONDS = 10
-"""Length of a window where none is asked for: that of a Kinetics clip, on which the published models were trained."""
+"""Default length of a window: that of the Kinetics clips that the published models were trained on."""
 
 
 class Window(NamedTuple):
-    """`clip`: uint8 (T*L,C,S,S), what the model sees of the seconds from `start` to `end`."""
+    """`clip`: uint8 (T*L,C,S,S), the input of the model for the seconds from `start` to `end`."""
 
     start: float
     end: float
@@ -46,12 +46,12 @@ class Window(NamedTuple):
 
 @dataclass(frozen=True)
 class WindowReader:
-    """Reads what a model is to classify; `build_window_reader` makes one from a config."""
+    """Reads clips for a model; `build_window_reader` creates one from a config."""
 
     choose_frames: FrameChooser  # test rule with one clip: number of frames, generator -> (T*L,) indices
-    transform: EvalTransform  # the test's, for one crop
-    decoder: str = "pyav"  # of video files that are read as a whole
-    max_pixels: int = MAX_PIXELS  # of a frame of a video file
+    transform: EvalTransform  # that of tests, with one crop
+    decoder: str = "pyav"  # for short video files
+    max_pixels: int = MAX_PIXELS  # per frame of a video file
 
     def windows(
         self,
@@ -92,7 +92,7 @@ class WindowReader:
     def num_windows(
         self, source: Video, window: float | None, stride: float | None, *, fps: float = FOLDER_FPS
     ) -> int | None:
-        """How many clips `windows` will give; None if the length is not known. Raises as `windows`."""
+        """Number of clips of `windows`; None if the length is unknown. Raises the errors of `windows`."""
         check_times(window, stride, fps)
         seconds = measure_seconds(as_source(source), fps)
         if seconds is None:
@@ -101,8 +101,8 @@ class WindowReader:
         return 1 - (length - seconds) // step if length else 1
 
     def _plan(self, window: float | None, stride: float | None, seconds: Fraction | None) -> tuple[Fraction, Fraction]:
-        """Length and stride of the windows over so many seconds (None: unknown); length 0: one clip."""
-        # A model of dense clips was trained on 128 frames at a time.
+        """Length and stride of the windows for a duration in seconds (None: unknown); length 0: one clip."""
+        # Models with dense clips were trained on 128 frames at a time.
         usual = Fraction(DENSE_WINDOW, FOLDER_FPS) if self.choose_frames.dense else Fraction(WINDOW_SECONDS)
         length = usual if window is None else Fraction(str(window))
         if seconds is not None and seconds <= (WHOLE_SECONDS if window is None else length):
@@ -121,7 +121,7 @@ class WindowReader:
     def _slide(
         self, frames: Iterator[ShownFrame], length: Fraction, stride: Fraction, seconds: Fraction | None
     ) -> Iterator[Window]:
-        """The windows that begin at `_starts`; at the end of the video, a shorter one over what is left."""
+        """The windows that begin at `_starts`; the one at the end of the video may be shorter."""
         starts = _starts(length, stride, seconds)
         start = next(starts)
         open_windows: deque[_OpenWindow] = deque()
@@ -141,7 +141,7 @@ class WindowReader:
                 done = open_windows.popleft()
                 covered_to = done.end
                 yield done.finish(done.end)
-        # Less than a sampling step is not worth a window, unless it is all there is.
+        # A rest shorter than a sampling step is ignored, unless it is the whole video.
         if open_windows and (covered_to == 0 or end - covered_to > length / self.choose_frames.num_segments):
             yield open_windows[0].finish(end)
 
@@ -150,7 +150,7 @@ class WindowReader:
         num_segments = self.choose_frames.num_segments
         if not self.choose_frames.is_linspace:
             return [start + length * i / num_segments for i in range(num_segments)]
-        # The last frame taken is the window's last, which is shown until the window ends.
+        # The last sampled frame is the last of the window, and is shown until the window ends.
         span = max(Fraction(0), length - (frame.end - frame.begin))
         return [start + span * i / max(1, num_segments - 1) for i in range(num_segments)]
 
@@ -171,7 +171,7 @@ class _OpenWindow:
         self._slots_at: dict[int, list[int]] = defaultdict(list)
 
     def slots_of(self, index: int, frame: ShownFrame) -> list[int]:
-        """Places in the clip that frame number `index` goes to."""
+        """Positions of frame `index` in the clip."""
         while self._next < len(self._targets) and self._targets[self._next] < frame.end:
             for offset in range(self._seg_length):
                 self._slots_at[index + offset].append(self._next * self._seg_length + offset)
@@ -183,14 +183,14 @@ class _OpenWindow:
             self._clip[slot] = pixels
 
     def finish(self, end: Fraction) -> Window:
-        """The clip; where the video ended before it was full, its frames spread over it, in order."""
+        """The clip; if the video ended before it was complete, its frames are spread over it in order."""
         frames = [pixels for pixels in self._clip if pixels is not None]
         places = np.arange(len(self._clip)) * len(frames) // len(self._clip)
         return Window(float(self.start), float(end), torch.stack([frames[place] for place in places]))
 
 
 def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Iterator[Fraction]:
-    """0, stride, 2 stride ...; where the video's length is known, also the start of the window that ends with it."""
+    """0, stride, 2 stride ...; if the length of the video is known, also the start of the window at its end."""
     last = None if seconds is None else max(Fraction(0), seconds - length)
     for count in itertools.count():
         start = count * stride
@@ -203,8 +203,8 @@ def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Ite
 
 
 def build_window_reader(cfg: Config) -> WindowReader:
-    """The reader of videos for predictions, with the test sampling and preprocessing of one view. Raises a UserError
-    without a decoder."""
+    """The reader of videos for predictions, with the test sampling and preprocessing of one view. Raises a UserError if
+    the decoder is not installed."""
     cfg = with_preprocessing(cfg)
     data = cfg.data
     FrameSource.named(data.decoder).check_installed()

@@ -1,7 +1,7 @@
-"""What report.py shows: figures of a table of embeddings, and the pages that hold them.
+"""The HTML reports of report.py: statistics of a table of embeddings, and the pages that show them.
 
-A section is a function of what its page is about (`RunReport` or `Comparison`), in a file of its own, and a line in
-one of the tables here, which are in the order of the page. A function that returns None leaves its section out.
+A section is a function of a `RunReport` or `Comparison` in its own file, and a line in one of the tables here, which
+have the order of the page. If the function returns None, the section is omitted.
 """
 
 from functools import partial

@@ -9,17 +9,17 @@ import numpy as np
 from reporting.html import Html, el, number, table
 from reporting.outcomes import ReliabilityBin
 
-WIDTH, HEIGHT = 420, 250  # of a chart, in its own units; the type is sized to stay legible on a phone
+WIDTH, HEIGHT = 420, 250  # of a chart, in SVG units; the font size is legible on phones
 _LEFT, _RIGHT, _TOP, _BOTTOM = 44, 12, 12, 44
-_CHARACTER = 7.6  # width of a bold letter, on average
-_LINE = 15.0  # height of a line of type
-MAX_POINTS = 400  # of a line; longer ones are drawn by the means of as many stretches
+_CHARACTER = 7.6  # mean width of a bold letter
+_LINE = 15.0  # height of a line of text
+MAX_POINTS = 400  # per line; longer lines are averaged over as many intervals
 
 
 class Line(NamedTuple):
     """x and y (n,) of a line; NaN leaves a gap. `style`: class of the line in page.css: a, b, raw, dashed a ...
 
-    An empty `name` leaves the line without a label.
+    A line with an empty `name` has no label.
     """
 
     name: str
@@ -30,7 +30,7 @@ class Line(NamedTuple):
 
 
 def moving_mean(y: np.ndarray, window: int) -> np.ndarray:
-    """(n,): mean of the last `window` finite values up to each place; NaN if there is none."""
+    """(n,): mean of the last `window` finite values up to each position; NaN if there is none."""
     y = np.asarray(y, dtype=np.float64)
     finite = np.isfinite(y)
     sums, counts = (np.concatenate([[0.0], np.cumsum(v)]) for v in (np.where(finite, y, 0), finite))
@@ -41,7 +41,7 @@ def moving_mean(y: np.ndarray, window: int) -> np.ndarray:
 
 
 def thinned(line: Line) -> Line:
-    """At most `MAX_POINTS` points: means over equal stretches, of what is finite in them."""
+    """At most `MAX_POINTS` points: means of the finite values in equal intervals."""
     if len(line.x) <= MAX_POINTS:
         return line
     edges = np.linspace(0, len(line.x), MAX_POINTS + 1).astype(int)
@@ -51,7 +51,7 @@ def thinned(line: Line) -> Line:
 
 
 def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
-    """Round numbers that lie in low..high, 1, 2 or 5 times a power of ten apart."""
+    """Round numbers in low..high with a step of 1, 2 or 5 times a power of ten."""
     rough = (high - low) / at_most
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
@@ -60,7 +60,7 @@ def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
 
 
 def tick_labels(values: Sequence[float]) -> list[str]:
-    """The ticks of an axis as text, no two the same: 2000, 10k, 0.05, 1.5e-4."""
+    """Distinct labels of the ticks of an axis: 2000, 10k, 0.05, 1.5e-4."""
     largest = max(abs(value) for value in values)
     return [_short(value, largest) for value in values]
 
@@ -77,7 +77,7 @@ def _short(value: float, largest: float) -> str:
 
 
 class Frame(NamedTuple):
-    """The data's ranges, mapped to the inside of a chart. `right`: the margin there, for labels."""
+    """Maps data ranges to the inside of a chart. `right`: right margin for labels."""
 
     x_low: float
     x_high: float
@@ -120,7 +120,7 @@ class Frame(NamedTuple):
 def line_chart(
     lines: Sequence[Line], x_label: str, title: str, y_range: tuple[float | None, float | None] = (0, None)
 ) -> Html:
-    """Lines with their names at their ends. x starts at 0; an end of `y_range` that is None is that of the lines."""
+    """Lines with their names at their ends. x starts at 0; None in `y_range` is the limit of the lines."""
     lines = [thinned(line) for line in lines]
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y for line in lines])
@@ -141,7 +141,7 @@ def line_chart(
 
 
 def _end_labels(lines: Sequence[Line], frame: Frame) -> list[Html]:
-    """Each line's name right of its last finite point; where two would overlap, the lower one is moved down."""
+    """The name of each line to the right of its last finite point; overlapping names are moved down."""
     wanted = []
     for line in lines:
         finite = np.flatnonzero(np.isfinite(line.y))
@@ -151,7 +151,7 @@ def _end_labels(lines: Sequence[Line], frame: Frame) -> list[Html]:
     heights: list[float] = []
     for _, y, _ in wanted:
         heights.append(max(y, heights[-1] + _LINE) if heights else max(y, _TOP))
-    for i in reversed(range(len(heights))):  # none below the axis
+    for i in reversed(range(len(heights))):  # not below the axis
         heights[i] = min(heights[i], HEIGHT - _BOTTOM - _LINE * (len(heights) - 1 - i))
     return [
         el("text", line.name, x=x + 7, y=round(height + 4, 1), class_=f"name {line.style}")
@@ -165,9 +165,9 @@ def _figure(title: str, parts: Sequence[Html], said: str) -> Html:
 
 
 def reliability_diagram(bins: Sequence[ReliabilityBin], title: str) -> Html:
-    """Each bin of confidence as a dot, the larger the more videos; its stem is the distance to the diagonal."""
+    """A dot per confidence bin, whose size is the number of videos; its stem is the distance to the diagonal."""
     frame = Frame(0, 100, 0, 100)
-    parts = frame.axes("what the model says, %")
+    parts = frame.axes("confidence, %")
     (x1, y1), (x2, y2) = frame.place(0, 0), frame.place(100, 100)
     parts.append(el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="diagonal"))
     total = max(sum(b.count for b in bins), 1)
@@ -176,13 +176,13 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], title: str) -> Html:
             x, y = frame.place(100 * found.confidence, 100 * found.accuracy)
             _, expected = frame.place(0, 100 * found.confidence)
             radius = round(3 + 9 * math.sqrt(found.count / total), 1)
-            strength = round(min(1.0, 0.25 + found.count / 20), 2)  # few videos say little
+            strength = round(min(1.0, 0.25 + found.count / 20), 2)  # bins with few videos are uncertain
             parts.append(el("line", x1=x, x2=x, y1=expected, y2=y, class_="stem", opacity=strength))
             parts.append(el("circle", cx=x, cy=y, r=radius, class_="bin"))
-    for said, at, side in (("says too little", (4, 90), "start"), ("says too much", (97, 6), "end")):
+    for said, at, side in (("underconfident", (4, 90), "start"), ("overconfident", (97, 6), "end")):
         x, y = frame.place(*at)
         parts.append(el("text", said, x=x, y=y, class_=f"aside {side}"))
-    return _figure(title, parts, "Share of right videos by what the model says; the table has the figures")
+    return _figure(title, parts, "Accuracy by confidence; the table has the values")
 
 
 def confidence_histogram(bins: Sequence[ReliabilityBin]) -> Html:
@@ -190,7 +190,7 @@ def confidence_histogram(bins: Sequence[ReliabilityBin]) -> Html:
     total = max(sum(b.count for b in bins), 1)
     shares = [100 * b.count / total for b in bins]
     frame = Frame(0, 100, 0, max(max(shares), 1e-9) * 1.12)
-    parts = frame.axes("what the model says, %")
+    parts = frame.axes("confidence, %")
     for place, (share, found) in enumerate(zip(shares, bins)):
         (x1, bottom), (x2, top) = (
             frame.place(100 * place / len(bins), 0),
@@ -200,11 +200,11 @@ def confidence_histogram(bins: Sequence[ReliabilityBin]) -> Html:
         parts.append(el("rect", class_="bar", **bar))
         if found.count:
             parts.append(el("text", found.count, x=round((x1 + x2) / 2, 1), y=top - 4, class_="middle small"))
-    return _figure("How often it says so, % (above: videos)", parts, "How often it says so")
+    return _figure("Share of videos, % (above: number)", parts, "Share of videos by confidence")
 
 
 def reliability_table(bins: Sequence[ReliabilityBin], caption: str) -> Html:
-    """The figures of both charts of calibration."""
+    """The values of both calibration charts."""
     rows = [
         [
             f"{100 * place / len(bins):.0f} to {100 * (place + 1) / len(bins):.0f}",
@@ -216,4 +216,4 @@ def reliability_table(bins: Sequence[ReliabilityBin], caption: str) -> Html:
         if found.count
     ]
     grid = table(["confidence, %", "videos", "mean confidence, %", "right, %"], rows, caption)
-    return el("details", el("summary", "The figures as a table"), grid)
+    return el("details", el("summary", "The values as a table"), grid)

@@ -1,6 +1,6 @@
 """Confusions between classes: pure functions of counts.
 
-Legend: K classes; a confusion matrix C is int (K,K), C[i, j] videos of class i that were called j.
+Legend: K classes; a confusion matrix C is int (K,K), C[i, j] is the number of videos of class i predicted as j.
 """
 
 import re
@@ -13,19 +13,19 @@ from scipy.cluster.hierarchy import fcluster, leaves_list, linkage
 from scipy.spatial.distance import squareform
 
 GROUP_SHARE = 0.05
-"""Classes form a group where, on average over its pairs, so large a share of one's videos is called by the other."""
+"""Classes form a group if, on average over its pairs, this share of the videos of one is predicted as the other."""
 
 
 def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, num_classes: int) -> np.ndarray:
-    """int64 (K,K). Unreadable videos (`predicted` -1) are not in it."""
+    """int64 (K,K). Unreadable videos (`predicted` -1) are excluded."""
     readable = predicted >= 0
     flat = labels[readable] * num_classes + predicted[readable]
     return np.bincount(flat, minlength=num_classes**2).reshape(num_classes, num_classes)
 
 
 class ClassOrder(NamedTuple):
-    """`groups` of classes that are taken for each other, those that lose most videos first; `order`: all K classes,
-    the groups first, then the rest with the least accurate first."""
+    """`groups` of classes that are confused with each other, those with most errors first; `order`: all K classes,
+    first the groups, then the others from the least accurate on."""
 
     groups: list[list[int]]
     order: np.ndarray
@@ -34,7 +34,7 @@ class ClassOrder(NamedTuple):
 def group_classes(confusion: np.ndarray) -> ClassOrder:
     """Average-linkage clustering of the symmetrised confusion (scipy), cut at `GROUP_SHARE`.
 
-    The likeness of two classes is the mean of two shares: of i's videos called j and of j's called i.
+    The similarity of two classes is the mean of the shares of i predicted as j, and of j predicted as i.
     """
     num_classes = len(confusion)
     shares = confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
@@ -54,10 +54,10 @@ def group_classes(confusion: np.ndarray) -> ClassOrder:
 
 
 def cluster_classes(confusion: np.ndarray, text: np.ndarray, limit: int) -> list[list[int]]:
-    """All K classes in at most `limit` clusters, neighbours beside each other: Ward's method (scipy).
+    """All K classes in at most `limit` clusters by Ward's method (scipy), with similar ones next to each other.
 
-    Two classes are near where their texts are alike, or where they are taken for each other; the texts alone decide
-    between classes that are never confused.
+    Classes are close if their texts are similar or if they are confused with each other; for classes that are never
+    confused, only the texts count.
 
     Args:
         text: float32 (K,D), the class embeddings.
@@ -74,8 +74,8 @@ def cluster_classes(confusion: np.ndarray, text: np.ndarray, limit: int) -> list
 
 
 def group_names(groups: list[list[str]], all_names: list[str]) -> list[str]:
-    """A short name for each group of classes: its `distinct_word` where no other group has the same, else its first
-    class; and how many they are."""
+    """A short name for each group of classes, with its size: the `distinct_word` if it is unique, otherwise the first
+    class."""
     words = [distinct_word(members, all_names) if len(members) > 1 else None for members in groups]
     found = []
     for word, members in zip(words, groups):
@@ -85,7 +85,7 @@ def group_names(groups: list[list[str]], all_names: list[str]) -> list[str]:
 
 
 def distinct_word(members: list[str], all_names: list[str]) -> str | None:
-    """The word that most names of a group of classes have and few others; None if there is none."""
+    """The word in most names of a group of classes and in few others, or None."""
     words = ([set(re.findall(r"\w+", name.lower())) for name in names] for names in (members, all_names))
     inside, everywhere = (Counter(chain.from_iterable(found)) for found in words)
     num_others = max(len(all_names) - len(members), 1)
@@ -99,13 +99,13 @@ def distinct_word(members: list[str], all_names: list[str]) -> str | None:
 
 
 def num_lost(confusion: np.ndarray, group: list[int]) -> int:
-    """Videos of a group's classes that were called by another class of it."""
+    """Number of videos of a group's classes that were predicted as another class of the group."""
     inside = confusion[np.ix_(group, group)]
     return int(inside.sum() - inside.trace())
 
 
 def confused_pairs(confusion: np.ndarray, limit: int) -> list[tuple[int, int, int]]:
-    """(class, what it was called, videos), most videos first, then the largest share of the class; at most `limit`."""
+    """At most `limit` (class, predicted class, number of videos), sorted by number, then by share of the class."""
     wrong = confusion - np.diag(confusion.diagonal())
     rows, columns = np.nonzero(wrong)
     counts = wrong[rows, columns]

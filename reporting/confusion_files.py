@@ -1,4 +1,4 @@
-"""The confusion matrix of a test as a CSV and as a picture. K classes."""
+"""The confusion matrix of a test as CSV and PNG. K classes."""
 
 from pathlib import Path
 
@@ -10,19 +10,19 @@ from utils.csv_files import write_csv
 from utils.files import atomic_path
 
 MAX_NAMES = 60
-"""Up to so many classes the picture has their names at its sides, and their ids from there on."""
+"""Up to this number of classes the axes have names, above it ids."""
 
 
 def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> None:
-    """Write confusion.csv (number of videos; a row is a true class, a column what its videos were called) and .png.
-    `confusion`: int (K,K), of `reporting.confusion.confusion_matrix`. `names`: K."""
+    """Write confusion.csv (numbers of videos; rows are true classes, columns predictions) and .png. `confusion`: int
+    (K,K), of `reporting.confusion.confusion_matrix`. `names`: K."""
     rows = ([name, *row] for name, row in zip(names, confusion.tolist()))
     write_csv(folder / "confusion.csv", ["class", *names], rows)
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(4 + 0.22 * min(len(names), MAX_NAMES), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.subplots()
-    own, norm = np.eye(len(names), dtype=bool), PowerNorm(0.5, 0, 100)  # rare confusions are seen, too
+    own, norm = np.eye(len(names), dtype=bool), PowerNorm(0.5, 0, 100)  # makes rare confusions visible
     for kind, others, colours in (("right", ~own, "Blues"), ("wrong", own, "Oranges")):
         cells = np.ma.masked_where(others | (shares == 0), shares)
         drawn = axis.imshow(cells, cmap=colours, norm=norm, interpolation="nearest")

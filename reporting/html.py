@@ -7,17 +7,18 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-LONG = 12  # rows from which on a table has a height and scrolls in it
+LONG = 12  # tables with at least this many rows scroll
 _VOID = {"input", "meta", "br", "img", "link"}
 _ASSETS = Path(__file__).parent / "page"
 
 
 class Html(str):
-    """Text that is HTML already."""
+    """Text that is already HTML."""
 
 
 def el(tag: str, *children: Any, **attributes: Any) -> Html:
-    """An element. `class_` is class, `data_value` is data-value; an attribute of None or False is left out, True bare.
+    """An element. `class_` is class, `data_value` is data-value; attributes that are None or False are omitted, True
+    has no value.
 
     Children: `Html`, text (escaped), None (nothing) or a list of these.
     """
@@ -32,7 +33,7 @@ def el(tag: str, *children: Any, **attributes: Any) -> Html:
 
 
 def join(children: Sequence[Any]) -> Html:
-    """The children of an element, one after the other."""
+    """The concatenated children of an element."""
     parts = []
     for child in children:
         if isinstance(child, list):
@@ -43,14 +44,14 @@ def join(children: Sequence[Any]) -> Html:
 
 
 class Cell(NamedTuple):
-    """A cell of a table: what it shows, and the number that it sorts by; None: it sorts by its text."""
+    """A cell of a table with its content, and its number for sorting; None: sort by text."""
 
     shown: Any
     value: float | None = None
 
 
 def number(value: float | None, digits: int = 1) -> Cell:
-    """A number with so many decimals; a dash for None and NaN."""
+    """A number with `digits` decimals; a dash for None and NaN."""
     if value is None or math.isnan(value):
         return Cell("–", -math.inf)
     return Cell(f"{value:,.{digits}f}", value)
@@ -63,7 +64,7 @@ def count_of(count: int, noun: str) -> str:
 
 
 def ranged(value: float, interval: tuple[float, float], digits: int = 1) -> Cell:
-    """A number, and its interval in small type."""
+    """A number, and its interval in a small font."""
     low, high = interval
     small = el("small", f" {low:.{digits}f}–{high:.{digits}f}", class_="range")
     return Cell([f"{value:.{digits}f}", small], value)
@@ -76,13 +77,13 @@ def table(
     id: str | None = None,
     filter_label: str | None = None,
 ) -> Html:
-    """A table that a click on a heading sorts. It scrolls in a box of its own; on a phone each row is a card.
+    """A table that can be sorted by its headings. It scrolls in its own box; on phones each row is a card.
 
     Args:
-        columns: headings, or pairs of a heading and its explanation, which is printed below the table.
-        rows: a `Cell` or text each; a column is set right where its first cell has a value.
-        caption: what the table holds, for those who hear the page.
-        filter_label: a field of this name filters the rows of a long table by their text; needs an id.
+        columns: headings, or (heading, explanation) pairs; explanations are below the table.
+        rows: lists of `Cell` or text; columns are right-aligned if their first cell has a value.
+        caption: description of the table for screen readers.
+        filter_label: label of a field that filters the rows of a long table by text; needs an id.
     """
     cells = [[c if isinstance(c, Cell) else Cell(c) for c in row] for row in rows]
     is_number = [bool(cells) and cells[0][i].value is not None for i in range(len(columns))]
@@ -103,7 +104,7 @@ def table(
         class_="sortable long" if is_long else "sortable",
         id=id,
     )
-    # A box that scrolls must be reachable by the keyboard.
+    # Scrolling boxes must be accessible by keyboard.
     box = el("div", grid, class_="box tall" if is_long else "box", tabindex="0", role="region", aria_label=caption)
     hints = [el("li", el("b", column[0]), " ", column[1]) for column in columns if isinstance(column, tuple)]
     below = el("ul", hints, class_="hints") if hints else None
@@ -115,14 +116,14 @@ def table(
 
 
 def _td(cell: Cell, title: str, is_number: bool, is_first: bool) -> Html:
-    value = None if cell.value is None else f"{cell.value:.6g}".replace("inf", "Infinity")  # as JavaScript reads it
+    value = None if cell.value is None else f"{cell.value:.6g}".replace("inf", "Infinity")  # as in JavaScript
     if is_first and not is_number:
         return el("th", cell.shown, scope="row", data_value=value)
     return el("td", cell.shown, data_value=value, data_label=title, class_="number" if is_number else None)
 
 
 def data_block(id: str, value: Any) -> Html:
-    """JSON for the page's script. No text in it can end the element: `<`, `>` and `&` are written as escapes.
+    """JSON for the script of the page. `<`, `>` and `&` are escaped, so that no text can end the element.
 
     Raises ValueError for a NaN.
     """
@@ -133,7 +134,7 @@ def data_block(id: str, value: Any) -> Html:
 
 
 class Part(NamedTuple):
-    """A section as it is on a page: `id` for links to it, its title and content."""
+    """A section of a page: `id` for links to it, title and content."""
 
     id: str
     title: str
@@ -141,7 +142,7 @@ class Part(NamedTuple):
 
 
 def page(title: str, opening: Any, parts: Sequence[Part]) -> str:
-    """The whole document; style and script are in it, and its policy lets the browser fetch nothing."""
+    """The whole document with style and script; its content security policy prevents all requests."""
     policy = "default-src 'none'; img-src data:; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
     links = el("ul", [el("li", el("a", part.title, href=f"#{part.id}")) for part in parts])
     scripts = "\n".join((_ASSETS / name).read_text(encoding="utf-8") for name in ("page.js", "matrix.js", "map.js"))

@@ -15,8 +15,8 @@ from reporting.run_folder import Run, TestResult
 
 @dataclass(frozen=True)
 class RunReport:
-    """A run, and the test that the page is about. `clips`: of some rows of the test's table; a text says why a video,
-    or all of them, cannot be shown."""
+    """A run, and the test that the page shows in detail. `clips`: of some rows of the test's table; a text says why a
+    video, or all of them, cannot be shown."""
 
     run: Run
     test: TestResult
@@ -24,17 +24,17 @@ class RunReport:
 
     @cached_property
     def samples(self) -> dict[str, dict[str, np.ndarray]]:
-        """Of each test with one label per video, by its name, what `bootstrap` gives."""
+        """Results of `bootstrap` for each test with one label per video, by name."""
         return {test.name: bootstrap(test.outcomes)[0] for test in self.run.tests if not test.is_multi_label}
 
     @cached_property
     def confusion(self) -> np.ndarray:
-        """int64 (K,K), of `confusion_matrix`."""
+        """int64 (K,K), from `confusion_matrix`."""
         return confusion_matrix(self.test.outcomes.labels, self.test.outcomes.predicted, len(self.test.class_names))
 
 
 class Pair(NamedTuple):
-    """Two tests of the same videos; `rows` int (N,): the second's row of each row of the first."""
+    """Two tests of the same videos; `rows` int (N,): the row of the second test for each row of the first."""
 
     first: TestResult
     second: TestResult
@@ -61,12 +61,12 @@ class Comparison:
 
     @cached_property
     def second(self) -> Outcomes:
-        """In the order of the first's rows."""
+        """In the order of the first test's rows."""
         return self.pair.second.outcomes.take(self.pair.rows)
 
     @cached_property
     def samples(self) -> list[dict[str, np.ndarray]]:
-        """A's and B's figures over the same resamples of the videos."""
+        """Scores of A and B over the same resamples of the videos."""
         return bootstrap(self.first, self.second)
 
     @cached_property
@@ -79,7 +79,7 @@ Subject = TypeVar("Subject", RunReport, Comparison)
 
 @dataclass(frozen=True)
 class Section(Generic[Subject]):
-    """A section of a page: `id` for links to it, its title, and the function that makes its content (Html or None)."""
+    """A section of a page: `id` for links to it, title, and the function that returns its content (Html or None)."""
 
     id: str
     title: str

@@ -1,7 +1,7 @@
-"""The outcome of each video, and the figures of a test with their uncertainty: pure functions of arrays.
+"""The outcome of each video, and the scores of a test with their uncertainty: pure functions of arrays.
 
 Legend: N videos, K classes, B resamples. Scores and calibration errors are in percent, probabilities in 0..1.
-A video that could not be read counts as wrong, and is left out of the calibration.
+Unreadable videos count as wrong, and are excluded from calibration.
 """
 
 from collections.abc import Iterator
@@ -22,7 +22,7 @@ FIGURES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class", "ece": 
 
 
 class Outcomes(NamedTuple):
-    """One row a video, in the table's order."""
+    """One row per video, in the order of the table."""
 
     labels: np.ndarray  # int64 (N,)
     predicted: np.ndarray  # int64 (N,); -1: unreadable
@@ -47,7 +47,7 @@ def outcomes_of(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
     predicted = np.full(len(labels), -1)
     confidence, label_probability = (np.full(len(labels), np.nan, dtype=np.float32) for _ in range(2))
     probabilities = softmax(logits[is_readable])
-    predicted[is_readable] = logits[is_readable].argmax(axis=1)  # of equal ones the lower class, as `is_in_top` says
+    predicted[is_readable] = logits[is_readable].argmax(axis=1)  # ties: the lower class, as in `is_in_top`
     confidence[is_readable] = probabilities.max(axis=1)
     label_probability[is_readable] = probabilities[np.arange(len(probabilities)), labels[is_readable]]
     top1, top5 = (is_in_top(logits, labels, k) for k in (1, 5))
@@ -55,12 +55,12 @@ def outcomes_of(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
 
 
 def calibration_bins(confidence: np.ndarray) -> np.ndarray:
-    """int (n,), 0..14: the bin of each probability; bin b holds those in (b/15, (b+1)/15]."""
+    """int (n,), 0..14: the bin of each probability; bin b is (b/15, (b+1)/15]."""
     return np.clip(np.ceil(confidence * NUM_BINS).astype(np.int64) - 1, 0, NUM_BINS - 1)
 
 
 class ReliabilityBin(NamedTuple):
-    """`count` videos of a bin, their mean confidence and share of right ones; NaN where it is empty."""
+    """Number of videos in a bin, their mean confidence and accuracy; NaN if it is empty."""
 
     count: int
     confidence: float
@@ -81,8 +81,8 @@ def reliability(outcomes: Outcomes) -> list[ReliabilityBin]:
 
 
 def figures(outcomes: Outcomes, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:
-    """The figures of a test, (B,) each by its name in `FIGURES`, for B weightings of its videos. `weights`: float32
-    (B,N), how often each video counts; None: once each, B = 1."""
+    """The scores of a test, (B,) for each name in `FIGURES`, for B weightings of its videos. `weights`: float32 (B,N),
+    how often each video counts; None: once each, B = 1."""
     if weights is None:
         weights = np.ones((1, len(outcomes.labels)), dtype=np.float32)
     total = weights.sum(axis=1)
@@ -108,7 +108,7 @@ def figures(outcomes: Outcomes, weights: np.ndarray | None = None) -> dict[str, 
 def bootstrap(*tests: Outcomes, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[dict[str, np.ndarray]]:
     """`figures` of each test over resamples of its videos, drawn with replacement: (num_resamples,) by name.
 
-    Tests of the same videos in the same order see the same resamples, so that their differences are paired.
+    Tests of the same videos in the same order have the same resamples, so that their differences are paired.
     """
     found: list[dict[str, list[np.ndarray]]] = [{name: [] for name in FIGURES} for _ in tests]
     for weights in resamples(len(tests[0].labels), num_resamples, seed):
@@ -129,25 +129,25 @@ def resamples(num_videos: int, num_resamples: int, seed: int) -> Iterator[np.nda
 
 
 def interval(samples: np.ndarray) -> tuple[float, float]:
-    """The percentile bootstrap's 95% interval of (B,) samples (Efron and Tibshirani 1993, chapter 13)."""
+    """95% interval of (B,) samples by the percentile bootstrap (Efron and Tibshirani 1993, chapter 13)."""
     tail = 100 * (1 - CONFIDENCE_LEVEL) / 2
     low, high = np.percentile(samples, [tail, 100 - tail])
     return float(low), float(high)
 
 
 def wilson_interval(num_right: int, num_videos: int) -> tuple[float, float]:
-    """95% interval of a share, in percent (Wilson 1927): honest for the few videos of a class."""
+    """95% interval of a share, in percent (Wilson 1927), which is also valid for few videos."""
     low, high = binomtest(num_right, num_videos).proportion_ci(CONFIDENCE_LEVEL, "wilson")
     return 100 * low, 100 * high
 
 
 def figure_interval(key: str, outcomes: Outcomes, samples: dict[str, np.ndarray]) -> tuple[float, float]:
-    """95% interval of a figure of a test: of `interval`, and Wilson's where all videos are right, or none.
+    """95% interval of a score: from `interval`, or Wilson's if all or no videos are right.
 
-    There every resample gives the same score, and the bootstrap would say that it is certain.
+    In this case all resamples have the same score.
 
     Args:
-        key: of `FIGURES`. samples: of `bootstrap`.
+        key: name in `FIGURES`. samples: from `bootstrap`.
     """
     right = {"top1": outcomes.is_top1, "top5": outcomes.is_top5, "mean_class": outcomes.is_top1}.get(key)
     if right is None or right.any() != right.all():
@@ -156,7 +156,8 @@ def figure_interval(key: str, outcomes: Outcomes, samples: dict[str, np.ndarray]
 
 
 class McNemar(NamedTuple):
-    """Videos that both got right, only the first, only the second, neither; and the exact two-sided p-value."""
+    """Number of videos that both tests got right, only the first, only the second, and neither; exact two-sided
+    p-value."""
 
     both: int
     only_first: int
@@ -168,8 +169,8 @@ class McNemar(NamedTuple):
 def mcnemar(first: np.ndarray, second: np.ndarray) -> McNemar:
     """McNemar's exact test of two tests of the same videos.
 
-    Under the null hypothesis, each video that only one of them got right is a fair coin's toss (McNemar 1947; the
-    binomial form, Edwards 1948). Without such a video the p-value is 1.
+    Under the null hypothesis, each video that only one of them got right is a toss of a fair coin (McNemar 1947;
+    binomial form, Edwards 1948). Without such videos the p-value is 1.
 
     Args:
         first, second: bool (N,), whether each video is right.

@@ -9,8 +9,8 @@ from utils.errors import UserError
 
 
 def align(first: VideoTable, second: VideoTable) -> np.ndarray:
-    """int64 (N,): for each row of the first table, the second's row of the same path and label. Raises a UserError if
-    they do not hold the same videos."""
+    """int64 (N,): for each row of the first table, the row of the second with the same path and label. Raises a
+    UserError if they do not hold the same videos."""
     keys, others = (list(zip(t.paths, t.labels.tolist())) for t in (first, second))
     order, other_order = (sorted(range(len(k)), key=k.__getitem__) for k in (keys, others))
     rows = np.empty(len(keys), dtype=np.int64)
@@ -24,8 +24,8 @@ def align(first: VideoTable, second: VideoTable) -> np.ndarray:
 
 
 def pair_tests(run: Run, other: Run, name: str | None) -> Pair:
-    """The tests to compare: those of a name, else of the same videos, of the same views if there are, and most views.
-    Raises a UserError: no such test, or none of the same videos."""
+    """The tests to compare: those of a name, otherwise tests of the same videos, preferably with equal views, and most
+    views. Raises a UserError: the test does not exist, or there are none on the same videos."""
     for test in [*run.tests, *other.tests]:
         if test.is_multi_label and name in (None, test.name):
             remedy = "name tests with one label a video by --test, or make the report of one run"

@@ -12,8 +12,8 @@ PERPLEXITY = 30
 def project(videos: np.ndarray, text: np.ndarray) -> dict[str, np.ndarray]:
     """Two maps, float32 (n+K,2) each with coordinates in 0..1, the videos first: "t-SNE" and "PCA".
 
-    CLIP's videos and texts lie in two cones apart (Liang et al. 2022, arXiv 2203.02053); a map of them as they are
-    shows that gap and little else. So each kind is centred at its own mean before the directions are compared.
+    CLIP's videos and texts are in two separate cones (Liang et al. 2022, arXiv 2203.02053); the gap would dominate the
+    map, so videos and texts are centred separately.
 
     Args:
         videos: float32 (n,D), none NaN. text: float32 (K,D). n + K at least 4.
@@ -28,14 +28,14 @@ def project(videos: np.ndarray, text: np.ndarray) -> dict[str, np.ndarray]:
 
 
 def _directions(rows: np.ndarray) -> np.ndarray:
-    """Unit vectors from the rows' mean direction; a row at the mean itself is 0."""
+    """Unit vectors from the mean direction of the rows; a row equal to the mean is 0."""
     centred = normalize(rows)
     centred = centred - centred.mean(axis=0)
     return centred / np.maximum(np.linalg.norm(centred, axis=1, keepdims=True), 1e-6)
 
 
 def _into_unit_square(points: np.ndarray) -> np.ndarray:
-    """Moved and scaled, the same in both directions, to touch the borders of 0..1."""
+    """Translate and scale, equally in both directions, to fill 0..1."""
     low, high = points.min(axis=0), points.max(axis=0)
     span = max(float((high - low).max()), 1e-9)
     return ((points - (low + high) / 2) / span + 0.5).astype(np.float32)

@@ -25,13 +25,13 @@ from utils.schema import Config, dotted_keys
 
 @dataclass(frozen=True)
 class TestResult:
-    """A folder of test results: the table, the classifier it was scored with, and what was tested.
+    """A folder of test results: the table, its class embeddings, and a description of the test.
 
     Attributes:
-        text: float32 (K,D), or (K,S,D) as the scorer takes it. class_names: K.
-        scores: of summary.json: of test.py the whole of it; of test_zeroshot.py the entry of its first list.
+        text: float32 (K,D), or (K,S,D) depending on the scorer. class_names: K.
+        scores: from summary.json: all of it for test.py, the entry of the first list for test_zeroshot.py.
         by_list: test_zeroshot.py's entries of this data set by their names, "config, list"; empty for test.py.
-        weights, weights_hash: of the checkpoint; None if the table was not made from one.
+        weights, weights_hash: of the checkpoint; None without a checkpoint.
     """
 
     name: str
@@ -100,7 +100,7 @@ class TestResult:
 
     @property
     def config(self) -> Config:
-        """What was tested. Raises a UserError if it was written by a version with other keys."""
+        """The config of the test. Raises a UserError if it was written by a version with other keys."""
         try:
             return Config.model_validate(self.scores["config"])
         except ValidationError as error:
@@ -111,7 +111,7 @@ class TestResult:
 
 @dataclass(frozen=True)
 class Run:
-    """A run folder, or a folder of test results on its own. `config`: of the training; None: the folder holds none.
+    """A run folder, or a single folder of test results. `config`: of the training; None: the folder holds none.
     `records`: the lines of metrics.jsonl; empty: there is none."""
 
     folder: Path
@@ -125,11 +125,11 @@ class Run:
 
     @property
     def main_test(self) -> TestResult:
-        """The test with most views; of equal ones, on the trained classes before zero-shot, then by name."""
+        """The test with most views; ties: tests on the training classes before zero-shot, then by name."""
         return min(self.tests, key=lambda t: (-t.num_views, t.is_zero_shot, t.name))
 
     def test_named(self, name: str | None) -> TestResult:
-        """The test of a name; None: `main_test`. Raises a UserError for a name that there is not."""
+        """The test of a name; None: `main_test`. Raises a UserError if it does not exist."""
         if name is None:
             return self.main_test
         for test in self.tests:
@@ -165,7 +165,7 @@ def read_run(folder: str | Path) -> Run:
 
 def _read_test(folder: Path, run_folder: Path) -> TestResult:
     table, text, class_names = load_table(folder / "embeddings.npz")
-    # test_zeroshot.py with several configs: a folder each, and one summary above them.
+    # test_zeroshot.py with several configs has a folder for each, and one summary above them.
     path = next((p for p in (folder / "summary.json", folder.parent / "summary.json") if p.is_file()), None)
     if path is None:
         raise UserError(f"{folder}/summary.json: no such file; the test did not finish, run it again")
@@ -186,8 +186,8 @@ def _read_test(folder: Path, run_folder: Path) -> TestResult:
 
 
 def find_weights(test: TestResult, run: Run) -> Path:
-    """The checkpoint that was tested: where it was, or beside the results if the run has moved. Raises a UserError if
-    it is gone, or its content is another by now."""
+    """The checkpoint that was tested, at its original path, or beside the results if the run was moved. Raises a
+    UserError if it is gone, or its content is another by now."""
     if not test.weights:
         raise UserError(f"{test.folder}/summary.json names no checkpoint")
     places = [Path(test.weights), *(f / Path(test.weights).name for f in (run.folder, test.folder.parent))]
@@ -201,7 +201,7 @@ def find_weights(test: TestResult, run: Run) -> Path:
 
 
 def override(key: str, value: Any) -> str:
-    """`key=value` as a command line takes it: a text as it is, anything else as YAML."""
+    """`key=value` for a command line: text unchanged, other values as YAML."""
     is_text = dotted_keys()[key].annotation is str
     return f"{key}={value if is_text else shown_value(value)}"
 
@@ -213,7 +213,7 @@ def shown_value(value: Any) -> str:
 
 
 def commands(run: Run, test: TestResult) -> dict[str, str]:
-    """Commands that do the run's training and a test again, by what they do."""
+    """Commands that repeat the training of the run and a test, by title."""
     config = str(run.folder / "config.yaml") if run.config else "recipe.yaml"
     found = {}
     if run.config:

@@ -1,4 +1,4 @@
-"""Film strips: the frames that the model saw, and below each what it adds to the prediction."""
+"""Film strips: the input frames, and below each its contribution to the prediction."""
 
 import base64
 import io
@@ -25,7 +25,8 @@ def jpeg_strip(frames: torch.Tensor) -> str:
 
 
 def bars(clip: ShownClip) -> Html:
-    """A bar and its figure below each frame: up where it supports the predicted class; the largest is full."""
+    """A bar with its value below each frame, pointing up if it supports the predicted class; the largest has full
+    height."""
     marks = []
     for share, nats in clip.bars():
         bar = el("i", class_="for" if share > 0 else "against", style=f"--height:{100 * abs(share):.0f}%")
@@ -34,7 +35,7 @@ def bars(clip: ShownClip) -> Html:
 
 
 def strip_box(clip: ShownClip, path: str) -> Html:
-    """The frames and their bars, in a box that scrolls where they are too many for it."""
+    """The frames and their bars, in a scrolling box."""
     num_frames = len(clip.frames)
     pictures = [el("img", src=jpeg_strip(clip.frames), alt=f"{num_frames} frames of {path}")]
     if clip.lit is not None:

@@ -32,13 +32,13 @@ def calibration_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, flo
     """Expected calibration error in percent, the fitted temperature, and the error after dividing by a fitted one.
 
     For the last, each half of the videos (every other one) is divided by the temperature fitted on the other half, so
-    that no video has a say in its own.
+    that no video affects its own temperature.
 
     Args:
-        logits: (N,K), of the evaluation's temperature. labels: int (N,).
+        logits: (N,K), at the evaluation temperature. labels: int (N,).
 
     Returns:
-        Nothing where fewer than two videos are readable, from which no temperature can be fitted.
+        An empty dict if fewer than two videos are readable.
     """
     if (~np.isnan(logits).any(axis=1)).sum() < 2:
         return {}

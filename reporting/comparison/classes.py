@@ -16,7 +16,7 @@ def classes(comparison: Comparison) -> Html:
     )
     rows = []
     gained = (right_b - right_a) / np.maximum(count, 1)
-    for c in sorted(np.flatnonzero(count), key=lambda c: -abs(gained[c])):  # what differs most is first
+    for c in sorted(np.flatnonzero(count), key=lambda c: -abs(gained[c])):  # largest difference first
         a, b = 100 * right_a[c] / count[c], 100 * right_b[c] / count[c]
         change = b - a
         style = f"--from:{50 + min(change, 0) / 2:.1f}%;--share:{abs(change) / 2:.1f}%;"

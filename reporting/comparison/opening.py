@@ -1,4 +1,4 @@
-"""The top of the page of two runs: which is better, in one sentence, and what was compared."""
+"""The top of a comparison of two runs: which is better, in one sentence, and what was compared."""
 
 import numpy as np
 
@@ -39,7 +39,7 @@ def opening(comparison: Comparison) -> Html:
 
 
 def rows_to_show(pair: Pair) -> list[int]:
-    """Rows of the first table: the video that only A gets right of which A is most sure, then B's; 0 to 2."""
+    """Rows of the first table (0 to 2): the most confident video that only A gets right, then that of B."""
     first, second = pair.first.outcomes, pair.second.outcomes.take(pair.rows)
     found = []
     for right, wrong in ((first, second), (second, first)):
@@ -49,7 +49,7 @@ def rows_to_show(pair: Pair) -> list[int]:
 
 
 def _strip(row: int, comparison: Comparison) -> Html:
-    """A video as A saw it, and what both call it."""
+    """The frames of a video as seen by A, and both predictions."""
     first, second, _ = comparison.pair
     winner = comparison.names[0] if comparison.first.is_top1[row] else comparison.names[1]
     calls = [
@@ -71,7 +71,7 @@ def verdict(test: McNemar) -> str:
 
 
 def _unlike(pair: Pair) -> list[str]:
-    """What makes the two tests less than alike, besides the models."""
+    """Differences between the two tests besides the models."""
     first, second, _ = pair
     found = []
     if first.scores["views"] != second.scores["views"]:

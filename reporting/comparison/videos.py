@@ -1,4 +1,4 @@
-"""The videos that only one of two runs gets right; those first of which the other was most sure."""
+"""The videos that only one of two runs gets right, those with the most confident mistakes first."""
 
 import numpy as np
 

@@ -19,24 +19,24 @@ def calibration(report: RunReport) -> Html:
     low, high = figure_interval("ece", outcomes, report.samples[report.test.name])
     seen = outcomes.take(np.flatnonzero(outcomes.is_readable))
     surplus = 100 * float(seen.confidence.mean() - seen.is_top1.mean()) if len(seen.labels) else 0.0
-    lean = "says too much" if surplus > 0 else "says too little"
-    note = f"On the whole the model {lean}, by {abs(surplus):.1f} points."
+    lean = "overconfident" if surplus > 0 else "underconfident"
+    note = f"Overall the model is {lean} by {abs(surplus):.1f} points."
     how = (
-        f"What the model says is its confidence: the largest of the softmax of 100 × cosine. The expected calibration "
+        f"Confidence is the maximum of the softmax of 100 × cosine. The expected calibration "
         f"error is {ece:.1f}% ({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. With logits divided by "
         f"{scaling['temperature']:.3g}, the best, it is {scaling['ece_at_temperature']:.1f}% (each half of the videos "
         f"by the other half's). In the left chart the line from a dot to the diagonal is what the model says too much "
         f"or too little, the fainter, the fewer videos."
     )
     bins = reliability(outcomes)
-    drawn = [charts.reliability_diagram(bins, "How often it is right, %"), charts.confidence_histogram(bins)]
+    drawn = [charts.reliability_diagram(bins, "Accuracy, %"), charts.confidence_histogram(bins)]
     return join(
         [
             el("ul", [el("li", said) for said in in_words(outcomes)], class_="words"),
             el("p", note),
             el("div", drawn, class_="charts"),
             charts.reliability_table(bins, "Calibration by confidence"),
-            el("details", el("summary", "How these figures are made"), el("p", how, class_="note")),
+            el("details", el("summary", "How these values are computed"), el("p", how, class_="note")),
         ]
     )
 

@@ -28,7 +28,7 @@ def classes(report: RunReport) -> Html:
     called = confusion.sum(axis=0)
     wrong = confusion - np.diag(confusion.diagonal())
     rows = []
-    for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst is first
+    for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst first
         taken_for = int(wrong[c].argmax())
         low, high = wilson_interval(int(right[c]), int(count[c]))
         top1 = [meter(100 * right[c] / count[c]), number(count[c], 0), Cell(f"{low:.0f}–{high:.0f}", low)]
@@ -45,7 +45,7 @@ def meter(share: float) -> Cell:
 
 
 def class_table(columns: Sequence[str | tuple[str, str]], rows: list[list], caption: str, num_absent: int) -> Html:
-    """A row a class, and how many have no video."""
+    """A table with one row per class, and the number of classes without videos."""
     grid = table(columns, rows, caption, "classes-table", "Filter by name")
     note = f"{num_absent} classes without a video in this test are left out."
     return join([grid, el("p", note, class_="note") if num_absent else None])

@@ -7,7 +7,7 @@ from reporting.html import Html, count_of, data_block, el, join, number, table
 from reporting.inputs import RunReport
 
 NUM_PAIRS, NUM_GROUPS, NUM_CLUSTERS = 100, 20, 16
-BESIDE = 7  # groups that fit beside the matrix
+BESIDE = 7  # number of groups that fit beside the matrix
 _SAID = (
     "A row is a true class, a column what its videos were called. Blue is right, orange is wrong; the stronger, the "
     "larger the share of the row. A frame joins classes that are taken for each other. Clusters are of classes that "

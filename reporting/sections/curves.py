@@ -10,7 +10,7 @@ from reporting.inputs import Comparison, RunReport
 from reporting.run_folder import Run
 
 SCORES = {"top1": ("top-1", ""), "top5": ("top-5", "dashed "), "map": ("mAP", "")}
-"""Keys of a validation's record: their names, and how their lines are drawn."""
+"""Keys of validation records: names and line styles."""
 
 
 def curves(report: RunReport) -> Html:
@@ -24,7 +24,7 @@ def curves_of_two(comparison: Comparison) -> Html:
 
 
 def _charts(runs: dict[str, Run]) -> Html:
-    """One run, or two in the same charts, by the names that their lines get."""
+    """One run, or two in the same charts, by the names of their lines."""
     train, rates, val, records, windows, shown = [], [], [], [], {}, {}
     for style, (name, run) in zip("ab", runs.items()):
         steps = [r for r in run.records if r["kind"] == "train"]
@@ -38,7 +38,7 @@ def _charts(runs: dict[str, Run]) -> Html:
             train.append(charts.Line(name, x, charts.moving_mean(loss, window), style))
             for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
                 rate = _column(steps, key)
-                if np.isfinite(rate).any():  # a model may have no new layers
+                if np.isfinite(rate).any():  # the model may have no new layers
                     label = f"{name[:1]} {key.removeprefix('lr_')}".strip()
                     rates.append(charts.Line(label, x, rate, dash + style))
         if tests:
@@ -65,5 +65,5 @@ def _charts(runs: dict[str, Run]) -> Html:
 
 
 def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:
-    """Values of a key, NaN where a record has none."""
+    """Values of a key, NaN if a record does not have it."""
     return np.array([r.get(key, np.nan) for r in records], dtype=np.float64)

@@ -8,7 +8,7 @@ from reporting.html import Html, data_block, el, join
 from reporting.inputs import RunReport
 from reporting.projection import project
 
-MAP_VIDEOS = 1500  # of more, so many are drawn by a seed
+MAP_VIDEOS = 1500  # of more videos, this number is sampled with a fixed seed
 NUM_LABELS = 12
 
 
@@ -22,7 +22,7 @@ def embedding_map(report: RunReport) -> Html:
     if len(rows) > MAP_VIDEOS:
         rows = np.sort(np.random.default_rng(0).choice(readable, MAP_VIDEOS, replace=False))
     maps = project(test.scorer.vectors(test.table.embeddings)[rows], test.class_vectors)
-    hue_rank = np.argsort(group_classes(report.confusion).order)  # classes that are confused get colours alike
+    hue_rank = np.argsort(group_classes(report.confusion).order)  # confused classes get similar colours
     labels = test.outcomes.labels[rows]
     videos = {name: points[: len(rows)] for name, points in maps.items()}
     data = {
@@ -56,7 +56,7 @@ def embedding_map(report: RunReport) -> Html:
 
 
 def cluster_names(points: np.ndarray, labels: np.ndarray, names: list[str]) -> list[list]:
-    """Clusters of the videos on a map by Ward's method: [x, y, name] each, the largest first.
+    """[x, y, name] of clusters of the videos on a map by Ward's method, the largest first.
 
     A cluster is named after the classes that have more videos in it than in any other.
 

@@ -12,7 +12,7 @@ from reporting.sections.classes import class_table, meter
 from reporting.sections.opening import describe_test
 from utils.metrics import average_precisions
 
-NUM_RESAMPLES = 500  # fewer than of top-1: a ranking of each class is slower
+NUM_RESAMPLES = 500  # fewer than for top-1, because ranking each class is slower
 _NOTE = (
     f"mAP: the mean over the classes that occur of average precision. The range beside it is its 95% interval by the "
     f"percentile bootstrap over videos, {NUM_RESAMPLES} resamples. Videos without a class change nothing, as in the "

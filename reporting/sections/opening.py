@@ -32,7 +32,7 @@ def opening(report: RunReport) -> Html:
 
 
 def verdict(report: RunReport) -> tuple[str, str]:
-    """The share of right videos, and what the model confuses: two parts of one sentence."""
+    """Accuracy and the main confusions, as two parts of a sentence."""
     outcomes, confusion, names = report.test.outcomes, report.confusion, report.test.class_names
     num_videos = len(outcomes.labels)
     share = 100 * float(outcomes.is_top1.mean())
@@ -57,7 +57,7 @@ def verdict(report: RunReport) -> tuple[str, str]:
 
 
 def describe_test(test: TestResult) -> str:
-    """Its model, data and views in a line."""
+    """Model, data and views in one line."""
     network = test.scores["config"]["network"]
     head = f"temporal head {network['sim_header']}" + (f", {network['tm']}" if network["tm"] else "")
     head += ", joint space-time attention" if network["joint_st"] else ""

@@ -22,7 +22,7 @@ _HOW = (
 
 def scores(report: RunReport) -> Html:
     """Section: the scores of all tests, with intervals."""
-    # The scores come first, for a phone's screen; half classes, mAP and unreadable where they say something.
+    # Scores come first for small screens; half classes, mAP and unreadable videos only if present.
     columns = [
         ("test", "and the checkpoint that was tested."),
         *[f"{title} %" for title in FIGURES.values()],
@@ -43,7 +43,7 @@ def scores(report: RunReport) -> Html:
 
 
 def _tiles(report: RunReport) -> Html:
-    """The figures of the test in large type, each with its interval on a line from 0 to 100%."""
+    """The scores of the test in a large font, each with its interval on a line from 0 to 100%."""
     found = []
     for key, (value,) in figures(report.test.outcomes).items():
         low, high = figure_interval(key, report.test.outcomes, report.samples[report.test.name])
@@ -54,7 +54,7 @@ def _tiles(report: RunReport) -> Html:
 
 
 def _rows_of(test: TestResult, report: RunReport) -> list[list]:
-    """A test's row, and one for each split of a zero-shot test, whose figures its summary has."""
+    """The row of a test, and one for each split of a zero-shot test, from its summary."""
     found, samples = figures(test.outcomes), report.samples[test.name]
     half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot and len(test.text) > 1 else None
     weights = el("small", f" {Path(test.weights).name}") if test.weights else None

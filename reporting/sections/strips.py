@@ -15,9 +15,9 @@ NUM_MISTAKES, NUM_HITS = 12, 7
 
 
 def rows_to_show(test: TestResult) -> list[int]:
-    """Rows of the table whose frames the page shows: confident mistakes, then confident hits.
+    """Rows of the table whose frames are shown: confident mistakes, then confident correct predictions.
 
-    A multi-label test has neither.
+    Multi-label tests have none.
     """
     if test.is_multi_label:
         return []
@@ -25,7 +25,7 @@ def rows_to_show(test: TestResult) -> list[int]:
 
 
 def opening_rows(report: RunReport) -> tuple[int | None, int | None]:
-    """The most confident right and the most confident wrong video of those whose frames can be shown."""
+    """The most confident correct and wrong videos whose frames can be shown."""
     clips = report.clips if isinstance(report.clips, dict) else {}
     kinds = confident_hits(report.test.outcomes, NUM_HITS), confident_mistakes(report.test.outcomes, NUM_MISTAKES)
     right, wrong = (next((int(row) for row in rows if isinstance(clips.get(row), ShownClip)), None) for rows in kinds)
@@ -33,7 +33,7 @@ def opening_rows(report: RunReport) -> tuple[int | None, int | None]:
 
 
 def film_strip(row: int, report: RunReport) -> Html:
-    """A figure of a video: what it was called, what it is, and its frames, or why they cannot be shown."""
+    """A video with its prediction and class, and its frames or the reason why they cannot be shown."""
     outcomes, names = report.test.outcomes, report.test.class_names
     said = [describe_prediction(outcomes, names, row)]
     if not outcomes.is_top1[row]:
@@ -42,7 +42,7 @@ def film_strip(row: int, report: RunReport) -> Html:
 
 
 def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
-    """In words: whether a video is right, what it was called, and how sure the model was."""
+    """Whether a video is right, its predicted class and the confidence, in words."""
     is_right, called = outcomes.is_top1[row], outcomes.predicted[row]
     mark = el("i", "✓" if is_right else "✗", class_="right" if is_right else "wrong")
     if called < 0:
@@ -51,7 +51,7 @@ def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
 
 
 def figure(said: Any, clip: ShownClip | str, path: str, is_mistake: bool) -> Html:
-    """The frames of a video below what is said of it. In a mistake, orange is what supports the wrong class."""
+    """The frames of a video below its description. In mistakes, regions that support the wrong class are orange."""
     body = strip_box(clip, path) if isinstance(clip, ShownClip) else el("p", clip, class_="note")
     return el("figure", el("figcaption", said, el("small", path)), body, class_="mistake" if is_mistake else None)
 
@@ -64,7 +64,7 @@ def mistakes(report: RunReport) -> Html:
 
 
 def frames(report: RunReport) -> Html | None:
-    """None if no frames are shown, which the section of mistakes says."""
+    """None if no frames are shown; the section of mistakes has the reason."""
     if isinstance(report.clips, str):
         return None
     said = (

@@ -144,7 +144,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
     ask(short)
     assert slow.is_alive() and len(found["val_0_0.mp4"].spans) == 1
     slow.join()
-    assert found["long.mp4"].startswith("long.mp4: takes more than 6 s; use a shorter")
+    assert found["long.mp4"].startswith("long.mp4: took more than 6 s; use a shorter")
 
 
 def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp_path):

@@ -292,7 +292,7 @@ def test_untrusted_files_are_decoded_in_child_processes(world, trained, long_vid
     videos = (tmp_path / "half.mp4", tmp_path / "slow.mp4")
     assert call("predict", *videos, *common, tmp_path / "bad.json", "--isolate", 2) == 2
     lines = capsys.readouterr().err.splitlines()
-    assert "half.mp4: " in lines[0] and "error: slow.mp4: takes more than 2 s" in lines[1] and len(lines) == 3
+    assert "half.mp4: " in lines[0] and "error: slow.mp4: took more than 2 s" in lines[1] and len(lines) == 3
     assert len(json.loads((tmp_path / "bad.json").read_text())["errors"]) == 2
 
     assert call("predict", "rtsp://localhost/x", *common, "-", "--isolate", 2) == 2

@@ -20,7 +20,7 @@ def site(tmp_path_factory):
 def test_pages_and_reference_are_there(site):
     assert "best_model.pt" in (site / "docs" / "training.html").read_text(encoding="utf-8")
     reference = (site / "reference" / "inference.html").read_text(encoding="utf-8")
-    assert "load_model" in reference and "Load a model that names what happens in videos." in reference
+    assert "load_model" in reference and "Load a video recognition model." in reference
     assert "data.num_segments" in (site / "docs" / "config.html").read_text(encoding="utf-8")
     assert "load_model" in (site / "search" / "search_index.json").read_text(encoding="utf-8")
 
