@@ -33,7 +33,6 @@ from modules.build import build_model, load_clip_model
 from modules.build_training import compile_model, parameter_groups
 from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.optim import build_optimizer
-from modules.pixels import with_preprocessing
 from modules.video_clip import VideoCLIP
 from utils.config import load_config
 from utils.precision import autocast
@@ -57,7 +56,7 @@ TUNING = {
 
 def config_of(arch: str, *keys: str) -> Config:
     overrides = [f"network.arch={arch}", "network.weights=none", *keys]
-    return with_preprocessing(load_config(None, overrides, "predict").config)
+    return load_config(None, overrides, "predict").config
 
 
 class Variant:
@@ -65,11 +64,12 @@ class Variant:
 
     def __init__(self, arch: str, batch: int, precision: str, *keys: str, compiled: bool = False):
         cfg = config_of(arch, *keys)
-        self.model: VideoCLIP = build_model(cfg, load_clip_model(cfg)).train()
+        clip_model = load_clip_model(cfg)
+        self.model: VideoCLIP = build_model(cfg, clip_model).train()
         self.optimizer = build_optimizer(parameter_groups(cfg, self.model), cfg.solver)
         self.precision = precision
         torch.manual_seed(1)
-        shape = (batch, NUM_FRAMES, 3, cfg.data.input_size, cfg.data.input_size)
+        shape = (batch, NUM_FRAMES, 3, clip_model.image_size, clip_model.image_size)
         self.clips = torch.randint(0, 256, shape, dtype=torch.uint8)
         self.text = torch.randn(NUM_CLASSES, self.model.embed_dim)
         self.labels = torch.randint(0, NUM_CLASSES, (batch,))
@@ -166,9 +166,10 @@ def counted_table(args: argparse.Namespace) -> None:
         for name, keys in TUNING.items():
             cfg = config_of(arch, "network.sim_header=None", *keys)
             with torch.device("meta"):
-                model = build_model(cfg, load_clip_model(cfg)).to_empty(device="cpu")
+                clip_model = load_clip_model(cfg)
+                model = build_model(cfg, clip_model).to_empty(device="cpu")
             text = torch.zeros(NUM_CLASSES, model.embed_dim)
-            found[name] = estimate_memory(model, text, args.batch, NUM_FRAMES, cfg.data.input_size, "fp32").total
+            found[name] = estimate_memory(model, text, args.batch, NUM_FRAMES, clip_model.image_size, "fp32").total
         rows = [[name, f"{b / 2**20:.0f}", f"{b / found['full tuning']:.0%}"] for name, b in found.items()]
         print(f"\n{arch}\n")
         print_table(["method", "counted memory, MiB", "of full"], rows)
