@@ -264,7 +264,7 @@ def tuning_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) 
         f"Top-1 on the seen classes, and zero-shot on 24 held-out combinations: {plan.epochs} epochs, {plan.shots}",
         f"clips per class, {plan.frames} frames, {of_seeds} ([methods.md](methods.md): more). The first two rows are",
         "full fine-tuning. Memory is the peak of a step (weights, gradients, optimiser, activations), as `--check`",
-        "counts it. Times are by the clock, on a machine that others used: some are twice what they are on a quiet one.",
+        "counts it. Times are by the clock, on a shared machine: some are twice what they are on a quiet one.",
         "Random and orthogonal classifiers know nothing about held-out classes (chance: 4.2). Made by",
         "`python -m tools.compare_variants --table tuning` on one core.",
         "",
