@@ -34,6 +34,8 @@ LARGE_CLIPS, LARGE_GPUS = 10_000_000, 64
 CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
 PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames per second
+HUGE_PARAMETERS = 1.84e9  # of the image tower of ViT-bigG/14
+HUGE_FLOPS = 6 * HUGE_PARAMETERS * 8 * 257  # of a step with a clip of 8 frames: 6 for each parameter and token
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
 
 
@@ -142,6 +144,33 @@ def print_traffic(recipes: list[Recipe], flops: float | None) -> None:
     print_table(["recipe", "MB of gradients", "ms to exchange", "clips per GPU and step to hide it"], rows)
 
 
+def print_text(recipes: list[Recipe], flops: float | None) -> None:
+    """The figures in the text of the page, each with what it is computed from."""
+    rates = {recipe.name: rate_of(recipe, flops) for recipe in recipes}
+    large, data = {recipe.name: recipe for recipe in recipes}["vitl-14-f8"], LARGE_CLIPS * PACKED_BYTES
+    hours = NUM_EPOCHS * LARGE_CLIPS / rates[large.name] / 3600
+    machines = LARGE_GPUS // NODE_GPUS
+    others = 4 * HUGE_PARAMETERS * (machines - 1) / machines  # bytes of weights of the other machines
+    backward = 2 / 3 * HUGE_FLOPS / (flops or SUSTAINED)
+    for value, what in {
+        f"{round(NODE_GPUS * rates['vitb-16-f8'] * 8, -3):,.0f} loose frames": "a node's B/16, 8 frames a clip",
+        f"{NUM_CLIPS * 300 * FRAME_BYTES / 1e12:.1f} TB as frames": "10 seconds at 30 frames a second",
+        f"{round(NUM_CLIPS * VIDEO_BYTES / 1e9, -1):.0f} GB as videos": "as many videos",
+        f"{data / 1e12:.0f} TB together": "packed clips",
+        f"files of {data / 20_000 / 1e9:.0f} GB": "of 20,000 shards",
+        f"data.cache_gb: {data / 2 / 1e9:.0f}": "half of them",
+        f"{12 * large.parameters / 1e9 / 600:.1%}".replace("%", " %"): "a checkpoint of L/14 at 1 GB/s in ten minutes",
+        f"{round(2.5 * hours, -2):,.0f}": "GPU hours of L/14 at 2.50",
+        f"{16 * HUGE_PARAMETERS / LARGE_GPUS / 1e9:.1f} GB a GPU": "weights, gradients and moments over all GPUs",
+        f"{3 * others / 1e9:.0f} GB of weights and": "gathered twice, gradients reduced once",
+        f"({3 * others / NETWORK:.1f} s)": "that at 100 Gb/s",
+        f"HSDP {16 * HUGE_PARAMETERS / NODE_GPUS / 1e9:.1f} GB": "over the GPUs of a machine",
+        f"{2 * others / 1e9:.0f} GB of gradients ({2 * others / NETWORK:.1f} s)": "a ring over the machines",
+        f"{2 * others / NETWORK / backward:.0f} clips a GPU": "whose backward pass takes as long",
+    }.items():
+        print(f"{value}: {what}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flops", type=float)
@@ -152,6 +181,7 @@ def main() -> None:
     print_needs(recipes, args.flops)
     print_large(recipes, args.flops)
     print_traffic(recipes, args.flops)
+    print_text(recipes, args.flops)
 
 
 if __name__ == "__main__":

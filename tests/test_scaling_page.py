@@ -14,10 +14,12 @@ def test_the_tables_are_current(capsys, monkeypatch):
     monkeypatch.setattr("sys.argv", ["scaling.py"])
     scaling.main()
     logging.disable(logging.NOTSET)
-    tables = capsys.readouterr().out.strip().split("\n\n")
+    *tables, figures = capsys.readouterr().out.strip().split("\n\n")
     assert len(tables) == 4
     for table in tables:
         assert table in PAGE, "run python benchmarks/scaling.py and put its tables into docs/scaling.md"
+    text = " ".join(PAGE.split())
+    assert [line for line in figures.splitlines() if line.rpartition(": ")[0] not in text] == []
 
 
 def test_flops_by_hand():
