@@ -25,9 +25,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
-    parser.add_argument(
-        "--weights", metavar="FILE", help="checkpoint (default: the demo's, or with --config plain CLIP)"
-    )
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the demo's; with --config: CLIP)")
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--host", default=LOCAL, help=f"address to listen on (default {LOCAL}: this machine only)")
     hosts = "host name under which the page may be requested, besides localhost and --host; can be repeated; '*': any"

@@ -32,9 +32,8 @@ def kinds_decoded_on(device: torch.device, has_videos: bool) -> tuple[type[Encod
     try:
         torchvision.io.decode_jpeg([_bytes(buffer.getvalue())], _RGB, device)
     except (RuntimeError, AttributeError) as error:
-        raise UserError(
-            f"data.decode_on: JPEG files cannot be decoded on {device} ({first_line(error)}); set it to cpu"
-        ) from None
+        fault = f"JPEG files cannot be decoded on {device} ({first_line(error)})"
+        raise UserError(f"data.decode_on: {fault}; set it to cpu") from None
     if not has_videos:
         return (Jpegs,)
     if fault := fault_of(device):

@@ -72,9 +72,7 @@ class DataConfig(Section):
     color_jitter: ColorJitterConfig = key(ColorJitterConfig, "colour jitter of training clips (torchvision)")
     erasing: ErasingConfig = key(ErasingConfig, "random erasing of training clips, the same rectangle in all frames")
     mixup: MixupConfig = key(MixupConfig, "mixup and cutmix of training clips (timm), the same for all frames")
-    repeats: int = key(
-        1, "repeated augmentation (arXiv 1901.09335): draws of a clip in a row, fewer clips", "draws", ge=1, le=64
-    )
+    repeats: int = key(1, "repeated augmentation (arXiv 1901.09335): draws of a clip in a row", "draws", ge=1, le=64)
     sampling: Literal["uniform", "balanced"] = key(
         "uniform", "uniform: an epoch has each training clip once; balanced: as many clips, of each class equally many"
     )
@@ -107,7 +105,7 @@ class DataConfig(Section):
     )
     area_range: list[float] = key(lambda: [0.08, 1.0], "area of the random resized crop", "share of the frame", **PAIR)
     cached_draws: int = key(
-        0, "n: train on cached frame embeddings of n augmentations of each clip, by a frozen tower", "draws", ge=0
+        0, "train on cached frame embeddings of n augmentations of each clip (frozen tower); 0: off", "draws", ge=0
     )
     on_error: Literal["raise", "skip"] = key("raise", "unreadable training clip: stop, or take another of its class")
     max_skipped_share: float = key(0.01, "on_error skip: stop where more are unreadable", "share of clips", ge=0, le=1)
@@ -239,11 +237,11 @@ class SolverConfig(Section):
     )
     average_epochs: bool = key(False, "validate and save the mean of the weights at the ends of the epochs so far")
     interpolated_loss: float = key(
-        0.0, "Open-VCLIP (arXiv 2302.00624): factor of a loss at weights interpolated with CLIP's; published 0.5", ge=0
+        0.0, "Open-VCLIP (arXiv 2302.00624): factor of a loss at weights mixed with CLIP's; 0: off, published 0.5", ge=0
     )
     interpolated_range: list[float] = key(lambda: [0.0, 0.6], "interpolated_loss: random share of CLIP", **PAIR)
     distill: float = key(
-        0.0, "FROSTER (arXiv 2402.03241): factor of the distance to CLIP's embeddings; published 2.0", ge=0
+        0.0, "FROSTER (arXiv 2402.03241): factor of the distance to CLIP's embeddings; 0: off, published 2", ge=0
     )
     patience: int = key(0, "early stopping after so many validations without a better patience_score; 0: off", ge=0)
     patience_score: Literal["top1", "top5", "mean_class", "map"] = key("top1", "score for early stopping")
