@@ -1,4 +1,5 @@
-"""How much memory does reading 8 frames of a long film take? Motion JPEG of 1280x720 in Matroska; a process a film.
+"""How much memory does reading 8 frames of a long film take? Motion JPEG of 1280x720 in Matroska; in a process of its
+own, and in each of four loader processes.
 
 python benchmarks/long_films.py FOLDER [--megabytes 100 1000 4000]      FOLDER has space for the largest film
 """
@@ -7,8 +8,14 @@ import argparse
 import multiprocessing
 import resource
 import sys
+import warnings
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
+from typing import TypeVar
+from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -16,10 +23,14 @@ import av
 import numpy as np
 
 from benchmarks.timing import print_header, print_table
+from datasets.build import build_eval_loader
 from datasets.pyav_source import PyAVVideo
 from datasets.sampling import val_uniform
+from modules.pixels import with_preprocessing
+from utils.schema import Config
 
-SIZE = (1280, 720)
+SIZE, WORKERS = (1280, 720), 4
+Result = TypeVar("Result")
 
 
 def write_film(path: Path, megabytes: int) -> None:
@@ -50,21 +61,57 @@ def measure(path: Path) -> tuple[int, float, float]:
         return video.num_frames, largest_mb() - before, resource.getrusage(resource.RUSAGE_SELF).ru_utime - begin
 
 
+def measure_loader(path: Path) -> list[tuple[float, float]]:
+    """(resident, own) megabytes of each loader process at its largest; resident is also what it shares with the process
+    that it was forked from, the libraries above all."""
+    lines = path.with_suffix(".txt")
+    lines.write_text(f"{path.name} 0\n" * 4 * WORKERS)
+    data = {"modality": "video", "val_root": str(path.parent), "val_list": str(lines), "num_classes": 1}
+    data |= {"num_segments": 8, "batch_size": 1, "workers": WORKERS}
+    cfg, own = with_preprocessing(Config.model_validate({"data": data})), Counter()
+    with patch("datasets.loader.num_cores", lambda: WORKERS), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # PyTorch's of more processes than cores
+        loader = build_eval_loader(cfg)
+        for _ in loader:
+            for worker in loader._workers:
+                own[worker.pid] = max(own[worker.pid], _private_megabytes(worker.pid))
+    assert len(own) == WORKERS
+    lines.unlink()
+    return sorted((_megabytes(pid, "status", "VmHWM"), own[pid]) for pid in own)
+
+
+def _private_megabytes(pid: int) -> float:
+    return sum(_megabytes(pid, "smaps_rollup", name) for name in ("Private_Clean", "Private_Dirty"))
+
+
+def _megabytes(pid: int, file: str, name: str) -> float:
+    """A field of a file in /proc, which is in KiB."""
+    text = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8")
+    return int(text.partition(f"{name}:")[2].split()[0]) * 1024 / 1e6
+
+
+def in_new_process(function: Callable[[Path], Result], path: Path) -> Result:
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as executor:
+        return executor.submit(function, path).result()
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 1000, 4000])
     args = parser.parse_args()
     print_header("Memory of reading 8 frames of a long film", "one thread")
-    rows, path = [], args.folder / "film.mkv"
+    rows, of_loader, path = [], [], args.folder / "film.mkv"
     for megabytes in args.megabytes:
         write_film(path, megabytes)
-        with multiprocessing.get_context("spawn").Pool(1) as pool:
-            num_frames, taken, seconds = pool.apply(measure, (path,))
+        num_frames, taken, seconds = in_new_process(measure, path)
         rows.append([f"{path.stat().st_size / 1e6:.0f}", num_frames, f"{taken:.0f}", f"{seconds:.2f}"])
+        of_loader.append([rows[-1][0], *zip(*in_new_process(measure_loader, path))])
         path.unlink()
     print()
     print_table(["MB of the film", "frames", "MB more in the process", "CPU seconds"], rows)
+    cells = [[film, *(" / ".join(f"{mb:.0f}" for mb in each) for each in (peak, own))] for film, peak, own in of_loader]
+    print_table(["MB of the film", f"peak MB of {WORKERS} loader processes", "of their own"], cells)
 
 
 if __name__ == "__main__":
