@@ -136,7 +136,7 @@ def main() -> None:
             rows.append([name, in_ms(times), f"{1 / float(sorted(times)[len(times) // 2]):.1f}"])
             rows[-1].append(f"{ratio(seconds['published'], times):.2f}")
         print_table(["way", "ms a video", "videos/s", "times faster (target 8)"], rows)
-        columns = ["clips x crops", "published, MB a video", "ours, MB a video", "ours, MB a clip of the batch"]
+        columns = ["clips x crops", "published, MB per video", "ours, MB per video", "ours, MB per clip of the batch"]
         print_table([*columns, "views alive, MB"], memory_rows(root, folders))
 
 

@@ -153,8 +153,8 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
     others = 4 * HUGE_PARAMETERS * (machines - 1) / machines  # bytes of weights of the other machines
     backward = 2 / 3 * HUGE_FLOPS / (flops or SUSTAINED)
     for value, what in {
-        f"{round(NODE_GPUS * rates['vitb-16-f8'] * 8, -3):,.0f} loose frames": "a node's B/16, 8 frames a clip",
-        f"{NUM_CLIPS * 300 * FRAME_BYTES / 1e12:.1f} TB as frames": "10 seconds at 30 frames a second",
+        f"{round(NODE_GPUS * rates['vitb-16-f8'] * 8, -3):,.0f} loose frames": "a node's B/16, 8 frames per clip",
+        f"{NUM_CLIPS * 300 * FRAME_BYTES / 1e12:.1f} TB as frames": "10 seconds at 30 frames per second",
         f"{round(NUM_CLIPS * VIDEO_BYTES / 1e9, -1):.0f} GB as videos": "as many videos",
         f"{data / 1e12:.0f} TB together": "packed clips",
         f"files of {data / 20_000 / 1e9:.0f} GB": "of 20,000 shards",

@@ -67,7 +67,7 @@ def cached_loaders(
         tower_key: hash of everything that `encode` depends on.
 
     Raises:
-        Stopped: a process was asked to stop; finished parts are kept.
+        Stopped: a process received a request to stop; finished parts are kept.
         UserError: a clip cannot be read (see data.on_error), or logging.cache_dir cannot be used.
     """
     caches = []

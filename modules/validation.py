@@ -61,7 +61,7 @@ def validate(
         data: config of the run. A set of `data.sets` is scored over all classes, or over its own if they are apart.
 
     Raises:
-        Stopped: on all processes, if one was asked to stop.
+        Stopped: on all processes, if one received a request to stop.
     """
     table = embed_with(model, loader, context, data.batch_size, "validation")
     found = None

@@ -25,10 +25,10 @@ def align(first: VideoTable, second: VideoTable) -> np.ndarray:
 
 def pair_tests(run: Run, other: Run, name: str | None) -> Pair:
     """The tests to compare: those of a name, otherwise tests of the same videos, preferably with equal views, and most
-    views. Raises a UserError: the test does not exist, or there are none on the same videos."""
+    views. Raises a UserError if the test does not exist, or there are none on the same videos."""
     for test in [*run.tests, *other.tests]:
         if test.is_multi_label and name in (None, test.name):
-            remedy = "name tests with one label a video by --test, or make the report of one run"
+            remedy = "name tests with one label per video by --test, or make the report of one run"
             raise UserError(f"{test.folder}: is a multi-label test, and those are not compared; {remedy}")
     if name is not None:
         first, second = run.test_named(name), other.test_named(name)

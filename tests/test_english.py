@@ -33,6 +33,18 @@ BANNED = {
     r"(asked|asks) for (it|them|one)\b": "enabled, set, used",
     r"painted over\b": "masked",
     r"not measured (here|again)\b": "not reproduced here",
+    r"(lines?|rows?|files?|frames|clips|steps|videos|kB|MB|GB|labels?|draws?) a "
+    r"(second|step|clip|video|class|frame|file|line|epoch|batch|process|window|node|hour|session)\b": "per second",
+    r"(is|are) to be\b": "must be, is",
+    r"to be called\b": "call it",
+    r"taken apart\b": "split",
+    r"for people\b": "readable, for the log",
+    r"that there (is|are)\b": "that exists",
+    r"on the whole\b": "overall",
+    r"makes its own\b": "computed by the model",
+    r"has not the\b": "does not have",
+    r"asked to stop\b": "received a request to stop",
+    r"raises as\b": "raises the errors of",
 }
 PATTERN = re.compile(r"(?<![\w./_-])(" + "|".join(BANNED) + ")", re.IGNORECASE)
 

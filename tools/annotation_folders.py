@@ -35,7 +35,7 @@ class AnnotatedSet:
     """A data set of this kind."""
 
     dataset: str  # `data.dataset` of its config
-    described: str  # name for people
+    described: str  # readable name
     files: str  # the official files that its folder holds, for --help
     read: Callable[[Path], Annotated]  # folder -> what its files say
     keys: dict[str, Any] = field(default_factory=dict)  # further `data` keys of its config

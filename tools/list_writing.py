@@ -141,7 +141,7 @@ class Disk:
 
 
 def new_entry(path: str, num_frames: int | None, label: Label, times: tuple[float, float] | None = None) -> ListEntry:
-    """An entry of a list that is to be written."""
+    """An entry for a new list."""
     # HMDB51 has files whose name begins with "#", at which a list line may not begin.
     return ListEntry(f"./{path}" if path.startswith("#") else path, num_frames, label, line=0, times=times)
 

@@ -49,7 +49,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
                         "one clip of videos up to 30 s, then 10); 0: one clip a video")  # fmt: skip
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: with --level the "
                         "window, else half of it)")  # fmt: skip
-    parser.add_argument("--fps", type=float, default=25.0, help="frames a second of folders of frames (default 25)")
+    parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
     parser.add_argument("--isolate", type=float, metavar="S", help="decode each video in a child process with limits, "
                         "and give it up after S seconds")  # fmt: skip
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="videos of a part (default 64)")

@@ -64,7 +64,7 @@ def clips_per_second(cfg: Config, device: str) -> float:
 
 
 def train_from_files(cfg: Config, setting: Setting) -> Figures:
-    """Clips a second of training, and the share of the time that it waits for the loader."""
+    """Clips per second of training, and the share of the time that it waits for the loader."""
     trainer = make_trainer(cfg, model_on_cpu(cfg), setting.device, "bf16")
     loader = build_train_loader(cfg).to(torch.device(setting.device))
     loader.start_epoch(0)

@@ -25,8 +25,8 @@ def calibration(report: RunReport) -> Html:
         f"Confidence is the maximum of the softmax of 100 × cosine. The expected calibration "
         f"error is {ece:.1f}% ({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. With logits divided by "
         f"{scaling['temperature']:.3g}, the best, it is {scaling['ece_at_temperature']:.1f}% (each half of the videos "
-        f"by the other half's). In the left chart the line from a dot to the diagonal is what the model says too much "
-        f"or too little, the fainter, the fewer videos."
+        f"by the other half's). In the left chart the line from a dot to the diagonal is the over- or "
+        f"underconfidence, fainter for few videos."
     )
     bins = reliability(outcomes)
     drawn = [charts.reliability_diagram(bins, "Accuracy, %"), charts.confidence_histogram(bins)]

@@ -49,7 +49,7 @@ def multi_label_scores(report: RunReport) -> Html:
         counts = [number(len(test.table.paths), 0), number(int(np.isfinite(precisions).sum()), 0)]
         labels = number(float(test.table.labels.sum(axis=1).mean()))
         rows.append([test.name, score, test.shown_views, *counts, labels])
-    columns = ["test", "mAP %", ("views", "clips × crops."), "videos", "classes", "labels a video"]
+    columns = ["test", "mAP %", ("views", "clips × crops."), "videos", "classes", "labels per video"]
     return join([table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note")])
 
 

@@ -80,7 +80,7 @@ def test_one_draw_is_seen_in_every_epoch(world, tower_run, tmp_path):
     assert losses(tmp_path / "run")[:4] != losses(tower_run)[4:]
 
 
-def test_asked_to_stop_while_filling(world, tmp_path, monkeypatch, capsys):
+def test_a_request_to_stop_while_filling(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
     write = frame_cache.FrameCache._write
     stop_after = 2

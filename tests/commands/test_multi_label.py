@@ -98,7 +98,7 @@ def test_kept_frame_embeddings_have_the_labels(world, lists, tmp_path):
         ("test", (*WORDS, "--allow_missing"), "--allow_missing"),
     ],
 )
-def test_where_one_label_a_video_is_needed(world, lists, run, tmp_path, capsys, command, words, part):
+def test_one_label_per_video_is_required(world, lists, run, tmp_path, capsys, command, words, part):
     more = {"train": (f"logging.run_dir={tmp_path / 'r'}",), "test_frozen": ("--out", tmp_path / "o"),
             "test": ("--weights", run / "last_model.pt", "--out", tmp_path / "o")}[command]  # fmt: skip
     assert call(command, "--config", world.config, *lists, *words, *more) == 2

@@ -33,7 +33,7 @@ def plain_run(world, tmp_path_factory):
 
 
 def stop_in_validation(monkeypatch):
-    """The first validation is asked to stop when it begins."""
+    """The first validation gets a request to stop when it begins."""
     asked = []
 
     def embed(*arguments, **named):

@@ -1,4 +1,4 @@
-"""Colour jitter, erasing, repeated augmentation, pairs: one draw a clip, the same whoever draws."""
+"""Colour jitter, erasing, repeated augmentation, pairs: one draw per clip, the same whoever draws."""
 
 import numpy as np
 import pytest

@@ -38,7 +38,7 @@ def test_photos_come_upright(orientation):
 
 
 @pytest.mark.parametrize("value", [0, 9, 65535])
-def test_a_turn_that_there_is_not_is_passed_over(value):
+def test_a_missing_orientation_is_ignored(value):
     assert is_upright(photo(value))
 
 

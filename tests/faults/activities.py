@@ -25,7 +25,7 @@ class Activity(NamedTuple):
 
 
 def activities(world: World, weights: Path) -> dict[str, Activity]:
-    """Of all, the one that trains is to be run first: `weights` is its checkpoint."""
+    """All activities. The one that trains must run first: `weights` is its checkpoint."""
     few, one_worker = f"{world.root}/few", ("--workers", "1")
     model = ("--config", world.config, "--weights", weights)
     cached = ("network.fix_video=true", "data.cached_draws=1")

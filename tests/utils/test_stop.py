@@ -114,7 +114,7 @@ def test_a_bug_keeps_its_traceback(tmp_path, monkeypatch, capsys, error):
         end_with(error)
 
 
-def test_of_one_launch_one_process_says_that_it_was_asked_to_stop(tmp_path, monkeypatch, capsys):
+def test_one_process_per_launch_reports_a_request_to_stop(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(LAUNCH_FOLDER, str(tmp_path))
     for rank in "01":
         monkeypatch.setenv("LOCAL_RANK", rank)
