@@ -31,7 +31,7 @@ CSS = (_FOLDER / "page.css").read_text(encoding="utf-8")
 SCRIPT = f"<script>{(_FOLDER / 'page.js').read_text(encoding='utf-8')}</script>"
 
 
-ALERT = '<div class="result"><p class="alert" id="alert" role="alert" hidden></p></div>'
+ALERT = '<p class="alert" id="alert" role="alert" hidden></p>'
 """Where the page's script keeps messages of Gradio, which vanish by themselves."""
 
 

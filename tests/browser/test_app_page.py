@@ -17,6 +17,11 @@ from tests.datasets.helpers import write_video
 pytest.importorskip("gradio", reason="gradio is not installed; it is for app.py only")
 
 RESULT = ".result .verdict"
+IN_SIGHT = """() => {
+  const { top } = document.querySelector(".result .verdict").getBoundingClientRect();
+  return top >= 0 && top < innerHeight;
+}"""
+"""A phone scrolls to the result."""
 OPAQUE = """() => {
   for (let e = document.querySelector(".result"); e; e = e.parentElement)
     if (getComputedStyle(e).opacity !== "1") return false;
@@ -78,6 +83,7 @@ def test_a_sample_is_named(browser, address, size):
         choose_sample(watched.page, "a star moving up")  # one click is enough
         watched.page.locator(RESULT).wait_for()
         assert watched.page.locator(RESULT).inner_text() == "a star"
+        watched.page.wait_for_function(IN_SIGHT)
         assert watched.page.locator(".result .bar").count() == 3 and watched.page.locator(".result img").count() == 16
         watched.page.get_by_text("This session").wait_for()
         assert watched.page.get_by_text("star_moving_up").count() == 1  # of the history
