@@ -7,9 +7,9 @@
     OUT/lists/{seen,heldout}_labels.csv                id,name
     OUT/settings.json                                  what was rendered, written last
 
-Train and val hold the seen classes, heldout the classes that never occur in training. Each clip is drawn from its own
-random stream, so that a seed gives the same files whatever the number of workers. A complete data set with the same
-settings is kept, an interrupted one is completed, and one with other settings is rendered again.
+Train and val have the seen classes, heldout the classes that never occur in training. Each clip is drawn from its own
+random stream, so that a seed gives the same files for any number of workers. A complete data set with the same settings
+is kept, an interrupted one is completed, and one with other settings is rendered again.
 
 Examples:
     python -m demo.make_shapes_world exp/demo/world
@@ -81,7 +81,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def world_settings(args: argparse.Namespace) -> dict:
-    """All that decides what the files hold: the numbers asked for, and a hash of the code that draws them."""
+    """Everything that determines the files: the options, and a hash of the code that renders them."""
     code = hashlib.sha256()
     for source in (Path(__file__).with_name("shapes_world.py"), Path(__file__)):
         code.update(source.read_bytes())
@@ -94,9 +94,9 @@ def read_settings(path: Path) -> dict | None:
 
 
 def prepare_folder(out: Path, settings: dict) -> bool:
-    """Make `out` ready to render into; True when it already holds all of this world.
+    """Prepare `out` for rendering; True if it already contains the complete data set.
 
-    UserError when the folder holds files that are not a world of ours.
+    UserError: the folder contains other files.
     """
     started, finished = out / "settings.partial.json", out / "settings.json"
     if read_settings(finished) == settings:

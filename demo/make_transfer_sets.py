@@ -140,7 +140,7 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 
 
 def settings_of(world: Path, per_class: dict[str, int], seed: int) -> dict[str, object]:
-    """What decides what the files hold: the numbers asked for, WORLD's own settings, a hash of the code that draws."""
+    """Everything that determines the files: options, settings of WORLD, and a hash of the code that renders them."""
     made = read_settings(world / "settings.json")
     if made is None:
         raise UserError(f"{world}: not a complete data set; render it: python -m demo.make_shapes_world {world}")
@@ -149,7 +149,7 @@ def settings_of(world: Path, per_class: dict[str, int], seed: int) -> dict[str, 
 
 
 def make_sets(world: Path, out: Path, per_class: dict[str, int] = PER_CLASS, seed: int = 0) -> None:
-    """Render both sets and write all lists, unless `out` holds them already. UserError where it holds anything else."""
+    """Render both sets and write all lists, unless `out` has them. UserError if it contains anything else."""
     settings = settings_of(world, per_class, seed)
     if read_settings(out / SETTINGS) == settings:
         return

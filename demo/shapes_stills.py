@@ -52,7 +52,7 @@ class Stills:
 
 
 def caption_is_true(attributes: np.ndarray, mentioned: np.ndarray) -> np.ndarray:
-    """Of N pictures and their N captions, (N, N) bool: [i, j] says whether caption j is true of picture i."""
+    """For N pictures and their captions, (N, N) bool: whether caption j is true for picture i."""
     agree = attributes[:, None] == attributes[None]
     return (agree | ~mentioned[None]).all(axis=2)
 

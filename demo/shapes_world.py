@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-WIDTH, HEIGHT = 80, 64  # of a clip
+WIDTH, HEIGHT = 80, 64  # size of a clip
 STILL_SIZE = 64  # of a still picture: the central square of a clip
 MIN_FRAMES, MAX_FRAMES = 25, 60
 FRAMES_PER_SECOND = 25
@@ -26,7 +26,7 @@ FRAMES_PER_SECOND = 25
 SHAPES = ("circle", "square", "triangle", "star", "cross")
 MOTIONS = ("moving left", "moving right", "moving up", "moving down", "growing", "shrinking", "spinning", "flashing")
 # Every motion is held out with one shape, every shape with one or two motions. Opposite motions are held out with the
-# same shape, so that the zero-shot test, too, asks for the order of the frames.
+# same shape, so that the zero-shot test also depends on the order of the frames.
 _HELD_OUT_SHAPE = ("square", "square", "circle", "circle", "triangle", "triangle", "star", "cross")
 
 COLOURS = {
@@ -254,7 +254,7 @@ def _shifted(picture: np.ndarray, shake: np.ndarray, height: int, width: int) ->
 
 
 def _blend(frames: np.ndarray, cover: np.ndarray, colour: np.ndarray) -> None:
-    """Paint `colour` (3,) over `frames` (T, H, W, 3) in place, where `cover` (T, H, W) says how much."""
+    """Paint `colour` (3,) over `frames` (T, H, W, 3) in place, with opacity `cover` (T, H, W)."""
     frames += cover[..., None] * (colour - frames)
 
 

@@ -132,7 +132,7 @@ def contrastive_loss(
 ) -> torch.Tensor:
     """InfoNCE in both directions, where pairs that match though they are not each other's own do not count.
 
-    image, text: (B, D); also_true: (B, B) bool, [i, j] says whether caption j is true of picture i.
+    image, text: (B, D); also_true: (B, B) bool, whether caption j is true for picture i.
     """
     logits = logit_scale.exp() * functional.normalize(image, dim=1) @ functional.normalize(text, dim=1).T
     own = torch.eye(len(logits), dtype=torch.bool)
@@ -193,7 +193,7 @@ def train(model: Towers, stills: Rendered, args: argparse.Namespace) -> None:
 
 
 def release(model: Towers, pictures: torch.Tensor) -> dict[str, torch.Tensor]:
-    """The state dict to publish: frame embeddings of norm FRAME_NORM on average, values that float16 holds exactly."""
+    """The state dict to publish: frame embeddings of norm FRAME_NORM on average, values that are exact in float16."""
     with torch.no_grad():
         norm = model.encode_image(scaled(pictures)).norm(dim=1).mean()
         assert model.visual.proj is not None

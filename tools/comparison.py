@@ -19,7 +19,7 @@ from utils.project_paths import REPOSITORY
 ENGINE = ["engine.train", "engine.test", "engine.zeroshot", "engine.frozen"]
 
 
-# What a test of a checkpoint must know of its training.
+# Keys of the training that a test of the checkpoint needs.
 SHARED_KEYS = ("network.", "components.", "solver.loss_type", "data.num_segments")
 
 

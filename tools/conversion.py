@@ -50,7 +50,7 @@ def check_options(args: argparse.Namespace, source: Path) -> None:
 
 
 class Result(NamedTuple):
-    """One line of the report. `status` is extracted or packed, present, short (made, but see `reason`) or failed."""
+    """One line of the report. `status`: extracted or packed, present, short (written, but see `reason`) or failed."""
 
     path: str  # relative path of the output, or of the source if it failed
     status: str

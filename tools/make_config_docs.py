@@ -87,7 +87,7 @@ def make_page() -> str:
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 where the page is not current")
+    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the page is outdated")
     return parser.parse_args(arguments)
 
 

@@ -47,7 +47,7 @@ SETTINGS_FILE = "pack_videos.json"
 
 
 class Job(NamedTuple):
-    """A video or frame folder and the clip that is made of it, relative paths; of a folder, its frames."""
+    """Relative paths of a video or frame folder and of its packed clip, and the frames of a folder."""
 
     source: str
     target: str
