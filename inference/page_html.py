@@ -151,7 +151,7 @@ def _said_of_strips(clip: ShownClip) -> str:
 
 def _strip(clip: ShownClip, title: str) -> str:
     """Up to eight frames side by side, each above itself lit and its bar."""
-    films = [spread(film, MAX_FRAMES_A_STRIP) for film in (clip.frames, clip.lit) if film is not None]
+    films = [spread(list(film), MAX_FRAMES_A_STRIP) for film in (clip.frames, clip.lit) if film is not None]
     bars = spread(clip.bars(), MAX_FRAMES_A_STRIP)
     columns = zip(*films, bars, strict=True)
     cells = "".join(f"<div>{''.join(map(_image, frames))}{_contribution(*bar)}</div>" for *frames, bar in columns)
