@@ -20,6 +20,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+from av.video.codeccontext import VideoCodecContext
 
 from datasets.frame_clock import FrameClock, TimedFrame, timed
 from datasets.frame_conversion import FrameConverter, Orientation
@@ -37,6 +38,41 @@ _EMPTY_MPEG4_BYTES = 16
 
 _MAX_KEPT_BYTES = 64 * 2**20
 """Memory for frames kept from counting: about 500 frames of 340x256 pixels."""
+
+
+class PixelLimit:
+    """Opens a decoder, single-threaded, that refuses every frame of more than `max_pixels`.
+
+    Args:
+        name: name of the source in messages.
+        options: further options of the decoder.
+
+    Raises:
+        UserError: the header declares more.
+    """
+
+    def __init__(self, decoder: VideoCodecContext, name: str, max_pixels: int, **options: str):
+        self._decoder, self._name, self._max_pixels = decoder, name, max_pixels
+        self._has_size = decoder.width * decoder.height > 0
+        if decoder.width * decoder.height > max_pixels:
+            raise self._too_large()
+        # With FFmpeg's threads, closing a decoder before the end of the file can hang (seen with PyAV 17).
+        decoder.thread_count = 1
+        decoder.options = {**options, "max_pixels": str(max_pixels)}
+        # Opened before the first packet, because libdav1d reads skip_frame only then.
+        decoder.open(strict=False)
+
+    def _too_large(self) -> UserError:
+        width, height = self._decoder.width, self._decoder.height
+        size = f"{width}x{height} pixels, more than" if width * height else "more pixels than"
+        remedy = "the file is corrupted, or must be made smaller"
+        return UserError(f"{self._name}: a frame has {size} the limit of {self._max_pixels}; {remedy}")
+
+    def fault(self) -> UserError | None:
+        """The error, after one of decoding, if a frame was too large, which FFmpeg does not report: the size of the
+        decoder is then that of the frame, or 0."""
+        num_pixels = self._decoder.width * self._decoder.height
+        return self._too_large() if num_pixels > self._max_pixels or (num_pixels == 0 and self._has_size) else None
 
 
 class VideoDecoder:
@@ -58,7 +94,8 @@ class VideoDecoder:
         self.num_left_out = 0  # packets before the first keyframe that could not be decoded
         self.num_jumps = 0
         try:
-            self._open_decoder(max_pixels)
+            # Corrupted frames are errors; by default FFmpeg conceals them.
+            self._limit = PixelLimit(self._decoder, self.name, max_pixels, err_detect="explode")
             self._order_frames()
         except av.FFmpegError as error:
             self.close()
@@ -66,31 +103,6 @@ class VideoDecoder:
         except UserError:
             self.close()
             raise
-
-    def _open_decoder(self, max_pixels: int) -> None:
-        decoder = self._decoder
-        self._max_pixels, self._has_size = max_pixels, decoder.width * decoder.height > 0
-        if decoder.width * decoder.height > max_pixels:
-            raise self._too_large()
-        # With FFmpeg's threads, closing a decoder before the end of the file can hang (seen with PyAV 17).
-        decoder.thread_count = 1
-        # Corrupted frames are errors; by default FFmpeg conceals them.
-        decoder.options = {"err_detect": "explode", "max_pixels": str(max_pixels)}
-        # Set before the first packet, because libdav1d reads skip_frame only when it is opened.
-        decoder.open(strict=False)
-
-    def _too_large(self) -> UserError:
-        width, height = self._decoder.width, self._decoder.height
-        size = f"{width}x{height} pixels, more than" if width * height else "more pixels than"
-        remedy = "the file is corrupted, or must be made smaller"
-        return UserError(f"{self.name}: a frame has {size} the limit of {self._max_pixels}; {remedy}")
-
-    def _unreadable(self, error: av.FFmpegError) -> UserError:
-        """The UserError for a decoding error. FFmpeg does not report frames that are too large; the size of the decoder
-        is then that of the frame, or 0."""
-        num_pixels = self._decoder.width * self._decoder.height
-        is_too_large = num_pixels > self._max_pixels or (num_pixels == 0 and self._has_size)
-        return self._too_large() if is_too_large else self.file.unreadable(error)
 
     def _order_frames(self) -> None:
         """Set `_times`, the timestamp of each frame, if it can be derived from the packets."""
@@ -164,7 +176,7 @@ class VideoDecoder:
                 yield frame
                 count += 1
         except av.FFmpegError as error:
-            raise self._unreadable(error) from None
+            raise self._limit.fault() or self.file.unreadable(error) from None
         if self._times is not None and count < len(self._times):
             fault = f"is corrupted: {count} of {len(self._times)} frames could be decoded"
             raise UserError(f"{self.name}: {fault}; encode the video again or remove it from the list")

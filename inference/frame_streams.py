@@ -25,7 +25,7 @@ from datasets.image_decoding import MAX_PIXELS
 from datasets.packed_clip import is_packed_clip
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_video
-from datasets.video_decoder import VideoDecoder
+from datasets.video_decoder import PixelLimit, VideoDecoder
 from datasets.video_file import CONTAINERS
 from inference.frames import Source
 from inference.video_inputs import is_live
@@ -87,8 +87,9 @@ def frames_of(source: Source, fps: float, max_pixels: int = MAX_PIXELS) -> Itera
             yield ShownFrame(begin, end, lambda image=image: _as_tensor(video.to_rgb(image)))
 
 
-def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
-    """Frames of a camera or URL until it ends, or for `max_seconds`. Lost network packets are not errors."""
+def live_frames(source: str, max_seconds: float | None, max_pixels: int = MAX_PIXELS) -> Iterator[ShownFrame]:
+    """Frames of a camera or URL until it ends, or for `max_seconds`. Lost network packets are not errors, but frames of
+    more than `max_pixels` are."""
     is_camera = re.fullmatch(r"\d+", source) is not None
     name = f"camera {source}" if is_camera else source
     try:
@@ -99,7 +100,7 @@ def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
         stream = container.streams.best("video")
         if not isinstance(stream, VideoStream) or stream.codec_context is None:
             raise UserError(f"{name}: contains no video stream that can be decoded")
-        stream.codec_context.thread_count = 1
+        limit = PixelLimit(stream.codec_context, name, max_pixels)
         assert stream.time_base is not None
         clock = FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
         converter = FrameConverter()
@@ -110,7 +111,8 @@ def live_frames(source: str, max_seconds: float | None) -> Iterator[ShownFrame]:
                 converter.begin(image)
                 yield ShownFrame(begin, end, lambda image=image: _as_tensor(converter.to_rgb(image)))
         except av.FFmpegError as error:
-            raise UserError(f"{name}: the stream ended with an error ({_reason(error)})") from None
+            ended = UserError(f"{name}: the stream ended with an error ({_reason(error)})")
+            raise limit.fault() or ended from None
 
 
 def _open_file(source: str | Path | int, max_pixels: int = MAX_PIXELS) -> VideoDecoder:

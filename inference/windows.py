@@ -83,7 +83,7 @@ class WindowReader:
         if seconds is None:
             if not length:
                 raise UserError(f"window 0: {source} has no end; set the length of a window")
-            yield from self._slide(live_frames(str(source), max_seconds), length, step, None)
+            yield from self._slide(live_frames(str(source), max_seconds, self.max_pixels), length, step, None)
         elif not length:
             yield self._whole(opened, seconds)
         else:

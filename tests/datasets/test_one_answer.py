@@ -24,7 +24,7 @@ from datasets.packed_clip import PackedClip
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_video
 from datasets.video_decoder import VideoDecoder
-from inference.frame_streams import frames_of
+from inference.frame_streams import frames_of, live_frames
 from tests.datasets.helpers import (
     REAL_VIDEOS,
     VIDEOS_DIR,
@@ -335,7 +335,11 @@ def test_a_frame_that_grows_past_the_limit_is_refused(tmp_path):
     write_growing_frames(path)
     with VideoDecoder(path, max_pixels=64 * 64) as video, pytest.raises(UserError, match=r"growing\.mkv: a frame has"):
         list(video.frames())
-    assert len(assert_one_answer(path, tmp_path / "work")) == 8
+    with pytest.raises(UserError, match=r"growing\.mkv: a frame has .* the limit of 4096"):
+        list(live_frames(f"file:{path}", None, 64 * 64))
+    with pytest.raises(UserError, match=r"growing\.mkv: a frame has 64x64 pixels, more than the limit of 4000"):
+        list(live_frames(f"file:{path}", None, 4000))
+    assert len(assert_one_answer(path, tmp_path / "work")) == len(list(live_frames(f"file:{path}", None))) == 8
 
 
 def test_a_stream_that_grows_past_the_limit_is_refused(tmp_path):
