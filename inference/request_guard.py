@@ -1,8 +1,7 @@
-"""Bounds on what clients send: time, bytes, space on the disk, places in the queue. A middleware of ASGI, the protocol
-of Gradio's server.
+"""ASGI middleware that limits the duration, size, disk space and queue places of requests to Gradio's server.
 
-Gradio writes an upload to `tmpNAME` in its folder of uploads, and moves it to a folder of its own there once it is
-complete. Its routes that the page does not use are closed: some decode or keep what is sent to them, without a bound.
+Gradio writes an upload to `tmpNAME` in its upload folder, and moves it to a new folder there when it is complete. The
+routes that the page does not use are closed, because some of them decode or store requests of any size.
 """
 
 import asyncio
@@ -19,38 +18,38 @@ from typing import Any
 API = "/gradio_api/"
 UPLOAD, JOIN = "upload", "queue/join"
 POSTS = (UPLOAD, JOIN, "cancel", "reset")
-"""Routes to which the page sends."""
+"""Routes that the page posts to."""
 READS = ("file=", "upload_progress", "queue/data", "heartbeat/", "info", "theme.css", "startup-events", "app_id")
-"""Beginnings of the routes from which it reads; among the others, deep_link writes to the disk."""
+"""Prefixes of the routes that the page reads. Others are closed: deep_link, for example, writes to the disk."""
 READING_METHODS = ("GET", "HEAD")
 MULTIPART = re.compile(rb"multipart/form-data; *boundary=([A-Za-z0-9_-]{1,70})")
-"""The type of an upload, as browsers write it: other spellings might be read differently by Gradio."""
+"""Content type of an upload as written by browsers; Gradio might parse other spellings differently."""
 MAX_JSON_BYTES = 2**20
-"""Of any other request than an upload; 400 class names of 200 characters are less."""
+"""Limit for requests other than uploads; 400 class names of 200 characters take less."""
 MULTIPART_BYTES = 2**12
-"""Around the file of an upload."""
+"""Allowance for the headers around the uploaded file."""
 MIN_UPLOAD_BYTES = 2**20
-"""That an upload counts at least: many small ones cost folders."""
+"""Smaller uploads count as this many bytes, because each needs a folder."""
 UPLOADS_KEPT = 10
-"""Of the largest size, on the disk at a time; the oldest make space for new ones."""
+"""Disk quota in uploads of the largest size; the oldest are deleted to make space."""
 SAFE_SECONDS = 180
-"""An upload that is younger is not deleted to make space: its user may be about to press the button."""
-UPLOADS_OF_CLIENT = 3
-"""Of the largest size, that one client sends within SAFE_SECONDS, so that no client fills the space of others."""
-MIN_BYTES_A_SECOND = 2**16
-"""Of a request, after its first pause: a slow one holds the space of an upload."""
-MAX_WAITING_OF_SESSION = 3
-"""Requests of one session that wait for their turn."""
+"""Newer uploads are not deleted to make space, because their users may be about to press the button."""
+UPLOADS_PER_CLIENT = 3
+"""Limit for one client within SAFE_SECONDS, in uploads of the largest size, so that it cannot use up the quota."""
+MIN_BYTES_PER_SECOND = 2**16
+"""Minimum average rate after `idle_seconds`; slow requests would block the space of other uploads."""
+MAX_WAITING_PER_SESSION, MAX_WAITING_PER_CLIENT = 3, 10
+"""Limits of queued requests. Several users may share an address, but a client can invent sessions."""
 
-SLOW = (408, "The request came too slowly and was ended.")
+SLOW = (408, "The request was too slow and was cancelled.")
 TOO_LARGE = (413, "The request is larger than the limit.")
 TOO_MANY = (413, "An upload must be one file.")
 NOT_MULTIPART = (415, "An upload must be sent as multipart/form-data.")
 NO_SPACE = (507, "The server has no space for more uploads; try again in some minutes.")
-UPLOAD_SHARE = (429, "You have uploaded much within a few minutes; wait some minutes.")
-QUEUE_SHARE = (429, "Your last requests are not done yet; wait for them.")
+UPLOAD_SHARE = (429, "Too many uploads within a few minutes; try again in some minutes.")
+QUEUE_SHARE = (429, "Your previous requests are still running; wait until they have finished.")
 NO_ROUTE = (404, "Not found.")
-LEFT = (400, "The request was broken off.")  # nobody reads this answer
+LEFT = (400, "The client closed the connection.")  # nobody reads this answer
 
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
@@ -60,11 +59,11 @@ App = Callable[[Message, Receive, Send], Awaitable[None]]
 
 @dataclass(frozen=True)
 class RequestLimits:
-    """Of one request.
+    """Limits of a request.
 
     Attributes:
-        max_bytes: of an uploaded file.
-        seconds, idle_seconds: until its body is there, and between two parts of it.
+        max_bytes: size of an uploaded file.
+        seconds, idle_seconds: time until the whole body has arrived, and between two parts of it.
     """
 
     max_bytes: int
@@ -74,16 +73,16 @@ class RequestLimits:
 
 @dataclass
 class _Upload:
-    """An upload that is arriving, or has arrived within the last SAFE_SECONDS."""
+    """An upload in progress, or one that ended within the last SAFE_SECONDS."""
 
     client: str
     size: int
-    left: int  # bytes to come
-    ended_at: float | None = None  # time.time(); None: it is arriving
+    remaining: int  # bytes that have not arrived
+    ended_at: float | None = None  # time.time(); None: in progress
 
 
 class Refused(Exception):
-    """A request that is over a limit: status and text of the answer."""
+    """A request exceeds a limit. `answer`: HTTP status and text of the response."""
 
     def __init__(self, answer: tuple[int, str]):
         super().__init__(answer[1])
@@ -91,18 +90,19 @@ class Refused(Exception):
 
 
 class RequestGuard:
-    """Passes requests on; ends those that are slow or too large, and refuses those for which there is no space.
+    """Forwards requests to `app`, except those that are too slow, too large or above a quota.
 
     Args:
-        app: what answers requests.
-        folder: of uploads. What lies there now, the page's own samples, is not deleted.
-        count_waiting: how many requests of a session wait in the queue.
+        app: the application.
+        folder: upload folder. Files that exist already, such as the page's samples, are not deleted.
+        count_waiting: returns the number of queued requests of a session.
     """
 
     def __init__(self, app: App, folder: Path, limits: RequestLimits, count_waiting: Callable[[str], int]):
         self._app, self._folder, self._limits, self._count_waiting = app, folder, limits, count_waiting
         self._own = set(folder.iterdir()) if folder.is_dir() else set()
         self._recent: list[_Upload] = []
+        self._queued: set[tuple[str, str]] = set()  # (client, session) with queued requests
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -124,7 +124,8 @@ class RequestGuard:
                 await self._pass_upload(scope, body, send)
             else:
                 await body.read_whole()
-                self._check_share(route, body)
+                if route == JOIN:
+                    self._check_share(_client(scope), body)
                 await self._app(scope, body.receive, send)
         except Refused as refused:
             await _answer(send, *refused.answer, as_json=route != UPLOAD)
@@ -132,16 +133,16 @@ class RequestGuard:
     def _max_bytes(self, route: str) -> int:
         return self._limits.max_bytes + MULTIPART_BYTES if route == UPLOAD else MAX_JSON_BYTES
 
-    def _check_share(self, route: str, body: "Body") -> None:
-        """Raise Refused where the session has its share of the queue; what is not valid JSON is Gradio's to refuse."""
-        if route != JOIN:
-            return
+    def _check_share(self, client: str, body: "Body") -> None:
+        """Raise Refused if the session or the client has too many queued requests. Gradio refuses invalid JSON."""
         try:
             content = json.loads(body.content)
         except (ValueError, RecursionError):  # the latter for deeply nested lists
             return
-        session = content.get("session_hash") if isinstance(content, dict) else None
-        if self._count_waiting(str(session)) >= MAX_WAITING_OF_SESSION:
+        session = str(content.get("session_hash") if isinstance(content, dict) else None)
+        self._queued = {pair for pair in self._queued if self._count_waiting(pair[1])} | {(client, session)}
+        of_client = sum(self._count_waiting(own) for sender, own in self._queued if sender == client)
+        if self._count_waiting(session) >= MAX_WAITING_PER_SESSION or of_client >= MAX_WAITING_PER_CLIENT:
             raise Refused(QUEUE_SHARE)
 
     async def _pass_upload(self, scope: Message, body: "Body", send: Send) -> None:
@@ -152,7 +153,7 @@ class RequestGuard:
 
         async def receive() -> Message:
             message = await body.receive()
-            upload.left -= min(len(message.get("body", b"")), upload.left)
+            upload.remaining -= min(len(message.get("body", b"")), upload.remaining)
             return message
 
         has_answer = False
@@ -165,15 +166,15 @@ class RequestGuard:
         try:
             await self._app(scope, receive, send_once)
         except Exception:
-            if body.fault is None:  # else it is the application's error on the end of the body
+            if body.fault is None:  # otherwise the application failed because the body ended
                 raise
         finally:
-            upload.size, upload.ended_at = upload.size - upload.left, time.time()
+            upload.size, upload.ended_at = upload.size - upload.remaining, time.time()
         if body.fault is not None and not has_answer:
             raise Refused(body.fault)
 
     def _declared_bytes(self, scope: Message, most: int) -> int:
-        """Of the request; the most where it does not say. Raises Refused where that is too much."""
+        """Content length of a request; `most` if it has none. Raises Refused if it is larger."""
         declared = dict(scope["headers"]).get(b"content-length", b"")
         if not declared.isdigit():
             return most
@@ -182,15 +183,18 @@ class RequestGuard:
         return int(declared)
 
     def _make_space(self, new: _Upload) -> None:
-        """Delete broken uploads, and old ones if `new` is then within the quota. Raises Refused if it is not, or if
-        its client has its share."""
+        """Delete incomplete uploads, and old ones if `new` then fits into the quota.
+
+        Raises:
+            Refused: it does not fit, or its client has uploaded too much.
+        """
         now, largest = time.time(), max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
         self._recent = [one for one in self._recent if one.ended_at is None or now - one.ended_at < SAFE_SECONDS]
         of_client = [max(one.size, MIN_UPLOAD_BYTES) for one in (*self._recent, new) if one.client == new.client]
-        if sum(of_client) > UPLOADS_OF_CLIENT * largest:
+        if sum(of_client) > UPLOADS_PER_CLIENT * largest:
             raise Refused(UPLOAD_SHARE)
-        arriving = [one.left for one in self._recent if one.ended_at is None]
-        # A file that is arriving slowly looks old: what arrives is kept in memory until some kilobytes are there.
+        arriving = [one.remaining for one in self._recent if one.ended_at is None]
+        # The file of a slow upload looks old, because the first kilobytes are buffered in memory.
         broken_after = self._limits.seconds if arriving else 2 * self._limits.idle_seconds
         uploads = []  # age in seconds, bytes, path
         total, quota = sum(arriving) + new.size, UPLOADS_KEPT * largest
@@ -200,9 +204,9 @@ class RequestGuard:
                 if path.is_dir():
                     num_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                     uploads.append((age, max(num_bytes, MIN_UPLOAD_BYTES), path))
-                elif age > broken_after:  # it was never completed
+                elif age > broken_after:  # the upload was never completed
                     path.unlink()
-                else:  # it is arriving, or it broke off a moment ago
+                else:  # in progress, or aborted a moment ago
                     total += path.stat().st_size
             except FileNotFoundError:
                 continue  # Gradio moved or deleted it meanwhile
@@ -220,14 +224,14 @@ class RequestGuard:
 
 
 class Body:
-    """A request's body, within its limits.
+    """The body of a request, checked against the limits while it arrives.
 
     Args:
-        delimiter: what ends a part of an upload; None for other requests.
+        delimiter: bytes that end each part of an upload; None for other requests.
 
     Attributes:
-        content: what `read_whole` has read.
-        fault: the answer where it ended before it was whole, by a limit or by the client.
+        content: the body, after `read_whole`.
+        fault: the response if the body ended early, because of a limit or the client; otherwise None.
     """
 
     def __init__(self, receive: Receive, limits: RequestLimits, max_bytes: int, delimiter: bytes | None):
@@ -240,10 +244,10 @@ class Body:
         self.fault: tuple[int, str] | None = None
 
     async def receive(self) -> Message:
-        """The next message of ASGI; at a limit a made-up disconnect."""
+        """The next ASGI message; a disconnect if a limit is exceeded."""
         if self._kept:
             return self._kept.pop()
-        if self._is_whole:  # after its body, what is waited for is the client's leaving
+        if self._is_whole:  # the only message after the body is the disconnect
             return await self._receive()
         try:
             message = await asyncio.wait_for(self._receive(), self._seconds_left())
@@ -264,20 +268,20 @@ class Body:
         return message
 
     def _seconds_left(self) -> float:
-        """Until the next part has to be there."""
+        """Time until the next part must arrive."""
         limits, passed = self._limits, time.monotonic() - self._begin
-        allowed = min(limits.seconds, limits.idle_seconds + self._num_bytes / MIN_BYTES_A_SECOND)
+        allowed = min(limits.seconds, limits.idle_seconds + self._num_bytes / MIN_BYTES_PER_SECOND)
         return min(limits.idle_seconds, allowed - passed)
 
     def _count_parts(self, content: bytes, delimiter: bytes) -> int:
-        """That have ended so far, where `content` arrived last; a delimiter may be split over messages."""
+        """Number of parts that have ended, including those in the new `content`; messages may split a delimiter."""
         content = self._tail + content
         self._num_parts += content.count(delimiter)
         self._tail = content[-(len(delimiter) - 1) :]
         return self._num_parts
 
     async def read_whole(self) -> None:
-        """Read `content`, which `receive` then gives at once. Raises Refused at a limit."""
+        """Read the whole body into `content`; `receive` then returns it. Raises Refused if a limit is exceeded."""
         parts = []
         while not self._is_whole:
             message = await self.receive()
@@ -289,7 +293,7 @@ class Body:
 
 
 def _delimiter(scope: Message) -> bytes:
-    """What ends each part of an upload. Raises Refused where it is not a plain multipart request."""
+    """Bytes that end each part of an upload. Raises Refused if it is not a plain multipart request."""
     kinds = [value for name, value in scope["headers"] if name == b"content-type"]
     found = MULTIPART.fullmatch(kinds[0]) if len(kinds) == 1 else None
     if found is None:
@@ -298,16 +302,16 @@ def _delimiter(scope: Message) -> bytes:
 
 
 def _client(scope: Message) -> str:
-    """The client's address; of IPv6 the first half, since one connection has all addresses that begin with it."""
+    """The client's address; for IPv6 its first 64 bits, because a connection usually has a whole /64 network."""
     host = (scope.get("client") or ("",))[0]
     try:
         return ipaddress.ip_address(host).exploded[:19]
-    except ValueError:  # a proxy may give names
+    except ValueError:  # proxies may send names
         return host
 
 
 async def _answer(send: Send, status: int, text: str, as_json: bool) -> None:
-    """In the form of which the page shows the text: that of an upload is shown as it is, and `detail` of others."""
+    """Send a response whose text the page shows: for uploads the body, for other requests `detail` of the JSON."""
     kind, body = ("application/json", json.dumps({"detail": text})) if as_json else ("text/plain", text)
     headers = [(b"content-type", f"{kind}; charset=utf-8".encode()), (b"connection", b"close")]
     await send({"type": "http.response.start", "status": status, "headers": headers})

@@ -9,12 +9,13 @@ import pytest
 
 from inference.request_guard import (
     MAX_JSON_BYTES,
-    MAX_WAITING_OF_SESSION,
+    MAX_WAITING_PER_CLIENT,
+    MAX_WAITING_PER_SESSION,
     MIN_UPLOAD_BYTES,
     MULTIPART_BYTES,
     SAFE_SECONDS,
     UPLOADS_KEPT,
-    UPLOADS_OF_CLIENT,
+    UPLOADS_PER_CLIENT,
     RequestGuard,
     RequestLimits,
     _Upload,
@@ -134,22 +135,34 @@ def test_an_upload_is_one_file(tmp_path, size):
         assert post(guard, [(0, b"")], kind=kind)[0] == 415
 
 
+def join(guard, session, client="10.0.0.1"):
+    """Status and text of the response to a request for a place in the queue."""
+    body = json.dumps({"session_hash": session}).encode()
+    return post(guard, [(0, body[:5]), (0, body[5:])], "/gradio_api/queue/join", client=client)
+
+
 def test_a_session_has_its_share_of_the_queue(tmp_path):
-    asked = []
-
-    def count_waiting(session):
-        asked.append(session)
-        return MAX_WAITING_OF_SESSION if session == "greedy" else 0
-
-    guard = RequestGuard(receiving_app, tmp_path, RequestLimits(MAX_BYTES), count_waiting)
-    for session, expected in (("greedy", 429), ("other", 200)):
-        body = json.dumps({"session_hash": session}).encode()
-        status, text = post(guard, [(0, body[:5]), (0, body[5:])], "/gradio_api/queue/join")
-        assert status == expected
-        assert status == 200 or json.loads(text)["detail"].startswith("Your last requests are not done yet")
-    assert asked == ["greedy", "other"]
+    waiting = {"greedy": MAX_WAITING_PER_SESSION}
+    guard = RequestGuard(receiving_app, tmp_path, RequestLimits(MAX_BYTES), lambda session: waiting.get(session, 0))
+    status, text = join(guard, "greedy")
+    assert status == 429 and json.loads(text)["detail"].startswith("Your previous requests are still running")
+    assert join(guard, "other")[0] == 200
     for body in (b"no JSON", b"[" * 100000):  # Gradio refuses them
         assert post(guard, [(0, body)], "/gradio_api/queue/join") == (200, str(len(body)))
+
+
+def test_a_client_that_invents_sessions_has_its_share_of_the_queue(tmp_path):
+    waiting = {}
+    guard = RequestGuard(receiving_app, tmp_path, RequestLimits(MAX_BYTES), lambda session: waiting.get(session, 0))
+    for number in range(MAX_WAITING_PER_CLIENT):
+        assert join(guard, f"session {number}")[0] == 200
+        waiting[f"session {number}"] = 1
+    assert join(guard, "one more")[0] == 429
+    assert join(guard, "one more", client="10.0.0.2")[0] == 200
+    del waiting["session 0"]  # it has its result
+    assert join(guard, "one more")[0] == 200
+    waiting.clear()
+    assert join(guard, "the last")[0] == 200 and len(guard._queued) == 1
 
 
 def test_an_error_of_the_page_stays_an_error(tmp_path):
@@ -257,10 +270,10 @@ CLIENTS = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("proxi
 def test_a_client_has_its_share_of_the_space(tmp_path, client, other):
     """However it is cut: many small files count as much as a few large ones."""
     guard = guard_of(receiving_app, tmp_path)
-    for _ in range(UPLOADS_OF_CLIENT):
+    for _ in range(UPLOADS_PER_CLIENT):
         assert post(guard, [(0, b"a")], declared=1, client=client)[0] == 200
     status, text = post(guard, [(0, b"a")], declared=1, client=client)
-    assert status == 429 and "wait some minutes" in text
+    assert status == 429 and "try again in some minutes" in text
     if ":" in client:
         assert post(guard, [(0, b"a")], declared=1, client="2001:db8::ffff:1")[0] == 429
     assert post(guard, [(0, b"a")], declared=1, client=other)[0] == 200
@@ -289,5 +302,5 @@ def test_connections_that_send_nothing_have_no_more_than_their_share(tmp_path):
 
     asyncio.run(hold_all())
     of_first = [status for client, status in answers if client == "10.0.0.1" and status]
-    assert sorted(of_first) == [408] * UPLOADS_OF_CLIENT + [429] * (UPLOADS_KEPT + 1 - UPLOADS_OF_CLIENT)
+    assert sorted(of_first) == [408] * UPLOADS_PER_CLIENT + [429] * (UPLOADS_KEPT + 1 - UPLOADS_PER_CLIENT)
     assert ("10.0.0.2", 408) in answers
