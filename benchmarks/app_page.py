@@ -1,9 +1,9 @@
-"""How long until app.py's page is painted, and from the click on a sample to its result?
+"""Times of app.py's page: first paint, and from the click on a sample to its result.
 
     python benchmarks/app_page.py [--rounds 3]
 
-Needs Chromium and playwright, and serves what `python app.py` serves. Each round is a new browser context without a
-cache. First paint is the browser's first-contentful-paint; usable is when the samples can be clicked.
+Starts `python app.py`; requires Chromium and playwright. Each round uses a new browser context without a cache. First
+paint is the browser's first-contentful-paint; usable is when the samples can be clicked.
 """
 
 import argparse
@@ -32,7 +32,7 @@ def main() -> None:
     print_header("The page of app.py", "wall time")
     command = [sys.executable, "app.py", "--port", "0"]
     server = subprocess.Popen(command, cwd=REPOSITORY, stdout=subprocess.PIPE, text=True)
-    seconds: dict[str, list[float]] = {"first paint": [], "usable": [], "click on a sample to its result": []}
+    seconds: dict[str, list[float]] = {"first paint": [], "usable": [], "from the click on a sample to its result": []}
     try:
         assert server.stdout is not None
         address = next(found[1] for line in server.stdout if (found := re.match(r"open (http\S+)", line)))
@@ -48,13 +48,13 @@ def main() -> None:
                 started = time.monotonic()
                 page.locator("[data-sample]").first.click()
                 page.locator(".verdict").wait_for()
-                seconds["click on a sample to its result"].append(time.monotonic() - started)
+                seconds["from the click on a sample to its result"].append(time.monotonic() - started)
                 page.context.close()
     finally:
         server.terminate()
         server.wait()
     rows = [[what, f"{np.median(s):.1f} ({min(s):.1f} to {max(s):.1f})"] for what, s in seconds.items()]
-    print_table(["what", "seconds"], rows)
+    print_table(["event", "seconds"], rows)
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""What does a clip from a tar shard cost, beside a loose packed file and webdataset's own reader?
+"""Time to read a clip from a tar shard, compared with a loose packed file and webdataset's own reader.
 
     python benchmarks/clip_shards.py VIDEOS [--rounds 7]
 
-8 random frames of each clip, decoded. VIDEOS are packed by tools/pack_videos.py (short side 256), each several
-times, into loose files and four tar shards. Ours draws clips in a random order; webdataset (if it is installed)
-reads each tar file from its begin to its end. HTTP is a server in this process, whose work counts too. All files are in
-the operating system's cache: this is the work of the processor, not of disks and networks.
+Decodes 8 random frames of each clip. VIDEOS are packed by tools/pack_videos.py (short side 256), each several times,
+into loose files and four tar shards. Our readers read clips in a random order; webdataset (if installed) reads each tar
+file from beginning to end. The HTTP server runs in this process, so its time is included. All files are in the
+operating system's cache, so only CPU time is measured, not disks and networks.
 """
 
 import sys
@@ -46,7 +46,7 @@ def frames_of(source: FrameSource) -> torch.Tensor:
 
 
 def webdataset_clips(shards: Path) -> Iterator[bytes]:
-    """The packed clips of all tar files, over and over, as webdataset gives them."""
+    """The packed clips of all tar files in webdataset's order, repeated endlessly."""
     import webdataset  # pyright: ignore[reportMissingImports]
 
     urls = [str(path) for path in sorted(shards.glob("*.tar"))]
@@ -81,7 +81,7 @@ def main() -> None:
                     remote.open(names[order[number % len(names)]])
                 ),
             }
-            for number in range(len(names)):  # fills the cache too
+            for number in range(len(names)):  # also fills the cache
                 frames = {name: function(number) for name, function in functions.items()}
                 assert all(torch.equal(one, frames["loose packed files"]) for one in frames.values()), names[number]
             try:
@@ -93,12 +93,12 @@ def main() -> None:
             except ModuleNotFoundError:
                 print("webdataset is not installed: left out\n")
             seconds = interleaved(functions, args.rounds, len(names))
-    print(f"{len(names)} clips; frames of all of ours: bit-equal\n")
+    print(f"{len(names)} clips; the frames of all our readers are bit-equal\n")
     rows = [
         [name, in_ms(of), f"{1 / np.median(of):.0f}", f"{ratio(of, seconds['loose packed files']):.2f}"]
         for name, of in seconds.items()
     ]
-    print_table(["clips from", "ms a clip", "clips/s", "time / loose files'"], rows)
+    print_table(["clips from", "ms per clip", "clips/s", "relative time"], rows)
 
 
 if __name__ == "__main__":

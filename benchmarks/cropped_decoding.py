@@ -1,9 +1,9 @@
-"""How much would it save to decode only a clip's crop from its JPEG frames? Less than a quarter: see RESULTS.md.
+"""Time that would be saved by decoding only the crop of JPEG frames: less than a quarter (RESULTS.md).
 
     python benchmarks/cropped_decoding.py VIDEOS [--rounds 15]
 
-VIDEOS: folder of videos; frames are cut from those of 340x256 pixels. Needs a C compiler and libjpeg-turbo's header
-(`apt-get install gcc libjpeg-dev`): no package on PyPI gives access to partial decoding.
+VIDEOS: folder of videos; frames are extracted from those of 340x256 pixels. Requires a C compiler and libjpeg-turbo's
+header (`apt-get install gcc libjpeg-dev`), since no package on PyPI provides partial decoding.
 """
 
 import ctypes
@@ -57,7 +57,7 @@ def main() -> None:
     rng = np.random.default_rng(0)
     drawn = [random_resized_box(HEIGHT, WIDTH, (0.08, 1.0), rng) for _ in range(500)]
     questions = {
-        "the whole frame, as now": None,
+        "the whole frame, by our reader": None,
         "the whole frame, by this program": [(0, 0, HEIGHT, WIDTH)],
         "the centre crop (validation)": [(16, 58, 224, 224)],
         "random-resized crops (training)": [box for box in drawn if box],
@@ -76,9 +76,9 @@ def main() -> None:
             assert np.array_equal(crop(data, box), whole[top : top + height, left : left + width]), (name, box)
     print(f"{len(files)} frames; the pixels of every crop equal those of a full decode.\n")
     seconds = interleaved(functions, args.rounds, 200)
-    now = seconds["the whole frame, as now"]
-    rows = [[name, in_ms(times), f"{100 / ratio(now, times):.0f} %"] for name, times in seconds.items()]
-    print_table(["decoded", "ms", "of the time now"], rows)
+    full = seconds["the whole frame, by our reader"]
+    rows = [[name, in_ms(times), f"{100 / ratio(full, times):.0f} %"] for name, times in seconds.items()]
+    print_table(["decoded", "ms", "relative time"], rows)
 
 
 if __name__ == "__main__":

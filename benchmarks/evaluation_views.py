@@ -1,10 +1,10 @@
-"""How fast are 4 clips x 3 crops of a video, through the loader, against the published way? And how much memory?
+"""Speed and memory of loading 4 clips x 3 crops per video, compared with the published code.
 
     python benchmarks/evaluation_views.py VIDEOS [--rounds 7]
 
 Published: the recipe on PIL images in a DataLoader, every view a float32 tensor. Ours: the evaluation loader, which
-hands over each frame once in uint8, and the views cut from it a few at a time, as `modules.embed` does; "and
-normalised" adds the scaling and normalisation, which belong to the model and its device, on the same core.
+returns each frame once in uint8, and views that are cropped from it a few at a time, as in `modules.embed`; "and
+normalised" adds the scaling and normalisation on the same core, which the model otherwise computes on its device.
 """
 
 import sys
@@ -69,7 +69,7 @@ def our_loader(root: Path, folders: list[Path], num_clips: int, num_crops: int):
 
 
 def our_views(loader: EvalLoader, num_crops: int, normalise: bool) -> Iterator[torch.Tensor]:
-    """Chunks of views, one alive at a time."""
+    """Chunks of views, one in memory at a time."""
     crop = partial(make_views, num_crops=num_crops, size=224)
     mean, std = torch.tensor(published.MEAN).view(3, 1, 1) * 255, torch.tensor(published.STD).view(3, 1, 1) * 255
     for batch in loader:
@@ -84,13 +84,13 @@ def assert_equal(theirs: DataLoader, loader: EvalLoader) -> None:
     ours = list(our_views(loader, NUM_CROPS, normalise=False))
     views_of_video = torch.cat(ours).unflatten(0, (-1, NUM_CLIPS, NUM_CROPS))
     for index, reference in enumerate(torch.cat(list(theirs))):
-        # Published order: frame by frame, the crops of a frame together.
+        # The published order is by frame, then by crop.
         views = views_of_video[index].transpose(1, 2).flatten(0, 2)
         published.assert_same_pixels(views, reference, f"video {index}")
 
 
 def memory_rows(root: Path, folders: list[Path]) -> list[list[object]]:
-    """Largest batch and largest chunk of views, for growing numbers of views."""
+    """Sizes of the largest batch and the largest chunk of views, for several numbers of views."""
     rows = []
     for num_clips, num_crops in ((1, 1), (4, 3), (8, 3), (8, 10)):
         batches = [
@@ -110,7 +110,7 @@ def memory_rows(root: Path, folders: list[Path]) -> list[list[object]]:
 def main() -> None:
     args = read_arguments(__doc__, 7)
     one_thread()
-    print_header("4 clips x 3 crops a video, through the loader (JPEG frames, 8 a clip)")
+    print_header("4 clips x 3 crops per video, through the loader (JPEG frames, 8 per clip)")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run_tool("extract_frames", args.videos, root, "--short_side", 256, "--workers", 1)
@@ -125,19 +125,19 @@ def main() -> None:
             for _ in batches:
                 pass
 
-        ways = {
+        implementations = {
             "published": lambda _: consume(theirs),
             "ours": lambda _: consume(our_views(loader, NUM_CROPS, normalise=False)),
             "ours and normalised": lambda _: consume(our_views(loader, NUM_CROPS, normalise=True)),
         }
-        seconds = {name: times / len(folders) for name, times in interleaved(ways, args.rounds).items()}
+        seconds = {name: times / len(folders) for name, times in interleaved(implementations, args.rounds).items()}
         rows = []
         for name, times in seconds.items():
             rows.append([name, in_ms(times), f"{1 / float(sorted(times)[len(times) // 2]):.1f}"])
             rows[-1].append(f"{ratio(seconds['published'], times):.2f}")
-        print_table(["way", "ms a video", "videos/s", "times faster (target 8)"], rows)
+        print_table(["implementation", "ms per video", "videos/s", "speed-up (target 8)"], rows)
         columns = ["clips x crops", "published, MB per video", "ours, MB per video", "ours, MB per clip of the batch"]
-        print_table([*columns, "views alive, MB"], memory_rows(root, folders))
+        print_table([*columns, "views in memory, MB"], memory_rows(root, folders))
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""How fast do frame folders become clips, against the published recipe on PIL images?
+"""Time to make clips from frame folders, compared with the published recipe on PIL images.
 
     python benchmarks/frames_to_clips.py VIDEOS [--rounds 15]
 
-VIDEOS: folder of videos; frames are cut from those of 340x256 pixels, as tools/extract_frames.py does.
+VIDEOS: folder of videos; tools/extract_frames.py extracts frames from them, and those of 340x256 pixels are used.
 """
 
 import sys
@@ -40,7 +40,7 @@ TARGETS = {"training": 4, "validation": 3, "3 crops x 4 clips": 10}
 
 
 def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
-    """Frames, box, flip and grey as our loader draws them, so that both ways do the same work."""
+    """Frame indices, box, flip and greyscale as drawn by our loader, so that both implementations do the same work."""
     rng = np.random.default_rng([0, key.epoch, key.index])
     assert entry.num_frames is not None
     indices = sampling.train_uniform(entry.num_frames, 8, rng)
@@ -48,8 +48,8 @@ def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
     return indices, box, rng.random() < 0.5, rng.random() < 0.2
 
 
-def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
-    """Question -> (published, ours, calls a round): functions of a running number."""
+def implementations(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
+    """Case -> (published, ours, calls per round); both are functions of a running number."""
     opener = partial(open_source, DataConfig(), root)
 
     def dataset(mode: str, transform: TrainTransform | EvalTransform, num_clips: int = 1) -> VideoDataset:
@@ -89,17 +89,17 @@ def ways(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
     }
 
 
-def assert_equal(questions: dict[str, tuple]) -> None:
-    for question, (theirs, ours, _) in questions.items():
+def assert_equal(cases: dict[str, tuple]) -> None:
+    for case, (theirs, ours, _) in cases.items():
         for number in range(4):
             reference, frames = theirs(number), ours(number)
-            if question == "3 crops x 4 clips":
+            if case == "3 crops x 4 clips":
                 frames = make_views(frames, 3, 224).unflatten(0, (4, 3)).transpose(1, 2).flatten(0, 2)
-            published.assert_same_pixels(frames.reshape(reference.shape), reference, f"{question}, clip {number}")
+            published.assert_same_pixels(frames.reshape(reference.shape), reference, f"{case}, clip {number}")
 
 
-def print_shares(questions: dict[str, tuple], root: Path, entries: list[ListEntry], rounds: int) -> None:
-    """How much longer a clip takes than decoding its eight frames into memory that is there."""
+def print_relative_times(cases: dict[str, tuple], root: Path, entries: list[ListEntry], rounds: int) -> None:
+    """Times of a clip, relative to decoding its eight frames into allocated memory."""
     names = [[f"img_{1 + 30 * number:05d}.jpg" for number in range(8)] for _ in entries]
     files = [[(root / entry.path / name).read_bytes() for name in of] for entry, of in zip(entries, names)]
     pixels = torch.empty((256, 340, 3), dtype=torch.uint8)
@@ -108,10 +108,10 @@ def print_shares(questions: dict[str, tuple], root: Path, entries: list[ListEntr
         for data in files[number % len(files)]:
             decode_image(data, "", lambda height, width: pixels)
 
-    ours = {name: questions[name][1] for name in ("training", "validation")}
+    ours = {name: cases[name][1] for name in ("training", "validation")}
     seconds = interleaved({"decoding": decode, **ours}, rounds, 10 * len(entries))
     rows = [[name, in_ms(times), f"{ratio(times, seconds['decoding']):.2f}"] for name, times in seconds.items()]
-    print_table(["eight frames", "ms", "of their decoding"], rows)
+    print_table(["eight frames", "ms", "relative to decoding"], rows)
 
 
 def main() -> None:
@@ -125,23 +125,24 @@ def main() -> None:
         for place in sorted(Path(folder).iterdir()):
             if place.is_dir() and Image.open(place / "img_00001.jpg").size == (340, 256):
                 entries.append(ListEntry(place.name, len(list(place.iterdir())), 0, 1))
-        questions = ways(Path(folder), entries)
-        assert_equal(questions)
+        cases = implementations(Path(folder), entries)
+        assert_equal(cases)
         print()
         rows = []
-        for question, (theirs, ours, calls) in questions.items():
+        for case, (theirs, ours, calls) in cases.items():
             seconds = interleaved({"published": theirs, "ours": ours}, args.rounds, calls)
             bytes_each = [theirs(0).nbytes, ours(0).nbytes]
             faster = f"{ratio(seconds['published'], seconds['ours']):.2f}"
-            cells = [in_ms(seconds["published"]), in_ms(seconds["ours"]), faster, TARGETS[question]]
-            rows.append([question, *cells, " / ".join(f"{size / 1e6:.1f}" for size in bytes_each)])
-        print_table(["clips", "published, ms", "ours, ms", "times faster", "target", "MB handed over"], rows)
-        print_shares(questions, Path(folder), entries, args.rounds)
+            cells = [in_ms(seconds["published"]), in_ms(seconds["ours"]), faster, TARGETS[case]]
+            rows.append([case, *cells, " / ".join(f"{size / 1e6:.1f}" for size in bytes_each)])
+        columns = ["clips", "published, ms", "ours, ms", "speed-up", "target", "MB per sample, published / ours"]
+        print_table(columns, rows)
+        print_relative_times(cases, Path(folder), entries, args.rounds)
         files = [(Path(folder) / entry.path / "img_00020.jpg").read_bytes() for entry in entries]
         paths = [Path(folder) / entry.path / "img_00020.jpg" for entry in entries]
         decoding = {
             "Pillow": lambda n: Image.open(paths[n % len(paths)]).convert("RGB"),
-            "ours (libjpeg-turbo by simplejpeg, where installed)": lambda n: decode_image(files[n % len(files)], ""),
+            "ours (libjpeg-turbo by simplejpeg, if installed)": lambda n: decode_image(files[n % len(files)], ""),
         }
         seconds = interleaved(decoding, args.rounds, 40)
         print_table(["decoding one frame", "ms"], [[name, in_ms(times)] for name, times in seconds.items()])

@@ -1,9 +1,9 @@
-"""How much faster is an epoch of a frozen tower's head from cached frame embeddings, and are the scores the same?
+"""Speed-up of training the head of a frozen tower from cached frame embeddings, and a comparison of the scores.
 
     python benchmarks/frozen_tower.py VIDEOS [--clips 48] [--batch 16] [--epochs 3]
 
-ViT-B/32 with random weights, 8 frames, the six-block head, AdamW; frames cut from VIDEOS as JPEG files. Each way trains
-the same epochs on the same draws, loading and validation counted; CPU time on one thread.
+ViT-B/32 with random weights, 8 frames, the six-block head, AdamW; frames extracted from VIDEOS as JPEG files. Both runs
+train the same epochs on the same random clips; CPU time on one thread, including loading and validation.
 """
 
 import argparse
@@ -36,7 +36,7 @@ NUM_CLASSES = 4
 
 
 def write_list(frames: Path, path: Path, num_clips: int) -> None:
-    """The frame folders, over and over, as `num_clips` clips of four classes."""
+    """Write a list of `num_clips` clips of four classes, repeating the frame folders."""
     folders = sorted(p for p in frames.iterdir() if p.is_dir())
     chosen = [folders[i % len(folders)] for i in range(num_clips)]
     lines = [f"{p.name} {len(list(p.glob('*.jpg')))} {i % NUM_CLASSES}\n" for i, p in enumerate(chosen)]
@@ -44,7 +44,7 @@ def write_list(frames: Path, path: Path, num_clips: int) -> None:
 
 
 def train(cfg: Config, process: Process, cached: bool) -> tuple[list[float], list[float], list[float], float]:
-    """CPU seconds of each epoch, losses of its steps, its score, and the CPU seconds of filling the cache."""
+    """CPU seconds of each epoch, losses of all steps, scores of the epochs, and CPU seconds of filling the cache."""
     model = build_model(cfg, load_clip_model(cfg))
     text = torch.randn(NUM_CLASSES, model.embed_dim)
     train_loader, val_loader = build_train_loader(cfg), build_eval_loader(cfg)
@@ -76,7 +76,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=3)
     args = parser.parse_args()
     one_thread()
-    print_header(f"Frozen tower (ViT-B/32, {args.clips} training clips, {args.clips // 3} of validation)")
+    print_header(f"Frozen tower (ViT-B/32, {args.clips} training clips, {args.clips // 3} validation clips)")
     process = Process(0, 1, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -98,9 +98,9 @@ def main() -> None:
     rows = [
         ["through the tower", f"{slow:.2f}", "1"],
         ["from the cache", f"{fast:.3f}", f"{slow / fast:.0f}"],
-        [f"filling it ({args.epochs} draws, once)", f"{cache[3]:.2f}", ""],
+        [f"filling the cache ({args.epochs} draws, once)", f"{cache[3]:.2f}", ""],
     ]
-    print_table(["epoch", "CPU seconds (median)", "times faster"], rows)
+    print_table(["epoch", "CPU seconds (median)", "speed-up"], rows)
 
 
 if __name__ == "__main__":

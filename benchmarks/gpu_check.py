@@ -1,12 +1,12 @@
-"""Does everything that uses a GPU work on this one, and how fast is it?
+"""Checks everything that uses a GPU against the CPU, and measures its speed.
 
     python benchmarks/gpu_check.py [--minutes 8] [--out DIR] [--parts NAME ...]
     python benchmarks/gpu_check.py --device cpu --tiny        # the same parts on small models, to test this program
 
-Models have random weights and pictures are made here: nothing is downloaded or read but the repository. The parts run
-in a process of their own, one after another. One that fails, crashes or takes too long is a row with its error; the
-others go on in a new process. After each part DIR holds gpu_check.md (the table) and gpu_check.json (every figure, and
-the tracebacks); gpu_check.log has what the parts printed. Exit status 1: a part failed.
+Models have random weights and images are generated, so nothing is downloaded. The parts run one after another in a
+separate process. If a part fails, crashes or takes too long, its row has the error, and the remaining parts run in a
+new process. After each part, gpu_check.md (the table) and gpu_check.json (all numbers, and the tracebacks) in DIR are
+updated; gpu_check.log has the output of the parts. The exit code is 1 if a part failed.
 """
 
 import argparse
@@ -35,7 +35,7 @@ class Part(NamedTuple):
     limit: float = 90
 
 
-# In this order: what must work comes before how fast it is, and what takes long comes last.
+# Ordered so that correctness comes before speed, and the slowest parts come last.
 PARTS = {
     "device": Part("speed.device"),
     "training step": Part("equality.training_step"),
@@ -66,7 +66,8 @@ PARTS = {
 def run_parts(
     parts: Mapping[str, Part], setting: Setting, seconds: float, log: Path, report: Callable[[list[Row]], None]
 ) -> list[Row]:
-    """A row for each part, within `seconds` altogether; `report` gets the rows so far after each."""
+    """Run the parts within `seconds` in total; returns a row for each. `report` is called with all rows after each
+    part."""
     deadline = time.monotonic() + seconds
     rows: list[Row] = []
     worker: Worker | None = None
@@ -80,7 +81,7 @@ def run_parts(
                 earlier: dict[str, Figures] = {row.part: row.figures for row in rows if row.result == OK}
                 row = worker.run(name, part.function, earlier, min(part.limit, left - GRACE))
             if row.result == FAILED and worker:
-                worker.close()  # an error on a GPU may spoil all that follows in its process
+                worker.close()  # after an error on a GPU, later parts in the same process may fail as well
                 worker = None
             rows.append(row)
             report(rows)
@@ -91,7 +92,7 @@ def run_parts(
 
 
 def write_report(rows: list[Row], about: str, out: Path) -> str:
-    """The table, which is written to `out` with the JSON file."""
+    """Write the table and the JSON file to `out`; returns the table."""
     cells = [[r.part, r.result, f"{r.seconds:.1f}", r.text.replace("|", "\\|")] for r in rows]
     text = f"{about}\n\n{markdown_table(['part', 'result', 'seconds', 'found'], cells)}"
     (out / "gpu_check.md").write_text(text, encoding="utf-8")
@@ -111,7 +112,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--tiny", action="store_true", help="small models and few clips")
     args = parser.parse_args(arguments)
     if args.device == "cuda" and not torch.cuda.is_available():
-        parser.error("PyTorch sees no GPU here; --device cpu --tiny runs the parts on the CPU")
+        parser.error("PyTorch finds no GPU; --device cpu --tiny runs the parts on the CPU")
     args.out.mkdir(parents=True, exist_ok=True)
     about = describe_environment()
     parts = {

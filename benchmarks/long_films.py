@@ -1,7 +1,7 @@
-"""How much memory does reading 8 frames of a long film take? Motion JPEG of 1280x720 in Matroska; in a process of its
-own, and in each of four loader processes.
+"""Memory needed to read 8 frames of a long film (motion JPEG of 1280x720 in Matroska), in a separate process and in
+each of four loader processes.
 
-python benchmarks/long_films.py FOLDER [--megabytes 100 1000 4000]      FOLDER has space for the largest film
+python benchmarks/long_films.py FOLDER [--megabytes 100 1000 4000]      FOLDER needs space for the largest film
 """
 
 import argparse
@@ -34,7 +34,7 @@ Result = TypeVar("Result")
 
 
 def write_film(path: Path, megabytes: int) -> None:
-    """One picture of noise, over and over, 25 a second."""
+    """Write a film that repeats one image of noise at 25 frames per second."""
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25, options={"q": "2"})
@@ -50,7 +50,7 @@ def write_film(path: Path, megabytes: int) -> None:
 
 
 def measure(path: Path) -> tuple[int, float, float]:
-    """Number of frames; megabytes that the process takes at its largest beyond what it had before; CPU seconds."""
+    """Number of frames, increase of the process's peak memory in megabytes, and CPU seconds."""
 
     def largest_mb() -> float:
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1000
@@ -62,15 +62,15 @@ def measure(path: Path) -> tuple[int, float, float]:
 
 
 def measure_loader(path: Path) -> list[tuple[float, float]]:
-    """(resident, own) megabytes of each loader process at its largest; resident is also what it shares with the process
-    that it was forked from, the libraries above all."""
+    """Peak (resident, private) megabytes of each loader process; resident memory includes what it shares with its
+    parent process, mainly the libraries."""
     lines = path.with_suffix(".txt")
     lines.write_text(f"{path.name} 0\n" * 4 * WORKERS)
     data = {"modality": "video", "val_root": str(path.parent), "val_list": str(lines), "num_classes": 1}
     data |= {"num_segments": 8, "batch_size": 1, "workers": WORKERS}
     cfg, own = with_preprocessing(Config.model_validate({"data": data})), Counter()
     with patch("datasets.loader.num_cores", lambda: WORKERS), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # PyTorch's of more processes than cores
+        warnings.simplefilter("ignore")  # PyTorch warns if there are more processes than cores
         loader = build_eval_loader(cfg)
         for _ in loader:
             for worker in loader._workers:
@@ -85,7 +85,7 @@ def _private_megabytes(pid: int) -> float:
 
 
 def _megabytes(pid: int, file: str, name: str) -> float:
-    """A field of a file in /proc, which is in KiB."""
+    """Megabytes of a field of a file in /proc, which is in KiB."""
     text = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8")
     return int(text.partition(f"{name}:")[2].split()[0]) * 1024 / 1e6
 
@@ -109,9 +109,9 @@ def main() -> None:
         of_loader.append([rows[-1][0], *zip(*in_new_process(measure_loader, path))])
         path.unlink()
     print()
-    print_table(["MB of the film", "frames", "MB more in the process", "CPU seconds"], rows)
+    print_table(["MB of the film", "frames", "MB added to the process", "CPU seconds"], rows)
     cells = [[film, *(" / ".join(f"{mb:.0f}" for mb in each) for each in (peak, own))] for film, peak, own in of_loader]
-    print_table(["MB of the film", f"peak MB of {WORKERS} loader processes", "of their own"], cells)
+    print_table(["MB of the film", f"peak MB of {WORKERS} loader processes", "of which private"], cells)
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""How fast are packed clips to sample, against the video files and against loose JPEG frames?
+"""Time to sample packed clips, compared with video files and loose JPEG frames.
 
     python benchmarks/packed_clips.py VIDEOS [--rounds 9]
 
-8 random frames, one in each of 8 segments, as training draws them; files opened each time. VIDEOS are packed by
-tools/pack_videos.py and cut by tools/extract_frames.py, both with a short side of 256 and quality 90.
+Reads 8 random frames, one from each of 8 segments, as in training; files are opened each time. tools/pack_videos.py and
+tools/extract_frames.py prepare VIDEOS, both with a short side of 256 and quality 90.
 """
 
 import shutil
@@ -47,7 +47,7 @@ def h264_videos(folder: Path) -> list[Path]:
 
 
 def read(root: Path, name: str, num_frames: int, how: str, number: int) -> torch.Tensor:
-    """`how`: "RGB" for loose frames, else the decoder."""
+    """Eight training frames; `how` is "RGB" for loose frames, otherwise the decoder."""
     data = DataConfig() if how == "RGB" else DataConfig(modality="video", decoder=how)
     with open_source(data, root, ListEntry(name, num_frames, 0, 1)) as source:
         return source.read(train_uniform(source.num_frames, 8, np.random.default_rng(number)))

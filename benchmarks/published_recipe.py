@@ -1,4 +1,4 @@
-"""The published recipe as torchvision transforms on PIL images: what users would otherwise run.
+"""The published recipe as torchvision transforms on PIL images, the usual alternative.
 
 Legend: T frames, S crop side.
 """
@@ -11,12 +11,12 @@ import torch
 from PIL import Image
 from torchvision.transforms import InterpolationMode, functional
 
-F: Any = functional  # annotated for tensors alone, and takes PIL images as well
+F: Any = functional  # annotated for tensors only, but also accepts PIL images
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
 
 
 def load(folder: Path, indices: np.ndarray) -> list[Image.Image]:
-    """One image a frame, with the short side resized to 256."""
+    """An image per frame, with the short side resized to 256."""
     images = [Image.open(folder / f"img_{index + 1:05d}.jpg").convert("RGB") for index in indices]
     return [F.resize(image, 256, InterpolationMode.BICUBIC) for image in images]
 
@@ -27,7 +27,7 @@ def finish(images: list[Image.Image]) -> torch.Tensor:
 
 
 def training_clip(folder: Path, indices: np.ndarray, box: tuple, flip: bool, gray: bool) -> torch.Tensor:
-    """(T,3,224,224) float32, with given draws."""
+    """(T,3,224,224) float32, with the given random parameters."""
     images = [F.resized_crop(image, *box, [224, 224], InterpolationMode.BILINEAR) for image in load(folder, indices)]
     if flip:
         images = [F.hflip(image) for image in images]
@@ -51,7 +51,7 @@ def three_crops(folder: Path, indices: np.ndarray) -> torch.Tensor:
 
 
 def as_levels(clip: torch.Tensor) -> torch.Tensor:
-    """Undoes the normalisation: levels of 0..255, float32."""
+    """Undo the normalisation; returns float32 levels in 0..255."""
     return (clip * torch.tensor(STD).view(3, 1, 1) + torch.tensor(MEAN).view(3, 1, 1)) * 255
 
 

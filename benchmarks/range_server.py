@@ -1,4 +1,4 @@
-"""A plain HTTP server of a folder, with byte ranges, for measurements and tests."""
+"""An HTTP server of a folder, with byte ranges, for benchmarks and tests."""
 
 import re
 import threading
@@ -12,9 +12,9 @@ class RangeServer(ThreadingHTTPServer):
     """Serves `folder`.
 
     Attributes:
-        requests: paths that were asked for, in order.
-        failures: how many of the next requests are answered by an error.
-        has_ranges: False: each answer is the whole file.
+        requests: requested paths, in order.
+        failures: number of the next requests that are answered with an error.
+        has_ranges: if False, every response is the whole file.
     """
 
     def __init__(self, folder: Path):

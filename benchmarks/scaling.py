@@ -1,9 +1,9 @@
-"""The arithmetic of docs/scaling.md: what a clip of each recipe costs, and what GPUs need to be fed.
+"""Computes the tables of docs/scaling.md: the cost of a clip of each recipe, and the data rates that GPUs need.
 
     python benchmarks/scaling.py [--flops 370e12]
 
-FLOPs are counted by PyTorch on meta tensors (a multiplication and an addition are two). Rates of GPUs and of the
-data path are those of benchmarks/RESULTS.md. `--flops`: bf16 FLOP/s that another GPU sustains in training.
+FLOPs are counted by PyTorch on meta tensors (a multiplication and an addition are two). Rates of GPUs and of data
+loading are those of benchmarks/RESULTS.md. `--flops` is the bf16 FLOP/s that another GPU sustains in training.
 """
 
 import argparse
@@ -23,24 +23,24 @@ from utils.config import load_config
 from utils.project_paths import REPOSITORY
 
 RECIPES = ("vitb-32-f8", "vitb-16-f8", "vitl-14-f8", "vitl-14-336-f8", "vitl-14-336-f32")
-# benchmarks/RESULTS.md: clips/s that an H100 trains, and the FLOP/s that it sustains for L/14-336, by which others go.
+# From benchmarks/RESULTS.md: training speed of an H100 in clips/s, and its FLOP/s for L/14-336, used for other recipes.
 MEASURED = {"vitb-32-f8": 1177, "vitb-16-f8": 372, "vitl-14-f8": 93.2, "vitl-14-336-f8": 41.0}
 SUSTAINED = 370e12
 NODE_GPUS = 8
-NUM_CLIPS, NUM_EPOCHS = 240_000, 30  # Kinetics-400's training list, about
+NUM_CLIPS, NUM_EPOCHS = 240_000, 30  # approximately those of Kinetics-400's training list
 LARGE_CLIPS, LARGE_GPUS = 10_000_000, 64
-# benchmarks/RESULTS.md: clips/s of 8 JPEG frames that a loader process makes, a core's seconds to decode a 10-second
-# video, and bytes, of 340x256 pixels.
+# From benchmarks/RESULTS.md, for 340x256 pixels: clips/s of 8 JPEG frames per loader process, CPU seconds to decode a
+# 10-second video, and bytes of a frame and of a video.
 CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
 PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames per second
 HUGE_PARAMETERS = 1.84e9  # of the image tower of ViT-bigG/14
-HUGE_FLOPS = 6 * HUGE_PARAMETERS * 8 * 257  # of a step with a clip of 8 frames: 6 for each parameter and token
+HUGE_FLOPS = 6 * HUGE_PARAMETERS * 8 * 257  # of a step with a clip of 8 frames: 6 per parameter and token
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
 
 
 class Recipe(NamedTuple):
-    """`flops`: of a clip's training step, forward and backward; `parameters`: those that train."""
+    """`flops`: of a training step per clip, forward and backward; `parameters`: number of trained ones."""
 
     name: str
     num_frames: int
@@ -50,7 +50,7 @@ class Recipe(NamedTuple):
 
     @property
     def frame_area(self) -> float:
-        """Pixels of a stored frame as a multiple of the measured ones: the short side is 256, or 336 for 336."""
+        """Pixels of a stored frame relative to the measured ones: the short side is 256, or 336 for inputs of 336."""
         return (max(self.size, 256) / 256) ** 2
 
 
@@ -84,14 +84,14 @@ def print_recipes(recipes: list[Recipe]) -> None:
 
 
 def rate_of(recipe: Recipe, flops: float | None) -> float:
-    """Clips/s that a GPU trains: measured, or by the FLOP/s that it sustains."""
+    """Training speed of a GPU in clips/s: measured, or estimated from its sustained FLOP/s."""
     if flops is None and recipe.name in MEASURED:
         return MEASURED[recipe.name]
     return (flops or SUSTAINED) / recipe.flops
 
 
 def core_seconds(recipe: Recipe) -> float:
-    """Of a clip from JPEG frames: in proportion to its pixels."""
+    """CPU seconds of a clip from JPEG frames, in proportion to its pixels."""
     return recipe.num_frames / 8 * recipe.frame_area / CORE_CLIPS
 
 
@@ -138,14 +138,14 @@ def print_large(recipes: list[Recipe], flops: float | None) -> None:
 def print_traffic(recipes: list[Recipe], flops: float | None) -> None:
     rows = []
     for r in recipes:
-        exchange = 2 * 4 * r.parameters / NETWORK  # ring: each machine sends and receives the gradients twice, nearly
-        backward = 2 / 3 / rate_of(r, flops)  # of one clip: what there is to hide the exchange behind
+        exchange = 2 * 4 * r.parameters / NETWORK  # ring: each machine sends and receives almost twice the gradients
+        backward = 2 / 3 / rate_of(r, flops)  # seconds of one clip, during which gradients can be exchanged
         rows.append([r.name, f"{4 * r.parameters / 1e6:.0f}", f"{1e3 * exchange:.0f}", f"{exchange / backward:.0f}"])
     print_table(["recipe", "MB of gradients", "ms to exchange", "clips per GPU and step to hide it"], rows)
 
 
 def print_text(recipes: list[Recipe], flops: float | None) -> None:
-    """The figures in the text of the page, each with what it is computed from."""
+    """Print the numbers in the text of the page, each with its derivation."""
     rates = {recipe.name: rate_of(recipe, flops) for recipe in recipes}
     large, data = {recipe.name: recipe for recipe in recipes}["vitl-14-f8"], LARGE_CLIPS * PACKED_BYTES
     hours = NUM_EPOCHS * LARGE_CLIPS / rates[large.name] / 3600
@@ -161,12 +161,12 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
         f"data.cache_gb: {data / 2 / 1e9:.0f}": "half of them",
         f"{12 * large.parameters / 1e9 / 600:.1%}".replace("%", " %"): "a checkpoint of L/14 at 1 GB/s in ten minutes",
         f"{round(2.5 * hours, -2):,.0f}": "GPU hours of L/14 at 2.50",
-        f"{16 * HUGE_PARAMETERS / LARGE_GPUS / 1e9:.1f} GB a GPU": "weights, gradients and moments over all GPUs",
+        f"{16 * HUGE_PARAMETERS / LARGE_GPUS / 1e9:.1f} GB per GPU": "weights, gradients and moments over all GPUs",
         f"{3 * others / 1e9:.0f} GB of weights and": "gathered twice, gradients reduced once",
         f"({3 * others / NETWORK:.1f} s)": "that at 100 Gb/s",
         f"HSDP {16 * HUGE_PARAMETERS / NODE_GPUS / 1e9:.1f} GB": "over the GPUs of a machine",
         f"{2 * others / 1e9:.0f} GB of gradients ({2 * others / NETWORK:.1f} s)": "a ring over the machines",
-        f"{2 * others / NETWORK / backward:.0f} clips a GPU": "whose backward pass takes as long",
+        f"{2 * others / NETWORK / backward:.0f} clips per GPU": "whose backward pass takes as long",
     }.items():
         print(f"{value}: {what}")
 
@@ -175,7 +175,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--flops", type=float)
     args = parser.parse_args()
-    logging.disable(logging.WARNING)  # that the weights are random is what is wanted
+    logging.disable(logging.WARNING)  # random weights are intended
     recipes = [cost_of(name) for name in RECIPES]
     print_recipes(recipes)
     print_needs(recipes, args.flops)

@@ -1,9 +1,9 @@
-"""How long from the command to the first step of the demo's training, without and with the text features in the cache?
+"""Time from the command to the first step of the demo's training, without and with cached class embeddings.
 
     python benchmarks/start_up.py [--rounds 3]
 
-Needs the clips that `sh scripts/run_demo.sh` renders. Wall time, from the start of `python train.py` to the first line
-in metrics.jsonl, with all that comes between: imports, lists, CLIP's weights, class texts, memory estimate, loaders.
+Requires the clips rendered by `sh scripts/run_demo.sh`. Wall time from the start of `python train.py` to the first line
+in metrics.jsonl, including imports, lists, CLIP's weights, class texts, the memory estimate and loaders.
 """
 
 import argparse

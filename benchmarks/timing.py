@@ -1,4 +1,4 @@
-"""What the benchmarks share: interleaved runs on one thread, medians with their spread, tables, and what ran where."""
+"""Functions shared by the benchmarks: interleaved runs on one thread, medians and quartiles, tables, environment."""
 
 import argparse
 import datetime
@@ -20,7 +20,7 @@ from utils.project_paths import REPOSITORY
 
 
 def read_arguments(description: str | None, rounds: int) -> argparse.Namespace:
-    """`videos`, the folder of clips, and `rounds`, by default so many."""
+    """Parse `videos`, the folder of clips, and `rounds`, whose default is given."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--rounds", type=int, default=rounds)
@@ -28,18 +28,17 @@ def read_arguments(description: str | None, rounds: int) -> argparse.Namespace:
 
 
 def one_thread() -> None:
-    """All that follows is measured on one thread."""
+    """Make PyTorch use one thread."""
     torch.set_num_threads(1)
 
 
 def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, calls: int = 1) -> dict[str, np.ndarray]:
-    """CPU seconds a call of each function, (rounds,) each; the functions take turns, so that all see the same machine.
-
-    CPU time, not wall time: other programs on the machine do not count.
+    """CPU seconds per call of each function, (rounds,) each. The functions run alternately, so that changes of the
+    machine's speed affect all of them; CPU time excludes other programs.
 
     Args:
         functions: name -> function of a running number, the same numbers for all.
-        calls: of each function in each round; a round's figure is their mean.
+        calls: number of calls of each function per round, which are averaged.
     """
     seconds = {name: np.zeros(rounds) for name in functions}
     for function in functions.values():
@@ -54,7 +53,7 @@ def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, cal
 
 
 def print_header(question: str, how: str = "one thread, CPU time") -> None:
-    """What was measured, on what, of which commit."""
+    """Print a heading and the environment: date, commit, command, machine and library versions."""
     print(f"### {question}\n")
     print(f"{describe_environment()}  ")
     print(f"{os.cpu_count()}-core {platform.machine()} CPU machine ({_cpu_name()}), {how};", end=" ")
@@ -62,7 +61,7 @@ def print_header(question: str, how: str = "one thread, CPU time") -> None:
 
 
 def describe_environment() -> str:
-    """Date, commit and command line. A copy of the tree without git has no commit."""
+    """Date, commit and command line; the commit is unknown without git."""
     commit = "unknown"
     if shutil.which("git"):
         words = ["git", "rev-parse", "--short", "HEAD"]
@@ -76,7 +75,7 @@ def markdown_table(columns: list[str], rows: Sequence[Sequence[object]]) -> str:
 
 
 def print_table(columns: list[str], rows: Sequence[Sequence[object]]) -> None:
-    """A Markdown table, and an empty line."""
+    """Print a Markdown table and an empty line."""
     print(markdown_table(columns, rows))
 
 
@@ -87,15 +86,15 @@ def in_ms(seconds: np.ndarray) -> str:
 
 
 def ratio(slow: np.ndarray, fast: np.ndarray) -> float:
-    """How many times faster, by medians."""
+    """Ratio of the medians."""
     return float(np.median(slow) / np.median(fast))
 
 
 def run_tool(name: str, *arguments: object) -> None:
-    """One of tools/, as its user runs it; some of the videos may be damaged (exit status 1).
+    """Run `python -m tools.NAME`. Exit code 1 is accepted, since some videos may be corrupted.
 
     Args:
-        arguments: with absolute paths, since it runs in the repository.
+        arguments: must have absolute paths, since the current folder is the repository.
     """
     command = [sys.executable, "-m", f"tools.{name}", *map(str, arguments)]
     done = subprocess.run(command, cwd=REPOSITORY, capture_output=True, text=True)

@@ -1,4 +1,4 @@
-"""What does a training step cost, against the published way, which re-computes every block in the backward pass?
+"""Time of a training step, compared with the published code, which recomputes every block in the backward pass.
 
     python benchmarks/training_step.py [--arch ViT-B/32] [--batch 2] [--rounds 5] [--compile]
     python benchmarks/training_step.py --tuning [--arch ViT-B/32 ViT-B/16] [--batch 2] [--rounds 2] [--count]
@@ -6,10 +6,10 @@
 Random weights, synthetic uint8 clips of 8 frames; forward, loss, backward, AdamW; one thread, CPU time. For a GPU:
 benchmarks/gpu_check.py.
 
---tuning: full tuning beside a frozen tower and each adapter, in float32 on a CPU, each in a process of its own; peak
-memory is what a process takes during a step beyond Python and its libraries (Linux's VmHWM), where the C library hands
-back what is freed: what it keeps else depends on the order of allocations. With --count no step runs: memory is counted
-as by `train.py --check`.
+--tuning compares full tuning with a frozen tower and each adapter, in float32 on a CPU, each in a separate process.
+Peak memory is that of a step in addition to Python and its libraries (Linux's VmHWM). The C library is set to return
+freed memory to the system, since the amount that it would keep depends on the order of allocations. With --count no
+step runs: memory is counted as by `train.py --check`.
 """
 
 import argparse
@@ -40,8 +40,11 @@ from utils.schema import Config
 
 NUM_FRAMES, NUM_CLASSES = 8, 400
 CPU = torch.device("cpu")
-RETURN_MEMORY = {"MALLOC_MMAP_THRESHOLD_": "65536", "MALLOC_TRIM_THRESHOLD_": "65536"}  # glibc's; slows a step down
-# Tuning methods: name -> keys beside a mean over frames.
+RETURN_MEMORY = {
+    "MALLOC_MMAP_THRESHOLD_": "65536",
+    "MALLOC_TRIM_THRESHOLD_": "65536",
+}  # read by glibc; slows down steps
+# Tuning methods: name -> config keys in addition to the mean over frames.
 TUNING = {
     "full tuning": [],
     "frozen tower with temporal head": ["network.fix_video=true", "network.sim_header=Transf"],
@@ -91,7 +94,7 @@ class Variant:
 
 
 def published_optimizer(variant: Variant) -> Variant:
-    """PyTorch's default AdamW in place of the fused one."""
+    """Replace the fused AdamW by PyTorch's default."""
     groups = [dict(group) for group in variant.optimizer.param_groups]
     for group in groups:
         group.pop("fused")
@@ -106,8 +109,8 @@ def variants(args: argparse.Namespace) -> dict[str, Variant]:
     recompute = "solver.activation_checkpointing=true"
     low = "bf16"
     made = {
-        "published way, fp32": published_optimizer(make("fp32", recompute)),
-        f"published way, {low}": published_optimizer(make(low, recompute)),
+        "published, fp32": published_optimizer(make("fp32", recompute)),
+        f"published, {low}": published_optimizer(make(low, recompute)),
         "ours, fp32": make("fp32"),
         f"ours, {low}": make(low),
         f"ours, {low}, half of the patches": make(low, "network.patch_dropout=0.5"),
@@ -118,7 +121,7 @@ def variants(args: argparse.Namespace) -> dict[str, Variant]:
 
 
 def check_equal(made: dict[str, Variant]) -> None:
-    """The same weights and clips give the same loss, to the precision's digits; printed."""
+    """Print the losses of the first step, which should agree within the precision."""
     for name, variant in made.items():
         if "patches" in name:
             continue
@@ -130,16 +133,16 @@ def check_equal(made: dict[str, Variant]) -> None:
 
 def cpu_table(made: dict[str, Variant], rounds: int) -> None:
     seconds = interleaved({name: variant.step for name, variant in made.items()}, rounds)
-    slow, low = (seconds[f"published way, {p}"] for p in ("fp32", "bf16"))
+    slow, low = (seconds[f"published, {p}"] for p in ("fp32", "bf16"))
     rows = [
         [name, in_ms(s), f"{ratio(slow, s):.2f}", f"{ratio(low, s):.2f}"]
         for name, s in seconds.items()
     ]  # fmt: skip
-    print_table(["step", "ms", "times the published way in fp32", "in bf16"], rows)
+    print_table(["step", "ms", "speed-up over published, fp32", "over published, bf16"], rows)
 
 
 def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, float]:
-    """CPU seconds of a step, peak bytes and trained parameters of one tuning method, in a separate process."""
+    """CPU seconds of a step, peak bytes and number of trained parameters of a tuning method; run in a new process."""
     before = memory("VmRSS")
     variant = Variant(arch, batch, "fp32", "network.sim_header=None", *TUNING[name])
     variant.step()
@@ -147,14 +150,14 @@ def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, f
     for _ in range(rounds):
         variant.step()
     seconds = (time.process_time() - started) / max(1, rounds)
-    Path("/proc/self/clear_refs").write_text("5")  # the peak so far is forgotten
+    Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     variant.step()
     trained = sum(p.numel() for p in variant.model.parameters() if p.requires_grad)
     return {"seconds": seconds, "peak": memory("VmHWM") - before, "trained": trained}
 
 
 def memory(name: str) -> int:
-    """A line of Linux's account of this process, in bytes."""
+    """Bytes of a field of /proc/self/status."""
     found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
     assert found is not None
     return int(found[1]) * 1024
@@ -172,7 +175,7 @@ def counted_table(args: argparse.Namespace) -> None:
             found[name] = estimate_memory(model, text, args.batch, NUM_FRAMES, clip_model.image_size, "fp32").total
         rows = [[name, f"{b / 2**20:.0f}", f"{b / found['full tuning']:.0%}"] for name, b in found.items()]
         print(f"\n{arch}\n")
-        print_table(["method", "counted memory, MiB", "of full"], rows)
+        print_table(["method", "counted memory, MiB", "relative to full"], rows)
 
 
 def tuning_table(args: argparse.Namespace) -> None:
@@ -196,8 +199,8 @@ def tuning_table(args: argparse.Namespace) -> None:
             for name, f in figures.items()
         ]  # fmt: skip
         print(f"\n{arch}\n")
-        columns = ["method", "trained parameters, millions", "ms", "of full fine-tuning", "peak memory, MiB", "of full"]
-        print_table(columns, rows)
+        columns = ["method", "trained parameters, millions", "ms", "relative to full"]
+        print_table([*columns, "peak memory, MiB", "relative to full"], rows)
 
 
 def main() -> None:
@@ -205,9 +208,9 @@ def main() -> None:
     parser.add_argument("--arch", nargs="+", default=["ViT-B/32"], help="several only with --tuning")
     parser.add_argument("--batch", type=int, default=2, help="clips")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--compile", action="store_true", help="a compiled model too")
+    parser.add_argument("--compile", action="store_true", help="also measure a compiled model")
     parser.add_argument("--tuning", action="store_true", help="compare tuning methods")
-    parser.add_argument("--count", action="store_true", help="with --tuning: only count memory")
+    parser.add_argument("--count", action="store_true", help="with --tuning: count memory without running a step")
     parser.add_argument("--one", choices=TUNING, help=argparse.SUPPRESS)
     args = parser.parse_args()
     one_thread()

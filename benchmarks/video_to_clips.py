@@ -1,5 +1,5 @@
-"""How fast do video files become clips, against decord and torchcodec? 8 uniform frames per video, file opened each
-time.
+"""Time to make clips from video files, compared with decord and torchcodec: 8 uniform frames per video, opening the
+file each time.
 
 python benchmarks/video_to_clips.py VIDEOS [--rounds 9]
 """
@@ -28,7 +28,7 @@ def read(path: Path, decoder: str) -> torch.Tensor:
 
 
 def full_decode(path: Path) -> tuple[np.ndarray, str]:
-    """Every frame, (N,H,W,3), and the codec."""
+    """All frames, (N,H,W,3), and the codec."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_count = 1
@@ -37,7 +37,7 @@ def full_decode(path: Path) -> tuple[np.ndarray, str]:
 
 
 def assert_equal(path: Path) -> str:
-    """Ours bit-equal to a full decode; returns the codec."""
+    """Check that our frames are bit-equal to those of a full decode; returns the codec."""
     frames, codec = full_decode(path)
     ours = read(path, "pyav").permute(0, 2, 3, 1).numpy()
     assert np.array_equal(ours, frames[val_uniform(len(frames), 8)]), path
@@ -45,7 +45,7 @@ def assert_equal(path: Path) -> str:
 
 
 def usable(path: Path, decoder: str, reference: torch.Tensor) -> bool:
-    """Does it decode the video to the same frames? It converts colours by another routine: a level or two."""
+    """Whether `decoder` decodes the video to the same frames, up to rounding in the colour conversion."""
     try:
         frames = read(path, decoder)
     except UserError as error:
@@ -74,12 +74,12 @@ def main() -> None:
         row = [path.name, codec, in_ms(seconds["pyav"])]
         for decoder in OTHERS:
             faster = ratio(seconds[decoder], seconds["pyav"]) if decoder in others else None
-            row += [in_ms(seconds[decoder]), f"{faster:.2f}"] if faster else ["other frames", ""]
+            row += [in_ms(seconds[decoder]), f"{faster:.2f}"] if faster else ["different frames", ""]
             if faster and codec == "h264":
                 h264[decoder].append(faster)
         rows.append(row)
     print()
-    columns = ["video", "codec", "ours, ms", "decord, ms", "times faster", "torchcodec, ms", "times faster"]
+    columns = ["video", "codec", "ours, ms", "decord, ms", "speed-up", "torchcodec, ms", "speed-up"]
     print_table(columns, rows)
     for decoder, ratios in h264.items():
         mean = np.exp(np.mean(np.log(ratios)))

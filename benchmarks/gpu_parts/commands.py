@@ -1,4 +1,4 @@
-"""What train.py, test.py and export.py do, on the device and on the CPU."""
+"""train.py, test.py and export.py on the device, compared with the CPU."""
 
 import json
 from argparse import Namespace
@@ -22,24 +22,24 @@ from utils.distributed import Process
 from utils.metrics import class_logits
 from utils.records import read_records
 
-EMBEDDING_TOLERANCE = 1e-2  # of the largest value; TF32 convolutions, PyTorch's default, are within 1e-3 a layer
+EMBEDDING_TOLERANCE = 1e-2  # relative to the largest value; TF32 convolutions, PyTorch's default: 1e-3 per layer
 NUM_CLIPS, BATCH = 12, 4
 
 
 def _train(setting: Setting, *keys: str) -> Path:
-    """A run of train.py with the precision that it chooses by itself; the run folder."""
+    """Run train.py with its default precision; returns the run folder."""
     run_dir = Path(setting.scratch, "run")
     cfg = make_config(
         setting._replace(tiny=True), TINY_ARCH, *data_keys(setting, NUM_CLIPS), "data.workers=1",
         f"logging.run_dir={run_dir}", "logging.eval_freq=1", *keys, batch=BATCH,
     )  # fmt: skip
     code = training.train(Namespace(check=False, quiet=False, plain=True, log_time=None, config=None), cfg, [])
-    expect(code == 0, f"train.py left with exit code {code}")
+    expect(code == 0, f"train.py ended with exit code {code}")
     return run_dir
 
 
 def _checkpoint(setting: Setting) -> Path:
-    """A trained checkpoint; made if there is none yet."""
+    """Path of a trained checkpoint, which is created on the first call."""
     path = Path(setting.scratch, "run", "last_model.pt")
     if not path.exists():
         _train(setting, "solver.epochs=1")
@@ -47,7 +47,7 @@ def _checkpoint(setting: Setting) -> Path:
 
 
 def train(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """An epoch from JPEG frames with a validation, and a second one by resume=auto."""
+    """Train an epoch from JPEG frames with validation, and a second one with resume=auto."""
     if setting.device == "cuda":
         torch.cuda.reset_peak_memory_stats()
     _train(setting, "solver.epochs=1")
@@ -65,7 +65,8 @@ def train(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def test(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Two clips of three crops a video: embeddings of the device in fp32 and in its own precision, and of the CPU."""
+    """Compare embeddings of two clips x three crops on the device, in fp32 and in its default precision, with the
+    CPU's."""
     checkpoint = read_checkpoint(_checkpoint(setting))
 
     def embed(device: str, precision: str) -> tuple[VideoTable, np.ndarray, str]:
@@ -92,7 +93,7 @@ def test(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def export(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """A file of each format that runs on a GPU, written on the CPU and run on the device."""
+    """Export each format that supports GPUs on the CPU, and run it on the device."""
     checkpoint = read_checkpoint(_checkpoint(setting))
     cfg = checkpoint.config(None, ["solver.precision=fp32"], "predict").config
     loaded = VideoModel(cfg, LABELS, checkpoint, torch.device("cpu"))

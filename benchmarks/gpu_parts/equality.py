@@ -1,4 +1,4 @@
-"""Training on the device against training on the CPU, and each of the trainer's options against the plain trainer."""
+"""Compares training on the device with training on the CPU, and each option of the trainer with the plain trainer."""
 
 import functools
 import gc
@@ -31,9 +31,8 @@ ARCH = "ViT-B/32"
 
 
 class Tolerance(NamedTuple):
-    """Of losses, absolute, and of the whole gradient, relative; a tensor's gradient may be ten times as far.
-
-    `steps`: those whose losses are compared.
+    """`loss`: absolute; `gradient`: relative, of the whole gradient (ten times as much for a single tensor); `steps`:
+    number of steps whose losses are compared.
     """
 
     loss: float
@@ -41,10 +40,10 @@ class Tolerance(NamedTuple):
     steps: int = 3
 
 
-FP32 = Tolerance(1e-3, 1e-3)  # another order of summation
+FP32 = Tolerance(1e-3, 1e-3)  # a different order of summation
 TF32 = Tolerance(2e-2, 2e-2)  # 10 bits of mantissa, in convolutions
-# 7 bits (bf16) or 10. The first step alone: AdamW's update is then the gradient's sign, whatever its size, and weights
-# that come from fp16 lie often where bf16 rounds to one side before the update and to the other after it.
+# 7 bits of mantissa (bf16) or 10 (fp16). Only the first step is compared: AdamW's first update depends only on the sign
+# of the gradient, and weights stored in fp16 often lie where bf16 rounds differently before and after the update.
 LOW = Tolerance(5e-2, 1e-1, steps=1)
 
 
@@ -55,7 +54,7 @@ def prepare(setting: Setting, precision: str, *keys: str, batch: int = 2) -> tup
 
 @functools.cache
 def plain_steps(setting: Setting, device: str, precision: str) -> Steps:
-    """Three steps without any option, computed once a process."""
+    """Three steps without any option, computed once per process."""
     cfg = make_config(setting, ARCH)
     return train_steps(make_trainer(cfg, model_on_cpu(cfg), device, precision), cfg)
 
@@ -64,7 +63,7 @@ def compare(found: Steps, expected: Steps, tolerance: Tolerance) -> Figures:
     """Differences of losses and gradients.
 
     Raises:
-        AssertionError: one is over the tolerance, or a loss is not finite.
+        AssertionError: if a difference exceeds the tolerance or a loss is not finite.
     """
     loss = max(abs(a - b) for a, b in list(zip(found.losses, expected.losses, strict=True))[: tolerance.steps])
     whole, tensor = found.gradient_differences(expected)
@@ -82,7 +81,7 @@ def describe(figures: Figures) -> str:
 
 
 def training_step(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Three steps in fp32 on the device and on the CPU."""
+    """Compare three steps in fp32 on the device and on the CPU."""
     on_cpu = plain_steps(setting, "cpu", "fp32")
     with exact_convolutions():
         cfg, trainer = prepare(setting, "fp32")
@@ -99,7 +98,7 @@ def bf16(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def fp16(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """fp16 with a growing loss scale that is set to overflow first: steps are left out until it fits."""
+    """Check that a step whose gradients overflow is skipped and lowers the loss scale, then compare steps with fp32."""
     cfg, trainer = prepare(setting, "fp16")
     trainer.scaler = torch.amp.GradScaler(setting.device, init_scale=2.0**40, backoff_factor=2.0**-12)
     before = [parameter.detach().clone() for parameter in trainer.model.parameters()]
@@ -117,7 +116,7 @@ def fp16(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def activation_checkpointing(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """With and without, on a batch whose activations are most of the memory."""
+    """Compare steps with and without checkpointing, on a batch whose activations take most of the memory."""
     steps, peaks = [], []
     for keys in ((), ("solver.activation_checkpointing=true",)):
         cfg, trainer = prepare(setting, "fp32", *keys, batch=2 if setting.tiny else 16)
@@ -129,7 +128,7 @@ def activation_checkpointing(setting: Setting, earlier: dict[str, Figures]) -> F
         del trainer
         gc.collect()
     figures = compare(steps[1], steps[0], FP32)
-    text = f"against none: {describe(figures)}"
+    text = f"compared with no checkpointing: {describe(figures)}"
     if peaks:
         figures["peak_bytes"] = peaks
         expect(peaks[1] < peaks[0], f"peak memory is {peaks[1]} bytes, and {peaks[0]} without")
@@ -146,7 +145,7 @@ def compiled(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def weight_average(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """The average after each step, recomputed on the CPU in float64."""
+    """Compare the moving average after each step with one computed on the CPU in float64."""
     decay = 0.5
     cfg, trainer = prepare(setting, "fp32", f"solver.ema={decay}")
     names = [name for name, parameter in trainer.model.named_parameters() if parameter.requires_grad]
@@ -161,15 +160,15 @@ def weight_average(setting: Setting, earlier: dict[str, Figures]) -> Found:
             expected[name] = expected[name].lerp(parameters[name].detach().cpu().double(), share)
     with trainer.kept_weights():
         difference = max(float((parameters[n].detach().cpu() - expected[n]).abs().max()) for n in names)
-    expect(difference <= 1e-6, f"the average is {difference:.2g} from the one recomputed")
+    expect(difference <= 1e-6, f"the average differs by {difference:.2g} from float64")
     return Found(f"three updates, within {difference:.1g} of float64", {"difference": difference})
 
 
 def resume(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Four steps, and two, a checkpoint on disk, and two by a new model and trainer."""
-    keys = ("solver.ema=0.9", "network.patch_dropout=0.25")  # what a resumed run has to continue beside the weights
+    """Compare four steps with two steps, a checkpoint on disk, and two steps of a new model and trainer."""
+    keys = ("solver.ema=0.9", "network.patch_dropout=0.25")  # state that has to be resumed in addition to the weights
     cfg, trainer = prepare(setting, "bf16", *keys)
-    unbroken = train_steps(trainer, cfg, 4).losses
+    uninterrupted = train_steps(trainer, cfg, 4).losses
     cfg, trainer = prepare(setting, "bf16", *keys)
     progress, path, names = Progress(), Path(setting.scratch, "resume.pt"), ["a class"]
     losses = train_steps(trainer, cfg, 4, progress, stop_after=2).losses
@@ -179,7 +178,7 @@ def resume(setting: Setting, earlier: dict[str, Figures]) -> Found:
     loader = RepeatedBatch(random_batch(cfg), 4)
     progress = restore_run((path, load_checkpoint(path)), cfg, names, video_clip(trainer), trainer, loader)
     losses += train_steps(trainer, cfg, 4, progress).losses
-    difference = max(abs(a - b) for a, b in zip(losses, unbroken, strict=True))
-    figures = {"unbroken": unbroken, "resumed": losses, "difference": difference}
-    expect(difference <= FP32.loss, f"losses {losses} after resuming, {unbroken} without")
+    difference = max(abs(a - b) for a, b in zip(losses, uninterrupted, strict=True))
+    figures = {"uninterrupted": uninterrupted, "resumed": losses, "difference": difference}
+    expect(difference <= FP32.loss, f"losses {losses} after resuming, {uninterrupted} without")
     return Found("bit-equal losses" if difference == 0 else f"losses within {difference:.1g}", figures)

@@ -1,4 +1,4 @@
-"""How many loader processes keep a GPU fed."""
+"""The number of loader processes that a GPU needs."""
 
 import time
 
@@ -12,14 +12,14 @@ from modules.training import Progress
 from utils.cores import num_cores
 from utils.schema import Config
 
-ARCH, BATCH = "ViT-B/32", 64  # the model that asks for the most clips
+ARCH, BATCH = "ViT-B/32", 64  # the model that trains the most clips per second
 SECONDS = 1.5  # of each measurement
-WARM_UP = 8  # steps: pinned memory and the caches of all processes fill
+WARM_UP = 8  # steps in which pinned memory and the caches of all processes are filled
 MODELS = ("B/32", "B/16", "L/14", "L/14-336")
 
 
 def loader_processes(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Rates of loaders with 1, 2, 4 ... processes, and of the training that reads from the largest needed."""
+    """Measure loaders with 1, 4, 8 ... processes, and training with as many processes as B/32 needs."""
     batch, num_clips = (2, 12) if setting.tiny else (BATCH, 40_000)
     keys = data_keys(setting, num_clips)
     counts = [1] if setting.tiny else [n for n in (1, 4, 8, 16, 32, 64) if n <= num_cores()]
@@ -44,7 +44,7 @@ def loader_processes(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def clips_per_second(cfg: Config, device: str) -> float:
-    """What a training loader gives, on the device that its pixels are made on."""
+    """Speed of a training loader, including pixels that are computed on `device`."""
     loader = build_train_loader(cfg).to(torch.device(device))
     loader.start_epoch(0)
     num_clips, started = 0, 0.0
@@ -64,7 +64,7 @@ def clips_per_second(cfg: Config, device: str) -> float:
 
 
 def train_from_files(cfg: Config, setting: Setting) -> Figures:
-    """Clips per second of training, and the share of the time that it waits for the loader."""
+    """Training speed in clips per second, and the share of the time spent waiting for the loader."""
     trainer = make_trainer(cfg, model_on_cpu(cfg), setting.device, "bf16")
     loader = build_train_loader(cfg).to(torch.device(setting.device))
     loader.start_epoch(0)

@@ -1,8 +1,8 @@
-"""Names of GPU kernels (on a CPU: of PyTorch's operations) that a reader understands, and their kinds."""
+"""Readable names and kinds of GPU kernels (on a CPU: of PyTorch's operations)."""
 
 import re
 
-KINDS = {  # the first pattern that is found in a kernel's name
+KINDS = {  # the first pattern that matches a kernel's name decides
     "attention": r"flash|fmha|attention|softmax",
     "optimiser": r"multi_tensor|adam|foreach",
     "norm": r"layer_?norm|GammaBeta|_norm",
@@ -22,7 +22,7 @@ def kind_of(name: str) -> str:
 
 
 def shares_by_kind(times: dict[str, float]) -> dict[str, float]:
-    """Of the time of all kernels, the largest first."""
+    """Shares of the total kernel time by kind, in descending order."""
     total, kinds = sum(times.values()), {kind_of(name) for name in times}
     shares = {kind: sum(t for name, t in times.items() if kind_of(name) == kind) / total for kind in kinds}
     return dict(sorted(shares.items(), key=lambda item: -item[1]))
@@ -30,7 +30,7 @@ def shares_by_kind(times: dict[str, float]) -> dict[str, float]:
 
 def short_name(name: str) -> str:
     """`void at::native::vectorized_elementwise_kernel<8, at::native::CUDAFunctor_add<c10::BFloat16> ...` is
-    `elementwise add bf16`; of other kernels the name without arguments and namespaces, or its first 48 characters."""
+    `elementwise add bf16`; other names lose their arguments and namespaces and are cut to 48 characters."""
     if "elementwise_kernel" in name:
         found = re.findall(r"CUDAFunctor_(\w+)|(?!Binary|Unary|BUnary|AUnary)\b(\w+?)Functor|(\w+?)_kernel_cuda", name)
         functions = [next(filter(None, groups)) for groups in found]

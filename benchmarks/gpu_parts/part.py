@@ -1,4 +1,4 @@
-"""What a part of the check is given and gives back, and the process that runs parts one after another."""
+"""Arguments and results of a part of the check, and the process that runs the parts one after another."""
 
 import contextlib
 import faulthandler
@@ -17,14 +17,14 @@ from utils.errors import first_line
 from utils.stop import end_with_parent
 
 OK, FAILED, SKIPPED, NOT_RUN = "ok", "FAILED", "skipped", "not run"
-GRACE = 3.0  # seconds that a part over its limit has to write where it is
-LAST_LINES = 80  # of the log, for a part whose process ended
+GRACE = 3.0  # seconds in which a part that exceeded its limit can write its traceback
+LAST_LINES = 80  # of the log that are shown for a part whose process ended
 
-Figures = dict[str, Any]  # what json.dumps takes
+Figures = dict[str, Any]  # JSON-serialisable results
 
 
 class Setting(NamedTuple):
-    """`device`: cuda or cpu; `tiny`: small models and few clips; `scratch`: a folder for files that nobody keeps."""
+    """`device`: cuda or cpu; `tiny`: small models and few clips; `scratch`: a folder for temporary files."""
 
     device: str
     tiny: bool
@@ -32,14 +32,14 @@ class Setting(NamedTuple):
 
 
 class Found(NamedTuple):
-    """What a part found: one line for the table, and its figures for the JSON file and for later parts."""
+    """Result of a part: a line for the table, and numbers for the JSON file and later parts."""
 
     text: str
     figures: Figures
 
 
 class Skipped(Exception):
-    """A part that cannot run here; the message says why."""
+    """Raised by a part that cannot run; the message is the reason."""
 
 
 class Row(NamedTuple):
@@ -54,15 +54,14 @@ class Row(NamedTuple):
 
 
 def expect(is_true: bool, message: str) -> None:
-    """Raises AssertionError with `message` unless `is_true`; also under `python -O`."""
+    """Raise AssertionError with `message` unless `is_true`, also under `python -O`."""
     if not is_true:
         raise AssertionError(message)
 
 
 class Worker:
-    """A process that runs parts in turn, so that one that crashes or hangs takes nothing else with it.
-
-    What it prints goes to the file `log`.
+    """A process that runs parts one after another, so that a part that crashes or hangs does not affect the others. Its
+    output is written to the file `log`.
     """
 
     def __init__(self, setting: Setting, log: Path):
@@ -75,11 +74,11 @@ class Worker:
         self._log = log
 
     def run(self, part: str, function: str, earlier: dict[str, Figures], limit: float) -> Row:
-        """Run a part; a row in any case.
+        """Run a part; returns a row even if the part fails, crashes or hangs.
 
         Args:
             function: dotted path of the part's function.
-            limit: seconds after which the part is ended.
+            limit: seconds after which the part is terminated.
         """
         started = time.monotonic()
         log_start = self._log.stat().st_size if self._log.exists() else 0
@@ -90,7 +89,7 @@ class Worker:
                 return self._connection.recv()
         except (EOFError, ConnectionError):
             self._process.join()
-            fault = f"its process ended with exit code {self._process.exitcode}"
+            fault = f"the process ended with exit code {self._process.exitcode}"
         self.close()
         with self._log.open("rb") as file:
             file.seek(log_start)
@@ -98,23 +97,23 @@ class Worker:
         return Row(part, FAILED, time.monotonic() - started, fault, {}, "\n".join(lines[-LAST_LINES:]))
 
     def close(self) -> None:
-        """End the process and those that it started."""
+        """Kill the process and its child processes."""
         assert self._process.pid
-        with contextlib.suppress(ProcessLookupError):  # it has ended, or never became the leader of its group
+        with contextlib.suppress(ProcessLookupError):  # it has ended, or has not become a process group leader yet
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
 
 
 def _work(connection: Connection, setting: Setting, log: str) -> None:
-    os.setsid()  # a group of its own, which can be ended as a whole
+    os.setsid()  # a separate process group, which can be killed as a whole
     end_with_parent(signal.SIGKILL)
     file = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
     os.dup2(file, 1)
     os.dup2(file, 2)
     faulthandler.enable()
     if setting.device == "cpu":
-        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported: a GPU that is there is left alone
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""  # before torch is imported, so that GPUs are not used
     while True:
         part, function, earlier, limit = connection.recv()
         faulthandler.dump_traceback_later(limit)
@@ -132,6 +131,6 @@ def _run(part: str, function: str, setting: Setting, earlier: dict[str, Figures]
         return Row(part, OK, time.monotonic() - started, found.text, found.figures)
     except Skipped as reason:
         return Row(part, SKIPPED, time.monotonic() - started, str(reason), {})
-    except Exception as error:  # of any kind: it is what this program looks for
+    except Exception as error:  # reported in the table, since finding errors is the purpose
         text = f"{type(error).__name__}: {first_line(error)}"
         return Row(part, FAILED, time.monotonic() - started, text, {}, traceback.format_exc())

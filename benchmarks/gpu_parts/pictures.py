@@ -1,4 +1,4 @@
-"""A small data set, made here: JPEG frames or videos, lists and labels."""
+"""A small generated data set: JPEG frames or videos, lists and labels."""
 
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,11 +12,11 @@ from torch.nn import functional as F
 from benchmarks.gpu_parts.part import Setting
 
 LABELS = ("riding a bike", "playing guitar", "swimming", "cooking")
-NUM_FRAMES = 12  # of a folder
+NUM_FRAMES = 12  # per folder
 
 
 def data_keys(setting: Setting, num_clips: int, videos: bool = False) -> list[str]:
-    """Overrides that train on `num_clips` clips and validate on one of each class; the files are made where missing."""
+    """Overrides for training on `num_clips` clips and validating on one per class; creates missing files."""
     root = Path(setting.scratch)
     kind, count = ("videos", "") if videos else ("frames", f" {NUM_FRAMES}")
     names = _write_videos(root / kind, setting.tiny) if videos else _write_frames(root / kind, setting.tiny)
@@ -34,7 +34,8 @@ def data_keys(setting: Setting, num_clips: int, videos: bool = False) -> list[st
 
 
 def _random_frames(is_tiny: bool, num_frames: int) -> Iterator[np.ndarray]:
-    """(num_frames, H, W, 3) uint8 for each clip, 340x256 pixels, with about the bytes of real ones as JPEGs."""
+    """(num_frames, H, W, 3) uint8 for each clip, 340x256 pixels, whose JPEGs are about as large as those of real
+    frames."""
     num_clips, (height, width) = (6, (64, 84)) if is_tiny else (48, (256, 340))
     generator = torch.Generator().manual_seed(0)
     for _ in range(num_clips):
@@ -44,7 +45,7 @@ def _random_frames(is_tiny: bool, num_frames: int) -> Iterator[np.ndarray]:
 
 
 def _write_frames(root: Path, is_tiny: bool) -> list[str]:
-    """Folders of frames, at quality 90; their names."""
+    """Write folders of JPEG frames of quality 90; returns the folder names."""
     if not root.is_dir():
         for number, frames in enumerate(_random_frames(is_tiny, NUM_FRAMES)):
             (root / f"clip_{number:02d}").mkdir(parents=True)
@@ -54,7 +55,8 @@ def _write_frames(root: Path, is_tiny: bool) -> list[str]:
 
 
 def _write_videos(root: Path, is_tiny: bool) -> list[str]:
-    """H.264 files whose frames change every five, with a keyframe every two seconds; their names."""
+    """Write H.264 files whose image changes every five frames, with a keyframe every two seconds; returns the file
+    names."""
     if not root.is_dir():
         root.mkdir()
         for number, frames in enumerate(_random_frames(is_tiny, NUM_FRAMES)):

@@ -1,4 +1,4 @@
-"""Pixels of clips made on the device: equal to those of the CPU, and how many a second."""
+"""Compares pixels that are computed on the device with the CPU's, and measures the speed."""
 
 import itertools
 import traceback
@@ -29,10 +29,10 @@ ARCH, BATCH, NUM_CLIPS, WORKERS = "ViT-B/32", 64, 40_000, 4
 AUGMENTED = (
     "data.randaug.N=2", "data.randaug.M=9", "data.color_jitter.prob=0.5", "data.erasing.prob=0.5", "data.grayscale=0.3",
 )  # fmt: skip
-MAX_LEVELS = 1  # of 255, that a level may be off
-MAX_SHARE_OFF = 1e-5  # of the levels, more than that: where one operation makes more of a level that another is off
-# Levels, of nvJPEG's decoding, in brightness: it repeats stored colours where libjpeg-turbo interpolates them, which
-# leaves brightness alone. Our pictures, of random colours, show the most of it: mean 2.6, largest 45 on an H100.
+MAX_LEVELS = 1  # maximum error of a level, of 255
+MAX_SHARE_OFF = 1e-5  # share of the levels with larger errors, where an operation amplifies the error of an earlier one
+# Levels of brightness, for nvJPEG: it repeats the subsampled colours, which libjpeg-turbo interpolates; brightness is
+# not affected. The difference is largest for our frames of random colours: mean 2.6, maximum 45 on an H100.
 MAX_MEAN_LUMA = 1.0
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PLACES = {
@@ -43,7 +43,7 @@ PLACES = {
 
 
 def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Training batches with every augmentation, test views and each operation, device against CPU; then rates."""
+    """Compare training batches with all augmentations, test views and each operation with the CPU's; measure speeds."""
     batch, num_clips = (2, 12) if setting.tiny else (BATCH, NUM_CLIPS)
     keys = [*data_keys(setting, num_clips), f"data.workers={min(WORKERS, num_cores())}"]
 
@@ -84,7 +84,7 @@ def pixels(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def videos(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Training batches of H.264 files that are decoded on the device against those of the CPU; then rates."""
+    """Compare training batches of H.264 files decoded on the device with the CPU's; measure speeds."""
     if fault := fault_of(torch.device(setting.device)):
         raise Skipped(f"torchcodec cannot decode on {setting.device} ({fault})")
     batch, num_clips = (2, 12) if setting.tiny else (16, NUM_CLIPS)
@@ -124,7 +124,7 @@ def _describe(found: Figures) -> str:
 def _third_frames(cfg: Config, device: str) -> torch.Tensor:
     loader = build_train_loader(cfg).to(torch.device(device))
     loader.start_epoch(0)
-    frames = next(itertools.islice(loader, 2, None))["frames"]  # for the third, memory of the first may be reused
+    frames = next(itertools.islice(loader, 2, None))["frames"]  # the third batch may reuse the memory of the first
     loader.close()
     return frames
 
@@ -134,7 +134,8 @@ def _batch_difference(on_cpu: Config, on_device: Config, device: str) -> Figures
 
 
 def _jpeg_difference(on_cpu: Config, on_device: Config, device: str) -> Figures:
-    """Of training batches whose files are decoded on the device, or why they are not."""
+    """Difference between training batches decoded on the device and on the CPU, or the error of the device's
+    decoder."""
     try:
         found = _third_frames(on_device, device)
     except UserError as error:
@@ -152,7 +153,7 @@ def _view_difference(on_cpu: Config, on_device: Config, setting: Setting) -> Fig
 
 
 def _operations(cfg: Config, device: str) -> Figures:
-    """Of each operation of RandAugment and of the colour jitter alone; the worst of them."""
+    """Largest difference over all single operations of RandAugment and colour jitter."""
     size = input_size(cfg)
     transform = replace(train_transform(cfg), resize=Resize(size))
     drawn = {one for seed in range(60) for one in draw_randaug(4, 9, size, np.random.default_rng(seed))}
@@ -167,8 +168,8 @@ def _operations(cfg: Config, device: str) -> Figures:
 
 
 def _cost(cfg: Config, device: str) -> Figures:
-    """Of making the pixels of a batch whose frames are on the device, with the default augmentations: milliseconds, and
-    where the CPU waits for the device meanwhile."""
+    """Milliseconds to compute the pixels of a batch whose frames are on the device, with the default augmentations, and
+    the line at which the CPU waits for the device, if any."""
     dataset = build_train_loader(cfg).dataset
     clips, draws = [], []
     for number in range(cfg.data.batch_size):

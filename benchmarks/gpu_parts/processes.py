@@ -1,4 +1,4 @@
-"""Training in a process group of one: NCCL's kernels and PyTorch's wrappers, without a second GPU."""
+"""Training in a process group of one process, which tests NCCL and PyTorch's wrappers without a second GPU."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,9 +18,9 @@ from modules.training import Progress
 
 @contextmanager
 def group_of_one(device: str) -> Iterator[str]:
-    """The backend's name, with a process group around this process alone."""
+    """Initialise a process group of this process; yields the backend's name."""
     backend = "nccl" if device == "cuda" else "gloo"
-    store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)  # as torchrun's; port 0: any that is free
+    store = dist.TCPStore("127.0.0.1", 0, 1, is_master=True)  # as in torchrun; port 0: any free port
     dist.init_process_group(backend, store=store, rank=0, world_size=1)
     try:
         yield backend
@@ -29,7 +29,7 @@ def group_of_one(device: str) -> Iterator[str]:
 
 
 def data_parallel_step(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Three steps in DistributedDataParallel as of several processes, and each collective that commands use."""
+    """Run three steps in DistributedDataParallel, and each collective operation that the commands use."""
     with group_of_one(setting.device) as backend:
         numbers = torch.arange(4.0, device=setting.device)
         dist.all_reduce(numbers)
@@ -47,7 +47,7 @@ def data_parallel_step(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def sharded(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Three steps with sharded weights, gradients and optimiser, of both kinds, and a validation after the first."""
+    """Run three steps with each kind of sharding, and a validation after the first step."""
     figures: Figures = {}
     with group_of_one(setting.device) as backend:
         for kind in ("grad", "full"):

@@ -1,7 +1,6 @@
-"""How fast a training step is, what it is made of, and what memory it takes.
+"""Time, kernels and memory of a training step.
 
-FLOPs are those of the model, counted on tensors without data; blocks that are computed again in the backward pass count
-once.
+FLOPs are those of the model, counted on meta tensors; blocks that are recomputed in the backward pass count once.
 """
 
 import gc
@@ -37,7 +36,7 @@ WARM_UP = 3  # steps
 
 
 class Model(NamedTuple):
-    """`batch`: clips of a step, halved while memory runs out; `keys`: overrides."""
+    """`batch`: clips per step, halved until they fit in memory; `keys`: overrides."""
 
     arch: str
     batch: int
@@ -45,7 +44,7 @@ class Model(NamedTuple):
 
 
 def device(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Versions, memory and the rate of large matrix products, which utilisation is measured against."""
+    """Versions, memory, and FLOP/s of large matrix products, relative to which utilisation is computed."""
     figures: Figures = {"torch": torch.__version__}
     if setting.device == "cuda":
         properties = torch.cuda.get_device_properties(0)
@@ -67,7 +66,7 @@ def device(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def seconds_of(function: Callable[[], object], device: str, calls: int) -> float:
-    """Mean wall seconds of a call, of `calls` that are queued ahead, after some that warm up."""
+    """Mean wall time of `calls` calls that are queued without synchronisation, after warm-up calls."""
     for _ in range(WARM_UP):
         function()
     _synchronize(device)
@@ -100,7 +99,7 @@ def vit_l14_compiled(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 
 def vit_l14_published(setting: Setting, earlier: dict[str, Figures]) -> Found:
-    """Blocks are computed again in the backward pass, layers are open_clip's own, and AdamW is PyTorch's default."""
+    """Blocks are recomputed in the backward pass, layers are open_clip's, and AdamW is PyTorch's default."""
     model = Model("ViT-L/14", 16, ("solver.activation_checkpointing=true",))
     return measure(setting, earlier, model, beside="L/14", prepare=_published)
 
@@ -119,7 +118,7 @@ def _published(trainer: Trainer) -> None:
 
 
 class _PlainAdamW(torch.optim.AdamW):
-    """PyTorch's default, which cannot read the flag by which the trainer leaves out an update."""
+    """PyTorch's default, which does not support the flag with which the trainer skips an update."""
 
     def step(self, closure: Callable[[], float] | None = None) -> float | None:  # type: ignore
         self.grad_scale = self.found_inf = None
@@ -133,11 +132,11 @@ def measure(
     beside: str = "",
     prepare: Callable[[Trainer], None] = lambda trainer: None,
 ) -> Found:
-    """Steps of the trainer in bf16 on a batch in pinned memory.
+    """Measure steps of the trainer in bf16 on a batch in pinned memory.
 
     Args:
-        beside: the part that its speed is compared with.
-        prepare: changes the trainer before its first step.
+        beside: the part whose speed it is compared with.
+        prepare: modifies the trainer before its first step.
     """
     batch = 2 if setting.tiny else model.batch
     while True:
@@ -145,8 +144,8 @@ def measure(
             figures = _measure(setting, make_config(setting, model.arch, *model.keys, batch=batch), prepare)
             break
         except torch.OutOfMemoryError:
-            expect(batch > 1, "one clip does not fit into the memory")
-        batch //= 2  # outside the handler, whose traceback holds the model
+            expect(batch > 1, "one clip does not fit in memory")
+        batch //= 2  # outside the handler, whose traceback keeps the model in memory
         gc.collect()
         torch.cuda.empty_cache()
     text = f"{figures['clips_per_second']:.4g} clips/s in steps of {batch} clips"
@@ -158,7 +157,7 @@ def measure(
         text += f", {figures['times_faster']:.2f} times {beside}"
     if "peak_bytes" in figures:
         peak, estimate = figures["peak_bytes"] / 2**30, figures["estimated_bytes"] / 2**30
-        text += f"; peak {peak:.1f} GiB, --check says {estimate:.1f}"
+        text += f"; peak {peak:.1f} GiB, estimate of --check {estimate:.1f}"
     if "busy" in figures:
         text += f"; kernels run {figures['busy']:.0%} of the time"
     kinds = ", ".join(f"{kind} {share:.0%}" for kind, share in figures["kinds"].items() if share >= 0.01)
@@ -168,7 +167,7 @@ def measure(
 
 def _measure(setting: Setting, cfg: Config, prepare: Callable[[Trainer], None]) -> Figures:
     gc.collect()
-    with torch.device(setting.device):  # drawing the weights of L/14 on a CPU takes long
+    with torch.device(setting.device):  # initialising the weights of L/14 on a CPU is slow
         model = build_model(cfg, load_clip_model(cfg)).cpu()
     data = cfg.data
     text = random_text(model.embed_dim)
@@ -197,11 +196,11 @@ def _measure(setting: Setting, cfg: Config, prepare: Callable[[Trainer], None]) 
 
 
 def count_flops(cfg: Config) -> int:
-    """FLOPs of a clip's training step, forward and backward."""
+    """FLOPs of a training step per clip, forward and backward."""
     solver = cfg.solver.model_copy(update={"activation_checkpointing": False})
     cfg = cfg.model_copy(update={"solver": solver})
     with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # weights of a file do not arrive on the meta device
+        warnings.simplefilter("ignore")  # weights from a file are not loaded on the meta device
         model = build_model(cfg, load_clip_model(cfg)).train()
     shape = (1, cfg.data.num_frames, 3, input_size(cfg), input_size(cfg))
     with FlopCounterMode(display=False) as counter:
@@ -210,7 +209,7 @@ def count_flops(cfg: Config) -> int:
 
 
 def _run(trainer: Trainer, batch: dict[str, torch.Tensor], num_steps: int, device: str) -> float:
-    """Seconds of an epoch of `num_steps` steps."""
+    """Run an epoch of `num_steps` steps; returns its seconds."""
     loader = RepeatedBatch(batch, num_steps)
     _synchronize(device)
     started = time.perf_counter()
@@ -221,7 +220,7 @@ def _run(trainer: Trainer, batch: dict[str, torch.Tensor], num_steps: int, devic
 
 
 def _kernel_times(trainer: Trainer, batch: dict[str, torch.Tensor], device: str) -> dict[str, float]:
-    """Seconds of a step by kernel (on a CPU: operation)."""
+    """Seconds of a step by kernel (on a CPU: by operation)."""
     with torch.profiler.profile() as profile:
         _run(trainer, batch, 1, device)
     kind, clock = (
@@ -232,7 +231,7 @@ def _kernel_times(trainer: Trainer, batch: dict[str, torch.Tensor], device: str)
         for event in profile.key_averages()
         if event.device_type == kind and not event.is_user_annotation
     }
-    expect(sum(times.values()) > 0, "the profiler saw no kernel")
+    expect(sum(times.values()) > 0, "the profiler recorded no kernel")
     return times
 
 

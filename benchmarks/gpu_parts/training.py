@@ -1,4 +1,4 @@
-"""Models with random weights, and steps of the trainer of train.py on clips that are made here.
+"""Models with random weights, and steps of train.py's trainer on generated clips.
 
 Legend: B clips, T frames, C channels, S input size, K classes.
 """
@@ -39,11 +39,11 @@ def make_config(setting: Setting, arch: str, *keys: str, batch: int = 2, num_fra
     """A config that builds `arch` with random weights, or the tiny model; `keys` are overrides.
 
     Raises:
-        Skipped: the schema has none of the keys.
+        Skipped: if the schema does not have one of the keys.
     """
     for key in keys:
         if key.partition("=")[0] not in dotted_keys():
-            raise Skipped(f"this version has no {key.partition('=')[0]}")
+            raise Skipped(f"this version does not support {key.partition('=')[0]}")
     size = 336 if "336" in arch else 224
     overrides = [f"network.arch={arch}", "network.weights=none", f"data.input_size={size}"]
     if setting.tiny:
@@ -67,7 +67,7 @@ def _kept_clip(arch: str, weights: str, size: int) -> ClipModel:
 
 
 def model_on_cpu(cfg: Config) -> VideoCLIP:
-    """The model of `cfg`, with the same weights each time. What it is made from is kept for the next of its arch."""
+    """The model of `cfg`, with the same weights each time; its CLIP model is cached for the next call."""
     clip_model = _kept_clip(cfg.network.arch, cfg.network.weights, input_size(cfg))
     torch.manual_seed(cfg.seed)
     return build_model(cfg, copy.deepcopy(clip_model))
@@ -79,7 +79,7 @@ def random_text(width: int) -> torch.Tensor:
 
 
 def random_batch(cfg: Config, seed: int = 0) -> Batch:
-    """What a loader of training clips gives for a batch, in the same memory layout."""
+    """A batch like those of a training loader, in the same memory layout."""
     data = cfg.data
     different = random_clips(min(4, data.batch_size), data.num_frames, input_size(cfg), seed)
     clips = different[torch.arange(data.batch_size) % len(different)]
@@ -93,7 +93,8 @@ def random_batch(cfg: Config, seed: int = 0) -> Batch:
 
 
 class RepeatedBatch:
-    """A `modules.training.TrainLoader` of one batch, `num_steps` times; in pinned memory where there is a GPU."""
+    """A `modules.training.TrainLoader` that repeats a batch `num_steps` times; in pinned memory if a GPU is
+    available."""
 
     def __init__(self, batch: Batch, num_steps: int):
         self._batch = {k: v.pin_memory() if torch.cuda.is_available() else v for k, v in batch.items()}
@@ -109,7 +110,7 @@ class RepeatedBatch:
             yield dict(self._batch)
 
     def start_epoch(self, epoch: int, start_sample: int = 0) -> None:
-        """The batches from the epoch's sample `start_sample` on."""
+        """Start at the epoch's sample `start_sample`."""
         size = len(self._batch["label"])
         self.batches.plan = [size] * ((len(self.dataset) - start_sample) // size)
 
@@ -126,15 +127,16 @@ class _Clips(list):
 
 
 class Steps(NamedTuple):
-    """Losses of the steps, and the gradients of the first by parameter name, on the CPU."""
+    """Losses of the steps, and the gradients of the first step by parameter name, on the CPU."""
 
     losses: list[float]
     gradients: dict[str, torch.Tensor]
 
     def gradient_differences(self, other: "Steps") -> tuple[float, float]:
-        """Of the whole gradient, by norm, relative to that of `other`; and the largest of a parameter tensor.
+        """Norm of the difference of the whole gradient, relative to `other`; and the largest such value of a parameter.
 
-        A tensor's is relative to its own gradient, or to a thousandth of the whole where that is more.
+        The difference of a parameter is relative to the norm of its gradient, or to a thousandth of the whole
+        gradient's norm if that is larger.
         """
         norms = {name: float(gradient.norm()) for name, gradient in other.gradients.items()}
         differences = {name: float((self.gradients[name] - other.gradients[name]).norm()) for name in norms}
@@ -144,18 +146,18 @@ class Steps(NamedTuple):
 
 
 def device_of(name: str) -> torch.device:
-    """`cuda` is the first GPU, as for a process started alone."""
+    """The device; `cuda` is the first GPU, as in a single process."""
     return torch.device(name, 0) if name == "cuda" else torch.device(name)
 
 
 def make_trainer(cfg: Config, model: VideoCLIP, device: str, precision: str) -> Trainer:
-    """The trainer of `cfg`, alone in its run; `model` moves to the device."""
+    """A single-process trainer for `cfg`; `model` is moved to the device."""
     context = RunContext(Process(0, 1, 0, device_of(device)), precision)
     return build_trainer(cfg, model, random_text(model.embed_dim), context)
 
 
 def video_clip(trainer: Trainer) -> VideoCLIP:
-    """The bare model of a trainer."""
+    """The model of a trainer without its DDP wrapper."""
     model = trainer.model.module if isinstance(trainer.model, DistributedDataParallel) else trainer.model
     assert isinstance(model, VideoCLIP)
     return model
@@ -167,8 +169,8 @@ def train_steps(
     """Train an epoch of `num_steps` steps of one batch.
 
     Args:
-        progress: from where on; None: from the start.
-        stop_after: leave the epoch after this step; 0: at its end.
+        progress: where to start; None: at the beginning.
+        stop_after: stop the epoch after this step; 0: at its end.
     """
     gradients: dict[str, torch.Tensor] = {}
 
@@ -191,7 +193,7 @@ def train_steps(
 
 @contextmanager
 def exact_convolutions() -> Iterator[None]:
-    """cuDNN multiplies in float32, not in TF32 as PyTorch has it do by default."""
+    """Compute cuDNN's convolutions in float32 instead of TF32, PyTorch's default."""
     before = torch.backends.cudnn.allow_tf32
     torch.backends.cudnn.allow_tf32 = False
     try:
@@ -202,8 +204,8 @@ def exact_convolutions() -> Iterator[None]:
 
 @contextmanager
 def compiler_of(device: str) -> Iterator[None]:
-    """On a CPU models are captured and differentiated as on a GPU, but run by PyTorch: its C++ takes a minute to
-    compile."""
+    """On a CPU, compile models with the backend `aot_eager`, since compiling the default backend's C++ takes a
+    minute."""
     torch.compiler.reset()
     compile_module = torch.nn.Module.compile
     if device == "cpu":

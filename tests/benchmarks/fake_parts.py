@@ -1,4 +1,4 @@
-"""Parts that do what a GPU may do to a program: for test_gpu_check.py."""
+"""Parts for test_gpu_check.py that fail in the ways in which programs on a GPU can fail."""
 
 import os
 import time

@@ -1,4 +1,4 @@
-"""benchmarks/training_step.py runs, on a tiny model."""
+"""benchmarks/training_step.py on a tiny model."""
 
 import pytest
 
