@@ -102,7 +102,7 @@ def test_files_and_functions_stay_readable(path):
             assert length <= ceiling, f"{path}:{node.lineno} {node.name} has {length} lines, over {ceiling}"
 
 
-def test_all_folders_are_walked():
+def test_all_folders_are_checked():
     assert set(FOLDERS) <= {folder_of(path) for path in FILES}
 
 

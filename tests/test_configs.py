@@ -282,7 +282,7 @@ def options_of(page, tool, word):
 
 
 @pytest.mark.parametrize("name", OF_PUBLISHED_SETS)
-def test_the_data_page_makes_roots_frames_and_lists(name):
+def test_the_data_page_creates_roots_frames_and_lists(name):
     """Whoever gives the commands of docs/data.md as they are has nothing to edit.
 
     The names of the lists are those of tests/tools/test_make_lists_official.py, or the command's own.
@@ -306,7 +306,7 @@ def test_the_data_page_makes_roots_frames_and_lists(name):
 
 
 @pytest.mark.parametrize("name", [name for name in RECIPES if load(name).config.data.dataset in OTHER_SETS])
-def test_recipes_of_other_sets_name_what_make_lists_makes(name):
+def test_recipes_of_other_sets_use_the_lists_of_make_lists(name):
     """With the names of docs/data.md: NAME_frames, lists/NAME."""
     data = load(name).config.data
     key = OTHER_SETS[data.dataset]

@@ -116,7 +116,7 @@ def run(copy: Path, *words: object) -> str:
     return done.stdout
 
 
-def test_the_page_names_what_is_there():
+def test_the_page_names_existing_files():
     assert [Path(name).suffix for name in FILES].count(".py") == len(FILES) - 1
     assert list(LINES) == ["HEADS", "TM", "LOSSES", "READERS", "RUN_SECTIONS"]
     assert all((REPO / name).parent.is_dir() for name in FILES)

@@ -87,7 +87,7 @@ def python(code: str, folder: Path) -> subprocess.CompletedProcess:
     return subprocess.run([sys.executable, "-c", code], cwd=folder, capture_output=True, text=True, timeout=120)
 
 
-def test_the_hub_names_what_happens_in_a_video(world, tmp_path):
+def test_the_hub_model_classifies_a_video(world, tmp_path):
     video = next((world.root / "videos").iterdir())
     code = f"""
 import torch
@@ -100,7 +100,7 @@ print(sum(probability for _, probability in model.predict({str(video)!r}).top(2)
     assert float(result.stdout) == pytest.approx(1, abs=1e-4)
 
 
-def test_the_hub_names_a_package_that_hides_ours(tmp_path):
+def test_the_hub_names_a_package_that_shadows_ours(tmp_path):
     (tmp_path / "datasets").mkdir()
     (tmp_path / "datasets" / "__init__.py").touch()
     code = f"import torch, datasets\ntorch.hub.load({str(REPO)!r}, 'video_model', source='local')"

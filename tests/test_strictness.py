@@ -48,7 +48,7 @@ def test_a_file_that_is_skipped_as_a_whole_is_a_skip(tmp_path, workers):
 
 
 @pytest.mark.parametrize("workers", [0, 1])
-def test_what_is_left_in_the_temporary_folder_fails_the_run(tmp_path, monkeypatch, workers):
+def test_files_left_in_the_temporary_folder_fail_the_run(tmp_path, monkeypatch, workers):
     (tmp_path / "system").mkdir()
     monkeypatch.setenv("TMPDIR", str(tmp_path / "system"))
     path = tmp_path / "test_it.py"

@@ -78,7 +78,7 @@ def upload(page, path):
 
 
 @pytest.mark.parametrize("size", [PHONE, DESKTOP], ids=["phone", "desktop"])
-def test_a_sample_is_named(browser, address, size):
+def test_a_sample_has_its_name(browser, address, size):
     with visit(browser, address, size) as watched:
         choose_sample(watched.page, "a star moving up")  # one click is enough
         watched.page.locator(RESULT).wait_for()
@@ -138,7 +138,7 @@ def test_typed_classes_and_a_timeline(browser, address):
         assert (watched.errors, watched.outside) == ([], [])
 
 
-def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_path):
+def test_bad_files_give_a_message_and_the_server_keeps_running(browser, address, tmp_path):
     (tmp_path / "notes.mp4").write_text("no video\n" * 50)
     with visit(browser, address) as watched:
         page = watched.page
@@ -164,7 +164,7 @@ def test_bad_files_give_a_message_and_the_server_lives_on(browser, address, tmp_
         watched.page.locator(RESULT).wait_for()
 
 
-def test_the_result_goes_with_its_video_and_the_keyboard_suffices(browser, address, tmp_path):
+def test_the_result_is_cleared_with_its_video_and_everything_works_by_keyboard(browser, address, tmp_path):
     write_video(tmp_path / "other.mp4", 20, size=(64, 64))
     with visit(browser, address) as watched:
         page = watched.page
@@ -208,7 +208,7 @@ def test_sets_of_classes_a_list_and_the_threshold(browser, address, tmp_path):
         assert (watched.errors, watched.outside) == ([], [])
 
 
-def test_a_video_of_the_camera(browser, address):
+def test_a_video_from_the_camera(browser, address):
     with visit(browser, address) as watched:
         page = watched.page
         page.get_by_label("Capture from camera").click()
@@ -224,7 +224,7 @@ def test_a_video_of_the_camera(browser, address):
 
 
 @pytest.mark.parametrize("calm", [False, True], ids=["plays", "still"])
-def test_thumbnails_respect_the_wish_for_less_motion(browser, address, calm):
+def test_thumbnails_respect_prefers_reduced_motion(browser, address, calm):
     with watched_page(browser, address, calm=calm, server=address) as watched:
         watched.page.locator(".samples img").first.wait_for()
         source = watched.page.locator(".samples img").first.evaluate("(image) => image.currentSrc")
@@ -257,7 +257,7 @@ def test_names_of_other_hosts_are_refused(address):
         connection.close()
 
 
-def test_an_upload_that_breaks_off_holds_nobody(address):
+def test_an_aborted_upload_blocks_nobody(address):
     port = int(address.rpartition(":")[2])
     head = "POST /gradio_api/upload HTTP/1.1\r\nHost: localhost\r\nContent-Type: multipart/form-data; boundary=x\r\n"
     with socket.create_connection(("127.0.0.1", port)) as connection:

@@ -3,7 +3,7 @@
 from tests.browser.browser import PHONE, watched_page
 
 
-def test_the_watch_notes_console_errors_exceptions_and_requests_to_the_outside(browser, tmp_path):
+def test_console_errors_exceptions_and_external_requests_are_recorded(browser, tmp_path):
     page = tmp_path / "bad.html"
     page.write_text(
         "<div style='width:500px'>wide</div><img src='http://example.invalid/x.png'>"
@@ -17,7 +17,7 @@ def test_the_watch_notes_console_errors_exceptions_and_requests_to_the_outside(b
         assert watched.overflow() > 0
 
 
-def test_a_clean_page_has_nothing_noted(browser, tmp_path):
+def test_a_clean_page_has_no_errors(browser, tmp_path):
     page = tmp_path / "good.html"
     page.write_text("<!doctype html><title>t</title><p>fine")
     with watched_page(browser, page, PHONE) as watched:

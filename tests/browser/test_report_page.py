@@ -75,7 +75,7 @@ def test_it_meets_wcag_aa(browser, pages, name, size, dark):
         assert faults == []
 
 
-def test_the_opening_is_on_the_first_screen(browser, pages):
+def test_the_summary_is_visible_without_scrolling(browser, pages):
     """What came out, a right video and a wrong one."""
     with watched_page(browser, pages / "run.html", DESKTOP) as watched:
         assert "videos right" in watched.page.locator("h1").inner_text()
@@ -194,7 +194,7 @@ def test_clusters_of_classes_open_by_keys_and_by_touch(browser, page_of_400, has
     context.close()
 
 
-def test_the_map_names_what_is_pointed_at(opened):
+def test_the_map_names_the_point_under_the_pointer(opened):
     page = opened.page
     canvas = page.locator("#map-canvas")
     canvas.scroll_into_view_if_needed()
@@ -220,7 +220,7 @@ def test_the_map_names_what_is_pointed_at(opened):
     assert canvas.screenshot() != picture
 
 
-def test_the_page_says_all_without_a_script(pages, browser):
+def test_the_page_is_complete_without_javascript(pages, browser):
     """Tables, charts and strips are in the page itself."""
     context = browser.new_context(java_script_enabled=False)
     page = context.new_page()

@@ -47,14 +47,14 @@ def test_without_network_a_download_ends_within_ten_seconds(monkeypatch, caplog,
     assert f"downloading weights openai of ViT-B-32 from {silent_server}/timm/" in caplog.text
 
 
-def test_a_server_that_answers_is_there_whatever_it_says(no_proxy):
+def test_a_server_that_answers_with_an_error_is_reachable(no_proxy):
     with HTTPServer(("127.0.0.1", 0), Refuse) as server:
         threading.Thread(target=server.handle_request, daemon=True).start()
         assert download.is_reachable(f"http://127.0.0.1:{server.server_port}/x")
     assert not download.is_reachable(f"http://127.0.0.1:{server.server_port}/x")
 
 
-def test_what_is_in_the_cache_needs_no_network(monkeypatch, tmp_path, caplog):
+def test_cached_files_need_no_network(monkeypatch, tmp_path, caplog):
     path = save_state(tmp_path / "weights.pt")
     asked = []
 
@@ -71,7 +71,7 @@ def test_what_is_in_the_cache_needs_no_network(monkeypatch, tmp_path, caplog):
     assert "downloading" not in caplog.text
 
 
-def test_offline_nothing_is_asked(monkeypatch):
+def test_offline_mode_sends_no_request(monkeypatch):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
     monkeypatch.setattr(download, "is_reachable", None)
     download.announce_hub_download("a tokenizer", "no/such-repository", "tokenizer.json", "")

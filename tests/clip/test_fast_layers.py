@@ -45,7 +45,7 @@ def causal(rows=()):
 
 
 @pytest.mark.parametrize("mask", [None, causal(), causal((3 * HEADS,))], ids=["none", "causal", "of each head"])
-def test_a_block_is_open_clips(mask):
+def test_a_block_equals_open_clips(mask):
     own, fast = pair()
     kinds = [type(fast.get_submodule(name)) for name in ("ln_1", "attn", "mlp", "mlp.gelu")]
     assert kinds == [LayerNorm, SelfAttention, QuickGeluMlp, QuickGELU]
@@ -62,7 +62,7 @@ def test_another_activation_keeps_its_mlp():
 
 
 @pytest.mark.parametrize("frozen", [(), ("mlp.c_fc",), ("mlp.c_proj",), ("mlp.c_fc.weight", "ln"), ("mlp",)])
-def test_gradients_of_the_mlp_where_parts_are_frozen(frozen):
+def test_gradients_of_the_mlp_with_frozen_parts(frozen):
     own, fast = (block.double() for block in pair())
     for block in (own, fast):
         for name, parameter in block.named_parameters():
@@ -71,20 +71,20 @@ def test_gradients_of_the_mlp_where_parts_are_frozen(frozen):
     assert_near(results(fast, x), results(own, x), 1e-12)
 
 
-def test_gradients_are_those_of_differences():
+def test_gradients_equal_finite_differences():
     x = torch.randn(4, 5, dtype=torch.double, requires_grad=True)
     assert torch.autograd.gradcheck(QuickGELU(), x)
     _, fast = pair()
     assert torch.autograd.gradcheck(fast.double().mlp, stream().double().detach()[0].requires_grad_())
 
 
-def test_quick_gelu_is_open_clips():
+def test_quick_gelu_equals_open_clips():
     x = torch.linspace(-20, 20, 1001)
     torch.testing.assert_close(QuickGELU()(x), theirs.QuickGELU()(x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
-def test_half_precision_is_as_near_as_open_clips(dtype):
+def test_half_precision_is_as_accurate_as_open_clips(dtype):
     own, fast = pair()
     exact = results(own, stream())
     errors = []
@@ -100,7 +100,7 @@ def test_half_precision_is_as_near_as_open_clips(dtype):
         assert ours <= 1.5 * theirs_ + torch.finfo(dtype).eps
 
 
-def test_computed_again_in_the_backward_pass():
+def test_recomputed_in_the_backward_pass():
     own, fast = pair()
     out = checkpoint(fast, stream(), use_reentrant=False)
     out.sum().backward()
@@ -108,7 +108,7 @@ def test_computed_again_in_the_backward_pass():
     assert_near([p.grad for p in fast.parameters()], [p.grad for p in own.parameters()], 1e-6)
 
 
-def test_traced_without_data():
+def test_traced_on_meta_tensors():
     """torch.compile and torch.export see plain operations; FLOPs are counted without data."""
     own, fast = pair()
     expected, x = own(stream()), stream(False)
@@ -137,7 +137,7 @@ def test_patches_are_projected_as_by_a_convolution(precision):
     assert_near(*found, 1e-5 if precision == torch.float32 else 0.03)
 
 
-def test_averaged_weights_are_the_base_classes():
+def test_attention_weights_and_padding_masks_use_the_base_class():
     own, fast = pair()
     for options in ({}, {"need_weights": False, "key_padding_mask": torch.zeros(3, 7, dtype=torch.bool)}):
         found, expected = (block.attn(stream(), stream(), stream(), **options) for block in (fast, own))

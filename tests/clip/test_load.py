@@ -57,7 +57,7 @@ def test_every_kind_of_file_gives_the_same_towers(tmp_path, original, write):
 
 
 @pytest.mark.parametrize("vision", [VIT, VIT | {"patch_size": 16, "layers": 1, "width": 128}, RESNET])
-def test_the_architecture_is_read_off_the_shapes(tmp_path, vision):
+def test_the_architecture_is_inferred_from_the_shapes(tmp_path, vision):
     clip_model = load_clip(str(save_state(tmp_path / "a.pt", vision)))
     assert (clip_model.embed_dim, clip_model.text_width, clip_model.image_size) == (EMBED_DIM, 64, vision["image_size"])
     images = torch.rand(2, 3, vision["image_size"], vision["image_size"])
@@ -123,7 +123,7 @@ def test_quick_gelu_of_tags(monkeypatch):
     assert [bool(config.get("quick_gelu")) for config in asked] == [True, False]
 
 
-def test_random_weights_are_said_loudly(tmp_path, caplog):
+def test_random_weights_are_a_warning(tmp_path, caplog):
     path = save_state(tmp_path / "a.pt")
     with caplog.at_level(logging.WARNING):
         clip_model = load_clip(str(path), "none")
@@ -142,7 +142,7 @@ def test_image_tower_only(tmp_path, caplog):
 
 
 @pytest.mark.parametrize(("vision", "size", "sides"), [(VIT, 64, ("4x4", "8x8")), (RESNET, 96, ("2x2", "3x3"))])
-def test_resized_positions_are_said(tmp_path, caplog, vision, size, sides):
+def test_resized_positions_are_reported(tmp_path, caplog, vision, size, sides):
     path = save_state(tmp_path / "a.pt", vision)
     with caplog.at_level(logging.WARNING):
         clip_model = load_clip(str(path), image_size=size)
@@ -161,7 +161,7 @@ def test_resized_positions_keep_the_class_token_and_a_constant(tmp_path):
     torch.testing.assert_close(table[1:], torch.full((36, 64), 0.5))
 
 
-def test_sizes_that_no_grid_of_patches_fits(tmp_path):
+def test_sizes_that_are_not_a_multiple_of_the_patch(tmp_path):
     path = save_state(tmp_path / "a.pt")
     with pytest.raises(UserError, match="input_size 36.*multiple of 8 pixels"):
         load_clip(str(path), image_size=36)

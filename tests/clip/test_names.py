@@ -28,14 +28,14 @@ def test_a_wrong_tag_gets_the_models_tags():
 
 
 @pytest.mark.parametrize("weights", ["nowhere.pt", "/nowhere/weights", "./nowhere.safetensors"])
-def test_a_path_is_taken_for_a_file(weights):
+def test_a_path_is_treated_as_a_file(weights):
     with pytest.raises(UserError, match="no such weights file"):
         load_clip("ViT-B/32", weights)
     with pytest.raises(UserError, match="no such weights file"):
         load_clip(weights)
 
 
-def test_without_a_tag_the_pixels_are_what_all_tags_agree_on():
+def test_without_a_tag_the_preprocessing_is_that_common_to_all_tags():
     grey = ((0.5, 0.5, 0.5), (0.5, 0.5, 0.5), "bicubic", "squash")
     assert names.preprocessing("ViT-B-16-SigLIP", "webli") == names.preprocessing("ViT-B-16-SigLIP") == grey
     assert names.preprocessing("ViT-H-14", "dfn5b").resize_mode == "squash"

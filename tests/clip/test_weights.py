@@ -53,7 +53,7 @@ def test_truncated(tmp_path, archive, share):
 
 
 @pytest.mark.parametrize("legacy", [False, True])
-def test_a_pickle_bomb_is_refused_unexploded(tmp_path, legacy):
+def test_a_malicious_pickle_is_refused_without_running_it(tmp_path, legacy):
     mark = tmp_path / "exploded"
     path = tmp_path / "bomb.pt"
     torch.save({"w": torch.zeros(1), "b": Bomb(mark)}, path, _use_new_zipfile_serialization=not legacy)
@@ -65,7 +65,7 @@ def test_a_pickle_bomb_is_refused_unexploded(tmp_path, legacy):
     assert not mark.exists()
 
 
-def test_a_bomb_in_a_torchscript_archive(tmp_path, archive):
+def test_malicious_code_in_a_torchscript_archive(tmp_path, archive):
     mark, path = tmp_path / "exploded", tmp_path / "bomb.pt"
     with zipfile.ZipFile(archive) as old, zipfile.ZipFile(path, "w") as new:
         for member in old.infolist():
@@ -78,7 +78,7 @@ def test_a_bomb_in_a_torchscript_archive(tmp_path, archive):
     assert not mark.exists()
 
 
-def test_an_archive_that_unpacks_to_far_more_than_its_size(tmp_path):
+def test_an_archive_that_decompresses_to_far_more_than_its_size(tmp_path):
     path = tmp_path / "zip_bomb.pt"
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         archive.writestr("a/constants.pkl", b"")
@@ -101,13 +101,13 @@ def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
         ({"epoch": 1, "model_state_dict": {}}, "is a video checkpoint"),
     ],
 )
-def test_files_of_something_else(tmp_path, content, part):
+def test_files_without_weights(tmp_path, content, part):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(UserError, match=part):
         read_weights(tmp_path / "w.pt")
 
 
-def test_only_tensors_of_an_archive_come_out(archive):
+def test_only_tensors_of_an_archive_are_read(archive):
     file = read_weights(archive)
     assert file.is_openai and set(file.tensors) == set(make_clip().state_dict())
     assert {v.dtype for v in file.tensors.values()} == {torch.float32}

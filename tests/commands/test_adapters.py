@@ -30,7 +30,7 @@ def train(world, run_dir, adapter, *overrides):
 
 
 @pytest.mark.parametrize("adapter", RUNS)
-def test_it_trains_resumes_bit_for_bit_and_tests(world, tmp_path, adapter):
+def test_it_trains_resumes_bit_equal_and_tests(world, tmp_path, adapter):
     whole, resumed = tmp_path / "whole", tmp_path / "resumed"
     assert train(world, whole, adapter, "solver.epochs=2", "solver.keep_last=3") == 0
     assert (whole / "last_model.pt").stat().st_size < 1e6
@@ -88,7 +88,7 @@ def test_frozen_weights_of_another_run_cannot_be_left_out(world, tmp_path, capsy
     assert "contains no weights of network.adapter: lora, which start from scratch" in capsys.readouterr().out
 
 
-def test_another_clip_is_one_line(world, tmp_path, capsys):
+def test_another_clip_is_a_one_line_error(world, tmp_path, capsys):
     assert train(world, tmp_path, "lora") == 0
     torch.save(tiny_clip_state(seed=1), tmp_path / "other.pt")
     arguments = "--weights", tmp_path / "last_model.pt", "--config", world.config

@@ -61,7 +61,7 @@ def test_the_models_own_names_are_not_embedded_again(service, world, monkeypatch
     assert service.predict(video, list(CLASSES), None).class_names == list(CLASSES)
 
 
-def test_many_names_are_embedded_in_turns_and_not_saved(app, world, tmp_path, monkeypatch):
+def test_many_names_are_embedded_in_batches_and_not_saved(app, world, tmp_path, monkeypatch):
     service, _ = load(app, tmp_path, "--config", world.video_config)
     saved, sizes = sorted(tmp_path.rglob("*")), []
     encode = type(service.model)._encode
@@ -81,7 +81,7 @@ def test_many_names_are_embedded_in_turns_and_not_saved(app, world, tmp_path, mo
     assert prediction.class_names == names and many.shape == (len(names), 32)
 
 
-def test_classes_of_other_data_sets_are_offered_where_the_model_takes_others(service, world, app, tmp_path):
+def test_classes_of_other_data_sets_are_offered_if_the_model_supports_them(service, world, app, tmp_path):
     sets = engine.app.class_sets(service.model)
     assert list(sets)[0] == "the model's own" and len(sets["Kinetics-400"]) == 400 and len(sets["UCF101"]) == 101
     fixed = load(app, tmp_path, "--config", world.video_config, "network.classifier=orthogonal")[0]
@@ -125,7 +125,7 @@ def test_limits_of_a_request(service, world, names, seconds, part):
     assert part in str(caught.value)
 
 
-def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile(service, world, tmp_path, monkeypatch):
+def test_a_slow_video_is_cancelled_without_blocking_others(service, world, tmp_path, monkeypatch):
     """A minute of decoding in a small file: its frames change nothing."""
     write_skipped_frames(tmp_path / "long.mp4", 60_000, size=(1088, 1920))
     short = world.root / "videos" / "val_0_0.mp4"
@@ -147,7 +147,7 @@ def test_a_video_that_takes_too_long_is_given_up_and_others_are_served_meanwhile
     assert found["long.mp4"].startswith("long.mp4: took more than 6 s; use a shorter")
 
 
-def test_a_damaged_file_is_one_line_and_the_service_lives_on(service, world, tmp_path):
+def test_a_corrupted_file_is_a_one_line_error_and_the_server_keeps_running(service, world, tmp_path):
     whole = (world.root / "videos" / "val_0_0.mp4").read_bytes()
     (tmp_path / "half.mp4").write_bytes(whole[: len(whole) // 2])
     with pytest.raises(UserError) as caught:

@@ -37,7 +37,7 @@ def fails(capsys, parser: Parser, *words: str) -> str:
     return error
 
 
-def test_every_program_is_looked_at():
+def test_every_program_is_covered():
     assert len(MODULES) >= 12
     programs = [
         str(path.relative_to(REPO))
@@ -91,7 +91,7 @@ def test_words_after_two_dashes_are_not_options():
         (["--config", "a", "--weights", "b", "--test_crops", "x"], "argument --test_crops: invalid int value: 'x'"),
     ],
 )
-def test_a_wrong_option_is_one_line(words, part, capsys):
+def test_a_wrong_option_is_a_one_line_error(words, part, capsys):
     parser = config_parser("")
     parser.add_argument("--weights", required=True)
     parser.add_argument("--test_crops", type=int)

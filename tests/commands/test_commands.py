@@ -51,7 +51,7 @@ def test_two_processes_train_like_one(runs):
     torch.testing.assert_close(losses(runs / "2"), losses(runs / "1"), rtol=1e-4, atol=1e-5)
 
 
-def test_batches_summed_in_two_processes_train_like_one(world, runs, tmp_path):
+def test_accumulation_in_two_processes_trains_like_one(world, runs, tmp_path):
     result = command(
         "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=1",
         "solver.grad_accumulation_steps=2", "solver.epochs=2", "solver.ema=0.9", NPROC="2",
@@ -76,7 +76,7 @@ def test_any_number_of_processes_gives_identical_scores(runs):
 
 
 @pytest.mark.skipif(not IS_SUPPORTED, reason="sharded training needs PyTorch 2.8")
-def test_a_run_of_one_process_goes_on_in_two_sharded_ones(world, runs, tmp_path):
+def test_a_run_of_one_process_resumes_in_two_sharded_ones(world, runs, tmp_path):
     """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is shared again."""
     first = command(
         "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=4",
@@ -110,7 +110,7 @@ def test_launchers_stop_with_a_clear_message(words, part):
     assert result.returncode == 2 and part in result.stderr and result.stderr.count("\n") == 1
 
 
-def test_several_machines_by_the_launcher(world, tmp_path):
+def test_the_launcher_runs_on_several_machines(world, tmp_path):
     """Two nodes of one process each, both on this machine."""
 
     def start(node_rank: int):

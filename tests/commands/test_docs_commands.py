@@ -38,7 +38,7 @@ RUN = {
 # Their options are checked here; the test that is named runs the program from beginning to end.
 PARSED = {
     "report.py": "tests/commands/test_report.py::test_a_run_becomes_one_page_with_film_strips",
-    "export.py": "tests/commands/test_export.py::test_the_file_holds_the_model_and_what_goes_with_it",
+    "export.py": "tests/commands/test_export.py::test_the_file_contains_the_model_and_its_metadata",
     "app.py": "tests/commands/test_app.py",
     "test_frozen.py": "tests/commands/test_frozen_probes.py",
     "benchmarks/scaling.py": "tests/test_scaling_page.py",
@@ -121,7 +121,7 @@ def template(tmp_path_factory) -> Path:
 
 
 @pytest.mark.parametrize("page", PAGES)
-def test_the_commands_of_a_page(page, template, tmp_path, monkeypatch, capsys):
+def test_the_commands_of_a_page_work(page, template, tmp_path, monkeypatch, capsys):
     commands = commands_of(page)
     folder = tmp_path / "repository"
     if any(not command.needs for command in commands):

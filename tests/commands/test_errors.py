@@ -164,7 +164,7 @@ def test_each_case_has_its_row():
         assert set(rows) == set(cases)
 
 
-def test_several_faults_at_once_are_lines_under_one_error(world, tmp_path):
+def test_several_errors_are_reported_together(world, tmp_path):
     """Through the command itself, which has imported nothing heavy by then."""
     words = ("solver.lr=-1", "data.num_clases=3", f"logging.run_dir={tmp_path / 'run'}")
     result = command(sys.executable, "train.py", "--config", world.config, *words)

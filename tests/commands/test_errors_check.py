@@ -92,7 +92,7 @@ def test_each_case_has_its_row():
     assert set(CHECKS) == set(CASES)
 
 
-def test_what_was_looked_at_and_what_is_missing_is_said(world, place, capsys):
+def test_checked_and_missing_files_are_reported(world, place, capsys):
     words = ["data.on_error=skip", "data.max_skipped_share=0.1", *missing(3)(place)]
     assert call("train", "--config", world.config, "--check", *words) == 0
     out = capsys.readouterr().out

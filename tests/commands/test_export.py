@@ -67,7 +67,7 @@ def exported(world, weights, tmp_path_factory):
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_the_file_holds_the_model_and_what_goes_with_it(weights, exported, file_format):
+def test_the_file_contains_the_model_and_its_metadata(weights, exported, file_format):
     out, printed = exported(file_format)
     rows = [line.split() for line in printed.splitlines() if re.match(r" *\d+  ", line)]
     assert [int(row[0]) for row in rows] == list(export.PARITY_BATCHES) and all(row[-1] == "100%" for row in rows)
@@ -83,7 +83,7 @@ def test_the_file_holds_the_model_and_what_goes_with_it(weights, exported, file_
     assert logits.shape == (7, 3) and embedding.shape == (7, 32) and logits.dtype == torch.float32
 
 
-def test_the_graph_runs_where_attention_has_another_layout(exported):
+def test_the_graph_runs_with_another_layout_of_attention(exported):
     """As a GPU's kernels have: heads before tokens in memory."""
     out, _ = exported("torch_export")
     run, clips = export.FORMATS["torch_export"].run(out), export.random_clips(2, 4, 32, seed=9)
@@ -140,7 +140,7 @@ def test_logits_are_those_of_a_test(tmp_path):
     torch.testing.assert_close(logits, 100 * cosines)
 
 
-def test_a_file_that_differs_is_not_left_behind(world, weights, tmp_path, capsys, monkeypatch):
+def test_a_file_with_different_outputs_is_deleted(world, weights, tmp_path, capsys, monkeypatch):
     def write_another(path, model, *rest):
         with torch.no_grad():
             model.video.visual.proj.mul_(-1)
@@ -155,7 +155,7 @@ def test_a_file_that_differs_is_not_left_behind(world, weights, tmp_path, capsys
     assert not list(tmp_path.iterdir())
 
 
-def test_a_tower_that_the_exporter_cannot_take(tmp_path):
+def test_a_tower_that_the_exporter_does_not_support(tmp_path):
     class Stubborn(torch.nn.Module):
         def forward(self, clips):
             return clips.float() if clips.sum().item() > 3 else clips.double()
@@ -199,7 +199,7 @@ EXAMPLES = dict(
 
 
 @pytest.mark.parametrize("file_format", FORMATS)
-def test_the_examples_of_the_page_give_the_figures_of_predict(world, weights, exported, tmp_path, file_format):
+def test_the_examples_of_the_page_give_the_probabilities_of_predict(world, weights, exported, tmp_path, file_format):
     """The first two away from this project's code, on a clip that is 43 pixels wide once its height is 32."""
     out, _ = exported(file_format)
     (tmp_path / "clips.py").write_text(EXAMPLES["clips"])
@@ -222,7 +222,7 @@ def test_the_examples_of_the_page_give_the_figures_of_predict(world, weights, ex
     assert [found[name] for name in CLASSES] == pytest.approx(predicted.probabilities[0].tolist(), abs=1e-3)
 
 
-def test_the_example_turns_and_mirrors_as_the_reader(tmp_path):
+def test_the_example_rotates_and_mirrors_like_the_reader(tmp_path):
     """By the display matrix: all eight ways in which a video can be stored."""
     namespace = {}
     exec(EXAMPLES["clips"], namespace)  # noqa: S102

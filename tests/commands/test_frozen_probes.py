@@ -25,7 +25,7 @@ def test_all_probes_of_a_plain_tower(world, tmp_path, capsys):
     assert "attentive" in capsys.readouterr().out
 
 
-def test_a_checkpoint_s_tower_is_judged(world, tmp_path):
+def test_the_tower_of_a_checkpoint_is_probed(world, tmp_path):
     assert call("train", "--config", world.config, f"logging.run_dir={tmp_path / 'run'}", "network.tm=tokent1d") == 0
     options = ("--config", world.config, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "out")
     assert call("test_frozen", *options, "--probes", "knn", "--neighbours", "3") == 0
@@ -60,7 +60,7 @@ def test_two_processes_train_and_score_the_probes_of_one(world, tmp_path):
         (("--probes", "attentive", "components.attentive.num_heads=5"), "is not a multiple of 5"),
     ],
 )
-def test_mistakes_are_one_line(world, tmp_path, capsys, options, part):
+def test_mistakes_are_one_line_errors(world, tmp_path, capsys, options, part):
     assert call("test_frozen", "--config", world.config, "--out", tmp_path, *options) == 2
     error = capsys.readouterr().err
     assert part in error and len(error.strip().splitlines()) == 1

@@ -42,7 +42,7 @@ def tower_run(world, tmp_path_factory):
     return path / "run"
 
 
-def test_as_many_draws_as_epochs_equal_the_tower(world, tower_run, tmp_path, monkeypatch):
+def test_as_many_draws_as_epochs_train_like_the_tower(world, tower_run, tmp_path, monkeypatch):
     monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
     assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=2", "data.workers=2") == 0
     torch.testing.assert_close(losses(tmp_path / "run"), losses(tower_run), rtol=1e-5, atol=1e-6)
@@ -55,7 +55,7 @@ def test_as_many_draws_as_epochs_equal_the_tower(world, tower_run, tmp_path, mon
     assert len(parts(tmp_path / "cache")) == 2 * (2 * 4 + 3)
 
 
-def test_the_second_run_computes_nothing_and_other_pixels_do_not_mix(world, tmp_path):
+def test_the_second_run_only_reads_the_cache_and_other_pixels_have_their_own(world, tmp_path):
     cache = tmp_path / "cache"
     assert train(world, tmp_path / "one", cache, "data.cached_draws=1") == 0
     before = parts(cache)
@@ -67,12 +67,12 @@ def test_the_second_run_computes_nothing_and_other_pixels_do_not_mix(world, tmp_
     assert len({path.parent for path in parts(cache)}) == 2 + 1 + 2
 
 
-def test_what_the_key_leaves_out_are_keys_of_the_schema():
+def test_ignored_config_keys_exist_in_the_schema():
     left_out = frame_cache._NO_EFFECT.union(*frame_cache._NO_EFFECT_ON.values())
     assert left_out <= set(DataConfig.model_fields)
 
 
-def test_one_draw_is_seen_in_every_epoch(world, tower_run, tmp_path):
+def test_one_draw_is_used_in_every_epoch(world, tower_run, tmp_path):
     assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1", "solver.lr=1e-12") == 0
     steps = [r for r in records(tmp_path / "run") if r["kind"] == "train"]
     mean = [sum(r["loss"] for r in steps if r["epoch"] == e) for e in (0, 1)]
@@ -129,12 +129,12 @@ def test_the_processes_meet_after_every_part(world, tmp_path, monkeypatch):
     assert set(num_written) == set(range(4 + 3 + 1))  # 15 clips of training, 9 of validation
 
 
-def test_no_draw_that_no_epoch_reads(world, tmp_path):
+def test_draws_that_no_epoch_reads_are_not_computed(world, tmp_path):
     assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=5", "solver.epochs=1") == 0
     assert {path.name for path in parts(tmp_path / "cache")} == {"draw000-part00000.npy", "draw000-part00000.npz"}
 
 
-def test_a_part_that_cannot_be_mapped_is_an_error_of_the_disk(tmp_path, monkeypatch):
+def test_a_part_that_cannot_be_memory_mapped_is_a_disk_error(tmp_path, monkeypatch):
     """PyTorch reports it as RuntimeError, without a type for the disk."""
     np.save(tmp_path / "part.npy", np.zeros(3))
 
@@ -146,7 +146,7 @@ def test_a_part_that_cannot_be_mapped_is_an_error_of_the_disk(tmp_path, monkeypa
         frame_cache._read(tmp_path / "part.npy")
 
 
-def test_mapped_parts_hold_no_open_files(world, tmp_path):
+def test_memory_mapped_parts_keep_no_open_files(world, tmp_path):
     assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1") == 0
     path = next(p for p in parts(tmp_path / "cache") if p.suffix == ".npy")
     before = len(list(Path("/proc/self/fd").iterdir()))
@@ -155,7 +155,7 @@ def test_mapped_parts_hold_no_open_files(world, tmp_path):
 
 
 @pytest.mark.parametrize("damage", ["truncated", "empty", "altered", "facts missing", "facts cut"])
-def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
+def test_a_corrupted_part_is_recomputed(world, tmp_path, damage, capsys):
     arguments = (tmp_path / "cache", "data.cached_draws=1", "solver.epochs=1")
     assert train(world, tmp_path / "one", *arguments) == 0
     path = next(p for p in parts(tmp_path / "cache") if p.suffix == ".npy")
@@ -174,7 +174,7 @@ def test_a_damaged_part_is_computed_again(world, tmp_path, damage, capsys):
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-5, atol=1e-6)
 
 
-def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path, monkeypatch):
+def test_replaced_clips_are_counted_and_read_again_when_repaired(world, tmp_path, monkeypatch):
     frames = tmp_path / "frames"
     shutil.copytree(world.root / "frames", frames)
     bad = frames / "train_0_0" / "img_00001.jpg"
@@ -200,7 +200,7 @@ def test_replaced_clips_count_and_are_read_again_when_repaired(world, tmp_path, 
     assert losses(tmp_path / "repaired") != pytest.approx(losses(tmp_path / "cached"), rel=1e-5)
 
 
-def test_changed_clips_are_computed_again(world, tmp_path, monkeypatch):
+def test_changed_clips_are_recomputed(world, tmp_path, monkeypatch):
     videos = tmp_path / "videos"
     shutil.copytree(world.root / "videos", videos)
     arguments = (
@@ -224,7 +224,7 @@ def test_changed_clips_are_computed_again(world, tmp_path, monkeypatch):
 
 
 @pytest.mark.skipif(os.geteuid() != 0 or shutil.which("mount") is None, reason="a small disk needs root to be mounted")
-def test_a_full_disk_is_reported_as_one(tmp_path):
+def test_a_full_disk_is_reported_as_such(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
     mounted = command("mount", "-t", "tmpfs", "-o", "size=8k", "tmpfs", disk)  # takes the first half of a part
@@ -251,7 +251,7 @@ def test_a_tower_that_trains_is_refused(world, tmp_path, capsys):
 
 @pytest.mark.parametrize("check", [(), ("--check",)])
 @pytest.mark.parametrize("place", ["a file", "/proc/x"])
-def test_a_cache_folder_that_cannot_be(world, tmp_path, capsys, place, check):
+def test_a_cache_folder_that_cannot_be_created(world, tmp_path, capsys, place, check):
     (tmp_path / "a file").write_text("")
     assert train(world, tmp_path / "run", tmp_path / place, "data.cached_draws=1", *check) == 2
     error = capsys.readouterr().err
@@ -259,7 +259,7 @@ def test_a_cache_folder_that_cannot_be(world, tmp_path, capsys, place, check):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_cache_folder_that_may_only_be_read(world, tmp_path, capsys, monkeypatch):
+def test_a_read_only_cache_folder(world, tmp_path, capsys, monkeypatch):
     """The superuser, as whom tests may run, may write everywhere."""
     assert train(world, tmp_path / "one", tmp_path / "cache", "data.cached_draws=1") == 0
 

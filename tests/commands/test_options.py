@@ -44,7 +44,7 @@ def stop_in_validation(monkeypatch):
     monkeypatch.setattr("modules.validation.embed_videos", embed)
 
 
-def test_the_average_of_the_weights_is_what_is_kept(world, plain_run, tmp_path):
+def test_the_average_of_the_weights_is_saved(world, plain_run, tmp_path):
     assert train(world, tmp_path, "solver.ema=0.5") == 0
     assert losses(tmp_path) == losses(plain_run)  # the training itself is untouched
     state, plain = load_checkpoint(tmp_path / "last_model.pt"), load_checkpoint(plain_run / "last_model.pt")
@@ -72,7 +72,7 @@ def test_the_average_is_validated_and_tested(world, tmp_path):
 
 
 @pytest.mark.parametrize("epochs", [1, 2])
-def test_an_interrupted_average_goes_on(world, tmp_path, monkeypatch, epochs):
+def test_an_interrupted_average_is_resumed(world, tmp_path, monkeypatch, epochs):
     assert train(world, tmp_path / "whole", "solver.ema=0.9", f"solver.epochs={epochs}") == 0
     stop_in_validation(monkeypatch)
     arguments = (tmp_path / "cut", "solver.ema=0.9", f"solver.epochs={epochs}", "resume=auto")
@@ -106,7 +106,7 @@ def test_a_compiled_model_trains_the_same(world, plain_run, tmp_path, monkeypatc
     assert compiled.keys() == eager.keys()
 
 
-def test_without_a_compiler_compile_is_one_line(world, tmp_path, monkeypatch, capsys):
+def test_compile_without_a_compiler_is_a_one_line_error(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(shutil, "which", lambda name: None)
     assert train(world, tmp_path, "solver.compile=true") == 2
     assert "install g++ or set solver.compile=false" in capsys.readouterr().err

@@ -76,7 +76,7 @@ def test_every_result_of_a_long_video(world, trained, long_video, tmp_path, caps
             image.load()
 
 
-def test_the_lit_frames_are_below_the_frames(world, tmp_path, monkeypatch):
+def test_the_highlighted_frames_are_below_the_frames(world, tmp_path, monkeypatch):
     """A strip without them is lower. Both have the bars of the report."""
     video = world.root / "videos" / "val_0_0.mp4"
     heights = []
@@ -104,7 +104,7 @@ def test_pictures_have_the_contributions_of_drop_one_frame(world, trained, monke
     torch.testing.assert_close(shown.contributions, expected, rtol=1e-3, atol=1e-4)
 
 
-def test_a_bad_file_is_one_line_and_the_others_are_done(world, tmp_path, capsys):
+def test_a_bad_file_is_one_line_and_the_others_are_processed(world, tmp_path, capsys):
     (tmp_path / "bad.mp4").write_text("no video")
     good = world.root / "videos" / "val_0_0.mp4"
     out = tmp_path / "r.json"
@@ -117,7 +117,7 @@ def test_a_bad_file_is_one_line_and_the_others_are_done(world, tmp_path, capsys)
     assert len(content["videos"]) == 1 and content["errors"][0]["video"].endswith("bad.mp4")
 
 
-def test_quiet_json_on_the_standard_output_is_json_alone(world, capsys):
+def test_with_quiet_stdout_has_only_json(world, capsys):
     good = world.root / "videos" / "val_0_0.mp4"
     assert call("predict", good, "--config", world.config, "--classes", "a,b", "--json", "-", "--quiet") == 0
     printed = capsys.readouterr()
@@ -125,7 +125,7 @@ def test_quiet_json_on_the_standard_output_is_json_alone(world, capsys):
     assert printed.err == ""
 
 
-def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
+def test_results_are_written_to_a_pipe_without_replacing_it(world, tmp_path):
     pipe, read = tmp_path / "pipe", []
     os.mkfifo(pipe)
     reader = threading.Thread(target=lambda: read.append(pipe.read_text()))
@@ -137,7 +137,7 @@ def test_results_go_into_a_pipe_and_never_take_its_place(world, tmp_path):
 
 
 @pytest.mark.parametrize("option", ["--json", "--csv", "--pictures"])
-def test_places_that_cannot_be_written_are_said_before_the_model_loads(world, tmp_path, option, capsys, monkeypatch):
+def test_unwritable_outputs_are_reported_before_the_model_is_loaded(world, tmp_path, option, capsys, monkeypatch):
     (tmp_path / "afile").write_text("")
     monkeypatch.setattr("engine.predict.load_model", None)
     wrong = {"/proc/nope/x": "cannot be written"}
@@ -148,7 +148,7 @@ def test_places_that_cannot_be_written_are_said_before_the_model_loads(world, tm
         assert error.startswith(f"error: {option} {path}: {said}") and error.count("\n") == 1
 
 
-def test_a_file_that_fails_at_the_end_does_not_take_the_other_with_it(world, tmp_path, capsys, monkeypatch):
+def test_if_one_output_fails_at_the_end_the_other_is_written(world, tmp_path, capsys, monkeypatch):
     def full(target, text):
         if target.endswith(".json"):
             raise OSError(28, "No space left on device")
@@ -161,13 +161,13 @@ def test_a_file_that_fails_at_the_end_does_not_take_the_other_with_it(world, tmp
     assert (tmp_path / "r.csv").read_text().startswith("video,start")
 
 
-def test_one_class_alone_is_warned_of(world, capsys):
+def test_a_single_class_is_a_warning(world, capsys):
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", "juggling", "--quiet") == 0
     assert "always has probability 1" in capsys.readouterr().err
 
 
-def test_plain_clip_says_so(world, capsys):
+def test_clip_without_training_is_named(world, capsys):
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
     assert "not fine-tuned" in capsys.readouterr().err
@@ -186,7 +186,7 @@ def test_a_stream_prints_a_line_each_stride_and_ends_by_seconds(world, long_vide
     assert [line.split()[0] for line in lines] == ["0:00.0", "0:01.0", "0:02.0"]
 
 
-def test_ctrl_c_ends_a_stream_with_its_results(world, long_video, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_the_results_so_far_of_a_stream(world, long_video, tmp_path, monkeypatch, capsys):
     windows = WindowReader.windows
 
     def interrupted(self, *arguments, **options):
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_a_stream_with_its_results(world, long_video, tmp_path, monk
     assert len(json.loads((tmp_path / "r.json").read_text())["videos"][0]["windows"]) == 2
 
 
-def test_ctrl_c_ends_a_folder_with_what_is_done(world, tmp_path, monkeypatch, capsys):
+def test_ctrl_c_keeps_the_results_so_far_of_a_folder(world, tmp_path, monkeypatch, capsys):
     windows, read = WindowReader.windows, []
 
     def interrupted(self, source, *arguments, **options):
@@ -217,7 +217,7 @@ def test_ctrl_c_ends_a_folder_with_what_is_done(world, tmp_path, monkeypatch, ca
     assert len((tmp_path / "r.csv").read_text().splitlines()) == 3
 
 
-def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_video, tmp_path, monkeypatch, capsys):
+def test_an_interrupted_stream_keeps_its_results_and_is_an_error(world, long_video, tmp_path, monkeypatch, capsys):
     windows = WindowReader.windows
 
     def broken(self, *arguments, **options):
@@ -252,7 +252,7 @@ def test_a_stream_that_breaks_off_keeps_its_results_and_is_an_error(world, long_
         (["*.nothing"], "no file matches"),
     ],
 )
-def test_mistakes_are_one_line_before_the_model_loads(world, arguments, message, capsys, monkeypatch):
+def test_mistakes_are_one_line_errors_before_the_model_is_loaded(world, arguments, message, capsys, monkeypatch):
     monkeypatch.setattr("engine.predict.load_model", None)
     assert call("predict", *arguments, "--config", world.config) == 2
     assert message in capsys.readouterr().err

@@ -149,7 +149,7 @@ def test_several_machines_few_shot_and_zero_shot(repository, type_in):
     assert code == 0, err
 
 
-def test_the_launcher_of_older_scripts(world, tmp_path):
+def test_torch_distributed_launch_works(world, tmp_path):
     """torch.distributed.launch passes --local-rank; each process is one of the run. It leaves its temporary folder."""
     result = command(
         "sh", "-c", '"$PYTHON" -m torch.distributed.launch --nproc_per_node=2 --master_port 12355 train.py -cfg "$@"',
@@ -169,7 +169,7 @@ def test_the_page_names_tests_that_exist():
         assert f"def {test}" in (REPO / path).read_text(encoding="utf-8"), (path, test)
 
 
-def test_the_page_says_what_to_type_for_every_published_script_and_flag():
+def test_the_page_has_every_published_script_and_flag():
     scripts = ("run_train.sh", "run_train_multinodes.sh", "run_test.sh", "run_test_zeroshot.sh", "run_train_nce.sh")
     flags = ("--config", "-cfg", "--log_time", "--dist_url", "--world_size", "--local_rank", "--precision", "--weights")
     for name in (*scripts, "test_anet.py", "train_nce.py", *flags, "--test_crops", "--test_clips", "--dense"):

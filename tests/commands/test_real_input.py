@@ -63,7 +63,7 @@ def test_train_two_steps_and_test_from_frames_and_from_files(world, real, tmp_pa
 
 
 @needs_real_videos
-def test_the_damaged_video_is_an_error_that_names_it(world, real, tmp_path, capsys):
+def test_the_corrupted_video_is_an_error_that_names_it(world, real, tmp_path, capsys):
     shutil.copy(VIDEOS_DIR / "corrupted.mp4", real / "videos" / "corrupted.mp4")
     (tmp_path / "list.txt").write_text("corrupted.mp4 0\n" * 2)
     arguments = [*overrides(real, "video"), f"data.train_list={tmp_path / 'list.txt'}", "--check"]

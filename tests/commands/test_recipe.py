@@ -43,7 +43,7 @@ def other_data(world, tmp_path_factory):
     return folder / "other.yaml"
 
 
-def test_tests_with_the_config_of_the_training_and_without(config, weights, tmp_path, capsys):
+def test_tests_run_with_and_without_the_training_config(config, weights, tmp_path, capsys):
     assert call("test", "--config", config, "--weights", weights, "--out", tmp_path / "with") == 0
     assert call("test", "--weights", weights) == 0
     printed = capsys.readouterr().out
@@ -118,7 +118,7 @@ def test_checkpoints_of_others_need_a_config(world, config, weights, tmp_path, c
     assert call("test", "--config", config, "--weights", tmp_path / "theirs.pt", *overrides) == 0
 
 
-def test_weights_that_are_not_finite_are_the_same_line_everywhere(world, weights, tmp_path, capsys):
+def test_weights_that_are_not_finite_give_the_same_error_everywhere(world, weights, tmp_path, capsys):
     raw = load_checkpoint(weights)
     raw["model_state_dict"]["visual.proj"][0] = torch.nan
     torch.save(raw, tmp_path / "nan.pt")

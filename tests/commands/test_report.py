@@ -53,7 +53,7 @@ def test_no_frames_needs_no_weights(other, capsys):
     assert capsys.readouterr().err == ""
 
 
-def test_weights_that_have_changed_are_said_and_the_rest_is_written(other, run, tmp_path, capsys):
+def test_changed_weights_are_reported_and_the_rest_is_written(other, run, tmp_path, capsys):
     moved = tmp_path / "moved.pt"
     summary = other / "test_2x3" / "summary.json"
     summary.write_text(summary.read_text().replace(str(run / "last_model.pt"), str(moved)))
@@ -65,7 +65,7 @@ def test_weights_that_have_changed_are_said_and_the_rest_is_written(other, run, 
     assert f"{NOT_SHOWN}{said}" in (other / "report.html").read_text(encoding="utf-8")
 
 
-def test_videos_that_are_gone_are_said_and_the_rest_is_written(world, other, tmp_path, capsys):
+def test_missing_videos_are_reported_and_the_rest_is_written(world, other, tmp_path, capsys):
     """The list has shrunk; then the frames of one video are gone."""
     summary = other / "test_2x3" / "summary.json"
     shrunk = tmp_path / "val.txt"
@@ -93,7 +93,7 @@ def test_two_runs_are_compared(run, other, capsys):
     assert call("report", other, run) == 0 and (other / "compare_transf.html").exists()
 
 
-def test_the_comparison_shows_a_video_that_only_one_gets_right(run, other):
+def test_the_comparison_shows_a_video_that_only_one_run_classifies_correctly(run, other):
     """B's embeddings are the texts of the right classes: all its videos are right."""
     path = other / "test_2x3" / "embeddings.npz"
     table, text, names = load_table(path)
@@ -105,7 +105,7 @@ def test_the_comparison_shows_a_video_that_only_one_gets_right(run, other):
     assert STRIP not in (other / "pair.html").read_text(encoding="utf-8")
 
 
-def test_mistakes_are_one_line_and_write_nothing(run, other, tmp_path, capsys):
+def test_mistakes_are_one_line_errors_and_write_nothing(run, other, tmp_path, capsys):
     def line(*arguments):
         before = set(tmp_path.rglob("*"))
         assert call("report", *arguments) == 2

@@ -73,7 +73,7 @@ def test_a_kill_at_any_point_of_a_save_keeps_the_best(world, tmp_path, monkeypat
             load_checkpoint(run / "best_model.pt")
 
 
-def test_a_best_score_that_could_not_be_saved_is_none(world, tmp_path, monkeypatch):
+def test_a_best_score_whose_checkpoint_was_not_saved_does_not_count(world, tmp_path, monkeypatch):
     link = keeper._link
 
     def fail_for_best(source, target):
@@ -101,7 +101,7 @@ def test_validating_an_older_checkpoint_changes_nothing(world, run_dir):
         (("data.train_list=short.txt",), "was saved after 12 clips of an epoch, and data.train_list now has 3"),
     ],
 )
-def test_what_does_not_fit_is_one_line(world, run_dir, tmp_path, overrides, part, capsys):
+def test_mismatched_settings_are_a_one_line_error(world, run_dir, tmp_path, overrides, part, capsys):
     lines = (world.root / "train_frames.txt").read_text().splitlines(keepends=True)
     (tmp_path / "short.txt").write_text("".join(lines[:3]))
     overrides = [text.replace("=short", f"={tmp_path}/short") for text in overrides]
@@ -116,7 +116,7 @@ def test_what_does_not_fit_is_one_line(world, run_dir, tmp_path, overrides, part
     "override",
     ("seed=7", "data.shot=1", "network.classifier=random", "network.prompt=a clip of {}", "solver.loss_type=NCE"),
 )
-def test_another_run_is_not_gone_on_with(world, run_dir, override, capsys):
+def test_another_run_is_not_resumed(world, run_dir, override, capsys):
     before = {path.name: path.read_bytes() for path in run_dir.iterdir()}
     assert train(world, run_dir, "solver.epochs=3", "resume=auto", override) == 2
     error = capsys.readouterr().err
@@ -126,7 +126,7 @@ def test_another_run_is_not_gone_on_with(world, run_dir, override, capsys):
     assert {path.name: path.read_bytes() for path in run_dir.iterdir()} == before
 
 
-def test_the_picks_of_a_few_shot_run_stay(world, tmp_path, capsys):
+def test_a_resumed_few_shot_run_keeps_its_selection(world, tmp_path, capsys):
     assert train(world, tmp_path, "data.shot=1") == 0
     picks = (tmp_path / "few_shot.txt").read_text()
     for other in ("data.shot=2", "data.shot_seed=1"):
@@ -135,7 +135,7 @@ def test_the_picks_of_a_few_shot_run_stay(world, tmp_path, capsys):
     assert (tmp_path / "few_shot.txt").read_text() == picks
 
 
-def test_what_may_change_on_the_way(world, run_dir, tmp_path, capsys):
+def test_keys_that_may_change_when_resuming(world, run_dir, tmp_path, capsys):
     moved = shutil.copy(world.root / "train_frames.txt", tmp_path / "moved.txt")
     changes = ("solver.lr=1e-4", "data.batch_size=3", "data.shot_seed=5", f"data.train_list={moved}", "resume=auto")
     assert train(world, run_dir, "solver.epochs=3", *changes) == 0
@@ -144,20 +144,20 @@ def test_what_may_change_on_the_way(world, run_dir, tmp_path, capsys):
     assert "has finished all 3 epochs: nothing is trained, and changing solver.lr has" in capsys.readouterr().out
 
 
-def test_another_image_size_is_validated_and_not_gone_on_with(world, run_dir, capsys):
+def test_another_image_size_can_be_validated_but_not_resumed(world, run_dir, capsys):
     assert train(world, run_dir, "solver.epochs=3", "resume=auto", "data.input_size=48") == 2
     error = capsys.readouterr().err
     assert "visual.positional_embedding" in error and ": another data.input_size?" in error
     assert train(world, run_dir, "resume=auto", "data.input_size=48", "solver.evaluate=true") == 0
 
 
-def test_the_configs_weight_decay_counts_after_resuming(world, run_dir):
+def test_a_resumed_run_uses_the_weight_decay_of_the_config(world, run_dir):
     assert train(world, run_dir, "solver.epochs=3", "resume=auto", "solver.weight_decay=0.01") == 0
     groups = load_checkpoint(run_dir / "last_model.pt")["optimizer_state_dict"]["param_groups"]
     assert [group["weight_decay"] for group in groups] == [0.01, 0.01]
 
 
-def test_a_record_that_is_none_is_one_line(world, run_dir, capsys):
+def test_an_invalid_record_is_a_one_line_error(world, run_dir, capsys):
     path = run_dir / "metrics.jsonl"
     path.write_text("nonsense}\n" + path.read_text())
     assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 2

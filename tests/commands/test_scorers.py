@@ -31,7 +31,7 @@ def trained(request, world, tmp_path_factory):
     return path, request.param, shape
 
 
-def test_a_table_holds_what_the_scorer_needs(trained, world, capsys):
+def test_a_table_contains_what_the_scorer_needs(trained, world, capsys):
     folder, name, shape = trained
     weights, out = folder / "last_model.pt", folder / "test"
     views = ("--test_clips", "2", "--test_crops", "3")
@@ -56,13 +56,13 @@ def test_a_table_holds_what_the_scorer_needs(trained, world, capsys):
     np.testing.assert_array_equal(other, text)
 
 
-def test_a_prediction_is_what_the_test_says(trained, world, capsys):
+def test_predictions_equal_those_of_the_test(trained, world, capsys):
     folder, _, _ = trained
     assert call("predict", "--weights", folder / "last_model.pt", str(world.root / "frames" / "val_0_0")) == 0
     assert "riding a bike" in capsys.readouterr().out
 
 
-def test_export_says_which_models_it_takes(trained, capsys):
+def test_export_names_the_supported_models(trained, capsys):
     folder, name, _ = trained
     assert call("export", "--weights", folder / "last_model.pt", "--format", "safetensors") == 2
     assert f"network.scorer {name}: export is not supported" in capsys.readouterr().err

@@ -64,7 +64,7 @@ def test_calibration_and_confusion(world, weights, tmp_path):
         assert min(picture.size) > 300
 
 
-def test_segments_of_one_video_are_rows_of_their_own(world, weights, tmp_path, capsys):
+def test_segments_of_one_video_are_separate_rows(world, weights, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("val_0_2.mp4 0 0.2 0\nval_0_2.mp4 0.2 9 1\nval_1_0.mp4 0 9 1\n")
     words = (f"data.val_list={tmp_path / 'list.txt'}", "data.list_times=true")
     assert run_test(world, weights, "--out", tmp_path / "t", *words, config=world.video_config) == 0
@@ -94,7 +94,7 @@ def test_a_text_tower_without_weights_is_the_same_in_training_and_test(world, tm
 
 
 @pytest.mark.parametrize("overrides", [("network.classifier=orthogonal",), ("network.classifier=random", "seed=7")])
-def test_other_class_embeddings_than_the_trained_ones_are_reported(world, tmp_path, capsys, overrides):
+def test_class_embeddings_that_differ_from_the_trained_ones_are_reported(world, tmp_path, capsys, overrides):
     trained = ("network.classifier=random", f"logging.cache_dir={tmp_path / 'cache'}")
     assert call("train", "--config", world.config, *trained, f"logging.run_dir={tmp_path / 'run'}") == 0
     test = ("test", "--config", world.config, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "t")
@@ -137,7 +137,7 @@ def test_each_checkpoint_of_a_run_has_its_own_default_folder(world, weights):
 
 
 @pytest.mark.parametrize("script", ["test", "test_zeroshot"])
-def test_a_folder_that_cannot_be_made_is_reported_before_the_work(world, script, capsys):
+def test_a_folder_that_cannot_be_created_is_reported_first(world, script, capsys):
     assert call(script, "--config", world.config, "--weights", "no.pt", "--out", "/proc/x") == 2
     assert "error: --out /proc/x: cannot be written" in capsys.readouterr().err
 

@@ -36,7 +36,7 @@ def run(world, tmp_path_factory):
     return path
 
 
-def test_a_run_leaves_everything(run, world):
+def test_a_run_writes_all_its_files(run, world):
     expected = {"config.yaml", "log.txt", "metrics.jsonl", "last_model.pt", "last_model.1.pt", "best_model.pt"}
     assert {p.name for p in run.iterdir()} == expected
     steps = [r for r in records(run) if r["kind"] == "train"]
@@ -85,7 +85,7 @@ def stop_after(monkeypatch, step):
 
 
 @pytest.mark.parametrize("step", [1, 4, 7, 8, 11])
-def test_interrupted_equals_undisturbed(world, run, tmp_path, monkeypatch, step):
+def test_an_interrupted_run_equals_an_uninterrupted_one(world, run, tmp_path, monkeypatch, step):
     stop_after(monkeypatch, step)
     assert train(world, tmp_path, "solver.epochs=2", "resume=auto") == EXIT_REQUEUE
     stopped = load_checkpoint(tmp_path / "last_model.pt")
@@ -97,7 +97,7 @@ def test_interrupted_equals_undisturbed(world, run, tmp_path, monkeypatch, step)
         assert content_hash(resumed[part]) == content_hash(whole[part]), part
 
 
-def test_pixels_made_on_the_device_give_the_same_run_resumed_too(world, run, tmp_path, monkeypatch, capsys):
+def test_pixels_computed_on_the_device_give_the_same_run_and_resume(world, run, tmp_path, monkeypatch, capsys):
     keys = ("data.pixels_on=device", "data.decode_on=device", "data.workers=2", "solver.epochs=2", "resume=auto")
     stop_after(monkeypatch, 4)
     assert train(world, tmp_path, *keys) == EXIT_REQUEUE
@@ -110,7 +110,7 @@ def test_pixels_made_on_the_device_give_the_same_run_resumed_too(world, run, tmp
     )
 
 
-def test_a_resumed_run_draws_the_experts_of_the_undisturbed_one(world, tmp_path, monkeypatch):
+def test_a_resumed_run_draws_the_same_experts(world, tmp_path, monkeypatch):
     mote = ("network.sim_header=MoTE", "network.scorer=modulated", "solver.loss_type=mixture", "network.head_layers=1")
     assert train(world, tmp_path / "whole", *mote) == 0
     stop_after(monkeypatch, 2)
@@ -172,7 +172,7 @@ def test_a_finished_run_is_not_overwritten_but_can_be_resumed(world, run, capsys
     assert (run / "last_model.pt").read_bytes() == before
 
 
-def test_asked_before_the_first_step_a_run_leaves_nothing(world, tmp_path, monkeypatch, capfd):
+def test_a_run_stopped_before_the_first_step_writes_nothing(world, tmp_path, monkeypatch, capfd):
     build = modules.build.build_model_and_text
 
     def build_then_signal(*arguments):
@@ -203,7 +203,7 @@ def test_check_prints_the_plan_and_leaves_nothing(world, tmp_path, capsys):
     assert not path.exists()
 
 
-def test_check_finds_what_a_run_would_trip_over(world, tmp_path, capsys):
+def test_check_finds_errors_that_would_stop_a_run(world, tmp_path, capsys):
     (tmp_path / "list.txt").write_text("train_0_0 9 0\nmissing_clip 9 1\n")
     assert call("train", "--config", world.config, "--check", f"data.train_list={tmp_path / 'list.txt'}") == 2
     error = capsys.readouterr().err
@@ -237,7 +237,7 @@ def test_checkpointing_changes_memory_not_losses(world, run, tmp_path):
     torch.testing.assert_close(losses(tmp_path), losses(run), rtol=1e-5, atol=1e-6)
 
 
-def test_pretrain_starts_from_the_weights_alone(world, run, tmp_path):
+def test_pretrain_loads_only_the_weights(world, run, tmp_path):
     assert train(world, tmp_path, f"pretrain={run / 'last_model.pt'}", "solver.lr=1e-12") == 0
     found = load_checkpoint(tmp_path / "last_model.pt")
     start = load_checkpoint(run / "last_model.pt")["model_state_dict"]
@@ -272,7 +272,7 @@ def test_evaluate_only(world, tmp_path, capsys):
         (("data.input_size=30",), "30"),
     ],
 )
-def test_mistakes_give_one_line_and_exit_code_2(world, tmp_path, capsys, overrides, part):
+def test_mistakes_are_one_line_errors_with_exit_code_2(world, tmp_path, capsys, overrides, part):
     assert train(world, tmp_path / "run", *overrides) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and part in error and error.count("\n") == 1, error
@@ -288,7 +288,7 @@ def test_config_warnings_are_shown(world, tmp_path, capsys):
     assert "network.type has no effect" in capsys.readouterr().out
 
 
-def test_the_advice_on_slow_data_knows_packed_clips(world, tmp_path, monkeypatch, capsys):
+def test_the_advice_on_slow_data_depends_on_packed_clips(world, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr("engine.meter.WAIT_ADVICE_SHARE", -1)
     videos = tmp_path / "videos"
     shutil.copytree(world.root / "videos", videos)

@@ -51,7 +51,7 @@ def test_two_processes_and_accumulated_batches_equal_one_batch(world, tmp_path):
     ids=["all", "epoch mean, lion", "methods, muon", "adafactor"],
 )
 @pytest.mark.parametrize("step", [3, 11])
-def test_interrupted_equals_undisturbed(world, tmp_path, monkeypatch, overrides, step):
+def test_an_interrupted_run_equals_an_uninterrupted_one(world, tmp_path, monkeypatch, overrides, step):
     overrides = (*overrides, "solver.epochs=2", "resume=auto")
     with monkeypatch.context() as patch:
         stop_after(patch, step)
@@ -65,7 +65,7 @@ def test_interrupted_equals_undisturbed(world, tmp_path, monkeypatch, overrides,
         assert content_hash(resumed[part]) == content_hash(whole[part]), part
 
 
-def test_a_trained_model_is_tested_without_what_was_only_for_training(world, tmp_path):
+def test_a_trained_model_is_tested_without_its_training_techniques(world, tmp_path):
     assert train(world, tmp_path, *METHODS, "solver.precision=bf16") == 0
     assert all(map(math.isfinite, losses(tmp_path)))
     weights = tmp_path / "last_model.pt"
@@ -77,7 +77,7 @@ def test_a_trained_model_is_tested_without_what_was_only_for_training(world, tmp
     assert train(world, tmp_path / "again", *again) == 0
 
 
-def test_the_mean_over_epochs_is_what_is_saved(world, tmp_path):
+def test_the_mean_over_epochs_is_saved(world, tmp_path):
     arguments = ("solver.average_epochs=true", "solver.epochs=2", "solver.keep_last=3")
     assert train(world, tmp_path, *arguments) == 0
     first, second = (load_checkpoint(tmp_path / name) for name in ("last_model.1.pt", "last_model.pt"))
@@ -87,7 +87,7 @@ def test_the_mean_over_epochs_is_what_is_saved(world, tmp_path):
     assert torch.equal(first["model_state_dict"]["visual.proj"], first["trained_weights"]["visual.proj"])
 
 
-def test_a_run_whose_score_no_longer_rises_ends_early(world, tmp_path, capsys):
+def test_a_run_whose_score_stops_improving_ends_early(world, tmp_path, capsys):
     # A rate at which no weight changes: the first validation is the best.
     arguments = ("solver.epochs=9", "solver.lr=1e-12", "solver.patience=2", "solver.patience_score=mean_class")
     assert train(world, tmp_path, *arguments) == 0
@@ -97,7 +97,7 @@ def test_a_run_whose_score_no_longer_rises_ends_early(world, tmp_path, capsys):
     assert len([r for r in records(tmp_path) if r["kind"] == "val"]) == 3
 
 
-def test_check_says_what_the_methods_cost(world, tmp_path, capsys):
+def test_check_estimates_the_cost_of_the_methods(world, tmp_path, capsys):
     assert train(world, tmp_path, *METHODS, "--check") == 0
     assert "interpolated_loss and distill 0.00" in capsys.readouterr().out
 

@@ -10,7 +10,7 @@ def messages_of(text: str) -> list[str]:
     return re.findall(r"^\|.*?`(error: .*?)` \|", text, re.MULTILINE)
 
 
-def test_the_twenty_messages_are_real():
+def test_the_twenty_messages_are_tested_messages():
     known = set(messages_of(PAGE.read_text(encoding="utf-8")))
     shown = messages_of((REPO / "docs" / "troubleshooting.md").read_text(encoding="utf-8"))
     assert len(shown) == 20

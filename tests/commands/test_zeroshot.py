@@ -120,7 +120,7 @@ def summaries(folder):
     return json.loads((folder / "summary.json").read_text())["tests"]
 
 
-def test_results_that_would_share_a_name(world, weights, other, tmp_path, capsys):
+def test_results_with_the_same_folder_name(world, weights, other, tmp_path, capsys):
     (tmp_path / "b").mkdir()
     twin = shutil.copy(other / "other.yaml", tmp_path / "b" / "other.yaml")
     same_name = shutil.copy(other / "split2.txt", tmp_path / "b" / "split1.txt")
@@ -160,7 +160,7 @@ def test_a_reused_table_takes_its_labels_from_the_list_and_knows_what_it_is(worl
     assert not (tmp_path / "d" / "summary.json").exists()
 
 
-def test_each_prompt_set_has_a_folder_of_its_own(world, weights, tmp_path):
+def test_each_prompt_set_has_a_separate_folder(world, weights, tmp_path):
     assert call("test_zeroshot", "--config", world.config, "--weights", weights, "--out", tmp_path) == 0
     reuse = ("--config", world.config, "--reuse", tmp_path / "embeddings.npz")
     for prompts in ("action16", "action28"):
@@ -171,7 +171,7 @@ def test_each_prompt_set_has_a_folder_of_its_own(world, weights, tmp_path):
     }
 
 
-def test_mean_average_precision_of_a_test(world, weights, tmp_path, capsys):
+def test_tests_report_mean_average_precision(world, weights, tmp_path, capsys):
     assert call("test", "--config", world.config, "--weights", weights, "--metric", "map", "--out", tmp_path) == 0
     summary = json.loads((tmp_path / "summary.json").read_text())
     assert 0 < summary["map"] <= 100 and 0 < summary["map_published_ranking"] <= 100

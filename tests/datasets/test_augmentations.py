@@ -43,7 +43,7 @@ def test_all_frames_share_one_draw_of_the_generator_given(augment):
     assert not torch.equal(augment(frames, np.random.default_rng(2)), found)
 
 
-def test_what_is_drawn_is_what_torchvision_does():
+def test_augmentations_equal_torchvisions():
     frames = frames_of()
     for seed in range(20):
         torch.manual_seed(int(np.random.default_rng(seed).integers(2**63)))
@@ -56,7 +56,7 @@ def test_what_is_drawn_is_what_torchvision_does():
         assert torch.equal(jittered(frames, np.random.default_rng(seed)), v2.ColorJitter(0.4, 0.4, 0.2, 0.1)(frames))
 
 
-def test_an_erased_rectangle_has_the_area_asked_for():
+def test_an_erased_rectangle_has_the_configured_area():
     frames = frames_of(size=100)
     for seed in range(20):
         changed = (erased(frames, np.random.default_rng(seed), area_range=[0.1, 0.2]) != frames)[0].any(0)
@@ -64,7 +64,7 @@ def test_an_erased_rectangle_has_the_area_asked_for():
         assert 0.085 < rows.sum() * columns.sum() / 100**2 < 0.21
 
 
-def test_what_is_off_draws_nothing():
+def test_augmentations_that_are_off_draw_no_random_numbers():
     frames, rng, other = frames_of()[None], np.random.default_rng(3), np.random.default_rng(3)
     plain = TrainTransform(Resize(24), 16)(frames, 0, rng)[0]
     off = {"color_jitter": ColorJitterConfig(prob=0.0), "erasing": ErasingConfig(prob=0.0)}
@@ -100,7 +100,7 @@ def test_pairs_are_the_same_for_any_number_of_processes(num_samples, repeats):
 
 
 @pytest.mark.parametrize("num_samples", [1, 2, 7, 12])
-def test_repeated_samples_come_as_often_as_asked_in_an_epoch_of_the_same_length(num_samples):
+def test_repeated_samples_occur_as_configured_in_an_epoch_of_the_same_length(num_samples):
     ((batches),) = keys_of(num_samples, 4, 1, Draws(repeats=3))
     keys = [key for batch in batches for key in batch]
     assert len(keys) == len(set(keys)) == num_samples
@@ -110,7 +110,7 @@ def test_repeated_samples_come_as_often_as_asked_in_an_epoch_of_the_same_length(
         assert sorted((key.index, key.repeat) for key in keys) == sorted((i, r) for i in distinct for r in range(3))
 
 
-def test_repetitions_have_streams_of_their_own_and_the_first_has_the_usual_one():
+def test_each_repetition_has_its_own_random_stream():
     first, second = SampleKey(2, 5), SampleKey(2, 5, repeat=1)
     assert first.stream(8).random() == np.random.default_rng([8, 2, 5]).random()
     numbers = {key.stream(8, purpose).random() for key in (first, second) for purpose in (0, 1)}

@@ -6,14 +6,14 @@ from datasets.class_weights import balanced_weights, read_class_weights
 from utils.errors import UserError
 
 
-def test_balanced_is_scikit_learns():
+def test_balanced_weights_equal_scikit_learns():
     labels = np.array([0, 0, 0, 2, 3, 3])
     weights, present = balanced_weights(labels, 5), np.array([0, 2, 3])
     np.testing.assert_allclose(weights[present], compute_class_weight("balanced", classes=present, y=labels))
     assert weights[[1, 4]].tolist() == [1, 1] and weights[labels].mean() == pytest.approx(1)
 
 
-def test_of_a_file(tmp_path):
+def test_weights_from_a_file(tmp_path):
     (tmp_path / "w.csv").write_text("id,weight\n1,0.5\n0,2\n")
     assert read_class_weights(str(tmp_path / "w.csv"), 2).tolist() == [2, 0.5]
 
@@ -31,7 +31,7 @@ def test_of_a_file(tmp_path):
         ("id,weight\n0,0\n1,0\n", "w.csv: all weights are 0"),
     ],
 )
-def test_faults_of_a_file(tmp_path, lines, part):
+def test_errors_in_a_file(tmp_path, lines, part):
     (tmp_path / "w.csv").write_text(lines)
     with pytest.raises(UserError, match=part):
         read_class_weights(str(tmp_path / "w.csv"), 2)

@@ -34,7 +34,7 @@ def num_bytes(folder: Path) -> int:
     return sum(path.stat().st_size for path in folder.glob("??/*"))
 
 
-def test_the_first_clips_stay_and_later_ones_find_no_space(tmp_path):
+def test_a_full_cache_keeps_its_clips_and_stores_no_more(tmp_path):
     caches = [ClipCache(tmp_path, 350) for _ in range(2)]  # of two processes
     assert [is_fetched(caches[n % 2], n) for n in range(6)] == [True] * 6
     assert [is_fetched(caches[n % 2], n) for n in range(6)] == [False] * 3 + [True] * 3
@@ -42,7 +42,7 @@ def test_the_first_clips_stay_and_later_ones_find_no_space(tmp_path):
 
 
 @pytest.mark.parametrize("ledger", [None, b"", bytes(32), b"corrupted"])
-def test_damaged_clips_are_fetched_again_and_a_damaged_ledger_is_counted_again(tmp_path, ledger):
+def test_corrupted_clips_are_fetched_again_and_a_corrupted_ledger_is_rebuilt(tmp_path, ledger):
     cache = ClipCache(tmp_path, 350)
     assert [is_fetched(cache, n) for n in range(2)] == [True] * 2
     path_of(tmp_path, 1).write_bytes(b"cut")
@@ -85,7 +85,7 @@ def test_a_clip_that_another_process_stored_meanwhile_counts_once(tmp_path):
     assert int((tmp_path / "bytes").read_text()) == SIZE
 
 
-def test_a_download_that_breaks_off_leaves_nothing(tmp_path):
+def test_an_interrupted_download_leaves_no_file(tmp_path):
     def fetch() -> bytes:
         raise UserError("s3://clips/000000.tar: could not be read in 5 attempts")
 
@@ -112,7 +112,7 @@ def test_a_process_killed_while_it_writes_leaves_no_clip_and_no_more_bytes_than_
     assert num_bytes(tmp_path) <= 350 and path_of(tmp_path, 1).exists() and not path_of(tmp_path, 3).exists()
 
 
-def test_a_cache_that_cannot_be_used_is_one_line(tmp_path):
+def test_an_unusable_cache_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="data.cache_dir: .*file/x cannot be used .*; free space, lower data.cache_gb"):
         ClipCache(tmp_path / "file" / "x", 100).get("00", 1, lambda: b"1")

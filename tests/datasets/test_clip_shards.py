@@ -121,7 +121,7 @@ def test_tar_files_of_several_machines_equal_those_of_one_and_are_resumed(world,
     assert "shards 4 -> 5" in capsys.readouterr().err
 
 
-def test_videos_that_came_later_are_not_divided_among_old_tar_files(world, tmp_path, capsys):
+def test_videos_added_later_are_not_added_to_existing_tar_files(world, tmp_path, capsys):
     folder, out = tmp_path / "v", tmp_path / "o"
     folder.mkdir()
     words = [str(folder), str(out), "--workers", "1", "--shards", "2"]
@@ -136,7 +136,7 @@ def test_videos_that_came_later_are_not_divided_among_old_tar_files(world, tmp_p
     assert run_tool(pack_videos, *words) == 0
 
 
-def test_a_dot_in_a_name_is_not_where_webdataset_s_suffix_begins(world, tmp_path, capsys):
+def test_a_dot_in_a_name_does_not_begin_webdatasets_suffix(world, tmp_path, capsys):
     (tmp_path / "v").mkdir()
     shutil.copy(world.root / "videos" / "val_0_0.mp4", tmp_path / "v" / "a.b.mp4")
     words = [str(tmp_path / "v"), str(tmp_path / "o"), "--workers", "1", "--shards", "1"]
@@ -241,7 +241,7 @@ def tar_of(shards: Path, path: str = "train_0_0.mkv") -> Path:
 
 
 @pytest.mark.parametrize("is_remote", [False, True])
-def test_faults_of_the_files_are_one_line(copy, is_remote, monkeypatch):
+def test_errors_in_the_files_are_one_line(copy, is_remote, monkeypatch):
     monkeypatch.setattr(remote_files, "FIRST_WAIT_S", 0)
     with http_server(copy) as server:
         root, tar = server.url if is_remote else copy, tar_of(copy)
@@ -300,7 +300,7 @@ def max_of(shards: Path, tar: str) -> str:
         ]
 
 
-def test_a_network_that_fails_is_tried_again_and_then_one_line(packed, monkeypatch):
+def test_network_errors_are_retried_and_then_reported_in_one_line(packed, monkeypatch):
     monkeypatch.setattr(remote_files, "FIRST_WAIT_S", 0)
     with http_server(packed.shards) as server:
         server.failures = remote_files.ATTEMPTS - 1
@@ -316,7 +316,7 @@ def test_a_network_that_fails_is_tried_again_and_then_one_line(packed, monkeypat
         open_first("http://127.0.0.1:9")  # nobody listens
 
 
-def test_protocols_that_cannot_be_read_are_one_line(monkeypatch, packed):
+def test_unsupported_protocols_are_a_one_line_error(monkeypatch, packed):
     with pytest.raises(UserError, match="fsspec does not support the protocol odd://"):
         open_first("odd://clips")
     with pytest.raises(UserError, match="only packed clips are read from a URL; set data.modality: video"):

@@ -37,7 +37,7 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
 @pytest.mark.parametrize("arithmetic", ["torch", "pillow"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(22, 30), (44, 59), (45, 60), (90, 17), (9, 121)])
-def test_a_resize_is_that_of_the_cpu_to_the_bit(arithmetic, interpolation, size):
+def test_a_resize_is_bit_equal_to_the_cpus(arithmetic, interpolation, size):
     frames = noise(2, 1, 3, 44, 60)
     frames[1] = (frames[1] > 127).to(torch.uint8) * 255  # overshoots at every edge
     found = resize(frames, [Axis(0, 44, size[0])], [Axis(0, 60, size[1])], size, (interpolation, arithmetic))
@@ -46,7 +46,7 @@ def test_a_resize_is_that_of_the_cpu_to_the_bit(arithmetic, interpolation, size)
 
 @pytest.mark.parametrize(("precision", "dtype"), [("highest", torch.float32), ("high", torch.float64)])
 @pytest.mark.parametrize("how", [("bilinear", "torch"), ("bicubic", "pillow")])
-def test_strong_shrinking_is_exact_in_products_of_float32(monkeypatch, precision, dtype, how):
+def test_strong_downscaling_is_exact_in_float32(monkeypatch, precision, dtype, how):
     """Of up to 240 pixels a sum, which needs 30 bits; in float64 where PyTorch may multiply in TF32."""
     factors, matmul = set(), torch.matmul
     monkeypatch.setattr(torch, "matmul", lambda a, b: factors.update({a.dtype, b.dtype}) or matmul(a, b))
@@ -157,7 +157,7 @@ def test_batches_of_a_test_are_the_same_with_an_unreadable_video_among_them(tmp_
         loaders[1].close()
 
 
-def test_finished_batches_are_handed_over_a_batch_ahead_too(tmp_path):
+def test_batches_finished_by_workers_are_prefetched_as_well(tmp_path):
     cfg = frame_config(tmp_path, workers=1)
     expected, loader = batches_of(cfg), build.build_train_loader(cfg)
     loader._makes_pixels = True  # as on a GPU, which the batches are copied to ahead
@@ -178,7 +178,7 @@ def test_png_frames_are_decoded_by_the_loader_processes(tmp_path):
     assert torch.equal(found[0]["frames"], expected[0]["frames"])
 
 
-def test_a_damaged_jpeg_is_named_where_it_is_decoded_later(tmp_path):
+def test_a_corrupted_jpeg_is_named_when_it_is_decoded(tmp_path):
     cfg = frame_config(tmp_path, **DEVICE, decode_on="device")
     for frame in (tmp_path / "frames" / "v1").iterdir():
         frame.write_bytes(frame.read_bytes()[:-300])
@@ -193,7 +193,7 @@ def test_decoding_on_the_device_needs_its_pixels_and_no_replacements(keys):
     load_config(None, ["data.decode_on=device", "data.pixels_on=device"], "predict")
 
 
-def test_a_device_that_does_not_decode_is_one_line(monkeypatch):
+def test_a_device_that_cannot_decode_is_a_one_line_error(monkeypatch):
     def refuse(*_):
         raise RuntimeError("not compiled with nvJPEG support\nmore")
 
@@ -202,7 +202,7 @@ def test_a_device_that_does_not_decode_is_one_line(monkeypatch):
         kinds_decoded_on(torch.device("cuda"), False)
 
 
-def test_pixels_are_made_one_batch_ahead():
+def test_pixels_are_computed_one_batch_ahead():
     made: list[int] = []
 
     def make(number: int) -> torch.Tensor:
@@ -218,7 +218,7 @@ def test_pixels_are_made_one_batch_ahead():
     assert [(number, int(pixels[0])) for number, pixels in found] == [(0, 0), (1, 1), (2, 2)]
 
 
-def test_a_batch_is_handed_over_before_the_error_of_the_next_one():
+def test_a_batch_is_returned_before_the_error_of_the_next_one():
     def items():
         yield 0
         yield 1
@@ -258,7 +258,7 @@ class FakePixels(NamedTuple):
         stream.call("keep", str(self.number))
 
 
-def test_pixels_made_on_a_gpu_are_waited_for_and_kept_by_the_training_stream(monkeypatch):
+def test_the_training_stream_waits_for_pixels_and_keeps_their_memory(monkeypatch):
     """Each batch on the side stream of its GPU; the training stream waits for its event before it reads."""
     calls: list[tuple[str, ...]] = []
     training, side, active = FakeStream("training", calls), FakeStream("side", calls), threading.local()
@@ -294,7 +294,7 @@ def test_pixels_made_on_a_gpu_are_waited_for_and_kept_by_the_training_stream(mon
     ]
 
 
-def test_an_error_in_making_pixels_ahead_arrives_with_its_batch():
+def test_an_error_in_prefetching_is_raised_with_its_batch():
     def make(number: int) -> torch.Tensor:
         if number == 1:
             raise UserError("v1.jpg is damaged")

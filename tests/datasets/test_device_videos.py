@@ -84,7 +84,7 @@ def test_frames_of_real_videos_are_those_of_the_loader_processes():
     assert decoded == set(REAL_VIDEOS) - {"mpeg4_part2.avi", "h264_10bits.mp4"} and not device_videos.decoded_on_cpu
 
 
-def test_what_not_every_gpu_decodes_is_left_to_the_loader_processes(tmp_path):
+def test_codecs_that_not_every_gpu_supports_are_decoded_by_the_loader_processes(tmp_path):
     write_video(tmp_path / "10 bits.mp4", 5, pix_fmt="yuv420p10le")
     write_video(tmp_path / "old codec.mp4", 5, codec="mpeg4")
     for path in tmp_path.iterdir():
@@ -129,7 +129,7 @@ def use(monkeypatch, decoder) -> None:
     monkeypatch.setitem(sys.modules, "torchcodec.decoders", SimpleNamespace(VideoDecoder=decoder))
 
 
-def test_other_frames_than_asked_for_are_decoded_on_the_cpu_with_one_line(videos, monkeypatch, caplog):
+def test_wrong_frames_of_a_decoder_are_decoded_on_the_cpu_with_a_warning(videos, monkeypatch, caplog):
     use(monkeypatch, FakeTorchCodec)
     clip = encoded(PyAVVideo(videos / "v0"), [20, 4])
     assert clip is not None

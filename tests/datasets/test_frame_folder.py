@@ -79,12 +79,12 @@ def test_sixteen_bit_png(tmp_path):
     assert torch.equal(decoded[0], decoded[2])
 
 
-def test_the_bytes_decide_not_the_name(tmp_path):
+def test_the_format_is_detected_from_the_content(tmp_path):
     write_png(picture(0), str(tmp_path / "a.jpg"))
     assert torch.equal(decode_image_file(tmp_path / "a.jpg").permute(2, 0, 1), picture(0))
 
 
-def test_a_missing_frame_names_the_line_that_promised_it(tmp_path):
+def test_a_missing_frame_names_its_line_in_the_list(tmp_path):
     write_frames(tmp_path / "v", 5)
     with pytest.raises(UserError) as error:
         opened(tmp_path, 9).read(np.array([2, 7]))
@@ -97,7 +97,7 @@ def test_a_missing_folder(tmp_path):
         opened(tmp_path, 9).read(np.array([2]))
 
 
-def test_a_video_in_the_place_of_a_folder(tmp_path):
+def test_a_video_instead_of_a_folder(tmp_path):
     (tmp_path / "v").write_bytes(b"video")
     with pytest.raises(UserError, match="is a file, not a folder of frames; for video files set data.modality"):
         opened(tmp_path, 9).read(np.array([2]))
@@ -116,7 +116,7 @@ def test_truncated_images_name_the_file(tmp_path, share, png):
     assert "\n" not in str(error.value)
 
 
-def test_not_an_image_and_a_folder_in_its_place(tmp_path):
+def test_not_an_image_or_a_folder(tmp_path):
     (tmp_path / "a.jpg").write_text("<html>404</html>")
     with pytest.raises(UserError, match="neither a JPEG nor a PNG"):
         decode_image_file(tmp_path / "a.jpg")
@@ -149,7 +149,7 @@ def test_missing_pixels_are_an_error(tmp_path, size):
         decode_image_file(path)
 
 
-def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
+def test_corrupted_bytes_give_pixels_or_a_user_error(tmp_path):
     write_frames(tmp_path / "v", 1)
     path = tmp_path / "v" / "img_00001.jpg"
     data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
@@ -166,7 +166,7 @@ def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
 
 @pytest.mark.parametrize(("height", "width"), [(65500, 65500), (0, 64)])
 @pytest.mark.parametrize("png", [False, True])
-def test_an_absurd_size_is_refused_before_memory_is_taken(tmp_path, png, height, width):
+def test_an_absurd_size_is_refused_before_memory_is_allocated(tmp_path, png, height, width):
     write_frames(tmp_path / "v", 1, png=png)
     path = next((tmp_path / "v").iterdir())
     data = bytearray(path.read_bytes())

@@ -14,7 +14,7 @@ from tests.datasets.helpers import write_frames, write_video
 
 @pytest.mark.parametrize("how", [Resize(16), Resize((20, 30), "squash"), Resize(24, "longest", "bilinear", "pillow")])
 @pytest.mark.parametrize("kind", ["mp4", "avi", "frames"])
-def test_frames_resized_as_they_come_equal_frames_resized_afterwards(tmp_path, kind, how):
+def test_frames_resized_while_reading_equal_frames_resized_afterwards(tmp_path, kind, how):
     if kind == "frames":
         write_frames(tmp_path / "v", 9, height=48, width=64)
         source = FrameFolder(tmp_path / "v", 9, "img_{:05d}.jpg")

@@ -21,7 +21,7 @@ def photo(orientation: int) -> bytes:
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
-def test_photos_come_upright(orientation):
+def test_photos_are_rotated_upright(orientation):
     data = photo(orientation)
     expected = np.array(ImageOps.exif_transpose(Image.open(io.BytesIO(data))).convert("RGB"))
     pixels = decode_image(data, "a.jpg")
@@ -42,7 +42,7 @@ def test_a_missing_orientation_is_ignored(value):
     assert is_upright(photo(value))
 
 
-def test_cut_exif_data_are_passed_over():
+def test_truncated_exif_data_is_ignored():
     data = photo(6)
     at = data.index(b"Exif\0\0") + 10
     assert is_upright(data[:at] + b"\xff\xff\xff\xff" + data[at + 4 :])

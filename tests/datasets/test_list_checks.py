@@ -19,7 +19,7 @@ def warnings(train, val, val_root="videos/val"):
 SOUND = [("a.mp4", 0), ("b.mp4", 1), ("c.mp4", 2)]
 
 
-def test_sound_lists_are_not_warned_of():
+def test_valid_lists_give_no_warning():
     assert warnings(SOUND, SOUND) == []  # the same names below other roots are other videos
 
 

@@ -52,7 +52,7 @@ def test_inner_white_space_of_a_path_is_kept(tmp_path):
         (".. 10 1", "is outside its root"),
     ],
 )
-def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
+def test_errors_in_a_frame_list_name_the_line(tmp_path, line, words):
     path = written(tmp_path, f"good 10 0\n\n{line}\n")
     with pytest.raises(UserError) as error:
         read_frame_list(path, 3)
@@ -73,7 +73,7 @@ def test_faults_of_a_frame_list_name_the_line(tmp_path, line, words):
         ("../v.mp4 1", "is outside its root"),
     ],
 )
-def test_faults_of_a_video_list_name_the_line(tmp_path, line, words):
+def test_errors_in_a_video_list_name_the_line(tmp_path, line, words):
     path = written(tmp_path, f"good.mp4 0\r\n{line}\r\n")
     with pytest.raises(UserError) as error:
         read_video_list(path, 3)
@@ -141,7 +141,7 @@ def test_labels(tmp_path):
         (b"id,name\n0,caf\xe9\n", None, ":2: not UTF-8"),
     ],
 )
-def test_faults_of_labels(tmp_path, content, num_classes, words):
+def test_errors_in_label_files(tmp_path, content, num_classes, words):
     path = written(tmp_path, content)
     with pytest.raises(UserError) as error:
         lists.read_labels(path, num_classes)
@@ -160,7 +160,7 @@ def test_any_bytes_give_entries_or_a_user_error(tmp_path_factory, data):
             assert str(error).startswith(str(path))
 
 
-def test_few_shot_picks():
+def test_few_shot_selections():
     labels = np.random.default_rng(0).integers(0, 5, 200).tolist() + [7]
     picks = lists.pick_few_shot(labels, 4, seed=1)
     assert picks.tolist() == sorted(set(picks.tolist()))
@@ -195,7 +195,7 @@ def test_several_labels(tmp_path):
         ("a", "not an int"),
     ],
 )
-def test_faults_in_several_labels(tmp_path, label, part):
+def test_errors_in_lists_of_labels(tmp_path, label, part):
     with pytest.raises(UserError, match=f"list.txt:1: {part}|{part}"):
         read_frame_list(written(tmp_path, f"a 9 {label}\n"), 3, multi_label=True)
     with pytest.raises(UserError, match="no video has a class"):

@@ -132,7 +132,7 @@ def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, n
             break
 
 
-def test_evaluation_hands_over_one_resized_copy_of_each_frame(tmp_path):
+def test_evaluation_returns_one_resized_copy_of_each_frame(tmp_path):
     cfg = frame_config(tmp_path, workers=1, batch_size=4)
     several = next(iter(build.build_eval_loader(cfg, views=build.Views(2, 10))))
     assert [frames.shape for frames in several["frames"]] == [(2, 4, 3, 32, 39)] * 2
@@ -142,7 +142,7 @@ def test_evaluation_hands_over_one_resized_copy_of_each_frame(tmp_path):
     assert torch.equal(make_views(several["frames"][0], 1, 32), one["frames"][0])
 
 
-def test_a_batch_holds_as_many_clips_whatever_the_clips_of_a_video(tmp_path):
+def test_a_batch_has_the_same_number_of_clips_for_any_clips_per_video(tmp_path):
     cfg = frame_config(tmp_path, batch_size=4)
     for num_clips, videos in ((1, [4, 3]), (2, [2, 2, 2, 1]), (9, [1] * 7)):
         loader = build.build_eval_loader(cfg, views=build.Views(num_clips, 3))
@@ -196,7 +196,7 @@ def test_short_entries_are_left_out_of_training_and_validation_only(tmp_path):
         build.read_train_entries(cfg)
 
 
-def test_lines_that_give_no_number_count_their_folder(tmp_path, caplog):
+def test_folders_without_a_frame_count_are_counted(tmp_path, caplog):
     """As in published lists: `path 0 label`."""
     cfg = frame_config(tmp_path)
     path = tmp_path / "list.txt"
@@ -233,7 +233,7 @@ def test_few_shot_training(tmp_path):
 
 @pytest.mark.parametrize("workers", [0, 2])
 @pytest.mark.parametrize("train", [True, False])
-def test_a_fault_in_a_worker_arrives_as_one_line(tmp_path, workers, train):
+def test_an_error_in_a_worker_is_reported_in_one_line(tmp_path, workers, train):
     cfg = frame_config(tmp_path, workers=workers)
     for frame in (tmp_path / "frames" / "v3").glob("*.jpg"):
         frame.unlink()
@@ -245,7 +245,7 @@ def test_a_fault_in_a_worker_arrives_as_one_line(tmp_path, workers, train):
     assert not multiprocessing.active_children(), "the workers are stopped before the error is raised"
 
 
-def test_our_own_mistake_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
+def test_a_bug_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
     monkeypatch.setattr(loader.dataset, "_choose_frames", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="Traceback") as error:
@@ -282,7 +282,7 @@ def test_a_runtime_error_in_a_worker_is_reported_by_its_cause(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("number", "how"), [(signal.SIGKILL, "killed by SIGKILL"), (signal.SIGBUS, "--shm-size")], ids=str
 )
-def test_a_worker_that_is_killed_is_called_killed(tmp_path, number, how):
+def test_a_killed_worker_is_reported_as_killed(tmp_path, number, how):
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
     with pytest.raises(MachineError) as error:
         for _ in loader:
@@ -338,7 +338,7 @@ def test_one_key_switches_the_name_off(tmp_path):
         ),
     ],
 )
-def test_pairs_and_scale_that_cannot_be_are_named(keys, message):
+def test_invalid_flip_pairs_and_scales_are_named(keys, message):
     with pytest.raises(UserError, match=re.escape(message)):
         load_config(None, ["data.num_classes=3", *keys], "train")
 
@@ -357,7 +357,7 @@ def test_random_shift_off_takes_the_validation_frames(tmp_path):
     assert choose(10, np.random.default_rng(0)).tolist() == [0, 2, 5, 7]
 
 
-def test_faults_of_the_list_are_raised_before_anything_is_read(tmp_path):
+def test_errors_in_the_list_are_raised_before_anything_is_read(tmp_path):
     cfg = frame_config(tmp_path, num_classes=2)
     with pytest.raises(UserError, match=r"list.txt:3: label 2 is outside 0..1"):
         build.build_train_loader(cfg)

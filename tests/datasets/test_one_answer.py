@@ -227,7 +227,7 @@ def test_a_recording_that_begins_before_its_first_keyframe(tmp_path, share):
 
 @needs_ffmpeg
 @pytest.mark.parametrize("matrix", list(itertools.product((1, -1), (1, -1), (False, True))))
-def test_turned_and_mirrored(tmp_path, matrix):
+def test_rotated_and_mirrored(tmp_path, matrix):
     """The eight display matrices of an MP4 file."""
     path = tmp_path / "turned.mp4"
     write_video(path, 6)
@@ -242,7 +242,7 @@ def test_turned_and_mirrored(tmp_path, matrix):
     assert_as_ffmpeg(path, frames)
 
 
-def test_a_change_of_size_is_scaled_to_the_first(tmp_path):
+def test_frames_of_other_sizes_are_scaled_to_the_first(tmp_path):
     for name, size in (("a.ts", (48, 64)), ("b.ts", (64, 48))):
         write_video(tmp_path / name, 10, size=size)
     path = tmp_path / "turned.ts"
@@ -300,7 +300,7 @@ def test_more_packets_than_a_file_may_have(tmp_path, monkeypatch):
     assert "has more frames than the limit of 1000" in assert_one_answer(path, tmp_path / "work")
 
 
-def test_frames_that_change_nothing(tmp_path):
+def test_frames_without_changes(tmp_path):
     path = tmp_path / "skipped.mp4"
     write_skipped_frames(path, 600)
     assert len(assert_one_answer(path, tmp_path / "work")) == 600

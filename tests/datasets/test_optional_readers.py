@@ -13,7 +13,7 @@ from utils.errors import UserError
 
 
 @pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
-def test_optional_decoders_name_a_damaged_file(tmp_path, decoder):
+def test_optional_decoders_name_a_corrupted_file(tmp_path, decoder):
     needs(decoder)
     (tmp_path / "text.mp4").write_text("not a video\n" * 100)
     with pytest.raises(UserError, match="text.mp4 .listed at val.txt:7.: could not be decoded"):

@@ -30,7 +30,7 @@ def packed(path, frames: list[bytes], step_ms: int = 40):
     return path
 
 
-def test_any_frame_comes_out_as_from_its_jpeg(tmp_path):
+def test_any_frame_equals_its_jpeg(tmp_path):
     frames = jpegs(12)
     path = packed(tmp_path / "a.mkv", frames)
     with open_source(DataConfig(modality="video"), tmp_path, ListEntry("a.mkv", None, 0, 3)) as source:
@@ -44,7 +44,7 @@ def test_any_frame_comes_out_as_from_its_jpeg(tmp_path):
 
 
 @pytest.mark.parametrize("step_ms", [1, 40, 9000])
-def test_players_open_it(tmp_path, monkeypatch, step_ms):
+def test_other_players_can_open_it(tmp_path, monkeypatch, step_ms):
     """FFmpeg finds every frame, its time and its bytes, by playing and by seeking; also over many clusters."""
     monkeypatch.setattr("datasets.packed_clip._CLUSTER_BYTES", 9000)
     frames = jpegs(40)
@@ -66,7 +66,7 @@ def test_players_open_it(tmp_path, monkeypatch, step_ms):
         assert (source.read(indices).int() - video.read(indices).int()).abs().float().mean() < 6
 
 
-def test_only_the_frames_asked_for_are_read(tmp_path, monkeypatch):
+def test_only_requested_frames_are_read(tmp_path, monkeypatch):
     path = packed(tmp_path / "a.mkv", jpegs(30))
     reads = []
     real = PackedClip._jpeg
@@ -97,7 +97,7 @@ def test_an_unfinished_clip_is_refused(tmp_path):
         PackedClip(tmp_path / "a.mkv")
 
 
-def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
+def test_corrupted_bytes_give_pixels_or_a_user_error(tmp_path):
     path = packed(tmp_path / "a.mkv", jpegs(5))
     data = np.frombuffer(path.read_bytes(), dtype=np.uint8)
     rng = np.random.default_rng(0)
@@ -118,7 +118,7 @@ def test_damaged_bytes_give_pixels_or_a_user_error(tmp_path):
     assert errors > 20
 
 
-def test_a_damaged_frame_names_itself(tmp_path):
+def test_a_corrupted_frame_is_named(tmp_path):
     path = packed(tmp_path / "a.mkv", [*jpegs(3), b"\xff\xd8 not a JPEG"])
     with PackedClip(path) as source:
         source.read(np.array([0, 2]))

@@ -70,7 +70,7 @@ def scene(height: int, width: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_pixels_of_every_setting_are_open_clips(setting):
+def test_pixels_of_every_setting_equal_open_clips(setting):
     for height, width in ((256, 340), (426, 240)):
         assert largest_difference(*SETTINGS[setting], scene(height, width)) <= 0.01
 
@@ -88,7 +88,7 @@ def real_frames() -> list[np.ndarray]:
 
 @needs_real_videos
 @pytest.mark.parametrize("setting", SETTINGS)
-def test_pixels_of_real_frames_are_open_clips(setting):
+def test_pixels_of_real_frames_equal_open_clips(setting):
     assert max(largest_difference(*SETTINGS[setting], frames) for frames in real_frames()) <= 0.01
 
 
@@ -109,7 +109,7 @@ def test_openais_names_and_files_keep_the_published_pixels(tmp_path):
 
 
 @pytest.mark.parametrize("height, width", [(40, 30), (31, 57), (32, 32)])
-def test_longest_pads_as_open_clip_does(height, width):
+def test_resize_mode_longest_pads_like_open_clip(height, width):
     frames = scene(height, width)
     settings = PreprocessCfg(size=32, resize_mode="longest", mean=(0.0,) * 3, std=(1.0,) * 3)
     theirs = image_transform_v2(settings, is_train=False)(Image.fromarray(frames[0])) * 255
@@ -130,7 +130,7 @@ def config_of_videos(folder, **data) -> Config:
     return Config.model_validate({"network": {"arch": "PE-Core-B-16", "weights": "none"}, "data": data})
 
 
-def test_keys_override_the_towers_own_pixels_in_training_validation_and_prediction(tmp_path):
+def test_keys_override_the_towers_preprocessing_in_training_validation_and_prediction(tmp_path):
     cfg = with_preprocessing(config_of_videos(tmp_path))
     expected = Resize(32, "squash", "bilinear", "pillow")
     assert build_window_reader(cfg).transform == EvalTransform(expected, 32)
@@ -141,7 +141,7 @@ def test_keys_override_the_towers_own_pixels_in_training_validation_and_predicti
     assert build_eval_loader(other).dataset.transform == EvalTransform(Resize(40), 32)
 
 
-def test_mean_and_std_of_the_config_are_the_models():
+def test_the_model_uses_mean_and_std_of_the_config():
     """The published CLIP model with other ones, as a checkpoint that is loaded with `weights: none` asks for."""
     network = {"arch": "clip/shapes_clip.pt", "sim_header": "None"}
     data = {"input_size": 64, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6]}
@@ -152,7 +152,7 @@ def test_mean_and_std_of_the_config_are_the_models():
     torch.testing.assert_close(normalised.flatten(), torch.tensor([0.25, 0.4, 0.5]))
 
 
-def test_linspace_takes_the_same_frames_in_every_clip_and_says_so(tmp_path):
+def test_linspace_takes_the_same_frames_in_every_clip_with_a_warning(tmp_path):
     cfg = with_preprocessing(config_of_videos(tmp_path, frame_rule="linspace"))
     assert build_eval_loader(cfg).dataset._choose_frames(9, None).tolist() == [0, 2, 5, 8]
     assert build_eval_loader(cfg, views=Views(1, 3)).dataset._choose_frames(9, None).tolist() == [0, 2, 5, 8]

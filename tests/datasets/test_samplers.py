@@ -42,7 +42,7 @@ def test_an_epoch_is_the_permutation_in_order_once(num_samples, batch_size, worl
 
 
 @given(sizes, batch_sizes, st.integers(0, 60), worlds)
-def test_resume_redistributes_what_is_left(num_samples, batch_size, consumed, world_size):
+def test_resuming_redistributes_the_remaining_samples(num_samples, batch_size, consumed, world_size):
     consumed = min(consumed, num_samples)
     steps = epoch_of(num_samples, batch_size, world_size, start_sample=consumed)
     assert real_indices(steps) == epoch_permutation(num_samples, 3, 0).tolist()[consumed:]

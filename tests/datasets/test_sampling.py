@@ -84,7 +84,7 @@ def test_segments_of_consecutive_frames():
     assert sampling.dense_test(10, 2, 1, seg_length=2).tolist() == [0, 1, 4, 5]
 
 
-def test_an_empty_video_is_our_mistake():
+def test_an_empty_video_is_an_assertion_error():
     with pytest.raises(AssertionError):
         sampling.val_uniform(0, 8)
 

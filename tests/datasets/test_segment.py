@@ -51,7 +51,7 @@ def test_a_segment_is_the_frames_on_screen(folder, start, end, first, last):
     assert torch.equal(all_of(of_frames), all_of(frames)[first : last + 1])
 
 
-def test_a_packed_clip_has_its_times_and_its_files(folder):
+def test_a_packed_clip_uses_its_times_and_its_frames(folder):
     jpegs = [(folder / "frames" / f"img_{i:05d}.jpg").read_bytes() for i in range(1, 41)]
     write_packed_clip(folder / "p.mkv", zip(jpegs, range(0, 4000, 100)), 48, 36)
     segment = Segment(PackedClip(folder / "p.mkv"), 1.0, 1.5)
@@ -110,7 +110,7 @@ def config_of(folder, **data):
 
 
 @pytest.mark.parametrize("pixels_on", ["cpu", "device"])
-def test_clips_are_drawn_inside_their_segments(folder, pixels_on):
+def test_clips_are_sampled_inside_their_segments(folder, pixels_on):
     """Segments of one frame each, so that each clip is that frame, four times."""
     (folder / "list.txt").write_text("v.mp4 0.41 0.42 0\nv.mp4 1.21 1.22 1\n")
     cfg = config_of(folder, modality="video", pixels_on=pixels_on)

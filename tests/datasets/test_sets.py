@@ -52,7 +52,7 @@ def test_a_set_without_a_clip_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("sets", [((7, 7), (3, 3)), ((7, 3), (3, 7)), ((7, 2), (3, 8))])
-def test_no_video_comes_again_before_all_others_of_its_set(sets):
+def test_no_video_is_repeated_before_all_others_of_its_set(sets):
     counts: Counter[int] = Counter()
     for epoch in range(9):
         order = repeated_order(order_of_sets(sets, seed=3, epoch=epoch), repeats=1).tolist()
@@ -65,7 +65,7 @@ def test_no_video_comes_again_before_all_others_of_its_set(sets):
     assert order_of_sets(sets, 3, 0).tolist() != order_of_sets(sets, 3, 1).tolist()
 
 
-def test_processes_and_resuming_change_no_draw():
+def test_processes_and_resuming_do_not_change_the_samples():
     def keys(world_size, start=0):
         parts = [
             TrainBatches(10, 6 // world_size, world_size, rank, 3, Draws(sets=((7, 2), (3, 8))))

@@ -117,7 +117,7 @@ def test_a_truncated_mp4_with_its_index_in_front(tmp_path):
 
 
 @needs_real_videos
-def test_damaged_bytes_never_pass_unnoticed_as_missing_frames(tmp_path):
+def test_corrupted_bytes_never_lose_frames_silently(tmp_path):
     data = np.frombuffer((VIDEOS_DIR / "h264_10bits.mp4").read_bytes(), dtype=np.uint8)
     rng = np.random.default_rng(0)
     path = tmp_path / "damaged.mp4"
@@ -276,7 +276,7 @@ def test_an_edit_list_hides_frames(tmp_path):
 
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("degrees", [90, 180, 270])
-def test_frames_come_upright(tmp_path, decoder, degrees):
+def test_frames_are_rotated_upright(tmp_path, decoder, degrees):
     """As a phone stores them: sideways, and by how much to turn in the track header."""
     needs(decoder)
     path = tmp_path / "sideways.mp4"
@@ -312,12 +312,12 @@ def test_audio_only_empty_and_other_files(tmp_path):
             opened(tmp_path / name)
 
 
-def test_a_folder_in_the_place_of_a_video(tmp_path):
+def test_a_folder_instead_of_a_video(tmp_path):
     with pytest.raises(UserError, match="is a folder; for folders of frames set data.modality"):
         opened(tmp_path)
 
 
-def test_a_name_is_never_taken_for_an_address(tmp_path, monkeypatch):
+def test_a_name_is_never_treated_as_a_url(tmp_path, monkeypatch):
     write_video(tmp_path / "concat:a|b.mp4", 3)
     monkeypatch.chdir(tmp_path)
     entry = ListEntry("concat:a|b.mp4", None, 0, 7)

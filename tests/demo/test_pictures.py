@@ -23,7 +23,7 @@ def rows(tmp_path):
     return made
 
 
-def test_the_shown_clips_differ_and_end_with_the_most_confident_mistake(rows):
+def test_shown_clips_differ_and_the_last_is_the_most_confident_mistake(rows):
     picks = pick_clips(rows)
     assert len({row["path"] for row in picks}) == len(picks) == 5
     assert [row["correct"] for row in picks] == ["1", "1", "1", "1", "0"]

@@ -67,7 +67,7 @@ def test_same_seed_same_clip_and_other_seed_other_clip():
     ("motion", "axis", "sign"),
     [("moving left", "x", -1), ("moving right", "x", 1), ("moving up", "y", -1), ("moving down", "y", 1)],
 )
-def test_covered_pixels_move_the_way_the_name_says(motion, axis, sign):
+def test_covered_pixels_move_as_the_name_says(motion, axis, sign):
     for track in tracks(motion):
         body, _ = shapes_world.coverage("star", track, 64, 64)
         place = np.tensordot(body, np.arange(64), axes=([2 if axis == "x" else 1], [0])).sum(axis=1)
@@ -79,14 +79,14 @@ def test_covered_pixels_move_the_way_the_name_says(motion, axis, sign):
 
 
 @pytest.mark.parametrize(("motion", "sign"), [("growing", 1), ("shrinking", -1)])
-def test_covered_area_changes_the_way_the_name_says(motion, sign):
+def test_covered_area_changes_as_the_name_says(motion, sign):
     for track in tracks(motion):
         area = shapes_world.coverage("cross", track, 64, 64)[0].sum(axis=(1, 2))
         assert max(area[-1] / area[0], area[0] / area[-1]) > 2.5
         assert (sign * np.diff(area[::5]) > 0).all()
 
 
-def test_spinning_turns_the_picture_and_nothing_else_does():
+def test_only_spinning_rotates_the_picture():
     for motion in MOTIONS:
         for track in tracks(motion):
             turned = np.ptp(track.angle)
@@ -103,7 +103,7 @@ def test_a_spinning_circle_can_be_seen_to_spin():
     assert np.abs((angle - angle[0]) - (track.angle - track.angle[0])).max() < 0.3
 
 
-def test_flashing_comes_and_goes_and_nothing_else_does():
+def test_only_flashing_appears_and_disappears():
     for motion in MOTIONS:
         for track in tracks(motion):
             if motion == "flashing":
@@ -117,7 +117,7 @@ def test_flashing_comes_and_goes_and_nothing_else_does():
 @pytest.mark.parametrize(
     ("one", "opposite"), [("moving left", "moving right"), ("moving up", "moving down"), ("growing", "shrinking")]
 )
-def test_opposite_motions_pass_through_the_same_places(one, opposite):
+def test_opposite_motions_pass_the_same_positions(one, opposite):
     """So that the unordered set of frames cannot tell the two: only the order is different."""
     for a, b in zip(tracks(one), tracks(opposite)):
         for name in ("x", "y", "radius"):
@@ -135,7 +135,7 @@ def test_shape_stays_inside_the_central_square(motion):
             assert body.sum() >= 0.97 * wide.sum()
 
 
-def test_shapes_are_of_like_size():
+def test_shapes_have_similar_sizes():
     track = shapes_world.Track(*(np.array([v], dtype=np.float32) for v in (0, 0, 20, 0, 1)))
     areas = [float(shapes_world.coverage(shape, track, 64, 64)[0].sum()) / 20**2 for shape in SHAPES]
     assert all(1.2 < area < 2.7 for area in areas)
@@ -165,7 +165,7 @@ def test_no_still_and_no_caption_shows_a_held_out_class(stills):
         assert not any(c.name[2:] in caption for c in HELD_OUT_CLASSES)
 
 
-def test_every_caption_is_true_of_its_own_picture_and_says_what_is_mentioned(stills):
+def test_every_caption_describes_its_own_picture(stills):
     true = shapes_stills.caption_is_true(stills.attributes, stills.mentioned)
     assert true.diagonal().all()
     assert 0 < true.mean() < 0.3
@@ -216,7 +216,7 @@ def test_weights_are_small_and_in_openai_layout(weights):
     assert model.visual.image_size in (64, (64, 64))
 
 
-def test_texts_of_different_classes_are_apart(weights):
+def test_texts_of_different_classes_differ(weights):
     model = tower_of(weights)
     names = [c.name for c in SEEN_CLASSES + HELD_OUT_CLASSES]
     tokens = open_clip.get_tokenizer("ViT-B-32")([f"a video of {name}." for name in names])
@@ -226,7 +226,7 @@ def test_texts_of_different_classes_are_apart(weights):
     assert cosines.max() < MAX_TEXT_COSINE
 
 
-def test_image_tower_tells_shapes_and_places(weights):
+def test_image_tower_distinguishes_shapes_and_positions(weights):
     model = tower_of(weights)
     stills = shapes_stills.render_stills(200, np.random.default_rng(5), trail_share=0.0)
     pictures = torch.from_numpy(stills.pictures).permute(0, 3, 1, 2) / 255

@@ -119,7 +119,7 @@ def test_other_seed_replaces_the_world(world, tmp_path, capsys):
     assert (out / name).read_bytes() != (world / name).read_bytes()
 
 
-def test_foreign_folder_is_refused(tmp_path, capsys):
+def test_a_folder_with_other_files_is_refused(tmp_path, capsys):
     (tmp_path / "thesis.txt").write_text("mine")
     assert make(tmp_path) == 2
     assert str(tmp_path) in capsys.readouterr().err

@@ -17,7 +17,7 @@ def clusters(num_classes: int, num_each: int, seed: int) -> tuple[np.ndarray, np
     return ((centres[labels] + noise) * rng.uniform(0.5, 9, (len(labels), 1))).astype(np.float32), labels
 
 
-def test_coefficients_tell_new_videos_apart():
+def test_coefficients_classify_new_videos():
     matrix = fit_lda(*clusters(5, 60, seed=0))
     assert matrix.shape == (5, 24) and matrix.dtype == torch.float32
     videos, labels = clusters(5, 40, seed=1)

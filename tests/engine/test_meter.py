@@ -24,19 +24,19 @@ from utils.schema import Config
         (0.30, {"modality": "video", "decoder": "decord"}, ("tools/pack_videos.py", "data.decoder=pyav")),
     ],
 )
-def test_advice_comes_once_and_past_a_tenth(tmp_path, monkeypatch, caplog, share, data, parts):
+def test_advice_is_given_once_above_ten_percent(tmp_path, monkeypatch, caplog, share, data, parts):
     advice = show_epochs(tmp_path, monkeypatch, caplog, data, share)
     assert len(advice) == bool(parts)
     assert all((part[4:] not in advice[0]) if part.startswith("not ") else part in advice[0] for part in parts)
 
 
-def test_packed_clips_are_not_to_be_packed(tmp_path, monkeypatch, caplog):
+def test_packed_clips_are_not_advised_for_packed_clips(tmp_path, monkeypatch, caplog):
     data = {"modality": "video", "decoder": "decord"}
     (advice,) = show_epochs(tmp_path, monkeypatch, caplog, data, 0.30, is_packed=True)
     assert "raise data.workers" in advice and "pack" not in advice and "decoder" not in advice
 
 
-def test_epochs_of_two_steps_advise_too(tmp_path, monkeypatch, caplog):
+def test_epochs_of_two_steps_also_give_advice(tmp_path, monkeypatch, caplog):
     (advice,) = show_epochs(tmp_path, monkeypatch, caplog, {}, 0.30, num_steps=2)
     assert "30% of the time" in advice
 
@@ -60,7 +60,7 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
     return [r.getMessage() for r in caplog.records if "waiting for data" in r.getMessage()]
 
 
-def test_records_wait_for_space_on_a_full_disk(tmp_path, monkeypatch, caplog):
+def test_records_are_written_once_a_full_disk_has_space(tmp_path, monkeypatch, caplog):
     cfg = Config.model_validate({"logging": {"tensorboard": False}})
     metrics = MetricsWriter(tmp_path, Process(0, 1, 0, torch.device("cpu")), cfg, 0)
     file, space = metrics._file, [3]
@@ -88,7 +88,7 @@ def test_records_wait_for_space_on_a_full_disk(tmp_path, monkeypatch, caplog):
     assert [r["step"] for r in metrics.records()] == [1, 2, 3]
 
 
-def test_a_line_tells_the_speed_of_all_steps_since_the_one_before(tmp_path, caplog):
+def test_a_line_has_the_speed_since_the_line_before(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"logging": {"tensorboard": False, "print_freq": 2}})
     process = Process(0, 1, 0, torch.device("cpu"))

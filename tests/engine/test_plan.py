@@ -14,7 +14,7 @@ from utils.config import load_config
 KIB = 256  # float32 values
 
 
-def test_what_is_alive_at_a_time_is_counted_once():
+def test_tensors_in_memory_are_counted_once():
     weight = torch.zeros(16, KIB)
     with _LiveBytes([weight]) as live:
         a = torch.zeros(4, KIB)
@@ -45,7 +45,7 @@ def test_a_step_peaks_where_the_backward_pass_begins_or_ends(tmp_path):
     assert totals[True, 128] < 0.6 * totals[False, 128]
 
 
-def test_the_batches_made_ahead_count():
+def test_prefetched_batches_are_counted():
     """As many bytes as the real tensors that are made: the next batch, and all for the one after it."""
     keys = ["data.batch_size=3", "data.num_segments=2", "data.input_size=24"]
     cfgs = {
@@ -62,7 +62,7 @@ def test_the_batches_made_ahead_count():
     assert bytes_ahead(cfgs["device"], gpu) == batch + live.peak > 2 * batch + sum(clip.numel() for clip in clips)
 
 
-def test_the_estimate_is_near_what_a_gpu_took():
+def test_the_estimate_is_close_to_the_measured_memory_of_a_gpu():
     """ViT-B/16, 64 clips of 8 frames, bf16, on an H100: `peak_bytes` of benchmarks/gpu_check.py."""
     keys = ["network.arch=ViT-B/16", "network.weights=none", "data.input_size=224", "data.num_classes=400"]
     cfg = load_config(None, keys, "predict").config

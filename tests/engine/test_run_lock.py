@@ -30,13 +30,13 @@ def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["log.txt"]
 
 
-def test_what_is_left_empty_is_removed(tmp_path):
+def test_an_empty_folder_is_removed(tmp_path):
     with pytest.raises(UserError, match="no such clip"), run_lock(tmp_path / "a" / "b"):
         raise UserError("no such clip")
     assert not list(tmp_path.iterdir())
 
 
-def test_the_lock_dies_with_its_owner(tmp_path):
+def test_the_lock_is_released_when_its_process_ends(tmp_path):
     child = os.fork()
     if child == 0:
         with run_lock(tmp_path):

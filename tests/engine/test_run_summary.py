@@ -21,7 +21,7 @@ def test_many_epochs_are_thinned_and_best_and_last_stay():
     assert "20.0 min" in lines[-1] and "10%" in lines[-1]
 
 
-def test_a_run_that_an_earlier_version_began():
+def test_a_run_started_by_an_earlier_version():
     lines = describe_run([step(0), val(1, 10.0), step(1, seconds=60.0), val(2, 20.0)]).splitlines()
     assert lines[2].split()[:2] == ["1", "-"] and "1.0 min" in lines[3]
 

@@ -28,7 +28,7 @@ def test_default_folders_are_those_of_the_published_system(tmp_path):
     assert default_run_dir(load(b32, f"network.arch={tmp_path / 'my_clip.pt'}")) == Path("exp/k400/my_clip/f8")
 
 
-def test_a_folder_that_holds_a_run_is_left_alone(tmp_path, monkeypatch):
+def test_a_folder_with_a_run_is_not_modified(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("utils.project_paths.REPOSITORY", tmp_path)
     folder = Path("exp/k400/ViT-B/32/f8")

@@ -150,7 +150,7 @@ def test_each_process_stores_its_part(found, name, kind):
         assert sum(parts) == pytest.approx(whole, abs=64) and max(parts) < 0.53 * whole, (what, parts, whole)
 
 
-def test_a_checkpoint_goes_on_in_any_layout(found, folder):
+def test_a_checkpoint_is_resumed_in_any_layout(found, folder):
     expected = found[RESUMED, "none"][0].losses[SAVED_AFTER:]
     resumed = {key: of for key, of in found.items() if len(key) == 3}
     assert len(resumed) == 4
@@ -167,7 +167,7 @@ def test_a_checkpoint_goes_on_in_any_layout(found, folder):
         (None, "fp16", "solver.precision to bf16 or fp32"),
     ],
 )
-def test_what_cannot_be_sharded_is_refused(folder, vision, precision, fault):
+def test_unsupported_settings_of_sharding_are_refused(folder, vision, precision, fault):
     cfg = make_config(folder, vision, solver_shard="full", head_layers=1)
     model, text = build_model_and_text(cfg, NAMES, CPU)
     with pytest.raises(UserError, match=fault):
@@ -182,7 +182,7 @@ def test_an_older_pytorch_is_refused(folder, monkeypatch):
         build_trainer(cfg, model, text, RunContext(Process(0, 1, 0, CPU), "fp32"))
 
 
-def test_the_memory_estimate_shares_out_what_is_sharded(folder):
+def test_the_memory_estimate_divides_sharded_tensors(folder):
     model, _ = build_model_and_text(make_config(folder, head_layers=1), NAMES, CPU)
     plain = MemoryEstimate(
         weights=4 * sum(p.numel() for p in model.parameters()), gradients_and_optimizer=8, activations=3
@@ -193,7 +193,7 @@ def test_the_memory_estimate_shares_out_what_is_sharded(folder):
     assert plain.weights / 2 < full.weights < grad.weights
 
 
-def test_checkpoints_hold_the_same_in_any_layout(found, folder):
+def test_checkpoints_are_the_same_in_any_layout(found, folder):
     plain, sharded = (load_checkpoint(folder / f"{RESUMED} {kind} 2.pt") for kind in ("none", "full"))
     for part in ("model_state_dict", "trained_weights"):
         assert list(sharded[part]) == list(plain[part])

@@ -42,7 +42,7 @@ SPOILT = {"loss": lambda value: value * float("nan"), "gradient": InfiniteGradie
 
 @pytest.mark.parametrize("optim", ["adamw", "adam", "sgd", "lion"])
 @pytest.mark.parametrize("what", list(SPOILT))
-def test_a_bad_step_makes_no_update(world, tmp_path, monkeypatch, capsys, what, optim):
+def test_a_step_with_a_loss_that_is_not_finite_is_skipped(world, tmp_path, monkeypatch, capsys, what, optim):
     """A run whose last step is bad has the weights of the step before."""
     overrides = (f"solver.optim={optim}", "solver.save_every=1", "solver.keep_last=3", "solver.max_nonfinite_steps=1")
     spoil(monkeypatch, {7}, SPOILT[what])
@@ -59,7 +59,7 @@ def test_a_bad_step_makes_no_update(world, tmp_path, monkeypatch, capsys, what, 
 
 
 @pytest.mark.parametrize(("allowed", "last_step"), [(0, 3), (2, 6)])
-def test_the_run_stops_past_the_count(world, tmp_path, monkeypatch, capsys, allowed, last_step):
+def test_the_run_stops_above_the_maximum_number(world, tmp_path, monkeypatch, capsys, allowed, last_step):
     spoil(monkeypatch, {2, 3, 5}, SPOILT["loss"])
     assert train(world, tmp_path, f"solver.max_nonfinite_steps={allowed}") == 2
     error = capsys.readouterr().err

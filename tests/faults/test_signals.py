@@ -57,7 +57,7 @@ def send(run: LiveRun, target: str, number: int) -> None:
 
 
 @pytest.mark.parametrize(("target", "number", "num_workers", "num_processes"), signal_cases(), ids=str)
-def test_a_signal_saves_and_leaves_with_the_requeue_code(world, tmp_path, target, number, num_workers, num_processes):
+def test_a_signal_saves_and_exits_with_the_requeue_code(world, tmp_path, target, number, num_workers, num_processes):
     run_dir, workers = tmp_path / "run", f"data.workers={num_workers}"
     with live_run(world.config, run_dir, FOREVER, workers, NPROC=str(num_processes)) as run:
         run.wait_for_steps(3)
@@ -110,7 +110,7 @@ def test_a_signal_before_the_first_step_leaves_nothing(world, tmp_path, num_proc
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the launcher knows of its processes by /proc")
 @pytest.mark.parametrize("node_rank", [0, 1], ids=["nobody has joined", "nobody to join"])
-def test_a_machine_that_waits_for_another_leaves_at_once(world, tmp_path, node_rank):
+def test_a_machine_that_waits_for_another_exits_at_once(world, tmp_path, node_rank):
     environment = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29637", "NNODES": "2", "NPROC": "1"}
     process = subprocess.Popen(
         ["sh", "scripts/run_train_multinodes.sh", str(world.config), str(node_rank)],
@@ -131,7 +131,7 @@ def test_a_machine_that_waits_for_another_leaves_at_once(world, tmp_path, node_r
     assert not list(tmp_path.glob("launch-*"))
 
 
-def test_a_mistake_that_one_process_meets_is_one_line(world, tmp_path):
+def test_an_error_in_one_process_is_reported_in_one_line(world, tmp_path):
     shutil.copytree(world.root / "frames", tmp_path / "frames")
     for path in (tmp_path / "frames" / "train_1_0").iterdir():
         path.unlink()
@@ -169,7 +169,7 @@ def test_restarts_resume_the_last_checkpoint(world, tmp_path):
     assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "whole"), rel=1e-4, abs=1e-5)
 
 
-def test_a_killed_loader_process_is_one_line(world, tmp_path):
+def test_a_killed_loader_process_is_reported_in_one_line(world, tmp_path):
     with live_run(
         world.config, tmp_path / "run", FOREVER, "data.workers=1", "logging.eval_freq=2000", NPROC="1"
     ) as run:

@@ -95,7 +95,7 @@ def machines():
 
 
 @pytest.mark.timeout(900)  # four starts of PyTorch, two of them beside each other
-def test_one_machine_is_cut_off_and_both_start_again(world, machines, tmp_path):
+def test_a_disconnected_machine_is_detected_and_both_resume(world, machines, tmp_path):
     words = (f"logging.run_dir={tmp_path / 'run'}", "data.batch_size=1", "solver.epochs=12", "solver.save_every=5",
              f"solver.process_timeout_minutes={TIMEOUT_MINUTES}", "resume=auto", "logging.eval_freq=12")  # fmt: skip
     metrics = tmp_path / "run" / "metrics.jsonl"

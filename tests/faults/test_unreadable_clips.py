@@ -39,7 +39,7 @@ def test_raise_names_the_clip(world, broken_root, tmp_path, capsys):
     assert error.count("\n") == 1 and ("train_0_1" in error or "train_2_4" in error) and "train_frames.txt:" in error
 
 
-def test_skip_replaces_counts_and_tells_each_once(world, broken_root, tmp_path, capsys):
+def test_skip_replaces_clips_and_reports_each_once(world, broken_root, tmp_path, capsys):
     overrides = (*SKIP, "solver.epochs=3")
     assert train(world, broken_root, tmp_path / "a", *overrides) == 0
     output = capsys.readouterr().out
@@ -53,7 +53,7 @@ def test_skip_replaces_counts_and_tells_each_once(world, broken_root, tmp_path, 
     assert losses(tmp_path / "b") == losses(tmp_path / "a")
 
 
-def test_the_replacement_is_of_the_class_and_drawn_from_the_sample(world, broken_root):
+def test_the_replacement_is_of_the_same_class_and_seeded_by_the_sample(world, broken_root):
     cfg = with_preprocessing(load_config(world.config, [*SKIP, f"data.train_root={broken_root}"]).config)
     dataset = build_train_loader(cfg).dataset
     sound = build_train_loader(with_preprocessing(load_config(world.config, list(SKIP)).config)).dataset
@@ -68,7 +68,7 @@ def test_the_replacement_is_of_the_class_and_drawn_from_the_sample(world, broken
     assert readable["fault"] is None and np.array_equal(readable["frames"], sound[SampleKey(0, other)]["frames"])
 
 
-def test_skip_stops_past_the_share(world, broken_root, tmp_path, capsys):
+def test_skip_stops_above_the_maximum_share(world, broken_root, tmp_path, capsys):
     assert train(world, broken_root, tmp_path, "data.on_error=skip", "data.max_skipped_share=0.1") == 2
     error = capsys.readouterr().err
     assert f"2 of the epoch's {3 * NUM_TRAIN} clips are unreadable, more than data.max_skipped_share (0.1)" in error
@@ -109,6 +109,6 @@ def test_evaluation_raises_or_counts_as_wrong(world, broken_root, tmp_path, caps
     assert np.flatnonzero(np.isnan(table.embeddings).any(axis=1)).tolist() == [row - 1]
 
 
-def test_training_never_leaves_out_a_validation_clip(world, broken_root, tmp_path, capsys):
+def test_validation_in_training_never_skips_a_clip(world, broken_root, tmp_path, capsys):
     assert train(world, world.root / "frames", tmp_path, *SKIP, f"data.val_root={broken_root}") == 2
     assert "val_1_0" in capsys.readouterr().err

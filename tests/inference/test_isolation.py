@@ -81,7 +81,7 @@ def test_windows_are_those_of_the_reader(video, window):
         ),
     ],
 )
-def test_what_ends_the_child_is_one_line(deed, message):
+def test_a_child_that_dies_is_reported_in_one_line(deed, message):
     with open_odd(deed) as video, pytest.raises(UserError) as caught:
         list(video.windows())
     assert str(caught.value) == message
@@ -114,7 +114,7 @@ class TakenOver(DecodingJob):
     ],
     ids=["nothing", "half a length", "half a message", "a closed pipe", "a huge message"],
 )
-def test_wall_time_is_bounded_whatever_the_child_sends(sent, closes, seconds, message):
+def test_wall_time_is_limited_whatever_the_child_sends(sent, closes, seconds, message):
     begin = time.monotonic()
     job = TakenOver(READER, "odd.mp4", sent=sent, closes=closes)
     with pytest.raises(UserError, match=f"^odd.mp4: {message}"), IsolatedVideo(job, seconds) as video:
@@ -122,7 +122,7 @@ def test_wall_time_is_bounded_whatever_the_child_sends(sent, closes, seconds, me
     assert time.monotonic() - begin < 30 and not multiprocessing.active_children()
 
 
-def test_processor_time_is_bounded_where_nobody_ends_the_child():
+def test_cpu_time_is_limited_if_nobody_ends_the_child():
     with open_odd("computes", 1) as video:
         video._process.join(120)
         assert video._process.exitcode == -signal.SIGXCPU
@@ -134,7 +134,7 @@ def test_a_bug_keeps_its_traceback():
     assert 'raise ValueError("a bug")' in str(caught.value)
 
 
-def test_a_child_that_is_left_early_is_gone(video):
+def test_an_abandoned_child_is_killed(video):
     with IsolatedVideo(DecodingJob(READER, str(video), 0.1), 60) as isolated:
         next(isolated.windows())
     assert not isolated._process.is_alive()
@@ -152,7 +152,7 @@ def test_limits_of_an_upload_are_checked_in_the_child(video, tmp_path):
     assert "no such video file" in refusal(tmp_path / "none.mp4")
 
 
-def test_a_video_longer_than_its_header_says_is_given_up(tmp_path):
+def test_a_video_longer_than_its_header_says_is_an_error(tmp_path):
     path = tmp_path / "long.mkv"
     write_video(path, 100, size=(36, 48))
     data = bytearray(path.read_bytes())
@@ -171,7 +171,7 @@ def test_the_limit_on_pixels_holds_for_every_frame(tmp_path):
         assert len(list(isolated.windows())) == 1
 
 
-def test_memory_follows_the_frames_that_are_wanted(tmp_path):
+def test_memory_depends_on_the_requested_frames(tmp_path):
     """A film of 300 MB in a child that may take half of it: one picture of noise, over and over."""
     path, noise = tmp_path / "film.mkv", np.random.default_rng(0).integers(0, 256, (720, 1280, 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:

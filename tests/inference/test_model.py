@@ -66,7 +66,7 @@ def test_probabilities_are_those_of_an_evaluation(tmp_path, world, overrides):
 
 
 @pytest.mark.parametrize("overrides", [[], ["fix_text=false"], ["context_tokens=2"]])
-def test_other_classes_need_no_loading(tmp_path, world, overrides, monkeypatch):
+def test_other_classes_do_not_reload_the_model(tmp_path, world, overrides, monkeypatch):
     config, weights = checkpoint(tmp_path, world, *overrides)
     fresh = load_model(weights, config, NEW, device=CPU)
     first = load_model(weights, config, device=CPU)
@@ -91,7 +91,7 @@ def test_without_weights_it_is_clip_and_the_mean_of_frames(world):
     ("overrides", "said"),
     [(["tm=tokenshift"], "head Transf, tm tokenshift"), (["joint_st=true", "sim_header=None"], "(joint_st), 4 frames")],
 )
-def test_the_description_names_what_is_inside_the_tower(tmp_path, world, overrides, said):
+def test_the_description_names_the_additions_to_the_tower(tmp_path, world, overrides, said):
     assert said in load_model(*checkpoint(tmp_path, world, *overrides)[::-1], device=CPU).description
 
 
@@ -108,7 +108,7 @@ def test_without_config_every_key_has_its_default(world):
         (["context_tokens=2", "context_per_class=true"], "network.context_per_class"),
     ],
 )
-def test_classes_that_belong_to_the_checkpoint_cannot_be_typed(tmp_path, world, overrides, named):
+def test_classes_of_a_trained_classifier_cannot_be_changed(tmp_path, world, overrides, named):
     config, weights = checkpoint(tmp_path, world, *overrides)
     with pytest.raises(UserError, match=named):
         load_model(weights, config, NEW, device=CPU)
@@ -116,12 +116,12 @@ def test_classes_that_belong_to_the_checkpoint_cannot_be_typed(tmp_path, world, 
         load_model(weights, config, device=CPU).with_classes(NEW)
 
 
-def test_without_classes_those_of_kinetics_are_taken_and_said(world, caplog):
+def test_the_default_classes_are_those_of_kinetics_and_reported(world, caplog):
     model = load_model(None, world.config, overrides=["data.label_list=null"], device=CPU)
     assert len(model.class_names) == 400 and "using the 400 classes of Kinetics-400" in caplog.text
 
 
-def test_frames_in_memory_are_as_good_as_files(world):
+def test_frames_in_memory_give_the_results_of_files(world):
     model = load_model(None, world.config, classes=NEW, device=CPU)
     folder = world.root / "frames" / "val_0_0"
     frames = np.stack([np.asarray(Image.open(path)) for path in sorted(folder.iterdir())])
@@ -158,7 +158,7 @@ def test_class_embeddings_that_are_not_finite_are_an_error(tmp_path, world):
         load_model(weights, config, device=CPU)
 
 
-def test_batches_change_nothing_and_few_clips_are_kept(world):
+def test_results_do_not_depend_on_batches_and_few_clips_are_in_memory(world):
     model = load_model(None, world.config, classes=NEW, device=CPU)
     windows = [Window(i, i + 1, clip) for i, clip in enumerate(clips(30))]
     one = model.predict_windows(iter(windows), "a", 0.4, batch_size=1)

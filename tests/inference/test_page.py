@@ -41,7 +41,7 @@ def test_one_clip_has_bars_and_frames_and_no_timeline():
     assert "unknown: no class" in result_html(answer([[0.25, 0.75]], ["a", "b"], threshold=0.8))
 
 
-def test_each_frame_has_a_bar_of_what_it_adds():
+def test_each_frame_has_a_bar_for_its_contribution():
     page = result_html(answer([[0.25, 0.75]], ["a", "b"]))
     found = re.findall(r'<i class="(\w+)" style="--share:([\d.]+)"></i><small>([^<]+)</small>', page)
     assert found[:2] == [("for", "0.250", "+0.5"), ("against", "1.000", "\u22122.0")]
@@ -72,7 +72,7 @@ def test_errors_and_the_history_are_escaped():
     assert "<b>" not in page and page.index("100%") < page.index("50%") and history_html([]) == ""
 
 
-def test_a_bug_is_one_line_that_stays_and_the_log_has_it(caplog):
+def test_a_bug_shows_one_lasting_line_and_is_logged(caplog):
     def predict(*arguments):
         raise RuntimeError("CUDA error in /srv/secret")
 

@@ -90,7 +90,7 @@ def test_a_slow_request_ends(tmp_path, seconds, idle, slow, path):
 
 @pytest.mark.parametrize("path", ROUTES)
 @pytest.mark.parametrize("is_declared", [True, False])
-def test_what_is_too_large_is_not_taken(tmp_path, path, is_declared):
+def test_requests_that_are_too_large_are_refused(tmp_path, path, is_declared):
     """All files of a request together: Gradio bounds each of up to 1000, and JSON not at all."""
     most = LARGEST if path.endswith("upload") else MAX_JSON_BYTES
     guard = guard_of(receiving_app, tmp_path)
@@ -101,7 +101,7 @@ def test_what_is_too_large_is_not_taken(tmp_path, path, is_declared):
 
 
 @pytest.mark.parametrize("path", ROUTES)
-def test_a_client_may_leave(tmp_path, path):
+def test_a_client_may_disconnect(tmp_path, path):
     assert post(guard_of(receiving_app, tmp_path), [(0, b"a"), (0, None)], path)[0] == 400
 
 
@@ -112,7 +112,7 @@ def test_routes_that_the_page_does_not_use_are_closed(tmp_path, route):
     assert post(guard, [(0, b"")], f"/gradio_api/{route}", method="GET")[0] == 404
 
 
-def test_reading_is_open_where_the_page_reads(tmp_path):
+def test_files_that_the_page_needs_can_be_read(tmp_path):
     """deep_link writes what is in a session to the disk."""
     guard = guard_of(receiving_app, tmp_path)
     for path, status in (
@@ -141,7 +141,7 @@ def join(guard, session, client="10.0.0.1"):
     return post(guard, [(0, body[:5]), (0, body[5:])], "/gradio_api/queue/join", client=client)
 
 
-def test_a_session_has_its_share_of_the_queue(tmp_path):
+def test_queued_requests_per_session_are_limited(tmp_path):
     waiting = {"greedy": MAX_WAITING_PER_SESSION}
     guard = RequestGuard(receiving_app, tmp_path, RequestLimits(MAX_BYTES), lambda session: waiting.get(session, 0))
     status, text = join(guard, "greedy")
@@ -217,7 +217,7 @@ def test_a_slow_upload_is_not_deleted_while_it_arrives(tmp_path):
     assert post(guard, [(0, b"a")], declared=1)[0] == 200 and not (tmp_path / "tmparriving").exists()
 
 
-def test_new_uploads_are_kept_and_further_ones_refused(tmp_path):
+def test_new_uploads_are_kept_and_more_are_refused(tmp_path):
     guard = guard_of(receiving_app, tmp_path)
     for number in range(UPLOADS_KEPT):
         put(tmp_path, f"upload{number}", LARGEST, 1)
@@ -226,7 +226,7 @@ def test_new_uploads_are_kept_and_further_ones_refused(tmp_path):
     assert post(guard, [(0, b"a")], path="/gradio_api/queue/join")[0] == 200
 
 
-def test_small_uploads_and_those_that_broke_off_count(tmp_path):
+def test_small_and_aborted_uploads_count(tmp_path):
     guard = guard_of(receiving_app, tmp_path)
     for number in range(UPLOADS_KEPT - 1):
         put(tmp_path, f"upload{number}", 1, 1)
@@ -235,7 +235,7 @@ def test_small_uploads_and_those_that_broke_off_count(tmp_path):
     assert post(guard, [(0, bytes(MAX_BYTES))], declared=MAX_BYTES)[0] == 507
 
 
-def test_what_arrives_counts_and_what_broke_off_is_deleted(tmp_path):
+def test_received_bytes_count_and_aborted_uploads_are_deleted(tmp_path):
     guard = guard_of(receiving_app, tmp_path, idle=10)
     (tmp_path / "tmpbroken").write_bytes(bytes(100))
     os.utime(tmp_path / "tmpbroken", (time.time() - 3600,) * 2)
@@ -267,7 +267,7 @@ CLIENTS = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("proxi
 
 
 @pytest.mark.parametrize(("client", "other"), CLIENTS)
-def test_a_client_has_its_share_of_the_space(tmp_path, client, other):
+def test_uploads_per_address_are_limited(tmp_path, client, other):
     """However it is cut: many small files count as much as a few large ones."""
     guard = guard_of(receiving_app, tmp_path)
     for _ in range(UPLOADS_PER_CLIENT):
@@ -283,7 +283,7 @@ def test_a_client_has_its_share_of_the_space(tmp_path, client, other):
     assert len(guard._recent) == 1
 
 
-def test_connections_that_send_nothing_have_no_more_than_their_share(tmp_path):
+def test_idle_connections_per_address_are_limited(tmp_path):
     guard = guard_of(receiving_app, tmp_path, idle=0.3)
     answers = []
 

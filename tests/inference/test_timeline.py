@@ -52,7 +52,7 @@ def test_top_is_sorted_and_weighted_by_time():
     assert p.top(1, window=2)[0][0] == "swimming"
 
 
-def test_json_and_csv_hold_what_the_page_says():
+def test_json_and_csv_have_the_documented_contents():
     p = prediction([0, 2])
     content = json.loads(json.dumps(p.to_dict(2)))
     assert list(content) == ["video", "class", "probability", "top", "segments", "windows"]
@@ -98,7 +98,7 @@ def test_a_strip_shows_the_pixels_of_the_model(tmp_path):
     assert [255, 0, 0] in pixels and [0, 0, 255] in pixels
 
 
-def test_bars_say_what_each_frame_adds(tmp_path):
+def test_bars_show_the_contribution_of_each_frame(tmp_path):
     """Blue up where a frame supports the class, orange down where it does not; none without contributions."""
     clip, found = torch.zeros(2, 3, 16, 16, dtype=torch.uint8), []
     for contributions in (None, torch.tensor([2.0, 1.0]), torch.tensor([2.0, -1.0])):
@@ -116,7 +116,7 @@ def test_names_with_formula_signs_are_drawn(tmp_path):
     assert (tmp_path / "timeline.png").exists()
 
 
-def test_characters_without_a_glyph_are_said_once_in_one_line(tmp_path, caplog):
+def test_characters_without_a_glyph_are_reported_once(tmp_path, caplog):
     pictures._warn_missing_characters.cache_clear()
     p = VideoPrediction("a.mp4", np.array([[0.0, 1], [1, 2]]), np.eye(2), ["跑步", "running \N{RUNNER}"])
     with warnings.catch_warnings():

@@ -16,7 +16,7 @@ def video(tmp_path_factory):
     return path
 
 
-def test_a_video_within_the_limits_is_taken(video):
+def test_a_video_within_the_limits_is_accepted(video):
     check_upload(video, Limits())
     check_upload(video, Limits(max_pixels=36 * 48))
 
@@ -84,6 +84,6 @@ def test_files_that_are_not_videos_are_refused(tmp_path, name, content, part):
     assert message.startswith(name) and part in message and "passwd" not in message
 
 
-def test_a_file_that_is_gone(tmp_path):
+def test_a_missing_upload(tmp_path):
     with pytest.raises(UserError, match="x.mp4: is no longer available"):
         check_upload(tmp_path / "x.mp4", Limits())

@@ -42,7 +42,7 @@ def video(tmp_path_factory):
 
 
 @pytest.mark.parametrize("modality", ["video", "RGB"])
-def test_a_whole_video_is_what_test_py_sees(tmp_path, modality):
+def test_a_whole_video_is_the_clip_of_test_py(tmp_path, modality):
     write_video(tmp_path / "a.mp4", 23, size=(36, 48))
     write_frames(tmp_path / "a", 23, height=36, width=48)
     (tmp_path / "list.txt").write_text("a.mp4 0\n" if modality == "video" else "a 23 0\n")
@@ -72,20 +72,20 @@ def test_the_last_window_ends_with_the_video(video):
     assert reader().num_windows(video, 4, 4) == 3
 
 
-def test_segments_of_several_frames_take_the_next_ones(video):
+def test_segments_of_several_frames_take_consecutive_frames(video):
     frames = fitted(full_decode(video))
     first = next(reader(2, 3).windows(video, window=4))
     assert torch.equal(first.clip, frames[[0, 1, 2, 50, 51, 52]])
 
 
-def test_a_short_video_is_one_clip_unless_windows_are_asked_for(video):
+def test_a_short_video_is_one_clip_unless_windows_are_set(video):
     assert len(list(reader().windows(video))) == 1
     assert len(list(reader().windows(video, window=10))) == 1
     assert len(list(reader().windows(video, window=5))) == 3
     assert len(list(reader().windows(video, window=0))) == 1
 
 
-def test_a_folder_of_frames_slides_by_its_rate(tmp_path):
+def test_windows_of_a_folder_of_frames_follow_its_frame_rate(tmp_path):
     write_frames(tmp_path / "f", 12, height=32, width=32)
     found = list(reader(2).windows(tmp_path / "f", window=4, stride=4, fps=2))
     assert [(w.start, w.end) for w in found] == [(0, 4), (2, 6)]
@@ -103,7 +103,7 @@ def test_frames_are_in_the_order_of_their_numbers(tmp_path):
     assert torch.equal(*clips)
 
 
-def test_a_file_as_a_stream_gives_the_same_windows_and_what_is_left(video):
+def test_a_file_read_as_a_stream_gives_the_same_windows_and_the_rest(video):
     from_file = list(reader().windows(video, window=4, stride=4))
     live = list(reader().windows(f"file:{video}", window=4, stride=4))
     assert [(w.start, w.end) for w in live] == [(0, 4), (4, 8), (8, 10)]
@@ -127,7 +127,7 @@ def test_a_stream_over_http_ends_after_its_seconds(tmp_path):
     assert [(w.start, w.end) for w in found] == [(0, 2), (2, 4), (4, 6)]
 
 
-def test_a_camera_that_is_not_there_is_one_line(monkeypatch):
+def test_a_missing_camera_is_a_one_line_error(monkeypatch):
     monkeypatch.setattr(sys, "platform", "linux")
     with pytest.raises(UserError, match="^camera 97: could not be opened"):
         list(reader().windows(97))
@@ -136,7 +136,7 @@ def test_a_camera_that_is_not_there_is_one_line(monkeypatch):
         list(reader().windows("97"))
 
 
-def test_memory_holds_the_open_windows_only(video, monkeypatch):
+def test_only_open_windows_are_in_memory(video, monkeypatch):
     """Of a video in 1000 frames' worth of windows, never more than two windows' frames are alive."""
     alive, most = [], 0
     make = windows_module._OpenWindow
@@ -174,7 +174,7 @@ def test_impossible_windows(video, options, message):
         list(reader().windows(video, **options))
 
 
-def test_what_cannot_be_read_is_one_line(tmp_path, video):
+def test_unreadable_files_are_a_one_line_error(tmp_path, video):
     (tmp_path / "text.mp4").write_text("no video")
     (tmp_path / "empty").mkdir()
     (tmp_path / "cut.mp4").write_bytes(video.read_bytes()[:-4000])
@@ -190,7 +190,7 @@ def test_what_cannot_be_read_is_one_line(tmp_path, video):
 
 
 @needs_real_videos
-def test_real_clips_slide_to_their_end():
+def test_windows_cover_real_clips_to_their_end():
     for name in ("h265_video.mp4", "mpeg4_part2.avi", "flipping_a_pancake.mkv", "two_streams_audio.mp4"):
         found = list(reader().windows(VIDEOS_DIR / name, window=0.3, stride=0.3))
         seconds = float(measure_seconds(VIDEOS_DIR / name))
@@ -220,7 +220,7 @@ def test_inputs_are_expanded_in_sorted_order(tmp_path):
         expand_inputs([tmp_path / "d"])
 
 
-def test_what_is_live(tmp_path, monkeypatch):
+def test_live_sources_are_recognised(tmp_path, monkeypatch):
     assert [is_live(s) for s in (0, "0", "rtsp://x", "http://x/a.mp4", "file:/a")] == [True] * 5
     assert [is_live(s) for s in ("a.mp4", tmp_path, "C:/a.mp4", "a:b.mp4")] == [False] * 4
     monkeypatch.chdir(tmp_path)

@@ -55,7 +55,7 @@ def moved(model):
 
 @pytest.mark.parametrize("adapter", sorted(set(ADAPTERS) - {"deep_prompts"}))
 @pytest.mark.parametrize("tower", TOWERS)
-def test_it_starts_as_the_untouched_model(tmp_path, tower, adapter):
+def test_it_starts_as_the_pretrained_model(tmp_path, tower, adapter):
     plain, model = built(tmp_path, None, tower), built(tmp_path, adapter, tower)
     torch.testing.assert_close(embed(model), embed(plain), rtol=1e-5, atol=1e-5)
     own = plain.state_dict()
@@ -77,7 +77,7 @@ def test_learned_tokens_are_attended_to_and_not_pooled(tmp_path, tower):
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("tower", ["CLIP", "SigLIP", "EVA-02"])
-def test_it_alone_trains(tmp_path, tower, adapter):
+def test_only_the_adapter_trains(tmp_path, tower, adapter):
     """Every parameter that trains has a gradient (DDP looks for none without), also with checkpointing."""
     gradients = []
     for checkpointing in (False, True):
@@ -114,7 +114,7 @@ def test_frames_of_one_clip_meet_and_clips_do_not(tmp_path, adapter):
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_half_precision_is_near(tmp_path, adapter):
+def test_half_precision_is_close_to_float32(tmp_path, adapter):
     model = moved(built(tmp_path, adapter, tower="PE-Core"))
     expected = embed(model)
     with torch.autocast("cpu", torch.bfloat16):
@@ -202,7 +202,7 @@ def test_the_convolution_over_time_is_pytorchs(kernel):
 
 
 @pytest.mark.parametrize("adapter", ["st_adapter", "aim"])
-def test_what_leaves_no_grid_of_patches_is_refused(tmp_path, adapter):
+def test_settings_without_a_patch_grid_are_refused(tmp_path, adapter):
     for changes in ({"joint_st": True}, {"patch_dropout": 0.5}):
         with pytest.raises(
             UserError, match=f"network.adapter: {adapter}: cannot be combined with network.{next(iter(changes))}"
@@ -220,7 +220,7 @@ def test_stochastic_depth_of_aim(tmp_path):
     torch.testing.assert_close(embed(model.eval()), plain)
 
 
-def test_a_time_embedding_of_other_frames_is_said(tmp_path):
+def test_a_time_embedding_for_other_frames_is_an_error(tmp_path):
     with pytest.raises(UserError, match="aim: the time embedding has 4 frames, but the clips have 5"):
         embed(built(tmp_path, "aim"), make_clips(frames=5))
 
@@ -241,10 +241,10 @@ def test_learned_tokens_of_the_text_tower(tmp_path):
     torch.testing.assert_close(others(model.text), model.class_embeddings().flip(0))
 
 
-def test_learned_tokens_leave_no_other_text_to_train(tmp_path):
+def test_learned_tokens_exclude_other_training_of_the_text_tower(tmp_path):
     with pytest.raises(UserError, match="needs a single prompt and a frozen text tower"):
         built(tmp_path, "deep_prompts", settings={"text_depth": 2}, fix_text=False)
 
 
-def test_every_adapter_is_an_adapter():
+def test_every_adapter_implements_the_interface():
     assert all(issubclass(found, Adapter) for found in Adapter.listed().values())

@@ -62,7 +62,7 @@ def refusal(name: str, addition: str) -> str | None:
 
 
 @pytest.mark.parametrize("addition", INSIDE)
-def test_every_tower_takes_it_or_refuses_it_in_one_sentence(tmp_path, addition):
+def test_every_tower_supports_it_or_refuses_it_in_one_sentence(tmp_path, addition):
     key = addition if addition in OWN_KEYS else "tm" if addition in TM else "adapter"
     changes = {key: {"joint_st": True}.get(addition, 0.5) if key == addition else addition}
     cfg = of_tower(make_config(tmp_path, **changes))
@@ -79,7 +79,7 @@ def test_every_tower_takes_it_or_refuses_it_in_one_sentence(tmp_path, addition):
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_joint_space_time_of_one_frame_is_the_untouched_tower(tmp_path, name):
+def test_joint_space_time_of_one_frame_is_the_pretrained_tower(tmp_path, name):
     model = built(tmp_path, name, **JOINT, data_num_segments=1)
     clips = make_clips(frames=1, size=SIZE)
     torch.testing.assert_close(embed(model, clips), embed(built(tmp_path, name), clips), rtol=1e-5, atol=1e-5)
@@ -102,7 +102,7 @@ def test_joint_space_time_is_one_sequence(tmp_path, name):
     assert not torch.allclose(embed(model, clips.flip(1)), embed(model, clips), atol=1e-4)
 
 
-def test_joint_space_time_of_equal_frames_is_one_frame_where_there_are_only_patches(tmp_path):
+def test_joint_space_time_of_equal_frames_is_one_frame_without_a_class_token(tmp_path):
     """Attention to each of two equal patches is half of that to one: attention pooling is kept."""
     clips = make_clips(frames=1, size=SIZE)
     two = embed(built(tmp_path, "SigLIP", **JOINT, data_num_segments=2), clips.expand(-1, 2, -1, -1, -1))
@@ -119,7 +119,7 @@ def test_rotary_positions_are_those_of_the_place_in_each_frame():
 
 @pytest.mark.parametrize("name", TOWERS)
 @pytest.mark.parametrize("changes", [{}, JOINT])
-def test_dropouts_are_at_work_in_training_alone(tmp_path, name, changes):
+def test_dropout_is_applied_only_in_training(tmp_path, name, changes):
     """The published rates of `drop_out` rise from block to block; each of the three changes what training sees."""
     clips = make_clips(size=SIZE)
     expected = embed(built(tmp_path, name, **changes), clips)
@@ -134,7 +134,7 @@ def test_dropouts_are_at_work_in_training_alone(tmp_path, name, changes):
 
 @pytest.mark.parametrize("name", TOWERS)
 @pytest.mark.parametrize("changes", [{"tm": "tsm"}, JOINT, {**JOINT, "patch_dropout": 0.5}])
-def test_gradients_reach_what_was_added_also_with_checkpointing(tmp_path, name, changes):
+def test_gradients_reach_the_addition_also_with_checkpointing(tmp_path, name, changes):
     model = built(tmp_path, name, training=True, **changes, solver_activation_checkpointing=True)
     model(make_clips(size=SIZE), torch.randn(3, DIM)).logsumexp(-1).sum().backward()
     without = {n for n, p in model.visual.named_parameters() if p.grad is None}

@@ -40,7 +40,7 @@ def by_definition(model, clip, text, label):
     ids=str,
 )
 @torch.no_grad()
-def test_it_is_what_the_definition_says(tmp_path, changes):
+def test_it_equals_its_definition(tmp_path, changes):
     model = model_of(tmp_path, **changes)
     clip = make_clips(1, T)[0]
     text = model.encode_video(make_clips(3, T, seed=1))
@@ -51,7 +51,7 @@ def test_it_is_what_the_definition_says(tmp_path, changes):
 
 
 @torch.no_grad()
-def test_the_frame_that_makes_the_class_has_the_highest_bar(tmp_path):
+def test_the_frame_that_decides_the_class_has_the_highest_bar(tmp_path):
     """Four frames alike and one of its own kind; the text of the class is that frame's direction."""
     model = model_of(tmp_path, sim_header="None")
     plain, special = make_clips(1, 1, seed=1)[0], make_clips(1, 1, seed=2)[0]
@@ -62,7 +62,7 @@ def test_the_frame_that_makes_the_class_has_the_highest_bar(tmp_path):
 
 
 @torch.no_grad()
-def test_one_frame_or_one_class_leaves_nothing_to_say(tmp_path):
+def test_one_frame_or_one_class_has_no_attribution(tmp_path):
     model = model_of(tmp_path)
     text = torch.randn(3, model.embed_dim)
     assert drop_one_frame(model, make_clips(1, 1)[0], text, 0).tolist() == [0.0]
@@ -80,7 +80,7 @@ def test_one_frame_or_one_class_leaves_nothing_to_say(tmp_path):
     ],
     ids=str,
 )
-def test_a_patch_that_grows_changes_the_score_by_what_the_map_says(tmp_path, changes):
+def test_scaling_a_patch_changes_the_score_as_the_map_predicts(tmp_path, changes):
     """The definition by finite differences: the activations of a patch times 1 + e."""
     model = model_of(tmp_path, **changes)
     size = (changes.get("vision") or {}).get("image_size", 32)
@@ -118,7 +118,7 @@ def test_a_patch_that_grows_changes_the_score_by_what_the_map_says(tmp_path, cha
         torch.testing.assert_close(maps[(slice(None), *place)].double(), slope, rtol=0.02, atol=2e-5)
 
 
-def test_the_spotlight_keeps_what_speaks_for_the_class_and_dims_the_rest():
+def test_regions_that_support_the_class_stay_and_the_rest_is_dimmed():
     clips = torch.full((2, 1, 3, 8, 8), 200, dtype=torch.uint8)
     clips[:, :, 0] = 255
     maps = torch.tensor([[[[-1.0, 0.5], [0.0, 0.0]]], [[[-1.0, -1.0], [-1.0, -1.0]]]])

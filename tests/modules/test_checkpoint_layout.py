@@ -103,13 +103,13 @@ def test_the_published_name_of_tokent1d(tmp_path, prefix):
     assert "contains the weights of network.tm: tokent1d; set it" in refused(model_of(tmp_path), raw)
 
 
-def test_a_text_tower_that_is_not_asked_for_is_left_out_and_said(tmp_path, caplog):
+def test_an_unused_text_tower_is_ignored_with_a_message(tmp_path, caplog):
     with caplog.at_level(logging.WARNING):
         load_video_weights(model_of(tmp_path), contrastive(other_model(tmp_path)), "w.pt")
     assert "text tower is not loaded" in caplog.text
 
 
-def test_resized_positions_are_said(tmp_path, caplog):
+def test_resized_positions_are_reported(tmp_path, caplog):
     trained = other_model(tmp_path)
     larger = model_of(tmp_path, data_input_size=64)
     with caplog.at_level(logging.WARNING):
@@ -166,7 +166,7 @@ def test_additions_that_differ(tmp_path):
 
 
 @pytest.mark.parametrize("vision", [None, RESNET])
-def test_shifts_have_no_weights_and_the_saved_config_speaks(tmp_path, caplog, vision):
+def test_for_shifts_without_weights_the_saved_config_decides(tmp_path, caplog, vision):
     mean, shifted = model_of(tmp_path, vision), model_of(tmp_path, vision, tm="tsm")
     of_shift = {**published(shifted), "config": "network:\n  tm: tsm\n"}
     of_mean = {**published(mean), "config": "network:\n  tm: false\n"}
@@ -205,7 +205,7 @@ def test_missing_and_surplus_tensors_are_named(tmp_path):
         {"model_state_dict": {"head.weight": torch.zeros(1)}},
     ],
 )
-def test_checkpoints_of_something_else(tmp_path, raw):
+def test_checkpoints_of_other_programs(tmp_path, raw):
     message = refused(model_of(tmp_path), raw)
     assert "no state dict" in message or "no image tower" in message
 

@@ -31,7 +31,7 @@ def kept(folder) -> ClassifierFile:
     return load_classifier(path)
 
 
-def test_clip_text_and_what_it_leaves(tmp_path):
+def test_clip_text_and_its_saved_classifier(tmp_path):
     cfg = make_config(tmp_path, prompt="a clip of {}.")
     text = text_of(cfg)
     prompts = fill_templates(NAMES, ["a clip of {}."])
@@ -70,7 +70,7 @@ def test_orthogonal_rows(tmp_path):
 
 
 @pytest.mark.parametrize("place", ["/proc/x", "a file", "a file/below"])
-def test_an_unusable_cache_is_said_and_gone_without(tmp_path, caplog, place):
+def test_an_unusable_cache_is_reported_and_not_used(tmp_path, caplog, place):
     (tmp_path / "a file").write_text("")
     cache = tmp_path / place  # /proc/x stays what it is
     cfg = make_config(tmp_path, logging_cache_dir=str(cache))
@@ -88,7 +88,7 @@ def save(path, matrix=None, names=NAMES, kind="lda"):
 
 
 @pytest.mark.parametrize("kind", ["lda", "file"])
-def test_a_classifier_from_a_file_goes_by_class_name(tmp_path, kind):
+def test_a_classifier_from_a_file_is_matched_by_class_name(tmp_path, kind):
     path = tmp_path / "c.npz"
     matrix = save(path)
     cfg = make_config(tmp_path, classifier=kind, classifier_file=str(path))
@@ -101,7 +101,7 @@ def test_a_classifier_from_a_file_goes_by_class_name(tmp_path, kind):
         text_of(cfg)
 
 
-def test_what_a_run_kept_is_a_file_for_the_next(tmp_path, caplog):
+def test_the_classifier_file_of_a_run_can_be_used_by_another(tmp_path, caplog):
     with caplog.at_level("INFO"):
         text = text_of(make_config(tmp_path))
     (path,) = (tmp_path / "cache").iterdir()
@@ -110,7 +110,7 @@ def test_what_a_run_kept_is_a_file_for_the_next(tmp_path, caplog):
 
 
 @pytest.mark.parametrize("damage", ["absent", "cut", "altered", "other", "pickle"])
-def test_damaged_files_are_errors(tmp_path, damage):
+def test_corrupted_files_are_errors(tmp_path, damage):
     path = tmp_path / "c.npz"
     save(path)
     if damage == "absent":
@@ -197,7 +197,7 @@ def test_width_of_another_model(caplog):
     torch.testing.assert_close(fit_width(rows, 100) @ fit_width(rows, 100).T, rows @ rows.T, rtol=1e-4, atol=1e-4)
 
 
-def test_a_language_model_that_cannot_be_had(tmp_path, monkeypatch):
+def test_a_language_model_that_could_not_be_loaded(tmp_path, monkeypatch):
     cfg = make_config(tmp_path, classifier="language_model", language_model=str(tmp_path))
     original = builtins.__import__
 
@@ -217,7 +217,7 @@ def test_a_language_model_that_cannot_be_had(tmp_path, monkeypatch):
         build_text(cfg, clip_model, NAMES)
 
 
-def test_a_language_model_to_download_is_announced_and_given_up_without_network(monkeypatch, caplog):
+def test_the_download_of_a_language_model_is_announced_and_fails_without_network(monkeypatch, caplog):
     pytest.importorskip("transformers")
     monkeypatch.setattr("clip.download.is_reachable", lambda url: False)
     monkeypatch.setattr("clip.download.cached_file", lambda repo, filename: None)

@@ -41,12 +41,12 @@ TABLES = {
 
 
 @pytest.mark.parametrize("kind", [Addition, Head, Loss, Classifier, Scorer, TrainedClassifier])
-def test_every_line_leads_to_a_class_of_its_kind(kind):
+def test_every_line_names_a_class_of_its_kind(kind):
     assert kind.listed() and all(issubclass(found, kind) for found in kind.listed().values())
 
 
 @pytest.mark.parametrize("key", TABLES)
-def test_an_unknown_name_fails_with_all_other_faults(key):
+def test_an_unknown_name_is_reported_with_all_other_errors(key):
     with pytest.raises(UserError) as error:
         load_config(None, [f"{key}=unheard_of", "solver.lr=-1"], "predict")
     lines = str(error.value).splitlines()
@@ -108,7 +108,7 @@ def test_a_new_head_is_a_class_and_a_line(tmp_path, monkeypatch):
             load_video_weights(build_model(other_cfg, clip_of(other_cfg)), raw, "w.pt")
 
 
-def test_a_component_has_settings_of_its_own(tmp_path, monkeypatch):
+def test_a_component_has_its_own_settings(tmp_path, monkeypatch):
     monkeypatch.setitem(HEADS, "LastFrame", f"{__name__}.LastFrame")
     path = tmp_path / "config.yaml"
     path.write_text("network:\n  sim_header: LastFrame\ncomponents:\n  LastFrame:\n    scale: 3.0\n")

@@ -36,7 +36,7 @@ def run(videos: list[torch.Tensor], clips_per_forward: int, seen: list[int]):
 
 @pytest.mark.parametrize("num_clips", [1, 4])
 @pytest.mark.parametrize("clips_per_forward", [1, 5, 64])
-def test_views_are_cut_as_the_model_takes_them(num_clips, clips_per_forward):
+def test_views_are_cropped_when_the_model_needs_them(num_clips, clips_per_forward):
     rng = np.random.default_rng(0)
     videos = [torch.from_numpy(rng.integers(0, 200, (num_clips, 2, 3, 4, 4), dtype=np.uint8)) for _ in range(5)]
     seen = []

@@ -84,7 +84,7 @@ def test_the_gradient_is_that_of_both_passes(tmp_path, accumulation):
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
-def test_the_share_is_drawn_each_step_within_its_range(tmp_path):
+def test_the_interpolation_weight_is_drawn_each_step_within_its_range(tmp_path):
     *_, trainer, _ = set_up(tmp_path, solver_interpolated_loss=0.5, solver_interpolated_range=[0.2, 0.3])
     drawn = [trainer.interpolation.draw(epoch, clips) for epoch in range(3) for clips in range(0, 40, 4)]
     assert len(set(drawn)) == len(drawn) and 0.2 <= min(drawn) < 0.22 and 0.28 < max(drawn) <= 0.3
@@ -98,7 +98,7 @@ def distance(own: torch.Tensor, projection: list[torch.Tensor], frozen: torch.Te
     return 1 - (own * frozen).sum(dim=-1)
 
 
-def test_the_distance_of_frames_to_frozen_clip_is_as_written_out(tmp_path):
+def test_the_distance_of_frames_to_frozen_clip_equals_its_formula(tmp_path):
     cfg, model, trainer, state = set_up(tmp_path, solver_distill=2.0)
     projection = model.distillation.frames
     assert not projection[2].weight.any()
@@ -122,7 +122,7 @@ def test_the_distance_of_frames_to_frozen_clip_is_as_written_out(tmp_path):
     assert_same(found, expected)
 
 
-def test_a_text_that_trains_stays_near_frozen_clip_too(tmp_path):
+def test_a_trained_text_tower_is_distilled_as_well(tmp_path):
     cfg, model, trainer, _ = set_up(tmp_path, solver_distill=2.0, fix_text=False)
     frozen = model.class_embeddings().detach()
     torch.testing.assert_close(model.distillation.frozen_classes, frozen)

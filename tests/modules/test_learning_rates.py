@@ -41,12 +41,12 @@ def found_shares(tower: nn.Module, prefix: str, weight_decay: float) -> dict[str
     }
 
 
-def test_a_timm_tower_has_timm_s_groups():
+def test_a_timm_tower_has_timms_groups():
     trunk = timm.create_model("vit_tiny_patch16_224", embed_dim=48, num_heads=3, depth=3, img_size=32, num_classes=0)
     assert found_shares(TimmTower(trunk), "trunk.", 0.1) == expected_shares(trunk, 0.1)
 
 
-def test_open_clip_s_tower_has_the_groups_that_timm_gives_its_own():
+def test_an_open_clip_tower_has_the_groups_of_timms_equivalent():
     tower = VisionTransformer(32, 8, width=64, layers=3, heads=1, mlp_ratio=4.0, output_dim=32)
     # timm's layers of its VisionTransformer, under open_clip's names.
     tower.group_matcher = lambda coarse: {
@@ -64,7 +64,7 @@ def test_the_text_tower_has_layers_too():
     assert shares["transformer.resblocks.0.ln_1.weight"] == 0.25 and shares["ln_final.weight"] == 0.5
 
 
-def test_an_unknown_tower_is_refused_only_where_its_layers_matter():
+def test_an_unknown_tower_is_refused_only_with_layer_decay():
     assert layer_shares(nn.Linear(2, 2), 1.0) == {}
     with pytest.raises(UserError, match="solver.layer_decay: not supported for Linear"):
         layer_shares(nn.Linear(2, 2), 0.9)
@@ -76,7 +76,7 @@ def rates(cfg) -> dict[str, tuple[str, float, bool]]:
     return {n: (g.name, g.scale, g.decays) for g in parameter_groups(cfg, model) for n, _ in g.parameters}
 
 
-def test_towers_and_new_modules_have_rates_of_their_own(tmp_path):
+def test_towers_and_new_modules_have_their_own_learning_rates(tmp_path):
     solver = {"solver_clip_ratio": 0.2, "solver_text_ratio": 0.3, "solver_new_ratio": 10.0, "solver_layer_decay": 0.5}
     found = rates(make_config(tmp_path, fix_text=False, tm="tokent1d", solver_decay_1d=False, **solver))
     assert found["visual.proj"] == ("pretrained", 0.2, True)

@@ -101,7 +101,7 @@ def test_shares_of_the_classes_as_labels(kind):
 
 
 @pytest.mark.parametrize("kind", ["NCE", "DS"])
-def test_clips_that_do_not_count_leave_no_trace(kind):
+def test_clips_of_weight_zero_do_not_change_the_loss(kind):
     video, text = sides()
     scale, ones = torch.tensor(9.0), torch.ones(len(LABELS))
     loss = contrastive_loss(ONE_WAY[kind], scored(scale), video, text, LABELS, ones)
@@ -113,7 +113,7 @@ def test_clips_that_do_not_count_leave_no_trace(kind):
 
 
 @pytest.mark.parametrize("kind", ["NCE", "DS"])
-def test_the_loss_falls_when_it_is_followed(kind):
+def test_gradient_descent_decreases_the_loss(kind):
     video, text = sides()
     optimizer = torch.optim.SGD([video, text], 0.02)
     found = []

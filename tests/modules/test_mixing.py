@@ -66,6 +66,6 @@ def test_label_smoothing_alone_leaves_the_frames(tmp_path):
     torch.testing.assert_close(found["label"], 0.7 * torch.eye(3) + 0.1)
 
 
-def test_off_there_is_nothing_to_do(tmp_path):
+def test_without_mixing_keys_nothing_is_mixed(tmp_path):
     for mixup in ({}, SWITCH | {"prob": 0.0}):
         assert Mixing.of(make_config(tmp_path, data_mixup=mixup)) is None

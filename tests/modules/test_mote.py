@@ -33,7 +33,7 @@ def spread(head: TemporalMixture) -> TemporalMixture:
     return head
 
 
-def test_it_starts_as_the_plain_temporal_head_whatever_is_drawn():
+def test_it_starts_as_the_temporal_head_for_any_draw():
     torch.manual_seed(0)
     plain = TemporalTransformer(64, 2, num_layers=2)
     torch.manual_seed(0)
@@ -47,7 +47,7 @@ def test_it_starts_as_the_plain_temporal_head_whatever_is_drawn():
     torch.testing.assert_close(difference, (drawn - frames).square().mean(dim=(1, 2)))
 
 
-def test_draws_follow_the_ranks_of_the_experts():
+def test_draws_follow_the_probabilities_of_the_experts():
     head = TemporalMixture(64, 1, num_layers=1, num_experts=3)
     generator, counts, temperatures = np.random.default_rng(0), np.zeros(3), set()
     for _ in range(3000):
@@ -60,7 +60,7 @@ def test_draws_follow_the_ranks_of_the_experts():
     assert temperatures == set(TEMPERATURES)
 
 
-def test_the_draws_of_a_step_are_of_the_run_and_not_of_the_process(tmp_path):
+def test_the_draws_of_a_step_are_the_same_in_all_processes(tmp_path):
     cfg = make_config(tmp_path, **MOTE)
 
     def drawn(rank, seed, consumed):
@@ -101,7 +101,7 @@ def test_head_and_loss_name_each_other(tmp_path):
             build_trainer(cfg, model, text, RunContext(Process(0, 1, 0, CPU), "fp32"))
 
 
-def test_modulation_is_one_for_the_trained_classes_and_small_for_strange_ones():
+def test_modulation_is_one_for_trained_classes_and_small_for_unlike_ones():
     trained = F.normalize(torch.randn(7, 16), dim=-1)
     scorer = Modulated(Modulated.Settings(), trained).eval()
     mean = torch.randn(4, 16)
@@ -141,7 +141,7 @@ def test_trained_classes_are_in_the_checkpoint_and_the_table(tmp_path):
     torch.testing.assert_close(start.scorer.trained_text, F.normalize(other, dim=-1))
 
 
-def test_a_checkpoint_of_other_sizes_says_what_to_set(tmp_path):
+def test_a_checkpoint_of_other_sizes_names_the_key_to_set(tmp_path):
     cfg = make_config(tmp_path, **MOTE)
     text = torch.randn(3, clip_of(cfg).embed_dim)
     state = {"model_state_dict": build_model(cfg, clip_of(cfg), NAMES, text).state_dict()}

@@ -98,13 +98,13 @@ def test_every_optimizer_steps_and_resumes(kind):
         assert torch.equal(value, expected[name]), name
 
 
-def test_an_optimizer_newer_than_timm_is_one_line(monkeypatch):
+def test_an_optimizer_that_timm_lacks_is_a_one_line_error(monkeypatch):
     monkeypatch.setattr(optim, "list_optimizers", lambda: ["adamw"])
     with pytest.raises(UserError, match="solver.optim: the installed timm has no lion; pip install --upgrade timm"):
         optimizer_of(Model(), optim="lion")
 
 
-def test_betas_are_those_of_the_config():
+def test_the_optimizer_uses_the_betas_of_the_config():
     assert optimizer_of(Model(), betas=[0.9, 0.98]).param_groups[0]["betas"] == (0.9, 0.98)
     assert optimizer_of(Model(), optim="lion", betas=[0.95, 0.98]).param_groups[0]["betas"] == (0.95, 0.98)
     with pytest.raises(UserError, match="solver.betas: adamw has 2 betas, not 3"):

@@ -34,7 +34,7 @@ def trained(settings):
     return sweep, losses
 
 
-def test_probes_that_train_at_once_are_those_that_train_alone():
+def test_probes_trained_together_equal_those_trained_separately():
     together, losses = trained(SETTINGS)
     assert len({p.sum().item() for probe in together.probes for p in [probe.classifier.weight]}) == len(SETTINGS)
     for number, setting in enumerate(SETTINGS):
@@ -53,7 +53,7 @@ def test_the_learning_rate_falls_to_zero():
     assert sweep._optimizers[0].param_groups[0]["lr"] == pytest.approx(last * SETTINGS[0].lr)
 
 
-def test_attentive_probe_starts_small_where_it_is_deep():
+def test_deeper_layers_of_the_attentive_probe_are_initialised_smaller():
     torch.manual_seed(0)
     probe = AttentiveProbe(64, 3, depth=4, num_heads=4)
     stds = [probe.cross.mlp.fc2.weight.std(), *(block.mlp.fc2.weight.std() for block in probe.blocks)]
@@ -64,7 +64,7 @@ def test_attentive_probe_starts_small_where_it_is_deep():
         AttentiveProbe.build(Config(), 40, 3)
 
 
-def test_tokens_of_a_vit_are_what_its_embedding_is_made_of(tmp_path):
+def test_the_tokens_of_a_vit_give_its_embedding(tmp_path):
     cfg = make_config(tmp_path)
     model = build_model(cfg, clip_of(cfg)).eval()
     with torch.no_grad():

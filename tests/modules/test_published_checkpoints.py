@@ -81,7 +81,7 @@ def test_published_names_load_and_give_the_same_logits(tmp_path, network, checkp
     torch.testing.assert_close(logits(fresh, other), logits(trained, other))
 
 
-def test_experts_that_are_not_merged_evenly_are_refused(tmp_path):
+def test_experts_with_unequal_merging_weights_are_refused(tmp_path):
     text = torch.randn(3, clip_of(make_config(tmp_path, **MOTE)).embed_dim)
     model = model_of(tmp_path, MOTE, text)
     raw = mote_checkpoint(model)

@@ -67,7 +67,7 @@ def test_gradients_are_those_of_keeping_all(tmp_path, tower, adapter):
 
 @pytest.mark.parametrize("keys", [{"solver_activation_checkpointing": True}, {"solver_recompute": False}])
 @pytest.mark.parametrize("adapter", ADAPTERS)
-def test_blocks_save_all_where_they_are_recomputed_as_a_whole_or_not_at_all(tmp_path, adapter, keys):
+def test_blocks_save_all_tensors_if_recomputed_as_a_whole_or_not_at_all(tmp_path, adapter, keys):
     model = built(tmp_path, adapter, **keys)
     assert not any(block.recomputes for block in blocks_of(model))
 

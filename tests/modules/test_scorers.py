@@ -19,7 +19,7 @@ def scorer_and_text(cfg):
     return model.eval(), text
 
 
-def test_cosine_of_a_table_is_to_the_bit_what_it_was(tmp_path):
+def test_cosine_scores_of_a_table_equal_class_logits(tmp_path):
     model, text = scorer_and_text(make_config(tmp_path))
     embeddings = np.random.default_rng(0).normal(size=(5, text.shape[1])).astype(np.float32)
     assert np.array_equal(model.scorer.table_logits(embeddings, text.numpy()), class_logits(embeddings, text.numpy()))
@@ -53,7 +53,7 @@ def test_vcs_scores_the_frames_of_each_view_and_averages(tmp_path, head):
     assert model.scorer.vectors(table).shape == (3, model.embed_dim)
 
 
-def test_vcs_weighs_the_frame_that_a_class_names(tmp_path):
+def test_vcs_weights_the_frame_that_matches_the_class(tmp_path):
     model, _ = scorer_and_text(make_config(tmp_path, scorer="vcs"))
     frames = torch.eye(4)[None, :3]  # one video whose frames are three directions
     classes = torch.stack([torch.eye(4)[c].expand(3, 4) for c in (0, 3)])  # text and words of a class alike

@@ -180,7 +180,7 @@ def test_an_addition_trains_in_a_frozen_tower(tmp_path, changes):
 
 
 @pytest.mark.parametrize("changes", [{}, {"tm": "tsm"}, {"tm": "tokenshift"}])
-def test_nothing_passes_through_a_tower_in_which_nothing_trains(tmp_path, changes):
+def test_no_gradient_passes_through_a_fully_frozen_tower(tmp_path, changes):
     model = built(make_config(tmp_path, fix_video=True, **changes), training=True)
     assert not model.tower_trains and not model.encode_frames(make_clips()).requires_grad
 
@@ -191,7 +191,7 @@ def test_frame_embeddings_are_not_kept_of_a_tower_that_trains(tmp_path):
         build_trainer(cfg, built(cfg), torch.randn(3, 32), RunContext())
 
 
-def test_nothing_asked_for_changes_nothing(tmp_path):
+def test_without_additions_the_tower_is_unchanged(tmp_path):
     cfg = make_config(tmp_path)
     clip_model = clip_of(cfg)
     assert type(clip_model.visual) is VisionTransformer

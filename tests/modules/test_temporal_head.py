@@ -89,11 +89,11 @@ def test_positions_of_more_frames_than_the_table_has_rows_are_interpolated():
     ("width", "text_width", "num_heads"),
     [(512, 512, 8), (768, 768, 12), (1024, 512, 8), (640, 640, 10), (768, 1152, 12), (100, 768, 1)],
 )
-def test_heads_follow_the_text_width_where_they_fit(width, text_width, num_heads):
+def test_the_number_of_heads_follows_the_text_width(width, text_width, num_heads):
     assert num_heads_for(width, text_width) == num_heads
 
 
-def test_frames_of_any_length_count_the_same_if_they_are_normalized():
+def test_normalized_frames_count_equally_whatever_their_norm():
     cfg = Config.model_validate({"components": {"None": {"normalized": True}}})
     frames, lengths = torch.randn(2, 4, 8), torch.tensor([1.0, 5, 0.1, 2])[:, None]
     expected = (frames / frames.norm(dim=-1, keepdim=True)).mean(dim=1)

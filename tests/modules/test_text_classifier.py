@@ -35,7 +35,7 @@ def encodings(monkeypatch):
     return calls
 
 
-def test_one_prompt_as_it_comes_and_several_as_a_mean(clip_model):
+def test_one_prompt_is_used_directly_and_several_are_averaged(clip_model):
     with torch.no_grad():
         alone = clip_model.text(clip_model.tokenize([PROMPTS[0][0]]))
     matrix = encode_classes(clip_model, PROMPTS)
@@ -81,7 +81,7 @@ def test_the_cache_is_keyed_by_prompt_names_and_text_weights(clip_model, tmp_pat
     assert change == "activation" or not torch.equal(first, second)
 
 
-def test_the_image_tower_does_not_enter(clip_model, tmp_path, encodings):
+def test_the_image_tower_does_not_change_the_cache_key(clip_model, tmp_path, encodings):
     """Cached by content: another data set or image tower with the same text tower finds the same file."""
     class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     with torch.no_grad():
@@ -91,7 +91,7 @@ def test_the_image_tower_does_not_enter(clip_model, tmp_path, encodings):
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "foreign", "pickle", "altered"])
-def test_a_damaged_cache_is_said_and_computed_again(clip_model, tmp_path, encodings, caplog, damage):
+def test_a_corrupted_cache_is_reported_and_recomputed(clip_model, tmp_path, encodings, caplog, damage):
     first = class_embeddings(clip_model, NAMES, PROMPTS, tmp_path)
     (path,) = tmp_path.glob("classifier-clip_text-*.npz")
     whole = path.read_bytes()
@@ -120,7 +120,7 @@ def test_a_damaged_cache_is_said_and_computed_again(clip_model, tmp_path, encodi
     assert len(encodings) == 2  # and it was written again
 
 
-def test_no_half_written_cache(clip_model, tmp_path, monkeypatch, caplog):
+def test_a_failed_write_leaves_no_cache_file(clip_model, tmp_path, monkeypatch, caplog):
     def full(*_, **__):
         raise OSError(errno.ENOSPC, "no space left on device")
 
@@ -130,7 +130,7 @@ def test_no_half_written_cache(clip_model, tmp_path, monkeypatch, caplog):
     assert list((tmp_path / "cache").iterdir()) == []
 
 
-def test_the_tower_is_encoded_at_rest_and_left_as_found(clip_model):
+def test_the_text_tower_is_used_in_eval_mode_and_restored(clip_model):
     clip_model.text.train()
     embeddings = encode_classes(clip_model, PROMPTS)
     assert clip_model.text.training and not embeddings.requires_grad

@@ -35,7 +35,7 @@ def step(model, kind="CE"):
     return loss.detach()
 
 
-def test_frozen_text_stays_outside(tmp_path):
+def test_a_frozen_text_tower_is_not_part_of_the_model(tmp_path):
     for changes in ({}, {"solver_loss_type": "NCE"}, {"classifier": "random"}):
         model = built(make_config(tmp_path, **changes))
         assert model.classifier is None and model.text is None
@@ -60,7 +60,7 @@ def test_a_trained_matrix_starts_from_any_classifier(tmp_path):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("loss", ["CE", "NCE", "DS"])
-def test_gradients_reach_what_trains_and_nothing_else(tmp_path, kind, loss):
+def test_gradients_reach_only_trained_parameters(tmp_path, kind, loss):
     if kind == "matrix" and loss != "CE":
         return
     model = built(make_config(tmp_path, **KINDS[kind], solver_loss_type=loss))
@@ -79,7 +79,7 @@ def test_gradients_reach_what_trains_and_nothing_else(tmp_path, kind, loss):
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_step_moves_the_class_embeddings_and_a_checkpoint_brings_them_back(tmp_path, kind):
+def test_a_step_changes_the_class_embeddings_and_a_checkpoint_restores_them(tmp_path, kind):
     cfg = make_config(tmp_path, **KINDS[kind])
     model = built(cfg)
     before = model.class_embeddings().detach().clone()
@@ -115,14 +115,14 @@ def test_other_classes_start_from_scratch(tmp_path, caplog):
         ({"train_classifier": True, "data_num_classes": 3}, {"train_classifier": True, "data_num_classes": 2}, "3 cl"),
     ],
 )
-def test_a_text_side_that_trained_otherwise_names_the_key(tmp_path, trained, tested, remedy):
+def test_a_text_side_trained_with_other_settings_names_the_key(tmp_path, trained, tested, remedy):
     model = built(make_config(tmp_path, **trained))
     other = built(make_config(tmp_path, **tested), NAMES[: tested.get("data_num_classes", 3)])
     with pytest.raises(UserError, match=f"^w.pt: .*{remedy}"):
         load_video_weights(other, {"model_state_dict": model.state_dict()}, "w.pt")
 
 
-def test_a_shared_context_serves_other_classes(tmp_path):
+def test_a_shared_context_works_with_other_classes(tmp_path):
     """Zero-shot with a learned context: other names, the same vectors."""
     cfg = make_config(tmp_path, context_tokens=4)
     trained, other = built(cfg), built(cfg, ["diving", "a much longer name of a class"])
@@ -141,7 +141,7 @@ def test_a_shared_context_serves_other_classes(tmp_path):
         ("middle", "a video {} of people."),
     ],
 )
-def test_a_context_that_starts_from_words_is_those_words(tmp_path, position, sentence):
+def test_a_context_initialised_from_words_equals_those_words(tmp_path, position, sentence):
     """The context's vectors in the text are the words' own, wherever the name is: then the text is the sentence."""
     cfg = make_config(tmp_path, context_tokens=4, context_init="a video of people", context_position=position)
     clip_model = clip_of(cfg)
@@ -153,7 +153,7 @@ def test_a_context_that_starts_from_words_is_those_words(tmp_path, position, sen
     assert len(clip_model.text.token_embedding._forward_hooks) == 0
 
 
-def test_underscores_in_a_name_behind_a_context_are_spaces(tmp_path):
+def test_underscores_in_a_name_after_a_context_are_spaces(tmp_path):
     """As in the code of CoOp and ViFi-CLIP."""
     cfg = make_config(tmp_path, context_tokens=2, context_init="video of")
     tokens = [built(cfg, [name]).classifier.tokens for name in ("ride_a_bike", "ride a bike")]
@@ -188,7 +188,7 @@ def test_contexts_that_do_not_fit(tmp_path, changes, names, part):
         build_model(cfg, clip_of(cfg), names)
 
 
-def test_text_towers_that_cannot_take_a_context(tmp_path):
+def test_text_towers_that_do_not_support_a_context(tmp_path):
     cfg = make_config(tmp_path, context_tokens=2)
     clip_model = clip_of(cfg)
     clip_model.text = torch.nn.Linear(2, 2)
@@ -200,7 +200,7 @@ def test_text_towers_that_cannot_take_a_context(tmp_path):
         build_model(cfg, clip_model, NAMES)
 
 
-def test_a_frozen_text_tower_in_the_model_rests(tmp_path):
+def test_a_frozen_text_tower_in_the_model_stays_in_eval_mode(tmp_path):
     model = built(make_config(tmp_path, context_tokens=2)).train()
     assert not model.text.training and not any(p.requires_grad for p in model.text.parameters())
     assert built(make_config(tmp_path, fix_text=False)).train().text.training

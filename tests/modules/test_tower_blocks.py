@@ -43,7 +43,7 @@ def test_a_tower_computes_and_is_named_the_same(name):
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_each_place_is_reached_with_all_tokens(name):
+def test_hooks_at_each_place_get_all_tokens(name):
     visual = tiny_tower(name)
     expected = visual(images())
     tower, seen = ImageTower(visual), []
@@ -68,7 +68,7 @@ def test_each_place_is_reached_with_all_tokens(name):
 
 
 @pytest.mark.parametrize("name", TOWERS)
-def test_a_token_behind_the_patches_is_attended_to(name):
+def test_tokens_after_the_patches_are_attended_to(name):
     """Also where positions are rotary, of which there are as many as patches."""
     visual = tiny_tower(name)
     expected = visual(images())
@@ -99,7 +99,7 @@ def test_gradients_are_the_same_with_checkpointing(name):
         torch.testing.assert_close(own, other)
 
 
-def test_stochastic_depth_of_the_library_stays():
+def test_the_librarys_stochastic_depth_is_kept():
     visual = tiny_tower("DFN")
     rates = [block.drop_path2.drop_prob for block in ImageTower(visual).blocks[1:]]
     assert rates == pytest.approx([0.05, 0.1])

@@ -42,7 +42,7 @@ def test_learned_tokens_of_the_text_leave_the_text_tower_out(tmp_path):
 
 
 @pytest.mark.parametrize("adapter", ["st_adapter", "bitfit"])
-def test_another_base_is_one_line(tmp_path, adapter):
+def test_another_base_model_is_a_one_line_error(tmp_path, adapter):
     _, raw = checkpoint_of(tmp_path, adapter)
     other = built(tmp_path, adapter)
     with torch.no_grad():
@@ -75,7 +75,7 @@ def test_another_adapter_is_named(tmp_path):
         load_video_weights(built(tmp_path, "aim"), raw, "w.pt")
 
 
-def test_averages_and_mixtures_hold_what_trained(tmp_path):
+def test_averages_and_interpolations_contain_the_trained_parameters(tmp_path):
     (_, first), (_, second) = (checkpoint_of(tmp_path, "st_adapter") for _ in range(2))
     for name, value in second["model_state_dict"].items():
         second["model_state_dict"][name] = value + 1

@@ -26,7 +26,7 @@ def count_calls(monkeypatch, owner, name):
 
 
 @pytest.mark.parametrize("changes", [{}, {"tm": "tokenshift"}, {"joint_st": True, "sim_header": "None"}])
-def test_all_attention_is_the_fused_one(tmp_path, monkeypatch, changes):
+def test_all_attention_is_fused(tmp_path, monkeypatch, changes):
     cfg = make_config(tmp_path, **changes)
     model = build_model(cfg, clip_of(cfg)).train()
     calls = count_calls(monkeypatch, F, "scaled_dot_product_attention")
@@ -36,7 +36,7 @@ def test_all_attention_is_the_fused_one(tmp_path, monkeypatch, changes):
 
 
 @pytest.mark.parametrize("recompute", [False, True])
-def test_blocks_are_computed_again_only_where_asked_for(tmp_path, recompute):
+def test_blocks_are_recomputed_only_if_configured(tmp_path, recompute):
     cfg = make_config(tmp_path, solver_activation_checkpointing=recompute)
     model = build_model(cfg, clip_of(cfg)).train()
     seen = []

@@ -47,7 +47,7 @@ def test_logits_are_the_temperature_times_the_cosine(tmp_path):
         torch.testing.assert_close(scaled_cosine(video, text), expected / model.logit_scale.exp() * 100)
 
 
-def test_with_labels_each_clip_meets_the_text_of_its_class(tmp_path):
+def test_with_labels_each_clip_is_paired_with_the_text_of_its_class(tmp_path):
     model = model_of(make_config(tmp_path)).eval()
     clips, text = make_clips(3), torch.randn(5, 32)
     with torch.no_grad():
@@ -97,7 +97,7 @@ def test_two_rates(tmp_path):
     }
 
 
-def test_a_model_without_text_says_so(tmp_path):
+def test_a_model_without_a_text_tower_is_an_error(tmp_path):
     model = model_of(make_config(tmp_path))
     assert model.classifier is None
     with pytest.raises(AssertionError, match="class embeddings are passed in"):

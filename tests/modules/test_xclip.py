@@ -118,7 +118,7 @@ def test_all_parts_train_at_the_full_rate(tmp_path):
     ("change", "part"),
     [({"head_layers": 1}, "has 2 layers; set network.head_layers to 2"), ({"data_num_segments": 8}, "on 4 frames")],
 )
-def test_a_checkpoint_of_other_sizes_says_what_to_set(tmp_path, change, part):
+def test_a_checkpoint_of_other_sizes_names_the_key_to_set(tmp_path, change, part):
     cfg = make_config(tmp_path, **XCLIP)
     state = {"model_state_dict": build_model(cfg, clip_of(cfg), NAMES).state_dict()}
     other = make_config(tmp_path, **{**XCLIP, **change})

@@ -13,7 +13,7 @@ def test_counts_leave_unreadable_videos_out():
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
 
 
-def test_confused_classes_are_together_and_first():
+def test_confused_classes_are_grouped_and_come_first():
     matrix = np.diag([10, 10, 10, 10, 10, 4])
     matrix[1, 4] = matrix[4, 1] = 3
     matrix[0, 3] = 2  # fewer videos lost: the second group
@@ -23,7 +23,7 @@ def test_confused_classes_are_together_and_first():
     assert [num_lost(matrix, g) for g in found.groups] == [6, 2]
 
 
-def test_classes_of_no_group_have_the_least_accurate_first():
+def test_classes_without_a_group_start_with_the_least_accurate():
     matrix = np.diag([9, 50, 50])
     matrix[2, 0] = 1  # two in a hundred: no group
     found = group_classes(matrix)
@@ -35,7 +35,7 @@ def test_one_class_and_classes_without_videos():
     assert sorted(group_classes(np.zeros((4, 4), dtype=int)).order.tolist()) == [0, 1, 2, 3]
 
 
-def test_the_groups_of_a_world_of_groups():
+def test_constructed_groups_are_found():
     """Classes of the tests' world are alike in fours; a noisy model confuses within them."""
     table, text = make_table(800, 16, spread=3.5)
     cosine = (table.embeddings / np.linalg.norm(table.embeddings, axis=1, keepdims=True)) @ (
@@ -52,7 +52,7 @@ def test_pairs_by_videos_then_by_share():
 
 
 @pytest.mark.parametrize(("num_videos", "num_classes"), [(40, 8), (3, 1)])
-def test_maps_hold_videos_then_texts_and_are_the_same_each_time(num_videos, num_classes):
+def test_maps_have_videos_then_texts_and_are_reproducible(num_videos, num_classes):
     table, text = make_table(num_videos, num_classes)
     maps = project(table.embeddings, text)
     again = project(table.embeddings, text)
@@ -62,7 +62,7 @@ def test_maps_hold_videos_then_texts_and_are_the_same_each_time(num_videos, num_
         assert np.array_equal(maps[name], again[name])
 
 
-def test_texts_lie_among_their_videos():
+def test_texts_are_near_their_videos():
     """Though all texts are far from all videos, as CLIP's are."""
     table, text = make_table(80, 8, spread=0.5)
     apart = 10 * np.ones(32, dtype=np.float32)

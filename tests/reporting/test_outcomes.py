@@ -26,7 +26,7 @@ def handmade(confidence, is_right):
     return o.Outcomes(labels, predicted, confidence, confidence, is_right, is_right)
 
 
-def test_outcomes_say_what_became_of_each_video():
+def test_outcomes_classify_each_video():
     logits = np.array([[2.0, 1, 0], [0, 0, 5], [NAN, NAN, NAN], [1, 1, 0]], dtype=np.float32)
     found = o.outcomes_of(logits, np.array([0, 1, 2, 1]))
     assert found.predicted.tolist() == [0, 2, -1, 0]  # of equal logits the lower class
@@ -37,7 +37,7 @@ def test_outcomes_say_what_became_of_each_video():
     assert np.isnan([found.confidence[2], found.label_probability[2]]).all()
 
 
-def test_the_figures_are_those_of_the_test():
+def test_the_scores_equal_those_of_the_test():
     found, logits = outcomes_of_run()
     scores, figures = score(logits, found.labels), o.figures(found)
     for key in ("top1", "top5", "mean_class"):
@@ -53,7 +53,7 @@ def test_a_video_that_weighs_twice_counts_as_two():
     assert {k: v[0] for k, v in weighted.items()} == pytest.approx({k: v[0] for k, v in repeated.items()}, abs=1e-3)
 
 
-def test_all_right_and_none_right_are_not_certain():
+def test_scores_of_0_and_100_percent_have_intervals():
     for is_right, expected in (([True] * 80, (95.4, 100)), ([False] * 80, (0, 4.6))):
         found = handmade([0.9] * 80, is_right)
         (samples,) = o.bootstrap(found, num_resamples=10)
@@ -76,7 +76,7 @@ def test_calibration_error_by_hand():
     assert o.calibration_bins(np.array([0, 1 / 15, 0.0667, 1])).tolist() == [0, 0, 1, 14]
 
 
-def test_the_bootstrap_is_scipys():
+def test_the_bootstrap_equals_scipys():
     found, _ = outcomes_of_run()
     (samples,) = o.bootstrap(found)
     hits = found.is_top1.astype(float)

@@ -67,7 +67,7 @@ def pages(run, tmp_path_factory):
     }
 
 
-def test_a_page_holds_its_sections(pages):
+def test_a_page_contains_its_sections(pages):
     for name, sections in (("run", SECTIONS), ("no frames", [s for s in SECTIONS if s != "frames"])):
         page = Read(pages[name])
         assert [i for i in page.ids if i in SECTIONS] == sections
@@ -77,7 +77,7 @@ def test_a_page_holds_its_sections(pages):
     ]  # fmt: skip
 
 
-def test_nothing_comes_from_outside(pages):
+def test_nothing_is_loaded_from_other_servers(pages):
     for page in pages.values():
         assert all(address.startswith(("#", "data:")) for address in Read(page).loads)
         assert "@import" not in page and "url(" not in page and "http:" not in page and "https:" not in page
@@ -93,7 +93,7 @@ def test_names_are_text_and_never_markup(pages):
     assert Read(pages["run"]).data["matrix-data"]["names"][:4] == list(NASTY)
 
 
-def test_the_figures_on_the_page_are_the_tests(pages, run):
+def test_the_scores_on_the_page_equal_the_tests(pages, run):
     text = Read(pages["run"]).text
     outcomes = run.main_test.outcomes
     assert f"{100 * outcomes.is_top1.mean():.1f}%" in text and "Details of test test_2x1" in text
@@ -121,7 +121,7 @@ def test_the_comparison_counts_fixed_and_broken_videos(pages, run):
     assert "Both get the same videos right." in Read(other).text
 
 
-def test_the_comparison_opens_with_a_video_that_only_one_gets_right(pages, run):
+def test_the_comparison_starts_with_a_video_that_only_one_run_classifies_correctly(pages, run):
     page = pages["pair"]
     opening = page[page.index("<header") : page.index("</header")]
     assert opening.count("data:image/jpeg") == 2 and page.count("data:image/jpeg") == 2
@@ -129,7 +129,7 @@ def test_the_comparison_opens_with_a_video_that_only_one_gets_right(pages, run):
     assert rows_of_two(pair_tests(run, run, "test_1x1")) == []
 
 
-def test_a_large_table_is_sampled_for_its_map_and_quick(tmp_path, monkeypatch):
+def test_a_large_table_is_sampled_for_its_map_and_fast(tmp_path, monkeypatch):
     monkeypatch.setattr(embedding_map, "MAP_VIDEOS", 100)
     run = read_run(write_run(tmp_path / "large", num_videos=4000, num_classes=100, spread=3.0))
     started = time.perf_counter()
@@ -206,7 +206,7 @@ def test_a_line_has_a_gap_where_it_is_not_finite():
     assert "<svg" in charts.line_chart([charts.Line("one", np.array([5.0]), np.array([np.nan]), "a")], "step", "loss")
 
 
-def test_a_rate_that_a_run_does_not_have_is_not_drawn(tmp_path):
+def test_learning_rates_that_a_run_does_not_have_are_not_drawn(tmp_path):
     folder = write_run(tmp_path / "run", 12, 4)
     metrics = folder / "metrics.jsonl"
     metrics.write_text(re.sub(r'"lr_new": [^,]*, ', "", metrics.read_text()))

@@ -61,7 +61,7 @@ def test_the_folder_of_several_runs_is_not_a_run(tmp_path):
         read_run(tmp_path)
 
 
-def test_what_is_missing_or_damaged_is_one_line(tmp_path, run_folder):
+def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_folder):
     def fault(folder):
         with pytest.raises(UserError) as caught:
             read_run(folder)
@@ -91,7 +91,7 @@ def test_what_is_missing_or_damaged_is_one_line(tmp_path, run_folder):
     assert "invalid metrics file" in fault(run_folder)
 
 
-def test_a_config_of_other_keys_is_said(run_folder):
+def test_a_config_with_other_keys_is_reported(run_folder):
     config = {"data": {"no_such_key": 1}}
     write_test(run_folder / "test_1x1", *FEW, config=config)
     with pytest.raises(UserError, match=r"summary.json: config: data.no_such_key: .*; run the test again"):
@@ -114,7 +114,7 @@ def test_the_weights_are_found_where_they_were_or_beside_the_results(run_folder,
         test_with(tmp_path / "gone.pt", "x")
 
 
-def test_the_commands_say_what_was_done(run_folder):
+def test_the_commands_reproduce_the_run(run_folder):
     config = read_run(run_folder).main_test.scores["config"]
     config["data"]["val_list"] = "my lists/val.txt"
     config["network"]["prompt"] = "it's {}"

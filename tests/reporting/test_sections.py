@@ -36,7 +36,7 @@ def test_a_section_is_a_function_and_a_line(run, monkeypatch):
     assert '<a href="#sizes">Sizes</a>' in page and "Left out" not in page
 
 
-def test_one_of_a_thing_is_singular_and_hover_alone_tells_nothing(tmp_path):
+def test_nouns_are_singular_for_one_and_nothing_is_shown_only_on_hover(tmp_path):
     """A run of a few steps, tested by one clip and several crops, with one mistake or none."""
     folder = write_run(tmp_path / "run", 12, 4, spread=0.1, num_unreadable=1)
     lines = (folder / "metrics.jsonl").read_text().splitlines()
@@ -64,7 +64,7 @@ class Report:
         np.add.at(self.confusion, (labels[predicted >= 0], predicted[predicted >= 0]), 1)
 
 
-def test_the_opening_says_how_many_are_right_and_what_is_confused():
+def test_the_summary_states_accuracy_and_confusions():
     names = ["run", "walk", "jump"]
 
     def said(labels, predicted, names=names):
@@ -79,7 +79,7 @@ def test_the_opening_says_how_many_are_right_and_what_is_confused():
     assert said(labels, predicted, six) == "25.0% of 16 videos right; it confuses the 4 classes with “ball”."
 
 
-def test_groups_are_named_after_the_word_that_sets_them_apart():
+def test_groups_are_named_after_their_distinctive_word():
     names = ["a star spinning", "a circle spinning", "a star growing", "a cross", "naïve", "日本語"]
     assert group_names([names[:2], names[3:], names[2:3]], names) == ["spinning (2)", "a cross + 2", "a star growing"]
     assert (
@@ -88,7 +88,7 @@ def test_groups_are_named_after_the_word_that_sets_them_apart():
     assert distinct_word(["?", "!"], ["?", "!"]) is None and group_names([["?", "!"]], names) == ["? + 1"]
 
 
-def test_clusters_hold_each_class_once_and_classes_that_are_alike():
+def test_clusters_have_each_class_once_and_group_similar_classes():
     _, text = make_table(10, 32)
     clusters = cluster_classes(np.zeros((32, 32), dtype=int), text, 8)
     assert sorted(c for cluster in clusters for c in cluster) == list(range(32))

@@ -23,7 +23,7 @@ def test_the_temperature_that_labels_were_drawn_with_is_found(temperature):
     assert found["ece_at_temperature"] < 3 and (temperature == 1 or found["ece_at_temperature"] < found["ece"])
 
 
-def test_unreadable_videos_have_no_say():
+def test_unreadable_videos_are_ignored():
     logits, labels = drawn(4.0, 200)
     expected = fit_temperature(logits[10:], labels[10:])
     logits[:10] = np.nan

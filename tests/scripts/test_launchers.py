@@ -97,7 +97,7 @@ CASES = [  # row, script, words, variables
 
 
 @pytest.mark.parametrize(("row", "script", "words", "variables"), CASES)
-def test_mistakes_are_one_line(folder, row, script, words, variables):
+def test_mistakes_are_one_line_errors(folder, row, script, words, variables):
     result = launch(folder, script, *words, **MULTINODE | variables)
     assert (result.returncode, result.stdout) == (2, "")
     assert result.stderr.count("\n") == 1 and matches(ROWS[row], result.stderr.strip())

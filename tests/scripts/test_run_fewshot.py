@@ -39,7 +39,7 @@ def test_the_folder_is_named_after_the_shot(note_taker, tmp_path):
         assert table == f"-m tools.summarise_runs {folder}/seed0 {folder}/seed7"
 
 
-def test_a_config_beside_the_caller(note_taker, tmp_path):
+def test_a_config_in_the_current_folder(note_taker, tmp_path):
     (tmp_path / "my.yaml").write_text((REPO / "configs/shapes/transf.yaml").read_text())
     result = subprocess.run(
         ["sh", str(REPO / "scripts/run_fewshot.sh"), "my.yaml", "0", "data.shot=2"],
@@ -71,7 +71,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("name", list(ROWS))
-def test_mistakes_are_one_line(name, tmp_path):
+def test_mistakes_are_one_line_errors(name, tmp_path):
     result = fewshot("configs/shapes/transf.yaml", *CASES[name], FOLDER=str(tmp_path / "few"))
     assert (result.returncode, result.stdout, result.stderr.count("\n")) == (2, "", 1)
     assert matches(ROWS[name], result.stderr.strip()) and not (tmp_path / "few").exists()

@@ -207,7 +207,7 @@ def test_mirrored_pairs_are_the_published_ones_of_something_something():
         ),
     ],
 )
-def test_faults_name_file_and_line_or_entry(tmp_path, capsys, name, file, text, message):
+def test_errors_name_file_and_line_or_entry(tmp_path, capsys, name, file, text, message):
     EXPECTED[name][0](tmp_path)
     (tmp_path / file).write_text(text)
     assert make(name, tmp_path) == 2

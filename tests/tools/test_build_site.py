@@ -45,7 +45,7 @@ def test_a_page_loads_nothing_from_other_servers(site):
     assert loaded == []
 
 
-def test_a_link_that_leads_nowhere_is_an_error(tmp_path, monkeypatch, capfd):
+def test_a_broken_link_is_an_error(tmp_path, monkeypatch, capfd):
     gather = build_site.gather
 
     def with_a_wrong_link(source):
@@ -60,7 +60,7 @@ def test_a_link_that_leads_nowhere_is_an_error(tmp_path, monkeypatch, capfd):
     assert "docs/gone.md" in capfd.readouterr().err
 
 
-def test_another_folder_is_left_alone(tmp_path):
+def test_another_folder_is_not_modified(tmp_path):
     (tmp_path / "thesis.tex").write_text("years")
     with pytest.raises(UserError, match="not an earlier build"):
         build_site.main(build_site.parse_arguments([str(tmp_path)]))

@@ -10,7 +10,7 @@ from tests.commands.world import call
 from tools import check_attribution
 
 
-def test_the_chosen_places_take_the_clip_s_mean_colour():
+def test_masked_patches_have_the_clips_mean_colour():
     clip = torch.zeros(2, 3, 4, 4, dtype=torch.uint8)
     clip[:, :, :2] = 100
     painted = mask_patches(clip, (2, 2, 2), np.array([0, 7]))
@@ -20,7 +20,7 @@ def test_the_chosen_places_take_the_clip_s_mean_colour():
     assert torch.equal(painted.transpose(0, 1)[:, rest], clip.transpose(0, 1)[:, rest])
 
 
-def test_the_table_has_a_row_for_each_way_of_painting(world, tmp_path, capsys):
+def test_the_table_has_a_row_for_each_kind_of_mask(world, tmp_path, capsys):
     assert call("train", "--config", world.config, f"logging.run_dir={tmp_path}") == 0
     videos, weights = tmp_path / "videos", tmp_path / "last_model.pt"
     videos.mkdir()

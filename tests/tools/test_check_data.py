@@ -39,7 +39,7 @@ def report(out):
         return list(csv.DictReader(file))
 
 
-def test_faults_are_found_and_left_out(world, broken, tmp_path, capsys):
+def test_corrupted_files_are_found_and_left_out(world, broken, tmp_path, capsys):
     out = tmp_path / "out"
     assert run(broken, "--out", out, "--workers", "2") == 1
     rows = report(out)
@@ -92,7 +92,7 @@ class Bar:
             raise KeyboardInterrupt
 
 
-def test_an_interrupted_check_goes_on(broken, tmp_path, monkeypatch):
+def test_an_interrupted_check_is_resumed(broken, tmp_path, monkeypatch):
     monkeypatch.setattr(check_data, "tqdm", Bar)
     monkeypatch.setattr(Bar, "interrupt_after", 10)
     assert run(broken, "--out", tmp_path / "out", "--workers", "1") == 130
@@ -119,7 +119,7 @@ def test_the_command(world, tmp_path):
     assert result.returncode == 2 and result.stderr.count("\n") == 1
 
 
-def test_probable_mistakes_are_warned_of_and_two_configs_of_a_folder_are_kept_apart(world, tmp_path, capsys):
+def test_probable_mistakes_are_warnings_and_two_configs_have_separate_results(world, tmp_path, capsys):
     lines = (world.root / "train_frames.txt").read_text().splitlines()
     first, second, *_ = [line for line in lines if line.endswith(" 0")]
     both = (world.root / "val_frames.txt").read_text().splitlines()[0]

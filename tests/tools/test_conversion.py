@@ -55,7 +55,7 @@ def write_odd_videos(folder):
     (folder / os.fsdecode(b"text\xe9.mp4")).write_text("no video at all")
 
 
-def test_odd_files_do_not_end_the_run(converter, videos, tmp_path, monkeypatch, capsys):
+def test_unusual_files_do_not_end_the_run(converter, videos, tmp_path, monkeypatch, capsys):
     write_odd_videos(videos)
     (videos / "gone.mp4").symlink_to("nowhere.mp4")
     monkeypatch.chdir(videos)
@@ -71,7 +71,7 @@ def test_odd_files_do_not_end_the_run(converter, videos, tmp_path, monkeypatch, 
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_disk_that_fails_is_not_a_fault_of_a_file(converter, videos, tmp_path, monkeypatch, capsys, number):
+def test_a_disk_error_is_not_reported_as_a_bad_file(converter, videos, tmp_path, monkeypatch, capsys, number):
     write_video(videos / "one.mp4", 12)
 
     def full(*_):

@@ -78,7 +78,7 @@ def test_an_interrupted_run_continues_and_shards_share_a_folder(videos, weights,
     assert changed == [removed] and removed.with_suffix(".json").is_file()
 
 
-def test_a_bad_video_is_one_line_and_the_others_are_done(world, weights, tmp_path, capsys):
+def test_a_bad_video_is_one_line_and_the_others_are_processed(world, weights, tmp_path, capsys):
     folder = tmp_path / "videos"
     folder.mkdir()
     (folder / "bad.mp4").write_text("no video")

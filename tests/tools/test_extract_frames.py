@@ -85,7 +85,7 @@ def test_every_frame_in_order_and_the_structure_kept(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_fps_takes_the_frame_on_show(tmp_path, fps, expected, suffix):
+def test_fps_takes_the_frame_shown_at_that_time(tmp_path, fps, expected, suffix):
     write_video(tmp_path / f"videos/one{suffix}", 20)
     assert run(tmp_path / "videos", tmp_path / "out", "--fps", fps) == 0
     assert frame_numbers(tmp_path / "out/one") == expected
@@ -110,7 +110,7 @@ def test_short_side_template_and_quality(tmp_path):
     assert Image.open(tmp_path / "large/one/img_00001.jpg").size == (WIDTH, HEIGHT)
 
 
-def test_a_video_stored_sideways_comes_out_upright(tmp_path):
+def test_a_rotated_video_is_extracted_upright(tmp_path):
     path = write_video(tmp_path / "videos/one.mp4", 3)
     content = path.read_bytes()
     matrix_at = content.index(b"tkhd") + 44  # ISO/IEC 14496-12, track header version 0: 9 numbers, 16.16 and 2.30
@@ -125,7 +125,7 @@ def test_a_video_stored_sideways_comes_out_upright(tmp_path):
     assert image[-8:].mean() < 6 < image[:8].mean()
 
 
-def test_damaged_and_truncated_files_are_reported_and_leave_no_folder(tmp_path, capsys):
+def test_corrupted_and_truncated_files_are_reported_and_leave_no_folder(tmp_path, capsys):
     good = write_video(tmp_path / "videos/good.mp4")
     for name in ("cut1.mp4", "cut2.mkv", "cut3.avi"):
         path = write_video(tmp_path / "videos" / name, 100)
@@ -144,7 +144,7 @@ def test_damaged_and_truncated_files_are_reported_and_leave_no_folder(tmp_path, 
     assert "4 failed" in capsys.readouterr().out
 
 
-def test_a_file_with_sound_only_is_reported(tmp_path):
+def test_a_file_with_only_audio_is_reported(tmp_path):
     (tmp_path / "videos").mkdir()
     with av.open(str(tmp_path / "videos/sound.mkv"), "w") as container:
         stream = container.add_stream("pcm_s16le", rate=8000)
@@ -156,7 +156,7 @@ def test_a_file_with_sound_only_is_reported(tmp_path):
     assert read_report(tmp_path / "out")["sound.mkv"]["reason"] == "no video stream in the file"
 
 
-def test_a_frame_of_which_the_disk_takes_a_part_is_an_error(tmp_path):
+def test_a_partially_written_frame_is_an_error(tmp_path):
     """Pillow passes over a short write where it is given a path."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -169,7 +169,7 @@ def test_a_frame_of_which_the_disk_takes_a_part_is_an_error(tmp_path):
     assert (tmp_path / "a.jpg").stat().st_size == 1000
 
 
-def test_interrupted_run_goes_on_and_redoes_the_half_done(tmp_path, monkeypatch):
+def test_an_interrupted_run_resumes_and_repeats_incomplete_videos(tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
         write_video(tmp_path / f"videos/{name}.mp4", 5)
     save_frame = extract_frames.save_frame
@@ -208,7 +208,7 @@ def test_several_workers_give_the_same(tmp_path):
     assert (tmp_path / "one/a/img_00004.jpg").read_bytes() == (tmp_path / "two/a/img_00004.jpg").read_bytes()
 
 
-def test_what_is_odd_about_a_video_is_noted_and_the_note_is_kept(tmp_path):
+def test_unusual_properties_of_a_video_are_reported_and_kept(tmp_path):
     """A clock that starts again in the middle, as that of two recordings that were joined."""
     for name in "ab":
         write_video(tmp_path / f"{name}.ts", 60)
@@ -233,7 +233,7 @@ def test_what_is_odd_about_a_video_is_noted_and_the_note_is_kept(tmp_path):
         (("--template", "img_{:05d}.png"), "--template"),
     ],
 )
-def test_wrong_options_are_one_line(tmp_path, capsys, options, message):
+def test_wrong_options_are_one_line_errors(tmp_path, capsys, options, message):
     write_video(tmp_path / "videos/one.mp4", 2)
     assert run(tmp_path / "videos", tmp_path / "out", *options) == 2
     error = capsys.readouterr().err
@@ -241,7 +241,7 @@ def test_wrong_options_are_one_line(tmp_path, capsys, options, message):
     assert error.count("\n") == 1
 
 
-def test_wrong_folders_are_one_line(tmp_path, capsys):
+def test_wrong_folders_are_one_line_errors(tmp_path, capsys):
     videos = tmp_path / "videos"
     assert run(videos, tmp_path / "out") == 2
     assert "no such folder" in capsys.readouterr().err
@@ -265,7 +265,7 @@ def test_wrong_folders_are_one_line(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
-def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
+def test_a_corrupted_settings_file_is_a_one_line_error(tmp_path, capsys, content):
     write_video(tmp_path / "videos/one.mp4")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/extract_frames.json").write_text(content)
@@ -283,7 +283,7 @@ def test_real_clips(tmp_path):
     assert [path for path, row in rows.items() if row["status"] == "failed"] == ["corrupted.mp4"]
 
 
-def test_frames_are_on_the_disk_before_a_video_counts_as_done(tmp_path, monkeypatch):
+def test_frames_are_synced_before_a_video_counts_as_done(tmp_path, monkeypatch):
     events, rename = [], Path.rename
     monkeypatch.setattr(extract_frames, "sync_path", lambda path: events.append(path.name))
     monkeypatch.setattr(Path, "rename", lambda path, target: (events.append("rename"), rename(path, target)))

@@ -22,7 +22,7 @@ def lda_file(world, tmp_path_factory):
     return path
 
 
-def test_the_file(lda_file):
+def test_the_file_contains_the_coefficients(lda_file):
     found = load_classifier(lda_file)
     assert found.class_names == list(CLASSES) and found.kind == "lda" and found.matrix.shape == (3, 32)
     assert found.matrix.isfinite().all() and found.matrix.any() and len(found.source_hash) == 64

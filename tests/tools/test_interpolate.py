@@ -77,7 +77,7 @@ def test_the_curve_is_a_table_a_picture_and_json(world, tuned, faded, tmp_path):
     assert len(curve["scores"][str(world.video_config)]) == 3
 
 
-def test_the_saved_mixture_scores_as_its_point_of_the_curve(world, faded, tmp_path):
+def test_the_saved_interpolation_scores_like_its_point_of_the_curve(world, faded, tmp_path):
     out, _ = faded
     assert call("test", "--config", world.config, "--weights", out / "half.pt", "--out", tmp_path) == 0
     tested = json.loads((tmp_path / "summary.json").read_text())
@@ -88,7 +88,7 @@ def test_the_saved_mixture_scores_as_its_point_of_the_curve(world, faded, tmp_pa
     assert saved["mixed_from"]["alpha"] == 0.5 and saved["mixed_from"]["head"] == "fade"
 
 
-def test_each_checkpoint_of_a_run_has_a_folder_of_its_own(world, tuned, tmp_path):
+def test_each_checkpoint_of_a_run_has_a_separate_folder(world, tuned, tmp_path):
     for name in ("last_model.pt", "best_model.pt"):
         weights = shutil.copy(tuned, tmp_path / name)
         assert interpolate("--config", world.config, "--weights", weights, "--alphas", "1").returncode == 0
@@ -96,7 +96,7 @@ def test_each_checkpoint_of_a_run_has_a_folder_of_its_own(world, tuned, tmp_path
     assert folders == {"interpolate_keep", "interpolate_keep_best_model"}
 
 
-def test_the_ends(world, tuned, tmp_path):
+def test_the_ends_of_the_curve_are_both_models(world, tuned, tmp_path):
     """At 1 the checkpoint; at 0 with the head faded, CLIP's mean of frames; with the head kept, CLIP's tower."""
     for head, alpha in (("keep", 1), ("fade", 0), ("keep", 0)):
         words = ("--config", world.config, "--weights", tuned, "--head", head)
@@ -118,7 +118,7 @@ def test_the_ends(world, tuned, tmp_path):
 
 
 @pytest.mark.parametrize("words", [("--save", "0.5", "/proc/x/y.pt"), ("--out", "/proc/x")])
-def test_places_that_cannot_be_written_are_said_first(world, words):
+def test_unwritable_outputs_are_reported_first(world, words):
     result = interpolate("--config", world.config, "--weights", "no.pt", *words)
     assert result.returncode == 2 and f"error: {words[0]} /proc/x" in result.stderr
     assert "cannot be written" in result.stderr and result.stderr.count("\n") == 1

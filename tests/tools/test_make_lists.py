@@ -155,7 +155,7 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "good", "--kind", "video", "--out", "bad.csv"), "--out bad.csv: is a file; give a folder"),
     ],
 )
-def test_mistakes_are_one_line(tmp_path, monkeypatch, capsys, options, message):
+def test_mistakes_are_one_line_errors(tmp_path, monkeypatch, capsys, options, message):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
     for name in (
@@ -196,7 +196,7 @@ def test_numbered_folders_are_in_the_order_of_their_numbers_and_warned_of(tmp_pa
     assert "WARNING: the class names are numbers" in capsys.readouterr().out
 
 
-def test_what_is_left_out_is_counted_and_named(tmp_path, capsys):
+def test_omitted_files_are_counted_and_named(tmp_path, capsys):
     names = ["a/1.mp4", "a/1.mkv", "a/2.mp4", "a/My video .mp4", "a/line\nbreak.mp4", "a/3.webp", "a/4.webp", "b/1.mp4"]
     for name in [*names, "b/2.mp4", os.fsdecode(b"b/caf\xe9.mp4")]:
         add_video(tmp_path / "data", name)
@@ -239,7 +239,7 @@ def write_small_video(path, num_frames):
         container.mux(stream.encode())
 
 
-def test_the_page_on_ones_own_videos_works_as_written(tmp_path):
+def test_the_instructions_for_your_own_videos_work(tmp_path):
     page = (REPO / "docs/data.md").read_text()
     section = page.split("## Your own videos")[1].split("\n## ")[0]
     commands = re.findall(r"^python -m tools.*$", section, re.MULTILINE)

@@ -87,7 +87,7 @@ def test_ucf101_class_names_that_differ_are_named(tmp_path, capsys):
         ("testlist02.txt", "\nArchery/a.avi\nArchery\n", 'testlist02.txt:3: "Archery" is not'),
     ],
 )
-def test_ucf101_faults_name_file_and_line(tmp_path, capsys, file_name, text, message):
+def test_ucf101_errors_name_file_and_line(tmp_path, capsys, file_name, text, message):
     write_ucf101(tmp_path / "splits", shipped_names("ucf_labels.csv"))
     (tmp_path / "splits" / file_name).write_text(text)
     assert run("ucf101", "--splits", tmp_path / "splits", "--root", tmp_path, "--out", tmp_path / "out") == 2
@@ -192,7 +192,7 @@ def test_kinetics_json(tmp_path):
     assert lines(tmp_path / "out/train.txt") == ["zumba/-aaa_000003_000013.mp4 1", "yoga/b_b.mp4 0"]
 
 
-def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
+def test_kinetics_errors_name_file_and_line(tmp_path, capsys):
     options = ("--root", tmp_path, "--out", tmp_path / "out")
     assert run("kinetics", *options) == 2
     write_kinetics(tmp_path / "test.csv", [("a", "b", 0, 1)])
@@ -207,7 +207,7 @@ def test_kinetics_faults_name_file_and_line(tmp_path, capsys):
     assert "test.csv:3: time_start" in capsys.readouterr().err
 
 
-def test_a_clip_in_two_places_is_found_by_its_class_or_named(tmp_path):
+def test_a_clip_in_two_folders_is_found_by_its_class_or_named(tmp_path):
     write_kinetics(tmp_path / "train.csv", [("zumba", "aa", 0, 10), ("yoga", "bb", 0, 10)])
     for name in ("zumba/aa_000000_000010", "yoga/aa_000000_000010", "x/bb_000000_000010", "y/bb_000000_000010"):
         add_video(tmp_path / "root", f"{name}.mp4")
@@ -278,7 +278,7 @@ def test_activitynet(tmp_path, capsys):
 
 
 @pytest.mark.parametrize("fps", ["0", "inf", "nan"])
-def test_activitynet_rates_that_cannot_be(tmp_path, capsys, fps):
+def test_activitynet_impossible_frame_rates(tmp_path, capsys, fps):
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
     assert run("activitynet", *paths, "--out", tmp_path / "out", "--fps", fps) == 2
     assert f"--fps {fps}: must be finite and above 0" in capsys.readouterr().err
@@ -297,7 +297,7 @@ def test_activitynet_rates_that_cannot_be(tmp_path, capsys, fps):
         ),
     ],
 )
-def test_activitynet_faults_name_the_file(tmp_path, capsys, text, message):
+def test_activitynet_errors_name_the_file(tmp_path, capsys, text, message):
     (tmp_path / "anet.json").write_text(text)
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
     assert run("activitynet", *paths, "--out", tmp_path / "out") == 2

@@ -51,7 +51,7 @@ def test_the_frames_are_those_of_extract_frames(tmp_path, options):
         assert [packet.pts for packet in container.demux(video=0) if packet.size] == [100 * i for i in range(12)]
 
 
-def test_frame_folders_are_taken_over_byte_for_byte_or_scaled(tmp_path):
+def test_frame_folders_are_copied_byte_for_byte_or_scaled(tmp_path):
     write_video(tmp_path / "videos/a/one.mp4")
     run_tool(extract_frames, str(tmp_path / "videos"), str(tmp_path / "frames"), "--workers", "1")
     loose = [path.read_bytes() for path in sorted((tmp_path / "frames/a/one").iterdir())]
@@ -82,7 +82,7 @@ def test_failures_are_reported_and_leave_no_file(tmp_path, capsys):
     assert "1 packed, 0 present, 0 short, 2 failed" in capsys.readouterr().out
 
 
-def test_a_damaged_frame_and_a_change_of_size_fail_their_folder(tmp_path):
+def test_a_corrupted_frame_or_a_change_of_size_fails_its_folder(tmp_path):
     for name in ("damaged", "sizes", "good"):
         (tmp_path / "frames" / name).mkdir(parents=True)
         for number in (1, 2):
@@ -96,7 +96,7 @@ def test_a_damaged_frame_and_a_change_of_size_fail_their_folder(tmp_path):
     assert "img_00002.jpg is 30x40, but earlier frames are 40x30" in report["sizes"]["reason"]
 
 
-def test_an_interrupted_run_goes_on(tmp_path, monkeypatch):
+def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
     for name in ("a", "b", "c"):
         write_video(tmp_path / f"videos/{name}.mp4")
     real = pack_videos.run_job
@@ -166,7 +166,7 @@ def test_mistakes_in_the_command(tmp_path, capsys):
     assert "differs only in its extension" in capsys.readouterr().err
 
 
-def test_a_killed_run_leaves_its_report(tmp_path, monkeypatch):
+def test_a_killed_run_has_its_report(tmp_path, monkeypatch):
     write_video(tmp_path / "videos/one.mp4")
     write_video(tmp_path / "videos/two.mp4")
     real, seen = pack_videos.run_job, []
@@ -202,7 +202,7 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys)
 
 
 @pytest.mark.parametrize("content", ["", "[1]", "{"])
-def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
+def test_a_corrupted_settings_file_is_a_one_line_error(tmp_path, capsys, content):
     write_video(tmp_path / "videos/one.mp4")
     (tmp_path / "out").mkdir()
     (tmp_path / "out/pack_videos.json").write_text(content)
@@ -211,7 +211,7 @@ def test_a_damaged_settings_file_is_one_line(tmp_path, capsys, content):
     assert "pack_videos.json: cannot be read" in error and error.count("\n") == 1
 
 
-def test_a_clip_that_was_damaged_since_is_packed_again(tmp_path):
+def test_a_corrupted_packed_clip_is_packed_again(tmp_path):
     for name in "ab":
         write_video(tmp_path / f"videos/{name}.mp4")
     out = tmp_path / "packed"

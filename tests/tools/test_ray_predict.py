@@ -82,7 +82,7 @@ def assert_same_csv(found: Path, expected: Path) -> None:
         assert row == pytest.approx(other, abs=2e-5)  # other numbers of threads, other kernels
 
 
-def test_two_workers_give_the_figures_of_predict(world, videos, cluster, tmp_path, capsys):
+def test_two_workers_give_the_probabilities_of_predict(world, videos, cluster, tmp_path, capsys):
     words = ("--config", world.video_config, "data.batch_size=3", "--window", 0.4, "--stride", 0.2)
     assert call("predict", videos, *map(str, words), "--csv", tmp_path / "one.csv", "--quiet") == 2
     expected_error = capsys.readouterr().err.splitlines()[0]
@@ -97,7 +97,7 @@ def test_two_workers_give_the_figures_of_predict(world, videos, cluster, tmp_pat
     assert f"error: {failed['error']}" == expected_error
 
 
-def test_the_same_command_writes_what_is_missing(world, videos, without_cluster, tmp_path, capsys):
+def test_the_same_command_writes_missing_parts(world, videos, without_cluster, tmp_path, capsys):
     command = (videos, tmp_path / "out", "--config", world.video_config, "--batch", 2, "--csv", tmp_path / "all.csv")
     assert run(*command) == 2
     whole = (tmp_path / "all.csv").read_text()
@@ -117,7 +117,7 @@ def test_the_same_command_writes_what_is_missing(world, videos, without_cluster,
     assert "contains results of another threshold" in capsys.readouterr().err
 
 
-def test_a_video_that_ends_its_process_ends_the_command_in_the_end(world, videos, without_cluster, tmp_path, capsys):
+def test_a_video_that_kills_its_process_eventually_fails_the_command(world, videos, without_cluster, tmp_path, capsys):
     command = (videos, tmp_path / "out", "--config", world.video_config, "--batch", 4)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(ray_engine.Predictor, "rows", lambda actor, video: 1 / 0)  # in place of a crash
@@ -186,7 +186,7 @@ def test_clips_of_tar_shards_are_those_of_loose_files(world, videos, without_clu
         (("--classes", "a, a"), "classes: a is given twice"),
     ],
 )
-def test_mistakes_are_one_line(world, cluster, tmp_path, capsys, words, message):
+def test_mistakes_are_one_line_errors(world, cluster, tmp_path, capsys, words, message):
     video = world.root / "videos" / "val_0_0.mp4"
     assert run(video, tmp_path / "out", "--config", world.video_config, "--address", cluster, *words) == 2
     (line,) = [line for line in capsys.readouterr().err.splitlines() if line.startswith("error")]
@@ -202,13 +202,13 @@ def test_actors_share_gpus_and_put_the_model_on_them(monkeypatch, tmp_path):
     assert ray_engine.Predictor(args, str(tmp_path), ray_engine.schema_of(args, 3)).model == "cuda"
 
 
-def test_without_ray_one_line_says_what_to_install(monkeypatch, tmp_path, capsys):
+def test_without_ray_the_error_names_the_package(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(ray_predict, "find_spec", lambda name: None)
     assert run(tmp_path, tmp_path / "out") == 2
     assert capsys.readouterr().err == "error: Ray Data is not installed; run \"pip install 'ray[data]'\"\n"
 
 
-def test_an_empty_list_is_one_line(tmp_path, capsys):
+def test_an_empty_list_is_a_one_line_error(tmp_path, capsys):
     (tmp_path / "list.txt").write_text("\n")
     assert run(tmp_path / "list.txt", tmp_path / "out") == 2
     assert "list.txt: lists no videos" in capsys.readouterr().err

@@ -108,7 +108,7 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
         (base_to_novel, ("data.multi_label=true", "solver.loss_type=BCE"), "base-to-novel does not support it"),
     ],
 )
-def test_mistakes_are_one_line(world, launches, tmp_path, capsys, tool, words, part):
+def test_mistakes_are_one_line_errors(world, launches, tmp_path, capsys, tool, words, part):
     assert part in fault(capsys, tool, "--config", world.config, "--out", tmp_path / "out", *words) and not launches
 
 
@@ -119,6 +119,6 @@ def test_mistakes_are_one_line(world, launches, tmp_path, capsys, tool, words, p
         (("solver.patience=2",), "solver.patience: all trainings must have the same number of epochs"),
     ],
 )
-def test_what_base_to_novel_cannot_compare(world, tmp_path, capsys, words, fault):
+def test_runs_that_base_to_novel_cannot_compare(world, tmp_path, capsys, words, fault):
     assert run(base_to_novel, "--config", world.config, "--out", tmp_path / "out", *words) == 2
     assert fault in capsys.readouterr().err

@@ -33,7 +33,7 @@ def test_a_short_soak_of_frames(world, tmp_path):
     assert {row["processes"] for row in rows[3:]} <= {"2", "3"}
 
 
-def test_a_leak_is_seen_and_noise_is_not():
+def test_a_leak_is_detected_and_noise_is_not():
     def samples(slope):
         return [soak.Sample(t, 1000 + slope * t + (-1) ** t * 5, 50, 3) for t in range(300)]
 
@@ -42,7 +42,7 @@ def test_a_leak_is_seen_and_noise_is_not():
     assert abs(soak.growth_percent(samples(0.2), 2)) < 1e-9
 
 
-def test_mistakes_are_one_line(tmp_path):
+def test_mistakes_are_one_line_errors(tmp_path):
     words = ("--config", tmp_path / "nowhere.yaml", "--minutes", "1", "--out", tmp_path)
     result = command(sys.executable, "-m", "tools.soak", *words)
     assert result.returncode == 2 and "nowhere.yaml: no such config file" in result.stderr

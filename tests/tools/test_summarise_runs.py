@@ -53,7 +53,7 @@ def test_an_unfinished_run_is_named(runs, tmp_path, capsys):
     assert f"{none}/metrics.jsonl: contains no validation" in fault(capsys, *runs, none)
 
 
-def test_runs_of_other_lengths_are_not_averaged(runs, tmp_path, capsys):
+def test_runs_of_different_lengths_are_not_averaged(runs, tmp_path, capsys):
     short = write_run(tmp_path / "short", 10.0, epoch=2, epochs=2)
     assert f"{short}: ended with epoch 2, and {runs[0]} with 4" in fault(capsys, *runs, short)
 

@@ -75,7 +75,7 @@ def test_merged_shards_equal_one_run(job, tmp_path, capsys):
     assert not list(tmp_path.rglob("*.shards")) and not list(tmp_path.rglob(FOLDER))
 
 
-def test_a_shard_that_was_cut_short_is_named(job, tmp_path, capsys):
+def test_a_truncated_shard_is_named(job, tmp_path, capsys):
     for shard in ("1/2", "2/2"):
         job.run(tmp_path, "--shard", shard)
     (part,) = [path for path in tmp_path.rglob("1-of-2.*") if path.suffix != ".lock"]
@@ -102,7 +102,7 @@ def test_a_shard_that_was_cut_short_is_named(job, tmp_path, capsys):
         ({"ID": "3", "MIN": "0", "COUNT": "2"}, "task 3 of 2: the array is not evenly numbered; give --shard I/N"),
     ],
 )
-def test_slurm_s_array_task_is_the_default(videos, tmp_path, monkeypatch, capsys, array, expected):
+def test_slurms_array_task_is_the_default(videos, tmp_path, monkeypatch, capsys, array, expected):
     for name, value in array.items():
         monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
     code = Job("pack_videos", (videos,), 1).run(tmp_path)
@@ -114,17 +114,17 @@ def test_slurm_s_array_task_is_the_default(videos, tmp_path, monkeypatch, capsys
 
 
 @pytest.mark.parametrize("shard", ["0/3", "4/3", "1", "a/b", "1/0"])
-def test_a_shard_that_is_none_is_one_line(job, tmp_path, capsys, shard):
+def test_an_invalid_shard_is_a_one_line_error(job, tmp_path, capsys, shard):
     assert job.run(tmp_path, "--shard", shard) == 2
     assert f"--shard {shard}: must be I/N with I from 1 to N, such as 1/4" in capsys.readouterr().err
 
 
-def test_merging_without_shards_is_one_line(job, tmp_path, capsys):
+def test_merging_without_shards_is_a_one_line_error(job, tmp_path, capsys):
     assert job.run(tmp_path, "--merge") == 2
     assert "has no results of shards; run --shard 1/N to N/N first" in capsys.readouterr().err
 
 
-def test_shards_share_a_folder_at_a_time_but_each_runs_once(videos, tmp_path, monkeypatch, capsys):
+def test_shards_can_share_a_folder_but_each_runs_once(videos, tmp_path, monkeypatch, capsys):
     tool, out = load_tool("pack_videos"), tmp_path / "out"
     job, real, codes = Job("pack_videos", (videos,), 1), tool.run_job, {}
 
@@ -143,7 +143,7 @@ def test_shards_share_a_folder_at_a_time_but_each_runs_once(videos, tmp_path, mo
 
 
 @pytest.mark.parametrize("name", ["extract_frames", "pack_videos"])
-def test_a_folder_that_another_run_has_locked_is_left_alone(videos, tmp_path, capsys, name):
+def test_a_folder_locked_by_another_run_is_not_modified(videos, tmp_path, capsys, name):
     job = Job(name, (videos,), 1)
     assert job.run(tmp_path, "--shard", "1/2") in (0, 1)
     before = files_of(tmp_path)

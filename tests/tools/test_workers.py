@@ -71,7 +71,7 @@ def are_gone(pids):
 
 
 @pytest.mark.parametrize("script", ["check_data", "extract_frames", "pack_videos"])
-def test_a_killed_worker_is_one_line_and_what_is_done_stays(videos, tmp_path, script):
+def test_a_killed_worker_is_reported_in_one_line_and_results_are_kept(videos, tmp_path, script):
     process, workers = start(script, videos, tmp_path / "out")
     os.kill(workers[-1], signal.SIGKILL)
     _, errors = process.communicate(timeout=30)

@@ -80,7 +80,7 @@ def faults(tmp_path: Path, text: str, overrides=(), purpose="train") -> str:
     return str(error.value)
 
 
-def test_published_shape_loads_with_a_warning_for_each_meaningless_key(tmp_path):
+def test_published_configs_load_with_a_warning_for_each_unused_key(tmp_path):
     config, warnings = load_config(write(tmp_path, PUBLISHED))
     assert config.network.sim_header == "None" and config.network.tm is False
     assert config.solver.lr == 5e-5 and config.resume is None
@@ -94,7 +94,7 @@ def test_numbers_that_yaml_1_1_reads_as_text(tmp_path):
     assert (config.solver.lr, config.solver.weight_decay, config.solver.clip_ratio) == (5e-5, 1.0, 0.01)
 
 
-def test_all_faults_come_at_once_with_line_and_nearest_key(tmp_path):
+def test_all_errors_are_reported_at_once_with_line_and_nearest_key(tmp_path):
     text = (
         MINIMAL + "  batch_sizee: 4\n  input_size: big\nsolver:\n  lr: -1\n  epochs: 3\n  start_epoch: 3\nnetwrk: {}\n"
     )
@@ -174,7 +174,7 @@ def test_refused(tmp_path, text, overrides, part):
     assert part in faults(tmp_path, text, overrides)
 
 
-def test_a_section_at_fault_hides_what_it_lacks(tmp_path):
+def test_missing_keys_of_an_invalid_section_are_not_reported(tmp_path):
     message = faults(tmp_path, MINIMAL, ["data=5"])
     assert message == "command line: data: must be a section of keys, not 5"
 
@@ -193,7 +193,7 @@ def test_null_overrides_of_text(tmp_path, null):
     assert load_config(path, [f"logging.run_dir={null}"]).config.logging.run_dir is None
 
 
-def test_a_warm_up_as_long_as_the_training_is_a_warning(tmp_path):
+def test_warm_up_as_long_as_training_is_a_warning(tmp_path):
     path = write(tmp_path, MINIMAL)
     (line,) = load_config(path, ["solver.epochs=5"]).warnings
     assert line.startswith(
@@ -249,6 +249,6 @@ def test_every_key_is_described():
     ["seed=9223372036854775808", "data.shot_seed=1e30", "data.num_segments=100000", "data.input_size=224224",
      "network.head_layers=6000"],
 )  # fmt: skip
-def test_numbers_that_nobody_can_mean_are_refused(tmp_path, override):
+def test_absurd_numbers_are_refused(tmp_path, override):
     with pytest.raises(UserError, match=f"{override.split('=')[0]}: must be "):
         load_config(str(write(tmp_path, MINIMAL)), [override], "train")

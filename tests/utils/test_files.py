@@ -15,7 +15,7 @@ def fault(*arguments, **options) -> str:
     return str(error.value)
 
 
-def test_what_can_be_written_leaves_nothing_behind(tmp_path):
+def test_checking_a_writable_path_leaves_no_file(tmp_path):
     (tmp_path / "old.json").write_text("old")
     os.mkfifo(tmp_path / "pipe")
     for path in ("old.json", "new.json", "a/b/c.json", "pipe"):
@@ -29,7 +29,7 @@ def test_what_can_be_written_leaves_nothing_behind(tmp_path):
     )
 
 
-def test_what_cannot_be_written_is_one_line(tmp_path):
+def test_an_unwritable_path_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
     assert fault(tmp_path, "--json").endswith(f"--json {tmp_path}: is a folder; give a file name")
     assert "is a file; give a folder" in fault(tmp_path / "file", "--out", is_folder=True)
@@ -40,7 +40,7 @@ def test_what_cannot_be_written_is_one_line(tmp_path):
     assert "cannot be written" in fault("/proc/nope", "--out", is_folder=True)
 
 
-def test_a_path_beside_the_current_folder(tmp_path, monkeypatch):
+def test_a_path_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_writable("x.json", "--json")
     check_writable("a/b/x.json", "--json")

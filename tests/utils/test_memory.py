@@ -23,7 +23,7 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
-def test_kept_memory_is_not_cleared_again():
+def test_kept_memory_is_not_zeroed_again():
     faults = {}
     for how in ("default", "kept"):
         command = [sys.executable, "-c", PROGRAM, how]

@@ -22,13 +22,13 @@ def config(tmp_path):
     return path
 
 
-def test_in_the_repository_they_stay_as_they_are(config, monkeypatch):
+def test_in_the_repository_paths_are_unchanged(config, monkeypatch):
     monkeypatch.chdir(REPO)
     loaded = load_config(config, purpose="predict").config
     assert dotted(loaded, "data.label_list", "logging.cache_dir") == (LISTS["label_list"], "exp/cache")
 
 
-def test_elsewhere_they_still_start_from_it(config, tmp_path, monkeypatch):
+def test_elsewhere_paths_start_from_the_repository(config, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     loaded = load_config(config, ["logging.run_dir=exp/mine"], "predict").config
     assert dotted(loaded, "data.label_list", "data.train_list", "data.val_root", "logging.run_dir") == (
@@ -38,7 +38,7 @@ def test_elsewhere_they_still_start_from_it(config, tmp_path, monkeypatch):
     assert dotted(loaded, "data.train_root", "logging.cache_dir") == (str(REPO), f"{REPO}/exp/cache")
 
 
-def test_absolute_paths_and_names_are_left_alone(tmp_path, monkeypatch):
+def test_absolute_paths_and_names_are_unchanged(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     names = ["network.arch=ViT-B/32", "network.weights=openai", "network.prompt_set=action16", "resume=auto"]
     loaded = load_config(None, [*names, "data.val_list=/data/val.txt"], "predict").config

@@ -44,7 +44,7 @@ def test_options_of_the_launcher_are_one_warning():
     assert apply_published_options(parse("--config", "a.yaml")) == []
 
 
-def test_amp_is_fp16_on_a_gpu_and_says_what_it_is_on_a_cpu(caplog):
+def test_amp_is_fp16_on_a_gpu_and_reports_fp32_on_a_cpu(caplog):
     assert resolve_precision("amp", torch.device("cuda")) == "fp16" and not caplog.records
     assert resolve_precision("amp", torch.device("cpu")) == "fp32"
     (record,) = caplog.records

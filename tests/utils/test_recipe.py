@@ -28,7 +28,7 @@ def config_file(tmp_path, **sections) -> str:
 OTHER_DATA = {"val_list": "other.txt", "label_list": "other.csv", "num_classes": 3}
 
 
-def test_without_config_all_of_it_is_the_checkpoint_s():
+def test_without_a_config_everything_comes_from_the_checkpoint():
     cfg, warnings, names = resolve_config(None, [], "test", recipe_of())
     assert (cfg.network.arch, cfg.network.prompt, cfg.seed) == ("RN50", "trained {}", 7)
     assert (cfg.data.num_segments, cfg.data.input_size, cfg.data.val_list) == (16, 64, "own.txt")
@@ -52,7 +52,7 @@ def test_scale_and_mirrored_classes_are_those_of_the_videos_and_not_of_the_model
     assert (cfg.data.scale, cfg.data.flip_pairs) == (None, None)
 
 
-def test_what_a_file_says_of_the_model_is_one_warning_and_of_the_text_is_taken(tmp_path):
+def test_a_config_file_sets_the_text_and_differences_of_the_model_are_a_warning(tmp_path):
     network = {"arch": "ViT-B/32", "sim_header": "None", "prompt": "tested {}", "patch_dropout": 0.5}
     path = config_file(tmp_path, network=network, data={**OTHER_DATA, "num_segments": 8}, seed=3)
     cfg, warnings, _ = resolve_config(path, [], "test", recipe_of())
@@ -89,7 +89,7 @@ def test_a_checkpoint_without_recipe_needs_a_config(tmp_path):
     assert (cfg.network.arch, cfg.data.input_size, warnings, names) == ("ViT-B/16", 32, [], None)
 
 
-def test_a_file_that_the_checkpoint_names_is_found_or_asked_for(tmp_path, monkeypatch):
+def test_files_named_by_the_checkpoint_are_found_or_required(tmp_path, monkeypatch):
     shipped = recipe_of(arch="clip/shapes_clip.pt")
     monkeypatch.chdir(tmp_path)
     assert resolve_config(None, [], "predict", shipped).config.network.arch.endswith("/clip/shapes_clip.pt")
@@ -110,7 +110,7 @@ def test_a_recipe_of_an_older_or_newer_version():
         resolve_config(None, [], "test", recipe_of(tm="unheard"))
 
 
-def test_every_key_of_the_model_is_placed():
+def test_every_key_of_the_model_belongs_to_checkpoint_or_file():
     network = {key for key in dotted_keys() if key.startswith("network.")}
     assert network <= {*RECIPE_KEYS, *CHOICE_KEYS, *TRAINING_KEYS} and set(WEIGHT_KEYS) <= set(RECIPE_KEYS)
     assert {*RECIPE_KEYS, *CHOICE_KEYS, *TRAINING_KEYS} <= set(dotted_keys())
@@ -125,7 +125,7 @@ PIXELS = {
 }
 
 
-def test_pixels_are_the_checkpoint_s_and_the_resize_goes_with_the_input_size(tmp_path):
+def test_preprocessing_comes_from_the_checkpoint_and_resizing_follows_the_input_size(tmp_path):
     trained = recipe_of()
     trained.tree["data"] |= PIXELS
     path = config_file(tmp_path, data={**OTHER_DATA, "resize_mode": "shortest"})
@@ -138,7 +138,7 @@ def test_pixels_are_the_checkpoint_s_and_the_resize_goes_with_the_input_size(tmp
     assert (data.input_size, data.resize_size) == (336, 400)
 
 
-def test_a_checkpoint_from_before_the_pixel_keys_had_those_of_clip():
+def test_checkpoints_without_preprocessing_keys_use_clips():
     older = recipe_of(arch="ViT-B-16-SigLIP")
     older.tree["data"] = {"input_size": 224, "num_segments": 8}
     data = resolve_config(None, [], "predict", older).config.data

@@ -23,7 +23,7 @@ def stop():
 
 
 @pytest.mark.parametrize("first", [signal.SIGTERM, signal.SIGUSR1])
-def test_the_second_interrupt_interrupts_whatever_came_before(stop, monkeypatch, first):
+def test_the_second_interrupt_stops_at_once(stop, monkeypatch, first):
     monkeypatch.setattr("utils.stop.REPEAT_SECONDS", 0.0)
     os.kill(os.getpid(), first)
     os.kill(os.getpid(), first)
@@ -33,14 +33,14 @@ def test_the_second_interrupt_interrupts_whatever_came_before(stop, monkeypatch,
         os.kill(os.getpid(), signal.SIGINT)
 
 
-def test_one_interrupt_that_arrives_twice_is_one(stop):
+def test_an_interrupt_delivered_twice_counts_once(stop):
     """`timeout -s INT` sends the signal to its child and then to the group, which holds the child."""
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.is_asked()
 
 
-def test_the_first_signal_is_answered_by_one_line(stop, capfd):
+def test_the_first_signal_prints_one_line(stop, capfd):
     for number in (signal.SIGUSR1, signal.SIGTERM, signal.SIGINT):
         os.kill(os.getpid(), number)
     assert capfd.readouterr().err == f"{ASKED}\n"
@@ -48,7 +48,7 @@ def test_the_first_signal_is_answered_by_one_line(stop, capfd):
 
 
 @pytest.mark.parametrize("variable", [LAUNCH_FOLDER, "LOCAL_RANK"])
-def test_of_several_processes_the_launcher_or_the_first_says_it(tmp_path, monkeypatch, capfd, variable):
+def test_only_the_launcher_or_the_first_process_prints_it(tmp_path, monkeypatch, capfd, variable):
     monkeypatch.setenv(variable, str(tmp_path) if variable == LAUNCH_FOLDER else "1")
     stop = StopRequest()
     os.kill(os.getpid(), signal.SIGTERM)
@@ -92,7 +92,7 @@ def test_a_lost_connection_is_left_to_the_launcher(tmp_path, monkeypatch, capsys
     assert capsys.readouterr().err == f"error: {LOST_CONNECTION}\n"
 
 
-def test_of_one_launch_the_first_error_is_printed(tmp_path, monkeypatch, capsys):
+def test_only_the_first_error_of_a_launch_is_printed(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv(LAUNCH_FOLDER, str(tmp_path))
     assert end_with(UserError("list.txt:4: no such clip")) == EXIT_USER_ERROR
     assert end_with(MachineError("a loader process was killed")) == EXIT_FAILURE

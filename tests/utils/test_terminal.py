@@ -36,7 +36,7 @@ def a_terminal_with_colours(monkeypatch):
         ("warning: data.workers: 9", "warning:"),
     ],
 )
-def test_the_label_alone_is_coloured(line, label, monkeypatch):
+def test_only_the_label_is_coloured(line, label, monkeypatch):
     shown = coloured(line, Terminal())
     colour = "31" if "error" in label else "33"
     assert shown == f"{ESCAPE}1;{colour}m{label}{ESCAPE}0m{line.removeprefix(label)}"
@@ -46,7 +46,7 @@ def test_the_label_alone_is_coloured(line, label, monkeypatch):
 
 
 @pytest.mark.parametrize("line", ["errors: 3", "top-1 93.1%", "the error: none", "warnings were given: 2"])
-def test_other_lines_stay_as_they_are(line):
+def test_other_lines_are_unchanged(line):
     assert coloured(line, Terminal()) == line
 
 
