@@ -1,4 +1,4 @@
-"""Frames decoded on the training device (`data.decode_on: device`): JPEG files by nvJPEG on a GPU, and videos by
+"""Training frames decoded on the device (`data.decode_on: device`): JPEG files by nvJPEG on a GPU, and videos by
 `datasets.device_videos`.
 
 Pixels of nvJPEG differ from those of libjpeg-turbo on the CPU, because the inverse transform is rounded differently and

@@ -1,8 +1,9 @@
-"""Frames of video files decoded on the training device (`data.decode_on: device`), by NVDEC through torchcodec.
+"""Frames of training videos decoded on the device (`data.decode_on: device`), by NVDEC through torchcodec.
 
 A loader process looks the timestamps of a clip's frames up with `datasets.video_decoder` and hands them over with those
 of the keyframes, so that torchcodec neither scans the file nor counts its frames in its own way. What it does not
-return as expected is decoded by `datasets.video_decoder` here. Damage that NVDEC conceals is not noticed.
+return as expected is decoded by `datasets.video_decoder` here. Damage that NVDEC conceals is not noticed. Both convert
+colours by the matrix and range in the stream; NVDEC does not read those that only the container has.
 
 Legend: N frames of a clip, C=3 channels, H,W image.
 """
@@ -14,6 +15,7 @@ import logging
 import tempfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.metadata import version
 from pathlib import Path
 
 import av
@@ -33,11 +35,15 @@ decoded_on_cpu: set[str] = set()  # codecs, each of which is logged once
 def fault_of(device: torch.device) -> str:
     """Why torchcodec cannot decode a small video on `device`; empty if it can."""
     try:
+        found = version("torchcodec")
+        # Earlier versions confuse videos that are cropped from one coded size (meta-pytorch/torchcodec, issue 1704).
+        if tuple(map(int, found.split(".")[:2])) < (0, 17):
+            return f"version {found} may return damaged frames; install 0.17 or later"
         with tempfile.TemporaryDirectory() as folder:
             with PyAVVideo(_write_sample(Path(folder, "sample.mp4"))) as source:
-                found = source.encoded(np.array([2, 0]), (VideoFrames,))
-            assert found is not None and isinstance(found[1], VideoFrames)
-            _by_torchcodec(found[1], device)
+                sample = source.encoded(np.array([2, 0]), (VideoFrames,))
+            assert sample is not None and isinstance(sample[1], VideoFrames)
+            _by_torchcodec(sample[1], device)
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         return first_line(error)
     return ""

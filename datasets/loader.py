@@ -64,7 +64,8 @@ class ClipLoader(Generic[AnyBatches]):
 
     Args:
         data: `workers` is the number of loader processes, limited to the available CPU cores; 0: load in this process.
-            With `pixels_on` and `decode_on` device, frames are preprocessed on the device of `to`.
+            With `pixels_on` device, frames are preprocessed on the device of `to`, and with `decode_on` device those of
+            training are decoded there. Others never are, so that scores and errors do not depend on the device.
 
     Raises (while iterating):
         UserError: raised by an item in a worker.
@@ -104,9 +105,9 @@ class ClipLoader(Generic[AnyBatches]):
         """Return frames on `device`, and preprocess them there if the workers do not; other tensors stay on the CPU.
 
         Raises:
-            UserError: data.decode_on is device, and the device does not support decoding.
+            UserError: training frames are decoded on the device, and it does not support this.
         """
-        if self._data.decode_on == "device":
+        if self._data.decode_on == "device" and isinstance(self.dataset.transform, TrainTransform):
             self._fetch.kinds = kinds_decoded_on(device, self._data.modality == "video")
         self._device = device
         return self

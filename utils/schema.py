@@ -91,7 +91,7 @@ class DataConfig(Section):
     )
     decode_on: Literal["cpu", "device"] = key(
         "cpu",
-        "with pixels_on device: where JPEGs, and videos if torchcodec has CUDA, are decoded; colours differ slightly",
+        "with pixels_on device: where JPEGs and videos (torchcodec with CUDA) of training are decoded; colours differ",
     )
     cache_dir: ProjectPath = key("exp/cache/clips", "local folder that caches packed clips from a URL")
     cache_gb: float = key(0.0, "size of cache_dir; nothing is replaced once it is full; 0: no cache", "GB", ge=0)

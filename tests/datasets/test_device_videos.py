@@ -15,6 +15,7 @@ from datasets.pyav_source import PyAVVideo
 from datasets.segment import Segment
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, frame_config, needs_real_videos, write_video
 from tests.datasets.test_video_readers import needs
+from utils.errors import UserError
 
 CPU = torch.device("cpu")
 LATER = {"pixels_on": "device", "decode_on": "device"}
@@ -141,16 +142,39 @@ def test_wrong_frames_of_a_decoder_are_decoded_on_the_cpu_with_a_warning(videos,
     assert "frames at [3.3, 3.3] s instead of [0.16, 0.8] s" in caplog.messages[0]
 
 
+def test_validation_and_tests_decode_in_the_loader_processes(tmp_path, videos, monkeypatch):
+    """A decoder that conceals damage would score it."""
+    monkeypatch.setattr("datasets.loader.kinds_decoded_on", lambda *_: (VideoFrames,))
+    monkeypatch.setattr("datasets.loader.decode", lambda clips, _: [torch.zeros(4, 3, 48, 64)] * len(clips))
+    cfg = frame_config(tmp_path, num_videos=0, modality="video", **LATER)
+    (tmp_path / "list.txt").write_text("v0 0\n")
+    damaged = bytearray((videos / "v0").read_bytes())
+    with PyAVVideo(videos / "v0") as source:
+        packet = next(source._video.file.packets(18))
+    for position in range(packet.pos + packet.size // 2, packet.pos + packet.size):
+        damaged[position] ^= 0xFF
+    (videos / "v0").write_bytes(damaged)
+    for views in (None, build.Views()):
+        with pytest.raises(UserError, match="v0 .*could not be decoded"):
+            list(build.build_eval_loader(cfg, views=views).to(CPU))
+
+
 def without_cuda(*_, **__):
     raise RuntimeError("Unsupported device: cuda:0\nand a second line")
 
 
 @pytest.mark.parametrize(
-    ("decoder", "reason"), [(without_cuda, "Unsupported device: cuda:0"), (None, "No module named 'torchcodec'")]
+    ("decoder", "version", "reason"),
+    [
+        (without_cuda, "0.17.0+cu130", "Unsupported device: cuda:0"),
+        (without_cuda, "0.16.0", "version 0.16.0 may return damaged frames; install 0.17 or later"),
+        (None, "0.17.0", "No module named 'torchcodec'"),
+    ],
 )
 def test_without_a_decoder_for_the_device_the_loader_processes_decode(
-    tmp_path, videos, monkeypatch, caplog, decoder, reason
+    tmp_path, videos, monkeypatch, caplog, decoder, version, reason
 ):
+    monkeypatch.setattr(device_videos, "version", lambda _: version)
     if decoder is None:
         monkeypatch.setitem(sys.modules, "torchcodec", None)
         monkeypatch.delitem(sys.modules, "torchcodec.decoders", raising=False)
@@ -163,7 +187,8 @@ def test_without_a_decoder_for_the_device_the_loader_processes_decode(
     for more in ({}, LATER):
         cfg = frame_config(tmp_path, num_videos=0, modality="video", **more)
         (tmp_path / "list.txt").write_text("v0 0\n")
-        loader = build.build_eval_loader(cfg).to(CPU)
+        loader = build.build_train_loader(cfg).to(CPU)
+        loader.start_epoch(0)
         found.append(next(iter(loader))["frames"][0])
         loader.close()
     assert torch.equal(found[1], found[0])
