@@ -5,6 +5,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from av.video.reformatter import ColorRange, Colorspace
 
 from datasets.frame_source import FrameSource
 from datasets.lists import ListEntry
@@ -325,6 +326,29 @@ def test_a_name_is_never_treated_as_a_url(tmp_path, monkeypatch):
         assert source.num_frames == 3
     with pytest.raises(UserError, match="no such file"):
         open_source(DataConfig(modality="video"), "", ListEntry("http://127.0.0.1:9/a.mp4", None, 0, 7))
+
+
+LUMA = {Colorspace.ITU709: (0.2126, 0.0722), Colorspace.ITU601: (0.299, 0.114), Colorspace.BT2020: (0.2627, 0.0593)}
+
+
+@pytest.mark.parametrize("matrix", LUMA)
+@pytest.mark.parametrize("colour_range", [ColorRange.MPEG, ColorRange.JPEG])
+def test_colours_are_converted_by_the_matrix_and_range_of_the_stream(tmp_path, matrix, colour_range):
+    """Expected values: ITU-R BT.709, item 3; luma coefficients of red and blue."""
+    colour, (of_red, of_blue) = np.array([200, 40, 90]), LUMA[matrix]
+    luma = np.array([of_red, 1 - of_red - of_blue, of_blue]) @ colour
+    blue, red = (colour[2] - luma) / (2 - 2 * of_blue), (colour[0] - luma) / (2 - 2 * of_red)
+    black, scales = (16, (219 / 255, 224 / 255)) if colour_range == ColorRange.MPEG else (0, (1, 1))
+    levels = black + scales[0] * luma, 128 + scales[1] * blue, 128 + scales[1] * red
+    planes = [np.full((rows, 64), round(level), np.uint8) for rows, level in zip((48, 12, 12), levels)]
+    with av.open(str(tmp_path / "a.mp4"), "w") as container:
+        stream = container.add_stream("libx264", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 64, 48, "yuv420p"
+        stream.codec_context.colorspace, stream.codec_context.color_range = matrix, colour_range
+        container.mux(stream.encode(av.VideoFrame.from_ndarray(np.concatenate(planes), "yuv420p")))
+        container.mux(stream.encode(None))
+    with opened(tmp_path / "a.mp4") as source:
+        assert np.abs(source.read(np.array([0]))[0].permute(1, 2, 0).numpy() - colour).max() <= 3
 
 
 def test_a_change_of_size_within_a_video(tmp_path):
