@@ -19,21 +19,22 @@ for (const kind of ["mouseover", "focusin"])
     if (image) image.src = image.src;
   });
 
-// Error messages of Gradio vanish by themselves (page.css hides them), so they are kept until the next result.
+// Gradio has no event for a result that is in the page. Its error messages vanish by themselves (page.css hides them), so
+// they are kept until the next result.
 new MutationObserver(() => {
-  const said = document.querySelector(".toast-body.error [data-testid=toast-text]:not([data-kept])");
-  if (!said) return;
-  said.dataset.kept = "";
-  const textContent = said.textContent.replace("Video not playable", "This browser cannot play the video; it may still be classified.");
-  Object.assign(document.querySelector("#alert"), { textContent, hidden: false });
+  const alert = document.querySelector("#alert"), result = document.querySelector("#outcome .result");
+  if (result && !result.matches(".empty, [data-seen]")) {
+    result.dataset.seen = "";
+    Object.assign(alert, { textContent: "", hidden: true });
+    const { top } = result.getBoundingClientRect();
+    if (top < 0 || top > innerHeight / 2) result.scrollIntoView();
+  }
+  const toast = document.querySelector(".toast-body.error [data-testid=toast-text]:not([data-kept])");
+  if (!toast) return;
+  toast.dataset.kept = "";
+  const textContent = toast.textContent.replace("Video not playable", "This browser cannot play the video; it may still be classified.");
+  Object.assign(alert, { textContent, hidden: false });
 }).observe(document, { childList: true, subtree: true });
-
-// Brings the result into sight, where it is not; Gradio calls this after each.
-function showResult() {
-  Object.assign(document.querySelector("#alert"), { textContent: "", hidden: true });
-  const result = document.querySelector(".result"), { top } = result.getBoundingClientRect();
-  if (top < 0 || top > innerHeight / 2) result.scrollIntoView({ behavior: "smooth" });
-}
 
 // The result as a PNG: what its HTML shows, 1000 pixels wide at a density of 1.5, black on white.
 function savePicture(result, name) {

@@ -89,7 +89,7 @@ def build_page(gradio: Any, predict: Predict, content: PageContent) -> Any:
                 history, past = gradio.State([]), gradio.HTML("", padding=False)
             with gradio.Column(min_width=320, elem_id="settings"):
                 names, seconds, threshold, again = _settings(gradio, content)
-        asked: dict[str, Any] = {
+        answered: dict[str, Any] = {
             "fn": _answering(gradio, predict),
             "inputs": [video, names, seconds, threshold, history],
             "outputs": [result, history, past],
@@ -97,12 +97,11 @@ def build_page(gradio: Any, predict: Predict, content: PageContent) -> Any:
             "concurrency_id": "answer",
             "api_visibility": "private",
         }
-        shown = {"fn": None, "js": "() => showResult()", "api_visibility": "private"}
-        button.click(**asked).success(**shown)
-        again.click(**asked).success(**shown)
+        button.click(**answered)
+        again.click(**answered)
         for path, sample in samples:
             picked = sample.click(lambda path=path: path, None, video, api_visibility="private")
-            picked.success(**asked).success(**shown)
+            picked.success(**answered)
         no_result = {"fn": None, "outputs": result, "js": f"() => {json.dumps(empty_html())}"}
         for chosen in (video.upload, video.clear, video.stop_recording, *(sample.click for _, sample in samples)):
             chosen(**no_result, api_visibility="private")  # the last result is of another video

@@ -167,7 +167,7 @@ def test_results_do_not_depend_on_batches_and_few_clips_are_in_memory(world):
     assert one.threshold == 0.4 and len(one.spans) == 30
     assert len(one.clips) <= MAX_KEPT_CLIPS
     numbers = [number for number, _ in one.clips]
-    assert len(set(np.diff(numbers))) == 1 and torch.equal(one.clips[-1][1], windows[numbers[-1]].clip)
+    assert len(set(np.diff(numbers))) == 1 and torch.equal(one.clips[-1][1].frames, windows[numbers[-1]].clip)
 
 
 def test_a_source_without_windows_is_an_error():
