@@ -34,6 +34,7 @@ LARGE_CLIPS, LARGE_GPUS = 10_000_000, 64
 CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
 PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames per second
+INDEX_SECONDS, INDEX_BYTES = 9.0e-6, 432  # benchmarks/RESULTS.md: per clip in list and index
 HUGE_PARAMETERS = 1.84e9  # of the image tower of ViT-bigG/14
 HUGE_FLOPS = 6 * HUGE_PARAMETERS * 8 * 257  # of a step with a clip of 8 frames: 6 per parameter and token
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
@@ -158,6 +159,7 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
         f"{round(NUM_CLIPS * VIDEO_BYTES / 1e9, -1):.0f} GB as videos": "as many videos",
         f"{data / 1e12:.0f} TB together": "packed clips",
         f"files of {data / 20_000 / 1e9:.0f} GB": "of 20,000 shards",
+        f"{LARGE_CLIPS * INDEX_SECONDS:.0f} s, and {LARGE_CLIPS * INDEX_BYTES / 1e9:.1f} GB": "list and index",
         f"data.cache_gb: {data / 2 / 1e9:.0f}": "half of them",
         f"{12 * large.parameters / 1e9 / 600:.1%}".replace("%", " %"): "a checkpoint of L/14 at 1 GB/s in ten minutes",
         f"{round(2.5 * hours, -2):,.0f}": "GPU hours of L/14 at 2.50",
