@@ -1,9 +1,10 @@
 """Frames of training videos decoded on the device (`data.decode_on: device`), by NVDEC through torchcodec.
 
-A loader process looks the timestamps of a clip's frames up with `datasets.video_decoder` and hands them over with those
-of the keyframes, so that torchcodec neither scans the file nor counts its frames in its own way. What it does not
-return as expected is decoded by `datasets.video_decoder` here. Damage that NVDEC conceals is not noticed. Both convert
-colours by the matrix and range in the stream; NVDEC does not read those that only the container has.
+A loader process looks up the timestamps of a clip's frames with `datasets.video_decoder` and passes them on with those
+of the keyframes, so that torchcodec neither scans the file nor counts its frames differently. Clips for which
+torchcodec does not return the expected frames are decoded by `datasets.video_decoder`. Corruption that NVDEC conceals
+is not detected. Both convert colours by the matrix and range in the stream; NVDEC ignores those that only the container
+has.
 
 Legend: N frames of a clip, C=3 channels, H,W image.
 """
@@ -36,7 +37,7 @@ def fault_of(device: torch.device) -> str:
     """Why torchcodec cannot decode a small video on `device`; empty if it can."""
     try:
         found = version("torchcodec")
-        # Earlier versions confuse videos that are cropped from one coded size (meta-pytorch/torchcodec, issue 1704).
+        # Earlier versions confuse videos cropped from the same coded size (meta-pytorch/torchcodec, issue 1704).
         if tuple(map(int, found.split(".")[:2])) < (0, 17):
             return f"version {found} may return damaged frames; install 0.17 or later"
         with tempfile.TemporaryDirectory() as folder:

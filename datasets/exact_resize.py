@@ -19,7 +19,7 @@ _EXACT_SCALE = 1.25
 """Up to this shrinking, the sizes of PyTorch's weights add up to at most 1.26 * 2**15, and sums stay below 2**24."""
 _LOW = 2**7
 """High parts of weights are multiples of it. Their sizes add up to at most 1.26 * 2**22 / 2**7, those of the low parts
-to 2**6 a pixel: the sums of both stay below 2**24 (of up to 770 pixels, that is at 190 times the output's size)."""
+to 2**6 per pixel: the sums of both stay below 2**24 (of up to 770 pixels, that is at 190 times the output's size)."""
 
 
 class Axis(NamedTuple):

@@ -109,8 +109,8 @@ class FrameSource(Component, ABC):
         return clip.frames.permute(0, 3, 1, 2)
 
     def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
-        """The frames at `indices` for a decoder on the device: the bytes that are handed over, uint8 (bytes,), and
-        their description, one of `kinds`. None if it needs another kind; then use `read`."""
+        """The encoded frames at `indices` for a decoder on the device, uint8 (bytes,), and their description, one of
+        `kinds`. None if it needs another kind; then use `read`."""
         wanted, order = np.unique(indices, return_inverse=True)
         files = self._files(wanted) if Jpegs in kinds else ()
         sizes = {plain_jpeg_size(data) for data, _ in files}

@@ -72,9 +72,9 @@ class ClipTask(NamedTuple):
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("out", type=Path, metavar="OUT", help="the folder to make")
-    parser.add_argument("--train_per_class", type=int, default=25, help="training clips a seen class (default 25)")
-    parser.add_argument("--val_per_class", type=int, default=8, help="validation clips a seen class (default 8)")
-    parser.add_argument("--heldout_per_class", type=int, default=10, help="clips a held-out class (default 10)")
+    parser.add_argument("--train_per_class", type=int, default=25, help="training clips per seen class (default 25)")
+    parser.add_argument("--val_per_class", type=int, default=8, help="validation clips per seen class (default 8)")
+    parser.add_argument("--heldout_per_class", type=int, default=10, help="clips per held-out class (default 10)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: all cores)")
     return parser.parse_args(arguments)
@@ -116,7 +116,7 @@ def prepare_folder(out: Path, settings: dict) -> bool:
 
 
 def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
-    """Every clip of the world, in the order of the lists."""
+    """All clips of the data set, in the order of the lists."""
     sizes = {
         "train": (len(SEEN_CLASSES), args.train_per_class),
         "val": (len(SEEN_CLASSES), args.val_per_class),
@@ -131,7 +131,7 @@ def list_tasks(args: argparse.Namespace) -> list[ClipTask]:
 
 
 def write_video(path: Path, frames: np.ndarray) -> None:
-    """Encode uint8 frames (T, H, W, 3) as H.264, the file appearing only when it is complete."""
+    """Encode uint8 frames (T, H, W, 3) as H.264; the file is renamed when it is complete."""
     unfinished = path.with_name(path.name + ".partial")
     with av.open(str(unfinished), "w", format="mp4") as container:
         stream = container.add_stream("libx264", rate=FRAMES_PER_SECOND, options=X264_OPTIONS)
@@ -144,7 +144,7 @@ def write_video(path: Path, frames: np.ndarray) -> None:
 
 
 def write_frames(folder: Path, frames: np.ndarray) -> None:
-    """Write uint8 frames (T, H, W, 3) as JPEG files, the folder appearing only when it is complete."""
+    """Write uint8 frames (T, H, W, 3) as JPEG files; the folder is renamed when it is complete."""
     unfinished = folder.with_name(folder.name + ".partial")
     shutil.rmtree(unfinished, ignore_errors=True)
     unfinished.mkdir(parents=True)
@@ -156,7 +156,7 @@ def write_frames(folder: Path, frames: np.ndarray) -> None:
 
 
 def render_task(task: ClipTask) -> int:
-    """Worker: write one clip unless it is there already; the number of its frames."""
+    """In a worker: write a clip unless it exists; returns its number of frames."""
     folder = Path(task.out, "frames", task.path)
     video = Path(task.out, "videos", task.path + ".mp4")
     if folder.exists() and video.exists():
@@ -173,7 +173,7 @@ def render_task(task: ClipTask) -> int:
 
 
 def start_worker() -> None:
-    """One thread a worker; an interrupt is for the parent, which lets the clips in hand be finished."""
+    """One thread per worker. Interrupts are handled by the parent, which lets workers finish their clips."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
 
@@ -183,7 +183,7 @@ Made = TypeVar("Made")
 
 
 def in_processes(function: Callable[[Task], Made], tasks: list[Task], workers: int, unit: str) -> list[Made]:
-    """The result of each task, in order, with a progress bar; 1 worker: run in this process."""
+    """Results of all tasks in order, with a progress bar; with 1 worker they run in this process."""
     bar = partial(tqdm, total=len(tasks), desc="rendering", unit=unit, disable=None)
     if workers == 1:
         return list(bar(map(function, tasks)))

@@ -1,4 +1,4 @@
-"""Renders what tells methods apart that the demo itself does not: two more test sets, and base and novel classes.
+"""Renders data for comparing methods: two more test sets of the demo, and lists of base and novel classes.
 
     OUT/frames/coloured/<class>/<clip>/img_00001.jpg ...    held-out pairs of shape and motion, with a named colour
     OUT/frames/drawn/<class>/<clip>/img_00001.jpg ...       all pairs, drawn with pen or chalk
@@ -36,7 +36,7 @@ from utils.errors import UserError
 from utils.files import write_text_atomic
 
 COLOURS_PER_PAIR = 3
-SETTINGS = "transfer.json"  # not the name that a WORLD has
+SETTINGS = "transfer.json"  # different from that of a WORLD
 _PENS = np.array([(25, 35, 140), (150, 25, 40), (20, 100, 50), (30, 30, 30)], dtype=np.float32)
 _BOARDS = np.array([(30, 60, 45), (40, 45, 60), (50, 40, 40)], dtype=np.float32)
 
@@ -56,7 +56,7 @@ class TestClass(NamedTuple):
 
 
 def _colours(pair: ClipClass) -> list[int]:
-    """Three colours, the same for opposite motions of a shape, so that colour does not tell these apart."""
+    """Three colours, the same for opposite motions of a shape, so that colour does not distinguish them."""
     first = SHAPES.index(pair.shape)
     return [(first + 3 * step) % len(COLOURS) for step in range(COLOURS_PER_PAIR)]
 
@@ -75,13 +75,13 @@ NOVEL_CLASSES = tuple(pair for pair in SEEN_CLASSES if not is_base(pair))
 
 
 def render_coloured(test_class: TestClass, rng: np.random.Generator) -> np.ndarray:
-    """A clip of the demo's look: uint8 (T, 64, 80, 3)."""
+    """A clip in the demo's style: uint8 (T, 64, 80, 3)."""
     track = shapes_world.random_track(test_class.pair.motion, rng)
     return shapes_world.render_track(test_class.pair.shape, track, rng, test_class.colour)
 
 
 def render_drawn(test_class: TestClass, rng: np.random.Generator) -> np.ndarray:
-    """A clip of the second look, uint8 (T, 64, 80, 3): lines and a thin wash on squared paper, or chalk on a board."""
+    """A clip in the second style, uint8 (T, 64, 80, 3): lines and a thin wash on squared paper, or chalk on a board."""
     track = shapes_world.random_track(test_class.pair.motion, rng)
     if rng.uniform() < 0.5:
         ground, pen = rng.uniform(205, 245, 3).astype(np.float32), _PENS[rng.integers(len(_PENS))]
@@ -110,12 +110,12 @@ TEST_SETS: dict[str, tuple[int, Sequence[TestClass], Film]] = {
     "coloured": (0, COLOURED_CLASSES, render_coloured),
     "drawn": (1, DRAWN_CLASSES, render_drawn),
 }
-# Clips of a class.
+# Clips per class.
 PER_CLASS = {"coloured": 8, "drawn": 4}
 
 
 def render_set(name: str, per_class: int, frames: Path, seed: int) -> list[str]:
-    """Render one test set into the folder `frames`; the lines of its list."""
+    """Render a test set into the folder `frames`; returns the lines of its list."""
     number, classes, film = TEST_SETS[name]
     lines = []
     for label, test_class in enumerate(tqdm(classes, desc=name, unit="class", disable=None)):
@@ -129,7 +129,7 @@ def render_set(name: str, per_class: int, frames: Path, seed: int) -> list[str]:
 
 
 def lines_of_half(world: Path, split: str, half: Sequence[ClipClass]) -> list[str]:
-    """The lines of WORLD's list of a split whose class is of this half, with labels that count within it."""
+    """The lines of WORLD's list of a split whose classes are in this half, with renumbered labels."""
     labels = {SEEN_CLASSES.index(pair): label for label, pair in enumerate(half)}
     entries = read_list(world / "lists" / f"{split}_frames.txt", len(SEEN_CLASSES), of_frames=True)
     return [f"{e.path} {e.num_frames} {labels[e.label]}" for e in entries if e.label in labels]

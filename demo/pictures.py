@@ -1,7 +1,7 @@
-"""The demo's pictures: film strips beside the use of the temporal head, clips that play, and the method's diagram.
+"""The demo's pictures: film strips with accuracies by motion, an animation of clips, and the method's diagram.
 
-Colours are of Okabe and Ito's palette, which is distinguishable for colour-blind readers. Text is sized for a width of
-700 pixels. As a program it draws the diagram of the method.
+Colours are from Okabe and Ito's palette, which colour-blind readers can distinguish. Text is sized for a width of 700
+pixels. The command draws the diagram.
 
 Examples:
     python -m demo.pictures docs/method.png
@@ -39,7 +39,7 @@ ByMotion = dict[str, dict[str, float]]
 
 
 def draw_summary(path: Path, frames: Path, rows: Rows, by_motion: ByMotion, overall: Sequence[float]) -> None:
-    """Film strips with what they were called, and the accuracy of each motion with and without the temporal head.
+    """Film strips with their predictions, and the accuracy of each motion with and without the temporal head.
 
     Args:
         frames: folder of the clips' frame folders. rows: of predictions.csv.
@@ -94,7 +94,7 @@ def _draw_motions(axis: Axes, by_motion: dict[str, dict[str, float]], overall: S
 
 
 def pick_clips(rows: list[dict[str, str]]) -> list[dict[str, str]]:
-    """Right ones, of motions and shapes as different as can be, then the most confident mistake."""
+    """Correct predictions of various motions and shapes, then the most confident mistake."""
     wrong = sorted((row for row in rows if row["correct"] == "0"), key=lambda row: -float(row["prob1"]))[:NUM_WRONG]
     picks: list[dict[str, str]] = []
     motions, shapes = set(), set()
@@ -114,7 +114,7 @@ def frame_files(folder: Path) -> list[Path]:
 
 
 def film_strip(folder: Path) -> np.ndarray:
-    """Some of a clip's frames side by side, uint8 (H, W, 3)."""
+    """Evenly spaced frames of a clip side by side, uint8 (H, W, 3)."""
     files = frame_files(folder)
     chosen = [files[i] for i in np.linspace(0, len(files) - 1, FRAMES_A_STRIP).round().astype(int)]
     white = {"mode": "constant", "constant_values": 255}
@@ -123,7 +123,7 @@ def film_strip(folder: Path) -> np.ndarray:
 
 
 def animate(path: Path, frames: Path, rows: list[dict[str, str]]) -> None:
-    """Clips that play one after the other, beside the three classes that the model finds most likely: a WebP file."""
+    """Write a WebP animation of clips beside their three most likely classes."""
     pictures = []
     for row in pick_clips(rows):
         panel = _answer_panel(row)
@@ -140,7 +140,7 @@ def animate(path: Path, frames: Path, rows: list[dict[str, str]]) -> None:
 
 
 def _answer_panel(row: dict[str, str]) -> Image.Image:
-    """The three best classes of a clip with bars, 440 x SIDE pixels; the right one is blue."""
+    """The three most likely classes of a clip with bars, 440 x SIDE pixels; the true class is blue."""
     panel = Image.new("RGB", (440, SIDE), "white")
     draw, font = ImageDraw.Draw(panel), ImageFont.load_default(17)
     for rank in (1, 2, 3):
@@ -193,7 +193,7 @@ def draw_method(path: Path) -> None:
 def _box(
     axis: Axes, place: tuple[float, float, float, float], fill: str, edge: str, title: str = "", note: str = ""
 ) -> None:
-    """A rounded box at (x, y, width, height), with a title and a smaller note in it."""
+    """A rounded box at (x, y, width, height) with a title and a smaller note."""
     x, y, width, height = place
     rounding = min(1.2, width / 3, height / 3)
     shape = f"round,pad=0,rounding_size={rounding}"

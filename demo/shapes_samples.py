@@ -10,7 +10,7 @@ from demo.make_shapes_world import write_video
 from demo.shapes_world import HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 
 CLASS_NAMES = [clip_class.name for clip_class in (*SEEN_CLASSES, *HELD_OUT_CLASSES)]
-# One of each motion, the last of a class that no training saw.
+# One of each motion; the last is of a held-out class.
 SAMPLE_CLASSES = (
     ClipClass("circle", "moving left"),
     ClipClass("star", "moving up"),
@@ -25,8 +25,8 @@ def sample_videos(world: Path, folder: Path) -> list[tuple[str, Path]]:
     """Names and paths of sample videos.
 
     Args:
-        world: of demo/make_shapes_world.py; its test videos are taken where it has them.
-        folder: of the videos: copies named after their classes, or rendered ones.
+        world: folder of demo/make_shapes_world.py, whose test videos are used if they exist.
+        folder: folder for the samples: copies named after their classes, or rendered ones.
     """
     found = []
     folder.mkdir(parents=True, exist_ok=True)

@@ -5,8 +5,8 @@ shape, colour, size, place, the way its mark faces, and whether it is faint. A l
 once, as a trail that is denser towards its end, and its caption is a class description ("a square moving left"). Long
 exposures are made of the seen classes only: no picture or caption pairs a shape with a motion that is held out for it.
 
-A caption may be true of other pictures of the batch than its own; `caption_is_true` tells which, so that the
-contrastive loss need not push those apart.
+A caption may also be true of other pictures in the batch; `caption_is_true` finds them, so that the contrastive loss
+does not treat them as negatives.
 """
 
 from dataclasses import dataclass
@@ -86,7 +86,7 @@ def _exposure_weights(rng: np.random.Generator, steps: int) -> np.ndarray:
 
 
 def _expose(shape: str, colour: int, track: Track, rng: np.random.Generator) -> np.ndarray:
-    """Photograph a track in one long exposure: uint8 (64, 64, 3)."""
+    """A long exposure of a track: uint8 (64, 64, 3)."""
     body_colour = shapes_world.paint_colour(rng, colour)
     body, ink = shapes_world.coverage(shape, track, STILL_SIZE, STILL_SIZE)
     weights = _exposure_weights(rng, len(track.x)) * track.opacity
@@ -98,8 +98,8 @@ def _expose(shape: str, colour: int, track: Track, rng: np.random.Generator) -> 
 def _choose_mentioned(attributes: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Which of the attributes (8,) a caption names: bool (8,).
 
-    Of a plain still one to four. Of a long exposure mostly shape and motion, at times one of the two alone, and seldom
-    the colour besides.
+    One to four for a plain still. For a long exposure usually shape and motion, sometimes only one of them, and rarely
+    the colour as well.
     """
     mentioned = np.zeros(len(ATTRIBUTES), dtype=bool)
     if attributes[-1] == _AT_REST:
@@ -114,7 +114,7 @@ def _choose_mentioned(attributes: np.ndarray, rng: np.random.Generator) -> np.nd
 
 
 def write_caption(attributes: np.ndarray, mentioned: np.ndarray, template: str) -> str:
-    """Say in words those of the attributes (8,) that are mentioned (8,)."""
+    """A caption with those of the attributes (8,) that are mentioned (8,)."""
     said: dict[str, np.integer] = dict(zip(ATTRIBUTES, np.where(mentioned, attributes, _UNKNOWN)))
     words = ["a"]
     for attribute, names in (("size", SIZES), ("faintness", FAINTNESS), ("colour", tuple(COLOURS)), ("shape", SHAPES)):

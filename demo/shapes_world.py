@@ -1,13 +1,13 @@
-"""A small world made by code: short clips of moving shapes, and captioned still pictures of the same shapes.
+"""Renders the demo's data: short clips of moving shapes, and captioned still pictures of the same shapes.
 
 A class is a shape and a motion ("a square moving left"). Most motions come in pairs (left and right, up and down,
-growing and shrinking) whose clips show the same set of frames in opposite order, so that neither one frame nor the
-unordered set of frames tells which of the two it is. Every shape carries an off-centre mark, so that a circle, too, can
-be seen to spin. Each of the eight held-out classes pairs a shape and a motion that both occur in the other classes:
-they are for zero-shot tests.
+growing and shrinking) whose clips show the same set of frames in opposite order, so that neither a frame nor the
+unordered set of frames distinguishes them. Every shape has an off-centre mark, so that the spinning of a circle is
+visible. Each of the eight held-out classes, which are for zero-shot tests, pairs a shape and a motion that both occur
+in other classes.
 
-Everything is drawn with numpy from signed distance functions (antialiased), and every random number comes from the
-generator that is handed in.
+Everything is drawn with numpy from signed distance functions (antialiased), and all random numbers come from the given
+generator.
 
 Legend: T frames, H, W height and width in pixels; pictures are uint8 (..., H, W, 3), RGB. Lengths are in pixels, x runs
 right and y down, angles are in radians, clockwise on the screen, 0 with the mark on top.
@@ -97,7 +97,7 @@ def _folded(x: np.ndarray, y: np.ndarray, sectors: int) -> tuple[np.ndarray, np.
 def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Signed distance to the outline of a shape of radius 1 about the origin (negative inside); a lower bound outside.
 
-    All five shapes cover an area of the same order (1.6 to 2.6), so that size does not give the shape away.
+    All five shapes cover an area of the same order (1.6 to 2.6), so that size does not reveal the shape.
     """
     if shape == "circle":
         return np.hypot(x, y) - 0.9
@@ -120,7 +120,7 @@ def shape_distance(shape: str, x: np.ndarray, y: np.ndarray) -> np.ndarray:
 
 
 def coverage(shape: str, track: Track, height: int, width: int) -> tuple[np.ndarray, np.ndarray]:
-    """How much of each pixel the shape covers, and of that its ink (outline and mark): float32 (T, H, W) in 0..1."""
+    """Share of each pixel covered by the shape, and by its ink (outline and mark): float32 (T, H, W) in 0..1."""
     x = np.arange(width, dtype=np.float32)[None, None] - np.float32((width - 1) / 2) - track.x[:, None, None]
     y = np.arange(height, dtype=np.float32)[None, :, None] - np.float32((height - 1) / 2) - track.y[:, None, None]
     cos, sin = np.cos(track.angle)[:, None, None], np.sin(track.angle)[:, None, None]
@@ -136,7 +136,7 @@ def coverage(shape: str, track: Track, height: int, width: int) -> tuple[np.ndar
 
 
 def _progress(rng: np.random.Generator, num_frames: int) -> np.ndarray:
-    """A rise from 0 to 1 in T frames with a random, mostly even speed; as likely as its own reverse."""
+    """A rise from 0 to 1 in T frames with a random, mostly constant speed; its reverse is equally likely."""
     even = np.linspace(0, 1, num_frames, dtype=np.float32)
     bend = rng.uniform(-0.35, 0.35)
     return even + np.float32(bend) * even * (1 - even)
@@ -282,8 +282,8 @@ def background_with_blobs(rng: np.random.Generator, avoid: np.ndarray, height: i
 
 
 def render_track(shape: str, track: Track, rng: np.random.Generator, colour: int | None = None) -> np.ndarray:
-    """Film a shape along a track: uint8 (T, 64, 80, 3), with random scenery, camera shake and noise. `colour`: of
-    COLOURS, by number; None: a random one."""
+    """Render a shape along a track: uint8 (T, 64, 80, 3), with random scenery, camera shake and noise. `colour`: number
+    in COLOURS; None: random."""
     num_frames = len(track.x)
     body_colour = paint_colour(rng, int(rng.integers(len(COLOURS))) if colour is None else colour)
     shake = camera_shake(rng, num_frames)

@@ -1,16 +1,16 @@
-"""Trains the tiny CLIP of the demo: image and text tower, contrastively, from scratch, on still pictures.
+"""Trains the tiny CLIP of the demo, image and text tower, contrastively and from scratch on still pictures.
 
-What it sees: the captioned stills of `demo/shapes_stills.py`, that is, pictures of shapes at rest and long
-exposures of moving ones. It never sees a clip or two frames of one, and never a picture or a caption of a held-out
-class: the long exposures, and with them the class descriptions, are those of the seen classes only.
+The training data are the captioned stills of `demo/shapes_stills.py`: pictures of shapes at rest and long exposures of
+moving shapes. They contain no clip and no two frames of a clip, and no picture or caption of a held-out class, since
+long exposures and class descriptions are of the seen classes only.
 
-How: InfoNCE in both directions, and beside it, with a small weight, a linear read-out of each picture's attributes,
-which is thrown away afterwards. Without the read-out the towers stay long on the plateau where all embeddings agree
-(in a trial, after 1500 steps the contrastive loss was 4.3; with it 2.5).
+The loss is InfoNCE in both directions, and with a small weight that of a linear classifier of each picture's
+attributes, which is discarded afterwards. Without it, the towers stay for a long time on the plateau where all
+embeddings are equal (in a trial the contrastive loss after 1500 steps was 4.3, and 2.5 with it).
 
-What it writes: a plain state dict with the parameter names of OpenAI's CLIP (ViT image tower, 77-token text tower over
-CLIP's vocabulary, QuickGELU, 64 channels a head), float16, at most 10 MB. The same seed and number of threads give the
-same weights on the same machine; the file in the project was made with the default options and OMP_NUM_THREADS=1.
+The output is a state dict with the parameter names of OpenAI's CLIP (ViT image tower, 77-token text tower over CLIP's
+vocabulary, QuickGELU, 64 channels per head), float16, at most 10 MB. The same seed and number of threads give the same
+weights on the same machine; the file in the project was created with the default options and OMP_NUM_THREADS=1.
 
 Examples:
     python -m demo.train_shapes_clip clip/shapes_clip.pt
@@ -40,7 +40,7 @@ IMAGE_SIZE = 64  # pixels
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
 IMAGE_STD = (0.26862954, 0.26130258, 0.27577711)
 SHARD = 500  # stills rendered from one random stream
-READOUT_WEIGHT = 0.2  # of the attribute loss beside the contrastive one
+READOUT_WEIGHT = 0.2  # weight of the attribute loss
 FRAME_NORM = 3.0  # of a frame embedding; no cosine depends on it, but the temporal head starts from small weights
 
 
@@ -65,7 +65,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("out", type=Path, help="the weights file to write, e.g. clip/shapes_clip.pt")
     parser.add_argument("--stills", type=int, default=60_000, help="captioned pictures to train on (default 60000)")
     parser.add_argument("--steps", type=int, default=4000, help="optimiser steps (default 4000)")
-    parser.add_argument("--batch_size", type=int, default=128, help="picture-caption pairs a step (default 128)")
+    parser.add_argument("--batch_size", type=int, default=128, help="picture-caption pairs per step (default 128)")
     parser.add_argument("--lr", type=float, default=2e-3, help="peak learning rate (default 2e-3)")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--workers", type=int, default=num_cores(), help="processes that render (default: all cores)")
@@ -86,7 +86,7 @@ def build_towers() -> Towers:
 def sine_positions(grid: int, width: int) -> torch.Tensor:
     """Sines and cosines of the row and column of each patch, (grid * grid, width): where position starts from.
 
-    From random position embeddings a small tower takes thousands of steps to find out which patches are neighbours.
+    With random position embeddings, a small tower takes thousands of steps to learn which patches are neighbours.
     """
     frequencies = math.pi / grid * torch.logspace(0, math.log10(grid), width // 4)
     places = torch.arange(grid) + 0.5
@@ -95,7 +95,7 @@ def sine_positions(grid: int, width: int) -> torch.Tensor:
 
 
 def render_shard(task: tuple[int, int]) -> Stills:
-    """Worker: the stills of one shard, drawn from its own random stream."""
+    """In a worker: the stills of one shard, from its own random stream."""
     seed, shard = task
     return render_stills(SHARD, np.random.default_rng([seed, shard]))
 
@@ -117,9 +117,9 @@ def scaled(pictures: torch.Tensor) -> torch.Tensor:
 
 
 def encode_captions(model: Towers, tokens: torch.Tensor) -> torch.Tensor:
-    """The text tower on tokens (B, L), L <= 77: what `encode_text` gives, without computing the padding after the end.
+    """`encode_text` of tokens (B, L), L <= 77, without computing the padding after the end.
 
-    Attention is causal, so what follows a caption's end cannot change its embedding.
+    Attention is causal, so tokens after a caption's end do not change its embedding.
     """
     length = tokens.shape[1]
     x = model.token_embedding(tokens) + model.positional_embedding[:length]
@@ -130,7 +130,7 @@ def encode_captions(model: Towers, tokens: torch.Tensor) -> torch.Tensor:
 def contrastive_loss(
     image: torch.Tensor, text: torch.Tensor, logit_scale: torch.Tensor, also_true: torch.Tensor
 ) -> torch.Tensor:
-    """InfoNCE in both directions, where pairs that match though they are not each other's own do not count.
+    """InfoNCE in both directions, without the negatives whose caption is true for the picture.
 
     image, text: (B, D); also_true: (B, B) bool, whether caption j is true for picture i.
     """
@@ -142,7 +142,8 @@ def contrastive_loss(
 
 
 def attribute_loss(scores: torch.Tensor, attributes: torch.Tensor) -> torch.Tensor:
-    """Cross-entropy of a linear read-out: scores (B, sum of NUM_VALUES), attributes (B, 8) with -1 for not shown."""
+    """Cross-entropy of the linear classifier: scores (B, sum of NUM_VALUES), attributes (B, 8) with -1 for not
+    shown."""
     parts = zip(scores.split(NUM_VALUES, dim=1), attributes.T)
     losses = (functional.cross_entropy(part, value, ignore_index=-1) for part, value in parts)
     return sum(losses, start=scores.new_zeros(()))

@@ -228,7 +228,7 @@ def _where(data: DataConfig) -> str:
         return "decoded and preprocessed in the loader processes"
     by = "in the loader processes"
     if data.decode_on == "device":
-        by = "there too (JPEG files)" if data.modality == "RGB" else f"there too where it can, else {by}"
+        by = "there as well (JPEG files)" if data.modality == "RGB" else f"there if supported, otherwise {by}"
     return f"resized, cropped and augmented on the device, decoded {by}"
 
 

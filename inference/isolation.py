@@ -140,7 +140,7 @@ class IsolatedVideo:
         return self._read(size)
 
     def _read(self, size: int) -> bytearray:
-        """So many bytes. `Connection.recv_bytes` would wait for ever for the second half of a message."""
+        """Receive so many bytes. `Connection.recv_bytes` would wait forever for the second half of a message."""
         content = bytearray()
         while len(content) < size:
             left = self._ends_at - time.monotonic()

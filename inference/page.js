@@ -1,6 +1,6 @@
 "use strict";
 
-// A click on a time goes there in the video; one on a sample presses its hidden button; pictures are drawn when asked for.
+// Clicking a time seeks the video, clicking a sample presses its hidden button, and pictures are drawn on request.
 document.addEventListener("click", (event) => {
   const at = (data) => event.target.closest(`[data-${data}]`);
   const video = document.querySelector("#video video");
@@ -12,15 +12,15 @@ document.addEventListener("click", (event) => {
   if (at("picture")) savePicture(at("picture").closest(".result"), at("picture").dataset.picture);
 });
 
-// A sample that is pointed at or reached by the keyboard plays again.
+// Samples replay their animation when hovered or focused.
 for (const kind of ["mouseover", "focusin"])
   document.addEventListener(kind, ({ target }) => {
     const image = target.closest("[data-sample]")?.querySelector("img");
     if (image) image.src = image.src;
   });
 
-// Gradio has no event for a result that is in the page. Its error messages vanish by themselves (page.css hides them), so
-// they are kept until the next result.
+// Scrolls to a new result if it is not visible, since Gradio has no event for it. Gradio's error messages disappear after
+// some seconds, so they are shown in #alert until the next result (page.css hides the originals).
 new MutationObserver(() => {
   const alert = document.querySelector("#alert"), result = document.querySelector("#outcome .result");
   if (result && !result.matches(".empty, [data-seen]")) {
@@ -36,12 +36,12 @@ new MutationObserver(() => {
   Object.assign(alert, { textContent, hidden: false });
 }).observe(document, { childList: true, subtree: true });
 
-// The result as a PNG: what its HTML shows, 1000 pixels wide at a density of 1.5, black on white.
+// Downloads the result as a PNG with the contents of its HTML, 1000 pixels wide at a density of 1.5, black on white.
 function savePicture(result, name) {
   const WIDTH = 1000, DENSITY = 1.5, EDGE = 28, inside = WIDTH - 2 * EDGE, GAP = 4;
   const INK = "#1c1e22", FAINT = "#5c626b", BLUE = "#1a62b4", ORANGE = "#b1480b", REST = "#a9c4e3", TRACK = "#e6e4de";
   const canvas = document.createElement("canvas"), pen = canvas.getContext("2d");
-  const steps = []; // drawn when the height is known
+  const steps = []; // run once the height is known
   let y = EDGE;
   const write = (text, x, style, align = "left", fill = INK, width = inside) =>
     steps.push(((top) => () => {

@@ -30,12 +30,12 @@ MAX_WAITING = 20  # requests; a further one is refused
 MAX_AT_ONCE = 4  # requests, one a session
 MAX_HISTORY = 12
 MAX_LIST_BYTES = 200_000  # of an uploaded list of class names
-FAILED = "This video could not be classified: an error in the program, which its log describes. Try another video."
+FAILED = "This video could not be classified because of an internal error (see the server's log). Try another video."
 log = logging.getLogger(__name__)
 
 Predict = Callable[[str, list[str] | None, float | None, float], VideoPrediction]
-"""Path of a video, class names (None: the model's own), seconds of a window (None: as the model likes), the probability
-below which a class is unknown -> the prediction, of `VideoModel.explained`. A UserError is shown as it is."""
+"""Path of a video, class names (None: the model's own), seconds of a window (None: the default), the probability
+below which a class is unknown -> the prediction, of `VideoModel.explained`. The message of a UserError is shown."""
 
 
 class SessionTurns:

@@ -32,7 +32,7 @@ SCRIPT = f"<script>{(_FOLDER / 'page.js').read_text(encoding='utf-8')}</script>"
 
 
 ALERT = '<p class="alert" id="alert" role="alert" hidden></p>'
-"""Where the page's script keeps messages of Gradio, which vanish by themselves."""
+"""Where the page's script shows Gradio's messages, which would disappear after some seconds."""
 
 
 def opening_html(title: str, knows: str, description: str) -> str:
@@ -62,12 +62,12 @@ def result_html(prediction: VideoPrediction) -> str:
 
 
 def error_html(message: str) -> str:
-    """The result's place with a message."""
+    """The result area with a message."""
     return f'<div class="result"><p class="alert" role="alert">{html.escape(message)}</p></div>'
 
 
 def empty_html() -> str:
-    """The result's place before there is one."""
+    """The empty result area."""
     said = "Here come the best classes, a timeline, and the frames that the model saw."
     return f'<div class="result empty"><p class="note">{said}</p></div>'
 
@@ -146,7 +146,7 @@ def _timeline(prediction: VideoPrediction) -> str:
 
 def _said_of_strips(clip: ShownClip) -> str:
     lit = "Each is repeated below, highlighted where it supports the top class. " if clip.lit is not None else ""
-    return f"{lit}Bars: what a frame adds to the log-odds of the class."
+    return f"{lit}Bars: contribution of each frame to the log-odds of the class."
 
 
 def _strip(clip: ShownClip, title: str) -> str:
@@ -155,7 +155,7 @@ def _strip(clip: ShownClip, title: str) -> str:
     bars = spread(clip.bars(), MAX_FRAMES_A_STRIP)
     columns = zip(*films, bars, strict=True)
     cells = "".join(f"<div>{''.join(map(_image, frames))}{_contribution(*bar)}</div>" for *frames, bar in columns)
-    said = f"{len(bars)} frames; what each adds, in nats: {', '.join(nats for _, nats in bars)}"
+    said = f"{len(bars)} frames; contribution of each, in nats: {', '.join(nats for _, nats in bars)}"
     title = html.escape(title, quote=True)
     return f'<div class="strip" role="img" aria-label="{said}" data-title="{title}">{cells}</div>'
 

@@ -41,7 +41,7 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> No
     """Plot film strips of up to six windows, each with bars of its top k classes (at most 20).
 
     Clips of `VideoModel.explained` are also shown with the regions that support the top class, and what each frame
-    adds to its log-odds.
+    contributes to its log-odds.
     """
     clips = spread(prediction.clips, MAX_STRIPS)
     k = min(k, len(prediction.class_names), MAX_BARS)
@@ -67,7 +67,7 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> No
 
 
 def _draw_film(axis: Axes, clip: ShownClip, name: str) -> None:
-    """The frames, below them the same with the regions that support a class, and what each adds to it."""
+    """The frames, the same frames with the regions that support a class, and the contribution of each frame."""
     films = [_film(frames.numpy()) for frames in (clip.frames, clip.lit) if frames is not None]
     side, width = films[0].shape[:2]
     gap = max(1, side // 40)
@@ -79,7 +79,7 @@ def _draw_film(axis: Axes, clip: ShownClip, name: str) -> None:
     notes = [f"second row: highlighted where it supports {name}"] if clip.lit is not None else []
     bottom = len(film)
     if bars := spread(clip.bars(), MAX_FRAMES_A_STRIP):
-        notes.append(f"bars: what each frame adds to the log-odds of {'it' if notes else name}")
+        notes.append(f"bars: contribution of each frame to the log-odds of {'it' if notes else name}")
         zero, bottom = bottom + 0.25 * side, bottom + BAR_ROW * side
         for place, (share, nats) in enumerate(bars):
             middle = place * (side + gap) + side / 2

@@ -45,7 +45,7 @@ MULTI_LABEL_SECTIONS: list[Section[RunReport]] = [
     Section("recipe", "Recipe and commands", recipe),
 ]
 COMPARISON_SECTIONS: list[Section[Comparison]] = [
-    Section("difference", "What differs, and is it chance?", difference),
+    Section("difference", "Differences and their significance", difference),
     Section("classes", "Accuracy by class", classes_of_two),
     Section("only-b", "Videos that only B gets right", partial(videos_only_right_by, 1)),
     Section("only-a", "Videos that only A gets right", partial(videos_only_right_by, 0)),

@@ -31,7 +31,7 @@ def bars(clip: ShownClip) -> Html:
     for share, nats in clip.bars():
         bar = el("i", class_="for" if share > 0 else "against", style=f"--height:{100 * abs(share):.0f}%")
         marks.append(el("li", bar, el("span", nats)))
-    return el("ol", marks, class_="bars", aria_label="What each frame adds, in nats")
+    return el("ol", marks, class_="bars", aria_label="Contribution of each frame, in nats")
 
 
 def strip_box(clip: ShownClip, path: str) -> Html:

@@ -2,12 +2,12 @@
 
     python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
 
-SIGTERM, SIGINT, SIGUSR1: all processes finish their step, save and exit; the exit code is then 75, on which a
-scheduler runs the job again. Where other machines have yet to join, it exits with 75 at once. A second SIGINT ends
-the processes at once (130). Otherwise the exit code is 0, 2 (a user's mistake, printed by the process that found it)
-or 1 (a process failed or was killed: one line names it).
+On SIGTERM, SIGINT or SIGUSR1, all processes finish their step, save and exit with code 75, so that a scheduler can run
+the job again. If other machines have not joined yet, it exits with 75 at once. A second SIGINT kills the processes at
+once (130). Otherwise the exit code is 0, 2 (a user's mistake, printed by the process that found it) or 1 (a process
+failed or was killed; one line names it).
 
-torchrun alone would kill the processes 30 s after a signal, even while they save, and exit with 1.
+torchrun alone would kill the processes 30 s after a signal, even while they are saving, and exit with 1.
 """
 
 import contextlib
@@ -36,7 +36,7 @@ NOTHING_STARTED = (
 
 
 def processes() -> list[int]:
-    """All processes that this one started, from Linux's /proc."""
+    """All child processes, from Linux's /proc."""
     found = []
     for path in Path("/proc/self/task").glob("*/children"):
         with contextlib.suppress(OSError):  # the thread has ended
@@ -45,13 +45,13 @@ def processes() -> list[int]:
 
 
 def kill_processes() -> None:
-    """End all processes that this one started, at once."""
+    """Kill all child processes."""
     for pid in processes():
-        os.killpg(pid, signal.SIGKILL)  # each worker leads a session of its own, loaders included
+        os.killpg(pid, signal.SIGKILL)  # each worker leads its own session, which includes its loader processes
 
 
 def describe(error: ChildFailedError) -> str:
-    """One line about the process that failed first: one that was killed, rather than those that noticed it."""
+    """One line about the process that failed first; killed processes come before those that failed because of them."""
     rank, failure = min(error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp))
     how = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else (
         f"failed with exit code {failure.exitcode}"
@@ -61,7 +61,7 @@ def describe(error: ChildFailedError) -> str:
 
 
 class Launch:
-    """One call of torchrun in a thread of its own, so that the signals stay here."""
+    """A call of torchrun in a separate thread, so that signals are handled by the main thread."""
 
     def __init__(self, folder: Path, arguments: list[str]):
         self._folder, self._arguments = folder, arguments
@@ -73,7 +73,7 @@ class Launch:
     def _run(self) -> None:
         try:
             torchrun.run(torchrun.parse_args(self._arguments))
-        except BaseException as error:  # handed to the main thread, where it is raised again or printed
+        except BaseException as error:  # raised again or printed in the main thread
             self.error = error
 
     def _handle(self, number: int, frame: object) -> None:
@@ -87,7 +87,7 @@ class Launch:
         return self._thread.is_alive()
 
     def wait(self) -> int:
-        """The exit code. torchrun still runs after a request to stop that came before it had started anything."""
+        """The exit code. If a signal arrives before torchrun has started processes, torchrun is still running."""
         for number in SIGNALS:
             signal.signal(number, self._handle)
         self._thread.start()
@@ -108,10 +108,10 @@ class Launch:
         return EXIT_REQUEUE if is_asked and (self._folder / REQUEUE_FILE).exists() else 0
 
     def _failure(self, error: ChildFailedError, is_asked: bool) -> int:
-        """The exit code after processes failed; prints why, unless the first of them has done so."""
+        """The exit code after processes failed; prints the reason unless the first of them has done so."""
         if is_asked and all(-failure.exitcode in SIGNALS for failure in error.failures.values()):
-            return EXIT_REQUEUE  # the signal reached processes that had not come to their first line
-        # SIGTERM is what torchrun ends the others with.
+            return EXIT_REQUEUE  # the signal reached processes that were still starting
+        # torchrun ends the other processes with SIGTERM.
         is_killed = any(failure.exitcode not in (-signal.SIGTERM, *range(256)) for failure in error.failures.values())
         attempts = sorted(self._folder.glob("failed-*"), key=lambda path: int(path.name.rpartition("-")[2]))
         if attempts and not is_killed:
@@ -122,13 +122,13 @@ class Launch:
 
 
 def main(arguments: list[str]) -> int:
-    logging.disable(logging.ERROR)  # torchrun's report of a failure fills a page; one line is printed here instead
+    logging.disable(logging.ERROR)  # instead of torchrun's long report of a failure, one line is printed
     with tempfile.TemporaryDirectory(prefix="launch-") as folder:
         os.environ[LAUNCH_FOLDER] = folder
-        # Without log_dir torchrun makes a folder of its own and leaves it.
+        # Without log_dir torchrun creates a folder and does not remove it.
         launch = Launch(Path(folder), ["--log_dir", folder, *arguments])
         code = launch.wait()
-    if launch.is_running():  # it waits for the other machines, and nothing but the end of this process ends that
+    if launch.is_running():  # it waits for other machines, which cannot be interrupted except by ending this process
         kill_processes()
         os._exit(code)
     return code

@@ -107,7 +107,7 @@ def test_all_folders_are_checked():
 
 
 def test_no_folder_grows_too_large():
-    """`utils` holds what all need and nothing else; no folder is a project of its own."""
+    """Limits of the lines in `utils`, and of the share of each folder."""
     lines = dict.fromkeys(FOLDERS, 0)
     for path in FILES:
         if path.parts[0] in lines:

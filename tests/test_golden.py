@@ -1,4 +1,4 @@
-"""The published system's figures: every entry of every file of GOLDEN_DIR (default tests/golden).
+"""Outputs of the published code: every entry of every file of GOLDEN_DIR (default tests/golden).
 
 A file or an entry that nothing here understands is a failure, not a skip.
 """

@@ -1,4 +1,4 @@
-"""docs/scaling.md holds what benchmarks/scaling.py computes."""
+"""docs/scaling.md contains the output of benchmarks/scaling.py."""
 
 import logging
 from pathlib import Path

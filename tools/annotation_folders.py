@@ -96,7 +96,7 @@ def read_diving48(folder: Path) -> Annotated:
 
 
 def read_jester(folder: Path) -> Annotated:
-    """Jester v1: jester-v1-labels.csv, a class a line; jester-v1-train.csv and jester-v1-validation.csv, lines
+    """Jester v1: jester-v1-labels.csv, one class per line; jester-v1-train.csv and jester-v1-validation.csv, lines
     `34870;Drumming Fingers` without a header.
 
     Documented at https://www.qualcomm.com/developer/software/jester-dataset.
@@ -114,7 +114,7 @@ def read_jester(folder: Path) -> Annotated:
 
 
 def read_moments(folder: Path) -> Annotated:
-    """Moments in Time: moments_categories.txt, `applauding,0` a line; trainingSet.csv and validationSet.csv,
+    """Moments in Time: moments_categories.txt, lines `applauding,0`; trainingSet.csv and validationSet.csv,
     lines `applauding/video.mp4,applauding,3,1` without a header: file, class, how many workers agreed and disagreed.
 
     Documented in the README.txt of the download. The videos are in training/ and validation/. A plus sign in a class
@@ -138,7 +138,7 @@ def read_moments(folder: Path) -> Annotated:
 
 
 def read_charades(folder: Path) -> Annotated:
-    """Charades: Charades_v1_classes.txt, `c000 Holding some clothes` a line; Charades_v1_train.csv and
+    """Charades: Charades_v1_classes.txt, lines `c000 Holding some clothes`; Charades_v1_train.csv and
     Charades_v1_test.csv with the columns `id`, `actions` (`c092 11.90 21.20;c147 0.00 12.60`, in seconds), and others.
 
     Documented in the README.txt of the download. A video has each class that occurs in it, and some have none.

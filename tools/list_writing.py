@@ -207,7 +207,7 @@ def print_config(
     """Print the `data` block for a config.
 
     Args:
-        lists: root and name by "train" and "val", where there is one.
+        lists: root and name by "train" and "val", if they exist.
         keys: further keys of `data`.
     """
     modality = "RGB" if disk.kind == "frames" else "video"

@@ -1,14 +1,14 @@
-"""Predictions or features of very many videos, by Ray Data on the machines of a cluster.
+"""Predictions or features of millions of videos with Ray Data on a cluster.
 
-VIDEOS is a folder of videos or of folders of frames, one video, a text file (.txt) with a path a line, or a folder or
+VIDEOS is a folder of videos or of folders of frames, a video, a text file (.txt) with one path per line, or a folder or
 URL of tar shards (tools.pack_videos --shards). Each actor of the cluster loads the model once, and writes the results
-of `--batch` videos at a time as OUT/parts/0000000.parquet and so on, in the order of VIDEOS:
+of `--batch` videos at a time to OUT/parts/0000000.parquet and so on, in the order of VIDEOS:
 
     default      a row for each window, with the columns of predict.py's CSV, and `error`
-    --level L    video, start, end, `embedding` (float32 values of `shape`) as of tools.extract_features, and `error`
+    --level L    video, start, end, `embedding` (float32 values of `shape`) as in tools.extract_features, and `error`
 
-A video that cannot be read is one row with its error. Interrupted, the same command continues with the parts that are
-missing. All machines see VIDEOS, OUT, the weights and this repository by the same paths.
+An unreadable video has one row with its error. The same command resumes an interrupted run. VIDEOS, OUT, the weights
+and this repository must have the same paths on all machines.
 
 Examples:
   python -m tools.ray_predict my_videos predictions --weights WEIGHTS --csv predictions.csv
@@ -35,32 +35,34 @@ LEVELS = ("window", "frame", "video")
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     operands = (
-        ("videos", "a folder, a video, a .txt with a path a line, or a folder or URL of tar shards"),
-        ("out", "the folder of the results"),
+        ("videos", "a folder, a video, a .txt with one path per line, or a folder or URL of tar shards"),
+        ("out", "folder of the results"),
     )
     parser = config_parser(__doc__, required=False, operands=operands)
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: plain CLIP, mean of frames)")
+    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: CLIP, mean of the frames)")
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes of each window (default 5)")
-    parser.add_argument("--threshold", type=float, default=0, metavar="P", help="below this probability: unknown")
-    parser.add_argument("--csv", metavar="FILE", help="in the end: the CSV that predict.py --csv writes")
-    parser.add_argument("--level", choices=LEVELS, help="embeddings of this kind in place of classes")
-    parser.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: with --level 1, else "
-                        "one clip of videos up to 30 s, then 10); 0: one clip a video")  # fmt: skip
-    parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: with --level the "
-                        "window, else half of it)")  # fmt: skip
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per window (default 5)")
+    parser.add_argument(
+        "--threshold", type=float, default=0, metavar="P", help="label windows below this probability as unknown"
+    )
+    parser.add_argument("--csv", metavar="FILE", help="at the end, also write the CSV of predict.py --csv")
+    parser.add_argument("--level", choices=LEVELS, help="write embeddings of this kind instead of classes")
+    parser.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: 1 with --level, "
+                        "otherwise one clip up to 30 s, then 10); 0: one clip per video")  # fmt: skip
+    parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: the window with "
+                        "--level, otherwise half of it)")  # fmt: skip
     parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
-    parser.add_argument("--isolate", type=float, metavar="S", help="decode each video in a child process with limits, "
-                        "and give it up after S seconds")  # fmt: skip
-    parser.add_argument("--batch", type=int, default=64, metavar="N", help="videos of a part (default 64)")
-    parser.add_argument("--retry", action="store_true", help="write the parts that have errors again")
-    parser.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster, or auto (default: RAY_ADDRESS, else "
-                        "one on this machine)")  # fmt: skip
-    parser.add_argument("--actors", type=int, metavar="N", help="processes with a model (default: what fits)")
-    parser.add_argument("--gpus", type=float, default=0, metavar="G", help="GPUs of an actor; 0.5: two share one "
-                        "(default 0: on the CPU)")  # fmt: skip
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="CPUs of an actor, which reads so many "
-                        "videos at a time (default 2)")  # fmt: skip
+    parser.add_argument("--isolate", type=float, metavar="S", help="decode each video in a child process, limited to "
+                        "S seconds and 2 GB of memory")  # fmt: skip
+    parser.add_argument("--batch", type=int, default=64, metavar="N", help="videos per part (default 64)")
+    parser.add_argument("--retry", action="store_true", help="repeat the parts with errors")
+    parser.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster, or auto (default: RAY_ADDRESS, "
+                        "otherwise a local cluster)")  # fmt: skip
+    parser.add_argument("--actors", type=int, metavar="N", help="processes with a model (default: as many as fit)")
+    parser.add_argument("--gpus", type=float, default=0, metavar="G", help="GPUs per actor; 0.5: two actors share one "
+                        "(default 0: CPU)")  # fmt: skip
+    parser.add_argument("--workers", type=int, default=2, metavar="N", help="CPUs per actor, and number of videos that "
+                        "it reads in parallel (default 2)")  # fmt: skip
     return parser.parse_intermixed_args(arguments)
 
 
@@ -79,13 +81,13 @@ def main(args: argparse.Namespace) -> int:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
-    """Raise a UserError for what cannot be; before PyTorch is imported."""
+    """Raise a UserError for invalid arguments, before PyTorch is imported."""
     check_counts(args, "batch", "workers", "actors", "top")
     check_prediction_limits(args)
     if not 0 <= args.gpus < math.inf:
         raise UserError(f"--gpus {args.gpus:g}: must be 0 or more")
     if args.level and args.csv:
-        raise UserError("--csv: is of predictions; leave out --level, or read OUT/parts")
+        raise UserError("--csv: contains predictions; remove --level, or read OUT/parts")
     check_times(args.window, args.stride, args.fps, prefix="--")
     check_config(args.config, args.overrides, () if args.classes or args.level else ("data.label_list",))
     if args.classes is not None:
@@ -111,7 +113,7 @@ def list_videos(videos: str) -> list[str] | None:
         raise UserError(f"{videos}: cannot be read ({error.strerror})") from None
     found = [line for line in lines if line.strip()]
     if not found:
-        raise UserError(f"{videos}: lists no videos")
+        raise UserError(f"{videos}: contains no paths of videos")
     return found
 
 

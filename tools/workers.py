@@ -82,7 +82,7 @@ def _start_worker() -> None:
     # Ctrl-C is sent to all processes of the terminal, and handled by the main process.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
-    # If the main process is killed, its workers would wait for jobs for ever.
+    # If the main process is killed, its workers would wait for jobs forever.
     end_with_parent(signal.SIGKILL)
     if sys.platform != "linux":
         threading.Thread(target=_end_with_parent, daemon=True).start()

@@ -39,7 +39,7 @@ class Adapter(Addition):
     def average(
         cls, states: Sequence[dict[str, torch.Tensor]], settings: dict[str, Any]
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
-        """Tensors of the average of models that the mean of their own is not, and the average's `components.NAME`.
+        """Tensors of an averaged model for which the elementwise mean is wrong, and its `components.NAME`.
 
         Args:
             states: tensors of checkpoints under VideoCLIP's names. settings: their `components.NAME`.

@@ -29,7 +29,7 @@ class Scorer(Component, nn.Module):
     the full learning rate.
 
     Video features are one vector per view, (B, D), averaged over the views in a table; or R rows per view, (B, R, D),
-    which a table stores for every view, and of which the logits are averaged over the views.
+    which a table stores for every view; their logits are averaged over the views.
     """
 
     table = SCORERS

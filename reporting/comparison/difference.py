@@ -5,13 +5,13 @@ from reporting.inputs import Comparison
 from reporting.outcomes import FIGURES, NUM_RESAMPLES, McNemar, figure_interval, figures, interval, mcnemar
 
 _NOTE = (
-    "Ranges are 95% intervals. All this is about these two checkpoints and other videos of the kind; another training "
-    "of the same recipe varies by itself."
+    "Ranges are 95% intervals. They cover the choice of videos for these two checkpoints, not the variation between "
+    "training runs of the same recipe."
 )
 _HOW = (
-    f"Intervals are made by the percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples, the same for A and B, "
-    "so that the difference is paired; of a score of 0 or 100%, where it has no width, Wilson's (1927). McNemar's "
-    "exact test asks whether the videos that only one of them gets right could be tosses of a fair coin."
+    f"Intervals are from the percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples, the same for A and B, so "
+    "that the difference is paired; for scores of 0 and 100%, where it has no width, they are Wilson's (1927). "
+    "McNemar's exact test checks whether the videos that only one of them gets right could be tosses of a fair coin."
 )
 
 
@@ -27,9 +27,9 @@ def difference(comparison: Comparison) -> Html:
             el("p", said),
             _scores(comparison),
             el("h3", "The same videos, right or wrong"),
-            table(columns, counts, "Videos that both, one or none gets right"),
+            table(columns, counts, "Videos that both, one or none of the runs gets right"),
             el("p", _NOTE, class_="note"),
-            el("details", el("summary", "How intervals and p-values are made"), el("p", _HOW, class_="note")),
+            el("details", el("summary", "How intervals and p-values are computed"), el("p", _HOW, class_="note")),
         ]
     )
 
@@ -48,7 +48,7 @@ def _scores(comparison: Comparison) -> Html:
         change = el("span", f"{b - a:+.1f}", class_="beside")
         range_ = el("small", f" {gaps[key][0]:+.1f} to {gaps[key][1]:+.1f}", class_="range")
         rows.append([f"{title} %", *cells, Cell([track, change, range_], b - a)])
-    return table(["figure", *comparison.names, ("B − A", "and its 95% interval.")], rows, "Differences")
+    return table(["score", *comparison.names, ("B − A", "and its 95% interval.")], rows, "Differences")
 
 
 def p_value(test: McNemar) -> str:

@@ -10,7 +10,7 @@ from reporting.sections.strips import describe_prediction, figure
 
 SIGNIFICANT = 0.05
 _BARS = (
-    "Frames as A sees them. The bars say what each adds to the log-odds of A's answer, in nats, up for it and down "
+    "Frames as A sees them. The bars are contributions to the log-odds of A's prediction, in nats, up for it and down "
     "against it."
 )
 

@@ -26,11 +26,11 @@ def videos_only_right_by(winner: int, comparison: Comparison) -> Html:
     columns = [
         "video",
         "class",
-        f"{comparison.names[1 - winner]} calls it",
-        (f"{other}'s confidence %", "in its wrong answer."),
-        (f"{name}'s confidence %", "in the right one."),
+        f"predicted by {comparison.names[1 - winner]}",
+        (f"{other}'s confidence %", "in its wrong prediction."),
+        (f"{name}'s confidence %", "in the correct class."),
     ]
-    some = f" The {MAX_VIDEOS:,} are shown where {other} is most sure." if len(chosen) > MAX_VIDEOS else ""
+    some = f" The {MAX_VIDEOS:,} with the highest confidence of {other} are shown." if len(chosen) > MAX_VIDEOS else ""
     title = f"Videos that only {comparison.names[winner]} gets right"
     grid = table(columns, rows, title, f"only-{name.lower()}-table", "Filter")
     return join([el("p", f"{count_of(len(chosen), 'video')}.{some}"), grid])

@@ -4,7 +4,7 @@ function embeddingMap(data) {
   const canvas = byId("map-canvas"), says = byId("map-says"), kind = byId("map-kind"), filter = byId("map-filter");
   const numVideos = data.paths.length;
   const EDGE = 18;
-  const dot = numVideos > 600 ? 2.5 : 3.5, mark = data.names.length > 100 ? 4 : 6; // pixels from middle to border
+  const dot = numVideos > 600 ? 2.5 : 3.5, mark = data.names.length > 100 ? 4 : 6; // pixels from centre to border
   let places, pen, width, toScreen;
   let cursor = -1;
 
@@ -50,7 +50,7 @@ function embeddingMap(data) {
     pen.stroke();
   }
 
-  // Names of the clusters; while there is a filter, of the texts that it keeps. One that would cover another is left out.
+  // Names of the clusters or, with a filter, of the matching texts. Names that would overlap another are omitted.
   function drawNames() {
     const texts = data.names.map((name, c) => [...places[numVideos + c], name]).filter((_, c) => isNamed(numVideos + c));
     const clusters = data.clusters[kind.value].map(([x, y, name]) => [...toScreen(x, y), name]);
@@ -60,7 +60,7 @@ function embeddingMap(data) {
     pen.lineJoin = "round";
     pen.strokeStyle = colour("--back");
     pen.fillStyle = colour("--text");
-    const taken = []; // middle, half of the length, y of the names so far
+    const taken = []; // centre, half of the length, and y of the names so far
     for (const [x, y, full] of filter.value.trim() ? texts : clusters) {
       const name = shorten(full, 32), half = pen.measureText(name).width / 2;
       const middle = Math.max(half + 4, Math.min(width - half - 4, x)), top = y - 16 < 10 ? y + 16 : y - 16;
@@ -78,13 +78,13 @@ function embeddingMap(data) {
     const name = data.names[classOf(i)];
     if (i >= numVideos) says.textContent = `text of ${name}`;
     else {
-      const called = data.predicted[i];
-      const verdict = called === data.labels[i] ? "called so" : `called ${data.names[called]}`;
+      const predicted = data.predicted[i];
+      const verdict = predicted === data.labels[i] ? "correct" : `predicted as ${data.names[predicted]}`;
       says.textContent = `${data.paths[i]}: ${name}, ${verdict}`;
     }
   }
 
-  // The point that costs least; -1 if all cost as much as `least` or more.
+  // The point with the lowest cost, or -1 if none costs less than `least`.
   function nearest(costOf, least) {
     let found = -1;
     places.forEach(([x, y], i) => {
@@ -97,7 +97,7 @@ function embeddingMap(data) {
   function point(event) {
     const frame = canvas.getBoundingClientRect();
     const x = event.clientX - frame.left, y = event.clientY - frame.top;
-    // Of two as near, the text, which lies above the videos.
+    // If equally near, the text is chosen, since it is drawn above the videos.
     moveTo(nearest((px, py, i) => (px - x) ** 2 + (py - y) ** 2 - (i < numVideos ? 0 : 1), 16 ** 2));
   }
 
@@ -106,7 +106,7 @@ function embeddingMap(data) {
     if (!(event.key in ways)) return;
     event.preventDefault();
     const [dx, dy] = ways[event.key], [x, y] = cursor < 0 ? [width / 2, 0] : places[cursor];
-    // The nearest that lies ahead; what lies aside counts double.
+    // The nearest point in the direction of the key; sideways distance counts double.
     const costOf = (px, py) => {
       const ahead = (px - x) * dx + (py - y) * dy, aside = Math.abs((px - x) * dy) + Math.abs((py - y) * dx);
       return ahead > 0.5 ? ahead + 2 * aside : Infinity;

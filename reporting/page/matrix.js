@@ -1,12 +1,12 @@
-// ---- confusion matrix: its rows and columns are units, a class or a cluster of classes each
+// ---- confusion matrix: rows and columns are units, each a class or a cluster of classes
 
 function confusionMatrix(data) {
-  const LABELLED = 11; // pixels of a cell from which names fit
+  const LABELLED = 11; // minimum pixels of a cell to show names
   const FONT = "11px system-ui, DejaVu Sans, sans-serif";
   const box = byId("matrix"), canvas = byId("matrix-canvas"), says = byId("matrix-says");
   const view = byId("matrix-view"), filter = byId("matrix-filter"), open = byId("matrix-open"), back = byId("matrix-back");
   const occurring = data.orders.listed;
-  let opened = null; // classes that a cluster was opened for
+  let opened = null; // classes of the opened clusters
   let units, counts, cell, edge, pen;
   let cursor = null; // [row, column]
 
@@ -16,7 +16,7 @@ function confusionMatrix(data) {
     const wanted = filter.value.trim();
     if (!wanted) return new Set(opened || occurring);
     const named = new Set(occurring.filter((c) => matches(data.names[c], wanted)));
-    const kept = new Set(named); // with what they are called, and what is called so
+    const kept = new Set(named); // with the classes that they are predicted as, and those predicted as them
     for (let i = 0; i < data.cells.length; i += 3) {
       if (named.has(data.cells[i])) kept.add(data.cells[i + 1]);
       if (named.has(data.cells[i + 1])) kept.add(data.cells[i]);
@@ -48,7 +48,7 @@ function confusionMatrix(data) {
     cursor = null;
     back.hidden = !opened;
     open.hidden = true;
-    says.textContent = units.length ? "Point at a cell, tap it, or move with the arrow keys." : "No class has this in its name.";
+    says.textContent = units.length ? "Point at a cell, tap it, or move with the arrow keys." : "No class name contains this.";
     draw();
   }
 
@@ -60,7 +60,7 @@ function confusionMatrix(data) {
     const widest = Math.max(40, ...units.map(({ name }) => pen.measureText(name).width));
     edge = Math.min(widest + 10, width * 0.36, 190);
     cell = (width - edge - 1) / Math.max(units.length, 1);
-    // Where names would not fit, either the box scrolls or there are none.
+    // If names do not fit, the box scrolls or names are omitted.
     if (cell < LABELLED && units.length <= 100) cell = LABELLED;
     if (cell < LABELLED) [edge, cell] = [0, width / units.length];
     cell = Math.min(cell, 64);
@@ -82,7 +82,7 @@ function confusionMatrix(data) {
     const gap = cell > 4 ? 1 : 0, x = edge + c * cell, y = edge + r * cell;
     const { total, right } = units[r], isOwn = r === c;
     const paint = (isRight, share) => {
-      // In a matrix of many classes a wrong cell would be too small and faint to be seen.
+      // In a matrix of many classes, cells with errors would be too small and faint to be visible.
       const least = isRight || cell > 4 ? 0.15 : 0.5;
       return `rgba(${colour(isRight ? "--right-rgb" : "--wrong-rgb")}, ${least + (1 - least) * Math.sqrt(share)})`;
     };
@@ -90,7 +90,7 @@ function confusionMatrix(data) {
     const share = (isOwn ? right : count) / total;
     pen.fillStyle = paint(isOwn, share);
     pen.fillRect(x, y, side, side);
-    const wrongInside = isOwn ? count - right : 0; // of a cluster
+    const wrongInside = isOwn ? count - right : 0; // within a cluster
     if (wrongInside) {
       const height = Math.max(2, (side * wrongInside) / count);
       pen.fillStyle = colour("--back");
@@ -138,7 +138,7 @@ function confusionMatrix(data) {
     }
     pen.fillStyle = colour("--faint");
     pen.textAlign = "right";
-    pen.fillText("called →", edge - 5, 10);
+    pen.fillText("predicted →", edge - 5, 10);
     pen.fillText("true ↓", edge - 5, 25);
   }
 
@@ -148,8 +148,8 @@ function confusionMatrix(data) {
     draw();
     const [row, column] = [units[r], units[c]], count = counts[r].get(c) || 0;
     const share = row.total ? ` (${((100 * count) / row.total).toFixed(1)}%)` : "";
-    const inside = row.classes.length > 1 && r === c ? `; ${row.right} of them called by their own class` : "";
-    says.textContent = `${row.name}, called ${column.name}: ${count} of ${row.total}${share}${inside}`;
+    const inside = row.classes.length > 1 && r === c ? `; ${row.right} of them predicted as their own class` : "";
+    says.textContent = `${row.name}, predicted as ${column.name}: ${count} of ${row.total}${share}${inside}`;
     open.hidden = !isClusters() || units.length < 2;
   }
 

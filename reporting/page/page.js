@@ -6,13 +6,13 @@ const colour = (name) => getComputedStyle(document.documentElement).getPropertyV
 const matches = (text, wanted) => text.toLowerCase().includes(wanted.trim().toLowerCase());
 const shorten = (text, length) => (text.length > length ? text.slice(0, length - 1) + "…" : text);
 
-// ---- tables: a click on a heading sorts, a field filters
+// ---- tables: clicking a heading sorts, an input field filters
 
 function sortBy(table, heading) {
   const column = [...heading.parentNode.children].indexOf(heading);
   const isNumber = heading.classList.contains("number");
   const before = heading.getAttribute("aria-sort");
-  // Numbers start with the largest, text with A.
+  // By default numbers are sorted in descending order, text from A to Z.
   const isDown = before ? before === "ascending" : isNumber;
   for (const other of heading.parentNode.children) other.removeAttribute("aria-sort");
   heading.setAttribute("aria-sort", isDown ? "descending" : "ascending");
@@ -43,7 +43,7 @@ for (const field of document.querySelectorAll("input[data-filters]")) {
   });
 }
 
-// ---- canvases: as sharp as the screen
+// ---- canvases, at the resolution of the screen
 
 function fit(canvas, width, height) {
   const ratio = window.devicePixelRatio || 1;

@@ -24,9 +24,9 @@ def calibration(report: RunReport) -> Html:
     how = (
         f"Confidence is the maximum of the softmax of 100 × cosine. The expected calibration "
         f"error is {ece:.1f}% ({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. With logits divided by "
-        f"{scaling['temperature']:.3g}, the best, it is {scaling['ece_at_temperature']:.1f}% (each half of the videos "
-        f"by the other half's). In the left chart the line from a dot to the diagonal is the over- or "
-        f"underconfidence, fainter for few videos."
+        f"the best temperature, {scaling['temperature']:.3g}, it is {scaling['ece_at_temperature']:.1f}% (each half of "
+        f"the videos with the temperature fitted on the other half). In the left chart the line from a dot to the "
+        f"diagonal is the over- or underconfidence, fainter for few videos."
     )
     bins = reliability(outcomes)
     drawn = [charts.reliability_diagram(bins, "Accuracy, %"), charts.confidence_histogram(bins)]
@@ -42,7 +42,7 @@ def calibration(report: RunReport) -> Html:
 
 
 def in_words(outcomes: Outcomes) -> list[list]:
-    """A sentence for each band of confidence that has videos: what the model says there, and how often it is right."""
+    """A sentence for each band of confidence that has videos: the mean confidence, and how often the model is right."""
     found = []
     for low, high in _BANDS:
         inside = np.nan_to_num(outcomes.confidence, nan=-1)

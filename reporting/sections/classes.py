@@ -10,12 +10,12 @@ from reporting.outcomes import wilson_interval
 
 _COLUMNS = [
     "class",
-    ("top-1 %", "share of the class's videos that were called so (recall)."),
+    ("top-1 %", "share of the class's videos that are predicted correctly (recall)."),
     "videos",
-    ("95% interval", "of top-1, by Wilson's formula."),
+    ("95% interval", "Wilson's interval of top-1."),
     "top-5 %",
-    ("precision %", "share of the videos called so that are of the class."),
-    ("most often taken for", "and how many of its videos were."),
+    ("precision %", "share of the videos predicted as this class that are correct."),
+    ("most often confused with", "and the number of videos."),
 ]
 
 
@@ -25,14 +25,14 @@ def classes(report: RunReport) -> Html:
     count = np.bincount(outcomes.labels, minlength=len(names))
     right = np.bincount(outcomes.labels[outcomes.is_top1], minlength=len(names))
     in_top5 = np.bincount(outcomes.labels[outcomes.is_top5], minlength=len(names))
-    called = confusion.sum(axis=0)
+    predicted = confusion.sum(axis=0)
     wrong = confusion - np.diag(confusion.diagonal())
     rows = []
     for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst first
         taken_for = int(wrong[c].argmax())
         low, high = wilson_interval(int(right[c]), int(count[c]))
         top1 = [meter(100 * right[c] / count[c]), number(count[c], 0), Cell(f"{low:.0f}–{high:.0f}", low)]
-        precision = number(100 * right[c] / called[c] if called[c] else None)
+        precision = number(100 * right[c] / predicted[c] if predicted[c] else None)
         mostly = f"{names[taken_for]} ({wrong[c, taken_for]})" if wrong[c].any() else ""
         rows.append([names[c], *top1, number(100 * in_top5[c] / count[c]), precision, mostly])
     return class_table(_COLUMNS, rows, "Accuracy by class", num_absent=int((count == 0).sum()))

@@ -9,9 +9,9 @@ from reporting.inputs import RunReport
 NUM_PAIRS, NUM_GROUPS, NUM_CLUSTERS = 100, 20, 16
 BESIDE = 7  # number of groups that fit beside the matrix
 _SAID = (
-    "A row is a true class, a column what its videos were called. Blue is right, orange is wrong; the stronger, the "
-    "larger the share of the row. A frame joins classes that are taken for each other. Clusters are of classes that "
-    "are alike; the orange foot of a cluster's own cell is what is wrong inside it."
+    "Rows are true classes, columns predicted classes. Blue is correct, orange is wrong; the stronger, the "
+    "larger the share of the row. Boxes mark groups of classes that are confused with each other. Clusters contain "
+    "similar classes; the orange part at the bottom of a cluster's diagonal cell is the errors inside the cluster."
 )
 
 
@@ -43,7 +43,7 @@ def _groups(names: list[str], confusion: np.ndarray, groups: list[list[int]]) ->
     for group in groups[:NUM_GROUPS]:
         lost = el("small", f" {count_of(num_lost(confusion, group), 'video')} lost")
         items.append(el("li", ", ".join(names[c] for c in group), lost))
-    title = el("h3", "Groups of classes that are taken for each other")
+    title = el("h3", "Groups of classes that are confused with each other")
     if not items:
         return el("div", title, el("p", "None.", class_="note"))
     lists = [el("ol", some, class_="groups") for some in (items[:BESIDE], items[BESIDE:]) if some]
@@ -58,8 +58,8 @@ def _pairs(names: list[str], confusion: np.ndarray) -> Html:
         for i, j, count in confused_pairs(confusion, NUM_PAIRS)
     ]
     if not rows:
-        return el("p", "No video was called by a wrong class.", class_="note")
-    columns = ["class", "called", "videos", "% of the class", ("reverse", "videos of the second called the first.")]
+        return el("p", "No video was classified wrongly.", class_="note")
+    columns = ["class", "predicted", "videos", "% of the class", ("reverse", "videos confused the other way.")]
     title = "Most confused pairs"
     return join([el("h3", title), table(columns, rows, title, "pairs-table", "Filter by name")])
 
@@ -72,7 +72,7 @@ def _controls() -> Html:
 
 
 def _canvas() -> Html:
-    label = "Confusion matrix. Arrow keys move from cell to cell; the tables below say the same in words."
+    label = "Confusion matrix. Arrow keys move from cell to cell; the tables below have the same values."
     canvas = el("canvas", id="matrix-canvas", tabindex="0", role="application", aria_label=label)
     says = el("output", "Point at a cell, tap it, or move with the arrow keys.", id="matrix-says", class_="says")
     titles = {"matrix-open": "Show these classes", "matrix-back": "All clusters"}

@@ -38,8 +38,8 @@ def embedding_map(report: RunReport) -> Html:
     some = drawn if len(rows) < len(readable) else "Videos and"
     said = (
         f"{some} the class texts that they are compared with. Dots are videos, coloured by their true class, rings "
-        "those that were called wrong; diamonds are texts. Videos and texts are each centred at their own mean, for "
-        "CLIP keeps the two apart. Distances on such a map are a hint, not a measure."
+        "those that are predicted wrongly; diamonds are texts. Videos and texts are centred separately, because "
+        "CLIP embeds them far apart. Distances on such a map are only approximate."
     )
     kind = el("select", [el("option", name, value=name) for name in maps], id="map-kind")
     field = el("input", type="search", id="map-filter", autocomplete="off")

@@ -14,9 +14,9 @@ from utils.metrics import average_precisions
 
 NUM_RESAMPLES = 500  # fewer than for top-1, because ranking each class is slower
 _NOTE = (
-    f"mAP: the mean over the classes that occur of average precision. The range beside it is its 95% interval by the "
-    f"percentile bootstrap over videos, {NUM_RESAMPLES} resamples. Videos without a class change nothing, as in the "
-    "evaluation of Charades."
+    "mAP: average precision, averaged over the classes that occur. The range beside it is its 95% interval: percentile "
+    f"bootstrap over videos, {NUM_RESAMPLES} resamples. Videos without a class are ignored, as in the evaluation of "
+    "Charades."
 )
 
 
@@ -61,7 +61,7 @@ def average_precision_by_class(report: RunReport) -> Html:
     for c in np.flatnonzero(count):
         chance = number(100 * count[c] / len(test.table.paths))
         rows.append([test.class_names[c], meter(100 * precisions[c]), number(count[c], 0), chance])
-    columns = ["class", "average precision %", "videos", ("chance %", "its share of the videos, what a guess gets.")]
+    columns = ["class", "average precision %", "videos", ("chance %", "of random scores: the share of its videos.")]
     return class_table(columns, rows, "Average precision by class", num_absent=int((count == 0).sum()))
 
 

@@ -8,7 +8,7 @@ from reporting.inputs import RunReport
 from reporting.run_folder import TestResult
 from reporting.sections.strips import film_strip, opening_rows
 
-HOW_TO_READ = "The bars say what each frame adds to the answer, up for it and down against it: "
+HOW_TO_READ = "The bars are the contributions of the frames to the predicted class, up for it and down against it: "
 
 
 def opening(report: RunReport) -> Html:
@@ -25,7 +25,7 @@ def opening(report: RunReport) -> Html:
             el("p", f"Report: {run.name}", class_="eyebrow"),
             el("h1", el("strong", said), rest),
             el("div", strips, class_="strips") if strips else None,
-            el("p", HOW_TO_READ, el("a", "how they are made", href="#frames"), ".", class_="note") if strips else None,
+            el("p", HOW_TO_READ, el("a", "details", href="#frames"), ".", class_="note") if strips else None,
             el("p", f"Details of test {test.name}: {describe_test(test)}.", class_="note"),
         ]
     )

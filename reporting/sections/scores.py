@@ -10,9 +10,9 @@ from utils.metrics import half_class_scores
 from utils.protocols import mean_and_deviation
 
 _NOTE = (
-    "The range below a score is its 95% interval: how much it would move with other videos of the kind, not with "
-    "another training. Mean class averages the top-1 of the classes. ECE, the expected calibration error, is how far "
-    "the model's probabilities are from how often it is right."
+    "The range below a score is its 95% interval, which covers the choice of videos, not the variation between "
+    "training runs. Mean class averages the top-1 of the classes. ECE, the expected calibration error, is the mean "
+    "absolute difference between the model's confidence and its accuracy."
 )
 _HOW = (
     f"Percentile bootstrap over videos, {NUM_RESAMPLES:,} resamples; at 0 and 100%, where that has no width, Wilson's "
@@ -38,7 +38,7 @@ def scores(report: RunReport) -> Html:
         if all(row[column].shown in ("–", "0") for row in rows):
             for row in (columns, *rows):
                 del row[column]
-    how = el("details", el("summary", "How the intervals are made"), el("p", _HOW, class_="note"))
+    how = el("details", el("summary", "How the intervals are computed"), el("p", _HOW, class_="note"))
     return join([_tiles(report), table(columns, rows, "Scores of each test"), el("p", _NOTE, class_="note"), how])
 
 

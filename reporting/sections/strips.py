@@ -43,11 +43,11 @@ def film_strip(row: int, report: RunReport) -> Html:
 
 def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
     """Whether a video is right, its predicted class and the confidence, in words."""
-    is_right, called = outcomes.is_top1[row], outcomes.predicted[row]
+    is_right, predicted = outcomes.is_top1[row], outcomes.predicted[row]
     mark = el("i", "✓" if is_right else "✗", class_="right" if is_right else "wrong")
-    if called < 0:
+    if predicted < 0:
         return join([mark, "could not be read."])
-    return join([mark, el("b", names[called]), f", {outcomes.confidence[row]:.0%} sure."])
+    return join([mark, el("b", names[predicted]), f", confidence {outcomes.confidence[row]:.0%}."])
 
 
 def figure(said: Any, clip: ShownClip | str, path: str, is_mistake: bool) -> Html:
@@ -60,7 +60,7 @@ def mistakes(report: RunReport) -> Html:
     """Section: film strips of the most confident mistakes."""
     rows = confident_mistakes(report.test.outcomes, NUM_MISTAKES)
     said = "The mistakes the model was most confident about. A bar pointing up: the frame supports the wrong class."
-    return _strips(rows, report, said, "No readable video was called by a wrong class.")
+    return _strips(rows, report, said, "No readable video was classified wrongly.")
 
 
 def frames(report: RunReport) -> Html | None:
@@ -72,12 +72,12 @@ def frames(report: RunReport) -> Html | None:
         "second row is the same frames, highlighted where they support the class."
     )
     how = (
-        "A bar is what its frame adds to the log-odds of the predicted class, in nats: those of the clip, less those "
-        "of the clip with the frame's neighbour in its place. Frames and bars are of one view, the centre crop of one "
-        "clip; class and probability are of the test. docs/attribution.md says how far to trust both."
+        "A bar is the contribution of its frame to the log-odds of the predicted class, in nats: those of the clip, "
+        "minus those with the frame replaced by its neighbour. Frames and bars are of one view, the centre crop of one "
+        "clip; class and confidence are those of the test. docs/attribution.md describes their reliability."
     )
     shown = _strips(confident_hits(report.test.outcomes, NUM_HITS), report, said, "No video was right.")
-    return join([shown, el("details", el("summary", "How bars and light are made"), el("p", how, class_="note"))])
+    return join([shown, el("details", el("summary", "How these are computed"), el("p", how, class_="note"))])
 
 
 def _strips(rows: np.ndarray, report: RunReport, said: str, if_none: str) -> Html:

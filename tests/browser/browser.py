@@ -1,4 +1,4 @@
-"""Debian's Chromium, driven by Playwright, for the tests of pages. It sees no network but what a test names."""
+"""Chromium, driven by Playwright, for the tests of pages. It can only reach servers that the test allows."""
 
 import importlib.util
 import shutil

@@ -1,4 +1,4 @@
-"""The browser that the tests of a file share."""
+"""The browser, shared by the tests of a file."""
 
 import pytest
 

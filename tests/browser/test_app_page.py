@@ -249,7 +249,7 @@ def test_two_users_at_once(browser, address):
 
 
 def test_names_of_other_hosts_are_refused(address):
-    """A name that leads here in another site's page may not read this one."""
+    """Under its own host name, another site cannot read the page (DNS rebinding)."""
     for host, status in (("localhost", 200), ("127.0.0.1", 200), ("lab.example", 200), ("evil.example", 400)):
         connection = http.client.HTTPConnection(address.removeprefix("http://"), timeout=60)
         connection.request("GET", "/", headers={"Host": host})

@@ -1,4 +1,4 @@
-"""The watch over a page: what it notes, what it refuses."""
+"""The recording of a page's errors and requests."""
 
 from tests.browser.browser import PHONE, watched_page
 

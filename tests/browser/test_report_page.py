@@ -152,12 +152,12 @@ def test_the_confusion_matrix_answers_pointer_keys_and_filter(opened):
     assert size["width"] == pytest.approx(page.locator("#matrix").bounding_box()["width"], abs=2)  # it fills its box
     corner = {"x": size["width"] - 8, "y": size["height"] - 8}  # the last cell of the diagonal
     canvas.hover(position=corner)
-    name, rest = says.inner_text().split(", called ")
+    name, rest = says.inner_text().split(", predicted as ")
     assert rest.startswith(f"{name}: ") and rest.endswith("%)")
     canvas.press("ArrowLeft")
-    assert says.inner_text().startswith(f"{name}, called ") and f"called {name}:" not in says.inner_text()
+    assert says.inner_text().startswith(f"{name}, predicted as ") and f"predicted as {name}:" not in says.inner_text()
     canvas.press("ArrowRight")
-    assert says.inner_text() == f"{name}, called {rest}"
+    assert says.inner_text() == f"{name}, predicted as {rest}"
     page.locator("#matrix-filter").fill("action number 17")
     assert painted(page, "matrix-canvas") > 2
     page.locator("#matrix-filter").fill("no such class")
@@ -165,12 +165,14 @@ def test_the_confusion_matrix_answers_pointer_keys_and_filter(opened):
     page.locator("#matrix-filter").fill("")
     page.locator("#matrix-view").select_option("listed")
     canvas.hover(position=corner)
-    assert says.inner_text().startswith(f"action number {NUM_CLASSES - 1}, called action number {NUM_CLASSES - 1}: ")
+    assert says.inner_text().startswith(
+        f"action number {NUM_CLASSES - 1}, predicted as action number {NUM_CLASSES - 1}: "
+    )
 
 
 @pytest.mark.parametrize("has_touch", [False, True], ids=["keys", "touch"])
 def test_clusters_of_classes_open_by_keys_and_by_touch(browser, page_of_400, has_touch):
-    """400 classes are read by clusters: 16 cells of which each opens."""
+    """400 classes are shown as 16 clusters, each of which can be opened."""
     context = browser.new_context(viewport=dict(zip(("width", "height"), PHONE)), has_touch=has_touch)
     page = context.new_page()
     page.goto(page_of_400.as_uri())
@@ -180,11 +182,11 @@ def test_clusters_of_classes_open_by_keys_and_by_touch(browser, page_of_400, has
     if has_touch:
         size = canvas.bounding_box()
         canvas.tap(position={"x": size["width"] - 5, "y": size["height"] - 5})
-        assert "called by their own class" in says.inner_text()
+        assert "predicted as their own class" in says.inner_text()
         open_button.tap()
     else:
         canvas.press("ArrowDown")  # the first cell
-        assert "called by their own class" in says.inner_text()
+        assert "predicted as their own class" in says.inner_text()
         canvas.press("Enter")
     assert page.locator("#matrix-back").is_visible() and open_button.is_hidden()
     canvas.press("ArrowDown")

@@ -1,4 +1,4 @@
-"""Downloads are announced, and a missing network is noticed soon."""
+"""Downloads are announced, and a missing network is detected quickly."""
 
 import socket
 import threading
@@ -16,7 +16,7 @@ from utils.errors import UserError
 
 @pytest.fixture
 def silent_server():
-    """The address of a server that takes connections and never answers, as a firewall may."""
+    """The address of a server that accepts connections but never answers, as behind some firewalls."""
     with socket.create_server(("127.0.0.1", 0)) as server:
         yield f"http://127.0.0.1:{server.getsockname()[1]}"
 

@@ -1,4 +1,4 @@
-"""The layers that take the place of open_clip's compute what those compute, forwards and backwards."""
+"""The layers that replace open_clip's have the same outputs and gradients."""
 
 import copy
 

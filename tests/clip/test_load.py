@@ -1,4 +1,4 @@
-"""CLIP models out of every kind of weights file: towers that compute what open_clip's own compute."""
+"""CLIP models from every kind of weights file have the outputs of open_clip's."""
 
 import logging
 
@@ -72,7 +72,7 @@ def test_parameters_keep_openais_names(tmp_path):
 
 
 def test_weights_beside_an_arch_that_is_a_file(tmp_path):
-    """arch tells the shapes, weights the values."""
+    """`arch` determines the shapes, `weights` the values."""
     arch, weights = save_state(tmp_path / "a.pt"), save_state(tmp_path / "b.pt", seed=5)
     assert_same_towers(load_clip(str(arch), str(weights)), make_clip(seed=5))
 
@@ -108,7 +108,7 @@ def test_quick_gelu_where_the_weights_need_it(tmp_path, monkeypatch, arch, is_ar
 
 
 def test_quick_gelu_of_tags(monkeypatch):
-    """Tags say it themselves; nothing is downloaded here."""
+    """Tags determine it; nothing is downloaded."""
     asked = []
 
     def download(config):

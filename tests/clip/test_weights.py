@@ -14,7 +14,7 @@ from utils.errors import UserError
 
 
 class Bomb:
-    """Unpickling it makes a file."""
+    """Creates a file when unpickled."""
 
     def __init__(self, mark: Path):
         self.mark = mark

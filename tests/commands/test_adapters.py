@@ -1,4 +1,4 @@
-"""A run that trains an adapter, from its start to a test, with checkpoints that hold only what trained."""
+"""Training and testing an adapter, with checkpoints that contain only the trained parameters."""
 
 import json
 import shutil
@@ -64,7 +64,7 @@ def weights_of(path):
 
 
 def check_mixtures(last, before, folder):
-    """Averages and interpolations are those of the weights that classify, not of LoRA's factors."""
+    """Averages and interpolations are computed from the merged weights, not from LoRA's factors."""
     assert call("tools/average_checkpoints", last, before, "--out", folder / "mean.pt") == 0
     for alpha in ("0", "0.3"):
         words = "--weights", last, "--head", "fade", "--save", alpha, folder / f"{alpha}.pt"
@@ -78,7 +78,7 @@ def check_mixtures(last, before, folder):
 
 
 def test_frozen_weights_of_another_run_cannot_be_left_out(world, tmp_path, capsys):
-    """A fully tuned model under an adapter is not among the weights that `network.arch` names."""
+    """If an adapter is trained on a fully tuned model, the frozen weights are not those of `network.arch`."""
     full = "network.sim_header=None", f"logging.run_dir={tmp_path / 'full'}"
     assert call("train", "--config", world.config, *full) == 0
     assert train(world, tmp_path / "adapter", "lora", f"pretrain={tmp_path / 'full' / 'last_model.pt'}") == 2

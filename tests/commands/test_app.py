@@ -126,7 +126,7 @@ def test_limits_of_a_request(service, world, names, seconds, part):
 
 
 def test_a_slow_video_is_cancelled_without_blocking_others(service, world, tmp_path, monkeypatch):
-    """A minute of decoding in a small file: its frames change nothing."""
+    """A small file that takes a minute to decode: its frames have no changes."""
     write_skipped_frames(tmp_path / "long.mp4", 60_000, size=(1088, 1920))
     short = world.root / "videos" / "val_0_0.mp4"
     service.predict(str(short), None, None)  # the first child is the slowest to start

@@ -28,7 +28,7 @@ def test_help_answers_at_once():
 
 @pytest.fixture(scope="module")
 def runs(world, tmp_path_factory):
-    """The same training in one and in two processes, by the launcher; tested in one, two and three."""
+    """The same training in one and two processes with the launcher, tested in one, two and three."""
     root = tmp_path_factory.mktemp("launched")
     for num_processes in (1, 2):
         result = command(
@@ -46,7 +46,7 @@ def runs(world, tmp_path_factory):
 
 
 def test_two_processes_train_like_one(runs):
-    # 15 clips in batches of 4: the last batch holds three, shared as two and one.
+    # 15 clips in batches of 4: the last batch has three, divided into two and one.
     assert len(losses(runs / "1")) == 8
     torch.testing.assert_close(losses(runs / "2"), losses(runs / "1"), rtol=1e-4, atol=1e-5)
 

@@ -1,4 +1,4 @@
-"""Mistakes on a command line are found before PyTorch, which takes seconds, is imported."""
+"""Mistakes on a command line are reported before PyTorch is imported, which takes seconds."""
 
 import subprocess
 import sys

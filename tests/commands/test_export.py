@@ -1,4 +1,4 @@
-"""export.py: one file that computes what the model here computes, or none; and the examples that serve it."""
+"""export.py writes a file with the same outputs as the model, or none; and the examples for serving work."""
 
 import io
 import json
@@ -84,7 +84,7 @@ def test_the_file_contains_the_model_and_its_metadata(weights, exported, file_fo
 
 
 def test_the_graph_runs_with_another_layout_of_attention(exported):
-    """As a GPU's kernels have: heads before tokens in memory."""
+    """The layout of attention on GPUs: heads before tokens in memory."""
     out, _ = exported("torch_export")
     run, clips = export.FORMATS["torch_export"].run(out), export.random_clips(2, 4, 32, seed=9)
     expected, _ = run(clips)

@@ -1,4 +1,4 @@
-"""data.cached_draws: a head trained from frame embeddings on disk is the head trained through the frozen tower."""
+"""data.cached_draws: training a head from frame embeddings on disk equals training it through the frozen tower."""
 
 import errno
 import io
@@ -115,7 +115,7 @@ def test_two_processes_fill_one_cache(world, tmp_path):
 
 
 def test_the_processes_meet_after_every_part(world, tmp_path, monkeypatch):
-    """One without a part waits for another's: no longer than solver.process_timeout_minutes, so parts are small."""
+    """A process may wait for a part of another, at most solver.process_timeout_minutes, so parts are small."""
     assert frame_cache.PART_CLIPS <= 64
     monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
     num_written, any_process = [], frame_cache.any_process
@@ -135,7 +135,7 @@ def test_draws_that_no_epoch_reads_are_not_computed(world, tmp_path):
 
 
 def test_a_part_that_cannot_be_memory_mapped_is_a_disk_error(tmp_path, monkeypatch):
-    """PyTorch reports it as RuntimeError, without a type for the disk."""
+    """PyTorch raises RuntimeError instead of OSError."""
     np.save(tmp_path / "part.npy", np.zeros(3))
 
     def fail(*_, **__):
@@ -260,7 +260,7 @@ def test_a_cache_folder_that_cannot_be_created(world, tmp_path, capsys, place, c
 
 
 def test_a_read_only_cache_folder(world, tmp_path, capsys, monkeypatch):
-    """The superuser, as whom tests may run, may write everywhere."""
+    """Root, as which tests may run, can write everywhere."""
     assert train(world, tmp_path / "one", tmp_path / "cache", "data.cached_draws=1") == 0
 
     def refuse(path):

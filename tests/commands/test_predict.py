@@ -1,4 +1,4 @@
-"""predict.py by its command line: the figures of test.py, result files, a bad file among good ones, streams."""
+"""The command line of predict.py: probabilities of test.py, result files, bad files among good ones, streams."""
 
 import csv
 import itertools

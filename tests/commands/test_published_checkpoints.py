@@ -1,4 +1,4 @@
-"""Checkpoints that users already have, by the commands: as `--weights`, `pretrain` and `resume`."""
+"""Checkpoints of the published code in the commands: as `--weights`, `pretrain` and `resume`."""
 
 import json
 

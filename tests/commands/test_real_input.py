@@ -1,4 +1,4 @@
-"""Real videos through the whole path: frames cut, lists written, trained on, tested from frames and from the files."""
+"""Real videos from end to end: extracting frames, making lists, training, and testing from frames and files."""
 
 import json
 import shutil

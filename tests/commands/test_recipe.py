@@ -1,4 +1,4 @@
-"""A checkpoint knows its recipe: each command on one that was trained with overrides, with its config and without."""
+"""Checkpoints contain their recipe: each command on one trained with overrides, with and without its config."""
 
 import json
 import sys

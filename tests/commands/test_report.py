@@ -1,4 +1,4 @@
-"""report.py: what it writes of a run, of two, and where videos or weights are gone."""
+"""report.py on one run, on two, and with missing videos or weights."""
 
 import shutil
 import sys
@@ -94,7 +94,7 @@ def test_two_runs_are_compared(run, other, capsys):
 
 
 def test_the_comparison_shows_a_video_that_only_one_run_classifies_correctly(run, other):
-    """B's embeddings are the texts of the right classes: all its videos are right."""
+    """B's embeddings equal the texts of the true classes, so all its predictions are correct."""
     path = other / "test_2x3" / "embeddings.npz"
     table, text, names = load_table(path)
     save_table(path, table._replace(embeddings=text[table.labels]), text, names)

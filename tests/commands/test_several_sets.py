@@ -1,4 +1,4 @@
-"""`data.sets` through train.py: the recipe, two processes, and a run that goes on within an epoch."""
+"""`data.sets` in train.py: the recipe, two processes, and resuming within an epoch."""
 
 import json
 import shutil

@@ -1,4 +1,4 @@
-"""test.py: what a test computes, leaves behind and refuses."""
+"""test.py: scores, output files and errors."""
 
 import csv
 import json
@@ -104,7 +104,7 @@ def test_class_embeddings_that_differ_from_the_trained_ones_are_reported(world, 
 
 
 def test_views_are_averaged_embeddings(world, weights, tmp_path):
-    """Three crops of two clips equal the mean of what each crop of each clip gives."""
+    """The embedding of three crops of two clips is the mean over all crops and clips."""
     assert run_test(world, weights, "--out", tmp_path / "all", "--test_crops", 3, "--test_clips", 2) == 0
     assert run_test(world, weights, "--out", tmp_path / "clips", "--test_clips", 2) == 0
     assert (

@@ -1,4 +1,4 @@
-"""train.py: what a run does, leaves behind and refuses."""
+"""train.py: training, output files and errors."""
 
 import errno
 import math
@@ -30,7 +30,7 @@ def train(world, run_dir, *overrides, config=None):
 
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
-    """An undisturbed run of two epochs."""
+    """An uninterrupted run of two epochs."""
     path = tmp_path_factory.mktemp("run")
     assert train(world, path, "solver.epochs=2") == 0
     return path
@@ -105,7 +105,7 @@ def test_pixels_computed_on_the_device_give_the_same_run_and_resume(world, run, 
     assert train(world, tmp_path, *keys) == 0
     assert losses(tmp_path) == losses(run)
     assert (
-        "4 frames, resized, cropped and augmented on the device, decoded there too (JPEG files)"
+        "4 frames, resized, cropped and augmented on the device, decoded there as well (JPEG files)"
         in capsys.readouterr().out
     )
 

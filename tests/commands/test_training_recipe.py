@@ -1,4 +1,4 @@
-"""Runs with the augmentations, rates and methods of other publications: exact over processes, batches and resuming."""
+"""Augmentations, learning rates and methods of other publications do not depend on processes, batches or resuming."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""docs/troubleshooting.md shows messages that the commands really print: each is a row of error_messages.md."""
+"""The messages in docs/troubleshooting.md are printed by the commands: each is a row of error_messages.md."""
 
 import re
 

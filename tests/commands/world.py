@@ -98,13 +98,13 @@ def entry_script(name: str) -> ModuleType:
 
 
 def call(name: str, *arguments: object) -> int:
-    """Run an entry script in this process; its exit code."""
+    """Run an entry script in this process; returns the exit code."""
     module = entry_script(name)
     return run_command(module.main, module.parse_arguments([str(a) for a in arguments]))
 
 
 def command(*words: object, timeout: float = 240, **environment: str) -> subprocess.CompletedProcess:
-    """Run a command in the repository, with this interpreter as `python`; one thread a process."""
+    """Run a command in the repository with this interpreter as `python`, and one thread per process."""
     return subprocess.run(
         [str(w) for w in words],
         cwd=REPO,
@@ -116,7 +116,7 @@ def command(*words: object, timeout: float = 240, **environment: str) -> subproc
 
 
 def assert_same_predictions(found: list[str], expected: list[str]) -> None:
-    """Two predictions.csv as lines: equal words and numbers, probabilities up to what other batch shapes change."""
+    """Check that the lines of two predictions.csv are equal, probabilities up to differences of batch shapes."""
     for ours, theirs in zip(csv.DictReader(found), csv.DictReader(expected), strict=True):
         for name, cell in theirs.items():
             if name.startswith("prob") and cell:

@@ -1,4 +1,4 @@
-"""Colour jitter, erasing, repeated augmentation, pairs: one draw per clip, the same whoever draws."""
+"""Colour jitter, erasing, repeated augmentation and pairs: one draw per clip, the same in all processes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Packed clips in tar shards: the epochs of the loose files, from a folder, HTTP and S3; cache and faults."""
+"""Packed clips in tar shards from a folder, HTTP and S3: the same epochs as loose files, cache and errors."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""Pixels made on the device, here the CPU, against those of the loader processes, to the bit."""
+"""Pixels computed on the device, here the CPU, are bit-equal to those of the loader processes."""
 
 import threading
 from contextlib import contextmanager
@@ -258,7 +258,7 @@ class FakePixels(NamedTuple):
 
 
 def test_the_training_stream_waits_for_pixels_and_keeps_their_memory(monkeypatch):
-    """Each batch on the side stream of its GPU; the training stream waits for its event before it reads."""
+    """Batches are prepared on a side stream of their GPU; the training stream waits for its event before reading."""
     calls: list[tuple[str, ...]] = []
     training, side, active = FakeStream("training", calls), FakeStream("side", calls), threading.local()
 

@@ -1,4 +1,4 @@
-"""Videos decoded on the device, here the CPU, by torchcodec: the frames that the loader processes decode."""
+"""Videos decoded by torchcodec on the device, here the CPU, have the frames of the loader processes."""
 
 import logging
 import sys

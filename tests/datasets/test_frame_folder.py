@@ -138,7 +138,7 @@ def test_sizes_must_not_differ_within_a_clip(tmp_path):
 
 @pytest.mark.parametrize("size", [20, 300])
 def test_missing_pixels_are_an_error(tmp_path, size):
-    """libjpeg makes up what is missing and prints a warning; a test would count it as a sound frame."""
+    """libjpeg fills in missing pixels and prints a warning; a test would use the frame."""
     pytest.importorskip("simplejpeg")
     write_frames(tmp_path / "v", 1, height=240, width=320)
     path = tmp_path / "v" / "img_00001.jpg"
@@ -193,7 +193,7 @@ def test_the_deprecation_of_torchvisions_decoders_is_silent(tmp_path):
 @pytest.mark.parametrize("case", ["RGB.jpg", "CMYK.jpg", "L.jpg", "P.png", "RGBA.png"])
 @pytest.mark.parametrize("subsampling", [0, 1, 2])
 def test_every_decoder_gives_the_same_pixels(tmp_path, monkeypatch, case, subsampling):
-    """What is installed must not change a clip: simplejpeg, else torchvision, else Pillow."""
+    """Clips must not depend on the installed decoder: simplejpeg, otherwise torchvision, otherwise Pillow."""
     path = tmp_path / case
     image = Image.fromarray(picture(0).permute(1, 2, 0).numpy()).convert(path.stem)
     image.save(path, **({"subsampling": subsampling} if path.suffix == ".jpg" else {}))

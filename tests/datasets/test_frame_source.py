@@ -1,4 +1,4 @@
-"""What all readers share: frames that are resized as they are read."""
+"""The common part of all readers: frames are resized while they are read."""
 
 import math
 
@@ -30,7 +30,7 @@ def test_frames_resized_while_reading_equal_frames_resized_afterwards(tmp_path, 
 
 
 def test_memory_does_not_grow_by_full_frames(tmp_path, monkeypatch):
-    """Of large frames, one at a time is held at its stored size."""
+    """Only one frame at a time is in memory at its stored size."""
     write_frames(tmp_path / "v", 12, height=480, width=640)
     sizes, empty = [], torch.empty
     monkeypatch.setattr(torch, "empty", lambda size, **how: sizes.append(math.prod(size)) or empty(size, **how))

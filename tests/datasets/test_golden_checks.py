@@ -1,4 +1,4 @@
-"""The checks that tests/test_golden.py calls must themselves be able to fail."""
+"""The checks of tests/test_golden.py can fail."""
 
 import json
 

@@ -1,4 +1,4 @@
-"""Photos that a camera stored on their side: pixels come as Pillow turns them by the EXIF data."""
+"""Rotated photos: pixels equal those that Pillow rotates by the EXIF orientation."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""What --check and check_data warn of: lists that are well-formed and probably wrong."""
+"""Warnings of --check and check_data about valid lists that are probably wrong."""
 
 from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry

@@ -95,7 +95,7 @@ READERS = {"list": by_list, "windows": by_windows, "extract": by_extracting, "pa
 
 
 def answers(path: Path, work: Path) -> dict[str, np.ndarray | str]:
-    """Of each reader the frames, (N,H,W,3) uint8, or the words in which it refused the file, without its name."""
+    """The frames of each reader, (N,H,W,3) uint8, or its error message without the file name."""
     work.mkdir()
     (work / "alone").mkdir()
     path = Path(shutil.copy(path, work / "alone" / path.name))
@@ -116,7 +116,7 @@ def as_jpeg(frame: np.ndarray) -> np.ndarray:
 
 
 def check(path: Path) -> dict:
-    """What check_data says of the file."""
+    """The result of check_data for the file."""
     data = DataConfig.model_validate({"modality": "video"})
     return check_entry(data, "train", "list.txt", str(path.parent), ListEntry(path.name, 0, 0, 1))
 
@@ -326,7 +326,7 @@ def test_lists_of_other_files_are_refused(tmp_path, name):
 
 
 def test_a_frame_that_grows_past_the_limit_is_refused(tmp_path):
-    """The limit on pixels holds for every frame, not for the first alone."""
+    """The limit on pixels applies to every frame, not only the first."""
     path = tmp_path / "huge.mkv"
     write_growing_frames(path, math.isqrt(MAX_PIXELS) + 8)
     message = f"a frame has more pixels than the limit of {MAX_PIXELS}; the file is corrupted, or must be made smaller"

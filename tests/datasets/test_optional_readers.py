@@ -1,4 +1,4 @@
-"""decord and torchcodec: what they say of damaged files, and where they are absent or unfit."""
+"""decord and torchcodec: errors for corrupted files, and if the packages are missing or unsuitable."""
 
 import dataclasses
 import sys

@@ -1,4 +1,4 @@
-"""The pixels of every model that open_clip lists, beside open_clip's own preprocessing."""
+"""The preprocessing of every model that open_clip lists, compared with open_clip's."""
 
 from functools import cache
 

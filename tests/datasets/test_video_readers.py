@@ -245,7 +245,7 @@ def remux(
 
 @pytest.mark.parametrize("first_packet", [13, 14, 18])
 def test_a_stream_cut_out_of_the_middle(tmp_path, first_packet):
-    """It starts inside an open group of pictures: frames that refer to what is gone may or may not come out."""
+    """It starts inside an open group of pictures, so frames that refer to missing frames may or may not be decoded."""
     write_video(tmp_path / "whole.mp4", 40, **ENCODINGS["open_gop.mp4"])
     path = tmp_path / "cut.mkv"
     remux(tmp_path / "whole.mp4", path, first_packet=first_packet)
@@ -259,7 +259,7 @@ def test_a_stream_cut_out_of_the_middle(tmp_path, first_packet):
 
 
 def test_an_edit_list_hides_frames(tmp_path):
-    """Packets whose frames are not shown are not counted: the decoder drops them as well."""
+    """Packets whose frames are not shown are not counted, since the decoder drops these frames."""
     write_video(tmp_path / "whole.mp4", 40, options={"g": "12", "bf": "2"})
     path = tmp_path / "edited.mp4"
     data = bytearray((tmp_path / "whole.mp4").read_bytes())

@@ -1,4 +1,4 @@
-"""demo/make_transfer_sets.py: test sets and halves that share nothing with what they are held out from."""
+"""demo/make_transfer_sets.py: held-out test sets and halves share no class with the training data."""
 
 import pytest
 

@@ -1,4 +1,4 @@
-"""The demo data set: same seed same clip, motions that do what they say, the split, true captions, the weights."""
+"""The demo data set: seeds, motions, the split, captions and weights."""
 
 from collections import Counter
 from pathlib import Path
@@ -118,7 +118,7 @@ def test_only_flashing_appears_and_disappears():
     ("one", "opposite"), [("moving left", "moving right"), ("moving up", "moving down"), ("growing", "shrinking")]
 )
 def test_opposite_motions_pass_the_same_positions(one, opposite):
-    """So that the unordered set of frames cannot tell the two: only the order is different."""
+    """The unordered set of frames does not distinguish the two, only their order."""
     for a, b in zip(tracks(one), tracks(opposite)):
         for name in ("x", "y", "radius"):
             np.testing.assert_allclose(np.sort(getattr(a, name)), np.sort(getattr(b, name)), rtol=1e-5, atol=1e-5)
@@ -192,7 +192,7 @@ def weights():
 
 
 def tower_of(state):
-    """open_clip's CLIP, with the sizes read off the weights as OpenAI's own loader does."""
+    """open_clip's CLIP with sizes inferred from the weights, as in OpenAI's loader."""
     width, _, patch, _ = state["visual.conv1.weight"].shape
     depth = [sum(n.startswith(p) and n.endswith("mlp.c_fc.weight") for n in state) for p in ("visual.", "transformer.")]
     image_size = patch * int((len(state["visual.positional_embedding"]) - 1) ** 0.5)

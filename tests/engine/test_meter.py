@@ -1,4 +1,4 @@
-"""The meter's advice where a run waits for its data."""
+"""The meter's advice if a run waits for data."""
 
 import logging
 

@@ -31,7 +31,7 @@ def test_nothing_validated():
 
 
 def test_rate_and_waiting_are_of_the_same_time():
-    """A fast step beside one that waited for data: the epoch's clips over its time, not the middle step's rate."""
+    """The speed is the epoch's clips divided by its time, not the speed of a median step."""
     fast = {"seconds": 1.0, "clips_per_second": 100.0, "wait_share": 0.0}
     slow = {"seconds": 9.0, "clips_per_second": 100.0 / 9, "wait_share": 0.9}
     row = describe_run([step(0, **fast), step(0, **fast), step(0, **slow), val(1, 50.0)]).splitlines()[2]

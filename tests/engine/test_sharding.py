@@ -1,4 +1,4 @@
-"""`solver.shard`: two processes train as with DistributedDataParallel, and checkpoints go on in any layout."""
+"""`solver.shard`: two processes train as with DistributedDataParallel, and checkpoints can be resumed in any layout."""
 
 import socket
 from collections.abc import Iterable

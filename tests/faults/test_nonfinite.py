@@ -1,4 +1,4 @@
-"""A loss or gradient that is not finite: no update, the clips named, a stop after a configured count."""
+"""A step with a loss or gradient that is not finite is skipped and its clips are named; too many stop the run."""
 
 import pytest
 import torch
@@ -43,7 +43,7 @@ SPOILT = {"loss": lambda value: value * float("nan"), "gradient": InfiniteGradie
 @pytest.mark.parametrize("optim", ["adamw", "adam", "sgd", "lion"])
 @pytest.mark.parametrize("what", list(SPOILT))
 def test_a_step_with_a_loss_that_is_not_finite_is_skipped(world, tmp_path, monkeypatch, capsys, what, optim):
-    """A run whose last step is bad has the weights of the step before."""
+    """A run whose last step is not finite has the weights of the step before."""
     overrides = (f"solver.optim={optim}", "solver.save_every=1", "solver.keep_last=3", "solver.max_nonfinite_steps=1")
     spoil(monkeypatch, {7}, SPOILT[what])
     assert train(world, tmp_path, *overrides) == 0

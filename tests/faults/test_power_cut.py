@@ -1,4 +1,4 @@
-"""What a run has on the disk when it says that it saved, and what it says of lines that a power cut took."""
+"""Files on the disk when a run reports that it saved, and warnings about lines lost in a power cut."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""data.on_error and --allow_missing: what becomes of clips that cannot be read."""
+"""data.on_error and --allow_missing: handling of unreadable clips."""
 
 import json
 import shutil

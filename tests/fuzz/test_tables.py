@@ -1,4 +1,4 @@
-"""Tables of embeddings: damage of any kind gives the right answer or one line that names the file."""
+"""Corrupted tables of embeddings give the right result or a one-line error that names the file."""
 
 import io
 

@@ -1,4 +1,4 @@
-"""Configs, lists and labels: any bytes give a right answer or a `UserError` that names the file."""
+"""Configs, lists and labels: any bytes give a correct result or a `UserError` that names the file."""
 
 import pytest
 import yaml

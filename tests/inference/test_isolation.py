@@ -1,4 +1,4 @@
-"""Videos that a child process decodes: the same windows, and one line for each bound that is reached."""
+"""Videos decoded in a child process: the same windows, and a one-line error for each limit."""
 
 import multiprocessing
 import os
@@ -33,7 +33,7 @@ def video(tmp_path_factory):
 
 @dataclass(frozen=True)
 class OddReader:
-    """Does to the process that it reads in what a file may do to FFmpeg."""
+    """Affects its process as malicious files may affect FFmpeg."""
 
     deed: str
 

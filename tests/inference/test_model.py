@@ -1,4 +1,4 @@
-"""The loaded model: the same figures as an evaluation, plain CLIP, other classes without loading again."""
+"""The loaded model: the probabilities of an evaluation, CLIP without training, other classes without reloading."""
 
 from typing import NamedTuple
 

@@ -1,4 +1,4 @@
-"""The result as HTML, and what becomes of typed class names; without gradio."""
+"""The result as HTML, and parsing of typed class names; without gradio."""
 
 import base64
 import json

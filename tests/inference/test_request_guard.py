@@ -1,4 +1,4 @@
-"""What clients send: bounds on time, bytes, space and places in the queue."""
+"""Limits of requests: time, bytes, disk space and places in the queue."""
 
 import asyncio
 import json
@@ -124,7 +124,7 @@ def test_files_that_the_page_needs_can_be_read(tmp_path):
 
 @pytest.mark.parametrize("size", [1, 7, 10000])
 def test_an_upload_is_one_file(tmp_path, size):
-    """Many tiny ones would take a folder each, and so the space of others. However the messages are cut."""
+    """Many tiny files would each take a folder, and so the space of others; for any division into messages."""
     part = b'--x\r\nContent-Disposition: form-data; name="files"; filename="a.mp4"\r\n\r\n01\r\n'
     guard = guard_of(receiving_app, tmp_path)
     for num_files, expected in ((1, 200), (2, 413), (50, 413)):
@@ -268,7 +268,7 @@ CLIENTS = [("10.0.0.1", "10.0.0.2"), ("2001:db8::1", "2001:db8:0:1::1"), ("proxi
 
 @pytest.mark.parametrize(("client", "other"), CLIENTS)
 def test_uploads_per_address_are_limited(tmp_path, client, other):
-    """However it is cut: many small files count as much as a few large ones."""
+    """Many small files count as much as a few large ones."""
     guard = guard_of(receiving_app, tmp_path)
     for _ in range(UPLOADS_PER_CLIENT):
         assert post(guard, [(0, b"a")], declared=1, client=client)[0] == 200

@@ -1,4 +1,4 @@
-"""What a prediction says: top classes, segments, tables, JSON; and its pictures, which must be drawable and whole."""
+"""Predictions: top classes, segments, tables, JSON and pictures."""
 
 import json
 import warnings

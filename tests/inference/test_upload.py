@@ -1,4 +1,4 @@
-"""What an uploaded file may be, by its header."""
+"""Checks of an uploaded file by its header."""
 
 import av
 import numpy as np

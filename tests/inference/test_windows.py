@@ -1,4 +1,4 @@
-"""Windows over files, folders and streams: the frames they take, their times, and that memory stays bounded."""
+"""Windows of files, folders and streams: their frames, times and memory."""
 
 import http.server
 import sys
@@ -137,7 +137,7 @@ def test_a_missing_camera_is_a_one_line_error(monkeypatch):
 
 
 def test_only_open_windows_are_in_memory(video, monkeypatch):
-    """Of a video in 1000 frames' worth of windows, never more than two windows' frames are alive."""
+    """Windows of a video of 1000 frames never have the frames of more than two windows in memory."""
     alive, most = [], 0
     make = windows_module._OpenWindow
 

@@ -1,4 +1,4 @@
-"""Parameter-efficient tuning: on a tower of each family it starts as the untouched model, and it alone trains."""
+"""Adapters start as the pretrained model on a tower of each family, and only their parameters are trained."""
 
 import copy
 
@@ -78,7 +78,7 @@ def test_learned_tokens_are_attended_to_and_not_pooled(tmp_path, tower):
 @pytest.mark.parametrize("adapter", ADAPTERS)
 @pytest.mark.parametrize("tower", ["CLIP", "SigLIP", "EVA-02"])
 def test_only_the_adapter_trains(tmp_path, tower, adapter):
-    """Every parameter that trains has a gradient (DDP looks for none without), also with checkpointing."""
+    """Every trained parameter has a gradient, which DDP requires, also with checkpointing."""
     gradients = []
     for checkpointing in (False, True):
         model = moved(built(tmp_path, adapter, tower, solver_activation_checkpointing=checkpointing)).train()

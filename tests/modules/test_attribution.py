@@ -1,4 +1,4 @@
-"""Attribution to frames and to places in them: against its definition, for every kind of tower and head."""
+"""Attribution to frames and regions equals its definition for every kind of tower and head."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""Video checkpoints of every layout in users' hands: they fit, or the error says in the config's terms why not."""
+"""Video checkpoints of every layout can be loaded, or the error names the config keys to set."""
 
 import logging
 import re

@@ -1,4 +1,4 @@
-"""`build_text`: every kind of classifier, and the file that each leaves behind."""
+"""`build_text`: every kind of classifier, and the file that it saves."""
 
 import builtins
 import json

@@ -1,4 +1,4 @@
-"""The head of experts: how it starts, what a step draws, what it trains, and testing on other classes."""
+"""MoTE's head: initialisation, random draws, training, and testing on other classes."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""What adapters leave their blocks to compute again in the backward pass: the same gradients from less memory."""
+"""Recomputation in the backward pass of blocks with adapters: the same gradients with less memory."""
 
 import pytest
 import torch

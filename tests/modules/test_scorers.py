@@ -1,4 +1,4 @@
-"""Scorers: what a table holds of a video, and the logits of it."""
+"""Scorers: contents of tables, and their logits."""
 
 import numpy as np
 import pytest

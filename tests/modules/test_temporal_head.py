@@ -104,7 +104,7 @@ def test_normalized_frames_count_equally_whatever_their_norm():
     "head", [FrameMean(), TemporalTransformer(WIDTH, NUM_HEADS, num_layers=1)], ids=["mean", "transf"]
 )
 def test_halves_of_the_tower_are_averaged_in_float32(head):
-    """A mean in bfloat16 keeps 8 bits; under autocast that would be the whole video's embedding."""
+    """A mean in bfloat16 has 8 bits, which under autocast would be the precision of the video embedding."""
     frames = torch.full((1, 8, WIDTH), 1.0, dtype=torch.bfloat16)
     frames[:, 0] = 1.0078125  # the next bfloat16; the mean of the eight lies between the two
     out = head(frames)

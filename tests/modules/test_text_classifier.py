@@ -1,4 +1,4 @@
-"""The text is the classifier: prompts, embeddings, and a cache that goes by content and nothing else."""
+"""Class embeddings from prompts, and their cache, whose key is the content."""
 
 import errno
 import logging

@@ -1,4 +1,4 @@
-"""The view of an image tower's blocks: nothing changes until something is added, whatever the tower's library."""
+"""Access to the blocks of an image tower of any library does not change its outputs unless something is added."""
 
 import pytest
 import torch

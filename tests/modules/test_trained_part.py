@@ -1,4 +1,4 @@
-"""Checkpoints that hold only what trained: they load on the same weights, and say so on others."""
+"""Checkpoints with only trained parameters can be loaded on the same weights; other weights are an error."""
 
 import pytest
 import torch

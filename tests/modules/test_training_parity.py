@@ -1,6 +1,6 @@
 """Nine steps of training equal the published training written out in plain PyTorch, for every temporal kind.
 
-What is held: the models and their gradients, the logit scale's too; the parameter groups and their rates; the schedule;
+This tests the models and their gradients, the logit scale's too; the parameter groups and their rates; the schedule;
 weight decay of every parameter; accumulation. Each side starts from one checkpoint under the published names.
 """
 

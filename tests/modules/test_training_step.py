@@ -1,4 +1,4 @@
-"""What a training step is made of: nothing computed twice, nothing slower than it need be."""
+"""Operations of a training step: nothing is computed twice, and the fast implementations are used."""
 
 import pytest
 import torch

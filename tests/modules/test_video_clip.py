@@ -1,4 +1,4 @@
-"""VideoCLIP: pixels, logits, what trains and what rests."""
+"""VideoCLIP: pixels, logits, trained and frozen parameters."""
 
 import pytest
 import torch

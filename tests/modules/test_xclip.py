@@ -1,4 +1,4 @@
-"""X-CLIP: what its parts do, and checkpoints of both layouts against transformers."""
+"""X-CLIP: its parts, and checkpoints of both layouts compared with transformers."""
 
 import pytest
 import torch

@@ -1,4 +1,4 @@
-"""The report's figures: against hand-made cases, scipy, and the scores of utils.metrics."""
+"""The report's scores, compared with hand-made cases, scipy, and utils.metrics."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""The report's pages as text: what they hold, nothing from outside, names escaped. tests/browser opens them."""
+"""The report's pages as text: contents, no external resources, escaping. tests/browser opens them."""
 
 import json
 import re
@@ -144,8 +144,8 @@ def test_a_run_without_metrics_and_a_table_without_mistakes(tmp_path):
     folder = write_test(tmp_path / "test_1x1", *make_table(8, 4, spread=0.01))
     run = read_run(folder)
     text = Read(run_page(run, run.main_test, dict.fromkeys(rows_to_show(run.main_test), "gone"))).text
-    assert "There is no metrics.jsonl" in text and "No video was called by a wrong class" in text
-    assert "recipe.yaml" in text and "No readable video was called by a wrong class." in text
+    assert "There is no metrics.jsonl" in text and "No video was classified wrongly" in text
+    assert "recipe.yaml" in text and "No readable video was classified wrongly." in text
 
 
 def test_elements_escape_text_and_attributes():

@@ -1,4 +1,4 @@
-"""Reading run folders: which tests there are, what was tested, and the mistakes that one line explains."""
+"""Reading run folders: their tests and configs, and one-line errors."""
 
 import json
 
@@ -127,7 +127,7 @@ def test_the_commands_reproduce_the_run(run_folder):
 
 
 def test_overrides_are_read_back_as_they_were(run_folder):
-    """What a command says is what the test had: texts with quotes, lists, null, numbers."""
+    """Commands contain the overrides of the test: texts with quotes, lists, null, numbers."""
     base = run_folder / "config.yaml"
     wanted = [
         'network.prompt=it\'s a "{}": yes',

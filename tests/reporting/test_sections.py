@@ -1,4 +1,4 @@
-"""What the sections of a page say in words, how a section is added, and the names of groups of classes."""
+"""Text in the sections of a page, adding a section, and names of groups of classes."""
 
 import re
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""scripts/common.sh and the launchers: which files, how many processes, an environment to work in."""
+"""scripts/common.sh and the launchers: finding files, number of processes, environment."""
 
 import importlib.util
 import os

@@ -1,4 +1,4 @@
-"""scripts/run_fewshot.sh: a run is not reused for other picks. Its scores: tests/commands/test_commands.py."""
+"""scripts/run_fewshot.sh: runs are not reused for other selections. For scores see tests/commands/test_commands.py."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""tools.check_attribution: what it paints over, and its table."""
+"""tools.check_attribution: masked patches, and its table."""
 
 import shutil
 

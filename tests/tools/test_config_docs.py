@@ -1,4 +1,4 @@
-"""docs/config.md says what the schema says."""
+"""docs/config.md matches the schema."""
 
 import subprocess
 import sys

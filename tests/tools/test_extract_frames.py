@@ -1,4 +1,4 @@
-"""tools/extract_frames.py: all frames or none, at the asked rate and size, resumable, failures reported."""
+"""tools/extract_frames.py: all frames or none, frame rate and size, resuming, and reported failures."""
 
 import json
 import resource
@@ -157,7 +157,7 @@ def test_a_file_with_only_audio_is_reported(tmp_path):
 
 
 def test_a_partially_written_frame_is_an_error(tmp_path):
-    """Pillow passes over a short write where it is given a path."""
+    """Pillow ignores short writes if it opens the file itself."""
     pixels = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
     old = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (1000, old[1]))

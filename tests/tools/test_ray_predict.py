@@ -181,7 +181,7 @@ def test_clips_of_tar_shards_are_those_of_loose_files(world, videos, without_clu
     [
         (("--gpus", "1"), "the cluster has 0 GPUs, but 1 actors need 1"),
         (("--actors", "3"), "the cluster has 2 CPUs, but 3 actors need 3"),
-        (("--level", "window", "--csv", "a.csv"), "--csv: is of predictions"),
+        (("--level", "window", "--csv", "a.csv"), "--csv: contains predictions"),
         (("--batch", "0"), "--batch 0: must be at least 1"),
         (("--classes", "a, a"), "classes: a is given twice"),
     ],
@@ -211,5 +211,5 @@ def test_without_ray_the_error_names_the_package(monkeypatch, tmp_path, capsys):
 def test_an_empty_list_is_a_one_line_error(tmp_path, capsys):
     (tmp_path / "list.txt").write_text("\n")
     assert run(tmp_path / "list.txt", tmp_path / "out") == 2
-    assert "list.txt: lists no videos" in capsys.readouterr().err
+    assert "list.txt: contains no paths of videos" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["list.txt"]
