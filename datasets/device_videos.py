@@ -70,8 +70,8 @@ def _decode(clip: VideoFrames, device: torch.device) -> torch.Tensor:
     try:
         return _by_torchcodec(clip, device)
     except (RuntimeError, ValueError, IndexError) as error:
-        _warn(clip.codec, clip.name, first_line(error))
-    with PyAVVideo(clip.path) as source:
+        _warn(clip, first_line(error))
+    with PyAVVideo(clip.path, clip.listed_at) as source:
         return source.read(np.array(clip.indices)).to(device)
 
 
@@ -93,18 +93,18 @@ def _by_torchcodec(clip: VideoFrames, device: torch.device) -> torch.Tensor:
     if not np.allclose(found.pts_seconds, expected, rtol=0, atol=clip.tick / 2):
         raise ValueError(f"frames at {found.pts_seconds.tolist()} s instead of {expected.tolist()} s")
     if device.type == "cuda" and reader.cpu_fallback:
-        _warn(clip.codec, clip.name, str(reader.cpu_fallback))
+        _warn(clip, str(reader.cpu_fallback))
     return found.data if np.array_equal(wanted, clip.order) else torch.stack([found.data[place] for place in order])
 
 
-def _warn(codec: str, name: str, reason: str) -> None:
-    if codec not in decoded_on_cpu:
-        decoded_on_cpu.add(codec)
+def _warn(clip: VideoFrames, reason: str) -> None:
+    if clip.codec not in decoded_on_cpu:
+        decoded_on_cpu.add(clip.codec)
         log.warning(
             "WARNING: data.decode_on: %s videos, such as %s, are decoded on the CPU by this process (%s); if there are "
             "many, set it to cpu",
-            codec,
-            name,
+            clip.codec,
+            clip.path,
             reason,
         )
 

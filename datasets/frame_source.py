@@ -37,7 +37,7 @@ class VideoFrames(NamedTuple):
     """The frames of a clip as timestamps in a video file, whose decoding is exact by them.
 
     Attributes:
-        path, name: the file, and its name for messages.
+        path, listed_at: the file, and its list line for messages.
         codec: FFmpeg's name of its codec.
         stream: index of its video stream.
         tick: unit of the timestamps in seconds.
@@ -48,7 +48,7 @@ class VideoFrames(NamedTuple):
     """
 
     path: str
-    name: str
+    listed_at: str
     codec: str
     stream: int
     tick: float

@@ -15,7 +15,7 @@ class PyAVVideo(FrameSource):
     """One video file; arguments and errors as for `VideoDecoder`. A video without frames is an error."""
 
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
-        self._path = str(path)
+        self._path, self._listed_at = str(path), listed_at
         self._video = VideoDecoder(path, listed_at, max_pixels)
         self.name = self._video.name
         try:
@@ -35,7 +35,7 @@ class PyAVVideo(FrameSource):
         stream, (width, height), (stamps, places) = self._video.file.stream, self._video.size, found
         assert stream.time_base is not None
         return torch.empty(0, dtype=torch.uint8), VideoFrames(
-            self._path, self.name, stream.codec_context.name, stream.index, float(stream.time_base),
+            self._path, self._listed_at, stream.codec_context.name, stream.index, float(stream.time_base),
             stamps, indices.tolist(), places[order].tolist(), (height, width),
         )  # fmt: skip
 

@@ -153,7 +153,12 @@ def test_validation_and_tests_decode_in_the_loader_processes(tmp_path, videos, m
         packet = next(source._video.file.packets(18))
     for position in range(packet.pos + packet.size // 2, packet.pos + packet.size):
         damaged[position] ^= 0xFF
+    use(monkeypatch, FakeTorchCodec)
+    in_training = encoded(PyAVVideo(videos / "v0", "val.txt:7"), [22])
     (videos / "v0").write_bytes(damaged)
+    assert in_training is not None
+    with pytest.raises(UserError, match="v0 .listed at val.txt:7.: could not be decoded"):
+        decode_videos([in_training], CPU)  # after torchcodec returned other frames
     for views in (None, build.Views()):
         with pytest.raises(UserError, match="v0 .*could not be decoded"):
             list(build.build_eval_loader(cfg, views=views).to(CPU))
