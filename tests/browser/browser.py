@@ -33,7 +33,7 @@ def chromium_path() -> str | None:
 
 
 def missing() -> str | None:
-    """Why no browser can be started here; None if one can."""
+    """The reason why a browser cannot be started, or None."""
     if importlib.util.find_spec("playwright") is None:
         return "playwright is not installed (pip install playwright)"
     return None if chromium_path() else "chromium is not installed (apt-get install chromium)"
@@ -41,7 +41,7 @@ def missing() -> str | None:
 
 @contextmanager
 def open_browser() -> Iterator:
-    """A headless Chromium (playwright's `Browser`); skips the test where the browser or playwright is missing."""
+    """A headless Chromium (playwright's `Browser`); skips the test if the browser or playwright is missing."""
     if reason := missing():
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
@@ -68,7 +68,7 @@ class Watched(NamedTuple):
     outside: list[str]
 
     def overflow(self) -> int:
-        """CSS pixels by which the document is wider than the window; 0: it fits."""
+        """CSS pixels by which the document is wider than the window; 0 if it fits."""
         root = "document.documentElement"
         return self.page.evaluate(f"{root}.scrollWidth - {root}.clientWidth")
 

@@ -65,7 +65,7 @@ def press(page):
 
 
 def choose_classes(page, names):
-    """Empties the box of class names and types others."""
+    """Replace the class names."""
     page.locator("#classes").get_by_label("Remove all").or_(page.locator("#classes .remove-all")).first.click()
     box = page.locator("#classes input")
     for name in names:

@@ -76,7 +76,7 @@ def test_it_meets_wcag_aa(browser, pages, name, size, dark):
 
 
 def test_the_summary_is_visible_without_scrolling(browser, pages):
-    """What came out, a right video and a wrong one."""
+    """The result in a sentence, and a correct and a wrong video."""
     with watched_page(browser, pages / "run.html", DESKTOP) as watched:
         assert "videos right" in watched.page.locator("h1").inner_text()
         strips = watched.page.locator("header figure")
@@ -135,7 +135,7 @@ def test_a_field_filters_rows(opened):
 
 
 def painted(page, canvas: str) -> int:
-    """Different colours on a canvas."""
+    """Number of different colours on a canvas."""
     return page.evaluate(
         "(id) => { const c = document.getElementById(id), d = c.getContext('2d').getImageData(0, 0, c.width, c.height);"
         "return new Set(new Uint32Array(d.data.buffer)).size }",

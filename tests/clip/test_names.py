@@ -1,4 +1,4 @@
-"""Names that users know, open_clip's names, tags."""
+"""OpenAI's names, open_clip's names, and tags."""
 
 import open_clip
 import pytest

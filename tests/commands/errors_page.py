@@ -1,4 +1,4 @@
-"""The tables of error_messages.md, and the check that a command behaves as a row says."""
+"""Reads the tables of error_messages.md, and checks that a command behaves as in a row."""
 
 import re
 from pathlib import Path
@@ -19,7 +19,7 @@ def rows_of(section: str) -> dict[str, str]:
 
 
 def matches(outcome: str, line: str) -> bool:
-    """Whether a line is what the page shows; `...` there matches anything."""
+    """Whether a line matches the page, in which `...` matches anything."""
     return re.fullmatch(".*".join(re.escape(part) for part in outcome.split("...")), line) is not None
 
 

@@ -141,7 +141,7 @@ def test_the_commands_of_a_page_work(page, template, tmp_path, monkeypatch, caps
 
 
 def run(command: Command, folder: Path, capsys) -> None:
-    """The shell runs the line, with a `python` that notes its calls; these are then run in this process."""
+    """The shell runs the line with a `python` that records its calls, which are then run in this process."""
     is_known = command.program in (*RUN, *PARSED, *SYSTEM) or (
         command.words[0] == "sh" and (REPO / command.program).is_file()
     )
@@ -187,7 +187,7 @@ def run_python(name: str, words: list[str]) -> int:
 
 
 def python_calls(command: Command) -> list[tuple[str, list[str]]]:
-    """The program of ours that a command calls, and its options, where this file knows it; none is run."""
+    """The program of this repository that a command calls, and its options, if known here; it is not run."""
     words, program = command.words, command.program
     launched = {"run_train": "train.py", "run_test": "test.py", "run_test_zeroshot": "test_zeroshot.py"}
     launched |= {"run_train_multinodes": "train.py"}
@@ -204,7 +204,7 @@ def python_calls(command: Command) -> list[tuple[str, list[str]]]:
 
 
 def check_options(command: Command, name: str, words: list[str]) -> None:
-    """The program's own parser takes the words."""
+    """Check that the program's parser accepts the words."""
     is_module = name.startswith(("tools/", "demo/"))
     module = importlib.import_module(name[:-3].replace("/", ".")) if is_module else world.entry_script(name[:-3])
     try:

@@ -37,7 +37,7 @@ def place(world, trained, tmp_path):
 
 
 def missing(*numbers: int) -> Callable[[Place], list[str]]:
-    """The lines of these numbers name folders that are not there. Of 54 clips, 16 evenly spread are decoded."""
+    """Lines of these numbers name missing folders. 16 of 54 clips, evenly spread, are decoded."""
 
     def spoil(place: Place) -> list[str]:
         lines = place.list.read_text().splitlines(keepends=True)

@@ -98,7 +98,7 @@ def folder_for_file(path: Path) -> None:
 
 
 def rotated(path: Path) -> None:
-    """The track header's matrix (ISO/IEC 14496-12, 8.3.2) turned by a quarter."""
+    """Set the track header's matrix (ISO/IEC 14496-12, 8.3.2) to a quarter turn."""
     data = bytearray(path.read_bytes())
     at = data.index(b"tkhd") + 44
     for place, value in enumerate((0, 1 << 16, 0, -(1 << 16), 0)):

@@ -34,7 +34,7 @@ def test_the_tower_of_a_checkpoint_is_probed(world, tmp_path):
 
 
 def as_one_of_two(rank: int, port: int, options: tuple) -> None:
-    """Runs the command with the environment that torchrun would give it."""
+    """Run the command with the environment variables of torchrun."""
     os.environ |= {"RANK": str(rank), "LOCAL_RANK": str(rank), "WORLD_SIZE": "2", "CUDA_VISIBLE_DEVICES": ""}
     os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
     assert call("test_frozen", *options) == 0

@@ -37,7 +37,7 @@ def tokenizer(tmp_path_factory):
 
 @pytest.fixture
 def scale_down(tmp_path, tokenizer, monkeypatch):
-    """A function that makes a name of open_clip mean a small model; its tags stay open_clip's."""
+    """A function that replaces a model of open_clip by a small one with the same tags."""
     before = list(factory._MODEL_CONFIG_PATHS)
 
     def scale(name: str) -> None:

@@ -1,4 +1,4 @@
-"""Options of a run: average of the weights, torch.compile, patch dropout, what is shown and where."""
+"""Options of a run: moving average of the weights, torch.compile, patch dropout, output and logging."""
 
 import importlib.util
 import json
@@ -33,7 +33,7 @@ def plain_run(world, tmp_path_factory):
 
 
 def stop_in_validation(monkeypatch):
-    """The first validation gets a request to stop when it begins."""
+    """Request a stop at the beginning of the first validation."""
     asked = []
 
     def embed(*arguments, **named):

@@ -32,7 +32,7 @@ def run_dir(finished, tmp_path):
 
 
 class Killed(BaseException):
-    """In SIGKILL's place: nothing cleans up."""
+    """Like SIGKILL: nothing is cleaned up."""
 
 
 def test_the_good_checkpoint_outlives_a_kill_in_the_first_save_after_a_damaged_one(world, run_dir, monkeypatch):
@@ -53,7 +53,7 @@ def test_the_good_checkpoint_outlives_a_kill_in_the_first_save_after_a_damaged_o
 
 
 def test_a_kill_at_any_point_of_a_save_keeps_the_best(world, tmp_path, monkeypatch):
-    """best_model.pt is there whenever last_model.pt remembers its score."""
+    """best_model.pt exists whenever last_model.pt has its score."""
     replace, calls = keeper.Path.replace, []
 
     def replace_then_die(self, target):
@@ -169,7 +169,7 @@ def test_an_invalid_record_is_a_one_line_error(world, run_dir, capsys):
 
 
 def test_machines_with_separate_run_folders_are_an_error(world, run_dir, tmp_path):
-    """Two processes, each with a repository of its own, whose relative run folder is not the same one."""
+    """Two processes with separate repositories, and thus different relative run folders."""
     script = tmp_path / "each_in_its_folder.py"
     script.write_text(
         "import os, runpy, sys\n"

@@ -1,4 +1,4 @@
-"""Every shipped recipe trains: two steps on tiny weights and frames, everything else as it says."""
+"""Every shipped recipe trains for two steps on tiny weights and frames, with everything else unchanged."""
 
 import math
 from pathlib import Path
@@ -15,7 +15,7 @@ FRAMES = 4
 
 
 def scaled_down(recipe: Path, world, folder: Path) -> list[str]:
-    """Overrides that take the tiny world's data and model, and leave the method as it is."""
+    """Overrides for the tiny data and model, which do not change the method."""
     data = yaml.safe_load(world.config.read_text())["data"]
     found = [
         *(f"data.{name}={data[name]}" for name in ("train_root", "val_root", "label_list")),

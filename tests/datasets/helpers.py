@@ -32,7 +32,7 @@ needs_real_videos = pytest.mark.skipif(not VIDEOS_DIR.is_dir(), reason=f"no real
 
 
 def picture(seed: int, height: int = 48, width: int = 64) -> torch.Tensor:
-    """(3, height, width) uint8: smooth enough that JPEG keeps it, different for each seed."""
+    """(3, height, width) uint8, different for each seed, and smooth, so that JPEG changes it little."""
     rng = np.random.default_rng(seed)
     coarse = torch.from_numpy(rng.integers(0, 256, (1, 3, 6, 8), dtype=np.uint8)).float()
     fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
@@ -95,7 +95,7 @@ def write_growing_frames(path: Path, last_side: int = 128) -> None:
 
 
 def write_skipped_frames(path: Path, num_frames: int, size: tuple[int, int] = (48, 64)) -> None:
-    """29 seconds of H.264: a picture, then frames of some bytes that change nothing and are decoded all the same."""
+    """29 seconds of H.264: a picture, then frames of a few bytes without changes, which have to be decoded."""
     seed = path.with_name("seed.mp4")
     options = {"preset": "ultrafast", "bf": "0", "g": "1000", "x264-params": "scenecut=0:threads=1:slices=1"}
     still = np.full((*size, 3), 128, dtype=np.uint8)
@@ -121,7 +121,7 @@ def write_skipped_frames(path: Path, num_frames: int, size: tuple[int, int] = (4
 
 
 def full_decode(path: Path) -> np.ndarray:
-    """(N,H,W,3) uint8: every frame of the best video stream, decoded in sequence by nothing but PyAV."""
+    """(N,H,W,3) uint8: every frame of the best video stream, decoded in sequence by PyAV alone."""
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_count = 1

@@ -1,4 +1,4 @@
-"""A folder behind S3, by moto's server."""
+"""A folder served through S3 by moto's server."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,7 +10,7 @@ from moto.server import ThreadedMotoServer
 
 @contextmanager
 def s3_server(folder: Path) -> Iterator[tuple[str, dict[str, str]]]:
-    """The URL of a bucket with the folder's files, and the environment by which it is found."""
+    """The URL of a bucket with the folder's files, and the environment variables for its server."""
     server = ThreadedMotoServer("127.0.0.1", 0)
     server.start()
     try:

@@ -177,7 +177,7 @@ def test_the_corrupted_clip_is_refused_everywhere(tmp_path):
 
 @pytest.mark.parametrize("share", [0.05, 0.5, 0.99])
 def test_a_truncated_gif_is_refused(tmp_path, share):
-    """FFmpeg gives its last frame with the pixels that are there."""
+    """FFmpeg decodes its last frame with the available pixels."""
     write_video(tmp_path / "whole.gif", 20, codec="gif", pix_fmt="rgb8")
     data = (tmp_path / "whole.gif").read_bytes()
     (tmp_path / "cut.gif").write_bytes(data[: int(share * len(data))])
@@ -188,7 +188,7 @@ def test_a_truncated_gif_is_refused(tmp_path, share):
 
 
 def test_animated_webp_is_refused(tmp_path):
-    """FFmpeg's own support of it depends on its version."""
+    """Whether FFmpeg supports it depends on its version."""
     pictures = [Image.new("RGB", (64, 48), (40 * number, 90, 90)) for number in range(4)]
     pictures[0].save(tmp_path / "animated.mp4", "WEBP", save_all=True, append_images=pictures[1:])
     message = "could not be decoded (unsupported container); the file is corrupted or not a video"

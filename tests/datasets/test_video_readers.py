@@ -198,7 +198,7 @@ def test_encodings_equal_a_full_sequential_decode(tmp_path, name):
 
 
 def test_the_decoder_is_opened_with_its_options(tmp_path, monkeypatch):
-    """One thread, a stop at damage, no absurd sizes. What is set after the opening would be lost."""
+    """One thread, errors at corruption, no absurd sizes; options set after opening would have no effect."""
     path, damaged_path = tmp_path / "a.mp4", tmp_path / "damaged.mp4"
     write_video(path, 20, codec="mpeg4", options={"g": "10"})
     damaged = bytearray(path.read_bytes())
@@ -278,7 +278,7 @@ def test_an_edit_list_hides_frames(tmp_path):
 @pytest.mark.parametrize("decoder", DECODERS)
 @pytest.mark.parametrize("degrees", [90, 180, 270])
 def test_frames_are_rotated_upright(tmp_path, decoder, degrees):
-    """As a phone stores them: sideways, and by how much to turn in the track header."""
+    """As phones store them: rotated, with the rotation in the track header."""
     needs(decoder)
     path = tmp_path / "sideways.mp4"
     write_video(path, 4, size=(64, 96))

@@ -17,13 +17,13 @@ SMALL = ("--train_per_class", "1", "--val_per_class", "1", "--heldout_per_class"
 
 
 def run_script(name, *words):
-    """Run the script in this process; its exit code."""
+    """Run the script in this process; returns the exit code."""
     script = runpy.run_path(str(ROOT / "demo" / f"{name}.py"))
     return run_command(script["main"], script["parse_arguments"]([str(word) for word in words]))
 
 
 def make(out, *options):
-    """Run the script in this process, with one worker; its exit code."""
+    """Run the script in this process with one worker; returns the exit code."""
     return run_script("make_shapes_world", out, *SMALL, "--workers", "1", *options)
 
 
@@ -86,7 +86,7 @@ def test_finished_world_is_left_alone(world, capsys):
 
 
 def test_interrupted_run_is_completed_and_worker_count_does_not_matter(world, tmp_path):
-    """A copy of the world as an interruption leaves it: some clips missing, half files lying about, no final mark."""
+    """A copy of the data set as after an interruption: missing clips, incomplete files, and no settings.json."""
     out = tmp_path / "world"
     complete = contents(world)
     for name, data in complete.items():

@@ -1,4 +1,4 @@
-"""Where runs go, and what their last lines name."""
+"""Run folders, and the commands in the last lines of a run."""
 
 from pathlib import Path
 

@@ -1,4 +1,4 @@
-"""What `failing_calls` disturbs: each command that writes files, on a small data set."""
+"""The commands that `failing_calls` tests: those that write files, on a small data set."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path

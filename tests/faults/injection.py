@@ -32,7 +32,7 @@ CRASH_TIMEOUT = 120  # seconds in which any life must have ended
 
 
 class Outcome(NamedTuple):
-    """What a run leaves: figures of every step and validation, and hashes of its state."""
+    """Results of a run: numbers of every step and validation, and hashes of its state."""
 
     figures: list[tuple]
     state: dict[str, str]

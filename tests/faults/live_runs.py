@@ -1,4 +1,4 @@
-"""Runs in processes of their own, to be disturbed while they train."""
+"""Runs in separate processes, which tests interrupt."""
 
 import os
 import subprocess

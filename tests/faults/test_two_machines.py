@@ -21,7 +21,7 @@ def ip(*words: str) -> subprocess.CompletedProcess:
 
 
 def reason_against() -> str | None:
-    """Why namespaces cannot be made here."""
+    """The reason why namespaces cannot be created, or None."""
     if shutil.which("ip") is None:
         return "the command ip (iproute2) is not installed"
     name = f"try{uuid.uuid4().hex[:6]}"

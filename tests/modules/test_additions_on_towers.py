@@ -53,7 +53,7 @@ def test_tokent1d_starts_as_tokenshift(tmp_path, name):
 
 
 def refusal(name: str, addition: str) -> str | None:
-    """What an addition or adapter says to a tower that it cannot be in; None: to no other."""
+    """The error of an addition or adapter for towers that it does not support; None if it supports all."""
     if name in OTHERS and (name, addition) != ("ResNet", "tsm"):
         return f"not supported by this image tower, {name} .*; supported are ViT "
     if name in WITHOUT_CLASS_TOKEN and addition in ("tokenshift", "tokent1d", "message"):

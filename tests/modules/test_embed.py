@@ -9,7 +9,7 @@ from utils.context import RunContext
 
 
 def run(videos: list[torch.Tensor], clips_per_forward: int, seen: list[int]):
-    """Embeds two videos per batch: three views of a clip, x, x + 1 and x + 2; an embedding is a view's mean."""
+    """Two videos per batch, with three views of a clip, x, x + 1 and x + 2; the embedding is the mean of a view."""
     entries = [types.SimpleNamespace(path=f"v{i}", name=f"v{i}", label=i) for i in range(len(videos))]
     loader = [
         {

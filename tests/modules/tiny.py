@@ -46,7 +46,7 @@ def make_clips(batch: int = 2, frames: int = 4, size: int = 32, seed: int = 0) -
 
 
 class Batches:
-    """What the trainer asks of a loader, of batches of clips and labels, of which this process has the rows `share`."""
+    """A loader for the trainer with batches of clips and labels, of which this process has the rows `share`."""
 
     def __init__(self, batches: list[tuple[torch.Tensor, torch.Tensor]], share: slice = slice(None)):
         sizes = [len(labels) for _, labels in batches]

@@ -25,7 +25,7 @@ def open_clip_vit(**changes) -> VisionTransformer:
 
 
 def timm_tower(trunk: nn.Module) -> TimmModel:
-    """What open_clip makes of a trunk whose classifier is the projection."""
+    """open_clip's tower for a trunk whose classifier is the projection."""
     visual = TimmModel.__new__(TimmModel)
     nn.Module.__init__(visual)
     visual.trunk, visual.head = trunk, nn.Sequential()

@@ -1,4 +1,4 @@
-"""The tools as modules, and the report that some of them write."""
+"""Loads the tools as modules, and reads the reports that some of them write."""
 
 import csv
 import importlib
@@ -14,7 +14,7 @@ def load_tool(name: str) -> ModuleType:
 
 
 def run_tool(tool: ModuleType, *words: object) -> int:
-    """Run a tool, or a program of the demo, in this process; its exit code."""
+    """Run a tool, or a program of the demo, in this process; returns the exit code."""
     return run_command(tool.main, tool.parse_arguments([str(word) for word in words]))
 
 

@@ -71,7 +71,7 @@ def test_videos(world, tmp_path):
 
 
 class Bar:
-    """In tqdm's place: interrupts after so many rows, and remembers where it began."""
+    """Replaces tqdm: raises an interrupt after so many rows, and records where it started."""
 
     interrupt_after = 10**6
     begun_at: list[int] = []

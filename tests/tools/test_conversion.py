@@ -14,7 +14,7 @@ from tests.tools.loading import load_tool, read_report, run_tool
 
 
 class Converter(NamedTuple):
-    """A script, the status of what it has just made, and what it writes a video's frames by."""
+    """A script, its status for new outputs, and its function that writes the frames of a video."""
 
     module: ModuleType
     made: str
