@@ -39,7 +39,7 @@ def fault_of(device: torch.device) -> str:
         found = version("torchcodec")
         # Earlier versions confuse videos cropped from the same coded size (meta-pytorch/torchcodec, issue 1704).
         if tuple(map(int, found.split(".")[:2])) < (0, 17):
-            return f"version {found} may return damaged frames; install 0.17 or later"
+            return f"version {found} may return corrupted frames; install 0.17 or later"
         with tempfile.TemporaryDirectory() as folder:
             with PyAVVideo(_write_sample(Path(folder, "sample.mp4"))) as source:
                 sample = source.encoded(np.array([2, 0]), (VideoFrames,))

@@ -91,7 +91,7 @@ class DataConfig(Section):
     )
     decode_on: Literal["cpu", "device"] = key(
         "cpu",
-        "with pixels_on device: where JPEGs and videos (torchcodec with CUDA) of training are decoded; colours differ",
+        "with pixels_on device: where training JPEGs and videos (torchcodec with CUDA) are decoded; colours differ",
     )
     cache_dir: ProjectPath = key("exp/cache/clips", "local folder that caches packed clips from a URL")
     cache_gb: float = key(0.0, "size of cache_dir; nothing is replaced once it is full; 0: no cache", "GB", ge=0)
@@ -186,7 +186,7 @@ class SolverConfig(Section):
     optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are from PyTorch, the others from timm")
     betas: list[float] | None = key(None, "betas, such as [0.9, 0.98]; null: the default", min_length=1, max_length=3)
     lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are relative to it", gt=0)
-    min_lr: float = key(0.0, "final lr of cosine, and minimum lr of multistep; scaled by the ratios likewise", ge=0)
+    min_lr: float = key(0.0, "final lr of cosine, and minimum lr of multistep; also scaled by the ratios", ge=0)
     lr_warmup_step: float = key(5, "linear warm-up from 0", "epochs", ge=0)
     lr_decay_step: int | list[int] = key(15, "multistep: epochs between decays by 0.1, or a list of epochs", "epochs")
     momentum: float = key(0.9, "momentum of sgd", ge=0, lt=1)

@@ -172,7 +172,7 @@ def without_cuda(*_, **__):
     ("decoder", "version", "reason"),
     [
         (without_cuda, "0.17.0+cu130", "Unsupported device: cuda:0"),
-        (without_cuda, "0.16.0", "version 0.16.0 may return damaged frames; install 0.17 or later"),
+        (without_cuda, "0.16.0", "version 0.16.0 may return corrupted frames; install 0.17 or later"),
         (None, "0.17.0", "No module named 'torchcodec'"),
     ],
 )
