@@ -43,7 +43,7 @@ from utils.errors import UserError
 from utils.files import write_text_atomic
 
 JPEG_QUALITY = 90
-# Without mbtree=0 x264 gives other bytes for the same pictures now and then, even with one thread.
+# Without mbtree=0, x264 sometimes writes different bytes for the same pictures, even with one thread.
 X264_OPTIONS = {"crf": "16", "preset": "veryfast", "threads": "1", "x264-params": "mbtree=0"}
 SPLITS = ("train", "val", "heldout")
 IMAGE_TEMPLATE = "img_{:05d}.jpg"
@@ -203,7 +203,7 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
         write_text_atomic(out / "lists" / f"{split}_videos.txt", videos)
     for name, classes in (("seen", SEEN_CLASSES), ("heldout", HELD_OUT_CLASSES)):
         write_csv(out / "lists" / f"{name}_labels.csv", ("id", "name"), enumerate(one.name for one in classes))
-    text = "Videos of moving shapes, rendered by demo/make_shapes_world.py, which says what is where.\n"
+    text = "Videos of moving shapes, rendered by demo/make_shapes_world.py, whose docstring lists the files.\n"
     write_text_atomic(out / "README.txt", text)
 
 

@@ -61,7 +61,7 @@ def main(args: argparse.Namespace) -> None:
     animate(animation, demo / "world" / "frames", predictions)
     write_summary(demo / "summary.json", tests=summaries, zero_shot=zero_shot, top1_by_motion=by_motion)
     print(format_table(rows))
-    print(f"\npicture: {picture}\nmoving:  {animation}\nfigures: {demo / 'summary.json'}")
+    print(f"\npicture: {picture}\nanimation: {animation}\nscores: {demo / 'summary.json'}")
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
