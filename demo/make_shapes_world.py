@@ -33,7 +33,6 @@ import av
 import numpy as np
 import torch
 from torchvision.io import encode_jpeg
-from tqdm import tqdm
 
 from demo.shapes_world import FRAMES_PER_SECOND, HELD_OUT_CLASSES, SEEN_CLASSES, ClipClass, render_clip
 from utils.cli import Parser, check_counts, run_command
@@ -41,6 +40,7 @@ from utils.cores import num_cores
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.progress import progress
 
 JPEG_QUALITY = 90
 # Without mbtree=0, x264 sometimes writes different bytes for the same pictures, even with one thread.
@@ -184,7 +184,7 @@ Made = TypeVar("Made")
 
 def in_processes(function: Callable[[Task], Made], tasks: list[Task], workers: int, unit: str) -> list[Made]:
     """Results of all tasks in order, with a progress bar; with 1 worker they run in this process."""
-    bar = partial(tqdm, total=len(tasks), desc="rendering", unit=unit, disable=None)
+    bar = partial(progress, total=len(tasks), desc="rendering", unit=unit)
     if workers == 1:
         return list(bar(map(function, tasks)))
     pool = ProcessPoolExecutor(workers, multiprocessing.get_context("spawn"), initializer=start_worker)

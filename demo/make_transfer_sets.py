@@ -24,7 +24,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-from tqdm import tqdm
 
 from datasets.lists import read_list
 from demo import shapes_world
@@ -34,6 +33,7 @@ from utils.cli import Parser, check_counts, run_command
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.progress import progress
 
 COLOURS_PER_PAIR = 3
 SETTINGS = "transfer.json"  # different from that of a WORLD
@@ -118,7 +118,7 @@ def render_set(name: str, per_class: int, frames: Path, seed: int) -> list[str]:
     """Render a test set into the folder `frames`; returns the lines of its list."""
     number, classes, film = TEST_SETS[name]
     lines = []
-    for label, test_class in enumerate(tqdm(classes, desc=name, unit="class", disable=None)):
+    for label, test_class in enumerate(progress(classes, desc=name, unit="class")):
         for index in range(per_class):
             path = f"{name}/{test_class.name.replace(' ', '_')}/{index:03d}"
             clip = film(test_class, np.random.default_rng([seed, number, label, index]))

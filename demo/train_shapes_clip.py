@@ -28,13 +28,13 @@ from open_clip.model import CLIP, CLIPTextCfg, CLIPVisionCfg
 from open_clip.transformer import Transformer, VisionTransformer
 from torch.nn import functional
 from torch.optim.lr_scheduler import LambdaLR
-from tqdm import tqdm
 
 from demo.make_shapes_world import in_processes
 from demo.shapes_stills import NUM_VALUES, Stills, caption_is_true, render_stills
 from utils.cli import Parser, run_command
 from utils.cores import num_cores
 from utils.files import atomic_path
+from utils.progress import progress
 
 IMAGE_SIZE = 64  # pixels
 IMAGE_MEAN = (0.48145466, 0.4578275, 0.40821073)  # OpenAI's CLIP
@@ -173,7 +173,7 @@ def train(model: Towers, stills: Rendered, args: argparse.Namespace) -> None:
     optimiser, schedule = make_optimiser(model, args.lr, args.steps)
     generator = torch.Generator().manual_seed(args.seed)
     order = torch.empty(0, dtype=torch.int64)
-    bar = tqdm(range(args.steps), desc="training", disable=None)
+    bar = progress(range(args.steps), desc="training")
     for _ in bar:
         if len(order) < args.batch_size:
             order = torch.randperm(len(pictures), generator=generator)
@@ -189,7 +189,7 @@ def train(model: Towers, stills: Rendered, args: argparse.Namespace) -> None:
         schedule.step()
         with torch.no_grad():
             model.logit_scale.clamp_(max=math.log(100))
-        bar.set_postfix(loss=f"{contrast.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}")
+        bar.set_postfix(refresh=False, loss=f"{contrast.item():.3f}", scale=f"{model.logit_scale.exp().item():.1f}")
     del model.readout
 
 

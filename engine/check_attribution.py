@@ -7,14 +7,13 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from torch.nn import functional as F
-from tqdm import tqdm
 
 from inference.model import VideoModel, load_model
 from inference.video_inputs import expand_inputs
 from modules.attribution import has_relevance_maps, last_parameters, relevance_maps
 from modules.video_clip import VideoCLIP
-from utils.cli import hide_progress
 from utils.errors import UserError
+from utils.progress import progress
 from utils.results import format_table
 
 
@@ -27,7 +26,8 @@ def check_attribution(args: argparse.Namespace) -> None:
     text = torch.from_numpy(model.class_matrix).to(model.device)
     rng = np.random.default_rng(0)
     rows, correlations = [], []
-    for path in tqdm(expand_inputs([args.videos]), "videos", unit="video", leave=False, disable=hide_progress(args)):
+    videos = expand_inputs([args.videos])
+    for path in progress(videos, "videos", unit="video", leave=False, plain=args.plain, disable=args.quiet):
         clip = model.clips(path)[:1]
         probabilities = model.classify(model.embed(clip, str(path)))[0]
         label = int(probabilities.argmax())

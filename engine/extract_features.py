@@ -11,15 +11,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from inference.model import VideoModel, load_model
 from inference.windows import Window
-from utils.cli import hide_progress
 from utils.config import dump_config
 from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
 from utils.hashing import content_hash, file_hash
+from utils.progress import progress
 from utils.terminal import print_error_line
 
 SETTINGS = "settings.json"
@@ -43,7 +42,8 @@ def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str,
         return row
 
     with ThreadPoolExecutor(args.workers) as pool:
-        rows = list(tqdm(pool.map(extract, sources), total=len(sources), unit="video", disable=hide_progress(args)))
+        found, shown = pool.map(extract, sources), {"plain": args.plain, "disable": args.quiet}
+        rows = list(progress(found, total=len(sources), unit="video", **shown))
     for row in rows:
         if row["status"] == "failed":
             print_error_line(f"error: {row['reason']}")

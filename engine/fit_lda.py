@@ -21,6 +21,7 @@ from utils.hashing import content_hash, file_hash
 from utils.precision import resolve_precision
 from utils.project_paths import given
 from utils.protocols import check_single_label
+from utils.results import next_command
 from utils.runlog import open_log
 from utils.schema import Config
 
@@ -54,6 +55,8 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     source = [table.paths, cfg.seed, file_hash(train_list), content_hash(model.visual.state_dict())]
     save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))
     log.info("%d classes x %d values, from %d videos: %s", *matrix.shape, len(picks), args.out)
+    words = ("network.classifier=lda", f"network.classifier_file={args.out}")
+    log.info("%s", next_command("python", "train.py", "--config", args.config, *words))
 
 
 def fit_lda(embeddings: np.ndarray, labels: np.ndarray) -> torch.Tensor:

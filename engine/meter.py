@@ -45,7 +45,9 @@ class TrainingMeter:
         self._num_steps = math.ceil(epoch.num_batches / cfg.solver.grad_accumulation_steps)
         epoch_batches = math.ceil(epoch.num_clips / (cfg.data.batch_size * process.world_size))
         self._epoch_steps = math.ceil(epoch_batches / cfg.solver.grad_accumulation_steps)
-        self._bar = progress_bar(self._num_steps, "step", f"epoch {epoch.number + 1}/{cfg.solver.epochs}", process)
+        self._bar = progress_bar(
+            self._num_steps, "step", f"epoch {epoch.number + 1}/{cfg.solver.epochs}", process, lines=False
+        )
         self._seen = self._num_skipped = 0
         self.is_stopped = False  # whether any process received a request to stop
         self._seconds = self._wait = 0.0

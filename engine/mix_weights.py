@@ -41,6 +41,7 @@ def average(paths: Sequence[str], out: str) -> None:
     save_checkpoint(out, mean)
     num_values = sum(value.numel() for value in mean["model_state_dict"].values())
     print(f"{out}: {num_values:,} values, the mean of {len(paths)} checkpoints")
+    print(results.next_command("sh", "scripts/run_test.sh", out))
 
 
 def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float, out: Path) -> None:

@@ -11,7 +11,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from engine.predict_results import Results, merge_results, parts_folder, printable, write_results
 from inference.isolation import DecodingJob, IsolatedVideo
@@ -20,8 +19,9 @@ from inference.pictures import draw_strips, draw_timeline
 from inference.timeline import UNKNOWN, VideoPrediction, clock
 from inference.video_inputs import is_live
 from inference.windows import Window
-from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR, hide_progress
+from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from utils.errors import UserError
+from utils.progress import progress
 from utils.terminal import print_error_line
 from utils.work_shards import chosen_shard, print_next_step
 
@@ -70,6 +70,8 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
         print_faulty(results, len(inputs))
         return EXIT_INTERRUPTED
     print_next_step(shard)
+    if results.videos and not (args.pictures or args.json or args.csv):
+        log.info("next: add --pictures FOLDER to see what the model looked at, --json FILE to save the probabilities")
     return print_faulty(results, len(inputs))
 
 
@@ -107,9 +109,10 @@ def predict_source(source: str, model: VideoModel, args: argparse.Namespace, err
             stream = follow(model.stream(windows, source), source, model.class_names, args, errors)
             return collect(stream, source, model.class_names, args.threshold)
         name = printable(source)
+        shown = {"desc": Path(name).name, "leave": False, "plain": args.plain, "disable": args.quiet}
         with (
             open_windows(source, model, args) as (windows, total),
-            tqdm(windows, Path(name).name, total, unit="window", leave=False, disable=hide_progress(args)) as bar,
+            progress(windows, total=total, unit="window", **shown) as bar,
         ):
             return model.predict_windows(bar, name, args.threshold)
     except UserError as error:

@@ -25,7 +25,6 @@ import pyarrow.dataset as pd
 import pyarrow.parquet as pq
 import ray
 import ray.data
-from tqdm import tqdm
 
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards
@@ -34,10 +33,11 @@ from engine.predict import open_windows
 from engine.predict_results import printable
 from inference.model import VideoModel, load_model
 from inference.timeline import VideoPrediction, csv_header, csv_row
-from utils.cli import EXIT_USER_ERROR, hide_progress
+from utils.cli import EXIT_USER_ERROR
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
+from utils.progress import progress
 from utils.terminal import print_error_line
 
 MAX_BLOCKS = 4096
@@ -81,7 +81,7 @@ def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
         parts[0].parent.mkdir(exist_ok=True)
         for number, _ in batches:
             tries_path(parts[number]).unlink(missing_ok=True)
-        with tqdm(total=num_videos, unit="video", disable=hide_progress(args)) as bar:
+        with progress(total=num_videos, unit="video", plain=args.plain, disable=args.quiet) as bar:
             for done in run_on_cluster(args, batches, schema):
                 bar.update(done["num_videos"])
                 for error in filter(None, done["errors"].split("\n")):
@@ -92,6 +92,7 @@ def predict_all(args: argparse.Namespace, sources: list[str] | None) -> int:
         write_csv(Path(args.csv), parts, schema)
     num_failed = count_errors(parts)
     print(f"{args.out}: {len(sources) - num_failed} of {len(sources)} videos")
+    print(f'next: pandas.read_parquet("{parts[0].parent}")')
     return EXIT_USER_ERROR if num_failed else 0
 
 

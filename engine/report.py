@@ -18,6 +18,7 @@ from reporting.sections.strips import rows_to_show
 from utils import distributed
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.progress import progress
 from utils.terminal import print_error_line
 
 
@@ -60,7 +61,7 @@ def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, ShownCl
     process = distributed.start()
     model = VideoModel(cfg, test.class_names, read_checkpoint(weights), process.device)
     text = torch.from_numpy(test.text).to(process.device)
-    for place, row in enumerate(rows):
+    for place, row in enumerate(progress(rows, "film strips", unit="video", leave=False)):
         item = loader.dataset[SampleKey(0, place)]
         if item["fault"] is not None:
             clips[row] = item["fault"]

@@ -1,7 +1,6 @@
 """Outputs of tests: predictions.csv, tables of zero-shot scores, the suggested next command."""
 
 import csv
-import shlex
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -11,7 +10,7 @@ import numpy as np
 from utils.files import atomic_path
 from utils.metrics import softmax
 from utils.protocols import mean_and_deviation
-from utils.results import format_table
+from utils.results import format_table, next_command
 
 
 def write_predictions(path: Path, paths: list[str], labels: np.ndarray, logits: np.ndarray, names: list[str]) -> None:
@@ -89,4 +88,4 @@ def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]
 def next_report(weights: str | None, out: Path) -> str:
     """The report command for the results in `out`, or for the whole run if they are in its folder."""
     is_beside = weights is not None and out.parent == Path(weights).parent
-    return f"next: {shlex.join(('python', 'report.py', str(out.parent if is_beside else out)))}"
+    return next_command("python", "report.py", str(out.parent if is_beside else out))

@@ -1,9 +1,9 @@
 """Inference with a loaded model. `load_model` is the Python API of the project.
 
-from inference import load_model
-
-    model = load_model("exp/my/best_model.pt")
-    print(model.predict("video.mp4"))
+Examples:
+    >>> from inference import load_model
+    >>> model = load_model("exp/my/best_model.pt")
+    >>> print(model.predict("video.mp4"))
 """
 
 import importlib

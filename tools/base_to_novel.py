@@ -33,7 +33,7 @@ from utils.files import check_writable, write_text_atomic
 from utils.hashing import file_hash
 from utils.project_paths import given
 from utils.protocols import base_classes, check_single_label, harmonic_mean, mean_and_deviation
-from utils.results import format_table, write_summary
+from utils.results import format_table, next_command, write_summary
 from utils.schema import Config
 
 
@@ -140,6 +140,7 @@ def main(args: argparse.Namespace) -> int:
     print(f"harmonic mean of the mean scores, as in published tables: {of_means:.2f}")
     figures = {**scores, "harmonic": harmonic, "harmonic_of_means": of_means}
     write_summary(out / "base_to_novel.json", seeds=seeds, **figures, shot=args.shot)
+    print(next_command("python", "report.py", str(out / f"seed{seeds[0]}")))
     return 0
 
 

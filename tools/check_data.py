@@ -27,7 +27,6 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm import tqdm
 
 from datasets.build import count_unknown_frames, read_entries
 from datasets.clip_shards import clip_root
@@ -45,6 +44,7 @@ from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import file_hash
+from utils.progress import progress
 from utils.schema import Config, DataConfig
 from utils.terminal import print_error_line
 from utils.work_shards import FOLDER, REPORT, add_shard_options, chosen_shard, merged, print_next_step
@@ -120,7 +120,7 @@ def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str
         journal.write_text(stamp + "\n", encoding="utf-8")
     with (
         journal.open("a", newline="", encoding="utf-8") as file,
-        tqdm(total=len(tasks), initial=len(done), unit="video", desc="check", disable=None) as bar,
+        progress(total=len(tasks), initial=len(done), unit="video", desc="check") as bar,
     ):
         writer = csv.DictWriter(file, COLUMNS)
 

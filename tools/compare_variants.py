@@ -21,8 +21,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
-from tqdm import tqdm
-
 from demo.make_transfer_sets import make_sets
 from engine.plan import bytes_of_a_step
 from tools.comparison import Usage, chosen_names, of_test, run, write_after
@@ -31,6 +29,7 @@ from utils.cli import Parser, run_command
 from utils.config import load_config
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.progress import progress
 from utils.project_paths import REPOSITORY
 from utils.protocols import harmonic_mean, mean_and_deviation
 from utils.records import read_records
@@ -97,6 +96,7 @@ def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Fig
 
 
 def train(method: "Method", plan: Plan, seed: int, config: Path, run_dir: Path) -> Usage:
+    """Train a method, or resume its training; returns the usage of the process."""
     return run(
         "train.py", "--config", str(config), *plan.overrides, f"solver.epochs={plan.epochs}",
         f"data.shot={plan.shots}", f"data.shot_seed={seed}", f"seed={seed}", *method.overrides, "solver.save=trained",
@@ -162,14 +162,17 @@ BOTH, TUNING_ONLY = ("methods", "tuning"), ("tuning",)
 
 
 def adapter(name: str, *overrides: str) -> Method:
+    """A row of an adapter, by its name in `network.adapter`."""
     return Method(f"`{name}`", (MEAN, f"network.adapter={name}", RATE, *overrides), tables=BOTH)
 
 
 def addition(name: str, key: str, tables: tuple[str, ...] = TUNING_ONLY) -> Method:
+    """A row of a temporal addition, switched on by the override `key`."""
     return Method(f"`{name}`", (MEAN, key), tables=tables)
 
 
 def text_side(what: str, *overrides: str) -> Method:
+    """A row of a way to train the text side, with the temporal head."""
     return Method(f"temporal head, {what}", (HEAD, *overrides), tables=TUNING_ONLY)
 
 
@@ -305,7 +308,7 @@ def main(args: argparse.Namespace) -> None:
         plan = Plan(write_configs(demo, out), trainings, args.epochs, args.shots, args.frames)
         rows = [name for name in names if table in METHODS[name].tables]
         found: dict[str, list[Figures]] = {name: [] for name in rows}
-        for name, seed in tqdm([(name, seed) for seed in range(num_seeds) for name in rows], unit="run", disable=None):
+        for name, seed in progress([(name, seed) for seed in range(num_seeds) for name in rows], unit="run"):
             if seed == 0 or METHODS[name].measure is not clip_alone:  # CLIP has no seed
                 found[name].append(figures_of(name, plan, seed, out / table))
         text = section(found, plan, num_seeds)

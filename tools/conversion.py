@@ -13,8 +13,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
-from tqdm import tqdm
-
 from tools.workers import Jobs, run_jobs
 from utils import work_shards
 from utils.cli import DISK_REMEDIES, check_counts
@@ -22,6 +20,7 @@ from utils.cores import num_cores
 from utils.csv_files import ODD_NAMES, read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_writable, machine_name
+from utils.progress import progress
 from utils.terminal import print_error_line
 from utils.work_shards import ALL, FOLDER, REPORT, Shard, report_file
 
@@ -156,7 +155,7 @@ def run_all(
     write_report(report, results)
     with (
         report.open("a", newline="", encoding="utf-8", errors=ODD_NAMES) as file,
-        tqdm(total=len(results) + len(jobs), initial=len(results), unit="video", disable=None) as progress,
+        progress(total=len(results) + len(jobs), initial=len(results), unit="video") as bar,
     ):
         writer = csv.writer(file, lineterminator="\n")
 
@@ -164,7 +163,7 @@ def run_all(
             results.append(result)
             writer.writerow(result)
             file.flush()
-            progress.update()
+            bar.update()
 
         run_jobs(function, jobs, num_workers, done)
     results.sort(key=lambda result: result.path)
@@ -175,6 +174,7 @@ def run_all(
 
 
 def write_report(path: Path, results: Iterable[Result]) -> None:
+    """Write the results as CSV, one line each."""
     write_csv(path, Result._fields, results)
 
 

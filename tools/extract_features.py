@@ -70,6 +70,9 @@ def main(args: argparse.Namespace) -> int:
     done = len(rows) - counts["failed"]
     print(f"{args.out}: {done} of {len(rows)} videos, {counts['present']} of them from an earlier run")
     print_next_step(shard)
+    if first := next((targets[row["path"]] for row in rows if row["status"] != "failed"), None):
+        load = {"npy": f'numpy.load("{first}.npy")', "h5": f'h5py.File("{first}.h5")["features"]'}[args.format]
+        print(f"next: {load}; the times of its rows are in {first}.json")
     return EXIT_USER_ERROR if counts["failed"] else 0
 
 

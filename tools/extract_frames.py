@@ -116,6 +116,7 @@ def run_job(video_root: Path, video: str, out: Path, partial: Path, settings: Se
 
 
 def folder_name(video: str) -> str:
+    """The frame folder of a video: its path without extension."""
     return Path(video).with_suffix("").as_posix()
 
 
@@ -164,6 +165,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
+    """Raise a UserError for invalid options."""
     if args.fps is not None and not 0 < args.fps < math.inf:
         raise UserError(f"--fps {args.fps:g}: must be finite and above 0")
     check_template(args.template, ".jpg", ".jpeg")

@@ -21,7 +21,7 @@ from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 from utils.project_paths import from_working_folder
 from utils.protocols import check_single_label
-from utils.results import format_table, write_summary
+from utils.results import format_table, next_test, write_summary
 
 
 def parse_arguments(arguments: list[str] | None = None):
@@ -69,6 +69,7 @@ def main(args: argparse.Namespace) -> int:
     print(format_table(rows))
     scores = {f"shot{k}/seed{s}": {name: record[name] for name in FIGURES} for (k, s), record in records.items()}
     write_summary(out / "few_shot.json", runs=scores)
+    print(next_test({out / run: record for run, record in scores.items()}))
     return 0
 
 

@@ -34,6 +34,7 @@ def parse_arguments(arguments: list[str] | None = None):
 
 
 def read_alpha(text: str, option: str) -> float:
+    """A mixing weight from 0 to 1. Raises a UserError that names the option."""
     try:
         alpha = float(text)
     except ValueError:

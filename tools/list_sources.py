@@ -49,6 +49,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict
 
 
 def read_json(path: Path, kind: type) -> Any:
+    """The content of a JSON file. Raises a UserError unless it is of this kind."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
     try:
@@ -63,6 +64,7 @@ def read_json(path: Path, kind: type) -> Any:
 # UCF101: ucfTrainTestlist/classInd.txt "1 ApplyEyeMakeup"; trainlist01.txt "ApplyEyeMakeup/v_..._c01.avi 1";
 # testlist01.txt the same without the number.
 def read_ucf101_classes(folder: Path) -> list[str]:
+    """The class names of classInd.txt, in the order of their ids."""
     path = folder / "classInd.txt"
     names = []
     for number, line in read_lines(path):
@@ -91,6 +93,7 @@ HMDB51_PARTS = {"0": "unused", "1": "train", "2": "val"}
 
 
 def read_hmdb51_classes(folder: Path) -> list[str]:
+    """The class names of the split files, sorted."""
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder")
     suffix = "_test_split1.txt"
@@ -101,6 +104,7 @@ def read_hmdb51_classes(folder: Path) -> list[str]:
 
 
 def read_hmdb51_split(folder: Path, split: int) -> dict[str, list[Sample]]:
+    """train, val, unused -> the clips of a split."""
     samples: dict[str, list[Sample]] = {"train": [], "val": [], "unused": []}
     for class_name in read_hmdb51_classes(folder):
         path = folder / f"{class_name}_test_split{split}.txt"

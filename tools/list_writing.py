@@ -44,6 +44,7 @@ class Labels:
 
 
 def read_label_csv(path: Path) -> Labels:
+    """The classes of a CSV `id,name`."""
     return Labels(read_labels(path), str(path))
 
 
@@ -191,6 +192,7 @@ def write_list(out: Path, name: str, entries: Sequence[ListEntry], missing: Miss
 
 
 def write_labels(out: Path, labels: Labels) -> None:
+    """Write labels.csv to the folder `out`, and print its path."""
     path = out / "labels.csv"
     write_csv(path, ("id", "name"), enumerate(labels.names), errors="strict")
     print(f"{path}: {len(labels.names)} classes, in the order of {labels.origin}")

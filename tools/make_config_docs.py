@@ -2,7 +2,6 @@
 
 Examples:
     python -m tools.make_config_docs
-    python -m tools.make_config_docs --check
 """
 
 import argparse
@@ -48,12 +47,14 @@ def type_text(annotation: Any) -> str:
 
 
 def range_text(field: Any) -> str:
+    """The limits of a key, as in ` (≥ 0)`; empty if it has none."""
     signs = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
     limits = [f"{signs[a]} {getattr(m, a)}" for m in field.metadata for a in signs if hasattr(m, a)]
     return f" ({', '.join(limits)})" if limits else ""
 
 
 def default_text(field: Any) -> str:
+    """The default of a key as in YAML."""
     value = field.get_default(call_default_factory=True)
     if value is None or isinstance(value, bool):
         return str(value).lower().replace("none", "null")
@@ -61,6 +62,7 @@ def default_text(field: Any) -> str:
 
 
 def section_table(prefix: str) -> list[str]:
+    """The lines of the table of a section's keys."""
     lines = ["| key | type | default | meaning |", "| --- | --- | --- | --- |"]
     for name, field in dotted_keys().items():
         if name.rpartition(".")[0] == prefix:
@@ -86,20 +88,11 @@ def make_page() -> str:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    parser = Parser(__doc__)
-    parser.add_argument("--check", action="store_true", help="write nothing; exit with 1 if the page is outdated")
-    return parser.parse_args(arguments)
+    return Parser(__doc__).parse_args(arguments)
 
 
-def main(args: argparse.Namespace) -> int:
-    page = REPOSITORY / "docs" / "config.md"
-    if args.check:
-        is_current = page.exists() and page.read_text(encoding="utf-8") == make_page()
-        state = "up to date" if is_current else "out of date; run python -m tools.make_config_docs"
-        print(f"docs/config.md is {state}")
-        return 0 if is_current else 1
-    write_text_atomic(page, make_page())
-    return 0
+def main(_: argparse.Namespace) -> None:
+    write_text_atomic(REPOSITORY / "docs" / "config.md", make_page())
 
 
 if __name__ == "__main__":

@@ -42,6 +42,7 @@ Lists = tuple[dict[str, Sequence[Sample]], dict[str, str]]
 
 
 def disk_of(args: argparse.Namespace) -> Disk:
+    """The files below `--root`."""
     return Disk(args.root, args.kind, args.template)
 
 
@@ -114,6 +115,7 @@ def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dic
 
 
 def make_folders(args: argparse.Namespace) -> None:
+    """Write the lists of a folder of class folders, or of split folders."""
     if not 0 < args.val_share < 1:
         raise UserError(f"--val_share {args.val_share:g}: must be between 0 and 1")
     disk = disk_of(args)
@@ -157,18 +159,21 @@ def split_folders(root: Path) -> dict[str, str]:
 
 
 def make_ucf101(args: argparse.Namespace) -> None:
+    """Write the lists of UCF101's three splits."""
     labels = official_labels(list_sources.read_ucf101_classes(args.splits), args.labels, "ucf_labels.csv")
     splits = [list_sources.read_ucf101_split(args.splits, split) for split in (1, 2, 3)]
     write_all(args, "ucf101", disk_of(args), labels, split_names(splits, args.kind, "ucf"))
 
 
 def make_hmdb51(args: argparse.Namespace) -> None:
+    """Write the lists of HMDB51's three splits."""
     labels = official_labels(list_sources.read_hmdb51_classes(args.splits), args.labels, "hmdb51_labels.csv")
     splits = [list_sources.read_hmdb51_split(args.splits, split) for split in (1, 2, 3)]
     write_all(args, "hmdb51", disk_of(args), labels, split_names(splits, args.kind, "hmdb"))
 
 
 def make_kinetics(args: argparse.Namespace) -> None:
+    """Write the lists of Kinetics, or of some of its classes."""
     paths = {"train": args.train_csv, "val": args.val_csv}
     parts = {part: list_sources.read_kinetics(path) for part, path in paths.items() if path is not None}
     if not parts:
@@ -185,6 +190,7 @@ def make_kinetics(args: argparse.Namespace) -> None:
 
 
 def make_annotated(args: argparse.Namespace) -> None:
+    """Write the lists of a data set of `tools.annotation_folders`."""
     data_set = ANNOTATED[args.name]
     class_names, parts = data_set.read(args.annotations)
     labels = Labels(class_names, data_set.files.split(",")[0])
@@ -197,6 +203,7 @@ def make_annotated(args: argparse.Namespace) -> None:
 
 
 def make_activitynet(args: argparse.Namespace) -> None:
+    """Write the lists of ActivityNet 1.3."""
     check_segment_options(args)
     videos = untrimmed.read_activitynet(args.json)
     labels = official_labels(untrimmed.class_names(videos), None, "anet1.3_labels.csv")
@@ -205,6 +212,7 @@ def make_activitynet(args: argparse.Namespace) -> None:
 
 
 def make_hacs(args: argparse.Namespace) -> None:
+    """Write the lists of HACS Segments or HACS Clips."""
     check_segment_options(args)
     is_segments = args.annotations.suffix.lower() == ".json"
     read = untrimmed.read_activitynet if is_segments else untrimmed.read_hacs_clips
@@ -214,6 +222,7 @@ def make_hacs(args: argparse.Namespace) -> None:
 
 
 def check_segment_options(args: argparse.Namespace) -> None:
+    """Raise a UserError for invalid `--fps` or `--instances`."""
     if not 0 < args.fps < math.inf:
         raise UserError(f"--fps {args.fps:g}: must be finite and above 0")
     if args.instances is None:
@@ -301,6 +310,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def add_segment_options(command: Parser) -> None:
+    """Add `--instances` and `--fps`."""
     instances = "output folder for links to the frames of segments (default: lists with times, data.list_times)"
     command.add_argument("--instances", type=Path, help=instances)
     command.add_argument("--fps", type=float, default=1.0, help="frame rate of the extracted frames (default: 1)")

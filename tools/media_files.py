@@ -9,11 +9,12 @@ from tqdm import tqdm
 
 from inference.video_inputs import VIDEO_SUFFIXES, walk_visible
 from utils.errors import UserError
+from utils.progress import progress
 
 
 def walk(root: Path) -> tqdm:
-    """`walk_visible` with a progress bar after some seconds."""
-    return tqdm(walk_visible(root), desc=f"scanning {root}", unit="folder", delay=3, disable=None)
+    """`walk_visible` with progress after some seconds."""
+    return progress(walk_visible(root), desc=f"scanning {root}", unit="folder", delay=3)
 
 
 @dataclass(frozen=True)

@@ -195,6 +195,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def check_arguments(args: argparse.Namespace) -> None:
+    """Raise a UserError for invalid options."""
     for option, value in (("--template", args.template), ("--fps", args.fps)):
         if value is not None and not args.frames:
             raise UserError(f"{option} {value}: needs --frames; add --frames or remove it")

@@ -13,7 +13,7 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.protocols import mean_and_deviation
 from utils.records import read_records
-from utils.results import format_table
+from utils.results import format_table, next_test
 
 FIGURES = ("top1", "top5", "mean_class")
 
@@ -59,6 +59,7 @@ def main(args: argparse.Namespace) -> None:
             raise UserError(f"{args.runs[number]}: given twice; remove one")
     found = {run: last_validation(Path(run)) for run in args.runs}
     print(format_table([("run", *FIGURES), *table_rows(found, f"mean of {len(found)}")]))
+    print(next_test({Path(run): record for run, record in found.items()}))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

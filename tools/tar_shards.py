@@ -15,14 +15,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from tqdm import tqdm
-
 from datasets.clip_shards import COLUMNS
 from datasets.lists import Label
 from tools.conversion import Result, write_report
 from tools.workers import run_jobs
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
+from utils.progress import progress
 from utils.project_paths import SHARD_INDEX
 from utils.work_shards import FOLDER, REPORT, Shard, check_complete
 
@@ -54,10 +53,10 @@ def pack_tars(packing: Packing, clips: Sequence[Clip], num_tars: int, shard: Sha
             raise UserError(f"{clip.target}: would have the same key as {first} in a tar file; rename one")
     numbers = [number for number in shard.of(range(num_tars)) if not _is_done(packing.out, number)]
     jobs = [(tar_name(number), (packing, number, clips[number::num_tars])) for number in numbers]
-    with tqdm(total=len(jobs), unit="tar file", disable=None) as progress:
+    with progress(total=len(jobs), unit="tar file") as bar:
 
         def done(_: None) -> None:
-            progress.update()
+            bar.update()
 
         run_jobs(pack_tar, jobs, num_workers, done)
 
@@ -104,6 +103,7 @@ def results_of(out: Path, numbers: Sequence[int]) -> list[Result]:
 
 
 def tar_name(number: int) -> str:
+    """The file name of a tar file."""
     return f"{number:06d}.tar"
 
 

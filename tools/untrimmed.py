@@ -7,12 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from datasets.lists import ListEntry
 from tools.list_sources import Sample, read_columns, read_json
 from tools.list_writing import Disk, Labels, Missing, new_entry
 from utils.errors import UserError
+from utils.progress import progress
 
 SUBSETS = ("training", "validation")  # the test subset has no annotations
 HACS_COLUMNS = ("classname", "youtube_id", "subset", "start", "end", "label")
@@ -86,10 +85,12 @@ def read_hacs_clips(path: Path) -> Untrimmed:
 
 
 def class_names(videos: Untrimmed) -> list[str]:
+    """The names of all classes, sorted."""
     return sorted({segment.class_name for subset in videos.values() for video in subset for segment in video.segments})
 
 
 def whole(videos: Sequence[UntrimmedVideo]) -> list[Sample]:
+    """Each video as one clip of its main class."""
     return [Sample(video.candidates, (main_class(video),)) for video in videos]
 
 
@@ -114,7 +115,7 @@ Listed = tuple[list[ListEntry], Missing]
 def cut_instances(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, instances: Path, fps: float) -> Listed:
     """A folder of links for each segment, as the line of a list can name only a whole folder."""
     entries, missing = [], []
-    for video in tqdm(videos, unit="video", desc="cutting", disable=None):
+    for video in progress(videos, unit="video", desc="cutting"):
         for number, segment in enumerate(video.segments):
             found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
             name = f"{video.id}_{number:02d}"

@@ -133,11 +133,6 @@ def check_prediction_limits(args: argparse.Namespace) -> None:
         raise UserError(f"--isolate {args.isolate:g}: must be a number of seconds, finite and above 0")
 
 
-def hide_progress(args: argparse.Namespace) -> bool | None:
-    """tqdm's `disable`: True with `--quiet` or `--plain`, otherwise None (disabled if stderr is not a terminal)."""
-    return args.quiet or args.plain or None
-
-
 def add_published_options(parser: argparse.ArgumentParser) -> None:
     """Add `--precision` and the options that the published launchers pass, see `apply_published_options`."""
     precisions = ("amp", "fp16", "fp32", "bf16", "auto")

@@ -1,6 +1,8 @@
 """Formatting of results: aligned tables and JSON summaries."""
 
 import json
+import shlex
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,17 @@ from utils.files import write_text_atomic
 def write_summary(path: str | Path, **values: Any) -> None:
     """Write the scores of a test and what was tested as JSON."""
     write_text_atomic(path, json.dumps(values, indent=2) + "\n")
+
+
+def next_command(*words: str) -> str:
+    """The last line of a command: what to run next."""
+    return f"next: {shlex.join(words)}"
+
+
+def next_test(runs: Mapping[Path, Mapping[str, float]]) -> str:
+    """As `next_command`: the test of the best of several runs, by the top-1 of their validations."""
+    best = max(runs, key=lambda run: runs[run]["top1"])
+    return next_command("sh", "scripts/run_test.sh", str(best / "last_model.pt"))
 
 
 def format_table(rows: list[tuple[str, ...]]) -> str:

@@ -9,10 +9,11 @@ from pathlib import Path
 from tqdm import tqdm
 
 from utils.distributed import Process
+from utils.progress import progress
 from utils.terminal import coloured
 
 RESULT = 25  # log level of results, which `--quiet` still shows, like warnings (30) and errors
-_has_bars = True
+_is_quiet = _is_plain = False
 
 
 class _BarFriendlyHandler(logging.Handler):
@@ -47,11 +48,11 @@ def open_log(
 
     Args:
         warnings: warnings from loading the config, logged first.
-        quiet: show only results, warnings and errors on the console, and no progress bars; log.txt has everything.
-        plain: show no progress bars.
+        quiet: show only results, warnings and errors on the console, and no progress; log.txt has everything.
+        plain: show progress as lines, not as bars.
     """
-    global _has_bars
-    _has_bars = not (quiet or plain)
+    global _is_quiet, _is_plain
+    _is_quiet, _is_plain = quiet, plain
     logger = logging.getLogger()
     logger.setLevel(logging.INFO)
     for handler in list(logger.handlers):
@@ -81,8 +82,7 @@ def log_to_file(path: Path) -> None:
         logger.addHandler(file)
 
 
-def progress_bar(total: int, unit: str, description: str, process: Process) -> tqdm:
-    """A progress bar on the terminal of the main process; disabled with `--plain` and if the output is not a
-    terminal."""
-    disable = None if process.is_main and _has_bars else True
-    return tqdm(total=total, unit=unit, desc=description, disable=disable, leave=False, dynamic_ncols=True)
+def progress_bar(total: int, unit: str, description: str, process: Process, lines: bool = True) -> tqdm:
+    """`utils.progress.progress` on the main process, as `--plain` and `--quiet` were given to `open_log`."""
+    shown = {"plain": _is_plain, "lines": lines, "disable": _is_quiet or not process.is_main}
+    return progress(total=total, unit=unit, desc=description, leave=False, **shown)

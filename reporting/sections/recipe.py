@@ -39,8 +39,8 @@ def recipe(report: RunReport) -> Html:
 
 
 def _text(markdown: str) -> Html:
-    """A line whose words between backticks are code."""
-    return join([el("code", part) if place % 2 else part for place, part in enumerate(markdown.split("`"))])
+    """A line whose words between backticks are code; one element, which a card wraps as a whole."""
+    return el("span", [el("code", part) if place % 2 else part for place, part in enumerate(markdown.split("`"))])
 
 
 def _listing(text: str, name: str, label: str) -> Html:

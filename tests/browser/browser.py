@@ -113,3 +113,15 @@ def watched_page(
         yield Watched(page, errors, outside)
     finally:
         context.close()
+
+
+def wcag_faults(page, *others: str) -> list[tuple[str, str, str]]:
+    """Violations of WCAG 2.0 to 2.2, levels A and AA, by axe-core: rule, element and what is wrong with it.
+
+    Skips the test where axe is not installed. `others`: further tags of rules.
+    """
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright", reason="axe-playwright-python is not installed")
+    rules = ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", *others]
+    found = axe.Axe().run(page, options={"runOnly": {"type": "tag", "values": rules}}).response
+    assert len(found["passes"]) > 15
+    return [(v["id"], v["nodes"][0]["html"][:200], v["nodes"][0]["failureSummary"]) for v in found["violations"]]

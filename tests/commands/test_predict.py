@@ -170,7 +170,8 @@ def test_a_single_class_is_a_warning(world, capsys):
 def test_clip_without_training_is_named(world, capsys):
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
-    assert "not fine-tuned" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert "not fine-tuned" in said and said.splitlines()[-1].startswith("next: add --pictures FOLDER")
 
 
 def test_equal_names_get_pictures_of_their_own(world, tmp_path):

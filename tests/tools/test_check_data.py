@@ -93,7 +93,7 @@ class Bar:
 
 
 def test_an_interrupted_check_is_resumed(broken, tmp_path, monkeypatch):
-    monkeypatch.setattr(check_data, "tqdm", Bar)
+    monkeypatch.setattr(check_data, "progress", Bar)
     monkeypatch.setattr(Bar, "interrupt_after", 10)
     assert run(broken, "--out", tmp_path / "out", "--workers", "1") == 130
     assert not (tmp_path / "out" / "report.csv").exists()

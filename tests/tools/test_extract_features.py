@@ -86,6 +86,7 @@ def test_a_bad_video_is_one_line_and_the_others_are_processed(world, weights, tm
     assert run(folder, tmp_path / "out", "--weights", weights) == 2
     printed = capsys.readouterr()
     assert printed.err.count("error: ") == 1 and "bad.mp4" in printed.err and "1 of 2 videos" in printed.out
+    assert f'next: numpy.load("{tmp_path}/out/good.npy")' in printed.out
     assert (tmp_path / "out" / "good.npy").is_file() and not (tmp_path / "out" / "bad.npy").exists()
 
 

@@ -102,7 +102,7 @@ def test_the_ends_of_the_curve_are_both_models(world, tuned, tmp_path):
         words = ("--config", world.config, "--weights", tuned, "--head", head)
         result = interpolate(*words, "--save", alpha, tmp_path / f"{head}{alpha}.pt")
         assert result.returncode == 0, result.stderr
-        assert "curve" not in result.stdout and not list(tmp_path.glob("interpolate*"))
+        assert "curve.json" not in result.stdout and not list(tmp_path.glob("interpolate*"))
     state, end = (load_checkpoint(p)["model_state_dict"] for p in (tuned, tmp_path / "keep1.pt"))
     assert state.keys() == end.keys() and all(torch.equal(state[name], end[name]) for name in state)
 

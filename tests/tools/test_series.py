@@ -49,6 +49,7 @@ def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys
     assert f"2, mean of 2  {np.mean(list(found.values())):.2f} +- {np.std(list(found.values())):.2f}" in table
     saved = json.loads((tmp_path / "few_shot.json").read_text())["runs"]
     assert {p: saved[p]["top1"] for p in found} == found and len(saved) == 6
+    assert table.splitlines()[-1].startswith(f"next: sh scripts/run_test.sh {tmp_path}/shot")
     picks = {s: (tmp_path / f"shot2/seed{s}/few_shot.txt").read_text().splitlines() for s in (0, 1)}
     assert len(picks[0]) == len(picks[1]) == 6 and picks[0] != picks[1]
     # A finished run of another config is not taken for this one: train.py refuses it, or says what has no effect.
@@ -91,7 +92,8 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
         assert (b, n) == (base["top1"], novel["top1"]) and n == 100
         assert scores["harmonic"][place] == pytest.approx(2 * b * n / (b + n))
     means = np.mean(scores["base"]), np.mean(scores["novel"])
-    assert f"{2 * means[0] * means[1] / sum(means):.2f}" in capsys.readouterr().out.splitlines()[-1]
+    assert f"{2 * means[0] * means[1] / sum(means):.2f}" in (said := capsys.readouterr().out.splitlines())[-2]
+    assert said[-1] == f"next: python report.py {out}/seed1"
 
     assert run(base_to_novel, *words, "--seeds", "1,2") == 0 and len(launches) == 6  # nothing is run again
     assert "choose another --out" in fault(capsys, base_to_novel, *words, "--shot", 3)

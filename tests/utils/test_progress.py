@@ -1,0 +1,40 @@
+"""A bar on a terminal, plain lines in a log, and nothing for quick work."""
+
+import re
+import sys
+
+import pytest
+
+from utils import progress as module
+from utils.progress import progress
+
+
+@pytest.fixture
+def shown(monkeypatch, capsys):
+    """What three steps print to stderr, a terminal or not, where a line is due at each step."""
+
+    def run(is_terminal: bool, **named) -> str:
+        monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)
+        assert list(progress("abc", desc="reading", unit="video", **named)) == list("abc")
+        return capsys.readouterr().err
+
+    monkeypatch.setattr(module, "SECONDS", 0)
+    return run
+
+
+def test_a_log_gets_lines_with_speed_and_time_left(shown):
+    said = shown(False)
+    assert not re.search(r"[\r\033]", said) and said.endswith("\n")
+    last = said.splitlines()[-1]
+    assert re.fullmatch(r"reading 3 of 3, +[\d.]+video/s, 00:00 left", last), said
+
+
+def test_a_terminal_gets_a_bar(shown):
+    assert re.search(r"\rreading: 100%.*3/3 \[00:00<00:00, .*video/s\]", shown(True))
+    assert "\r" not in shown(True, plain=True) and "3 of 3" in shown(True, plain=True)
+
+
+def test_it_can_be_left_out(shown, monkeypatch):
+    assert shown(True, disable=True) == shown(False, disable=True) == shown(False, lines=False) == ""
+    monkeypatch.setattr(module, "SECONDS", 60)
+    assert shown(False) == ""  # done before the first line
