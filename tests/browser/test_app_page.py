@@ -6,6 +6,7 @@ import re
 import socket
 import subprocess
 import sys
+from contextlib import suppress
 
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from tests.browser.browser import DESKTOP, PHONE, watched_page, wcag_faults
 from tests.commands.world import REPO
 from tests.datasets.helpers import write_video
 
+sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed")
 pytest.importorskip("gradio", reason="gradio is not installed; it is for app.py only")
 
 RESULT = ".result .verdict"
@@ -164,10 +166,13 @@ def test_the_result_is_cleared_with_its_video_and_everything_works_by_keyboard(b
     write_video(tmp_path / "other.mp4", 20, size=(64, 64))
     with visit(browser, address) as watched:
         page = watched.page
-        page.locator(".samples button").first.focus()
-        page.keyboard.press("Tab")
-        page.keyboard.press("Enter")
-        page.locator(RESULT).wait_for()
+        for _ in range(4):  # on a busy machine, a key may come before Gradio listens
+            page.locator(".samples button").first.focus()
+            page.keyboard.press("Tab")
+            page.keyboard.press("Enter")
+            with suppress(sync_api.TimeoutError):
+                page.locator(RESULT).wait_for(timeout=8000)
+                break
         assert page.locator(RESULT).inner_text() == "a star"
         page.get_by_label("Window length (seconds)").fill("0.5")
         page.get_by_role("button", name="Classify").focus()

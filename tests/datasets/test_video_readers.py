@@ -390,13 +390,11 @@ def test_files_are_closed(tmp_path):
 @pytest.mark.parametrize("decoder", ["decord", "torchcodec"])
 def test_optional_decoders_give_the_same_frames(decoder):
     needs(decoder)
-    name = "cleaning_pool.mp4"
-    with opened(VIDEOS_DIR / name) as ours, opened(VIDEOS_DIR / name, decoder) as theirs:
+    path = VIDEOS_DIR / "cleaning_pool.mp4"
+    with opened(path) as ours, opened(path, decoder) as theirs:
         assert theirs.num_frames == ours.num_frames
-        indices = np.array([290, 3, 3, 120])
-        frames = theirs.read(indices)
+        frames = theirs.read(indices := np.array([290, 3, 3, 120]))
         assert frames.shape == (4, 3, 256, 340) and frames.dtype == torch.uint8
         assert frames.is_contiguous(memory_format=torch.channels_last)
         difference = (frames.int() - ours.read(indices).int()).abs().float()
-    # They convert colours by another routine: a level or two, never another frame.
-    assert difference.mean() < 2
+    assert difference.mean() < 2  # colours are converted differently, by a level or two
