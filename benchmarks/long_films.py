@@ -9,7 +9,7 @@ import multiprocessing
 import resource
 import sys
 import warnings
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
@@ -68,7 +68,8 @@ def measure_loader(path: Path) -> list[tuple[float, float]]:
     lines.write_text(f"{path.name} 0\n" * 4 * WORKERS)
     data = {"modality": "video", "val_root": str(path.parent), "val_list": str(lines), "num_classes": 1}
     data |= {"num_segments": 8, "batch_size": 1, "workers": WORKERS}
-    cfg, own = with_preprocessing(Config.model_validate({"data": data})), Counter()
+    cfg = with_preprocessing(Config.model_validate({"data": data}))
+    own: dict[int, float] = defaultdict(float)  # largest private megabytes, by process
     with patch("datasets.loader.num_cores", lambda: WORKERS), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns if there are more processes than cores
         loader = build_eval_loader(cfg)
