@@ -269,7 +269,7 @@ def tuning_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) 
         MARK,
         f"Top-1 on the seen classes, and zero-shot on 24 held-out combinations: {plan.epochs} epochs, {plan.shots}",
         f"clips per class, {plan.frames} frames, {of_seeds} ([methods.md](methods.md): more). The first two rows are",
-        "full fine-tuning. Memory is the peak of a step (weights, gradients, optimiser, activations), as `--check`",
+        "full fine-tuning. Memory is the peak of a step, as `--check`",
         "counts it. Times are wall times on a shared machine; some are twice as long as on a quiet one. Random and",
         "orthogonal classifiers contain no information about held-out classes (chance: 4.2). Measured by",
         "`python -m tools.compare_variants --table tuning` on one core.",

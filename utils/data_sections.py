@@ -24,7 +24,7 @@ class ColorJitterConfig(Section):
 
 class ErasingConfig(Section):
     prob: float = key(0.0, "probability per training clip; 0: off", ge=0, le=1)
-    area_range: list[float] = key(lambda: [0.02, 0.33], "of the rectangle", "share of the frame", **PAIR)
+    area_range: list[float] = key(lambda: [0.02, 0.33], "smallest and largest rectangle", "share of the frame", **PAIR)
 
 
 class MixupConfig(Section):
@@ -40,7 +40,9 @@ class MixupConfig(Section):
 
 class SetConfig(Section):
     name: str = key("", "name of the set in logs and scores")
-    weight: float | None = key(None, "its share of an epoch's clips is in proportion; null: number of its videos", gt=0)
+    weight: float | None = key(
+        None, "share of the epoch's clips, relative to the other sets; null: number of its videos", gt=0
+    )
     train_root: ProjectPath = key("", "like data.train_root; the next four likewise")
     train_list: OptionalPath = key(None, "")
     val_root: ProjectPath = key("", "")

@@ -37,13 +37,17 @@ class DataConfig(Section):
     train_list: OptionalPath = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
     val_root: ProjectPath = key("", "root of the paths in val_list, like train_root")
     val_list: OptionalPath = key(None, "validation videos, like train_list")
-    sets: list[SetConfig] = key(list, "train on several data sets instead (docs/training.md)", role="training")
+    sets: list[SetConfig] = key(
+        list, "train on several data sets, instead of the lists (docs/training.md)", role="training"
+    )
     label_space: Literal["joined", "apart"] = key(
         "joined",
         "classes of sets. joined: equal names are one class; apart: a clip is compared with its set's classes only",
         role="training",
     )
-    multi_label: bool = key(False, "list lines end with any number of class ids, `3,17,40`, or `-`; scored by mAP")
+    multi_label: bool = key(
+        False, "lines of lists end with any number of class ids, `3,17,40`, or `-` for none; scored by mAP"
+    )
     list_times: bool = key(False, "the path is followed by the start and end of the segment in seconds")
     frame_rate: float | None = key(None, "frame rate of frame folders, for list_times", "frames per second", gt=0)
     label_list: OptionalPath = key(None, "class descriptions: CSV `id,name`")
@@ -55,24 +59,42 @@ class DataConfig(Section):
         "long side, padded with black; null: that of the weights",
     )
     resize_size: int | None = key(
-        None, "first resize; null: input_size, or 256 for OpenAI's at 224 pixels", "pixels", ge=8, le=MAX_SIDE
+        None,
+        "target of the first resize; null: input_size, or 256 for OpenAI's models at 224 pixels, as published",
+        "pixels",
+        ge=8,
+        le=MAX_SIDE,
     )
     scale: list[int] | None = key(
-        None, "height and width of the first resize, such as [240, 320]; null: keep the aspect ratio", "pixels", **PAIR
+        None,
+        "height and width after the first resize, such as [240, 320], ignoring the aspect ratio; null: keep it",
+        "pixels",
+        **PAIR,
     )
-    interpolation: Literal["bilinear", "bicubic"] | None = key(None, "of the first resize; null: that of the weights")
+    interpolation: Literal["bilinear", "bicubic"] | None = key(
+        None, "interpolation of the first resize; null: that of the weights"
+    )
     resizer: Literal["torch", "pillow"] | None = key(
         None,
         "library of the first resize. pillow: bit-identical to open_clip; torch: within 2 levels, twice as fast; null: "
         "torch for OpenAI's models, otherwise pillow",
     )
     mean: list[float] | None = key(None, "mean of red, green and blue; null: that of the weights", "0 to 1", **TRIPLE)
-    std: list[float] | None = key(None, "deviation of the channels; null: that of the weights", "0 to 1", **TRIPLE)
+    std: list[float] | None = key(
+        None, "deviation of red, green and blue; null: that of the weights", "0 to 1", **TRIPLE
+    )
     randaug: RandAugConfig = key(RandAugConfig, "RandAugment of training clips (torchvision)")
     color_jitter: ColorJitterConfig = key(ColorJitterConfig, "colour jitter of training clips (torchvision)")
     erasing: ErasingConfig = key(ErasingConfig, "random erasing of training clips, the same rectangle in all frames")
     mixup: MixupConfig = key(MixupConfig, "mixup and cutmix of training clips (timm), the same for all frames")
-    repeats: int = key(1, "repeated augmentation (arXiv 1901.09335): draws of a clip in a row", "draws", ge=1, le=64)
+    repeats: int = key(
+        1,
+        "repeated augmentation (arXiv 1901.09335): repeats of a clip in a row; an epoch has as many clips, "
+        "fewer of them different",
+        "draws",
+        ge=1,
+        le=64,
+    )
     sampling: Literal["uniform", "balanced"] = key(
         "uniform", "uniform: an epoch has each training clip once; balanced: as many clips, of each class equally many"
     )
@@ -82,7 +104,8 @@ class DataConfig(Section):
     dense: bool = key(False, "sample from a window of 128 frames instead of the whole video", role="choice")
     frame_rule: Literal["segments", "linspace"] = key(
         "segments",
-        "frames except in training. segments: the first of each; linspace: equally spaced, first to last (PE-Core)",
+        "frames in validation, test and prediction. segments: the first of each segment; linspace: equally "
+        "spaced from the first to the last frame of the video (PE-Core)",
         role="choice",
     )
     decoder: Annotated[str, OneOf("datasets.READERS")] = key("pyav", "video reader; others are installed separately")
@@ -96,19 +119,34 @@ class DataConfig(Section):
     cache_dir: ProjectPath = key("exp/cache/clips", "local folder that caches packed clips from a URL")
     cache_gb: float = key(0.0, "size of cache_dir; nothing is replaced once it is full; 0: no cache", "GB", ge=0)
     flip: float = key(
-        0.5, "probability of mirroring a training clip; if left and right are classes: 0 or flip_pairs", ge=0, le=1
+        0.5,
+        "probability of mirroring a training clip; if classes distinguish left from right, use 0 or flip_pairs",
+        ge=0,
+        le=1,
     )
-    flip_pairs: list[list[int]] | None = key(None, "classes that mirroring swaps, [[86, 87], [93, 94]]", "class ids")
+    flip_pairs: list[list[int]] | None = key(
+        None, "pairs of classes that mirroring swaps, such as [[86, 87], [93, 94]]; null: none", "class ids"
+    )
     grayscale: float = key(0.2, "probability of converting a training clip to greyscale", ge=0, le=1)
     crop: Literal["random_resized", "multi_scale"] | None = key(
         None, "crop of training clips; multi_scale: four sizes at fixed positions, as in TSN; null: random_resized"
     )
-    area_range: list[float] = key(lambda: [0.08, 1.0], "area of the random resized crop", "share of the frame", **PAIR)
-    cached_draws: int = key(
-        0, "train on cached frame embeddings of n augmentations of each clip (frozen tower); 0: off", "draws", ge=0
+    area_range: list[float] = key(
+        lambda: [0.08, 1.0], "area range of the random resized crop", "share of the frame", **PAIR
     )
-    on_error: Literal["raise", "skip"] = key("raise", "unreadable training clip: stop, or take another of its class")
-    max_skipped_share: float = key(0.01, "on_error skip: stop where more are unreadable", "share of clips", ge=0, le=1)
+    cached_draws: int = key(
+        0,
+        "train on cached frame embeddings of n random augmentations of each clip (frozen image tower), in "
+        "epoch e on number e mod n; 0: no cache",
+        "draws",
+        ge=0,
+    )
+    on_error: Literal["raise", "skip"] = key(
+        "raise", "unreadable training clip: stop, or replace it with another of its class"
+    )
+    max_skipped_share: float = key(
+        0.01, "on_error skip: stop if more clips of an epoch are unreadable", "share of clips", ge=0, le=1
+    )
     allow_outside_root: bool = key(False, "allow absolute paths and `..` in lists")
 
     @property
@@ -124,17 +162,25 @@ class DataConfig(Section):
 
 
 class NetworkConfig(Section):
-    arch: NameOrPath = key("ViT-B/32", "model of OpenAI or open_clip (ViT-B/32, RN50 ...), or file in OpenAI's format")
-    weights: NameOrPath = key("openai", "weights tag or file, or `none` (random); unused if arch is a path")
+    arch: NameOrPath = key(
+        "ViT-B/32", "model name of OpenAI or open_clip (ViT-B/32, RN50 ...), or path of a file in OpenAI's format"
+    )
+    weights: NameOrPath = key(
+        "openai", "weights tag, path of a weights file, or `none` (random); unused if arch is a path"
+    )
     init: bool = key(True, "load all of CLIP's weights; false: only those of the image tower")
     tm: Annotated[str | Literal[False], OneOf("modules.additions.TM", (False,))] = key(
         False, "temporal addition inside the image tower", role="weights"
     )
     adapter: Annotated[str | None, OneOf("modules.adapters.ADAPTERS", (None,))] = key(
-        None, "what is trained while CLIP's image tower is frozen; null: the tower is fine-tuned", role="weights"
+        None,
+        "parameter-efficient tuning: train only the adapter and freeze CLIP's image tower; null: full fine-tuning",
+        role="weights",
     )
     drop_out: float = key(
-        0.0, "attention dropout and stochastic depth of the last block, increasing linearly with depth", **DROPOUT
+        0.0,
+        "attention dropout and stochastic depth of the last block of the image tower, increasing linearly with depth",
+        **DROPOUT,
     )
     emb_dropout: float = key(0.0, "dropout of the patch embeddings before ln_pre", **DROPOUT)
     patch_dropout: float = key(0.0, "share of patches dropped in training (FLIP, arXiv 2212.00794)", **DROPOUT)
@@ -144,14 +190,23 @@ class NetworkConfig(Section):
         "(arXiv 2410.10589); MIT: X-CLIP's; None: mean of the frames",
         role="weights",
     )
-    head_layers: int = key(6, "blocks of the Transf head; six as published", "blocks", ge=1, le=256, role="weights")
-    scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key("cosine", "of the logits (docs/testing.md)")
-    joint_st: bool = key(False, "attention over the patches of all frames, instead of a temporal head", role="weights")
+    head_layers: int = key(
+        6, "blocks of the Transf head; six in all published checkpoints", "blocks", ge=1, le=256, role="weights"
+    )
+    scorer: Annotated[str, OneOf("modules.scorers.SCORERS")] = key(
+        "cosine", "how videos are compared with classes (docs/testing.md)"
+    )
+    joint_st: bool = key(
+        False, "joint space-time attention over the patches of all frames; no temporal head", role="weights"
+    )
     fix_text: bool = key(True, "freeze the text tower")
     fix_video: bool = key(False, "freeze the image tower", role="training")
     prompt: str = key("a video of a person {}.", "prompt template; `{}` is the class name", role="choice")
     prompt_set: OptionalNameOrPath = key(
-        None, "action16, action28 (templates), or a YAML of templates or of descriptions by class name", role="choice"
+        None,
+        "action16 or action28 (ensembles of templates), or a YAML file with a list of templates or "
+        "descriptions by class name",
+        role="choice",
     )
     classifier: Annotated[str, OneOf("modules.classifiers.CLASSIFIERS")] = key(
         "clip_text", "source of the class embeddings", role="choice"
@@ -159,10 +214,16 @@ class NetworkConfig(Section):
     classifier_file: OptionalPath = key(None, "classifier lda (tools/fit_lda.py) or file: .npz file", role="choice")
     train_classifier: bool = key(False, "train the class embeddings, initialised by the classifier", role="weights")
     language_model: NameOrPath = key(
-        "distilbert-base-uncased", "classifier language_model: a transformers encoder, or a folder", role="choice"
+        "distilbert-base-uncased",
+        "classifier language_model: name of a transformers encoder, or a folder",
+        role="choice",
     )
-    language_pooling: Literal["mean", "cls"] = key("mean", "language_model: mean or first token", role="choice")
-    context_tokens: int = key(0, "CoOp: learned tokens of the prompt; 0: none", "tokens", ge=0, le=64, role="weights")
+    language_pooling: Literal["mean", "cls"] = key(
+        "mean", "classifier language_model: mean of the tokens, or first token", role="choice"
+    )
+    context_tokens: int = key(
+        0, "CoOp: learned tokens instead of the prompt; 0: none", "tokens", ge=0, le=64, role="weights"
+    )
     context_init: str | None = key(None, "CoOp: words that initialise the context; null: random")
     context_position: Literal["end", "middle", "front"] = key("end", "CoOp: position of the class name")
     context_per_class: bool = key(False, "CoOp: one context per class instead of a shared one", role="weights")
@@ -184,11 +245,15 @@ class SolverConfig(Section):
     epochs: int = key(30, "training epochs", "epochs", ge=1)
     start_epoch: int = key(0, "first epoch; `resume` overrides it", "epochs", ge=0)
     optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are from PyTorch, the others from timm")
-    betas: list[float] | None = key(None, "betas, such as [0.9, 0.98]; null: the default", min_length=1, max_length=3)
+    betas: list[float] | None = key(
+        None, "betas of the optimiser, such as [0.9, 0.98]; null: its defaults", min_length=1, max_length=3
+    )
     lr: float = key(5e-5, "learning rate; clip_ratio, new_ratio and text_ratio are relative to it", gt=0)
     min_lr: float = key(0.0, "final lr of cosine, and minimum lr of multistep; also scaled by the ratios", ge=0)
     lr_warmup_step: float = key(5, "linear warm-up from 0", "epochs", ge=0)
-    lr_decay_step: int | list[int] = key(15, "multistep: epochs between decays by 0.1, or a list of epochs", "epochs")
+    lr_decay_step: int | list[int] = key(
+        15, "multistep: number of epochs between decays by 0.1, or a list of epochs", "epochs"
+    )
     momentum: float = key(0.9, "momentum of sgd", ge=0, lt=1)
     weight_decay: float = key(0.2, "weight decay", ge=0)
     decay_1d: bool = key(True, "apply weight decay to one-dimensional parameters too: biases, norms, class token")
@@ -198,7 +263,7 @@ class SolverConfig(Section):
         "contrastive losses; mixture: for the head MoTE",
     )
     class_weights: OptionalNameOrPath = key(
-        None, "in the loss. balanced: inversely proportional to the clips of a class; or a CSV `id,weight`"
+        None, "loss weight of each class. balanced: inversely proportional to its number of clips; or a CSV `id,weight`"
     )
     label_smoothing: float = key(0.0, "label smoothing", ge=0, lt=1)
     evaluate: bool = key(False, "validate once without training")
@@ -206,7 +271,10 @@ class SolverConfig(Section):
     new_ratio: float = key(1.0, "learning rate of new modules: head, additions", "share of lr", gt=0)
     text_ratio: float = key(1.0, "learning rate of the text tower", "share of lr", gt=0)
     layer_decay: float = key(
-        1.0, "factor of the learning rate from a layer to the one before (arXiv 2106.08254); 1: none", gt=0, le=1
+        1.0,
+        "layer-wise decay: factor of the learning rate from a layer to the one before (arXiv 2106.08254); 1: none",
+        gt=0,
+        le=1,
     )
     grad_accumulation_steps: int = key(1, "batches per optimiser step", "batches", ge=1)
     precision: Literal["auto", "fp32", "bf16", "fp16", "amp"] = key(
@@ -214,43 +282,62 @@ class SolverConfig(Section):
         "auto: bf16 on a GPU that supports it, otherwise fp16; fp32 on a CPU (bf16 is about three times as fast with "
         "AVX512-BF16 or AMX); amp: fp16 on a GPU, fp32 on a CPU",
     )
-    save_every: int | str | None = key(None, "checkpoints within an epoch, every 500 or 10min", "steps or minutes")
+    save_every: int | str | None = key(
+        None, "interval of checkpoints within an epoch, in steps (500) or minutes (10min)", "steps or minutes"
+    )
     save: Literal["all", "trained"] = key(
         "all", "parameters in checkpoints. trained: only trained ones (megabytes for an adapter); load on the same CLIP"
     )
     keep_last: int = key(2, "number of checkpoints to keep: last_model.pt, last_model.1.pt ...", "files", ge=1)
     clip_grad_norm: float | None = key(None, "maximum gradient norm; null: unlimited", gt=0)
-    max_nonfinite_steps: int = key(0, "steps of a loss or gradient that is not finite to skip", "steps", ge=0)
+    max_nonfinite_steps: int = key(
+        0, "steps with a loss or gradient that is not finite to skip before the run stops", "steps", ge=0
+    )
     process_timeout_minutes: float = key(10, "how long processes wait for each other before they exit", "minutes", gt=0)
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
     recompute: bool = key(
         True,
-        "with network.adapter: recompute norms and activations of blocks in the backward pass; false: a step is up to "
-        "18 % faster and takes more memory",
+        "with network.adapter: recompute norms and activations of blocks in the backward pass; false: faster steps, more "
+        "memory",
     )
     shard: Literal["none", "grad", "full"] = key(
         "none", "shard large towers over the processes (FSDP2). grad: gradients and optimiser; full: weights too"
     )
     compile: bool = key(False, "torch.compile of image tower and head; the first step takes 10 s or more")
     ema: float | None = key(
-        None, "decay per step (0.9998) of a moving average of the weights, validated and saved; null: off", gt=0, lt=1
+        None,
+        "validate and save a moving average of the weights with this decay per step, such as 0.9998; null: off",
+        gt=0,
+        lt=1,
     )
     average_epochs: bool = key(False, "validate and save the mean of the weights at the ends of the epochs so far")
     interpolated_loss: float = key(
-        0.0, "Open-VCLIP (arXiv 2302.00624): factor of a loss at weights mixed with CLIP's; 0: off, published 0.5", ge=0
+        0.0,
+        "Open-VCLIP (arXiv 2302.00624): factor of a second loss, at weights interpolated between CLIP and "
+        "the model; 0: off, published 0.5",
+        ge=0,
     )
-    interpolated_range: list[float] = key(lambda: [0.0, 0.6], "interpolated_loss: random share of CLIP", **PAIR)
+    interpolated_range: list[float] = key(
+        lambda: [0.0, 0.6], "interpolated_loss: range of the random share of CLIP's weights", **PAIR
+    )
     distill: float = key(
-        0.0, "FROSTER (arXiv 2402.03241): factor of the distance to CLIP's embeddings; 0: off, published 2", ge=0
+        0.0,
+        "FROSTER (arXiv 2402.03241): factor of the distillation loss on frame and class embeddings of "
+        "frozen CLIP; 0: off, published 2.0",
+        ge=0,
     )
-    patience: int = key(0, "early stopping after so many validations without a better patience_score; 0: off", ge=0)
+    patience: int = key(
+        0, "early stopping: number of validations in a row without a better patience_score; 0: off", ge=0
+    )
     patience_score: Literal["top1", "top5", "mean_class", "map"] = key("top1", "score for early stopping")
 
 
 class LoggingConfig(Section):
     print_freq: int = key(10, "interval of log lines", "steps", ge=1)
     eval_freq: int = key(5, "interval of validations in epochs; always after the last one", "epochs", ge=1)
-    run_dir: OptionalPath = key(None, "run folder; null: exp/<dataset>/<arch>/f<frames>, few-shot in exp_fewshot/")
+    run_dir: OptionalPath = key(
+        None, "run folder; null: exp/<data.dataset>/<network.arch>/f<frames>, few-shot in exp_fewshot/"
+    )
     cache_dir: ProjectPath = key("exp/cache", "cache of embeddings, shared by runs")
     tensorboard: bool = key(True, "write TensorBoard event files to the run folder")
     wandb_project: str | None = key(None, "Weights & Biases project to log to (pip install wandb)")
