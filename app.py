@@ -25,7 +25,8 @@ def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: the demo's; with --config: CLIP)")
+    weights = "video checkpoint (default: that of the demo, or with --config CLIP without fine-tuning)"
+    parser.add_argument("--weights", metavar="FILE", help=weights)
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--host", default=LOCAL, help=f"address to listen on (default {LOCAL}: this machine only)")
     hosts = "host name under which the page may be requested, besides localhost and --host; can be repeated; '*': any"

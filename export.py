@@ -19,7 +19,7 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--config", "-cfg", metavar="YAML", help="config file (default: that of the checkpoint)")
     parser.add_argument("--weights", required=True, metavar="FILE", help="checkpoint of train.py, or a published one")
     parser.add_argument("--format", required=True, choices=("onnx", "torch_export", "safetensors"))
-    parser.add_argument("--out", metavar="FILE", help="output file (default: beside the weights)")
+    parser.add_argument("--out", metavar="FILE", help="default: the weights' name with the format's suffix")
     return parser.parse_intermixed_args(arguments)
 
 

@@ -26,10 +26,12 @@ def parse_arguments(arguments: list[str] | None = None):
     parser = Parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; also key=value")
     parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
-    parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: CLIP without fine-tuning, frame mean)")
+    weights = "video checkpoint (default: CLIP without fine-tuning, mean of the frames)"
+    parser.add_argument("--weights", metavar="FILE", help=weights)
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes to show per video (default 5)")
-    parser.add_argument("--threshold", type=float, default=0, metavar="P", help="below this probability: unknown")
+    threshold = "mark a video as unknown below this probability"
+    parser.add_argument("--threshold", type=float, default=0, metavar="P", help=threshold)
     parser.add_argument("--window", type=float, metavar="S", help="seconds of a window; 0: one clip per video")
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: half a window)")
     parser.add_argument("--fps", type=float, default=25, help="frame rate of folders of frames (default 25)")

@@ -76,6 +76,7 @@ def preprocessing(name: str | None, tag: str | None = None) -> Preprocessing | N
         return Preprocessing()
     tags = [tag] if tag else open_clip.list_pretrained_tags_by_model(name)
     configs = [open_clip.get_pretrained_cfg(name, one) for one in tags]
-    fields = [(tuple(c["mean"]), tuple(c["std"]), c["interpolation"], c["resize_mode"]) for c in configs if c]
-    found = {Preprocessing(*values) for values in fields}
+    found = {
+        Preprocessing(tuple(c["mean"]), tuple(c["std"]), c["interpolation"], c["resize_mode"]) for c in configs if c
+    }
     return found.pop() if len(found) == 1 else None if found else Preprocessing()

@@ -103,11 +103,18 @@ def build_train_loader(
         check_writable(cfg.logging.cache_dir, "logging.cache_dir", is_folder=True)
     if entries is None:
         entries = read_train_entries(cfg).entries
-    clip = (data.num_segments, data.seg_length, data.dense, data.random_shift)
-    choose = FrameChooser("train", *clip, rule=data.frame_rule)
-    opener, on_error = _opener_of_sets(configs_of_sets(cfg), "train"), "replace" if data.on_error == "skip" else "raise"
-    clips = (entries, opener, choose, train_transform(cfg))
-    dataset = VideoDataset(*clips, seed=cfg.seed, on_error=on_error, num_classes=_multi_label_classes(cfg))
+    choose = FrameChooser(
+        "train", data.num_segments, data.seg_length, data.dense, data.random_shift, rule=data.frame_rule
+    )
+    dataset = VideoDataset(
+        entries,
+        _opener_of_sets(configs_of_sets(cfg), "train"),
+        choose,
+        train_transform(cfg),
+        seed=cfg.seed,
+        on_error="replace" if data.on_error == "skip" else "raise",
+        num_classes=_multi_label_classes(cfg),
+    )
     classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
     sets = tuple(shares_of_sets(data, entries)) if data.sets else ()
     draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=sets)
@@ -177,9 +184,16 @@ def build_eval_loader(
         raise UserError(f"data.frame_rule: {same}; test with one clip, or set it to segments")
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
-    opener, on_error = _opener_of_sets(of_sets, "val"), "miss" if allow_missing else "raise"
-    clips, num_classes = (entries, opener, choose, transform), _multi_label_classes(cfg)
-    dataset = VideoDataset(*clips, num_clips=num_clips, seed=cfg.seed, on_error=on_error, num_classes=num_classes)
+    dataset = VideoDataset(
+        entries,
+        _opener_of_sets(of_sets, "val"),
+        choose,
+        transform,
+        num_clips=num_clips,
+        seed=cfg.seed,
+        on_error="miss" if allow_missing else "raise",
+        num_classes=_multi_label_classes(cfg),
+    )
     # The number of clips in a batch does not depend on the clips per video, unless a video has more.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)
     return EvalClips(dataset, batches, data)

@@ -76,8 +76,10 @@ class ClipShards:
         np.maximum.at(ends, self._places[:, 0], self._places[:, 1] + self._places[:, 2])
         for name, end in zip(self._shards, ends.tolist()):
             if lengths is not None and lengths.get(name, -1) < end:
-                cut = name in lengths and f"is truncated: it has {lengths[name]} bytes, but its index declares {end}"
-                raise UserError(f"{self.root}/{name}: {cut or 'is missing'}; copy it again")
+                fault = "is missing"
+                if name in lengths:
+                    fault = f"is truncated: it has {lengths[name]} bytes, but its index declares {end}"
+                raise UserError(f"{self.root}/{name}: {fault}; copy it again")
 
     def stamp(self, path: str) -> tuple[int, int]:
         """Numbers that change if the clip changes; -1 if it does not exist."""

@@ -77,7 +77,8 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
 def frozen_model(cfg: Config, checkpoint: Checkpoint | None) -> VideoCLIP:
     """The frozen model in evaluation mode; without a checkpoint, CLIP's tower and the mean of the frames."""
     if checkpoint and trained_classifier(cfg) is not None:
-        raise UserError(f"{checkpoint.path}: test_frozen.py needs a frozen text tower and frozen class embeddings")
+        trained = "its text tower or class embeddings were trained"
+        raise UserError(f"{checkpoint.path}: {trained}; test_frozen.py supports only frozen ones")
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
     model = build_model(cfg, load_clip_model(cfg))
     if checkpoint:
@@ -159,8 +160,9 @@ def knn_rows(args: argparse.Namespace, cfg: Config, model: VideoCLIP, context: R
     test = _embed(model.encode_video, cfg, Views(args.test_clips, args.test_crops), context, "test videos")
     if train is None or test is None:
         return []
-    known = (train.embeddings, train.labels)
-    votes = metrics.knn_votes(*known, test.embeddings, cfg.data.num_classes, num_neighbours=args.neighbours)
+    votes = metrics.knn_votes(
+        train.embeddings, train.labels, test.embeddings, cfg.data.num_classes, num_neighbours=args.neighbours
+    )
     return [{"kind": "knn", "neighbours": args.neighbours, **metrics.score(votes, test.labels)._asdict()}]
 
 

@@ -136,7 +136,9 @@ class TrainingMeter:
             if not self._is_packed and data.decoder != "pyav":
                 remedies.append("set data.decoder=pyav, the fastest reader")
         else:
-            remedies.append("store frames of a short side near data.input_size (tools/extract_frames.py)")
+            remedies.append(
+                "store frames with a short side close to data.input_size (tools/extract_frames.py --short_side)"
+            )
         return "; ".join(remedies)
 
     def _peak_memory_mib(self) -> int:

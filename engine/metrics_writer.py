@@ -52,7 +52,7 @@ class MetricsWriter:
         missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
         if missing and had_file:  # a run that resumes a checkpoint of another folder starts a new file
             lack = f"lacks {len(missing)} of the {from_step} steps up to the checkpoint, starting with step"
-            cause = "they were lost in a power failure or on a full disk; the weights are not affected"
+            cause = "they were lost, for example in a power failure; the weights are not affected"
             log.warning(f"WARNING: {self._path} {lack} {missing[0]}: {cause}")
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)
@@ -67,8 +67,14 @@ class MetricsWriter:
 
             # A resumed run continues its curves.
             name = content_hash(str(run_dir.resolve()))[:16]
-            place = {"project": cfg.logging.wandb_project, "dir": run_dir, "id": name, "name": run_dir.name}
-            self._wandb = wandb.init(**place, resume="allow", config=cfg.model_dump())
+            self._wandb = wandb.init(
+                project=cfg.logging.wandb_project,
+                dir=run_dir,
+                id=name,
+                name=run_dir.name,
+                resume="allow",
+                config=cfg.model_dump(),
+            )
 
     def records(self) -> list[dict[str, Any]]:
         """All records of the run so far (main process only)."""

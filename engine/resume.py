@@ -104,7 +104,9 @@ def restore_run(
     progress = Progress(epoch=state["epoch"] + 1)
     if "progress" not in state:
         progress.step = progress.epoch * len(loader)
-        log.warning("%s is of another program: weights and epoch are loaded, the optimiser starts from scratch", path)
+        log.warning(
+            "%s was not written by this project: weights and epoch are loaded, the optimiser starts from scratch", path
+        )
         return progress
     if not cfg.solver.evaluate:
         _restore_optimizer(path, state, trainer.optimizer, model)

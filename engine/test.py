@@ -45,8 +45,9 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
 
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     clips, crops = args.test_clips, args.test_crops
-    shares = (process.world_size, process.rank, Views(clips, crops, dense))
-    loader = build_eval_loader(cfg, *shares, allow_missing=args.allow_missing).to(process.device)
+    views = Views(clips, crops, dense)
+    loader = build_eval_loader(cfg, process.world_size, process.rank, views, allow_missing=args.allow_missing)
+    loader = loader.to(process.device)
     model = VideoModel(cfg, names, checkpoint, process.device)
     shown_views = "1 view" if clips * crops == 1 else f"clips x crops: {clips} x {crops}"
     sizes = f"{len(loader.dataset)} videos, {len(names)} classes, {shown_views}"

@@ -77,8 +77,9 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         return 0
 
     log.log(RESULT, "%s", results.zero_shot_tables(summaries))
-    source = {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {}
-    source = source or {"reuse": args.reuse}
+    source = (
+        {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
+    )
     write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
     log.info("results are in %s\n%s", out, results.next_report(args.weights, out))
     return 0

@@ -95,7 +95,9 @@ def embed_videos(
             shape = len(entries), *per_video.shape[1:]
             if not embeddings and process.is_main and (size := 4 * math.prod(shape)) > LARGE:
                 shown = " x ".join(map(str, shape))
-                log.warning("the table of embeddings, %s float32, will take %.1f GiB", shown, size / 2**30)
+                log.warning(
+                    "the table of embeddings, %s float32, will take %.1f GiB of memory and disk", shown, size / 2**30
+                )
             rows = batch["index"][~batch["is_faulty"]].numpy()
             is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(rows), -1).all(dim=1)
             if not is_finite.all():

@@ -168,8 +168,10 @@ def read_lists(cfg: Config) -> list[ListJob]:
     check_single_set(cfg.data, "tools.check_data")
     assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
     lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
-    counted = (count_unknown_frames(cfg.data, read_entries(cfg, path), root, path) for _, path, root in lists)
-    jobs = [ListJob(*one, entries) for one, entries in zip(lists, counted)]
+    jobs = [
+        ListJob(name, path, root, count_unknown_frames(cfg.data, read_entries(cfg, path), root, path))
+        for name, path, root in lists
+    ]
     names = read_labels(cfg.data.label_list, cfg.data.num_classes)
     for warning in list_warnings(cfg.data, jobs[0].entries, jobs[1].entries, names):
         print_error_line(f"warning: {warning}")

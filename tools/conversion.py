@@ -30,7 +30,9 @@ FILE_ERRORS = (OSError, ValueError, UserError)
 
 def add_options(parser: argparse.ArgumentParser) -> None:
     """Add the options that both programs have."""
-    parser.add_argument("--short_side", type=int, help="scale the short side down to so many pixels (default: no)")
+    parser.add_argument(
+        "--short_side", type=int, help="scale the short side down to this many pixels (default: no scaling)"
+    )
     parser.add_argument("--quality", type=int, default=90, help="JPEG quality, 1 to 95 (default: 90)")
     parser.add_argument("--workers", type=int, default=num_cores(), help="processes (default: one per CPU core)")
     work_shards.add_shard_options(parser)

@@ -159,7 +159,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("videos", type=Path, help="folder of videos, searched recursively")
     parser.add_argument("out", type=Path, help="folder for the frame folders, with the same structure")
     parser.add_argument("--fps", type=float, help="frames per second to keep (default: every frame)")
-    parser.add_argument("--template", default="img_{:05d}.jpg", help="file name, from 1 on (default: img_{:05d}.jpg)")
+    parser.add_argument(
+        "--template", default="img_{:05d}.jpg", help="file name, numbered from 1 (default: img_{:05d}.jpg)"
+    )
     conversion.add_options(parser)
     return parser.parse_args(arguments)
 

@@ -132,7 +132,10 @@ def make_folders(args: argparse.Namespace) -> None:
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
     labels = choose_labels(class_names, args.labels)
     if all(name.strip().isdecimal() for name in labels.names):
-        print("WARNING: the class names are numbers, which say nothing to a text encoder; rename them in labels.csv")
+        print(
+            "WARNING: the class names are numbers, which are meaningless to a text encoder; rename the folders, or "
+            "write descriptions into labels.csv"
+        )
     write_all(args, args.root.resolve().name, disk, labels, plain_names(parts))
 
 
@@ -281,7 +284,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
         command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
         if name not in (*UNTRIMMED, *ANNOTATED):
-            command.add_argument("--labels", type=Path, help="CSV id,name of other classes than the default ones")
+            labels = "CSV id,name with the classes and their order, instead of the default"
+            command.add_argument("--labels", type=Path, help=labels)
         return command
 
     command = add("folders", make_folders, "class folders, or train and val folders with class folders")
@@ -294,7 +298,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     command = add("kinetics", make_kinetics, "Kinetics-400, -600 or -700, or only the classes of --labels")
     command.add_argument("--train_csv", type=Path, help="official CSV or JSON of the training clips")
     command.add_argument("--val_csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
-    command.add_argument("--name", default="{part}", help="name of the lists; {part}, the default: train or val")
+    name = "file name of the lists; {part} becomes train or val (default: {part})"
+    command.add_argument("--name", default="{part}", help=name)
     command = add("activitynet", make_activitynet, "ActivityNet 1.3: training segments, validation videos")
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
     add_segment_options(command)
@@ -311,7 +316,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def add_segment_options(command: Parser) -> None:
     """Add `--instances` and `--fps`."""
-    instances = "output folder for links to the frames of segments (default: lists with times, data.list_times)"
+    instances = "output folder for links to the frames of segments (default: lists with start and end "
+    instances += "times, data.list_times)"
     command.add_argument("--instances", type=Path, help=instances)
     command.add_argument("--fps", type=float, default=1.0, help="frame rate of the extracted frames (default: 1)")
 

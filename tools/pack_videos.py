@@ -37,7 +37,7 @@ from tools import conversion, tar_shards
 from tools.conversion import FILE_ERRORS, Result
 from tools.extract_frames import scaled
 from tools.media_files import check_template, find_frame_folders, find_videos
-from utils.cli import Parser, check_counts, run_command
+from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash, file_hash
@@ -203,7 +203,10 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
     if args.template is not None:
         check_template(args.template)
-    check_counts(args, "shards")
+    if args.shards is not None and args.shards < 1:
+        raise UserError(
+            f"--shards {args.shards}: must be at least 1 (to run part I on one of N machines, use --shard I/N)"
+        )
     if args.labels and not args.shards:
         raise UserError("--labels: needs --shards; add --shards or remove it")
     conversion.check_options(args, args.source)
@@ -243,8 +246,9 @@ def pack_into_tars(
     if args.merge:
         return tar_shards.finish(args.out, args.shards, len(shard_files(args.out / FOLDER, ".lock")), faults)
     labels = read_label_lists(args.labels, args.frames)
-    label_of = [labels.get(job.target.removesuffix(".mkv")) for job in jobs]
-    clips = [tar_shards.Clip(job.target, (args.source, job), label) for job, label in zip(jobs, label_of)]
+    clips = [
+        tar_shards.Clip(job.target, (args.source, job), labels.get(job.target.removesuffix(".mkv"))) for job in jobs
+    ]
     packing = tar_shards.Packing(run_job, settings, args.out)
     tar_shards.pack_tars(packing, clips, args.shards, shard, args.workers)
     if shard.is_all:

@@ -44,8 +44,8 @@ def check_comparable(found: dict[str, dict]) -> None:
 
 
 def table_rows(found: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:
-    """A row for each validation, by its title, and one with mean and population deviation of their scores. Raises a
-    UserError if as `check_comparable`."""
+    """A row for each validation, by its title, and one with mean and population deviation of their scores. Raises the
+    errors of `check_comparable`."""
     check_comparable(found)
     rows = [(title, *(f"{record[name]:.2f}" for name in FIGURES)) for title, record in found.items()]
     over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]

@@ -75,8 +75,10 @@ def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
                 if results[-1].status != "failed":
                     _add(tar, clip, results[-1], scratch / clip.target)
         places = _places(scratch / "tar")
-        at = (places.get(f"{_key(result.path)}.mkv", ("", "")) for result in results)
-        rows = [(*result, *place, clip.label) for result, place, clip in zip(results, at, clips)]
+        rows = [
+            (*result, *places.get(f"{_key(result.path)}.mkv", ("", "")), clip.label)
+            for result, clip in zip(results, clips)
+        ]
         with (scratch / "tar").open("rb+") as file:
             os.fsync(file.fileno())
         (scratch / "tar").replace(out / tar_name(number))

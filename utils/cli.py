@@ -30,7 +30,10 @@ OUT_OF_MEMORY = (
     "out of GPU memory; lower data.batch_size (and raise solver.grad_accumulation_steps), or set "
     "solver.activation_checkpointing=true"
 )
-LOST_CONNECTION = "lost the connection to another process, which exited or cannot be reached; continue by resume=auto"
+LOST_CONNECTION = (
+    "lost the connection to another process: it exited, or its machine cannot be reached; add resume=auto to continue "
+    "from the last checkpoint"
+)
 DISK_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "free disk space"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk or the network mount"),

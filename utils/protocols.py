@@ -48,7 +48,9 @@ def harmonic_mean(base: float, novel: float) -> float:
 def check_single_label(cfg: Config, what: str) -> None:
     """Raise a UserError if the lists of `cfg` are multi-label, which `what` does not support."""
     if cfg.data.multi_label:
-        raise UserError(f"data.multi_label: {what} does not support it; use lists with one label, and set it to false")
+        raise UserError(
+            f"data.multi_label: {what} does not support it; use lists with one label per video, and set it to false"
+        )
 
 
 def mean_and_deviation(values: list[float]) -> tuple[float, float]:

@@ -297,8 +297,8 @@ class SolverConfig(Section):
     activation_checkpointing: bool = key(False, "recompute blocks in the backward pass to save memory")
     recompute: bool = key(
         True,
-        "with network.adapter: recompute norms and activations of blocks in the backward pass; false: faster steps, more "
-        "memory",
+        "with network.adapter: recompute norms and activations of blocks in the backward pass; false: faster steps, "
+        "more memory",
     )
     shard: Literal["none", "grad", "full"] = key(
         "none", "shard large towers over the processes (FSDP2). grad: gradients and optimiser; full: weights too"

@@ -27,8 +27,9 @@ class RandomRows(Classifier):
         def make() -> torch.Tensor:
             return torch.from_numpy(cls.draw(len(names), width, cfg.seed).astype(np.float32, order="C"))
 
-        kind, source = cfg.network.classifier, lambda: [width, cfg.seed]
-        return cached_classifier(cfg.logging.cache_dir, kind, names, [], source, make)
+        return cached_classifier(
+            cfg.logging.cache_dir, cfg.network.classifier, names, [], lambda: [width, cfg.seed], make
+        )
 
 
 class OrthogonalRows(RandomRows):

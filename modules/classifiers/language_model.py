@@ -33,8 +33,9 @@ class LanguageModelText(Classifier):
         prompts = class_prompts(names, "{}", network.prompt_set)  # only the names, as in the paper
         model = LanguageModel(network.language_model, network.language_pooling)
         make = partial(model.encode_classes, prompts, width)
-        source = lambda: [model.source(), width]  # noqa: E731
-        return cached_classifier(cfg.logging.cache_dir, "language_model", names, prompts, source, make)
+        return cached_classifier(
+            cfg.logging.cache_dir, "language_model", names, prompts, lambda: [model.source(), width], make
+        )
 
 
 class LanguageModel:
