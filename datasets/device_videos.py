@@ -27,7 +27,7 @@ from datasets.frame_source import VideoFrames
 from datasets.pyav_source import PyAVVideo
 from utils.errors import first_line
 
-NUM_THREADS = 4  # of files decoded at the same time: a GPU has several decoders
+NUM_THREADS = 4  # number of files decoded at the same time: a GPU has several decoders
 log = logging.getLogger(__name__)
 decoded_on_cpu: set[str] = set()  # codecs, each of which is logged once
 
@@ -36,10 +36,10 @@ decoded_on_cpu: set[str] = set()  # codecs, each of which is logged once
 def fault_of(device: torch.device) -> str:
     """Why torchcodec cannot decode a small video on `device`; empty if it can."""
     try:
-        found = version("torchcodec")
+        installed = version("torchcodec")
         # Earlier versions confuse videos cropped from the same coded size (meta-pytorch/torchcodec, issue 1704).
-        if tuple(map(int, found.split(".")[:2])) < (0, 17):
-            return f"version {found} may return corrupted frames; install 0.17 or later"
+        if tuple(map(int, installed.split(".")[:2])) < (0, 17):
+            return f"version {installed} may return corrupted frames; install 0.17 or later"
         with tempfile.TemporaryDirectory() as folder:
             with PyAVVideo(_write_sample(Path(folder, "sample.mp4"))) as source:
                 sample = source.encoded(np.array([2, 0]), (VideoFrames,))
@@ -53,17 +53,22 @@ def fault_of(device: torch.device) -> str:
 def decode_videos(clips: Sequence[VideoFrames], device: torch.device) -> list[torch.Tensor]:
     """uint8 (N,C,H,W) on `device` for each clip. Raises a UserError if a file is corrupted."""
     stream = torch.cuda.current_stream(device) if device.type == "cuda" else None
+    decoded = list(_threads(stream).map(lambda clip: _decode(clip, device), clips))
+    if stream is not None:
+        stream.synchronize()  # before the decoders' own memory, which frames are converted from, is used again
+    return decoded
+
+
+@functools.cache
+def _threads(stream: torch.cuda.Stream | None) -> ThreadPoolExecutor:
+    """Threads that decode all batches, on the GPU and stream if given; Python ends them when the process exits."""
 
     def start_thread() -> None:
         if stream is not None:
             torch.cuda.set_device(stream.device)  # a new thread has GPU 0 and its default stream
             torch.cuda.set_stream(stream)
 
-    with ThreadPoolExecutor(NUM_THREADS, "videos", start_thread) as pool:
-        decoded = list(pool.map(lambda clip: _decode(clip, device), clips))
-    if stream is not None:
-        stream.synchronize()  # before the decoders' own memory, which frames are converted from, is used again
-    return decoded
+    return ThreadPoolExecutor(NUM_THREADS, "videos", start_thread)
 
 
 def _decode(clip: VideoFrames, device: torch.device) -> torch.Tensor:
@@ -76,25 +81,26 @@ def _decode(clip: VideoFrames, device: torch.device) -> torch.Tensor:
 
 
 def _by_torchcodec(clip: VideoFrames, device: torch.device) -> torch.Tensor:
-    """(N,C,H,W) on `device`. Raises a ValueError if torchcodec returns other frames, or another exception of its."""
+    """(N,C,H,W) on `device`. Raises a ValueError if torchcodec returns other frames, and torchcodec's exceptions."""
     decoders = importlib.import_module("torchcodec.decoders")
-    after = [pts for pts, _ in clip.stamps[1:]] + [clip.stamps[-1][0] + 1]
+    ends = [pts for pts, _ in clip.stamps[1:]] + [clip.stamps[-1][0] + 1]
     index = [
-        {"pts": pts, "duration": end - pts, "key_frame": int(is_key)} for (pts, is_key), end in zip(clip.stamps, after)
+        {"pts": pts, "duration": end - pts, "key_frame": int(is_key)} for (pts, is_key), end in zip(clip.stamps, ends)
     ]
-    reader = decoders.VideoDecoder(
+    decoder = decoders.VideoDecoder(
         clip.path, stream_index=clip.stream, device=device, custom_frame_mappings=json.dumps({"frames": index})
     )
     wanted, order = np.unique(clip.order, return_inverse=True)
-    found = reader.get_frames_at(wanted.tolist())
-    if tuple(found.data.shape[-2:]) != clip.size:
-        raise ValueError(f"frames of {tuple(found.data.shape[-2:])} instead of {clip.size}")
-    expected = np.array([clip.stamps[place][0] for place in wanted]) * clip.tick
-    if not np.allclose(found.pts_seconds, expected, rtol=0, atol=clip.tick / 2):
-        raise ValueError(f"frames at {found.pts_seconds.tolist()} s instead of {expected.tolist()} s")
-    if device.type == "cuda" and reader.cpu_fallback:
-        _warn(clip, str(reader.cpu_fallback))
-    return found.data if np.array_equal(wanted, clip.order) else torch.stack([found.data[place] for place in order])
+    decoded = decoder.get_frames_at(wanted.tolist())
+    frames, times_s = decoded.data, decoded.pts_seconds
+    if tuple(frames.shape[-2:]) != clip.size:
+        raise ValueError(f"frames of {tuple(frames.shape[-2:])} instead of {clip.size}")
+    expected_s = np.array([clip.stamps[place][0] for place in wanted]) * clip.tick
+    if not np.allclose(times_s, expected_s, rtol=0, atol=clip.tick / 2):
+        raise ValueError(f"frames at {times_s.tolist()} s instead of {expected_s.tolist()} s")
+    if device.type == "cuda" and decoder.cpu_fallback:
+        _warn(clip, str(decoder.cpu_fallback))
+    return frames if np.array_equal(wanted, clip.order) else torch.stack([frames[place] for place in order])
 
 
 def _warn(clip: VideoFrames, reason: str) -> None:

@@ -47,7 +47,7 @@ UNREADABLE = (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile)  # ra
 _NO_EFFECT = {"workers", "batch_size", "cached_draws", "max_skipped_share", "mixup", "repeats", "sampling"}
 _NO_EFFECT |= {"cache_dir", "cache_gb", "pixels_on"}
 _TRAINING_ONLY = {"train_root", "train_list", "shot", "shot_seed", "random_shift", "flip", "grayscale", "area_range"}
-_TRAINING_ONLY |= {"flip_pairs", "crop", "randaug", "color_jitter", "erasing", "on_error"}
+_TRAINING_ONLY |= {"flip_pairs", "crop", "randaug", "color_jitter", "erasing", "on_error", "decode_on"}
 _NO_EFFECT_ON = {"train": {"val_root", "val_list"}, "val": _TRAINING_ONLY}
 
 log = logging.getLogger(__name__)

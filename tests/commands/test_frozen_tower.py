@@ -61,9 +61,10 @@ def test_the_second_run_only_reads_the_cache_and_other_pixels_have_their_own(wor
     before = parts(cache)
     assert train(world, tmp_path / "two", cache, "data.cached_draws=1", "data.batch_size=2", "solver.lr=1e-4") == 0
     assert parts(cache) == before
-    assert train(world, tmp_path / "three", cache, "data.cached_draws=1", "data.flip=0.1") == 0
+    in_training = ("data.flip=0.1", "data.pixels_on=device", "data.decode_on=device")
+    assert train(world, tmp_path / "three", cache, "data.cached_draws=1", *in_training) == 0
     assert train(world, tmp_path / "four", cache, "data.cached_draws=1", "network.tm=tokenshift") == 0
-    # Validation clips are not flipped: theirs were there.
+    # Validation clips are neither flipped nor decoded on the device: theirs were there.
     assert len({path.parent for path in parts(cache)}) == 2 + 1 + 2
 
 

@@ -219,3 +219,6 @@ def test_threads_decode_on_the_gpu_and_stream_of_the_caller(videos, monkeypatch)
     monkeypatch.setattr(device_videos, "_decode", lambda clip, device: stream.calls.append(clip))
     decode_videos([clip], stream.device)
     assert stream.calls == [stream.device, stream, clip, "synchronize"]
+    for _ in range(device_videos.NUM_THREADS + 2):
+        decode_videos([clip], stream.device)
+    assert stream.calls.count(stream.device) <= device_videos.NUM_THREADS  # kept from batch to batch
