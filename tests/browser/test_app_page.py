@@ -195,6 +195,7 @@ def test_sets_of_classes_a_list_and_the_threshold(browser, address, tmp_path):
     with visit(browser, address) as watched:
         page, chips = watched.page, watched.page.locator("#classes .token")
         choose_sample(page, "a star moving up")
+        page.locator(RESULT).wait_for()  # a second request of the session would be refused before
         page.get_by_label("UCF101").check()
         page.wait_for_function("document.querySelectorAll('#classes .token').length === 101")
         page.locator("#settings input[type=file]").set_input_files(tmp_path / "mine.csv")
