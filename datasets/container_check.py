@@ -4,6 +4,8 @@ FFmpeg may read a truncated file without an error, so half a video could pass fo
 index declared in an MP4 file whatever its size: 700 bytes can declare gigabytes.
 """
 
+import os
+import struct
 from collections.abc import Iterator
 from os import SEEK_CUR
 from pathlib import Path
@@ -34,7 +36,8 @@ _PARENTS = frozenset(
     + (b"gmhd", b"ilst", b"sinf", b"schi", b"iprp", b"ipro", b"tapt", b"meta")
 )
 _MAX_DEPTH = 12
-_PCM_SAMPLES_AN_ENTRY = 1024
+_HEADER = struct.Struct(">I4s")
+_PCM_SAMPLES_PER_ENTRY = 1024
 
 
 class _Box(NamedTuple):
@@ -45,29 +48,44 @@ class _Box(NamedTuple):
     end: int
 
 
-def is_mp4(path: Path) -> bool:
-    """Whether the file starts like an MP4, QuickTime or 3GP file."""
-    with path.open("rb", buffering=0) as file:
-        return file.read(8)[4:] in _FIRST_BOXES
+class Layout(NamedTuple):
+    """What the headers of a container declare.
+
+    Attributes:
+        may_be_mp4: whether FFmpeg may take it for an MP4, QuickTime or 3GP file.
+        missing_bytes: declared bytes beyond the end of the file; 0 for formats that do not declare a size.
+    """
+
+    may_be_mp4: bool
+    missing_bytes: int
 
 
-def missing_bytes(path: Path) -> int:
-    """Bytes that the container declares beyond the end of the file; 0 for other containers."""
-    file_size = path.stat().st_size
+def read_layout(path: Path, name: str) -> Layout:
+    """Read the headers of a container.
+
+    Raises:
+        UserError: the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples; it begins with `name`.
+    """
+    if not path.is_file():
+        return Layout(True, 0)
     with path.open("rb") as file:
+        file_size = os.fstat(file.fileno()).st_size
         head = file.read(4096)
+        if head[4:8] in _FIRST_BOXES:
+            file.seek(0)
+            boxes = list(_top_boxes(file, file_size))
+            _check_sample_tables(file, file_size, boxes, name)
+            # Only boxes of media and index matter.
+            ends = [box.end for box in boxes if box.kind in (b"moov", b"moof", b"mdat")]
+            return Layout(True, max(0, max(ends, default=0) - file_size))
         if head[:4] == b"RIFF" and head[8:12] == b"AVI ":
             riff_size = int.from_bytes(head[4:8], "little")
-            return max(0, riff_size + 8 - file_size - _RIFF_SLACK_BYTES)
+            return Layout(False, max(0, riff_size + 8 - file_size - _RIFF_SLACK_BYTES))
         if head[:4] == _EBML_HEADER.to_bytes(4, "big"):
-            return max(0, _matroska_end(head) - file_size)
+            return Layout(False, max(0, _matroska_end(head) - file_size))
         if head[:3] == b"GIF":
-            return _missing_of_gif(file, file_size)
-        if head[4:8] in _FIRST_BOXES:
-            # Only boxes of media and index matter.
-            ends = [box.end for box in _top_boxes(file, file_size) if box.kind in (b"moov", b"moof", b"mdat")]
-            return max(0, max(ends, default=0) - file_size)
-    return 0
+            return Layout(False, _missing_of_gif(file, file_size))
+    return Layout(False, 0)
 
 
 def _missing_of_gif(file: BinaryIO, file_size: int) -> int:
@@ -93,19 +111,16 @@ def _missing_of_gif(file: BinaryIO, file_size: int) -> int:
     return 0
 
 
-def check_sample_tables(path: Path, name: str) -> None:
-    """Raise a UserError that begins with `name` if the tables of an MP4 file declare more than MAX_INDEX_ENTRIES
-    samples."""
-    file_size = path.stat().st_size
+def _check_sample_tables(file: BinaryIO, file_size: int, boxes: list[_Box], name: str) -> None:
+    """Raise a UserError if the tables in the top-level boxes declare more than MAX_INDEX_ENTRIES samples."""
     declared = 0
-    with path.open("rb") as file:
-        for box in _top_boxes(file, file_size):
-            if box.kind in _PARENTS:
-                size = min(box.end, file_size) - box.begin
-                if size > MAX_INDEX_BYTES:
-                    raise _too_much(name, f"has {size} bytes", MAX_INDEX_BYTES)
-                file.seek(box.begin)
-                declared += _declared_samples(file.read(size))
+    for box in boxes:
+        if box.kind in _PARENTS:
+            size = min(box.end, file_size) - box.begin
+            if size > MAX_INDEX_BYTES:
+                raise _too_much(name, f"has {size} bytes", MAX_INDEX_BYTES)
+            file.seek(box.begin)
+            declared += _declared_samples(file.read(size))
     if declared > MAX_INDEX_ENTRIES:
         raise _too_much(name, f"declares {declared} samples", MAX_INDEX_ENTRIES)
 
@@ -118,23 +133,20 @@ def _too_much(name: str, what: str, limit: int) -> UserError:
 def _top_boxes(file: BinaryIO, file_size: int) -> Iterator[_Box]:
     """The top-level boxes of the file (ISO/IEC 14496-12, 4.2), up to the first invalid one."""
     position = 0
-    while position + 8 <= file_size:
-        file.seek(position)
-        box = _box(file.read(16), position, file_size)
-        if box is None:
-            return
+    while len(header := file.read(16)) >= 8 and (box := _box(header, 0, position, file_size)) is not None:
         yield box
-        position = box.end
+        position = file.seek(box.end)
 
 
-def _box(header: bytes, position: int, end: int) -> _Box | None:
-    """Parse a box header of 16 bytes at `position`; the parent ends at `end`."""
-    size, header_size = int.from_bytes(header[:4], "big"), 8
+def _box(data: bytes, offset: int, position: int, end: int) -> _Box | None:
+    """Parse the box header at `offset` of the data, for a box at `position` of a parent that ends at `end`."""
+    size, kind = _HEADER.unpack_from(data, offset)
+    header_size = 8
     if size == 1:
-        size, header_size = int.from_bytes(header[8:16], "big"), 16
+        size, header_size = int.from_bytes(data[offset + 8 : offset + 16], "big"), 16
     elif size == 0:  # to the end
         size = end - position
-    return None if size < header_size else _Box(header[4:8], position + header_size, position + size)
+    return None if size < header_size else _Box(kind, position + header_size, position + size)
 
 
 def _declared_samples(data: bytes) -> int:
@@ -151,7 +163,7 @@ def _declared_samples(data: bytes) -> int:
 
 def _all_boxes(data: bytes, begin: int, end: int, depth: int) -> Iterator[_Box]:
     """The boxes in a range of the data, including nested ones, in file order."""
-    while begin + 8 <= end and (box := _box(data[begin : begin + 16], begin, end)) is not None:
+    while begin + 8 <= end and (box := _box(data, begin, begin, end)) is not None:
         yield box
         if box.kind in _PARENTS and depth < _MAX_DEPTH:
             inner = box.begin + (4 if box.kind == b"meta" else 0)
@@ -161,11 +173,12 @@ def _all_boxes(data: bytes, begin: int, end: int, depth: int) -> Iterator[_Box]:
 
 def _track_samples(data: bytes, boxes: list[_Box]) -> int:
     """Entries of FFmpeg's index for the boxes of one track, or of one fragment."""
-    handlers = {data[box.begin + 8 : box.begin + 12] for box in boxes if box.kind == b"hdlr"}
-    sizes, times, offsets, chunks = 0, 0, 0, []
-    counts_one = 0
+    handlers, chunks = set(), []
+    sizes = times = offsets = counts_one = 0
     for box in boxes:
-        if box.kind == b"trun":
+        if box.kind == b"hdlr":
+            handlers.add(data[box.begin + 8 : box.begin + 12])
+        elif box.kind == b"trun":
             sizes += _number(data, box.begin + 4)
         elif box.kind in (b"stsz", b"stz2"):
             sizes += _number(data, box.begin + 8)
@@ -174,14 +187,16 @@ def _track_samples(data: bytes, boxes: list[_Box]) -> int:
             times += int(table[:, 0].sum())
             counts_one += box.kind == b"stts" and len(table) == 1 and table[0, 1] == 1
         elif box.kind == b"stsc":
-            chunks.append(_table(data, box, 3))
+            chunks.append(box)
         elif box.kind in (b"stco", b"co64"):
             offsets += _number(data, box.begin + 4)
-    if b"soun" in handlers and b"vide" not in handlers and counts_one and len(chunks) == 1 and len(chunks[0]):
+    if b"soun" in handlers and b"vide" not in handlers and counts_one and len(chunks) == 1:
         # Uncompressed audio has a "sample" for each of its 48000 per second; it is indexed by chunks.
-        first = np.append(np.minimum(chunks[0][:, 0], offsets + 1), offsets + 1)
-        entries = chunks[0][:, 1] // _PCM_SAMPLES_AN_ENTRY + 1
-        return int((np.maximum(np.diff(first), 0) * entries).sum())
+        table = _table(data, chunks[0], 3)
+        if len(table) > 0:
+            first = np.append(np.minimum(table[:, 0], offsets + 1), offsets + 1)
+            entries = table[:, 1] // _PCM_SAMPLES_PER_ENTRY + 1
+            return int((np.maximum(np.diff(first), 0) * entries).sum())
     return max(sizes, times)
 
 

@@ -58,6 +58,8 @@ class FrameConverter:
     def to_rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
         """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame.
 
+        A view of the converted frame, whose rows may be padded.
+
         Scaling is bicubic, as in ffmpeg, in one step with the colour conversion.
         """
         size = size or self.size
@@ -68,4 +70,6 @@ class FrameConverter:
             width, height = height, width
         how = {} if (width, height) == (frame.width, frame.height) else {"interpolation": "BICUBIC"}
         rgb = self._reformatter.reformat(frame, width, height, format="rgb24", **how, **_ONE_THREAD)
-        return orientation.apply(rgb.to_ndarray())
+        plane = rgb.planes[0]  # not `to_ndarray`, which copies it
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        return orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))

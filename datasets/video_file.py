@@ -14,7 +14,7 @@ import numpy as np
 from av.container import InputContainer
 from av.video.stream import VideoStream
 
-from datasets.container_check import check_sample_tables, is_mp4, missing_bytes
+from datasets.container_check import Layout, read_layout
 from datasets.frame_source import describe
 from utils.errors import UserError, first_line
 
@@ -43,22 +43,17 @@ _BYTES_PER_PACKET = 1024  # overhead of a packet in memory
 _SEEK_SLACK = 10_000  # packets to read after a seek before reading the file from its start instead
 
 
-def open_container(path: str | Path, name: str) -> InputContainer:
+def open_container(path: str | Path, name: str, layout: Layout | None = None) -> InputContainer:
     """Open the container of a local video file; all videos are opened by this function.
 
     FFmpeg's network and other protocols are disabled, and so are lists of other files. Metadata need not be UTF-8,
-    since it is not used.
+    since it is not used. `layout`: that of the file, if it was read before.
 
     Raises:
         av.FFmpegError, OSError: it could not be opened, or the container is not in CONTAINERS.
         UserError: its index declares too many frames.
     """
-    names = CONTAINERS
-    if Path(path).is_file():
-        if is_mp4(Path(path)):
-            check_sample_tables(Path(path), name)
-        else:
-            names = _OTHER_CONTAINERS
+    names = CONTAINERS if (layout or read_layout(Path(path), name)).may_be_mp4 else _OTHER_CONTAINERS
     options = {"protocol_whitelist": "file", "format_whitelist": ",".join(names)}
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
@@ -88,13 +83,13 @@ class VideoFile:
         self._containers: list[InputContainer] = []
         self._kept: list[av.Packet] | None = []
         try:
+            self._layout = read_layout(self._path, self.name)
             self.stream = self._open()
             if self.stream.codec_context is None:  # the header is corrupted, or the codec is not supported
                 fault = "could not be decoded (no decoder for its video stream)"
                 raise UserError(f"{self.name}: {fault}; the file is corrupted, or must be encoded again")
-            lost = missing_bytes(self._path)
             is_corrupt = self._read_table()
-            if lost or is_corrupt:
+            if self._layout.missing_bytes or is_corrupt:
                 raise UserError(f"{self.name}: the file is truncated; copy or download it again")
             self._check_header()
         except (av.FFmpegError, OSError) as error:
@@ -105,7 +100,7 @@ class VideoFile:
             raise
 
     def _open(self) -> VideoStream:
-        self._containers.append(open_container(self._path, self.name))
+        self._containers.append(open_container(self._path, self.name, self._layout))
         stream = self._containers[-1].streams.best("video")
         if not isinstance(stream, VideoStream):
             raise UserError(f"{self.name}: no video stream in the file")
@@ -114,7 +109,7 @@ class VideoFile:
     def _read_table(self) -> bool:
         """Read all packets; returns whether the last one is truncated."""
         pts, dts, kinds = array("q"), array("q"), bytearray()
-        self.smallest, self._num_empty, kept_bytes, packet = 2**31, 0, 0, None
+        smallest, self._num_empty, kept_bytes, packet = 2**31, 0, 0, None
         for packet in self._packets_of(self._containers[0], self.stream):
             size = packet.size
             if len(kinds) == MAX_PACKETS:
@@ -122,12 +117,14 @@ class VideoFile:
             pts.append(NO_TIME if packet.pts is None else packet.pts)
             dts.append(NO_TIME if packet.dts is None else packet.dts)
             kinds.append(packet.is_keyframe | packet.is_discard << 1)
-            self.smallest = min(self.smallest, size)
+            if size < smallest:
+                smallest = size
             kept_bytes += size + _BYTES_PER_PACKET
             if self._kept is not None:
                 self._kept.append(packet)
                 if kept_bytes > _KEPT_BYTES:
                     self._kept = None
+        self.smallest = smallest
         self.pts, self.dts = np.frombuffer(pts, np.int64), np.frombuffer(dts, np.int64)
         kinds = np.frombuffer(kinds, np.uint8)
         self.is_key, self.is_hidden = (kinds & 1).astype(bool), (kinds & 2).astype(bool)
@@ -145,7 +142,7 @@ class VideoFile:
         """Raise a UserError if the file has far fewer frames or seconds than its header says."""
         container = self._containers[0]
         if container.format.name == ",".join(_MP4):
-            return  # its edit list may hide frames; truncation is detected by `missing_bytes`
+            return  # its edit list may hide frames; truncation is detected by `read_layout`
         promised, present = self.stream.frames, len(self.pts) + self._num_empty
         if promised - present > max(1, MAX_SHARE_LOST * promised):
             raise UserError(f"{self.name}: is truncated: {present} of {promised} frames could be read")
@@ -162,7 +159,7 @@ class VideoFile:
     def _data_end_s(self) -> float:
         """End of the longest stream, since the audio may be longer than the video."""
         end_s = 0.0
-        with open_container(self._path, self.name) as container:
+        with open_container(self._path, self.name, self._layout) as container:
             for packet in container.demux():
                 if packet.pts is not None:
                     end_s = max(end_s, float((packet.pts + (packet.duration or 0)) * packet.time_base))
