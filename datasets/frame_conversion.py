@@ -71,5 +71,5 @@ class FrameConverter:
         how = {} if (width, height) == (frame.width, frame.height) else {"interpolation": "BICUBIC"}
         rgb = self._reformatter.reformat(frame, width, height, format="rgb24", **how, **_ONE_THREAD)
         plane = rgb.planes[0]  # not `to_ndarray`, which copies it
-        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)
+        rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore  (its stub has no buffer)
         return orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))
