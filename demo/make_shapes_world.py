@@ -86,7 +86,7 @@ def world_settings(args: argparse.Namespace) -> dict:
     for source in (Path(__file__).with_name("shapes_world.py"), Path(__file__)):
         code.update(source.read_bytes())
     names = ("train_per_class", "val_per_class", "heldout_per_class", "seed")
-    return {**{name: getattr(args, name) for name in names}, "code": code.hexdigest()[:16]}
+    return {name: getattr(args, name) for name in names} | {"code": code.hexdigest()[:16]}
 
 
 def read_settings(path: Path) -> dict | None:
@@ -94,10 +94,8 @@ def read_settings(path: Path) -> dict | None:
 
 
 def prepare_folder(out: Path, settings: dict) -> bool:
-    """Prepare `out` for rendering; True if it already contains the complete data set.
-
-    UserError: the folder contains other files.
-    """
+    """Prepare `out` for rendering; True if it already contains the complete data set. Raises a UserError if it contains
+    other files."""
     started, finished = out / "settings.partial.json", out / "settings.json"
     if read_settings(finished) == settings:
         return True
@@ -202,7 +200,8 @@ def write_lists(out: Path, tasks: list[ClipTask], lengths: list[int]) -> None:
         write_text_atomic(out / "lists" / f"{split}_frames.txt", frames)
         write_text_atomic(out / "lists" / f"{split}_videos.txt", videos)
     for name, classes in (("seen", SEEN_CLASSES), ("heldout", HELD_OUT_CLASSES)):
-        write_csv(out / "lists" / f"{name}_labels.csv", ("id", "name"), enumerate(one.name for one in classes))
+        names = [clip_class.name for clip_class in classes]
+        write_csv(out / "lists" / f"{name}_labels.csv", ("id", "name"), enumerate(names))
     text = "Videos of moving shapes, rendered by demo/make_shapes_world.py, whose docstring lists the files.\n"
     write_text_atomic(out / "README.txt", text)
 

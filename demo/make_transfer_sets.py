@@ -141,15 +141,15 @@ def write_lines(path: Path, lines: Sequence[str]) -> None:
 
 def settings_of(world: Path, per_class: dict[str, int], seed: int) -> dict[str, object]:
     """Everything that determines the files: options, settings of WORLD, and a hash of the code that renders them."""
-    made = read_settings(world / "settings.json")
-    if made is None:
+    world_settings = read_settings(world / "settings.json")
+    if world_settings is None:
         raise UserError(f"{world}: not a complete data set; render it: python -m demo.make_shapes_world {world}")
     code = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()[:16]
-    return {"seed": seed, "per_class": per_class, "world": made, "code": code}
+    return {"seed": seed, "per_class": per_class, "world": world_settings, "code": code}
 
 
 def make_sets(world: Path, out: Path, per_class: dict[str, int] = PER_CLASS, seed: int = 0) -> None:
-    """Render both sets and write all lists, unless `out` has them. UserError if it contains anything else."""
+    """Render both sets and write all lists, unless `out` has them. Raises a UserError if it contains other files."""
     settings = settings_of(world, per_class, seed)
     if read_settings(out / SETTINGS) == settings:
         return
@@ -160,7 +160,7 @@ def make_sets(world: Path, out: Path, per_class: dict[str, int] = PER_CLASS, see
     lists = unfinished / "lists"
     for name, (_, classes, _) in TEST_SETS.items():
         write_lines(lists / f"{name}.txt", render_set(name, per_class[name], unfinished / "frames", seed))
-        write_csv(lists / f"{name}_labels.csv", ("id", "name"), enumerate(one.name for one in classes))
+        write_csv(lists / f"{name}_labels.csv", ("id", "name"), enumerate(test_class.name for test_class in classes))
     for name, half, splits in (("base", BASE_CLASSES, ("train", "val")), ("novel", NOVEL_CLASSES, ("val",))):
         for split in splits:
             write_lines(lists / f"{name}_{split}.txt", lines_of_half(world, split, half))

@@ -57,10 +57,12 @@ def draw_summary(path: Path, frames: Path, rows: Rows, by_motion: ByMotion, over
         axis.set_axis_off()
         is_right = row["correct"] == "1"
         mark, colour = ("\u2713", GREEN) if is_right else ("\u2717", ORANGE)
-        said = f"{row['top1']}, {float(row['prob1']):.0%}" + ("" if is_right else f"   (it is {row['class']})")
-        place = top - number * height - 0.044
-        figure.text(0.012, place, mark, fontsize=17, color=colour, weight="bold", **FONT)
-        figure.text(0.034, place, said, fontsize=15.5, color=INK if is_right else ORANGE, **FONT)
+        prediction = f"{row['top1']}, {float(row['prob1']):.0%}"
+        if not is_right:
+            prediction += f"   (it is {row['class']})"
+        y = top - number * height - 0.044
+        figure.text(0.012, y, mark, fontsize=17, color=colour, weight="bold", **FONT)
+        figure.text(0.034, y, prediction, fontsize=15.5, color=INK if is_right else ORANGE, **FONT)
     figure.text(0.575, 0.955, "Motion needs the temporal head", fontsize=19, color=INK, **FONT)
     figure.text(0.575, 0.905, "top-1 in % of the validation clips, by motion", fontsize=14, color=GREY, **FONT)
     _draw_motions(figure.add_axes((0.72, 0.055, 0.255, 0.78)), by_motion, overall)

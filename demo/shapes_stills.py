@@ -115,20 +115,20 @@ def _choose_mentioned(attributes: np.ndarray, rng: np.random.Generator) -> np.nd
 
 def write_caption(attributes: np.ndarray, mentioned: np.ndarray, template: str) -> str:
     """A caption with those of the attributes (8,) that are mentioned (8,)."""
-    said: dict[str, np.integer] = dict(zip(ATTRIBUTES, np.where(mentioned, attributes, _UNKNOWN)))
+    values: dict[str, np.integer] = dict(zip(ATTRIBUTES, np.where(mentioned, attributes, _UNKNOWN)))
     words = ["a"]
     for attribute, names in (("size", SIZES), ("faintness", FAINTNESS), ("colour", tuple(COLOURS)), ("shape", SHAPES)):
-        if said[attribute] != _UNKNOWN:
-            words.append(names[said[attribute]])
-    if said["shape"] == _UNKNOWN:
+        if values[attribute] != _UNKNOWN:
+            words.append(names[values[attribute]])
+    if values["shape"] == _UNKNOWN:
         words.append("shape")
-    if said["motion"] != _UNKNOWN:
-        words.append(MOTIONS[said["motion"]])
-    if said["facing"] != _UNKNOWN:
-        words.append(f"facing {FACINGS[said['facing']]}")
+    if values["motion"] != _UNKNOWN:
+        words.append(MOTIONS[values["motion"]])
+    if values["facing"] != _UNKNOWN:
+        words.append(f"facing {FACINGS[values['facing']]}")
     for attribute, names in (("column", COLUMNS), ("row", ROWS)):
-        if said[attribute] != _UNKNOWN:
-            words.append(names[said[attribute]])
+        if values[attribute] != _UNKNOWN:
+            words.append(names[values[attribute]])
     caption = " ".join(words)
     if caption.startswith("a orange"):
         caption = "an" + caption[1:]

@@ -34,26 +34,28 @@ def read_summary(folder: Path) -> dict:
 
 
 def accuracy_by_motion(rows: list[dict[str, str]]) -> dict[str, float]:
-    motions = sorted({motion_of(row["class"]) for row in rows})
-    hits = {m: [int(row["correct"]) for row in rows if motion_of(row["class"]) == m] for m in motions}
-    return {m: 100 * float(np.mean(h)) for m, h in hits.items()}
+    hits: dict[str, list[int]] = {}
+    for row in rows:
+        hits.setdefault(motion_of(row["class"]), []).append(int(row["correct"]))
+    return {motion: 100 * float(np.mean(hits[motion])) for motion in sorted(hits)}
 
 
 def main(args: argparse.Namespace) -> None:
     demo = Path(args.folder)
     summaries = {name: read_summary(demo / name) for name in TESTS}
     rows: list[tuple[str, ...]] = [("model", "videos", "top-1 %", "top-5 %", "videos/s")]
-    for name, what in TESTS.items():
-        s = summaries[name]
-        rate = s["num_videos"] / s["seconds"]
-        rows.append((what, str(s["num_videos"]), f"{s['top1']:.1f}", f"{s['top5']:.1f}", f"{rate:.0f}"))
+    for name, title in TESTS.items():
+        summary = summaries[name]
+        rate = summary["num_videos"] / summary["seconds"]
+        top1, top5 = f"{summary['top1']:.1f}", f"{summary['top5']:.1f}"
+        rows.append((title, str(summary["num_videos"]), top1, top5, f"{rate:.0f}"))
     zero_shot = next(iter(read_summary(demo / "transf/zeroshot")["tests"].values()))
-    what = f"Transf, zero-shot: {zero_shot['num_classes']} held-out combinations"
-    figures = (f"{zero_shot[name]:.1f}" for name in ("full_top1", "full_top5"))
-    rows.append((what, str(zero_shot["num_videos"]), *figures, ""))
+    title = f"Transf, zero-shot: {zero_shot['num_classes']} held-out combinations"
+    top1, top5 = f"{zero_shot['full_top1']:.1f}", f"{zero_shot['full_top5']:.1f}"
+    rows.append((title, str(zero_shot["num_videos"]), top1, top5, ""))
     heads = {"Transf": "transf/test_1x1", "None": "none/test_1x1"}
     by_head = {head: read_csv(demo / folder / "predictions.csv") for head, folder in heads.items()}
-    by_motion = {head: accuracy_by_motion(found) for head, found in by_head.items()}
+    by_motion = {head: accuracy_by_motion(predictions) for head, predictions in by_head.items()}
     predictions = by_head["Transf"]
     picture, animation = demo / "demo.png", demo / "demo.webp"
     overall = [summaries[folder]["top1"] for folder in heads.values()]

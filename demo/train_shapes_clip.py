@@ -84,7 +84,7 @@ def build_towers() -> Towers:
 
 
 def sine_positions(grid: int, width: int) -> torch.Tensor:
-    """Sines and cosines of the row and column of each patch, (grid * grid, width): where position starts from.
+    """Sines and cosines of the row and column of each patch, (grid * grid, width), to initialise position embeddings.
 
     With random position embeddings, a small tower takes thousands of steps to learn which patches are neighbours.
     """
@@ -101,12 +101,13 @@ def render_shard(task: tuple[int, int]) -> Stills:
 
 
 def render_all(num_stills: int, seed: int, workers: int) -> Rendered:
-    """The same for any `workers`."""
+    """Render all stills; they do not depend on the number of workers."""
     tasks = [(seed, shard) for shard in range(math.ceil(num_stills / SHARD))]
     shards = in_processes(render_shard, tasks, workers, f"{SHARD} stills")
     pictures = torch.from_numpy(np.concatenate([s.pictures for s in shards])).permute(0, 3, 1, 2)
     captions = [caption for s in shards for caption in s.captions]
-    attributes, mentioned = (np.concatenate([getattr(s, name) for s in shards]) for name in ("attributes", "mentioned"))
+    attributes = np.concatenate([s.attributes for s in shards])
+    mentioned = np.concatenate([s.mentioned for s in shards])
     return pictures, captions, attributes, mentioned
 
 

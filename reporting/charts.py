@@ -94,25 +94,28 @@ class Frame(NamedTuple):
         )
 
     def path(self, x: np.ndarray, y: np.ndarray) -> str:
-        words, pen = [], "M"
-        for px, py in zip(x, y):
-            if not np.isfinite(py):
-                pen = "M"
+        """The `d` attribute of a line through the points; NaN in `y` starts a new line."""
+        commands = []
+        command = "M"
+        for point_x, point_y in zip(x, y):
+            if not np.isfinite(point_y):
+                command = "M"
                 continue
-            words.append(f"{pen}{' '.join(map(str, self.place(px, py)))}")
-            pen = "L"
-        return "".join(words)
+            across, down = self.place(point_x, point_y)
+            commands.append(f"{command}{across} {down}")
+            command = "L"
+        return "".join(commands)
 
     def axes(self, x_label: str) -> list[Html]:
         parts = []
         up, across = ticks(self.y_low, self.y_high), ticks(self.x_low, self.x_high)
-        for value, said in zip(up, tick_labels(up)):
+        for value, label in zip(up, tick_labels(up)):
             _, y = self.place(self.x_low, value)
             parts.append(el("line", x1=_LEFT, x2=WIDTH - self.right, y1=y, y2=y, class_="grid"))
-            parts.append(el("text", said, x=_LEFT - 6, y=y + 4, class_="end"))
-        for value, said in zip(across, tick_labels(across)):
+            parts.append(el("text", label, x=_LEFT - 6, y=y + 4, class_="end"))
+        for value, label in zip(across, tick_labels(across)):
             x, y = self.place(value, self.y_low)
-            parts.append(el("text", said, x=x, y=y + 18, class_="middle"))
+            parts.append(el("text", label, x=x, y=y + 18, class_="middle"))
         middle = (WIDTH - self.right + _LEFT) / 2
         return [*parts, el("text", x_label, x=middle, y=HEIGHT - 6, class_="middle")]
 
@@ -142,25 +145,26 @@ def line_chart(
 
 def _end_labels(lines: Sequence[Line], frame: Frame) -> list[Html]:
     """The name of each line to the right of its last finite point; overlapping names are moved down."""
-    wanted = []
+    ends = []
     for line in lines:
         finite = np.flatnonzero(np.isfinite(line.y))
         if line.name and len(finite):
-            wanted.append((*frame.place(float(line.x[finite[-1]]), float(line.y[finite[-1]])), line))
-    wanted.sort(key=lambda found: found[1])
+            x, y = frame.place(float(line.x[finite[-1]]), float(line.y[finite[-1]]))
+            ends.append((x, y, line))
+    ends.sort(key=lambda end: end[1])
     heights: list[float] = []
-    for _, y, _ in wanted:
-        heights.append(max(y, heights[-1] + _LINE) if heights else max(y, _TOP))
+    for _, y, _ in ends:
+        heights.append(max(y, heights[-1] + _LINE if heights else _TOP))
     for i in reversed(range(len(heights))):  # not below the axis
         heights[i] = min(heights[i], HEIGHT - _BOTTOM - _LINE * (len(heights) - 1 - i))
     return [
         el("text", line.name, x=x + 7, y=round(height + 4, 1), class_=f"name {line.style}")
-        for (x, _, line), height in zip(wanted, heights)
+        for (x, _, line), height in zip(ends, heights)
     ]
 
 
-def _figure(title: str, parts: Sequence[Html], said: str) -> Html:
-    drawing = el("svg", el("title", said), parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
+def _figure(title: str, parts: Sequence[Html], description: str) -> Html:
+    drawing = el("svg", el("title", description), parts, viewBox=f"0 0 {WIDTH} {HEIGHT}", role="img", class_="chart")
     return el("figure", el("figcaption", title), drawing)
 
 
@@ -171,17 +175,20 @@ def reliability_diagram(bins: Sequence[ReliabilityBin], title: str) -> Html:
     (x1, y1), (x2, y2) = frame.place(0, 0), frame.place(100, 100)
     parts.append(el("line", x1=x1, y1=y1, x2=x2, y2=y2, class_="diagonal"))
     total = max(sum(b.count for b in bins), 1)
-    for found in bins:
-        if found.count:
-            x, y = frame.place(100 * found.confidence, 100 * found.accuracy)
-            _, expected = frame.place(0, 100 * found.confidence)
-            radius = round(3 + 9 * math.sqrt(found.count / total), 1)
-            strength = round(min(1.0, 0.25 + found.count / 20), 2)  # bins with few videos are uncertain
-            parts.append(el("line", x1=x, x2=x, y1=expected, y2=y, class_="stem", opacity=strength))
+    for b in bins:
+        if b.count:
+            x, y = frame.place(100 * b.confidence, 100 * b.accuracy)
+            _, expected = frame.place(0, 100 * b.confidence)
+            radius = round(3 + 9 * math.sqrt(b.count / total), 1)
+            opacity = round(min(1.0, 0.25 + b.count / 20), 2)  # bins with few videos are uncertain
+            parts.append(el("line", x1=x, x2=x, y1=expected, y2=y, class_="stem", opacity=opacity))
             parts.append(el("circle", cx=x, cy=y, r=radius, class_="bin"))
-    for said, at, side in (("underconfident", (4, 90), "start"), ("overconfident", (97, 6), "end")):
-        x, y = frame.place(*at)
-        parts.append(el("text", said, x=x, y=y, class_=f"aside {side}"))
+    for label, (confidence, accuracy), side in (
+        ("underconfident", (4, 90), "start"),
+        ("overconfident", (97, 6), "end"),
+    ):
+        x, y = frame.place(confidence, accuracy)
+        parts.append(el("text", label, x=x, y=y, class_=f"aside {side}"))
     return _figure(title, parts, "Accuracy by confidence; the table has the values")
 
 
@@ -191,15 +198,13 @@ def confidence_histogram(bins: Sequence[ReliabilityBin]) -> Html:
     shares = [100 * b.count / total for b in bins]
     frame = Frame(0, 100, 0, max(max(shares), 1e-9) * 1.12)
     parts = frame.axes("confidence, %")
-    for place, (share, found) in enumerate(zip(shares, bins)):
-        (x1, bottom), (x2, top) = (
-            frame.place(100 * place / len(bins), 0),
-            frame.place(100 * (place + 1) / len(bins), share),
-        )
-        bar = {"x": x1 + 1, "width": round(x2 - x1 - 2, 1), "y": top, "height": round(bottom - top, 1)}
-        parts.append(el("rect", class_="bar", **bar))
-        if found.count:
-            parts.append(el("text", found.count, x=round((x1 + x2) / 2, 1), y=top - 4, class_="middle small"))
+    for place, (share, b) in enumerate(zip(shares, bins)):
+        x1, bottom = frame.place(100 * place / len(bins), 0)
+        x2, top = frame.place(100 * (place + 1) / len(bins), share)
+        width, height = round(x2 - x1 - 2, 1), round(bottom - top, 1)
+        parts.append(el("rect", class_="bar", x=x1 + 1, width=width, y=top, height=height))
+        if b.count:
+            parts.append(el("text", b.count, x=round((x1 + x2) / 2, 1), y=top - 4, class_="middle small"))
     return _figure("Share of videos, % (above: number)", parts, "Share of videos by confidence")
 
 
@@ -208,12 +213,12 @@ def reliability_table(bins: Sequence[ReliabilityBin], caption: str) -> Html:
     rows = [
         [
             f"{100 * place / len(bins):.0f} to {100 * (place + 1) / len(bins):.0f}",
-            number(found.count, 0),
-            number(100 * found.confidence),
-            number(100 * found.accuracy),
+            number(b.count, 0),
+            number(100 * b.confidence),
+            number(100 * b.accuracy),
         ]
-        for place, found in enumerate(bins)
-        if found.count
+        for place, b in enumerate(bins)
+        if b.count
     ]
     grid = table(["confidence, %", "videos", "mean confidence, %", "right, %"], rows, caption)
     return el("details", el("summary", "The values as a table"), grid)

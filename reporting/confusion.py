@@ -5,7 +5,6 @@ Legend: K classes; a confusion matrix C is int (K,K), C[i, j] is the number of v
 
 import re
 from collections import Counter
-from itertools import chain
 from typing import NamedTuple
 
 import numpy as np
@@ -77,22 +76,27 @@ def group_names(groups: list[list[str]], all_names: list[str]) -> list[str]:
     """A short name for each group of classes, with its size: the `distinct_word` if it is unique, otherwise the first
     class."""
     words = [distinct_word(members, all_names) if len(members) > 1 else None for members in groups]
-    found = []
+    names = []
     for word, members in zip(words, groups):
-        by_first = f"{members[0]} + {len(members) - 1}" if len(members) > 1 else members[0]
-        found.append(f"{word} ({len(members)})" if word and words.count(word) == 1 else by_first)
-    return found
+        if word and words.count(word) == 1:
+            names.append(f"{word} ({len(members)})")
+        else:
+            names.append(f"{members[0]} + {len(members) - 1}" if len(members) > 1 else members[0])
+    return names
 
 
 def distinct_word(members: list[str], all_names: list[str]) -> str | None:
     """The word in most names of a group of classes and in few others, or None."""
-    words = ([set(re.findall(r"\w+", name.lower())) for name in names] for names in (members, all_names))
-    inside, everywhere = (Counter(chain.from_iterable(found)) for found in words)
+    inside, everywhere = (
+        Counter(word for name in names for word in set(re.findall(r"\w+", name.lower())))
+        for names in (members, all_names)
+    )
     num_others = max(len(all_names) - len(members), 1)
 
     def distinction(word: str) -> tuple[float, int, str]:
-        share, elsewhere = inside[word] / len(members), (everywhere[word] - inside[word]) / num_others
-        return (share - elsewhere if share >= 0.6 else 0.0, len(word), word)
+        share = inside[word] / len(members)
+        share_elsewhere = (everywhere[word] - inside[word]) / num_others
+        return (share - share_elsewhere if share >= 0.6 else 0.0, len(word), word)
 
     best = max(inside, key=distinction, default="")
     return best if best and distinction(best)[0] >= 0.4 else None

@@ -14,17 +14,22 @@ MAX_NAMES = 60
 
 
 def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> None:
-    """Write confusion.csv (numbers of videos; rows are true classes, columns predictions) and .png. `confusion`: int
-    (K,K), of `reporting.confusion.confusion_matrix`. `names`: K."""
+    """Write confusion.csv (numbers of videos; rows are true classes, columns predictions) and confusion.png.
+
+    Args:
+        confusion: int (K,K), from `reporting.confusion.confusion_matrix`.
+        names: K class names.
+    """
     rows = ([name, *row] for name, row in zip(names, confusion.tolist()))
     write_csv(folder / "confusion.csv", ["class", *names], rows)
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(4 + 0.22 * min(len(names), MAX_NAMES), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axis = figure.subplots()
-    own, norm = np.eye(len(names), dtype=bool), PowerNorm(0.5, 0, 100)  # makes rare confusions visible
-    for kind, others, colours in (("right", ~own, "Blues"), ("wrong", own, "Oranges")):
-        cells = np.ma.masked_where(others | (shares == 0), shares)
+    norm = PowerNorm(0.5, 0, 100)  # makes rare confusions visible
+    diagonal = np.eye(len(names), dtype=bool)
+    for kind, hidden, colours in (("right", ~diagonal, "Blues"), ("wrong", diagonal, "Oranges")):
+        cells = np.ma.masked_where(hidden | (shares == 0), shares)
         drawn = axis.imshow(cells, cmap=colours, norm=norm, interpolation="nearest")
         figure.colorbar(drawn, shrink=0.4, pad=0.02, label=f"{kind}, % of the class")
     if len(names) <= MAX_NAMES:

@@ -42,7 +42,12 @@ class Outcomes(NamedTuple):
 
 
 def outcomes_of(logits: np.ndarray, labels: np.ndarray) -> Outcomes:
-    """Args: logits (N,K), of the evaluation's temperature; a row of NaN is an unreadable video. labels: int (N,)."""
+    """The outcome of each video.
+
+    Args:
+        logits: (N,K), at the evaluation temperature; a row of NaN is an unreadable video.
+        labels: int (N,).
+    """
     is_readable = ~np.isnan(logits).any(axis=1)
     predicted = np.full(len(labels), -1)
     confidence, label_probability = (np.full(len(labels), np.nan, dtype=np.float32) for _ in range(2))
@@ -69,15 +74,13 @@ class ReliabilityBin(NamedTuple):
 
 def reliability(outcomes: Outcomes) -> list[ReliabilityBin]:
     """The 15 bins of a reliability diagram, over the readable videos."""
-    seen = outcomes.take(np.flatnonzero(outcomes.is_readable))
-    bins = calibration_bins(seen.confidence)
-    found = []
-    for b in range(NUM_BINS):
-        inside = bins == b
-        count = int(inside.sum())
-        means = (float(v[inside].mean()) if count else float("nan") for v in (seen.confidence, seen.is_top1))
-        found.append(ReliabilityBin(count, *means))
-    return found
+    readable = outcomes.take(np.flatnonzero(outcomes.is_readable))
+    bin_of = calibration_bins(readable.confidence)
+    count = np.bincount(bin_of, minlength=NUM_BINS)
+    with np.errstate(invalid="ignore"):  # 0 / 0 in empty bins
+        confidence = np.bincount(bin_of, readable.confidence, NUM_BINS) / count
+        accuracy = np.bincount(bin_of, readable.is_top1, NUM_BINS) / count
+    return [ReliabilityBin(int(n), float(c), float(a)) for n, c, a in zip(count, confidence, accuracy)]
 
 
 def figures(outcomes: Outcomes, weights: np.ndarray | None = None) -> dict[str, np.ndarray]:

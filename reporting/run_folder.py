@@ -89,8 +89,7 @@ class TestResult:
         return f"{shown} dense" if views.get("dense") else shown
 
     def entries_of(self, rows: Sequence[int], entries: Iterable[Any]) -> list[Any]:
-        """The list entries (with `path`) of some rows of the table. Raises a UserError if one is not listed any
-        more."""
+        """The list entries (with `path`) of some rows of the table. Raises a UserError if one is no longer listed."""
         listed = {entry.name: entry for entry in entries}
         paths = [self.table.paths[row] for row in rows]
         gone = [path for path in paths if path not in listed]
@@ -139,8 +138,11 @@ class Run:
 
 
 def read_run(folder: str | Path) -> Run:
-    """Args: folder: of a run, with folders of tests in it, or one of these. Raises a UserError if there is no such
-    folder, no test in it, or a file of it is corrupted."""
+    """Read a run folder, which contains folders of tests, or a single folder of test results.
+
+    Raises:
+        UserError: the folder does not exist, contains no test, or contains a corrupted file.
+    """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run folder of train.py or the results folder of test.py")
@@ -151,8 +153,8 @@ def read_run(folder: str | Path) -> Run:
     config_path = folder / "config.yaml"
     runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
     if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
-        some = ", ".join(str(path) for path in runs[:8])
-        raise UserError(f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: {some}")
+        examples = ", ".join(str(path) for path in runs[:8])
+        raise UserError(f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: {examples}")
     if not tables:
         weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
         config = config_path if config_path.exists() else "CONFIG"
@@ -187,17 +189,18 @@ def _read_test(folder: Path, run_folder: Path) -> TestResult:
 
 def find_weights(test: TestResult, run: Run) -> Path:
     """The checkpoint that was tested, at its original path, or beside the results if the run was moved. Raises a
-    UserError if it is gone, or its content is another by now."""
+    UserError if it no longer exists or has changed."""
     if not test.weights:
         raise UserError(f"{test.folder}/summary.json names no checkpoint")
-    places = [Path(test.weights), *(f / Path(test.weights).name for f in (run.folder, test.folder.parent))]
-    found = [place for place in places if place.is_file()]
-    if not found:
-        raise UserError(f"{test.weights}: the file no longer exists")
-    for place in found:
-        if file_hash(place) == test.weights_hash:
-            return place
-    raise UserError(f"{found[0]}: has changed since the test; run the test again")
+    original = Path(test.weights)
+    candidates = (original, run.folder / original.name, test.folder.parent / original.name)
+    paths = [path for path in candidates if path.is_file()]
+    if not paths:
+        raise UserError(f"{original}: the file no longer exists")
+    for path in paths:
+        if file_hash(path) == test.weights_hash:
+            return path
+    raise UserError(f"{paths[0]}: has changed since the test; run the test again")
 
 
 def override(key: str, value: Any) -> str:
@@ -215,9 +218,9 @@ def shown_value(value: Any) -> str:
 def commands(run: Run, test: TestResult) -> dict[str, str]:
     """Commands that repeat the training of the run and a test, by title."""
     config = str(run.folder / "config.yaml") if run.config else "recipe.yaml"
-    found = {}
+    by_title = {}
     if run.config:
-        found["Train again"] = _command("train.py", "--config", config, "logging.run_dir=NEW_FOLDER")
+        by_title["Train again"] = _command("train.py", "--config", config, "logging.run_dir=NEW_FOLDER")
     script = "test_zeroshot.py" if test.is_zero_shot else "test.py"
     views = test.scores["views"]
     words = ["--config", config, "--weights", test.weights or "WEIGHTS"]
@@ -231,8 +234,8 @@ def commands(run: Run, test: TestResult) -> dict[str, str]:
         # Keys of training have no effect on a test.
         if key.startswith(("data.", "network.")) and not key.startswith("data.train_"):
             words.append(override(key, value))
-    found["Test again"] = _command(script, *words)
-    return found
+    by_title["Test again"] = _command(script, *words)
+    return by_title
 
 
 def _command(script: str, *words: Any) -> str:

@@ -24,8 +24,8 @@ def fit_temperature(logits: np.ndarray, labels: np.ndarray) -> float:
         temperature = np.exp(log_temperature)
         return float(np.mean(logsumexp(known / temperature, axis=1) - of_label / temperature))
 
-    found: Any = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
-    return float(np.exp(found.x))
+    minimum: Any = minimize_scalar(loss, bounds=np.log(RANGE), method="bounded")
+    return float(np.exp(minimum.x))
 
 
 def calibration_summary(logits: np.ndarray, labels: np.ndarray) -> dict[str, float]:

@@ -43,12 +43,12 @@ class AnnotatedSet:
 
 def mirrored_pairs(class_names: Sequence[str]) -> list[list[int]]:
     """Ascending pairs of class ids whose names differ by swapping MIRRORED_WORDS, for `data.flip_pairs`."""
-    other = {one: two for pair in MIRRORED_WORDS for one, two in (pair, pair[::-1])}
+    opposites = dict(MIRRORED_WORDS) | {right: left for left, right in MIRRORED_WORDS}
     ids = {name.lower(): id for id, name in enumerate(class_names)}
-    pattern = re.compile(rf"\b({'|'.join(other)})\b")
+    pattern = re.compile(rf"\b({'|'.join(opposites)})\b")
     pairs = []
     for name, id in ids.items():
-        mirrored = ids.get(pattern.sub(lambda found: other[found[1]], name))
+        mirrored = ids.get(pattern.sub(lambda match: opposites[match[1]], name))
         if mirrored is not None and id < mirrored:
             pairs.append([id, mirrored])
     return pairs
@@ -120,7 +120,8 @@ def read_moments(folder: Path) -> Annotated:
     Documented in the README.txt of the download. The videos are in training/ and validation/. A plus sign in a class
     name becomes a blank: "adult+male+speaking".
     """
-    path, ids = folder / "moments_categories.txt", []
+    path = folder / "moments_categories.txt"
+    ids = []
     for number, line in read_lines(path):
         name, _, id = line.rpartition(",")
         ids.append((name.replace("+", " "), _number(id, f'{path}:{number}: the id of "{line}"')))
@@ -143,20 +144,21 @@ def read_charades(folder: Path) -> Annotated:
 
     Documented in the README.txt of the download. A video has each class that occurs in it, and some have none.
     """
-    path, ids = folder / "Charades_v1_classes.txt", {}
+    path = folder / "Charades_v1_classes.txt"
+    by_code: dict[str, str] = {}
     for number, line in read_lines(path):
         code, _, name = line.partition(" ")
         if not re.fullmatch(r"c\d+", code) or not name:
             raise UserError(f'{path}:{number}: "{line}" is not "c000 Class name"')
-        ids[code] = name
-    names = _in_order([(name, int(code[1:])) for code, name in ids.items()], path)
+        by_code[code] = name
+    names = _in_order([(name, int(code[1:])) for code, name in by_code.items()], path)
 
     def samples(name: str) -> Iterator[Sample]:
         for where, row in read_columns(folder / name, ("id", "actions")):
             codes = [action.split()[0] for action in row["actions"].split(";") if action.strip()]
-            if unknown := [code for code in codes if code not in ids]:
+            if unknown := [code for code in codes if code not in by_code]:
                 raise UserError(f"{where}: action {unknown[0]} is not in {path.name}")
-            yield Sample((row["id"],), tuple(dict.fromkeys(ids[code] for code in codes)))
+            yield Sample((row["id"],), tuple(dict.fromkeys(by_code[code] for code in codes)))
 
     return Annotated.of(names, samples("Charades_v1_train.csv"), samples("Charades_v1_test.csv"))
 

@@ -13,7 +13,7 @@ from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("checkpoints", nargs="+", metavar="CHECKPOINT", help="two or more checkpoints of one model")
     parser.add_argument("--out", required=True, metavar="FILE", help="the checkpoint to write")

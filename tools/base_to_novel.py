@@ -49,7 +49,7 @@ class Half(NamedTuple):
         return [f"data.{name}={value}" for name, value in self._asdict().items()]
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--seeds", default="1,2,3", metavar="S,S", help="seeds of the training videos (default 1,2,3)")
     parser.add_argument("--shot", type=int, default=16, metavar="K", help="training videos per base class (default 16)")
@@ -66,7 +66,7 @@ def write_once(path: Path, text: str) -> None:
 
 def lines_of(entries: Sequence[ListEntry], classes: Sequence[int]) -> str:
     """The entries of some classes as lines of a list, with class ids renumbered in their order."""
-    new_ids = {class_id: place for place, class_id in enumerate(classes)}
+    new_ids = {class_id: new_id for new_id, class_id in enumerate(classes)}
     kept = [entry._replace(label=new_ids[entry.label]) for entry in entries if entry.label in new_ids]
     return "".join(f"{entry.text}\n" for entry in kept)
 
@@ -77,18 +77,20 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
     train, val = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
     base = base_classes(np.array([entry.label for entry in train]), len(names))
     halves = {}
-    for name, classes in {"base": base, "novel": sorted(set(range(len(names))) - set(base))}.items():
+    novel = [class_id for class_id in range(len(names)) if class_id not in base]
+    for name, classes in (("base", base), ("novel", novel)):
         half = Half(len(classes), folder / f"{name}_labels.csv", folder / f"val_{name}.txt")
-        write_once(half.label_list, csv_text(("id", "name"), enumerate(names[c] for c in classes)))
-        if not (text := lines_of(val, classes)):
+        write_once(half.label_list, csv_text(("id", "name"), enumerate(names[class_id] for class_id in classes)))
+        val_lines = lines_of(val, classes)
+        if not val_lines:
             raise UserError(f"{cfg.data.val_list}: has no video of the {name} classes")
-        write_once(half.val_list, text)
+        write_once(half.val_list, val_lines)
         halves[name] = half
     # If num_frames is 0, training counts the frames and leaves out short entries.
     usable = [e for e in train if e.label in base and (not e.num_frames or e.num_frames >= MIN_TRAIN_FRAMES)]
     for seed in seeds:
         picks = pick_few_shot([entry.label for entry in usable], shot, seed)
-        write_once(folder / f"train_seed{seed}.txt", lines_of([usable[place] for place in picks], base))
+        write_once(folder / f"train_seed{seed}.txt", lines_of([usable[row] for row in picks], base))
     return halves
 
 
@@ -120,26 +122,27 @@ def main(args: argparse.Namespace) -> int:
     scores: dict[str, list[float]] = {name: [] for name in halves}
     for seed in seeds:
         folder = out / f"seed{seed}"
-        words = [*args.overrides, "data.shot=0", f"data.train_list={out / 'lists' / f'train_seed{seed}.txt'}"]
-        if code := series.train(args, folder, [*words, *halves["base"].overrides]):
+        train_list = f"data.train_list={out / 'lists' / f'train_seed{seed}.txt'}"
+        overrides = [*args.overrides, "data.shot=0", train_list, *halves["base"].overrides]
+        if code := series.train(args, folder, overrides):
             return code
         for name, half in halves.items():
-            if code := test(args, folder / "last_model.pt", half, folder / f"test_{name}"):
+            test_folder = folder / f"test_{name}"
+            if code := test(args, folder / "last_model.pt", half, test_folder):
                 return code
-            summary = json.loads((folder / f"test_{name}" / "summary.json").read_text(encoding="utf-8"))
+            summary = json.loads((test_folder / "summary.json").read_text(encoding="utf-8"))
             scores[name].append(summary["top1"])
 
-    harmonic = [harmonic_mean(*pair) for pair in zip(scores["base"], scores["novel"])]
+    scores["harmonic"] = [harmonic_mean(base, novel) for base, novel in zip(scores["base"], scores["novel"])]
     rows: list[tuple[str, ...]] = [("seed", "base top-1 %", "novel top-1 %", "harmonic mean")]
-    columns = (scores["base"], scores["novel"], harmonic)
-    rows += [(str(seed), *(f"{column[place]:.2f}" for column in columns)) for place, seed in enumerate(seeds)]
-    over = [mean_and_deviation(column) for column in columns]
-    rows.append((f"mean of {len(seeds)}", *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over)))
+    for seed, *values in zip(seeds, *scores.values()):
+        rows.append((str(seed), *(f"{value:.2f}" for value in values)))
+    means = {name: mean_and_deviation(values) for name, values in scores.items()}
+    rows.append((f"mean of {len(seeds)}", *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in means.values())))
     print(format_table(rows))
-    of_means = harmonic_mean(over[0][0], over[1][0])
+    of_means = harmonic_mean(means["base"][0], means["novel"][0])
     print(f"harmonic mean of the mean scores, as in published tables: {of_means:.2f}")
-    figures = {**scores, "harmonic": harmonic, "harmonic_of_means": of_means}
-    write_summary(out / "base_to_novel.json", seeds=seeds, **figures, shot=args.shot)
+    write_summary(out / "base_to_novel.json", seeds=seeds, **scores, harmonic_of_means=of_means, shot=args.shot)
     print(next_command("python", "report.py", str(out / f"seed{seeds[0]}")))
     return 0
 

@@ -21,9 +21,9 @@ from utils.errors import UserError
 from utils.project_paths import REPOSITORY
 
 PACKAGES = ("inference", "engine", "modules", "datasets", "clip", "reporting", "utils", "tools")
+# Files of the site have the same relative paths as in the repository, so that links work in both.
 PAGES = ("README.md", "CONTRIBUTING.md", "CHANGELOG.md", "CITATION.cff", "LICENSE", "benchmarks/RESULTS.md")
 FOLDERS = ("docs", "configs", "lists")
-"""Of the site, at the same relative paths as in the repository, so that links work in both."""
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:

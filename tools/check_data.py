@@ -9,8 +9,8 @@ data.decoder is not pyav. Files in DIR (default: data_check_CONFIG beside the co
     val_clean.txt
 
 An interrupted check resumes where it stopped, given the same lists and DIR. Several machines share DIR by --shard; then
---merge writes the files. Exit code 0: all good; 1: some are bad, or
-a worker process was killed; 2: an error in the config or a list; 130: interrupted.
+--merge writes the files. Exit code 0: all good; 1: some are bad, or a worker process was killed; 2: an error in the
+config or a list; 130: interrupted.
 
 Examples:
     python -m tools.check_data --config my.yaml
@@ -84,9 +84,10 @@ def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: L
                 source.read(np.unique([0, source.num_frames // 2, source.num_frames - 1]))
         if data.modality == "RGB":
             assert entry.num_frames is not None
-            after, folder = data.image_tmpl.format(entry.num_frames + data.index_bias), Path(root) / entry.path
-            if (folder / after).exists():
-                raise UserError(f"{folder}: contains {after}, but the list gives {entry.num_frames} frames")
+            folder = Path(root) / entry.path
+            excess = data.image_tmpl.format(entry.num_frames + data.index_bias)
+            if (folder / excess).exists():
+                raise UserError(f"{folder}: contains {excess}, but the list gives {entry.num_frames} frames")
             for number in range(entry.num_frames):
                 path = folder / data.image_tmpl.format(number + data.index_bias)
                 if not path.is_file() or path.stat().st_size == 0:
@@ -125,8 +126,7 @@ def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str
         writer = csv.DictWriter(file, COLUMNS)
 
         def write(row: dict) -> None:
-            # One line a row: a reason has no line end, and quoting keeps the rest.
-            row["reason"] = " ".join(row["reason"].split())
+            row["reason"] = " ".join(row["reason"].split())  # without line ends, so that each row is one line
             writer.writerow(row)
             file.flush()
             done[row["list"], int(row["line"])] = row
@@ -137,7 +137,7 @@ def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str
 
 
 def write_reports(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path) -> None:
-    """report.csv, and the lists' own lines, byte for byte, without the bad ones."""
+    """Write report.csv and the cleaned lists, whose lines are copied byte for byte; remove the journals."""
     for job in jobs:
         bad = {int(row["line"]) for row in rows if row["list"] == job.name and row["status"] == "bad"}
         lines = Path(job.path).read_bytes().split(b"\n")
@@ -188,8 +188,9 @@ def main(args: argparse.Namespace) -> int:
     jobs = read_lists(cfg)
     tasks = [(job, entry) for job in jobs for entry in job.entries]
     out = Path(args.out or Path(args.config).parent / f"data_check_{Path(args.config).stem}")
-    data, files = cfg.data, [value for job in jobs for value in (file_hash(job.path), job.root)]
-    stamp = " ".join(map(str, (*files, data.modality, data.image_tmpl, data.index_bias, data.decoder)))
+    lists = " ".join(f"{file_hash(job.path)} {job.root}" for job in jobs)
+    data = cfg.data
+    stamp = f"{lists} {data.modality} {data.image_tmpl} {data.index_bias} {data.decoder}"
     journal = out / JOURNAL
     try:
         out.mkdir(parents=True, exist_ok=True)
@@ -198,7 +199,7 @@ def main(args: argparse.Namespace) -> int:
             rows = merged(out, places, lambda path: read_journal(path, stamp))
         else:
             journal = journal if shard.is_all else shard.file(out / FOLDER, ".csv")
-            rows = check_all(shard.of(tasks), cfg.data, journal, stamp, args.workers)
+            rows = check_all(shard.of(tasks), data, journal, stamp, args.workers)
         if shard.is_all:
             write_reports(jobs, rows, out)
     except KeyboardInterrupt:

@@ -23,7 +23,7 @@ from typing import NamedTuple
 
 from demo.make_transfer_sets import make_sets
 from engine.plan import bytes_of_a_step
-from tools.comparison import Usage, chosen_names, of_test, run, write_after
+from tools.comparison import Usage, of_test, run, write_after
 from utils.checkpoint import load_checkpoint
 from utils.cli import Parser, run_command
 from utils.config import load_config
@@ -80,9 +80,8 @@ def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Fig
             figures |= costs_of(run_dir)
         if method.mix:
             mixed = run_dir / "mixed.pt"
-            figures["cpu"] += run(
-                "tools/interpolate.py", "--weights", str(weights), "--save", str(method.mix), str(mixed)
-            ).cpu
+            words = ("--weights", str(weights), "--save", str(method.mix), str(mixed))
+            figures["cpu"] += run("tools/interpolate.py", *words).cpu
             weights = mixed
         configs = [word for test in tests.values() for word in ("--config", str(plan.configs / f"{test}.yaml"))]
         figures["cpu"] += run(
@@ -90,7 +89,7 @@ def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Fig
             *of_test(method.overrides), *plan.overrides,
         ).cpu  # fmt: skip
         summary = json.loads((run_dir / "tests" / "summary.json").read_text(encoding="utf-8"))["tests"]
-        top1 = {name.split(",")[0]: one["full_top1"] for name, one in summary.items()}
+        top1 = {name.split(",")[0]: scores["full_top1"] for name, scores in summary.items()}
         figures |= {column: top1[test] for column, test in tests.items()}
     return figures
 
@@ -151,7 +150,7 @@ class Method(NamedTuple):
         tables: pages of docs/ with the row.
     """
 
-    what: str
+    title: str
     overrides: tuple[str, ...] = ()
     mix: float = 0
     tables: tuple[str, ...] = ("methods",)
@@ -171,9 +170,9 @@ def addition(name: str, key: str, tables: tuple[str, ...] = TUNING_ONLY) -> Meth
     return Method(f"`{name}`", (MEAN, key), tables=tables)
 
 
-def text_side(what: str, *overrides: str) -> Method:
+def text_side(title: str, *overrides: str) -> Method:
     """A row of a way to train the text side, with the temporal head."""
-    return Method(f"temporal head, {what}", (HEAD, *overrides), tables=TUNING_ONLY)
+    return Method(f"temporal head, {title}", (HEAD, *overrides), tables=TUNING_ONLY)
 
 
 METHODS = {
@@ -224,22 +223,25 @@ def figures_of(name: str, plan: Plan, seed: int, out: Path) -> Figures:
     if not path.exists():
         figures = method.measure(method, plan, seed, folder)
         write_text_atomic(path, json.dumps({"settings": settings, "figures": figures}, indent=1))
-    found = json.loads(path.read_text(encoding="utf-8"))
-    if found["settings"] != settings:
+    saved = json.loads(path.read_text(encoding="utf-8"))
+    if saved["settings"] != settings:
         raise UserError(f"{path}: was created with other settings; remove {folder}, or choose another --out")
-    return found["figures"]
+    return saved["figures"]
 
 
-def methods_row(what: str, seeds: list[Figures]) -> str:
+def methods_row(title: str, seeds: list[Figures]) -> str:
     """A row of docs/methods.md: mean and deviation over the seeds, or a dash if a score does not exist."""
     if "base" in seeds[0]:
         seeds = [figures | {"h": harmonic_mean(figures["base"], figures["novel"])} for figures in seeds]
     cells = []
     for column in ("seen", "held_out", "drawn", "h"):
         values = [figures[column] for figures in seeds if column in figures]
-        mean, deviation = mean_and_deviation(values) if values else (0.0, 0.0)
-        cells.append(f"{mean:.1f}" + f"±{deviation:.1f}" * (len(values) > 1) if values else "–")
-    return f"| {what} | {' | '.join(cells)} | {seeds[0]['trained']:,} |"
+        if not values:
+            cells.append("–")
+            continue
+        mean, deviation = mean_and_deviation(values)
+        cells.append(f"{mean:.1f}±{deviation:.1f}" if len(values) > 1 else f"{mean:.1f}")
+    return f"| {title} | {' | '.join(cells)} | {seeds[0]['trained']:,} |"
 
 
 def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) -> str:
@@ -257,7 +259,7 @@ def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int)
         "",
         "| method | seen | held-out | drawn | H | trained |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(methods_row(METHODS[name].what, seeds) for name, seeds in found.items()),
+        *(methods_row(METHODS[name].title, seeds) for name, seeds in found.items()),
     ]
     return "\n".join(lines) + "\n"
 
@@ -279,10 +281,11 @@ def tuning_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) 
     ]
     for name, seeds in found.items():
         seen, held_out = (statistics.fmean(figures[column] for figures in seeds) for column in ("seen", "held_out"))
+        first = seeds[0]
         lines.append(
-            f"| {METHODS[name].what.removeprefix('Text4Vis: ')} | {seen:.1f} | {held_out:.1f} | "
-            f"{seeds[0]['trained']:,} | {seeds[0]['size'] / 1e6:.2f} | {seeds[0]['memory'] / 1e6:.0f} | "
-            f"{seeds[0]['seconds'] * 1e3:.0f} |"
+            f"| {METHODS[name].title.removeprefix('Text4Vis: ')} | {seen:.1f} | {held_out:.1f} | "
+            f"{first['trained']:,} | {first['size'] / 1e6:.2f} | {first['memory'] / 1e6:.0f} | "
+            f"{first['seconds'] * 1e3:.0f} |"
         )
     return "\n".join(lines) + "\n"
 
@@ -294,22 +297,22 @@ TABLES = {"methods": (TRAININGS, 3, methods_section), "tuning": (TUNING, 1, tuni
 def write_configs(demo: Path, out: Path) -> Path:
     """Copy the configs with the folder `demo` instead of exp/demo; returns their folder."""
     folder = out / "configs"
-    for name in {name for one, tests in TRAININGS.items() for name in (one, *tests.values())}:
-        text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
-        write_text_atomic(folder / f"{name}.yaml", text.replace("exp/demo/", f"{demo}/"))
+    for training, tests in TRAININGS.items():
+        for name in {training, *tests.values()}:
+            text = (CONFIGS / f"{name}.yaml").read_text(encoding="utf-8")
+            write_text_atomic(folder / f"{name}.yaml", text.replace("exp/demo/", f"{demo}/"))
     return folder
 
 
 def main(args: argparse.Namespace) -> None:
-    names = chosen_names(args.only, METHODS, "method")
     demo, out = Path(args.demo).absolute(), Path(args.out).absolute()
     if not (demo / "transfer").exists():
         make_sets(demo / "world", demo / "transfer")
     for table in [args.table] if args.table else TABLES:
-        trainings, num_seeds, section = TABLES[table]
-        num_seeds = args.seeds or num_seeds
+        trainings, default_seeds, section = TABLES[table]
+        num_seeds = args.seeds or default_seeds
         plan = Plan(write_configs(demo, out), trainings, args.epochs, args.shots, args.frames)
-        rows = [name for name in names if table in METHODS[name].tables]
+        rows = [name for name in args.only or METHODS if table in METHODS[name].tables]
         found: dict[str, list[Figures]] = {name: [] for name in rows}
         for name, seed in progress([(name, seed) for seed in range(num_seeds) for name in rows], unit="run"):
             if seed == 0 or METHODS[name].measure is not clip_alone:  # CLIP has no seed
@@ -330,7 +333,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--demo", default="exp/demo", metavar="DIR", help="folder of the demo (default exp/demo)")
     parser.add_argument("--out", default="exp/variants", help="folder of the runs (default exp/variants)")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", help=f"only print the rows of some of {', '.join(METHODS)}"
+        "--only",
+        nargs="+",
+        choices=METHODS,
+        metavar="NAME",
+        help=f"only print the rows of some of {', '.join(METHODS)}",
     )
     return parser.parse_args(arguments)
 

@@ -6,10 +6,10 @@ import multiprocessing
 import os
 import resource
 import runpy
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from utils.cli import run_command
 from utils.errors import UserError
@@ -17,8 +17,6 @@ from utils.files import write_text_atomic
 from utils.project_paths import REPOSITORY
 
 ENGINE = ["engine.train", "engine.test", "engine.zeroshot", "engine.frozen"]
-
-
 # Keys of the training that a test of the checkpoint needs.
 SHARED_KEYS = ("network.", "components.", "solver.loss_type", "data.num_segments")
 
@@ -56,27 +54,21 @@ def run(script: str, *words: str) -> Usage:
         code, printed, usage = 1, "its process ended early", Usage(0, 0.0)
     process.join()
     if code != 0:
-        raise UserError(f"{script} {' '.join(words)} failed: {(printed.splitlines() or [f'exit code {code}'])[-1]}")
+        reason = printed.splitlines()[-1] if printed else f"exit code {code}"
+        raise UserError(f"{script} {' '.join(words)} failed: {reason}")
     return usage
 
 
 def _call(answer: Connection, script: str, words: tuple[str, ...]) -> None:
     """In the child process: run the command, and send its exit code, output and usage."""
     os.chdir(REPOSITORY)
-    command, printed = runpy.run_path(str(REPOSITORY / script)), io.StringIO()
+    command = runpy.run_path(str(REPOSITORY / script))
+    printed = io.StringIO()
     with contextlib.redirect_stdout(printed), contextlib.redirect_stderr(printed):
         code = run_command(command["main"], command["parse_arguments"](list(words)))
     used = resource.getrusage(resource.RUSAGE_SELF)
     with contextlib.suppress(BrokenPipeError):  # the comparison was stopped
         answer.send((code, printed.getvalue().strip(), Usage(used.ru_maxrss * 1024, used.ru_utime + used.ru_stime)))
-
-
-def chosen_names(only: Sequence[str] | None, table: Mapping[str, Any], what: str) -> list[str]:
-    """The names of `--only`, by default all of the table. Raises UserError where one is not in it; `what` they name."""
-    for name in only or ():
-        if name not in table:
-            raise UserError(f"--only: unknown {what} {name}; available are {', '.join(table)}")
-    return list(only or table)
 
 
 def write_after(page: Path, mark: str, text: str) -> None:

@@ -153,7 +153,8 @@ def run_all(
 
     Each line of the report is written at once, so that it is kept if the run is killed.
     """
-    results, report = list(known), report_file(out, shard)
+    results = list(known)
+    report = report_file(out, shard)
     write_report(report, results)
     with (
         report.open("a", newline="", encoding="utf-8", errors=ODD_NAMES) as file,

@@ -85,7 +85,7 @@ def check_arguments(args: argparse.Namespace) -> None:
     for option in ("window", "stride", "fps"):
         value = getattr(args, option)
         if value is not None and not 0 < value <= 86400:
-            raise UserError(f"--{option} {value:g}: must be above 0")
+            raise UserError(f"--{option} {value:g}: must be above 0 and at most 86400")
     check_counts(args, "workers")
     if not args.weights and not args.config:
         raise UserError("give --weights, or --config for CLIP without fine-tuning")

@@ -122,7 +122,8 @@ def folder_name(video: str) -> str:
 
 def already_present(videos: list[str], out: Path) -> dict[str, Result]:
     """video -> result, for videos that are already extracted; a note of an earlier run (short) is kept."""
-    present, notes = {}, conversion.earlier_notes(out)
+    present = {}
+    notes = conversion.earlier_notes(out)
     for video in videos:
         name = folder_name(video)
         if (out / name).is_dir():

@@ -24,7 +24,7 @@ from utils.protocols import check_single_label
 from utils.results import format_table, next_test, write_summary
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--shots", default="2,4,8,16", metavar="K,K", help="videos per class (default 2,4,8,16)")
     parser.add_argument("--seeds", default="0,1,2", metavar="S,S", help="seeds of the selection (default 0,1,2)")
@@ -43,13 +43,16 @@ def overrides_of(args: argparse.Namespace, shot: int, seed: int) -> list[str]:
 
 
 def main(args: argparse.Namespace) -> int:
-    shots, seeds = series.whole_numbers("--shots", args.shots, 1), series.whole_numbers("--seeds", args.seeds, 0)
-    own_keys = ["data.shot", "data.shot_seed", *(["data.train_list"] if args.lists else [])]
+    shots = series.whole_numbers("--shots", args.shots, 1)
+    seeds = series.whole_numbers("--seeds", args.seeds, 0)
+    own_keys = ["data.shot", "data.shot_seed"]
+    if args.lists is not None:
+        own_keys.append("data.train_list")
+        if "{shot}" not in args.lists or ("{seed}" not in args.lists and len(seeds) > 1):
+            raise UserError(f"--lists {args.lists}: needs {{shot}} and, for several seeds, {{seed}} in the path")
     series.check_overrides(args.overrides, own_keys)
-    if args.lists is not None and ("{shot}" not in args.lists or ("{seed}" not in args.lists and len(seeds) > 1)):
-        raise UserError(f"--lists {args.lists}: needs {{shot}} and, for several seeds, {{seed}} in the path")
-    runs = {(k, s): [*args.overrides, *overrides_of(args, k, s)] for k in shots for s in seeds}
-    cfg = load_config(args.config, next(iter(runs.values())), "train").config
+    runs = {(shot, seed): [*args.overrides, *overrides_of(args, shot, seed)] for shot in shots for seed in seeds}
+    cfg = load_config(args.config, runs[shots[0], seeds[0]], "train").config
     check_single_label(cfg, "few-shot training")
     series.check_equally_long(cfg)
     out = Path(args.out).resolve()
@@ -64,10 +67,12 @@ def main(args: argparse.Namespace) -> int:
 
     rows: list[tuple[str, ...]] = [("shot", "top-1 %", "top-5 %", "mean class %")]
     for shot in shots:
-        found = {f"{shot}, seed {seed}": records[shot, seed] for seed in seeds}
-        rows += table_rows(found, f"{shot}, mean of {len(seeds)}")
+        validations = {f"{shot}, seed {seed}": records[shot, seed] for seed in seeds}
+        rows += table_rows(validations, f"{shot}, mean of {len(seeds)}")
     print(format_table(rows))
-    scores = {f"shot{k}/seed{s}": {name: record[name] for name in FIGURES} for (k, s), record in records.items()}
+    scores = {
+        f"shot{shot}/seed{seed}": {name: record[name] for name in FIGURES} for (shot, seed), record in records.items()
+    }
     write_summary(out / "few_shot.json", runs=scores)
     print(next_test({out / run: record for run, record in scores.items()}))
     return 0

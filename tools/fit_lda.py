@@ -16,7 +16,7 @@ from utils.errors import UserError
 from utils.files import check_writable
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--out", required=True, metavar="NPZ", help="the classifier file to write")
     parser.add_argument("--videos", type=int, default=60, metavar="N", help="training videos per class (default 60)")

@@ -19,15 +19,27 @@ from utils.files import check_is_file, check_writable
 ALPHAS = "0,0.1,0.2,0.3,0.4,0.5,0.6,0.7,0.8,0.9,1"
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__, required=False)
     parser.add_argument("--weights", required=True, metavar="FILE", help="the fine-tuned checkpoint")
-    zeroshot = "zero-shot config to evaluate as well; may be repeated"
-    parser.add_argument("--zeroshot", action="append", default=[], metavar="YAML", help=zeroshot)
-    alphas = f"mixing weights from 0 (pretrained) to 1 (fine-tuned) (default {ALPHAS})"
-    parser.add_argument("--alphas", metavar="A,B,C", help=alphas)
-    head = "temporal head: kept, or its outputs scaled by the mixing weight"
-    parser.add_argument("--head", choices=("keep", "fade"), default="keep", help=head)
+    parser.add_argument(
+        "--zeroshot",
+        action="append",
+        default=[],
+        metavar="YAML",
+        help="zero-shot config to evaluate as well; may be repeated",
+    )
+    parser.add_argument(
+        "--alphas",
+        metavar="A,B,C",
+        help=f"mixing weights from 0 (pretrained) to 1 (fine-tuned) (default {ALPHAS})",
+    )
+    parser.add_argument(
+        "--head",
+        choices=("keep", "fade"),
+        default="keep",
+        help="temporal head: kept, or its outputs scaled by the mixing weight",
+    )
     parser.add_argument("--save", nargs=2, metavar=("ALPHA", "FILE"), help="write the checkpoint at a mixing weight")
     parser.add_argument("--out", metavar="DIR", help="folder of the curve (default: one beside the weights)")
     return parser.parse_intermixed_args(arguments)

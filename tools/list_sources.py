@@ -5,6 +5,7 @@ Samples are returned in file order; videos are not accessed. Files in an unexpec
 """
 
 import csv
+import io
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -28,32 +29,35 @@ class Sample:
 
 
 def read_lines(path: Path) -> list[tuple[int, str]]:
-    """(line number from 1, text) of non-blank lines. Raises a UserError if the file does not exist."""
+    """(line number from 1, text) of non-blank lines. Raises a UserError if the file does not exist or is not UTF-8."""
+    lines = read_text(path).splitlines()
+    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+
+
+def read_text(path: Path) -> str:
+    """The text of a UTF-8 file. Raises a UserError if it does not exist or is not UTF-8."""
     if not path.is_file():
         raise UserError(f"{path}: no such file")
-    lines = path.read_text(encoding="utf-8-sig").splitlines()
-    return [(number, line.strip()) for number, line in enumerate(lines, 1) if line.strip()]
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{path}: is not UTF-8 ({error}); convert it, or download it again") from error
 
 
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """("file:line", text by column) of each row of a CSV whose header includes these columns."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
-    with path.open(newline="", encoding="utf-8-sig") as file:
-        reader = csv.DictReader(file)
-        absent = [name for name in columns if name not in (reader.fieldnames or ())]
-        if absent:
-            raise UserError(f"{path}:1: missing column {', '.join(absent)}; the header must have {', '.join(columns)}")
-        for row in reader:
-            yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
+    reader = csv.DictReader(io.StringIO(read_text(path)))
+    absent = [name for name in columns if name not in (reader.fieldnames or ())]
+    if absent:
+        raise UserError(f"{path}:1: missing column {', '.join(absent)}; the header must have {', '.join(columns)}")
+    for row in reader:
+        yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
 
 
 def read_json(path: Path, kind: type) -> Any:
     """The content of a JSON file. Raises a UserError unless it is of this kind."""
-    if not path.is_file():
-        raise UserError(f"{path}: no such file")
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(read_text(path))
     except ValueError as error:
         raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
     if not isinstance(content, kind):

@@ -16,8 +16,9 @@ from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.project_paths import REPOSITORY
 
-LISTS_FOLDER = Path(__file__).resolve().parents[1] / "lists"
+LISTS_FOLDER = REPOSITORY / "lists"
 
 
 def normal_form(class_name: str) -> str:
@@ -49,8 +50,8 @@ def read_label_csv(path: Path) -> Labels:
 
 
 def choose_labels(source_names: Iterable[str], label_csv: Path | None) -> Labels:
-    """The order of classes: that of `label_csv`, otherwise of the shipped list with exactly these names, otherwise
-    `names`."""
+    """The order of classes: that of `label_csv`, otherwise of the shipped list with exactly these names, otherwise of
+    `source_names`."""
     if label_csv is not None:
         return read_label_csv(label_csv)
     names = list(dict.fromkeys(source_names))
@@ -68,8 +69,9 @@ def compare_names(source_names: Iterable[str], labels: Labels) -> list[str]:
     lines = []
     for form, name in source.items():
         if form not in labels.ids:
-            near = difflib.get_close_matches(form, labels.ids, 1)
-            lines.append(f'"{name}" is not in {labels.origin}' + (f'; the nearest is "{near[0]}"' if near else ""))
+            nearest = difflib.get_close_matches(form, labels.ids, 1)
+            hint = f'; the nearest is "{nearest[0]}"' if nearest else ""
+            lines.append(f'"{name}" is not in {labels.origin}{hint}')
     absent = [name for name in labels.names if normal_form(name) not in source]
     if absent:
         lines.append(f"{len(absent)} classes of {labels.origin} do not occur: {some_of(absent)}")
@@ -106,7 +108,8 @@ class Disk:
         if self.kind == "frames":
             folders = find_frame_folders(self.root, self.template)
             self.by_name = {path: Found(path, count) for path, count in folders.num_frames.items()}
-            self.faulty, self.first_number = folders.faulty, folders.first_number
+            self.faulty = folders.faulty
+            self.first_number = folders.first_number
         else:
             for path in find_videos(self.root):
                 name = str(Path(path).with_suffix(""))
@@ -168,12 +171,12 @@ def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[
 
 
 def write_list(out: Path, name: str, entries: Sequence[ListEntry], missing: Missing, labels: Labels) -> None:
-    """OUT/name.txt and, if anything is missing, OUT/name_missing.csv; prints the counts."""
+    """Write OUT/name.txt and, if anything is missing, OUT/name_missing.csv, and print the counts."""
     if not entries and not missing:
         raise UserError(f"{name}: no clips found")
     if not entries:
-        example = f' (as "{missing[0][0]}": {missing[0][1]})' if missing else ""
-        raise UserError(f"{name}: none of its {len(missing)} clips was found{example}; check --root")
+        first, reason = missing[0]
+        raise UserError(f'{name}: none of its {len(missing)} clips was found (as "{first}": {reason}); check --root')
     write_text_atomic(out / f"{name}.txt", "".join(f"{entry.text}\n" for entry in entries))
     print(f"{out / f'{name}.txt'}: {len(entries)} clips")
     missing_path = out / f"{name}_missing.csv"
@@ -200,7 +203,7 @@ def write_labels(out: Path, labels: Labels) -> None:
 
 def config_path(path: Path) -> str:
     """A path for a config: relative to the repository if possible, otherwise absolute."""
-    return str(path if Path.cwd() == LISTS_FOLDER.parent else path.absolute())
+    return str(path if Path.cwd() == REPOSITORY else path.absolute())
 
 
 def print_config(

@@ -35,8 +35,6 @@ SPLIT_FOLDERS = {
     "test": "test", "testing": "test",
 }  # fmt: skip
 Parts = Mapping[str, Sequence[Sample]]  # by "train" and "val", if they exist
-
-
 Lists = tuple[dict[str, Sequence[Sample]], dict[str, str]]
 """Samples by the name of their list without `.txt`, and the names in the printed config by part."""
 
@@ -142,13 +140,14 @@ def make_folders(args: argparse.Namespace) -> None:
 def split_folders(root: Path) -> dict[str, str]:
     """train, val, test -> name of the folder with this split; {} if `root` contains class folders. Raises a UserError
     if two folders for one split, or both class folders and split folders."""
-    names = sorted(p.name for p in root.iterdir() if p.is_dir() and not p.name.startswith("."))
+    folders = [path.name for path in root.iterdir() if path.is_dir()]
+    names = sorted(name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS)
     by_part: dict[str, str] = {}
     others = []
     for name in names:
         part = SPLIT_FOLDERS.get(name.lower())
         if part is None:
-            others += [] if name in SYSTEM_FOLDERS else [name]
+            others.append(name)
         elif part in by_part:
             raise UserError(f"{root}: {by_part[part]} and {name} are both folders of the {part} split; remove one")
         else:
@@ -156,8 +155,10 @@ def split_folders(root: Path) -> dict[str, str]:
     if "train" not in by_part or len(by_part) == 1:
         return {}
     if others:
-        found = f"{' and '.join(by_part.values())} and other folders, such as {others[0]}"
-        raise UserError(f"{root}: contains {found}; expected either class folders or split folders")
+        raise UserError(
+            f"{root}: contains {' and '.join(by_part.values())} and other folders, such as {others[0]}; expected "
+            "either class folders or split folders"
+        )
     return by_part
 
 
@@ -197,11 +198,12 @@ def make_annotated(args: argparse.Namespace) -> None:
     data_set = ANNOTATED[args.name]
     class_names, parts = data_set.read(args.annotations)
     labels = Labels(class_names, data_set.files.split(",")[0])
-    found = {name for samples in parts.values() for sample in samples for name in sample.class_names}
-    for line in compare_names(found, labels):
+    names_in_samples = {name for samples in parts.values() for sample in samples for name in sample.class_names}
+    for line in compare_names(names_in_samples, labels):
         print(f"names: {line}")
-    pairs = mirrored_pairs(class_names)
-    keys = data_set.keys | ({"flip_pairs": pairs} if pairs else {})
+    keys = dict(data_set.keys)
+    if pairs := mirrored_pairs(class_names):
+        keys["flip_pairs"] = pairs
     write_all(args, data_set.dataset, disk_of(args), labels, plain_names(parts), keys)
 
 
@@ -284,8 +286,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         command.add_argument("--template", default="img_{:05d}.jpg", help="frames' file name (default: img_{:05d}.jpg)")
         command.add_argument("--kind", choices=("frames", "video"), default="frames", help="(default: frames)")
         if name not in (*UNTRIMMED, *ANNOTATED):
-            labels = "CSV id,name with the classes and their order, instead of the default"
-            command.add_argument("--labels", type=Path, help=labels)
+            command.add_argument(
+                "--labels", type=Path, help="CSV id,name with the classes and their order, instead of the default"
+            )
         return command
 
     command = add("folders", make_folders, "class folders, or train and val folders with class folders")
@@ -298,14 +301,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     command = add("kinetics", make_kinetics, "Kinetics-400, -600 or -700, or only the classes of --labels")
     command.add_argument("--train_csv", type=Path, help="official CSV or JSON of the training clips")
     command.add_argument("--val_csv", type=Path, help="official CSV or JSON of the validation (or test) clips")
-    name = "file name of the lists; {part} becomes train or val (default: {part})"
-    command.add_argument("--name", default="{part}", help=name)
+    command.add_argument(
+        "--name", default="{part}", help="file name of the lists; {part} becomes train or val (default: {part})"
+    )
     command = add("activitynet", make_activitynet, "ActivityNet 1.3: training segments, validation videos")
     command.add_argument("--json", type=Path, required=True, help="activity_net.v1-3.min.json")
     add_segment_options(command)
     command = add("hacs", make_hacs, "HACS Segments (like activitynet) or HACS Clips")
-    files = "HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
-    command.add_argument("--annotations", type=Path, required=True, help=files)
+    command.add_argument(
+        "--annotations", type=Path, required=True, help="HACS_segments_v1.1.1.json, or HACS_clips_v1.1.1.csv"
+    )
     add_segment_options(command)
     for name, data_set in ANNOTATED.items():
         command = add(name, make_annotated, data_set.described)
@@ -316,9 +321,12 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def add_segment_options(command: Parser) -> None:
     """Add `--instances` and `--fps`."""
-    instances = "output folder for links to the frames of segments (default: lists with start and end "
-    instances += "times, data.list_times)"
-    command.add_argument("--instances", type=Path, help=instances)
+    command.add_argument(
+        "--instances",
+        type=Path,
+        help="output folder for links to the frames of segments (default: lists with start and end times, "
+        "data.list_times)",
+    )
     command.add_argument("--fps", type=float, default=1.0, help="frame rate of the extracted frames (default: 1)")
 
 

@@ -29,8 +29,10 @@ class FrameFolders:
 def check_template(template: str, *endings: str) -> None:
     """Raise a UserError unless `--template` is a file name with one number field and one of the endings, if any."""
     if not re.fullmatch(r"[^{}/]*\{:0?\d*d\}[^{}/]*", template) or not template.lower().endswith(endings or ""):
-        what = f"a name with one number field{' and ' * bool(endings)}{' or '.join(endings)}"
-        raise UserError(f"--template {template}: must be {what}, such as img_{{:05d}}.jpg")
+        and_ending = f" and {' or '.join(endings)}" if endings else ""
+        raise UserError(
+            f"--template {template}: must be a name with one number field{and_ending}, such as img_{{:05d}}.jpg"
+        )
 
 
 def find_videos(root: Path) -> list[str]:
@@ -38,19 +40,20 @@ def find_videos(root: Path) -> list[str]:
 
     Prints how many files with other extensions were skipped.
     """
-    found, skipped = [], Counter()
+    videos = []
+    skipped = Counter()
     for folder, _, files in walk(root):
         relative = Path(folder).relative_to(root)
         for name in files:
             suffix = Path(name).suffix.lower()
             if suffix in VIDEO_SUFFIXES:
-                found.append((relative / name).as_posix())
+                videos.append((relative / name).as_posix())
             else:
                 skipped[suffix or "no extension"] += 1
     if skipped:
         counts = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common())
         print(f"{root}: skipped files whose extension is not that of a video: {counts}")
-    return sorted(found)
+    return sorted(videos)
 
 
 def list_fault(name: str) -> str | None:
@@ -59,7 +62,7 @@ def list_fault(name: str) -> str | None:
         name.encode("utf-8")
     except UnicodeEncodeError:
         return "the name is not UTF-8; rename it"
-    if name.split() and (name[-1].isspace() or name[0].isspace()):
+    if name != name.strip():
         return "the name begins or ends with a space, which lists do not preserve; rename it"
     if len(name.splitlines()) > 1 or "\0" in name:
         return "the name contains a line break; rename it"

@@ -108,12 +108,13 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
         except OSError as error:
             raise UserError(f"{path}: cannot be read ({error.strerror})") from error
         pixels = decode_image(data, str(path))
-        size = (pixels.shape[1], pixels.shape[0])
-        if data[:2] == b"\xff\xd8" and is_upright(data) and scaled(*size, encoder.settings.short_side) == size:
+        height, width, _ = pixels.shape
+        size = scaled(width, height, encoder.settings.short_side)
+        is_jpeg = data[:2] == b"\xff\xd8"
+        if is_jpeg and is_upright(data) and size == (width, height):
             encoder.check(size, path.name)
         else:
-            wanted = scaled(*size, encoder.settings.short_side)
-            image = Image.fromarray(pixels.numpy()).resize(wanted, Image.Resampling.BICUBIC)
+            image = Image.fromarray(pixels.numpy()).resize(size, Image.Resampling.BICUBIC)
             data = encoder.jpeg(image, path.name)
         yield data, round(number * 1000 / fps)
 
@@ -144,13 +145,15 @@ def run_job(root: Path, job: Job, out: Path, settings: Settings) -> Result:
     """Pack one video or frame folder, in a worker. The status is packed, short (packed, but see the reason) or
     failed."""
     try:
-        return Result.made(job.target, "packed", *pack(root, job, out, settings))
+        num_frames, note = pack(root, job, out, settings)
     except FILE_ERRORS as error:
         return conversion.failed(job.source, error, root / job.source)
+    return Result.made(job.target, "packed", num_frames, note)
 
 
 def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
     """The videos or frame folders to pack, and those that are invalid."""
+    faults = []
     if settings.frames:
         assert settings.template is not None
         folders = find_frame_folders(root, settings.template)
@@ -159,7 +162,7 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
         targets = {name: f"{root.resolve().name if name == '.' else name}.mkv" for name in folders.num_frames}
         jobs = [Job(name, targets[name], folders.first_number, count) for name, count in folders.num_frames.items()]
     else:
-        jobs, faults = [Job(name, Path(name).with_suffix(".mkv").as_posix()) for name in find_videos(root)], []
+        jobs = [Job(name, Path(name).with_suffix(".mkv").as_posix()) for name in find_videos(root)]
     if not jobs and not faults:
         raise UserError(f"{root}: no {'frame folder' if settings.frames else 'video file'} in it or below it")
     other = "frame folder has the same name" if settings.frames else "video differs only in its extension"
@@ -169,7 +172,8 @@ def find_jobs(root: Path, settings: Settings) -> tuple[list[Job], list[Result]]:
 
 def already_packed(names: Iterable[str], out: Path) -> dict[str, Result]:
     """name -> result of intact clips from an earlier run, with its notes."""
-    present, notes = {}, conversion.earlier_notes(out)
+    present = {}
+    notes = conversion.earlier_notes(out)
     for name in names:
         if not (out / name).is_file():
             continue
@@ -214,16 +218,25 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
     """Path without extension -> label, for all entries of the lists."""
-    lists = [read_list(path, sys.maxsize, of_frames=of_frames, allow_outside_root=True) for path in paths]
-    entries = [entry for entries in lists for entry in entries]
-    return {entry.path if of_frames else Path(entry.path).with_suffix("").as_posix(): entry.label for entry in entries}
+    labels = {}
+    for path in paths:
+        for entry in read_list(path, sys.maxsize, of_frames=of_frames, allow_outside_root=True):
+            name = entry.path if of_frames else Path(entry.path).with_suffix("").as_posix()
+            labels[name] = entry.label
+    return labels
 
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
-    of_frames = (args.template or "img_{:05d}.jpg", args.fps or 25.0) if args.frames else (None, None)
-    hashes = [file_hash(path) for path in args.labels] or None
-    settings = Settings(args.frames, args.short_side, args.quality, *of_frames, args.shards, hashes)
+    settings = Settings(
+        frames=args.frames,
+        short_side=args.short_side,
+        quality=args.quality,
+        template=(args.template or "img_{:05d}.jpg") if args.frames else None,
+        fps=(args.fps or 25.0) if args.frames else None,
+        shards=args.shards,
+        labels=[file_hash(path) for path in args.labels] or None,
+    )
     shard = chosen_shard(args)
     jobs, faults = find_jobs(args.source, settings)
     saved = settings.saved()
@@ -242,7 +255,7 @@ def main(args: argparse.Namespace) -> int:
 def pack_into_tars(
     args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[Job], faults: list[Result]
 ) -> list[Result]:
-    """Packs those of the shard's tar files that are not there yet, or merges what all have left; writes the report."""
+    """Pack the missing tar files of the shard, or merge the results of all shards; write the report."""
     if args.merge:
         return tar_shards.finish(args.out, args.shards, len(shard_files(args.out / FOLDER, ".lock")), faults)
     labels = read_label_lists(args.labels, args.frames)
@@ -261,7 +274,7 @@ def pack_into_tars(
 def pack_missing(
     args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[Job], known: list[Result]
 ) -> list[Result]:
-    """Packs those of `jobs` that are not there yet; the report has the lines `known` too."""
+    """Pack those of `jobs` whose clips are missing; the report also has the lines `known`."""
     names = {job.target for job in jobs}
     for partial in args.out.rglob(".*.tmp"):  # left by a killed run
         if partial.with_name(partial.name[1:].rsplit(".", 2)[0]).relative_to(args.out).as_posix() in names:

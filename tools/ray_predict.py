@@ -47,22 +47,48 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--csv", metavar="FILE", help="at the end, also write the CSV of predict.py --csv")
     parser.add_argument("--level", choices=LEVELS, help="write embeddings of this kind instead of classes")
-    parser.add_argument("--window", type=float, metavar="S", help="seconds of a window (default: 1 with --level, "
-                        "otherwise one clip up to 30 s, then 10); 0: one clip per video")  # fmt: skip
-    parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: the window with "
-                        "--level, otherwise half of it)")  # fmt: skip
+    parser.add_argument(
+        "--window",
+        type=float,
+        metavar="S",
+        help="seconds of a window (default: 1 with --level, otherwise one clip up to 30 s, then 10); "
+        "0: one clip per video",
+    )
+    parser.add_argument(
+        "--stride",
+        type=float,
+        metavar="S",
+        help="seconds between windows (default: the window with --level, otherwise half of it)",
+    )
     parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
-    parser.add_argument("--isolate", type=float, metavar="S", help="decode each video in a child process, limited to "
-                        "S seconds and 2 GB of memory")  # fmt: skip
+    parser.add_argument(
+        "--isolate",
+        type=float,
+        metavar="S",
+        help="decode each video in a child process, limited to S seconds and 2 GB of memory",
+    )
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="videos per part (default 64)")
     parser.add_argument("--retry", action="store_true", help="repeat the parts with errors")
-    parser.add_argument("--address", metavar="ADDRESS", help="of the Ray cluster, or auto (default: RAY_ADDRESS, "
-                        "otherwise a local cluster)")  # fmt: skip
+    parser.add_argument(
+        "--address",
+        metavar="ADDRESS",
+        help="of the Ray cluster, or auto (default: RAY_ADDRESS, otherwise a local cluster)",
+    )
     parser.add_argument("--actors", type=int, metavar="N", help="processes with a model (default: as many as fit)")
-    parser.add_argument("--gpus", type=float, default=0, metavar="G", help="GPUs per actor; 0.5: two actors share one "
-                        "(default 0: CPU)")  # fmt: skip
-    parser.add_argument("--workers", type=int, default=2, metavar="N", help="CPUs per actor, and number of videos that "
-                        "it reads in parallel (default 2)")  # fmt: skip
+    parser.add_argument(
+        "--gpus",
+        type=float,
+        default=0,
+        metavar="G",
+        help="GPUs per actor; 0.5: two actors share one (default 0: CPU)",
+    )
+    parser.add_argument(
+        "--workers",
+        type=int,
+        default=2,
+        metavar="N",
+        help="CPUs per actor, and number of videos that it reads in parallel (default 2)",
+    )
     return parser.parse_intermixed_args(arguments)
 
 
@@ -71,8 +97,11 @@ def main(args: argparse.Namespace) -> int:
         raise UserError("Ray Data is not installed; run \"pip install 'ray[data]'\"")
     args.out = Path(args.out)
     check_arguments(args)
+    if args.level == "video":
+        args.window = 0.0
+    elif args.level and args.window is None:
+        args.window = 1.0
     if args.level:
-        args.window = 0.0 if args.level == "video" else 1.0 if args.window is None else args.window
         args.stride = args.stride or args.window or None
     sources = list_videos(args.videos)
     from engine.ray_predict import predict_all  # after the checks, so that --help and errors are fast
@@ -111,10 +140,10 @@ def list_videos(videos: str) -> list[str] | None:
         lines = Path(videos).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
     except OSError as error:
         raise UserError(f"{videos}: cannot be read ({error.strerror})") from None
-    found = [line for line in lines if line.strip()]
-    if not found:
+    paths = [line for line in lines if line.strip()]
+    if not paths:
         raise UserError(f"{videos}: contains no paths of videos")
-    return found
+    return paths
 
 
 if __name__ == "__main__":

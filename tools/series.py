@@ -20,9 +20,10 @@ OWN_KEYS = ("logging.run_dir", "resume")  # set for each training
 def whole_numbers(option: str, text: str, least: int) -> list[int]:
     """Parse an option such as `2,4,8`. Raises a UserError if it is invalid."""
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() and int(part) >= least for part in parts) or len(set(parts)) < len(parts):
+    numbers = [int(part) for part in parts if part.isdecimal()]
+    if len(set(numbers)) < len(parts) or min(numbers) < least:
         raise UserError(f"{option} {text}: must be different integers of at least {least}, separated by commas")
-    return [int(part) for part in parts]
+    return numbers
 
 
 def check_overrides(overrides: Sequence[str], own_keys: Sequence[str]) -> None:

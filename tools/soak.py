@@ -122,8 +122,12 @@ def main(args: argparse.Namespace) -> int:
         for column, name in enumerate(Sample._fields[1:], start=1):
             grown = growth_percent(samples, column)
             has_grown |= grown >= MAX_GROWTH_PERCENT
-            print(f"soak: {config}: {name} {samples[-1][column]:.0f}, {grown:+.2f}% over the last two thirds of "
-                  f"{samples[-1].seconds / 60:.1f} min ({path})", flush=True)  # fmt: skip
+            minutes = samples[-1].seconds / 60
+            print(
+                f"soak: {config}: {name} {samples[-1][column]:.0f}, {grown:+.2f}% over the last two thirds of "
+                f"{minutes:.1f} min ({path})",
+                flush=True,
+            )
     return 1 if has_grown else 0
 
 

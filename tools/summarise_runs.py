@@ -35,12 +35,14 @@ def last_validation(run: Path) -> dict:
 
 
 def check_comparable(found: dict[str, dict]) -> None:
-    """Raise a UserError unless all validations are after the same epoch. Args: found: run folder -> last validation."""
+    """Raise a UserError unless all validations, by run folder, are after the same epoch."""
     first = next(iter(found))
     for run, record in found.items():
         if record["epoch"] != found[first]["epoch"]:
-            ends = f"ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}"
-            raise UserError(f"{run}: {ends}; all runs must have the same number of epochs")
+            raise UserError(
+                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; all runs must "
+                "have the same number of epochs"
+            )
 
 
 def table_rows(found: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:

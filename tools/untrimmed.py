@@ -57,8 +57,9 @@ def read_activitynet(path: Path) -> Untrimmed:
             segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
             duration = float(entry["duration"])
         except (KeyError, TypeError, ValueError) as error:
-            lack = "has no subset or duration, or an annotation without segment or label"
-            raise UserError(f"{path}: video {id} {lack}") from error
+            raise UserError(
+                f"{path}: video {id} has no subset or duration, or an annotation without segment or label"
+            ) from error
         if not segments:
             raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
         videos[entry["subset"]].append(UntrimmedVideo(id, segments, duration))
@@ -81,7 +82,10 @@ def read_hacs_clips(path: Path) -> Untrimmed:
         except ValueError as error:
             raise UserError(f"{where}: start or end is not a number") from error
         segments[row["subset"]].setdefault(row["youtube_id"], []).append(segment)
-    return {part: [UntrimmedVideo(id, tuple(found)) for id, found in of.items()] for part, of in segments.items()}
+    return {
+        subset: [UntrimmedVideo(id, tuple(of_video)) for id, of_video in by_id.items()]
+        for subset, by_id in segments.items()
+    }
 
 
 def class_names(videos: Untrimmed) -> list[str]:
@@ -125,8 +129,8 @@ def cut_instances(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, 
             assert found.num_frames is not None  # a frame folder
             frames = segment_frames(segment, fps, found.num_frames)
             if not frames:
-                span = f"{segment.start_s}-{segment.end_s} s"
-                missing.append((name, f"segment {span} has none of {found.num_frames} frames"))
+                reason = f"segment {segment.start_s}-{segment.end_s} s has none of {found.num_frames} frames"
+                missing.append((name, reason))
                 continue
             _link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
             entries.append(new_entry(name, len(frames), labels.id(segment.class_name)))
@@ -142,7 +146,8 @@ def timed(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, by_segme
             found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
             times = (segment.start_s, min(segment.end_s, video.duration_s))
             if found is not None and times[0] >= times[1]:
-                found, reason = None, f"segment {segment.start_s}-{segment.end_s} s of {video.duration_s} s is empty"
+                found = None
+                reason = f"segment {segment.start_s}-{segment.end_s} s of {video.duration_s} s is empty"
             if found is None:
                 missing.append((f"{video.id}_{number:02d}" if by_segment else video.id, reason))
             else:

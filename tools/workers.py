@@ -63,9 +63,10 @@ def _run_in_workers(function: Callable, jobs: Jobs, num_workers: int, done: Call
         names = list(in_hand.values())
         more = f" and {len(names) - MAX_NAMES} more" if len(names) > MAX_NAMES else ""
         where = f"; being processed: {', '.join(names[:MAX_NAMES])}{more}" if names else ""
-        what = "a worker process was killed, by lack of memory or a file that crashes the decoder"
-        remedy = "run the same command to resume, with fewer --workers if memory ran out"
-        raise MachineError(f"{what}; {remedy}{where}") from error
+        raise MachineError(
+            "a worker process was killed, by lack of memory or a file that crashes the decoder; run the same command "
+            f"to resume, with fewer --workers if memory ran out{where}"
+        ) from error
     except BaseException:
         # A worker may be stuck in a decoder or on a stalled disk; its job is repeated.
         for worker in set(multiprocessing.active_children()) - not_ours:

@@ -21,10 +21,10 @@ def difference(comparison: Comparison) -> Html:
     counts = [[title, *[number(n, 0) for n in t[:4]], Cell(p_value(t), t.p_value)] for title, t in tests.items()]
     columns = ["right", "both", "only A", "only B", "neither", ("p-value", "of McNemar's exact test, two-sided.")]
     test = comparison.top1_test
-    said = f"Only A gets {test.only_first:,} videos right, only B {test.only_second:,} (top-1; p = {p_value(test)})."
+    text = f"Only A gets {test.only_first:,} videos right, only B {test.only_second:,} (top-1; p = {p_value(test)})."
     return join(
         [
-            el("p", said),
+            el("p", text),
             _scores(comparison),
             el("h3", "The same videos, right or wrong"),
             table(columns, counts, "Videos that both, one or none of the runs gets right"),

@@ -9,9 +9,11 @@ MAX_VIDEOS = 1000  # in a list
 
 
 def videos_only_right_by(winner: int, comparison: Comparison) -> Html:
-    """Args: winner: 0: the first run, 1: the second."""
-    outcomes, tests = (comparison.first, comparison.second), comparison.pair[:2]
-    right, wrong = outcomes[winner], outcomes[1 - winner]
+    """Section: the videos that only one run classifies correctly: the first (`winner` 0) or the second (1)."""
+    tests = comparison.pair[:2]
+    right, wrong = comparison.first, comparison.second
+    if winner == 1:
+        right, wrong = wrong, right
     chosen = np.flatnonzero(right.is_top1 & ~wrong.is_top1)
     if not len(chosen):
         return el("p", "None.", class_="note")
@@ -19,9 +21,9 @@ def videos_only_right_by(winner: int, comparison: Comparison) -> Html:
     labels, wrong_names = tests[0].class_names, tests[1 - winner].class_names
     rows = []
     for row in chosen[:MAX_VIDEOS]:
-        called = wrong_names[wrong.predicted[row]] if wrong.predicted[row] >= 0 else "(unreadable)"
-        confidences = [number(100 * float(o.confidence[row])) for o in (wrong, right)]
-        rows.append([tests[0].table.paths[row], labels[wrong.labels[row]], called, *confidences])
+        predicted = wrong_names[wrong.predicted[row]] if wrong.predicted[row] >= 0 else "(unreadable)"
+        confidences = [number(100 * float(outcomes.confidence[row])) for outcomes in (wrong, right)]
+        rows.append([tests[0].table.paths[row], labels[wrong.labels[row]], predicted, *confidences])
     name, other = "AB"[winner], "AB"[1 - winner]
     columns = [
         "video",

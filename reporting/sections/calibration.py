@@ -17,22 +17,27 @@ def calibration(report: RunReport) -> Html:
     ece = float(figures(outcomes)["ece"][0])
     scaling = calibration_summary(report.test.logits, report.test.table.labels)
     low, high = figure_interval("ece", outcomes, report.samples[report.test.name])
-    seen = outcomes.take(np.flatnonzero(outcomes.is_readable))
-    surplus = 100 * float(seen.confidence.mean() - seen.is_top1.mean()) if len(seen.labels) else 0.0
-    lean = "overconfident" if surplus > 0 else "underconfident"
-    note = f"Overall the model is {lean} by {abs(surplus):.1f} points."
+    readable = outcomes.take(np.flatnonzero(outcomes.is_readable))
+    surplus = 100 * float(readable.confidence.mean() - readable.is_top1.mean()) if len(readable.labels) else 0.0
+    tendency = "overconfident" if surplus > 0 else "underconfident"
+    note = f"Overall the model is {tendency} by {abs(surplus):.1f} points."
+    at_temperature = ""
+    if scaling:
+        at_temperature = (
+            f"With logits divided by the best temperature, {scaling['temperature']:.3g}, it is "
+            f"{scaling['ece_at_temperature']:.1f}% (each half of the videos with the temperature fitted on the other "
+            "half). "
+        )
     how = (
-        f"Confidence is the maximum of the softmax of 100 × cosine. The expected calibration "
-        f"error is {ece:.1f}% ({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. With logits divided by "
-        f"the best temperature, {scaling['temperature']:.3g}, it is {scaling['ece_at_temperature']:.1f}% (each half of "
-        f"the videos with the temperature fitted on the other half). In the left chart the line from a dot to the "
-        f"diagonal is the over- or underconfidence, fainter for few videos."
+        "Confidence is the maximum of the softmax of 100 × cosine. The expected calibration error is "
+        f"{ece:.1f}% ({low:.1f} to {high:.1f}), over {NUM_BINS} bins of equal width. {at_temperature}In the left chart "
+        "the line from a dot to the diagonal is the over- or underconfidence, fainter for few videos."
     )
     bins = reliability(outcomes)
     drawn = [charts.reliability_diagram(bins, "Accuracy, %"), charts.confidence_histogram(bins)]
     return join(
         [
-            el("ul", [el("li", said) for said in in_words(outcomes)], class_="words"),
+            el("ul", [el("li", sentence) for sentence in in_words(outcomes)], class_="words"),
             el("p", note),
             el("div", drawn, class_="charts"),
             charts.reliability_table(bins, "Calibration by confidence"),
@@ -43,24 +48,24 @@ def calibration(report: RunReport) -> Html:
 
 def in_words(outcomes: Outcomes) -> list[list]:
     """A sentence for each band of confidence that has videos: the mean confidence, and how often the model is right."""
-    found = []
+    sentences = []
     for low, high in _BANDS:
-        inside = np.nan_to_num(outcomes.confidence, nan=-1)
-        inside = (inside >= low) & (inside < high)
+        inside = (outcomes.confidence >= low) & (outcomes.confidence < high)  # False for NaN
         if inside.any():
-            says, right = 100 * outcomes.confidence[inside].mean(), 100 * outcomes.is_top1[inside].mean()
-            videos = count_of(int(inside.sum()), "video")
-            found.append(["When it says ", el("b", f"{says:.0f}%"), ", it is right ", el("b", f"{right:.0f}%"),
-                          " of the time", el("small", f" {videos}")])  # fmt: skip
-    return found
+            confidence = el("b", f"{100 * outcomes.confidence[inside].mean():.0f}%")
+            accuracy = el("b", f"{100 * outcomes.is_top1[inside].mean():.0f}%")
+            count = el("small", f" {count_of(int(inside.sum()), 'video')}")
+            sentences.append(["When it says ", confidence, ", it is right ", accuracy, " of the time", count])
+    return sentences
 
 
 def calibration_of_two(comparison: Comparison) -> Html:
     """`calibration` of both runs, side by side."""
     drawn = []
     for name, outcomes in zip(comparison.names, (comparison.first, comparison.second)):
-        bins, ece = reliability(outcomes), float(figures(outcomes)["ece"][0])
-        words = el("ul", [el("li", said) for said in in_words(outcomes)], class_="words")
+        bins = reliability(outcomes)
+        ece = float(figures(outcomes)["ece"][0])
+        words = el("ul", [el("li", sentence) for sentence in in_words(outcomes)], class_="words")
         chart = charts.reliability_diagram(bins, "How often it is right, %")
         grid = charts.reliability_table(bins, f"Calibration of {name}")
         drawn.append(el("div", el("h3", f"{name}: ECE {ece:.1f}%"), words, chart, grid))

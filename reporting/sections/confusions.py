@@ -8,7 +8,7 @@ from reporting.inputs import RunReport
 
 NUM_PAIRS, NUM_GROUPS, NUM_CLUSTERS = 100, 20, 16
 BESIDE = 7  # number of groups that fit beside the matrix
-_SAID = (
+_EXPLANATION = (
     "Rows are true classes, columns predicted classes. Blue is correct, orange is wrong; the stronger, the "
     "larger the share of the row. Boxes mark groups of classes that are confused with each other. Clusters contain "
     "similar classes; the orange part at the bottom of a cluster's diagonal cell is the errors inside the cluster."
@@ -19,10 +19,10 @@ def confusions(report: RunReport) -> Html:
     """Section: the confusion matrix, groups of confused classes, and pairs."""
     names, confusion = report.test.class_names, report.confusion
     occurs = np.flatnonzero(confusion.sum(axis=0) + confusion.sum(axis=1))
-    found, order = group_classes(confusion[np.ix_(occurs, occurs)])
-    groups = [[int(occurs[c]) for c in group] for group in found]
-    clusters = cluster_classes(confusion[np.ix_(occurs, occurs)], report.test.class_vectors[occurs], NUM_CLUSTERS)
-    clusters = [[int(occurs[c]) for c in cluster] for cluster in clusters]
+    among_occurring = confusion[np.ix_(occurs, occurs)]
+    local_groups, order = group_classes(among_occurring)
+    local_clusters = cluster_classes(among_occurring, report.test.class_vectors[occurs], NUM_CLUSTERS)
+    groups, clusters = ([occurs[members].tolist() for members in lists] for lists in (local_groups, local_clusters))
     cluster_names = group_names([[names[c] for c in cluster] for cluster in clusters], names)
     rows, columns = np.nonzero(confusion)
     data = {
@@ -34,8 +34,8 @@ def confusions(report: RunReport) -> Html:
         "clusters": [{"name": name, "classes": cluster} for name, cluster in zip(cluster_names, clusters)],
     }
     matrix = el("div", _controls(), _canvas(), data_block("matrix-data", data))
-    return join([el("p", _SAID), el("div", matrix, _groups(names, confusion, groups), class_="beside-it"),
-                 _pairs(names, confusion)])  # fmt: skip
+    beside = el("div", matrix, _groups(names, confusion, groups), class_="beside-it")
+    return join([el("p", _EXPLANATION), beside, _pairs(names, confusion)])
 
 
 def _groups(names: list[str], confusion: np.ndarray, groups: list[list[int]]) -> Html:
@@ -46,9 +46,11 @@ def _groups(names: list[str], confusion: np.ndarray, groups: list[list[int]]) ->
     title = el("h3", "Groups of classes that are confused with each other")
     if not items:
         return el("div", title, el("p", "None.", class_="note"))
-    lists = [el("ol", some, class_="groups") for some in (items[:BESIDE], items[BESIDE:]) if some]
-    more = el("details", el("summary", count_of(len(items) - BESIDE, "more group")), lists[1]) if lists[1:] else None
-    return el("div", title, lists[0], more)
+    first, rest = items[:BESIDE], items[BESIDE:]
+    more = None
+    if rest:
+        more = el("details", el("summary", count_of(len(rest), "more group")), el("ol", rest, class_="groups"))
+    return el("div", title, el("ol", first, class_="groups"), more)
 
 
 def _pairs(names: list[str], confusion: np.ndarray) -> Html:
@@ -66,7 +68,7 @@ def _pairs(names: list[str], confusion: np.ndarray) -> Html:
 
 def _controls() -> Html:
     views = {"groups": "classes, confused ones first", "listed": "classes as listed", "clusters": "clusters of classes"}
-    view = el("select", [el("option", said, value=name) for name, said in views.items()], id="matrix-view")
+    view = el("select", [el("option", title, value=name) for name, title in views.items()], id="matrix-view")
     field = el("input", type="search", id="matrix-filter", autocomplete="off")
     return el("p", el("label", "Show ", view), el("label", "Classes with ", field), class_="controls")
 
@@ -74,7 +76,7 @@ def _controls() -> Html:
 def _canvas() -> Html:
     label = "Confusion matrix. Arrow keys move from cell to cell; the tables below have the same values."
     canvas = el("canvas", id="matrix-canvas", tabindex="0", role="application", aria_label=label)
-    says = el("output", "Point at a cell, tap it, or move with the arrow keys.", id="matrix-says", class_="says")
+    description = el("output", "Point at a cell, tap it, or move with the arrow keys.", id="matrix-says", class_="says")
     titles = {"matrix-open": "Show these classes", "matrix-back": "All clusters"}
     buttons = [el("button", title, type="button", id=id, hidden=True) for id, title in titles.items()]
-    return join([el("div", canvas, id="matrix"), el("p", says, buttons, class_="controls")])
+    return join([el("div", canvas, id="matrix"), el("p", description, buttons, class_="controls")])

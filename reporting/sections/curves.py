@@ -46,22 +46,27 @@ def _charts(runs: dict[str, Run]) -> Html:
             for key, (label, dash) in SCORES.items():
                 values = _column(tests, key)
                 if np.isfinite(values).any():
-                    shown |= {key: label}
+                    shown[key] = label
                     val.append(charts.Line(f"{name[:1]} {label}".strip(), x, values, dash + style, True))
             records += [(name, r) for r in tests]
     if not train and not val:
         return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
-    title = "Training loss" + (f", mean of {' and '.join(windows)} steps" if any(windows.values()) else "")
-    parts = [(train, title, (0, None)), (val, "Validation, %", (None, 100))]
-    parts.append((rates, "Learning rate by layers", (0, None)))
-    drawn = [charts.line_chart(lines, "step", name, y_range) for lines, name, y_range in parts if lines]
-    columns = [*(["run"] if len(runs) > 1 else []), "step", *(f"{label} %" for label in shown.values())]
-    rows = [
-        [*([name] if name else []), number(r["step"], 0), *(number(r.get(key)) for key in shown)] for name, r in records
+    averaged = f", mean of {' and '.join(windows)} steps" if any(windows.values()) else ""
+    parts = [
+        (train, f"Training loss{averaged}", (0, None)),
+        (val, "Validation, %", (None, 100)),
+        (rates, "Learning rate by layers", (0, None)),
     ]
-    figures = el("details", el("summary", f"{count_of(len(rows), 'validation')} as a table"),
-                 table(columns, rows, "Validation scores"))  # fmt: skip
-    return join([el("div", drawn, class_="charts"), figures if rows else None])
+    drawn = [charts.line_chart(lines, "step", title, y_range) for lines, title, y_range in parts if lines]
+    if not records:
+        return el("div", drawn, class_="charts")
+    columns = ["step", *(f"{label} %" for label in shown.values())]
+    rows = [[number(r["step"], 0), *(number(r.get(key)) for key in shown)] for _, r in records]
+    if len(runs) > 1:
+        columns = ["run", *columns]
+        rows = [[name, *row] for (name, _), row in zip(records, rows)]
+    summary = el("summary", f"{count_of(len(rows), 'validation')} as a table")
+    return join([el("div", drawn, class_="charts"), el("details", summary, table(columns, rows, "Validation scores"))])
 
 
 def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:

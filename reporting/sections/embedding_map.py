@@ -16,7 +16,7 @@ def embedding_map(report: RunReport) -> Html:
     """Section: videos and class texts in the plane, by t-SNE and PCA."""
     test = report.test
     readable = np.flatnonzero(test.outcomes.is_readable)
-    if len(readable) + len(test.text) < 4:
+    if len(readable) == 0 or len(readable) + len(test.text) < 4:
         return el("p", "Too few videos and classes for a map.", class_="note")
     rows = readable
     if len(rows) > MAP_VIDEOS:
@@ -34,11 +34,12 @@ def embedding_map(report: RunReport) -> Html:
         "maps": {name: np.round(points, 4).astype(float).ravel().tolist() for name, points in maps.items()},
         "clusters": {name: cluster_names(points, labels, test.class_names) for name, points in videos.items()},
     }
-    drawn = f"{len(rows):,} of the {len(readable):,} readable videos, drawn at random, and"
-    some = drawn if len(rows) < len(readable) else "Videos and"
-    said = (
-        f"{some} the class texts that they are compared with. Dots are videos, coloured by their true class, rings "
-        "those that are predicted wrongly; diamonds are texts. Videos and texts are centred separately, because "
+    shown = "Videos"
+    if len(rows) < len(readable):
+        shown = f"{len(rows):,} of the {len(readable):,} readable videos, drawn at random,"
+    explanation = (
+        f"{shown} and the class texts that they are compared with. Dots are videos, coloured by their true class, "
+        "rings those that are predicted wrongly; diamonds are texts. Videos and texts are centred separately, because "
         "CLIP embeds them far apart. Distances on such a map are only approximate."
     )
     kind = el("select", [el("option", name, value=name) for name in maps], id="map-kind")
@@ -46,7 +47,7 @@ def embedding_map(report: RunReport) -> Html:
     label = "Embedding map of videos and class texts. Arrow keys move from point to point."
     return join(
         [
-            el("p", said),
+            el("p", explanation),
             el("p", el("label", "Map ", kind), el("label", "Classes with ", field), class_="controls"),
             el("canvas", id="map-canvas", tabindex="0", role="application", aria_label=label),
             el("output", "Point at a dot, tap it, or move with the arrow keys.", id="map-says", class_="says"),

@@ -25,9 +25,11 @@ def multi_label_opening(report: RunReport) -> Html:
     test = report.test
     precisions, names = average_precisions(test.logits, test.table.labels), test.class_names
     best, worst = int(np.nanargmax(precisions)), int(np.nanargmin(precisions))
-    ends = ((best, "best"), (worst, "worst"))
-    found = [f"“{names[c]}” is found {how} ({100 * precisions[c]:.1f}%)" for c, how in ends]
-    rest = f" over {count_of(len(test.table.paths), 'video')}; {', '.join(found)}."
+    rest = (
+        f" over {count_of(len(test.table.paths), 'video')}; "
+        f"“{names[best]}” is found best ({100 * precisions[best]:.1f}%), "
+        f"“{names[worst]}” is found worst ({100 * precisions[worst]:.1f}%)."
+    )
     return join(
         [
             el("p", f"Report: {report.run.name}", class_="eyebrow"),
@@ -71,7 +73,8 @@ def map_samples(
     """(B,) mAP in percent over resamples of the videos, drawn with replacement. `logits`: float32 (N,K), finite.
     `labels`: int (N,K) of 0 and 1."""
     has_class = labels.any(axis=1)
-    logits, labels, found = logits[has_class], labels[has_class], []
+    logits, labels = logits[has_class], labels[has_class]
+    means = []
     for weights in resamples(len(labels), num_resamples, seed):
         per_class = []
         for c in np.flatnonzero(labels.any(axis=0)):
@@ -82,5 +85,5 @@ def map_samples(
             total = hits.sum(axis=1)
             summed = (hits * precision).sum(axis=1)
             per_class.append(np.divide(summed, total, out=np.full_like(summed, np.nan), where=total > 0))
-        found.append(np.nanmean(per_class, axis=0))
-    return 100 * np.concatenate(found)
+        means.append(np.nanmean(per_class, axis=0))
+    return 100 * np.concatenate(means)

@@ -22,14 +22,14 @@ def recipe(report: RunReport) -> Html:
         [el("code", key), el("code", shown_value(value)), el("code", shown_value(base)), _text(fields[key].description)]
         for key, (value, base) in changed_keys(config).items()
     ]
-    lines = [[el("h3", what), _listing(command, "box", what)] for what, command in commands(run, test).items()]
+    listings = [[el("h3", title), _listing(command, "box", title)] for title, command in commands(run, test).items()]
     source = "config.yaml of the run" if run.config else "the config in summary.json; save it as recipe.yaml"
     whole = yaml.safe_dump(config, sort_keys=False, allow_unicode=True, width=120)
     versions = f"Python {platform.python_version()}, PyTorch {torch.__version__}, NumPy {np.__version__}"
     tested = (test.weights or "no checkpoint") + (f" (sha256 {test.weights_hash[:16]}…)" if test.weights_hash else "")
     return join(
         [
-            *lines,
+            *listings,
             el("h3", "Keys that differ from their defaults"),
             table(["key", "value", "default", "meaning"], rows, "Changed config keys"),
             el("details", el("summary", f"The whole config ({source})"), _listing(whole, "box tall", "Config")),

@@ -1,6 +1,7 @@
 """The scores of a run's tests, with their intervals."""
 
 from pathlib import Path
+from typing import Any
 
 from reporting.html import Cell, Html, el, join, number, ranged, table
 from reporting.inputs import RunReport
@@ -44,37 +45,54 @@ def scores(report: RunReport) -> Html:
 
 def _tiles(report: RunReport) -> Html:
     """The scores of the test in a large font, each with its interval on a line from 0 to 100%."""
-    found = []
+    tiles = []
     for key, (value,) in figures(report.test.outcomes).items():
         low, high = figure_interval(key, report.test.outcomes, report.samples[report.test.name])
         track = el("i", class_="interval", style=f"--low:{low:.1f}%;--high:{high:.1f}%;--at:{value:.1f}%")
         figure = el("dd", el("b", f"{value:.1f}%"), track, el("small", f"{low:.1f} to {high:.1f}"))
-        found.append(el("div", el("dt", FIGURES[key]), figure))
-    return el("dl", found, class_="tiles")
+        tiles.append(el("div", el("dt", FIGURES[key]), figure))
+    return el("dl", tiles, class_="tiles")
 
 
 def _rows_of(test: TestResult, report: RunReport) -> list[list]:
     """The row of a test, and one for each split of a zero-shot test, from its summary."""
-    found, samples = figures(test.outcomes), report.samples[test.name]
-    half = half_class_scores(test.logits, test.table.labels) if test.is_zero_shot and len(test.text) > 1 else None
+    scores, samples = figures(test.outcomes), report.samples[test.name]
+    half_cell = number(None)
+    if test.is_zero_shot and len(test.text) > 1:
+        half = half_class_scores(test.logits, test.table.labels)
+        mean, deviation = mean_and_deviation([draw.top1 for draw in half])
+        half_cell = _half(mean, deviation)
     weights = el("small", f" {Path(test.weights).name}") if test.weights else None
     row = [
         Cell([test.name, weights]),
-        *[ranged(float(found[key][0]), figure_interval(key, test.outcomes, samples)) for key in FIGURES],
-        _half(*mean_and_deviation([scores.top1 for scores in half])) if half else number(None),
+        *[ranged(float(scores[key][0]), figure_interval(key, test.outcomes, samples)) for key in FIGURES],
+        half_cell,
         number(test.scores.get("map")),
         number(int((~test.outcomes.is_readable).sum()), 0),
         test.shown_views,
         number(len(test.table.paths), 0),
         number(len(test.class_names), 0),
     ]
-    rows = [row]
-    for name, s in test.by_list.items() if len(test.by_list) > 1 else ():
-        split = [number(s["full_top1"]), number(s["full_top5"]), number(None), number(None)]
-        half_cell = _half(s["half_top1_mean"], s["half_top1_std"])
-        counts = [number(s["num_videos"], 0), number(s["num_classes"], 0)]
-        rows.append([f"{test.name}: {name}", *split, half_cell, number(None), number(None), test.shown_views, *counts])
-    return rows
+    if len(test.by_list) <= 1:
+        return [row]
+    return [row, *(_split_row(f"{test.name}: {name}", split, test) for name, split in test.by_list.items())]
+
+
+def _split_row(title: str, split: dict[str, Any], test: TestResult) -> list:
+    """The row of one split of a zero-shot test, from its entry in the summary."""
+    return [
+        title,
+        number(split["full_top1"]),
+        number(split["full_top5"]),
+        number(None),  # mean class
+        number(None),  # ECE
+        _half(split["half_top1_mean"], split["half_top1_std"]),
+        number(None),  # mAP
+        number(None),  # unreadable videos
+        test.shown_views,
+        number(split["num_videos"], 0),
+        number(split["num_classes"], 0),
+    ]
 
 
 def _half(mean: float, deviation: float) -> Cell:

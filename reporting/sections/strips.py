@@ -27,18 +27,22 @@ def rows_to_show(test: TestResult) -> list[int]:
 def opening_rows(report: RunReport) -> tuple[int | None, int | None]:
     """The most confident correct and wrong videos whose frames can be shown."""
     clips = report.clips if isinstance(report.clips, dict) else {}
-    kinds = confident_hits(report.test.outcomes, NUM_HITS), confident_mistakes(report.test.outcomes, NUM_MISTAKES)
-    right, wrong = (next((int(row) for row in rows if isinstance(clips.get(row), ShownClip)), None) for rows in kinds)
-    return right, wrong
+
+    def first_shown(rows: np.ndarray) -> int | None:
+        return next((int(row) for row in rows if isinstance(clips.get(row), ShownClip)), None)
+
+    outcomes = report.test.outcomes
+    return first_shown(confident_hits(outcomes, NUM_HITS)), first_shown(confident_mistakes(outcomes, NUM_MISTAKES))
 
 
 def film_strip(row: int, report: RunReport) -> Html:
     """A video with its prediction and class, and its frames or the reason why they cannot be shown."""
     outcomes, names = report.test.outcomes, report.test.class_names
-    said = [describe_prediction(outcomes, names, row)]
-    if not outcomes.is_top1[row]:
-        said += [" It is ", el("b", names[outcomes.labels[row]]), f" ({outcomes.label_probability[row]:.1%})."]
-    return figure(said, report.clips[row], report.test.table.paths[row], is_mistake=not outcomes.is_top1[row])
+    is_mistake = not outcomes.is_top1[row]
+    caption = [describe_prediction(outcomes, names, row)]
+    if is_mistake:
+        caption += [" It is ", el("b", names[outcomes.labels[row]]), f" ({outcomes.label_probability[row]:.1%})."]
+    return figure(caption, report.clips[row], report.test.table.paths[row], is_mistake)
 
 
 def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
@@ -50,24 +54,24 @@ def describe_prediction(outcomes: Outcomes, names: list[str], row: int) -> Html:
     return join([mark, el("b", names[predicted]), f", confidence {outcomes.confidence[row]:.0%}."])
 
 
-def figure(said: Any, clip: ShownClip | str, path: str, is_mistake: bool) -> Html:
+def figure(caption: Any, clip: ShownClip | str, path: str, is_mistake: bool) -> Html:
     """The frames of a video below its description. In mistakes, regions that support the wrong class are orange."""
     body = strip_box(clip, path) if isinstance(clip, ShownClip) else el("p", clip, class_="note")
-    return el("figure", el("figcaption", said, el("small", path)), body, class_="mistake" if is_mistake else None)
+    return el("figure", el("figcaption", caption, el("small", path)), body, class_="mistake" if is_mistake else None)
 
 
 def mistakes(report: RunReport) -> Html:
     """Section: film strips of the most confident mistakes."""
     rows = confident_mistakes(report.test.outcomes, NUM_MISTAKES)
-    said = "The mistakes the model was most confident about. A bar pointing up: the frame supports the wrong class."
-    return _strips(rows, report, said, "No readable video was classified wrongly.")
+    text = "The mistakes the model was most confident about. A bar pointing up: the frame supports the wrong class."
+    return _strips(rows, report, text, if_none="No readable video was classified wrongly.")
 
 
 def frames(report: RunReport) -> Html | None:
-    """None if no frames are shown; the section of mistakes has the reason."""
+    """Section: film strips of right predictions; None if no frames are shown, for the reason that `mistakes` gives."""
     if isinstance(report.clips, str):
         return None
-    said = (
+    text = (
         "Right videos. A bar pointing up: the frame supports the class; the longest of a strip is full height. The "
         "second row is the same frames, highlighted where they support the class."
     )
@@ -76,15 +80,15 @@ def frames(report: RunReport) -> Html | None:
         "minus those with the frame replaced by its neighbour. Frames and bars are of one view, the centre crop of one "
         "clip; class and confidence are those of the test. docs/attribution.md describes their reliability."
     )
-    shown = _strips(confident_hits(report.test.outcomes, NUM_HITS), report, said, "No video was right.")
+    shown = _strips(confident_hits(report.test.outcomes, NUM_HITS), report, text, if_none="No video was right.")
     return join([shown, el("details", el("summary", "How these are computed"), el("p", how, class_="note"))])
 
 
-def _strips(rows: np.ndarray, report: RunReport, said: str, if_none: str) -> Html:
+def _strips(rows: np.ndarray, report: RunReport, text: str, if_none: str) -> Html:
     if isinstance(report.clips, str):
         return el("p", f"Not shown: {report.clips}", class_="note")
     if len(rows) == 0:
         return el("p", if_none, class_="note")
     rest = [int(row) for row in rows if row not in opening_rows(report)]
     above = " The first one is at the top of the page." if len(rest) < len(rows) else ""
-    return join([el("p", said, above), el("div", [film_strip(row, report) for row in rest], class_="strips")])
+    return join([el("p", text, above), el("div", [film_strip(row, report) for row in rest], class_="strips")])

@@ -51,6 +51,13 @@ def test_nouns_are_singular_for_one_and_nothing_is_shown_only_on_hover(tmp_path)
         assert ' title="' not in page
 
 
+@pytest.mark.parametrize("num_readable", [0, 1])
+def test_a_test_with_too_few_readable_videos_for_a_temperature(tmp_path, num_readable):
+    run = read_run(write_run(tmp_path / "run", 3, 4, num_unreadable=3 - num_readable))
+    page = run_page(run, run.main_test, "left out")
+    assert "expected calibration error" in page and "best temperature" not in page
+
+
 class Report:
     """What `verdict` reads, of labels and predictions."""
 

@@ -197,6 +197,8 @@ def test_mirrored_pairs_are_the_published_ones_of_something_something():
         ("jester", "jester-v1-train.csv", "1;No gesture\n2\n", 'jester-v1-train.csv:2: "2" is not "ID;Class name"'),
         ("moments", "moments_categories.txt", "applauding\n", "moments_categories.txt:1: the id of"),
         ("moments", "trainingSet.csv", "a.mp4,b\n", 'trainingSet.csv:1: "a.mp4,b" is not "class/video.mp4,class'),
+        ("moments", "trainingSet.csv", "\xff", "trainingSet.csv: is not UTF-8"),
+        ("charades", "Charades_v1_train.csv", "id,actions\n\xe9,\n", "Charades_v1_train.csv: is not UTF-8"),
         ("charades", "Charades_v1_classes.txt", "Smiling\n", 'Charades_v1_classes.txt:1: "Smiling" is not "c000 Class'),
         ("charades", "Charades_v1_test.csv", "id,script\n", "Charades_v1_test.csv:1: missing column actions"),
         (
@@ -209,7 +211,7 @@ def test_mirrored_pairs_are_the_published_ones_of_something_something():
 )
 def test_errors_name_file_and_line_or_entry(tmp_path, capsys, name, file, text, message):
     EXPECTED[name][0](tmp_path)
-    (tmp_path / file).write_text(text)
+    (tmp_path / file).write_text(text, encoding="latin-1")
     assert make(name, tmp_path) == 2
     error = capsys.readouterr().err
     assert message in error

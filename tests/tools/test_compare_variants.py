@@ -76,16 +76,17 @@ def test_the_pages_keep_what_is_above_their_tables(tmp_path):
     assert page.read_text() == f"Words.\n\n{tool.MARK}new\n"
 
 
-def test_an_unknown_method_is_named(demo, capsys):
-    assert run(demo, "--only", "lstm") == 2
-    assert "unknown method lstm; available are clip, linear" in capsys.readouterr().err
+def test_an_unknown_method_is_named(capsys):
+    with pytest.raises(SystemExit):
+        tool.parse_arguments(["--only", "lstm"])
+    assert "--only: invalid choice: 'lstm' (choose from" in capsys.readouterr().err
 
 
 def test_the_pages_have_a_row_for_each_method():
     for table, page in (("methods", METHODS_PAGE), ("tuning", TUNING_PAGE)):
         rows = re.findall(r"^\| ([^|]+) \| [\d–]", page.split(tool.MARK)[1], re.M)
         assert rows == [
-            method.what if table == "methods" else method.what.removeprefix("Text4Vis: ")
+            method.title if table == "methods" else method.title.removeprefix("Text4Vis: ")
             for method in tool.METHODS.values()
             if table in method.tables
         ]

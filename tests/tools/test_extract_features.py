@@ -97,6 +97,10 @@ def test_mistakes(world, weights, tmp_path):
         ((video, tmp_path / "a", "--weights", weights, "--window", 2), "contains results of another stride, window"),
         ((video, tmp_path / "b", "--weights", weights, "--shard", "0/2"), "--shard 0/2"),
         ((video, tmp_path / "b", "--weights", weights, "--stride", 0), "--stride 0: must be above 0"),
+        (
+            (video, tmp_path / "b", "--weights", weights, "--window", 1e5),
+            "--window 100000: must be above 0 and at most",
+        ),
         ((video, tmp_path / "b"), "give --weights, or --config"),
         (("rtsp://camera/1", tmp_path / "b", "--weights", weights), "cameras and URLs"),
     ):

@@ -90,7 +90,7 @@ def test_from_another_folder_the_config_gets_absolute_paths(tmp_path, capsys, mo
     assert data["val_root"] == str(tmp_path / "frames")
     assert data["train_list"] == str(tmp_path / "lists/train.txt")
     assert data["label_list"] == str(tmp_path / "lists/labels.csv")
-    monkeypatch.setattr("tools.list_writing.LISTS_FOLDER", tmp_path / "lists")
+    monkeypatch.setattr("tools.list_writing.REPOSITORY", tmp_path)
     assert run("folders", "--root", "frames", "--out", "lists") == 0
     assert printed_yaml(capsys.readouterr().out)["train_root"] == "frames"
 

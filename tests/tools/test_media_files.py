@@ -2,6 +2,8 @@
 
 import shutil
 
+import pytest
+
 from inference.video_inputs import expand_inputs, list_frames
 from tests.datasets.helpers import write_frames
 from tests.tools.loading import load_tool
@@ -22,3 +24,9 @@ def test_one_rule_finds_videos_for_predictions_and_for_lists(tmp_path):
     write_frames(tmp_path / "frames", 2)
     shutil.copy(next((tmp_path / "frames").glob("*.jpg")), tmp_path / "frames" / "._hidden.jpg")
     assert len(list_frames(tmp_path / "frames")) == 2
+
+
+@pytest.mark.parametrize("name", [" ", "a ", " a", "a\nb", "a\0b", "\udcff"])
+def test_names_that_lists_cannot_contain(name):
+    assert "rename it" in media_files.list_fault(name)
+    assert media_files.list_fault("a b/c") is None

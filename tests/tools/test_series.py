@@ -104,6 +104,7 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
     [
         (few_shot, ("--shots", "2,x"), "--shots 2,x: must be different integers of at least 1"),
         (few_shot, ("--shots", "2,2"), "--shots 2,2"),
+        (few_shot, ("--seeds", "1,01"), "--seeds 1,01: must be different integers"),
         (few_shot, ("data.shot=3",), "data.shot=3: set automatically for each training"),
         (base_to_novel, ("logging.run_dir=x",), "logging.run_dir=x: set automatically for each training"),
         (base_to_novel, ("--shot", 0), "--shot 0"),
