@@ -24,8 +24,9 @@ GREYSCALE = "greyscale"
 GEOMETRIC = {"ShearX", "ShearY", "TranslateX", "TranslateY", "Rotate"}
 """Geometric operations of RandAugment."""
 
-# Name and value: of RandAugment's, as torchvision names them, and magnitude; of the colour jitter, and factor.
 Operation = tuple[str, float]
+"""Name and value: an operation of RandAugment (torchvision's name) and its magnitude, a property of _JITTER and its
+factor, or GREYSCALE and 1."""
 _JITTER = {
     "brightness": F.adjust_brightness,
     "contrast": F.adjust_contrast,
@@ -109,8 +110,9 @@ def draw_erased(erasing: ErasingConfig, size: int, rng: np.random.Generator) -> 
     for _ in range(ERASING_TRIES):
         area = rng.uniform(erasing.area_range[0], erasing.area_range[1]) * size * size
         ratio = math.exp(rng.uniform(math.log(ASPECT_RATIO[0]), math.log(ASPECT_RATIO[1])))
-        h, w = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
-        if 0 < h < size and 0 < w < size:
-            top, left = int(rng.integers(size - h + 1)), int(rng.integers(size - w + 1))
-            return Erased(top, left, rng.integers(0, 256, (3, h, w), dtype=np.uint8))
+        height, width = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
+        if 0 < height < size and 0 < width < size:
+            top = int(rng.integers(size - height + 1))
+            left = int(rng.integers(size - width + 1))
+            return Erased(top, left, rng.integers(0, 256, (3, height, width), dtype=np.uint8))
     return None

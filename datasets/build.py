@@ -18,7 +18,7 @@ from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
 from datasets.readers import open_source
 from datasets.samplers import Draws, EvalBatches, TrainBatches
-from datasets.sets import Side, class_ids, configs_of_sets, joined, root_and_list, shares_of_sets
+from datasets.sets import Side, class_ids, configs_of_sets, join_sets, root_and_list, shares_of_sets
 from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import FrameChooser, VideoDataset
 from utils.errors import UserError
@@ -71,15 +71,16 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
         for entry in entries:
             first = union.setdefault(entry.name, entry)
             if first.label != entry.label:
-                labels = f"label {entry.label}, but {first.label} in another list"
-                raise UserError(f"{path}:{entry.line}: {entry.name} has {labels}")
+                raise UserError(
+                    f"{path}:{entry.line}: {entry.name} has label {entry.label}, but {first.label} in another list"
+                )
     return TestLists(list(union.values()), by_list)
 
 
 def read_train_entries(cfg: Config) -> TrainEntries:
     """The training list without short entries, reduced to the few-shot selection if `cfg.data.shot` is set."""
     data = cfg.data
-    entries, num_short = _without_short_of_sets(cfg, "train")
+    entries, num_short = _read_sets(cfg, "train")
     if not data.shot:
         return TrainEntries(entries, num_short, None)
     positions = lists.pick_few_shot([entry.label for entry in entries], data.shot, data.shot_seed)
@@ -108,7 +109,7 @@ def build_train_loader(
     )
     dataset = VideoDataset(
         entries,
-        _opener_of_sets(configs_of_sets(cfg), "train"),
+        _opener(configs_of_sets(cfg), "train"),
         choose,
         train_transform(cfg),
         seed=cfg.seed,
@@ -116,8 +117,8 @@ def build_train_loader(
         num_classes=_multi_label_classes(cfg),
     )
     classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
-    sets = tuple(shares_of_sets(data, entries)) if data.sets else ()
-    draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=sets)
+    shares = tuple(shares_of_sets(data, entries)) if data.sets else ()
+    draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=shares)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
     return TrainClips(dataset, batches, data)
 
@@ -170,23 +171,29 @@ def build_eval_loader(
     Raises:
         UserError: the list is invalid, a decoder is not installed, or several clips with frame_rule linspace.
     """
-    data, of_sets = cfg.data, [cfg]
+    data = cfg.data
+    set_configs = [cfg]
     if entries is None and views is None:
-        of_sets = configs_of_sets(cfg)
-        entries, _ = _without_short_of_sets(cfg, "val")
+        set_configs = configs_of_sets(cfg)
+        entries, _ = _read_sets(cfg, "val")
     else:
         val_list = given(data.val_list)
-        entries = count_unknown_frames(data, entries or read_entries(cfg, val_list), data.val_root, val_list)
-    mode, views = ("val", Views()) if views is None else ("test", views)
-    dense, num_clips = data.dense if views.dense is None else views.dense, views.num_clips
+        entries = read_entries(cfg, val_list) if entries is None else entries
+        entries = count_unknown_frames(data, entries, data.val_root, val_list)
+    mode = "val" if views is None else "test"
+    views = views or Views()
+    num_clips = views.num_clips
+    dense = data.dense if views.dense is None else views.dense
     if data.frame_rule == "linspace" and num_clips > 1 and not dense:
-        same = f"linspace would use the same frames in all {num_clips} clips"
-        raise UserError(f"data.frame_rule: {same}; test with one clip, or set it to segments")
+        raise UserError(
+            f"data.frame_rule: linspace would use the same frames in all {num_clips} clips; test with one clip, or set "
+            "it to segments"
+        )
     choose = FrameChooser(mode, data.num_segments, data.seg_length, dense, num_clips=num_clips, rule=data.frame_rule)
     transform = EvalTransform(first_resize(cfg), input_size(cfg), views.num_crops)
     dataset = VideoDataset(
         entries,
-        _opener_of_sets(of_sets, "val"),
+        _opener(set_configs, "val"),
         choose,
         transform,
         num_clips=num_clips,
@@ -199,37 +206,37 @@ def build_eval_loader(
     return EvalClips(dataset, batches, data)
 
 
-def _opener(cfg: Config, root: str, list_path: str) -> partial:
-    """A function that opens the source of an entry, with the reader of the config."""
-    if not is_url(root) and not Path(root or ".").is_dir():
-        raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
-    if cfg.data.modality == "video":
-        FrameSource.named(cfg.data.decoder).check_installed()
-    return partial(open_source, cfg.data, clip_root(cfg.data, root), list_path=list_path)
-
-
-def _opener_of_sets(of_sets: list[Config], side: Side) -> partial:
-    """Like `_opener`, for the set of each entry."""
-    openers = [_opener(own, *root_and_list(own.data, side)) for own in of_sets]
-    return openers[0] if len(openers) == 1 else partial(_open_of_set, openers)
+def _opener(set_configs: list[Config], side: Side) -> partial:
+    """A function that opens the source of an entry, with the reader in the config of its set."""
+    openers = []
+    for cfg in set_configs:
+        root, list_path = root_and_list(cfg.data, side)
+        if not is_url(root) and not Path(root or ".").is_dir():
+            raise UserError(f"{root}: no such folder (the root of the paths in {list_path}); set data.*_root")
+        if cfg.data.modality == "video":
+            FrameSource.named(cfg.data.decoder).check_installed()
+        openers.append(partial(open_source, cfg.data, clip_root(cfg.data, root), list_path=list_path))
+    return partial(_open_of_set, openers)
 
 
 def _open_of_set(openers: list[partial], entry: ListEntry) -> FrameSource:
     return openers[entry.of_set](entry)
 
 
-def _without_short_of_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], int]:
+def _read_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], int]:
     """The entries of all sets with at least 8 frames, and the number of others."""
-    of_sets, num_short = [], 0
-    for own in configs_of_sets(cfg):
-        root, list_path = root_and_list(own.data, side)
-        entries = count_unknown_frames(own.data, read_entries(own, list_path), root, list_path)
-        kept, short = lists.drop_short_entries(entries)
+    entries_of_sets = []
+    num_short = 0
+    for set_cfg in configs_of_sets(cfg):
+        root, list_path = root_and_list(set_cfg.data, side)
+        entries = count_unknown_frames(set_cfg.data, read_entries(set_cfg, list_path), root, list_path)
+        kept, num_dropped = lists.drop_short_entries(entries)
         if not kept:
             raise UserError(f"{list_path}: every entry has fewer than {lists.MIN_TRAIN_FRAMES} frames")
-        of_sets.append(kept)
-        num_short += short
-    return (joined(of_sets, class_ids(cfg.data)) if cfg.data.sets else of_sets[0]), num_short
+        entries_of_sets.append(kept)
+        num_short += num_dropped
+    entries = join_sets(entries_of_sets, class_ids(cfg.data)) if cfg.data.sets else entries_of_sets[0]
+    return entries, num_short
 
 
 def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, list_path: str) -> list[ListEntry]:
@@ -243,10 +250,11 @@ def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, 
         if entry.num_frames == 0:
             entry = entry._replace(num_frames=count_frames(Path(root, entry.path), data.image_tmpl))
             if entry.num_frames == 0:
-                counted = f"num_frames is 0, so the frames in {Path(root, entry.path)} were counted"
-                lack = f"it contains no file such as {data.image_tmpl.format(data.index_bias)}"
-                remedy = "correct data.image_tmpl or the root folder, or remove the line"
-                raise UserError(f"{list_path}:{entry.line}: {counted}, but {lack}; {remedy}")
+                raise UserError(
+                    f"{list_path}:{entry.line}: num_frames is 0, so the frames in {Path(root, entry.path)} were "
+                    f"counted, but it contains no file such as {data.image_tmpl.format(data.index_bias)}; correct "
+                    "data.image_tmpl or the root folder, or remove the line"
+                )
         counted.append(entry)
     log.info("%s: num_frames is 0 in %d lines; the frames in their folders were counted", list_path, num_counted)
     return counted

@@ -25,12 +25,15 @@ log = logging.getLogger(__name__)
 def check_clips(cfg: Config, train_set: VideoDataset, val_set: VideoDataset, process: Process) -> str:
     """Check that all clips of the lists exist and that some can be decoded; returns a summary. Raises a UserError if a
     clip is missing or corrupted; with data.on_error skip, if more than data.max_skipped_share of them are missing."""
-    may_miss, num_clips = cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 0, 0
-    for number, own in enumerate(configs_of_sets(cfg)):
-        train, val = ([e for e in clips.entries if e.of_set == number] for clips in (train_set, val_set))
-        roots = (clip_root(own.data, own.data.train_root), clip_root(own.data, own.data.val_root))
-        num_clips += check_present(train, roots[0], given(own.data.train_list), process, may_miss)
-        num_clips += check_present(val, roots[1], given(own.data.val_list), process)
+    missing_share = cfg.data.max_skipped_share if cfg.data.on_error == "skip" else 0
+    num_clips = 0
+    for number, set_cfg in enumerate(configs_of_sets(cfg)):
+        data = set_cfg.data
+        train = [entry for entry in train_set.entries if entry.of_set == number]
+        train_root = clip_root(data, data.train_root)
+        num_clips += check_present(train, train_root, given(data.train_list), process, missing_share)
+        val = [entry for entry in val_set.entries if entry.of_set == number]
+        num_clips += check_present(val, clip_root(data, data.val_root), given(data.val_list), process)
     num_decoded = read_samples(train_set) + read_samples(val_set)
     return f"{num_clips} clips of the lists found, {num_decoded} of them decoded"
 
@@ -65,11 +68,12 @@ def check_present(
             bar.update()
     if missing:
         first = missing[0]
+        listed_at = f"{list_path}:{first.line}"
         if isinstance(root, ClipShards):
-            place, what = f"{root.root}/{first.path}", f"not in {root.index_name}"
+            message = f"{describe(f'{root.root}/{first.path}', listed_at)}: not in {root.index_name}"
         else:
-            place, what = Path(root) / first.path, f"no such {'file' if first.num_frames is None else 'folder'}"
-        message = f"{describe(place, f'{list_path}:{first.line}')}: {what}"
+            kind = "file" if first.num_frames is None else "folder"
+            message = f"{describe(Path(root) / first.path, listed_at)}: no such {kind}"
         if "\\" in first.path:
             message += " (list paths are separated by /, not by backslashes)"
         if len(missing) > 1:
@@ -81,10 +85,10 @@ def check_present(
     return len(by_path) - len(missing)
 
 
-def read_samples(dataset: VideoDataset, num_samples: int = NUM_SAMPLES) -> int:
-    """Read up to `num_samples` items spread evenly over the list; returns their number. Raises a UserError if an item
-    is missing or corrupted."""
-    indices = np.unique(np.linspace(0, len(dataset) - 1, num_samples).astype(int))
+def read_samples(dataset: VideoDataset) -> int:
+    """Read up to NUM_SAMPLES items spread evenly over the list; returns their number. Raises a UserError if an item is
+    missing or corrupted."""
+    indices = np.unique(np.linspace(0, len(dataset) - 1, NUM_SAMPLES).astype(int))
     for index in indices:
         dataset[SampleKey(0, int(index))]
     return len(indices)

@@ -13,12 +13,12 @@ from utils.schema import Config
 def class_weights(cfg: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
     """float32 (K,) for the training clips of an epoch, or None if all classes have the same weight. Raises a UserError
     if the CSV file of the config is invalid."""
-    chosen, num_classes = cfg.solver.class_weights, cfg.data.num_classes
-    if chosen is None:
+    setting = cfg.solver.class_weights
+    if setting is None:
         return None
-    if chosen == "balanced":
-        return balanced_weights(np.array([entry.label for entry in entries]), num_classes)
-    return read_class_weights(chosen, num_classes)
+    if setting == "balanced":
+        return balanced_weights(np.array([entry.label for entry in entries]), cfg.data.num_classes)
+    return read_class_weights(setting, cfg.data.num_classes)
 
 
 def balanced_weights(labels: np.ndarray, num_classes: int) -> np.ndarray:

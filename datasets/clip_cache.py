@@ -14,7 +14,7 @@ from datasets.byte_ranges import ByteRange, FileRange, MemoryRange
 from utils.errors import UserError
 from utils.files import atomic_path
 
-_LEDGER = "bytes"
+_LEDGER = "bytes"  # file with the sum of the sizes of the clips
 
 
 class ClipCache:
@@ -35,17 +35,19 @@ class ClipCache:
         try:
             is_counted = self._max_bytes > 0 and path.exists()
             if is_counted:
-                found = FileRange(path)
-                if found.size == size:
-                    return found
-                found.close()  # incomplete after a power failure
+                cached = FileRange(path)
+                if cached.size == size:
+                    return cached
+                cached.close()  # incomplete after a power failure
             data = fetch()
             if is_counted or (not self._is_full and self._reserve(path, size)):
                 with atomic_path(path) as temporary:
                     temporary.write_bytes(data)
         except OSError as error:
-            remedy = "free space, lower data.cache_gb or choose another folder"
-            raise UserError(f"data.cache_dir: {self._folder} cannot be used ({error.strerror}); {remedy}") from error
+            raise UserError(
+                f"data.cache_dir: {self._folder} cannot be used ({error.strerror}); free space, lower data.cache_gb or "
+                "choose another folder"
+            ) from error
         return MemoryRange(data)
 
     def _reserve(self, path: Path, size: int) -> bool:
@@ -59,7 +61,9 @@ class ClipCache:
             text = os.pread(descriptor, 32, 0).strip()
             used = int(text) if text.isdigit() else self._count()
             self._is_full = used + size > self._max_bytes
-            os.pwrite(descriptor, f"{used + (0 if self._is_full else size):031d}\n".encode(), 0)
+            if not self._is_full:
+                used += size
+            os.pwrite(descriptor, f"{used:031d}\n".encode(), 0)
         finally:
             os.close(descriptor)
         return not self._is_full

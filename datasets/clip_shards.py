@@ -21,19 +21,20 @@ from datasets.clip_cache import ClipCache
 from datasets.frame_source import describe
 from datasets.packed_clip import PackedClip
 from datasets.remote_files import file_lengths, read_file, read_range
+from utils.csv_files import ODD_NAMES
 from utils.errors import UserError
 from utils.project_paths import SHARD_INDEX, is_url
 from utils.schema import DataConfig
 
 COLUMNS = ("path", "shard", "offset", "size", "num_frames", "label")
-_ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
 
 
 class ClipShards:
     """The clips of `root`, a folder or URL, with a cache for a URL. Raises a UserError if the index cannot be read."""
 
     def __init__(self, root: str, cache: ClipCache):
-        self.root, self._cache = root.rstrip("/"), cache
+        self.root = root.rstrip("/")
+        self._cache = cache
         self.index_name = f"{self.root}/{SHARD_INDEX}"
         data = read_file(self.index_name) if is_url(root) else _read_local(self.index_name)
         self._digest = hashlib.sha256(data).hexdigest()[:32]
@@ -45,7 +46,7 @@ class ClipShards:
         """(N,3) int64: shard number, offset and size of each clip; also sets `_row_of` and `_shards`."""
         numbers: dict[str, int] = {}
         places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # each has at least one line end
-        reader = csv.reader(io.StringIO(data.decode("utf-8", _ODD_NAMES), newline=""))
+        reader = csv.reader(io.StringIO(data.decode("utf-8", ODD_NAMES), newline=""))
         try:
             if tuple(next(reader, ())) != COLUMNS:
                 raise ValueError(f"the header is not {','.join(COLUMNS)}")
@@ -54,7 +55,7 @@ class ClipShards:
                     raise ValueError(f"{path} is listed twice")
                 places[row] = numbers.setdefault(shard, len(numbers)), int(offset), int(size)
                 self._row_of[path] = row
-        except (ValueError, csv.Error) as error:
+        except (ValueError, IndexError, OverflowError, csv.Error) as error:
             raise UserError(f"{self.index_name}:{reader.line_num}: is corrupted ({error}); copy it again") from None
         self._shards = list(numbers)
         return places[: len(self._row_of)]
@@ -70,16 +71,20 @@ class ClipShards:
         files."""
         if is_url(self.root):
             lengths = file_lengths(self.root)
+            if lengths is None:
+                return
         else:
             lengths = {file.name: file.stat().st_size for file in os.scandir(self.root)}
         ends = np.zeros(len(self._shards), dtype=np.int64)
         np.maximum.at(ends, self._places[:, 0], self._places[:, 1] + self._places[:, 2])
         for name, end in zip(self._shards, ends.tolist()):
-            if lengths is not None and lengths.get(name, -1) < end:
-                fault = "is missing"
-                if name in lengths:
-                    fault = f"is truncated: it has {lengths[name]} bytes, but its index declares {end}"
-                raise UserError(f"{self.root}/{name}: {fault}; copy it again")
+            if name not in lengths:
+                raise UserError(f"{self.root}/{name}: is missing; copy it again")
+            if lengths[name] < end:
+                raise UserError(
+                    f"{self.root}/{name}: is truncated: it has {lengths[name]} bytes, but its index declares {end}; "
+                    "copy it again"
+                )
 
     def stamp(self, path: str) -> tuple[int, int]:
         """Numbers that change if the clip changes; -1 if it does not exist."""
@@ -108,20 +113,22 @@ class ClipShards:
             raise UserError(f"{name}: not in {self.index_name}; pack it as well, or remove the line")
         number, offset, size = self._places[row].tolist()
         tar = f"{self.root}/{self._shards[number]}"
+        open_range = self._remote if is_url(tar) else self._local
         try:
-            return tar, self._local(tar, offset, size) if not is_url(tar) else self._remote(tar, offset, size)
+            return tar, open_range(tar, offset, size)
         except UserError as error:
             raise UserError(f"{error} (for {describe(path, listed_at)})") from None
 
     def _local(self, tar: str, offset: int, size: int) -> ByteRange:
         try:
-            found = FileRange(tar, offset, size)
+            clip = FileRange(tar, offset, size)
         except OSError as error:
             raise UserError(f"{tar}: cannot be opened ({error.strerror}); copy it as well") from None
-        if (length := found.file_size()) < offset + size:
-            found.close()
+        length = clip.file_size()
+        if length < offset + size:
+            clip.close()
             raise UserError(f"{tar}: is truncated: it has {length} bytes, but its index declares more; copy it again")
-        return found
+        return clip
 
     def _remote(self, tar: str, offset: int, size: int) -> ByteRange:
         key = hashlib.sha256(f"{self._digest} {tar} {offset}".encode()).hexdigest()[:40]

@@ -29,16 +29,22 @@ def kinds_decoded_on(device: torch.device, has_videos: bool) -> tuple[type[Encod
     """What can be decoded on `device`. Raises a UserError if JPEGs cannot, and logs why videos cannot."""
     buffer = io.BytesIO()
     Image.new("RGB", (16, 16)).save(buffer, "jpeg")
+    jpeg = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
     try:
-        torchvision.io.decode_jpeg([_bytes(buffer.getvalue())], _RGB, device)
+        torchvision.io.decode_jpeg([jpeg], _RGB, device)
     except (RuntimeError, AttributeError) as error:
-        fault = f"JPEG files cannot be decoded on {device} ({first_line(error)})"
-        raise UserError(f"data.decode_on: {fault}; set it to cpu") from None
+        raise UserError(
+            f"data.decode_on: JPEG files cannot be decoded on {device} ({first_line(error)}); set it to cpu"
+        ) from None
     if not has_videos:
         return (Jpegs,)
     if fault := fault_of(device):
-        what = "video files are decoded by the loader processes, because torchcodec cannot decode on"
-        log.info("data.decode_on: %s %s (%s); packed clips are not affected", what, device, fault)
+        log.info(
+            "data.decode_on: video files are decoded by the loader processes, because torchcodec cannot decode on %s "
+            "(%s); packed clips are not affected",
+            device,
+            fault,
+        )
         return (Jpegs,)
     return Jpegs, VideoFrames
 
@@ -54,32 +60,31 @@ def decode(clips: Sequence[tuple[torch.Tensor, Encoded]], device: torch.device) 
     """
     jpegs = [(data, clip) for data, clip in clips if isinstance(clip, Jpegs)]
     videos = [clip for _, clip in clips if isinstance(clip, VideoFrames)]
-    of_jpegs = iter(_decode_jpegs(jpegs, device) if jpegs else ())
-    of_videos = iter(decode_videos(videos, device) if videos else ())
-    return [next(of_jpegs if isinstance(clip, Jpegs) else of_videos) for _, clip in clips]
+    from_jpegs = iter(_decode_jpegs(jpegs, device) if jpegs else ())
+    from_videos = iter(decode_videos(videos, device) if videos else ())
+    return [next(from_jpegs if isinstance(clip, Jpegs) else from_videos) for _, clip in clips]
 
 
 def _decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.device) -> list[torch.Tensor]:
     """All files of all clips in one call."""
-    parts = [part for data, clip in clips for part in data.split(clip.lengths)]
+    files = [file for data, clip in clips for file in data.split(clip.lengths)]
     if device.type == "cuda":
         # The decoder writes on its own stream, without waiting for streams that still read the memory of earlier
         # images.
         torch.cuda.current_stream(device).synchronize()
     try:
-        images = list(torchvision.io.decode_jpeg(parts, _RGB, device))
+        images = list(torchvision.io.decode_jpeg(files, _RGB, device))
     except RuntimeError as error:
         names = [name for _, clip in clips for name in clip.names]
-        for part, name in zip(parts, names):
-            decode_image(part.numpy().tobytes(), name)  # raises an error that names the corrupted file
-        fault = f"{names[0]} and others could not be decoded on {device} ({first_line(error)})"
-        raise UserError(f"data.decode_on: {fault}; set it to cpu") from None
+        for file, name in zip(files, names):
+            decode_image(file.numpy().tobytes(), name)  # raises an error that names the corrupted file
+        raise UserError(
+            f"data.decode_on: {names[0]} and others could not be decoded on {device} ({first_line(error)}); set it to "
+            "cpu"
+        ) from None
     decoded = []
+    first = 0  # image of the clip
     for _, clip in clips:
-        of_clip, images = images[: len(clip.lengths)], images[len(clip.lengths) :]
-        decoded.append(torch.stack([of_clip[place] for place in clip.order]))
+        decoded.append(torch.stack([images[first + place] for place in clip.order]))
+        first += len(clip.lengths)
     return decoded
-
-
-def _bytes(data: bytes) -> torch.Tensor:
-    return torch.frombuffer(bytearray(data), dtype=torch.uint8)

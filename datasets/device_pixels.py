@@ -9,6 +9,7 @@ Legend: B clips, V clips of a video, T frames, C=3 channels, H,W image, S input 
 from collections.abc import Sequence
 from functools import lru_cache
 
+import numpy as np
 import torch
 
 from datasets.augmentations import GEOMETRIC, GREYSCALE, Operation, apply_operation
@@ -25,18 +26,23 @@ def train_pixels(clips: Sequence[torch.Tensor], draws: Sequence[Draw], transform
     Args:
         clips: uint8 (T,C,H,W) each, of the stored size, all on one device, in any layout of memory.
     """
-    size, groups, made = transform.input_size, _group_by_shape(clips), []
+    size = transform.input_size
+    groups = _group_by_shape(clips)
+    resized = []  # (B,T,S,S,C) for each group
     for places in groups:
+        rows, columns = [], []
+        for draw in [draws[place] for place in places]:
+            top, left, height, width = draw.box
+            rows.append(Axis(top, height, draw.size[0], draw.corner[0]))
+            columns.append(Axis(left, width, draw.size[1], draw.corner[1], draw.is_flipped))
         frames = _resized(_stack([clips[place] for place in places]), transform)
-        chosen = [draws[place] for place in places]
-        rows = [Axis(d.box[0], d.box[2], d.size[0], d.corner[0]) for d in chosen]
-        columns = [Axis(d.box[1], d.box[3], d.size[1], d.corner[1], d.is_flipped) for d in chosen]
-        made.append(resize(frames, rows, columns, (size, size), ("bilinear", "torch")).movedim(-3, -1))
-    order = sorted(range(len(clips)), key=[place for places in groups for place in places].__getitem__)
+        resized.append(resize(frames, rows, columns, (size, size), "bilinear", "torch").movedim(-3, -1))
+    pixels = resized[0]
     if len(groups) > 1:
-        made = [torch.cat(made)[_indices(order, made[0].device)]]
-    pixels = made[0].movedim(-1, -3)
-    _change(pixels, [draw.operations for draw in draws])
+        original_order = np.argsort(np.concatenate(groups)).tolist()
+        pixels = torch.cat(resized)[_indices(original_order, pixels.device)]
+    pixels = pixels.movedim(-1, -3)
+    _augment(pixels, [draw.operations for draw in draws])
     for clip, draw in zip(pixels, draws):
         if draw.erased is not None:
             draw.erased.apply(clip)
@@ -49,12 +55,12 @@ def eval_pixels(videos: Sequence[torch.Tensor], transform: EvalTransform) -> lis
     Args:
         videos: uint8 (V,T,C,H,W) each, of the stored size, all on one device, in any layout of memory.
     """
-    made = [torch.empty(0)] * len(videos)
+    pixels = [torch.empty(0)] * len(videos)
     for places in _group_by_shape(videos):
         frames = _channels_last(_resized(_stack([videos[place] for place in places]).flatten(0, 1), transform))
         for place, clips in zip(places, frames.unflatten(0, (len(places), -1))):
-            made[place] = transform.views(clips) if transform.num_crops == 1 else clips
-    return made
+            pixels[place] = transform.views(clips) if transform.num_crops == 1 else clips
+    return pixels
 
 
 def _stack(clips: Sequence[torch.Tensor]) -> torch.Tensor:
@@ -78,27 +84,28 @@ def _group_by_shape(clips: Sequence[torch.Tensor]) -> list[list[int]]:
 
 def _resized(clips: torch.Tensor, transform: TrainTransform | EvalTransform) -> torch.Tensor:
     """(B,T,C,H,W) -> (B,T,C,H',W') after the first resize, and padded."""
-    size, first = transform.input_size, transform.resize
+    size = transform.input_size
     height, width = clips.shape[-2:]
-    resized = first.size_of(height, width)
+    resized = transform.resize.size_of(height, width)
     padded = max(size, resized[0]), max(size, resized[1])
     if resized == padded == (height, width):
         return clips
-    rows, columns = axis_of(height, resized[0], size), axis_of(width, resized[1], size)
+    rows = [axis_of(height, resized[0], size)]
+    columns = [axis_of(width, resized[1], size)]
     # Pillow and PyTorch return frames that already have the size unchanged, and so does this arithmetic.
-    return resize(clips, [rows], [columns], padded, (first.interpolation, first.resizer))
+    return resize(clips, rows, columns, padded, transform.resize.interpolation, transform.resize.resizer)
 
 
-def _change(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) -> None:
+def _augment(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) -> None:
     """Apply the operations of each clip in place; clips with the same next operation are batched."""
     for step in range(max(map(len, operations))):
-        places: dict[Operation, list[int]] = {}
-        for place, of_clip in enumerate(operations):
-            if step < len(of_clip):
-                places.setdefault(of_clip[step], []).append(place)
-        for operation, chosen in places.items():
-            indices = _indices(chosen, clips.device)
-            clips[indices] = _operate(clips[indices], operation)
+        places_of: dict[Operation, list[int]] = {}
+        for place, clip_operations in enumerate(operations):
+            if step < len(clip_operations):
+                places_of.setdefault(clip_operations[step], []).append(place)
+        for operation, places in places_of.items():
+            indices = _indices(places, clips.device)
+            clips[indices] = _apply(clips[indices], operation)
 
 
 def _indices(places: list[int], device: torch.device) -> torch.Tensor:
@@ -106,7 +113,7 @@ def _indices(places: list[int], device: torch.device) -> torch.Tensor:
     return to_device(torch.tensor(places), device)
 
 
-def _operate(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
+def _apply(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
     name, value = operation
     if name == GREYSCALE:
         return _grayscale(clips)

@@ -40,7 +40,12 @@ class Axis(NamedTuple):
 
 
 def resize(
-    images: torch.Tensor, rows: list[Axis], columns: list[Axis], size: tuple[int, int], how: tuple[str, str]
+    images: torch.Tensor,
+    rows: list[Axis],
+    columns: list[Axis],
+    size: tuple[int, int],
+    interpolation: str,
+    resizer: str,
 ) -> torch.Tensor:
     """(B,T,C,H,W) uint8 -> (B,T,C,*size) uint8 over channels-last memory, with own axes for each of B, or the same.
 
@@ -48,13 +53,11 @@ def resize(
         images: in any layout of memory.
         rows, columns: the axes of H and W, B or one each.
         size: output size; black where an axis exceeds the image.
-        how: interpolation, bilinear or bicubic, and arithmetic, torch or pillow.
+        interpolation, resizer: as in `datasets.transforms.Resize`.
     """
     clips, frames, channels, height, width = images.shape
-    across, down = (
-        _weights(axes, length, side, how, images.device)
-        for axes, length, side in ((columns, width, size[1]), (rows, height, size[0]))
-    )
+    across = _weights(columns, width, size[1], interpolation, resizer, images.device)
+    down = _weights(rows, height, size[0], interpolation, resizer, images.device)
     with torch.autocast(images.device.type, enabled=False):
         # (B,H,T,C,W): each pass is one product per clip, and frames are only copied when they change type.
         levels = images.permute(0, 3, 1, 2, 4).to(across[0].dtype, memory_format=torch.contiguous_format).flatten(1, 3)
@@ -76,14 +79,13 @@ def _rounded(sums: list[torch.Tensor]) -> torch.Tensor:
 
 
 def _weights(
-    axes: list[Axis], length: int, size: int, how: tuple[str, str], device: torch.device
+    axes: list[Axis], length: int, size: int, interpolation: str, resizer: str, device: torch.device
 ) -> list[torch.Tensor]:
     """Integer weights (B or 1,S,L), divided by the power of two that is their unit, which changes no bit of their sums;
     one part, or a high and a low one.
 
     As in PyTorch's `_compute_index_ranges_weights`, in float64 before rounding.
     """
-    interpolation, arithmetic = how
     table = to_device(torch.tensor(axes, dtype=torch.float64), device)
     begin, used, resized, corner, is_flipped = table[:, :, None, None].unbind(1)  # (B,1,1) each
     scale = used / resized
@@ -98,7 +100,7 @@ def _weights(
     is_used = (inputs >= first) & (inputs < last) & (outputs < resized)
     values = _FILTERS[interpolation]((inputs - center + 0.5) / stretch) * is_used
     values /= values.sum(dim=-1, keepdim=True).where(outputs < resized, 1.0)
-    if arithmetic == "pillow":
+    if resizer == "pillow":
         precision = torch.full_like(scale, _MAX_PRECISION)
     else:
         # The first precision at which the largest weight, with one more bit, exceeds 15 bits.
@@ -115,9 +117,10 @@ def _weights(
     integers = integers.gather(1, places) * is_inside
     if torch.get_float32_matmul_precision() != "highest":
         return [integers / unit]  # in float64: TF32 has too few bits
-    is_short = arithmetic == "torch" and all(axis.length / axis.resized <= _EXACT_SCALE for axis in axes)
-    high = integers if is_short else _LOW * (integers / _LOW).round()
-    return [(part / unit).float() for part in (high, integers - high)[: 1 if is_short else 2]]
+    if resizer == "torch" and all(axis.length / axis.resized <= _EXACT_SCALE for axis in axes):
+        return [(integers / unit).float()]
+    high = _LOW * (integers / _LOW).round()
+    return [(part / unit).float() for part in (high, integers - high)]
 
 
 def _triangle(x: torch.Tensor) -> torch.Tensor:

@@ -72,8 +72,10 @@ def cached_loaders(
     """
     caches = []
     num_train_draws = min(cfg.data.cached_draws, cfg.solver.epochs)  # others would not be used
-    sides = (("train", train, cfg.data.train_root, num_train_draws), ("val", val, cfg.data.val_root, 1))
-    for name, loader, root, num_draws in sides:
+    for name, loader, root, num_draws in (
+        ("train", train, cfg.data.train_root, num_train_draws),
+        ("val", val, cfg.data.val_root, 1),
+    ):
         data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
         entries = [(entry.name, entry.num_frames, entry.label) for entry in loader.dataset.entries]
         key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
@@ -107,8 +109,11 @@ class FrameCache:
 
     def rows(self, draw: int, indices: np.ndarray) -> "Part":
         """Read the embeddings of clips `indices` (B,) in random draw `draw`."""
-        found = [(self._part(draw, index // PART_CLIPS), index % PART_CLIPS) for index in indices.tolist()]
-        return Part(*(np.stack([part[column][row] for part, row in found]) for column in range(len(Part._fields))))
+        clips = []
+        for index in indices.tolist():
+            part, position = self._part(draw, index // PART_CLIPS), index % PART_CLIPS
+            clips.append([array[position] for array in part])
+        return Part._make(np.stack(arrays) for arrays in zip(*clips))
 
     def batch(self, keys: list[SampleKey]) -> tuple[torch.Tensor, Numbers]:
         """Frame embeddings (B,T,D) and the other tensors of a batch with the clips `keys`."""
@@ -131,8 +136,10 @@ class FrameCache:
             try:
                 self._open[part] = _read(path)
             except UNREADABLE as error:
-                remedy = "run the same command with resume=auto, which recomputes what is corrupted"
-                raise MachineError(f"{path}: could not be read ({first_line(error)}); {remedy}") from error
+                raise MachineError(
+                    f"{path}: could not be read ({first_line(error)}); run the same command with resume=auto, which "
+                    "recomputes what is corrupted"
+                ) from error
         return self._open[part]
 
     def _missing(self, draw: int, part: int, stamps: np.ndarray) -> list[int]:
@@ -141,39 +148,44 @@ class FrameCache:
         if not path.exists() and not _facts_path(path).exists():
             return list(range(len(stamps)))
         try:
-            found = _read(path, check=True)
+            stored = _read(path, check=True)
         except UNREADABLE as error:
             log.warning("WARNING: %s is corrupted (%s); recomputing it", path, error)
             return list(range(len(stamps)))
-        return np.flatnonzero(found.is_faulty | (found.stamps != stamps).any(axis=1)).tolist()
+        return np.flatnonzero(stored.is_faulty | (stored.stamps != stamps).any(axis=1)).tolist()
 
     def _work(self, process: Process) -> tuple[list["_Work"], int]:
         """The missing clips that this process computes (an equal share), and the total number of parts."""
         num_parts = -(-len(self._paths) // PART_CLIPS)
-        parts = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
-        found: list[_Work] = []
+        places = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
+        work: list[_Work] = []  # of the parts that this process has looked at
         with _usable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
-            for draw, part in parts[process.rank :: process.world_size]:
-                stamps = np.array([self._stamp_of(p) for p in self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]])
+            for draw, part in places[process.rank :: process.world_size]:
+                paths = self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]
+                stamps = np.array([self._stamp_of(path) for path in paths])
                 if missing := self._missing(draw, part, stamps):
-                    found.append(_Work((draw, part), missing, stamps))
-        work = sorted((one for share in gather_to_all(found, process) for one in share), key=lambda one: one.place)
-        return work[process.rank :: process.world_size], len(parts)
+                    work.append(_Work((draw, part), missing, stamps))
+        work = [item for share in gather_to_all(work, process) for item in share]
+        work.sort(key=lambda item: item.place)
+        return work[process.rank :: process.world_size], len(places)
 
     def fill(self, dataset: VideoDataset, encode: Encoder, data: DataConfig, context: RunContext) -> None:
         """Compute missing parts; returns when all exist. Processes wait for each other after every part."""
         process = context.process
         work, num_parts = self._work(process)
         log.info("frame embeddings: this process computes %d of %d parts", len(work), num_parts)
-        keys = [batch for one in work for batch in one.batches(data.batch_size)]
+        keys = [batch for item in work for batch in item.batches(data.batch_size)]
         data = data.model_copy(update={"workers": min(data.workers, len(keys))})
         loader = ClipLoader(dataset, keys, data).to(context.device)
-        todo, batches, is_stopped = iter(work), loader.stacked(), False
+        batches = loader.stacked()
+        items = iter(work)
+        is_stopped = False
         with progress_bar(len(keys) * process.world_size, "batch", "frame embeddings", process) as bar:
-            while any_process((one := next(todo, None)) is not None, process):
-                rows, labels, faulty = [], [], []
-                for _ in one.batches(data.batch_size) if one else ():
+            # A process may have a part less than others, for which it waits.
+            while any_process((item := next(items, None)) is not None, process):
+                rows, labels, is_faulty = [], [], []
+                for _ in item.batches(data.batch_size) if item else ():
                     if is_stopped := context.stop_requested():
                         break
                     batch = next(batches)
@@ -181,13 +193,13 @@ class FrameCache:
                     frames = batch["frames"] if batch["frames"].ndim == 5 else batch["frames"][:, 0]
                     rows.append(encode(frames).numpy())
                     labels.append(batch["label"].numpy())
-                    faulty.append(batch["is_faulty"].numpy())
+                    is_faulty.append(batch["is_faulty"].numpy())
                     bar.update(process.world_size)
                 if any_process(is_stopped, process):
                     loader.close()
                     raise Stopped
-                if one:
-                    self._put(one, np.concatenate(rows), np.concatenate(labels), np.concatenate(faulty))
+                if item:
+                    self._put(item, np.concatenate(rows), np.concatenate(labels), np.concatenate(is_faulty))
         loader.close()
 
     def _put(self, work: "_Work", rows: np.ndarray, labels: np.ndarray, is_faulty: np.ndarray) -> None:
@@ -217,25 +229,20 @@ class FrameCache:
 
 
 class Part(NamedTuple):
-    """`rows`: frame embeddings float32 (n,T,D); `labels` int64 (n,), or multi-label float32 (n,K).
+    """The contents of a part, or of some of its clips."""
 
-    `is_faulty` bool (n,): the embeddings are of a replacement.
-
-    `stamps` int64 (n,2): see `_stamp`.
-    """
-
-    rows: np.ndarray
-    labels: np.ndarray
-    is_faulty: np.ndarray
-    stamps: np.ndarray
+    rows: np.ndarray  # float32 (n,T,D), frame embeddings
+    labels: np.ndarray  # int64 (n,), or multi-label float32 (n,K)
+    is_faulty: np.ndarray  # bool (n,): the clip was unreadable, and the embeddings are those of a replacement
+    stamps: np.ndarray  # int64 (n,2), see `_stamp`
 
 
 class _Work(NamedTuple):
-    """Work on the part `place` (draw, part): positions `missing`, and `stamps` of all its clips."""
+    """A part of which clips must be computed."""
 
-    place: tuple[int, int]
-    missing: list[int]
-    stamps: np.ndarray
+    place: tuple[int, int]  # draw, number of the part
+    missing: list[int]  # positions in the part of the clips to compute
+    stamps: np.ndarray  # of all clips of the part
 
     def batches(self, batch_size: int) -> list[list[SampleKey]]:
         draw, part = self.place
@@ -251,8 +258,9 @@ def _usable(folder: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise
-        fault = f"cannot be used ({error.strerror})"
-        raise UserError(f"logging.cache_dir: {folder} {fault}; choose another folder") from error
+        raise UserError(
+            f"logging.cache_dir: {folder} cannot be used ({error.strerror}); choose another folder"
+        ) from error
 
 
 def _facts_path(path: Path) -> Path:

@@ -13,6 +13,8 @@ from datasets.frame_source import FrameSource, describe
 from datasets.image_decoding import decode_image
 from utils.errors import UserError
 
+_MISSING = FileNotFoundError, NotADirectoryError
+
 
 class FrameFolder(FrameSource):
     """The frames `folder/image_tmpl.format(index + index_bias)`; errors name `listed_at`, "list:line"."""
@@ -28,13 +30,21 @@ class FrameFolder(FrameSource):
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index in wanted.tolist():
-            path = f"{self._folder}/{self._file_name(index)}"
-            decode_image_file(path, self._listed_at, missing=self._missing, target=partial(target, index))
+            data, name = self._file(index)
+            decode_image(data, name, partial(target, index))
             yield index
 
     def _files(self, wanted: np.ndarray) -> list[tuple[bytes, str]]:
-        paths = [f"{self._folder}/{self._file_name(index)}" for index in wanted.tolist()]
-        return [(_read_file(path, self._listed_at, self._missing), describe(path, self._listed_at)) for path in paths]
+        return [self._file(index) for index in wanted.tolist()]
+
+    def _file(self, index: int) -> tuple[bytes, str]:
+        """The file of a frame, and its name for messages."""
+        path = f"{self._folder}/{self._file_name(index)}"
+        name = describe(path, self._listed_at)
+        try:
+            return _read_file(path, name), name
+        except _MISSING:
+            raise self._missing(name) from None
 
     def _frame_name(self, index: int) -> str:
         return f"frame {self._file_name(index)}"
@@ -42,15 +52,18 @@ class FrameFolder(FrameSource):
     def _file_name(self, index: int) -> str:
         return self._image_tmpl.format(index + self._index_bias)
 
-    def _missing(self, path: str) -> str:
-        """The error for a missing file: the folder, or the frame in it."""
+    def _missing(self, name: str) -> UserError:
+        """The error for a missing frame: its folder or its file is missing."""
         if Path(self._folder).is_file():
-            return f"{self.name}: is a file, not a folder of frames; for video files set data.modality to video"
+            return UserError(
+                f"{self.name}: is a file, not a folder of frames; for video files set data.modality to video"
+            )
         if not Path(self._folder).is_dir():
-            return f"{self.name}: no such folder; check data.train_root or data.val_root and the list"
-        fault = f"no such frame, although the list gives {self.num_frames} frames"
-        remedy = "correct num_frames there, or data.image_tmpl or data.index_bias"
-        return f"{describe(path, self._listed_at)}: {fault}; {remedy}"
+            return UserError(f"{self.name}: no such folder; check data.train_root or data.val_root and the list")
+        return UserError(
+            f"{name}: no such frame, although the list gives {self.num_frames} frames; correct num_frames there, or "
+            "data.image_tmpl or data.index_bias"
+        )
 
 
 def count_frames(folder: str | Path, image_tmpl: str) -> int:
@@ -59,26 +72,26 @@ def count_frames(folder: str | Path, image_tmpl: str) -> int:
     pattern = re.compile(rf"{re.escape(start)}\d+{re.escape(end)}")
     try:
         return sum(pattern.fullmatch(name) is not None for name in os.listdir(folder))  # noqa: PTH208 - only names are needed
-    except (FileNotFoundError, NotADirectoryError):
+    except _MISSING:
         return 0
 
 
-def decode_image_file(
-    path: str | Path,
-    listed_at: str = "",
-    missing: Callable[[str], str] | None = None,
-    target: Callable[[int, int], torch.Tensor] | None = None,
-) -> torch.Tensor:
-    """Decode a JPEG or PNG file to (H,W,3) uint8 RGB, see `decode_image`. `missing` returns the message for a missing
-    path. Raises a UserError if the file is missing, empty, truncated or cannot be decoded."""
-    return decode_image(_read_file(path, listed_at, missing), describe(path, listed_at), target)
+def decode_image_file(path: str | Path, target: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
+    """Decode a JPEG or PNG file to (H,W,3) uint8 RGB, see `decode_image`. Raises a UserError if the file is missing,
+    empty, truncated or cannot be decoded."""
+    try:
+        return decode_image(_read_file(path, str(path)), str(path), target)
+    except _MISSING:
+        raise UserError(f"{path}: no such file") from None
 
 
-def _read_file(path: str | Path, listed_at: str, missing: Callable[[str], str] | None) -> bytes:
+def _read_file(path: str | Path, name: str) -> bytes:
+    """Read a file. Raises one of _MISSING if it does not exist, or a UserError that begins with `name` if it cannot be
+    read."""
     try:
         with open(path, "rb", buffering=0) as file:  # noqa: PTH123
             return file.read()
-    except (FileNotFoundError, NotADirectoryError):
-        raise UserError(missing(str(path)) if missing else f"{describe(path, listed_at)}: no such file") from None
+    except _MISSING:
+        raise
     except OSError as error:
-        raise UserError(f"{describe(path, listed_at)}: cannot be read ({error.strerror or error})") from None
+        raise UserError(f"{name}: cannot be read ({error.strerror or error})") from None

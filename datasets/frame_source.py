@@ -117,8 +117,8 @@ class FrameSource(Component, ABC):
         size = sizes.pop() if len(sizes) == 1 else None
         if size is None:
             return None
-        data = torch.frombuffer(bytearray().join(data for data, _ in files), dtype=torch.uint8)
-        return data, Jpegs([len(data) for data, _ in files], [name for _, name in files], order.tolist(), size)
+        jpegs = Jpegs([len(data) for data, _ in files], [name for _, name in files], order.tolist(), size)
+        return torch.frombuffer(bytearray().join(data for data, _ in files), dtype=torch.uint8), jpegs
 
     def _files(self, wanted: np.ndarray) -> Sequence[tuple[bytes, str]]:
         """The image files of the frames at `wanted` with their names; empty if frames are not separate files."""
@@ -159,7 +159,10 @@ class _Clip:
 
     def __init__(self, source: FrameSource, num_frames: int, place_of: dict[int, int], resize: Resize | None):
         self.frames = torch.zeros(0)
-        self._source, self._num_frames, self._place_of, self._resize = source, num_frames, place_of, resize
+        self._source = source
+        self._num_frames = num_frames
+        self._place_of = place_of
+        self._resize = resize
         self._stored_size: tuple[int, int] | None = None
         self._one_frame: torch.Tensor | None = None  # (1,H,W,3), if the stored size differs from the resized one
 

@@ -46,12 +46,12 @@ _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _PLAIN_FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, with Huffman codes
 
 
-class _JpegHeader(NamedTuple):
-    """Fields of the frame header; `marker` and the following fields are 0 if there is none."""
+class _Header(NamedTuple):
+    """The header of an image as stored; height and width are 0 if there is none. Only JPEGs have the last fields."""
 
     height: int
     width: int
-    orientation: Orientation
+    orientation: Orientation = Orientation()
     marker: int = 0
     precision: int = 0  # bits
     num_components: int = 0
@@ -73,15 +73,18 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
     is_jpeg = data[:2] == b"\xff\xd8"
     if not is_jpeg and data[:8] != _PNG_SIGNATURE:
         raise UserError(f"{name}: neither a JPEG nor a PNG file")
-    height, width, orientation, *_ = _jpeg_header(data) if is_jpeg else (*_png_size(data), Orientation())
+    header = _jpeg_header(data) if is_jpeg else _png_header(data)
+    height, width = header.height, header.width
     if height * width == 0:
         raise _corrupted(name, "no frame header")
     if height * width > MAX_PIXELS:
-        size = f"the header declares {width}x{height} pixels, more than the limit of {MAX_PIXELS}"
-        raise UserError(f"{name}: {size}; the file is corrupted, or must be made smaller")
-    if orientation != Orientation():
+        raise UserError(
+            f"{name}: the header declares {width}x{height} pixels, more than the limit of {MAX_PIXELS}; the file is "
+            "corrupted, or must be made smaller"
+        )
+    if header.orientation != Orientation():
         stored = _decode(data, torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg)
-        upright = torch.from_numpy(orientation.apply(stored.numpy()).copy())
+        upright = torch.from_numpy(header.orientation.apply(stored.numpy()).copy())
         return target(*upright.shape[:2]).copy_(upright) if target else upright
     pixels = target(height, width) if target else torch.empty((height, width, 3), dtype=torch.uint8)
     return _decode(data, pixels, name, is_jpeg)
@@ -119,20 +122,25 @@ def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torc
         raise _corrupted(name, first_line(error)) from None
 
 
-def _png_size(data: bytes) -> tuple[int, int]:
-    """(H, W) from the header chunk (ISO/IEC 15948, 11.2.2)."""
-    return int.from_bytes(data[20:24], "big"), int.from_bytes(data[16:20], "big")
+def _png_header(data: bytes) -> _Header:
+    """Parse the header chunk (ISO/IEC 15948, 11.2.2)."""
+    return _Header(height=int.from_bytes(data[20:24], "big"), width=int.from_bytes(data[16:20], "big"))
 
 
-def _jpeg_header(data: bytes) -> _JpegHeader:
+def _jpeg_header(data: bytes) -> _Header:
     """Parse the frame header (ITU-T T.81, B.2.2; H and W are 0 if there is none) and the EXIF orientation."""
     position, orientation = 2, Orientation()
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _JPEG_FRAME_HEADERS:
-            height, width = data[position + 5 : position + 7], data[position + 7 : position + 9]
-            sizes = int.from_bytes(height, "big"), int.from_bytes(width, "big")
-            return _JpegHeader(*sizes, orientation, marker, data[position + 4], data[position + 9])
+            return _Header(
+                height=int.from_bytes(data[position + 5 : position + 7], "big"),
+                width=int.from_bytes(data[position + 7 : position + 9], "big"),
+                orientation=orientation,
+                marker=marker,
+                precision=data[position + 4],
+                num_components=data[position + 9],
+            )
         if marker == 0xFF:  # a fill byte
             position += 1
         else:
@@ -140,7 +148,7 @@ def _jpeg_header(data: bytes) -> _JpegHeader:
             if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
                 orientation = _exif_orientation(data[position + 10 : position + 2 + size])
             position += 2 + size
-    return _JpegHeader(0, 0, orientation)
+    return _Header(0, 0, orientation)
 
 
 def _exif_orientation(tiff: bytes) -> Orientation:

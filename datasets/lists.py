@@ -92,10 +92,13 @@ def read_list(
         UserError: the list is invalid, as `file:line: ...`.
     """
     entries = []
+    split_columns = _frame_columns if of_frames else _video_columns
     for line, text in _numbered_lines(path):
         where = f"{path}:{line}"
-        text, times = _without_times(text, 2 if of_frames else 1, where) if has_times else (text, None)
-        entry_path, num_frames, label = (_frame_columns if of_frames else _video_columns)(text, where)
+        times = None
+        if has_times:
+            text, times = _without_times(text, 2 if of_frames else 1, where)
+        entry_path, num_frames, label = split_columns(text, where)
         _check_path(entry_path, where, allow_outside_root)
         classes = _label(label, where, num_classes, multi_label)
         entries.append(ListEntry(entry_path, num_frames, classes, line, times=times))
@@ -109,33 +112,43 @@ def read_list(
 def _frame_columns(text: str, where: str) -> tuple[str, int, str]:
     fields = text.rsplit(None, 2)
     if len(fields) < 3:
-        what = "the num_frames column is missing" if len(fields) == 2 else "one column instead of three"
-        raise UserError(f"{where}: {what}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
-    num_frames = _integer(fields[1], where, "num_frames")
+        fault = "the num_frames column is missing" if len(fields) == 2 else "one column instead of three"
+        raise UserError(f"{where}: {fault}; a frame list has lines 'path num_frames label' (data.modality: RGB)")
+    path, num_frames_field, label = fields
+    num_frames = _integer(num_frames_field, where, "num_frames")
     if num_frames < 0:
-        remedy = "it must be the number of frames, or 0 to count the files"
-        raise UserError(f"{where}: num_frames is {num_frames}; {remedy}")
-    return fields[0], num_frames, fields[2]
+        raise UserError(
+            f"{where}: num_frames is {num_frames}; it must be the number of frames, or 0 to count the files"
+        )
+    return path, num_frames, label
 
 
 def _video_columns(text: str, where: str) -> tuple[str, None, str]:
-    path, *label = text.rsplit(None, 1)
-    if not label:
+    fields = text.rsplit(None, 1)
+    if len(fields) < 2:
         raise UserError(f"{where}: one column instead of two; a video list has lines 'path label'")
-    ending = path.split()
-    if len(ending) > 1 and _INTEGER.fullmatch(ending[-1]):
-        likely = "this looks like a frame list ('path num_frames label', data.modality: RGB)"
-        raise UserError(f"{where}: three columns instead of two: {likely}; a video list has lines 'path label'")
-    return path, None, label[0]
+    path, label = fields
+    words = path.split()
+    if len(words) > 1 and _INTEGER.fullmatch(words[-1]):
+        raise UserError(
+            f"{where}: three columns instead of two: this looks like a frame list ('path num_frames label', "
+            "data.modality: RGB); a video list has lines 'path label'"
+        )
+    return path, None, label
 
 
-def drop_short_entries(entries: Sequence[ListEntry], min_frames: int = MIN_TRAIN_FRAMES) -> tuple[list[ListEntry], int]:
-    """The entries with at least `min_frames` frames, and the number of others.
+def drop_short_entries(entries: Sequence[ListEntry]) -> tuple[list[ListEntry], int]:
+    """The entries with at least MIN_TRAIN_FRAMES frames, and the number of others.
 
     Entries without a number of frames (videos) are kept.
     """
-    kept = [entry for entry in entries if entry.num_frames is None or entry.num_frames >= min_frames]
+    kept = [entry for entry in entries if entry.num_frames is None or entry.num_frames >= MIN_TRAIN_FRAMES]
     return kept, len(entries) - len(kept)
+
+
+def tokenized_name(name: str) -> str:
+    """The class name as CLIP's tokenizer reads it: without differences of case and repeated spaces."""
+    return " ".join(name.lower().split())
 
 
 def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
@@ -171,16 +184,19 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
         name = row[1].strip()
         if not name:
             raise UserError(f"{where}: class {class_id} has an empty name")
-        first_id = id_of.setdefault(" ".join(name.lower().split()), class_id)
+        first_id = id_of.setdefault(tokenized_name(name), class_id)
         if first_id != class_id:
-            same = f"has the same name as class {first_id} on line {first_line[first_id]}, {name!r}"
-            remedy = "names must differ (ignoring case and repeated spaces); rename one"
-            raise UserError(f"{where}: class {class_id} {same}; {remedy}")
+            raise UserError(
+                f"{where}: class {class_id} has the same name as class {first_id} on line {first_line[first_id]}, "
+                f"{name!r}; names must differ (ignoring case and repeated spaces); rename one"
+            )
         names[class_id], first_line[class_id] = name, line
-    missing = [class_id for class_id in range(size) if class_id not in names]
+    missing = [str(class_id) for class_id in range(size) if class_id not in names]
     if missing:
-        shown = ", ".join(map(str, missing[:5])) + (" ..." if len(missing) > 5 else "")
-        raise UserError(f"{path}: no line for class id {shown}; the ids must cover 0..{size - 1}")
+        more = " ..." if len(missing) > 5 else ""
+        raise UserError(
+            f"{path}: no line for class id {', '.join(missing[:5])}{more}; the ids must cover 0..{size - 1}"
+        )
     return [names[class_id] for class_id in range(size)]
 
 
@@ -191,11 +207,11 @@ def pick_few_shot(labels: Sequence[Label], shot: int, seed: int) -> np.ndarray:
     selection does not depend on other classes, and a smaller shot selects a subset. If a class has fewer entries, all
     are used.
     """
-    of_entries = np.asarray(labels, dtype=np.int64)
+    class_ids = np.asarray(labels, dtype=np.int64)
     picks = []
-    for label in np.unique(of_entries):
-        positions = np.flatnonzero(of_entries == label)
-        picks.append(np.random.default_rng([seed, int(label)]).permutation(positions)[:shot])
+    for class_id in np.unique(class_ids):
+        positions = np.flatnonzero(class_ids == class_id)
+        picks.append(np.random.default_rng([seed, int(class_id)]).permutation(positions)[:shot])
     return np.sort(np.concatenate(picks))
 
 
@@ -247,8 +263,8 @@ def _without_times(text: str, num_after: int, where: str) -> tuple[str, tuple[fl
     """Split the columns `start end`, which `num_after` columns follow, from a line; returns the rest and the times."""
     path, *fields = text.rsplit(None, num_after + 2)
     if len(fields) < num_after + 2:
-        what = "path start end num_frames label" if num_after == 2 else "path start end label"
-        raise UserError(f"{where}: {len(fields) + 1} columns; with data.list_times a list has lines '{what}'")
+        columns = "path start end num_frames label" if num_after == 2 else "path start end label"
+        raise UserError(f"{where}: {len(fields) + 1} columns; with data.list_times a list has lines '{columns}'")
     try:
         start, end = float(fields[0]), float(fields[1])
     except ValueError:
@@ -267,8 +283,9 @@ def _integer(field: str, where: str, name: str) -> int:
 def _label(field: str, where: str, num_classes: int, multi_label: bool) -> Label:
     if not multi_label:
         if "," in field or field == NO_CLASS:
-            fault = f"label is {field!r}, not an integer"
-            raise UserError(f"{where}: {fault}; for several labels set data.multi_label=true")
+            raise UserError(
+                f"{where}: label is {field!r}, not an integer; for several labels set data.multi_label=true"
+            )
         return _class_id(field, where, num_classes)
     classes = [_class_id(part, where, num_classes) for part in field.split(",") if field != NO_CLASS]
     if len(set(classes)) < len(classes):
@@ -279,8 +296,7 @@ def _label(field: str, where: str, num_classes: int, multi_label: bool) -> Label
 def _class_id(field: str, where: str, num_classes: int) -> int:
     label = _integer(field, where, "label")
     if not 0 <= label < num_classes:
-        bounds = f"0..{num_classes - 1} (data.num_classes is {num_classes})"
-        raise UserError(f"{where}: label {label} is outside {bounds}")
+        raise UserError(f"{where}: label {label} is outside 0..{num_classes - 1} (data.num_classes is {num_classes})")
     return label
 
 
@@ -290,6 +306,7 @@ def _check_path(entry_path: str, where: str, allow_outside_root: bool) -> None:
     is_outside = Path(os.path.normpath(entry_path)).parts[:1] == ("..",)
     if Path(entry_path).is_absolute() or is_outside:
         fault = "outside its root folder" if is_outside else "absolute"
-        remedy = "paths must be relative to data.train_root or data.val_root"
-        others = "to allow others, set data.allow_outside_root=true"
-        raise UserError(f"{where}: {entry_path!r} is {fault}; {remedy}; {others}")
+        raise UserError(
+            f"{where}: {entry_path!r} is {fault}; paths must be relative to data.train_root or data.val_root; to allow "
+            "others, set data.allow_outside_root=true"
+        )

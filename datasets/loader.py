@@ -138,13 +138,13 @@ class ClipLoader(Generic[AnyBatches]):
         transform, stored = self.dataset.transform, packed.stored
         if not stored:
             return _made_pixels(self._on_device(packed))
-        later = [(part, one.encoded) for part, one in zip(_parts(packed), stored) if one.encoded is not None]
-        decoded = iter(decode(later, self._device))
-        parts = _parts(self._on_device(packed) if len(later) < len(stored) else packed)
-        clips = [part.movedim(-1, -3) if one.encoded is None else next(decoded) for part, one in zip(parts, stored)]
+        encoded = [(part, clip.encoded) for part, clip in zip(_parts(packed), stored) if clip.encoded is not None]
+        decoded = iter(decode(encoded, self._device))
+        parts = _parts(self._on_device(packed) if len(encoded) < len(stored) else packed)
+        clips = [part.movedim(-1, -3) if clip.encoded is None else next(decoded) for part, clip in zip(parts, stored)]
         clips = [clip.flatten(0, -4) for clip in clips]
         if isinstance(transform, TrainTransform):
-            return train_pixels(clips, [one.draw for one in stored if one.draw is not None], transform)
+            return train_pixels(clips, [clip.draw for clip in stored if clip.draw is not None], transform)
         return eval_pixels([clip.unflatten(0, (self.dataset.num_clips, -1)) for clip in clips], transform)
 
     def _on_device(self, packed: _Packed) -> _Packed:
@@ -172,13 +172,14 @@ class ClipLoader(Generic[AnyBatches]):
             return iter(self._loader)
         # Workers inherit the signal mask, so that a signal to the process group does not kill them while they start.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        others, on_child = set(multiprocessing.active_children()), signal.getsignal(signal.SIGCHLD)
+        handler = signal.getsignal(signal.SIGCHLD)
+        other_children = set(multiprocessing.active_children())
         try:
             return iter(self._loader)
         finally:
-            self._workers |= set(multiprocessing.active_children()) - others
+            self._workers |= set(multiprocessing.active_children()) - other_children
             # PyTorch's handler would raise at an arbitrary place in this process.
-            signal.signal(signal.SIGCHLD, on_child)
+            signal.signal(signal.SIGCHLD, handler)
             signal.pthread_sigmask(signal.SIG_SETMASK, mask)
 
     def _freeze_inherited_memory(self) -> None:
@@ -258,8 +259,9 @@ def _numbers(packed: _Packed) -> Numbers:
 def _usable(workers: int) -> int:
     """`workers`, limited to the number of cores with one warning."""
     if workers > num_cores():
-        what = "data.workers is %d, but only %d loader processes are started, one per available core"
-        log.info(what, workers, num_cores())
+        log.info(
+            "data.workers is %d, but only %d loader processes are started, one per available core", workers, num_cores()
+        )
     return min(workers, num_cores())
 
 
@@ -285,9 +287,10 @@ def _explain_end(exit_code: int) -> str:
     """The error for a worker that exited unexpectedly."""
     if -exit_code == signal.SIGBUS:  # /dev/shm is full
         return NO_SHARED_MEMORY
-    how = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
-    remedy = "if memory ran out, lower data.workers or data.batch_size; continue with resume=auto"
-    return f"a loader process {how}; {remedy}"
+    end = f"was killed by {signal.Signals(-exit_code).name}" if exit_code < 0 else f"ended with exit code {exit_code}"
+    return (
+        f"a loader process {end}; if memory ran out, lower data.workers or data.batch_size; continue with resume=auto"
+    )
 
 
 class _Fetch(torch.utils.data.Dataset):
@@ -319,8 +322,8 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
     if isinstance(items, UserError):
         return items
     # (...,C,H,W) over channels-last memory: this view is contiguous, so the only copy is the one into the buffer.
-    read = [item["frames"] for item in items if item["frames"] is not None]
-    frames = [clip if clip.ndim == 1 else clip.movedim(-3, -1) for clip in read]  # the bytes of files are unchanged
+    readable = [item["frames"] for item in items if item["frames"] is not None]
+    frames = [clip if clip.ndim == 1 else clip.movedim(-3, -1) for clip in readable]  # the bytes of files are unchanged
     size = sum(clip.numel() for clip in frames)
     if get_worker_info() is None:
         flat = torch.empty(size, dtype=torch.uint8)
@@ -333,12 +336,12 @@ def _pack(items: list[Item] | UserError) -> _Packed | UserError | MachineError:
             return MachineError(NO_SHARED_MEMORY)
     for part, clip in zip(flat.split([clip.numel() for clip in frames]), frames):
         part.view(clip.shape).copy_(clip)
-    columns = [(x["index"], int(x["weight"]), x["fault"] is not None, x["repeat"]) for x in items]
+    numbers = [(item["index"], int(item["weight"]), item["fault"] is not None, item["repeat"]) for item in items]
     return _Packed(
         flat,
         shapes=[tuple(clip.shape) for clip in frames],
-        numbers=np.array(columns, dtype=np.int64).T.copy(),
-        labels=np.array([x["label"] for x in items]),
+        numbers=np.array(numbers, dtype=np.int64).T.copy(),
+        labels=np.array([item["label"] for item in items]),
         faults={item["index"]: item["fault"] for item in items if item["fault"] is not None},
         stored=[item["stored"] for item in items if item["stored"] is not None],
     )

@@ -46,7 +46,8 @@ def make_ahead(
                 tensor.record_stream(current)  # so that its memory is not reused before this stream is finished
         return item, pixels
 
-    source, fault = iter(items), None
+    source = iter(items)
+    fault = None
     with ThreadPoolExecutor(1, "pixels", start_thread) as pool:
         started: list[tuple[Item, Future]] = []
         while True:

@@ -17,10 +17,10 @@ from utils.errors import UserError, first_line
 
 
 class OptionalReader(FrameSource):
-    """A video file read by an optional package in a single thread. Raises a UserError if the package fails. `package`:
-    its name, which is also that of the decoder in configs."""
+    """A video file read by an optional package in a single thread. Raises a UserError if the package fails."""
 
     package: ClassVar[str]
+    """Name of the package, which is also that of the decoder in configs."""
 
     def __init__(self, path: str | Path, listed_at: str = ""):
         self.name = describe(path, listed_at)
@@ -59,8 +59,9 @@ class OptionalReader(FrameSource):
             yield index
 
     def _undecodable(self, error: Exception) -> UserError:
-        fault = f"{self.package} cannot decode it ({first_line(error)})"
-        return UserError(f"{self.name}: {fault}; the file is corrupted or not a video")
+        return UserError(
+            f"{self.name}: {self.package} cannot decode it ({first_line(error)}); the file is corrupted or not a video"
+        )
 
     def close(self) -> None:
         self._reader = None
@@ -73,8 +74,10 @@ def import_optional(package: str, module: str | None = None) -> ModuleType:
     except ModuleNotFoundError as error:
         if (error.name or "").split(".")[0] != package:
             raise
-        remedy = f"run 'pip install {package}', or set data.decoder=pyav"
-        raise UserError(f"data.decoder: {package} is not installed; {remedy}") from None
+        raise UserError(
+            f"data.decoder: {package} is not installed; run 'pip install {package}', or set data.decoder=pyav"
+        ) from None
     except (ImportError, OSError, RuntimeError) as error:
-        fault = f"{package} is installed but does not load ({first_line(error)})"
-        raise UserError(f"data.decoder: {fault}; set data.decoder=pyav") from None
+        raise UserError(
+            f"data.decoder: {package} is installed but does not load ({first_line(error)}); set data.decoder=pyav"
+        ) from None

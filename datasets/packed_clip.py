@@ -36,11 +36,13 @@ _CUE = np.dtype(
 
 
 def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: int, height: int) -> int:
-    """Writes (JPEG bytes, time in ms) pairs, in ascending time, all of width x height. Returns their number."""
+    """Write frames as (JPEG bytes, time in ms), in ascending time, all of width x height; returns their number."""
     with path.open("wb") as file:
         file.write(_header(width, height, 0, 0, 0))
         segment_begin = _header(width, height, 0, 0, 0).index(_SEGMENT_ID) + 12
-        cues, blocks, begin_ms, time_ms = [], bytearray(), 0, 0
+        cues = []
+        blocks = bytearray()  # of the current cluster, which begins at begin_ms
+        begin_ms = time_ms = 0
         for jpeg, time_ms in frames:
             if blocks and (len(blocks) > _CLUSTER_BYTES or time_ms - begin_ms > _CLUSTER_MS):
                 file.write(_cluster(begin_ms, blocks))
@@ -61,8 +63,14 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
 
 
 class PackedClip(FrameSource):
-    """A file written by `write_packed_clip`. Raises a UserError if it is truncated, corrupted or another file. `data`:
-    its bytes, if they are not those of the file `path`."""
+    """A file written by `write_packed_clip`.
+
+    Args:
+        data: its bytes, if they are not those of the file `path`.
+
+    Raises:
+        UserError: it is truncated, corrupted or another file.
+    """
 
     def __init__(self, path: str | Path, listed_at: str = "", data: ByteRange | None = None):
         self.name = describe(path, listed_at)
@@ -77,7 +85,8 @@ class PackedClip(FrameSource):
         """Set num_frames, and the offsets of the blocks and of the end of the last."""
         if _WRITER not in head:
             raise UserError(f"{self.name}: is not a packed clip; its index is of another file, or it is corrupted")
-        segment_at, cues_entry = head.find(_SEGMENT_ID), head.find(b"\x53\xab\x84" + _CUES_ID)
+        segment_at = head.find(_SEGMENT_ID)
+        cues_entry = head.find(b"\x53\xab\x84" + _CUES_ID)
         segment_begin = segment_at + 12
         cues_at = segment_begin + int.from_bytes(head[cues_entry + 10 : cues_entry + 18], "big")
         segment_size = int.from_bytes(head[segment_at + 5 : segment_begin], "big")
@@ -153,10 +162,10 @@ def _header(width: int, height: int, segment_size: int, cues_at: int, last_ms: i
     video = _element("e0", _number("b0", width, 4) + _number("ba", height, 4))
     track = _number("d7", 1, 1) + _number("73c5", 1) + _number("83", 1, 1) + _number("9c", 0, 1)
     tracks = _element("1654ae6b", _element("ae", track + _element("86", b"V_MJPEG") + video))
-    places, seek_head_bytes = {"1549a966": 0, "1654ae6b": len(info), "1c53bb6b": None}, 5 + 3 * 21
+    seek_head_bytes = 5 + 3 * 21
+    tracks_at = seek_head_bytes + len(info)
     entries = b""
-    for element_id, place in places.items():
-        place = cues_at if place is None else place + seek_head_bytes
+    for element_id, place in (("1549a966", seek_head_bytes), ("1654ae6b", tracks_at), ("1c53bb6b", cues_at)):
         entries += _element("4dbb", _element("53ab", bytes.fromhex(element_id)) + _number("53ac", place))
     seek_head = _element("114d9b74", entries)
     assert len(seek_head) == seek_head_bytes

@@ -29,15 +29,25 @@ class PyAVVideo(FrameSource):
 
     def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
         wanted, order = np.unique(indices, return_inverse=True)
-        found = self._video.stamps(wanted) if VideoFrames in kinds else None
-        if found is None:
+        located = self._video.stamps(wanted) if VideoFrames in kinds else None
+        if located is None:
             return None
-        stream, (width, height), (stamps, places) = self._video.file.stream, self._video.size, found
+        stamps, places = located
+        stream = self._video.file.stream
         assert stream.time_base is not None
-        return torch.empty(0, dtype=torch.uint8), VideoFrames(
-            self._path, self._listed_at, stream.codec_context.name, stream.index, float(stream.time_base),
-            stamps, indices.tolist(), places[order].tolist(), (height, width),
-        )  # fmt: skip
+        width, height = self._video.size
+        frames = VideoFrames(
+            path=self._path,
+            listed_at=self._listed_at,
+            codec=stream.codec_context.name,
+            stream=stream.index,
+            tick=float(stream.time_base),
+            stamps=stamps,
+            indices=indices.tolist(),
+            order=places[order].tolist(),
+            size=(height, width),
+        )
+        return torch.empty(0, dtype=torch.uint8), frames
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         for index, frame in self._video.frames_at(wanted):

@@ -27,8 +27,9 @@ def open_source(
         source = open_video(Path(root, entry.path), data.decoder, listed_at)
     if entry.times is None:
         return source
+    start, end = entry.times
     try:
-        return Segment(source, *entry.times, data.frame_rate)
+        return Segment(source, start, end, data.frame_rate)
     except BaseException:
         source.close()
         raise

@@ -56,20 +56,21 @@ def _read(url: str, begin: int | None, end: int | None) -> bytes:
             if len(data) > end - begin:
                 raise UserError(f"{url}: its server ignores byte ranges; use a server that supports them")
             reason = f"received {len(data)} of {end - begin} bytes"
-            _check_length(files, url, end)
+            is_short = True
         except FileNotFoundError:
             raise UserError(f"{url}: no such file") from None
         except UserError:
             raise
         except Exception as error:  # each protocol's library has its own
             reason = first_line(error)
-            if end is not None and _is_out_of_range(error):
-                try:
-                    _check_length(files, url, end)
-                except UserError:
-                    raise
-                except Exception as again:
-                    reason = first_line(again)
+            is_short = _is_out_of_range(error)
+        if is_short and end is not None:
+            try:
+                _check_length(files, url, end)
+            except UserError:
+                raise
+            except Exception as error:
+                reason = first_line(error)
     raise UserError(f"{url}: could not be read in {ATTEMPTS} attempts ({reason}); check the network and the address")
 
 
@@ -77,8 +78,9 @@ def _check_length(files: fsspec.AbstractFileSystem, url: str, end: int) -> None:
     """Raise a UserError if the file ends before offset `end`."""
     length = files.info(url)["size"]
     if length is not None and length < end:
-        fault = f"is truncated: it has {length} bytes, but its index declares {end} or more"
-        raise UserError(f"{url}: {fault}; copy it again")
+        raise UserError(
+            f"{url}: is truncated: it has {length} bytes, but its index declares {end} or more; copy it again"
+        )
 
 
 def _is_out_of_range(error: Exception) -> bool:

@@ -20,12 +20,12 @@ def _are_pairs(pairs: list[list[int]], num_classes: int) -> bool:
 
 _DEFAULTS = DataConfig()
 # Keys that a training on several sets must leave at their defaults.
-_SETS_LACK = ("shot", "multi_label", "list_times", "sampling", "repeats", "cached_draws", "flip_pairs")
+_NOT_WITH_SETS = ("shot", "multi_label", "list_times", "sampling", "repeats", "cached_draws", "flip_pairs")
 
 
-def _required(key: str, what: str) -> tuple[Rule, Rule]:
+def _required(key: str, contents: str) -> tuple[Rule, Rule]:
     """Required for a test, and for training without sets."""
-    message = f"is required; set it to the {what}"
+    message = f"is required; set it to the {contents}"
     return (
         Rule((f"data.{key}",), lambda c: not getattr(c.data, key) and not c.data.sets, message, ("train",)),
         Rule((f"data.{key}",), lambda c: not getattr(c.data, key), message, ("test",)),
@@ -40,8 +40,8 @@ RULES = (
     ),
     *(
         rule
-        for key, what in (("val_list", "list of validation videos"), ("label_list", "CSV of class descriptions"))
-        for rule in _required(key, what)
+        for key, contents in (("val_list", "list of validation videos"), ("label_list", "CSV of class descriptions"))
+        for rule in _required(key, contents)
     ),
     TrainRule(
         ("data.sets", "data.train_list", "data.val_list", "data.label_list"),
@@ -59,8 +59,8 @@ RULES = (
         "two sets have the same name; names must be different",
     ),
     TrainRule(
-        ("data.sets", *(f"data.{key}" for key in _SETS_LACK)),
-        lambda c: bool(c.data.sets) and any(getattr(c.data, key) != getattr(_DEFAULTS, key) for key in _SETS_LACK),
+        ("data.sets", *(f"data.{key}" for key in _NOT_WITH_SETS)),
+        lambda c: bool(c.data.sets) and any(getattr(c.data, key) != getattr(_DEFAULTS, key) for key in _NOT_WITH_SETS),
         "with sets are not supported; set shot=0, multi_label=false, list_times=false, sampling=uniform, repeats=1, "
         "cached_draws=0 and flip_pairs=null",
     ),

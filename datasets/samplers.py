@@ -34,12 +34,12 @@ def balanced_order(classes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
     rng = np.random.default_rng(np.random.SeedSequence([seed, epoch], spawn_key=(3,)))
     present = rng.permutation(np.unique(classes))
     quota, num_larger = divmod(len(classes), len(present))
-    draws = []
+    samples = []
     for place, class_id in enumerate(present):
         members = np.flatnonzero(classes == class_id)
         times, rest = divmod(quota + (place < num_larger), len(members))
-        draws += [np.tile(members, times), rng.permutation(members)[:rest]]
-    return rng.permutation(np.concatenate(draws))
+        samples += [np.tile(members, times), rng.permutation(members)[:rest]]
+    return rng.permutation(np.concatenate(samples))
 
 
 def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.ndarray:
@@ -50,26 +50,29 @@ def order_of_sets(sets: Sequence[tuple[int, int]], seed: int, epoch: int) -> np.
     Args:
         sets: number of samples of each set, and n per epoch, which sum up to N.
     """
-    drawn, first = [], 0
-    for number, (size, clips) in enumerate(sets):
-        begin, end = epoch * clips, (epoch + 1) * clips
-        passes = range(begin // size, -(-end // size))
-        # The spawn keys 0 to 4 are used by other draws.
-        streams = [np.random.SeedSequence([seed, one], spawn_key=(5, number)) for one in passes]
-        orders = [np.random.default_rng(stream).permutation(size) for stream in streams]
-        drawn.append(first + np.concatenate(orders)[begin - size * passes.start :][:clips])
+    samples = []
+    first = 0  # sample of the set
+    for set_number, (size, num_clips) in enumerate(sets):
+        begin = epoch * num_clips
+        end = begin + num_clips
+        permutations = []
+        for repetition in range(begin // size, math.ceil(end / size)):
+            # The spawn keys 0 to 4 are used by other draws.
+            stream = np.random.SeedSequence([seed, repetition], spawn_key=(5, set_number))
+            permutations.append(np.random.default_rng(stream).permutation(size))
+        samples.append(first + np.concatenate(permutations)[begin % size :][:num_clips])
         first += size
-    samples = np.concatenate(drawn)
-    return samples[epoch_permutation(len(samples), seed, epoch)]
+    order = np.concatenate(samples)
+    return order[epoch_permutation(len(order), seed, epoch)]
 
 
 def plan_epoch(num_samples: int, batch_size: int, world_size: int, start_sample: int = 0) -> list[int]:
     """Sizes of the global batches of an epoch of `num_samples`, of which `start_sample` were already consumed, by any
     number of processes. `batch_size` is that of a process."""
-    left = num_samples - start_sample
     assert 0 <= start_sample <= num_samples
-    full, rest = divmod(left, batch_size * world_size)
-    return [batch_size * world_size] * full + ([rest] if rest else [])
+    global_batch = batch_size * world_size
+    num_full, rest = divmod(num_samples - start_sample, global_batch)
+    return [global_batch] * num_full + ([rest] if rest else [])
 
 
 def share_of(global_batch: int, world_size: int, rank: int, unit: int = 1) -> slice:
@@ -86,13 +89,13 @@ class Draws(NamedTuple):
     Attributes:
         repeats: number of repetitions of each sample; an epoch has correspondingly fewer different samples.
         are_paired: whether samples 2k and 2k+1 of the order stay in the same batch, as needed by mixup.
-        classes: see `balanced_order`.
+        classes: int (num_samples,), class ids to balance (`balanced_order`); None: each sample once.
         sets: (number of samples, number of clips per epoch) of each data set, in order; empty: one set.
     """
 
     repeats: int = 1
     are_paired: bool = False
-    classes: np.ndarray | None = None  # int (num_samples,), class ids to balance; None: each sample once
+    classes: np.ndarray | None = None
     sets: tuple[tuple[int, int], ...] = ()
 
 
@@ -126,9 +129,12 @@ class TrainBatches:
 
     def __init__(self, num_samples: int, batch_size: int, world_size: int, rank: int, seed: int, draws: Draws = ONCE):
         assert 0 <= rank < world_size and not (draws.are_paired and batch_size % 2)
-        self._draws = draws
-        self.num_samples, self.batch_size, self.world_size, self.rank = num_samples, batch_size, world_size, rank
+        self.num_samples = num_samples
+        self.batch_size = batch_size
+        self.world_size = world_size
+        self.rank = rank
         self.seed = seed
+        self._draws = draws
         self.start(0)
 
     def start(self, epoch: int, start_sample: int = 0) -> None:
@@ -142,12 +148,13 @@ class TrainBatches:
     def __iter__(self) -> Iterator[list[SampleKey]]:
         order = repeated_order(self._order(), self._draws.repeats)
         unit = 2 if self._draws.are_paired else 1
-        epoch, position = self.epoch, self.start_sample
+        epoch = self.epoch
+        position = self.start_sample
         for global_batch in self.plan:
             members = order[position : position + global_batch]
             mine = members[share_of(global_batch, self.world_size, self.rank, unit)].tolist()
-            stand_in = SampleKey(epoch, int(members[0, 0]), real=False)
-            yield [SampleKey(epoch, index, repeat=number) for index, number in mine] or [stand_in]
+            placeholder = SampleKey(epoch, int(members[0, 0]), real=False)
+            yield [SampleKey(epoch, index, repeat=repeat) for index, repeat in mine] or [placeholder]
             position += global_batch
 
     def _order(self) -> np.ndarray:

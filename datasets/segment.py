@@ -29,22 +29,28 @@ class Segment(FrameSource):
         times = source.frame_times()
         if times is None:
             if frame_rate is None:
-                remedy = "set data.decoder=pyav, or data.frame_rate for frame folders"
-                raise UserError(f"{source.name}: segments need timestamps; {remedy}")
+                raise UserError(
+                    f"{source.name}: segments need timestamps; set data.decoder=pyav, or data.frame_rate for frame "
+                    "folders"
+                )
             times = np.arange(source.num_frames) / frame_rate
-        last_s = float(times[-1])
         # A time equal to that of a frame belongs to the frame, despite rounding.
         self._first = max(int(np.searchsorted(times, start + 1e-6, side="right")) - 1, 0)
-        behind = max(int(np.searchsorted(times, end - 1e-6, side="left")), self._first + 1)
-        interval_s = last_s / (len(times) - 1) if len(times) > 1 else 0.0
-        if start > last_s + interval_s + 1e-6:
-            raise UserError(f"{source.name}: starts at {start:g} s, but the video ends at {last_s + interval_s:.3f} s")
-        self.num_frames = behind - self._first
+        after_last = max(int(np.searchsorted(times, end - 1e-6, side="left")), self._first + 1)
+        self.num_frames = after_last - self._first
+        mean_interval_s = times[-1] / (len(times) - 1) if len(times) > 1 else 0.0
+        video_end_s = times[-1] + mean_interval_s
+        if start > video_end_s + 1e-6:
+            raise UserError(f"{source.name}: starts at {start:g} s, but the video ends at {video_end_s:.3f} s")
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        shift = self._first
-        for index in self._source._decode(wanted + shift, lambda index, *size: target(index - shift, *size)):
-            yield index - shift
+        first = self._first
+
+        def source_target(index: int, height: int, width: int) -> torch.Tensor:
+            return target(index - first, height, width)
+
+        for index in self._source._decode(wanted + first, source_target):
+            yield index - first
 
     def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
         return self._source.encoded(indices + self._first, kinds)

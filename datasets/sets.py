@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from datasets.lists import ListEntry, read_labels
+from datasets.lists import ListEntry, read_labels, tokenized_name
 from utils.errors import UserError
 from utils.project_paths import given
 from utils.schema import Config, DataConfig
@@ -26,7 +26,10 @@ def with_sets(cfg: Config) -> Config:
     data = cfg.data
     if not data.sets:
         return cfg
-    sets = [one.model_copy(update={"num_classes": len(read_labels(given(one.label_list)))}) for one in data.sets]
+    sets = []
+    for data_set in data.sets:
+        num_classes = len(read_labels(given(data_set.label_list)))
+        sets.append(data_set.model_copy(update={"num_classes": num_classes}))
     data = data.model_copy(update={"sets": sets})
     data = data.model_copy(update={"num_classes": len(class_names(data))})
     return cfg.model_copy(update={"data": data})
@@ -36,9 +39,12 @@ def configs_of_sets(cfg: Config) -> list[Config]:
     """The config of each set as a separate run; `cfg` is from `with_sets`."""
     if not cfg.data.sets:
         return [cfg]
-    updates = [{name: getattr(one, name) for name in (*LISTS, "num_classes")} for one in cfg.data.sets]
-    alone = [cfg.data.model_copy(update={**update, "sets": []}) for update in updates]
-    return [cfg.model_copy(update={"data": data}) for data in alone]
+    configs = []
+    for data_set in cfg.data.sets:
+        update = {name: getattr(data_set, name) for name in (*LISTS, "num_classes")}
+        data = cfg.data.model_copy(update={**update, "sets": []})
+        configs.append(cfg.model_copy(update={"data": data}))
+    return configs
 
 
 def root_and_list(data: DataConfig, side: Side) -> tuple[str, str]:
@@ -60,23 +66,23 @@ def _label_space(data: DataConfig) -> tuple[list[str], list[list[int]]]:
     names: list[str] = []
     ids: list[list[int]] = []
     known: dict[str, int] = {}
-    for one in data.sets:
+    for data_set in data.sets:
         ids.append([])
-        for name in read_labels(given(one.label_list)):
-            same = " ".join(name.lower().split())  # as in CLIP's tokenizer
-            if data.label_space == "apart" or same not in known:
-                known[same] = len(names)
+        for name in read_labels(given(data_set.label_list)):
+            key = tokenized_name(name)
+            if data.label_space == "apart" or key not in known:
+                known[key] = len(names)
                 names.append(name)
-            ids[-1].append(known[same])
+            ids[-1].append(known[key])
     return names, ids
 
 
-def joined(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -> list[ListEntry]:
-    """The entries of all sets, one set after another, with the class ids of the run."""
-    found = []
-    for number, (entries, of_set) in enumerate(zip(lists, ids, strict=True)):
-        found += [entry._replace(label=of_set[entry.classes[0]], of_set=number) for entry in entries]
-    return found
+def join_sets(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -> list[ListEntry]:
+    """The entries of all sets, one set after another, with the class ids of the run; `ids` is from `class_ids`."""
+    joined = []
+    for number, (entries, run_ids) in enumerate(zip(lists, ids, strict=True)):
+        joined += [entry._replace(label=run_ids[entry.classes[0]], of_set=number) for entry in entries]
+    return joined
 
 
 def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple[int, int]]:
@@ -84,24 +90,25 @@ def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple
     Raises a UserError if a set has no clips in an epoch."""
     counts = Counter(entry.of_set for entry in entries)
     sizes = [counts[number] for number in range(len(data.sets))]
-    for one, size in zip(data.sets, sizes):
+    weights = []
+    for data_set, size in zip(data.sets, sizes):
         if size == 0:
-            raise UserError(f"data.sets: {one.name} has no training video with enough frames")
-    weights = np.array([size if one.weight is None else one.weight for one, size in zip(data.sets, sizes)])
-    exact = len(entries) * weights / weights.sum()
-    clips = np.floor(exact).astype(int)
-    rest = np.argsort(clips - exact, kind="stable")[: len(entries) - clips.sum()]  # the largest remainders
-    clips[rest] += 1
-    for one, number in zip(data.sets, clips):
-        if number == 0:
-            raise UserError(f"data.sets: the weight of {one.name} is too small for a clip per epoch; increase it")
-    return list(zip(sizes, clips.tolist()))
+            raise UserError(f"data.sets: {data_set.name} has no training video with enough frames")
+        weights.append(size if data_set.weight is None else data_set.weight)
+    exact = len(entries) * np.array(weights) / np.sum(weights)
+    num_clips = np.floor(exact).astype(int)
+    largest_remainders = np.argsort(num_clips - exact, kind="stable")[: len(entries) - num_clips.sum()]
+    num_clips[largest_remainders] += 1
+    for data_set, count in zip(data.sets, num_clips):
+        if count == 0:
+            raise UserError(f"data.sets: the weight of {data_set.name} is too small for a clip per epoch; increase it")
+    return list(zip(sizes, num_clips.tolist()))
 
 
 def describe_sets(data: DataConfig, entries: Sequence[ListEntry]) -> str:
     """The share of each set in an epoch, for the summary of a run."""
-    pairs = zip(data.sets, shares_of_sets(data, entries))
-    return ", ".join(f"{clips} of {size} {one.name} videos" for one, (size, clips) in pairs)
+    shares = zip(data.sets, shares_of_sets(data, entries))
+    return ", ".join(f"{num_clips} of {size} {data_set.name} videos" for data_set, (size, num_clips) in shares)
 
 
 def check_single_set(data: DataConfig, command: str) -> None:

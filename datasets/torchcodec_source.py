@@ -42,12 +42,16 @@ def _decoders() -> ModuleType:
     decoders = import_optional("torchcodec", "torchcodec.decoders")
     # Early versions ignore the rotation of videos.
     if "rotation" not in {field.name for field in dataclasses.fields(decoders.VideoStreamMetadata)}:
-        fault = f"torchcodec {version('torchcodec')} ignores the rotation of videos"
-        raise UserError(f"data.decoder: {fault}; run 'pip install \"torchcodec>=0.11\"', or set data.decoder=pyav")
+        raise UserError(
+            f"data.decoder: torchcodec {version('torchcodec')} ignores the rotation of videos; run 'pip install "
+            '"torchcodec>=0.11"\', or set data.decoder=pyav'
+        )
     return decoders
 
 
 def _raise_if_not_loaded(error: Exception) -> None:
     if "libtorchcodec" in str(error):
-        fault = "torchcodec is installed but finds no FFmpeg libraries"
-        raise UserError(f"data.decoder: {fault}; install FFmpeg, or set data.decoder=pyav") from None
+        raise UserError(
+            "data.decoder: torchcodec is installed but finds no FFmpeg libraries; install FFmpeg, or set "
+            "data.decoder=pyav"
+        ) from None

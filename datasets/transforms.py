@@ -126,8 +126,9 @@ class TrainTransform:
             draw = draw._replace(is_flipped=True)
             label = self._mirrored(label)
         operations = []
-        if self.randaug[0] > 0:
-            operations += draw_randaug(*self.randaug, self.input_size, rng)
+        num_operations, magnitude = self.randaug
+        if num_operations > 0:
+            operations += draw_randaug(num_operations, magnitude, self.input_size, rng)
         if self.color_jitter.prob > 0 and rng.random() < self.color_jitter.prob:
             operations += draw_jitter(self.color_jitter, rng)
         if rng.random() < self.grayscale_prob:
@@ -149,9 +150,10 @@ class TrainTransform:
             box = random_resized_box(height, width, self.area_range, rng)
         if box is not None:
             return Draw(box, (size, size))
-        resized = _short_side_to(size, height, width)
-        corner = int(rng.integers(resized[0] - size + 1)), int(rng.integers(resized[1] - size + 1))
-        return Draw((0, 0, height, width), resized, corner)
+        resized_height, resized_width = _short_side_to(size, height, width)
+        top = int(rng.integers(resized_height - size + 1))
+        left = int(rng.integers(resized_width - size + 1))
+        return Draw((0, 0, height, width), (resized_height, resized_width), (top, left))
 
     def apply(self, frames: torch.Tensor, draw: Draw) -> torch.Tensor:
         """(T,C,H,W) uint8 on the CPU -> (T,C,S,S) uint8, which may be a view of it."""
@@ -218,7 +220,8 @@ def make_views(frames: torch.Tensor, num_crops: int, size: int) -> torch.Tensor:
     else:
         places = [*corners, centre]
     # Channels last, as in memory, so that whole rows are copied instead of single bytes.
-    pixels, crops = frames.movedim(-3, -1), []
+    pixels = frames.movedim(-3, -1)
+    crops = []
     for left, top in places:
         crop = pixels[..., top : top + size, left : left + size, :]
         crops += [crop, crop.flip(-2)] if num_crops == 10 else [crop]

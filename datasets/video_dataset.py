@@ -92,15 +92,15 @@ class FrameChooser:
     def __call__(self, num_frames: int, rng: np.random.Generator) -> np.ndarray:
         """(clips*T,) int64 indices below `num_frames`."""
         if self.mode == "test" and not self.is_linspace:
-            rule = sampling.dense_test if self.dense else sampling.test_uniform
-            return rule(num_frames, self.num_segments, self.num_clips, self.seg_length)
+            sample = sampling.dense_test if self.dense else sampling.test_uniform
+            return sample(num_frames, self.num_segments, self.num_clips, self.seg_length)
         assert self.num_clips == 1, "the clips of a video would all be the same"
         if self.dense:
             return sampling.dense_random(num_frames, self.num_segments, rng, self.seg_length)
         if self.mode == "train" and self.random_shift:
             return sampling.train_uniform(num_frames, self.num_segments, rng, self.seg_length)
-        rule = sampling.linspace if self.is_linspace else sampling.val_uniform
-        return rule(num_frames, self.num_segments, self.seg_length)
+        sample = sampling.linspace if self.is_linspace else sampling.val_uniform
+        return sample(num_frames, self.num_segments, self.seg_length)
 
 
 class VideoDataset(Dataset):
@@ -161,7 +161,8 @@ class VideoDataset(Dataset):
         return self._item(key, partial(self._read_stored, kinds=kinds))
 
     def _item(self, key: SampleKey, read: "_Read") -> Item:
-        entry, fault = self.entries[key.index], None
+        entry = self.entries[key.index]
+        fault = None
         try:
             frames, label, stored = read(entry, key.stream(self._seed))
         except UserError as error:
@@ -185,7 +186,8 @@ class VideoDataset(Dataset):
     def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, Label, None]:
         with self._open_entry(entry) as source:
             frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.resize)
-        return *self.transform(frames.unflatten(0, (self.num_clips, -1)), entry.label, rng), None
+        frames, label = self.transform(frames.unflatten(0, (self.num_clips, -1)), entry.label, rng)
+        return frames, label, None
 
     def _multi_hot(self, classes: tuple[int, ...]) -> np.ndarray:
         assert self.num_classes is not None
@@ -196,9 +198,13 @@ class VideoDataset(Dataset):
     ) -> tuple[torch.Tensor, Label, Stored]:
         with self._open_entry(entry) as source:
             indices = self._choose_frames(source.num_frames, rng)
-            found = source.encoded(indices, kinds) if kinds else None
-            frames, encoded = found or (source.read(indices).unflatten(0, (self.num_clips, -1)), None)
-        size = (frames.shape[-2], frames.shape[-1]) if encoded is None else encoded.size
+            files = source.encoded(indices, kinds) if kinds else None
+            if files is not None:
+                frames, encoded = files
+                size = encoded.size
+            else:
+                frames, encoded = source.read(indices).unflatten(0, (self.num_clips, -1)), None
+                size = (frames.shape[-2], frames.shape[-1])
         if isinstance(self.transform, EvalTransform):
             return frames, entry.label, Stored(None, encoded)
         draw, label = self.transform.draw(size, entry.label, rng)
@@ -209,16 +215,20 @@ class VideoDataset(Dataset):
 
         In a multi-label list any entry that shares a class is used, with its own label.
         """
-        bad = self.entries[key.index]
-        same = [e for e in self.entries if e.label == bad.label or set(e.classes) & set(bad.classes)]
-        others = sorted({(e.name, e.of_set): e for e in same if (e.path, e.of_set) != (bad.path, bad.of_set)}.items())
+        unreadable = self.entries[key.index]
+        others: dict[tuple[str, int], ListEntry] = {}
+        for entry in self.entries:
+            shares_class = entry.label == unreadable.label or set(entry.classes) & set(unreadable.classes)
+            if shares_class and (entry.path, entry.of_set) != (unreadable.path, unreadable.of_set):
+                others[entry.name, entry.of_set] = entry
+        names = sorted(others)
         rng = key.stream(self._seed, purpose=1)
-        for position in rng.permutation(len(others)):
+        for position in rng.permutation(len(names)):
             try:
-                return read(others[position][1], rng)
+                return read(others[names[position]], rng)
             except UserError:
                 continue  # reported when it is sampled itself
-        raise UserError(f"{fault}; no other clip of class {bad.label} can be read either")
+        raise UserError(f"{fault}; no other clip of class {unreadable.label} can be read either")
 
 
 # Entry, generator -> frames, label and `stored` of an item.

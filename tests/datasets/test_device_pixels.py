@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from datasets import build
 from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw_randaug
 from datasets.device_decoding import kinds_decoded_on
-from datasets.device_pixels import _change, eval_pixels, train_pixels
+from datasets.device_pixels import _augment, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
 from datasets.lookahead import make_ahead
 from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
@@ -34,34 +34,34 @@ def noise(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.from_numpy(np.random.default_rng(seed).integers(0, 256, shape, dtype=np.uint8))
 
 
-@pytest.mark.parametrize("arithmetic", ["torch", "pillow"])
+@pytest.mark.parametrize("resizer", ["torch", "pillow"])
 @pytest.mark.parametrize("interpolation", ["bilinear", "bicubic"])
 @pytest.mark.parametrize("size", [(22, 30), (44, 59), (45, 60), (90, 17), (9, 121)])
-def test_a_resize_is_bit_equal_to_the_cpus(arithmetic, interpolation, size):
+def test_a_resize_is_bit_equal_to_the_cpus(resizer, interpolation, size):
     frames = noise(2, 1, 3, 44, 60)
     frames[1] = (frames[1] > 127).to(torch.uint8) * 255  # overshoots at every edge
-    found = resize(frames, [Axis(0, 44, size[0])], [Axis(0, 60, size[1])], size, (interpolation, arithmetic))
-    assert torch.equal(found, Resize(size, "squash", interpolation, arithmetic)(frames))
+    found = resize(frames, [Axis(0, 44, size[0])], [Axis(0, 60, size[1])], size, interpolation, resizer)
+    assert torch.equal(found, Resize(size, "squash", interpolation, resizer)(frames))
 
 
 @pytest.mark.parametrize(("precision", "dtype"), [("highest", torch.float32), ("high", torch.float64)])
-@pytest.mark.parametrize("how", [("bilinear", "torch"), ("bicubic", "pillow")])
-def test_strong_downscaling_is_exact_in_float32(monkeypatch, precision, dtype, how):
+@pytest.mark.parametrize(("interpolation", "resizer"), [("bilinear", "torch"), ("bicubic", "pillow")])
+def test_strong_downscaling_is_exact_in_float32(monkeypatch, precision, dtype, interpolation, resizer):
     """Of up to 240 pixels a sum, which needs 30 bits; in float64 where PyTorch may multiply in TF32."""
     factors, matmul = set(), torch.matmul
     monkeypatch.setattr(torch, "matmul", lambda a, b: factors.update({a.dtype, b.dtype}) or matmul(a, b))
     monkeypatch.setattr(torch, "get_float32_matmul_precision", lambda: precision)
     frames = noise(1, 2, 3, 300, 420)
     frames[:, 1] = 254 + (frames[:, 1] > 127).to(torch.uint8)  # large sums that differ in their last bits
-    found = resize(frames, [Axis(0, 300, 5)], [Axis(0, 420, 7)], (5, 7), how)
-    assert torch.equal(found, Resize((5, 7), "squash", *how)(frames)) and factors == {dtype}
+    found = resize(frames, [Axis(0, 300, 5)], [Axis(0, 420, 7)], (5, 7), interpolation, resizer)
+    assert torch.equal(found, Resize((5, 7), "squash", interpolation, resizer)(frames)) and factors == {dtype}
 
 
 def test_boxes_corners_and_mirrors_of_a_resize():
     frames = noise(2, 1, 3, 40, 50)
     rows = [Axis(3, 30, 16), Axis(0, 40, 20, 3)]
     columns = [Axis(5, 20, 16, 0, True), Axis(10, 40, 33, 9)]
-    found = resize(frames, rows, columns, (16, 16), ("bilinear", "torch"))
+    found = resize(frames, rows, columns, (16, 16), "bilinear", "torch")
 
     def part(clip: int, top: int, left: int, height: int, width: int, size: tuple[int, int]) -> torch.Tensor:
         box = frames[clip, :, :, top : top + height, left : left + width]
@@ -79,7 +79,7 @@ def test_every_operation_is_the_same_for_clips_together_and_one_by_one():
         clips = torch.stack([noise(2, 3, 40, 40, seed=1), noise(2, 3, 40, 40, seed=2), noise(2, 3, 40, 40, seed=3)])
         change = grayscale if operation[0] == GREYSCALE else lambda clip, of=operation: apply_operation(clip, of)
         expected = torch.stack([change(clips[0]), clips[1], change(clips[2])])
-        _change(clips, [(operation,), (), (operation,)])
+        _augment(clips, [(operation,), (), (operation,)])
         assert torch.equal(clips, expected), operation
 
 

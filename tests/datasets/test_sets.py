@@ -8,7 +8,7 @@ import torch
 
 from datasets.lists import ListEntry
 from datasets.samplers import Draws, TrainBatches, order_of_sets, repeated_order
-from datasets.sets import class_ids, class_names, joined, shares_of_sets, with_sets
+from datasets.sets import class_ids, class_names, join_sets, shares_of_sets, with_sets
 from modules.losses.cross_entropy import own_logits
 from utils.errors import UserError
 from utils.schema import Config
@@ -33,7 +33,7 @@ def test_classes_of_one_name_are_one_or_apart(tmp_path):
     assert class_names(data) == ["riding a bike", "swimming", "juggling", "Swimming", "surfing"]
     assert class_ids(data) == [[0, 1], [2, 3, 4]] and data.num_classes == 5 and data.class_spans == [(0, 2), (2, 5)]
     lists = [[ListEntry("x", 9, 1, 1)], [ListEntry("x", 9, 0, 1), ListEntry("y", 9, 2, 2)]]
-    assert [(e.label, e.of_set) for e in joined(lists, class_ids(data))] == [(1, 0), (2, 1), (4, 1)]
+    assert [(e.label, e.of_set) for e in join_sets(lists, class_ids(data))] == [(1, 0), (2, 1), (4, 1)]
 
 
 @pytest.mark.parametrize(
