@@ -9,8 +9,8 @@ Shapes: N sequences, L tokens, C width, F width of an MLP's hidden tensors, H he
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import open_clip.transformer as theirs
 import torch
+from open_clip import transformer
 from torch import nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
@@ -34,7 +34,7 @@ class _QuickGelu(torch.autograd.Function):
         return torch.ops.aten.silu_backward(gradient, SHARPNESS * x)
 
 
-class QuickGELU(theirs.QuickGELU):
+class QuickGELU(transformer.QuickGELU):
     """x * sigmoid(1.702 x), of any shape."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -54,12 +54,12 @@ class _QuickGeluMlp(torch.autograd.Function):
     ) -> torch.Tensor:
         sharp = torch.addmm(SHARPNESS * b_in, x, w_in.T, alpha=SHARPNESS)  # (M, F)
         hidden = F.silu(sharp)  # 1.702 times QuickGELU
-        of_x, of_w_in, of_b_in, of_w_out, _ = ctx.needs_input_grad
+        for_x, for_w_in, for_b_in, for_w_out, _ = ctx.needs_input_grad
         ctx.save_for_backward(
-            x if of_w_in else None,
-            w_in if of_x else None,
-            sharp if of_x or of_w_in or of_b_in else None,
-            hidden if of_w_out else None,
+            x if for_w_in else None,
+            w_in if for_x else None,
+            sharp if for_x or for_w_in or for_b_in else None,
+            hidden if for_w_out else None,
             w_out,
         )
         return torch.addmm(b_out, hidden, w_out.T, alpha=1 / SHARPNESS)
@@ -68,17 +68,17 @@ class _QuickGeluMlp(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, w_in, sharp, hidden, w_out = ctx.saved_tensors
-        of_x, of_w_in, of_b_in, of_w_out, of_b_out = ctx.needs_input_grad
-        d_w_out = (gradient.T @ hidden).div_(SHARPNESS) if of_w_out else None
-        d_b_out = gradient.sum(dim=0) if of_b_out else None
+        for_x, for_w_in, for_b_in, for_w_out, for_b_out = ctx.needs_input_grad
+        d_w_out = (gradient.T @ hidden).div_(SHARPNESS) if for_w_out else None
+        d_b_out = gradient.sum(dim=0) if for_b_out else None
         if sharp is None:
             return None, None, None, d_w_out, d_b_out
         # The factors before and after silu cancel, so this is the gradient of the unscaled layer output.
         d_hidden = torch.ops.aten.silu_backward(gradient @ w_out, sharp)
         return (
-            d_hidden @ w_in if of_x else None,
-            d_hidden.T @ x if of_w_in else None,
-            d_hidden.sum(dim=0) if of_b_in else None,
+            d_hidden @ w_in if for_x else None,
+            d_hidden.T @ x if for_w_in else None,
+            d_hidden.sum(dim=0) if for_b_in else None,
             d_w_out,
             d_b_out,
         )
@@ -94,9 +94,15 @@ class QuickGeluMlp(nn.Sequential):
         # torch.compile fuses by itself, and forward hooks of the layers must be called.
         if torch.compiler.is_compiling() or self.c_fc._forward_hooks or self.c_proj._forward_hooks:
             return super().forward(x)
-        tensors = x.flatten(0, -2), self.c_fc.weight, self.c_fc.bias, self.c_proj.weight, self.c_proj.bias
         dtype = _computing_dtype(x)
-        return _QuickGeluMlp.apply(*(tensor.to(dtype) for tensor in tensors)).unflatten(0, x.shape[:-1])
+        y = _QuickGeluMlp.apply(
+            x.flatten(0, -2).to(dtype),
+            self.c_fc.weight.to(dtype),
+            self.c_fc.bias.to(dtype),
+            self.c_proj.weight.to(dtype),
+            self.c_proj.bias.to(dtype),
+        )
+        return y.unflatten(0, x.shape[:-1])
 
 
 class _MixedLayerNorm(torch.autograd.Function):
@@ -117,14 +123,15 @@ class _MixedLayerNorm(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         x, mean, rstd, weight = ctx.saved_tensors
-        low, wanted = weight.to(x.dtype), list(ctx.needs_input_grad[:3])
-        gradients = torch.ops.aten.native_layer_norm_backward(
-            gradient.contiguous(), x, weight.shape, mean, rstd, low, low, wanted
+        weight = weight.to(x.dtype)  # also given as the bias, whose values are not used
+        for_x, for_weight, for_bias, _ = ctx.needs_input_grad
+        d_x, d_weight, d_bias = torch.ops.aten.native_layer_norm_backward(
+            gradient.contiguous(), x, weight.shape, mean, rstd, weight, weight, [for_x, for_weight, for_bias]
         )
-        return *(found if is_wanted else None for found, is_wanted in zip(gradients, wanted)), None
+        return d_x if for_x else None, d_weight if for_weight else None, d_bias if for_bias else None, None
 
 
-class LayerNorm(theirs.LayerNorm):
+class LayerNorm(transformer.LayerNorm):
     """Layer norm without float32 copies of input and output under autocast."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -189,8 +196,8 @@ def _computing_dtype(x: torch.Tensor) -> torch.dtype:
 
 
 FAST_LAYERS: dict[type[nn.Module], type[nn.Module]] = {
-    QuickGELU: theirs.QuickGELU,
-    LayerNorm: theirs.LayerNorm,
+    QuickGELU: transformer.QuickGELU,
+    LayerNorm: transformer.LayerNorm,
     SelfAttention: nn.MultiheadAttention,
     QuickGeluMlp: nn.Sequential,
     PatchProjection: nn.Conv2d,
@@ -202,15 +209,15 @@ def use_fast_layers(tower: AnyModule) -> AnyModule:
     """Replace the layers of a tower, and return it. Modules and parameters stay the same objects."""
     for module in tower.modules():
         kind = type(module)
-        if kind is theirs.QuickGELU:
+        if kind is transformer.QuickGELU:
             module.__class__ = QuickGELU
-        elif kind is theirs.LayerNorm:
+        elif kind is transformer.LayerNorm:
             module.__class__ = LayerNorm
-        elif isinstance(module, theirs.ResidualAttentionBlock):
+        elif isinstance(module, transformer.ResidualAttentionBlock):
             assert module.attn.batch_first
             module.attn.__class__ = SelfAttention
-            if isinstance(module.mlp.gelu, theirs.QuickGELU):
+            if isinstance(module.mlp.gelu, transformer.QuickGELU):
                 module.mlp.__class__ = QuickGeluMlp
-        elif isinstance(module, theirs.VisionTransformer):
+        elif isinstance(module, transformer.VisionTransformer):
             module.conv1.__class__ = PatchProjection
     return tower

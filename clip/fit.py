@@ -18,13 +18,12 @@ def fit_positions(state: dict[str, torch.Tensor], expected: dict[str, torch.Tens
     for name in POSITION_KEYS:
         if name not in state or name not in expected or state[name].ndim != 2:
             continue
-        old, new = state[name].shape, expected[name].shape
-        is_square = round((old[0] - 1) ** 0.5) ** 2 == old[0] - 1
-        if old[0] != new[0] and old[1] == new[1] and is_square:
-            sides = [round((n - 1) ** 0.5) for n in (old[0], new[0])]
-            # The first row (class token, or the mean in an attention pool) is unchanged.
-            state[name] = resample_abs_pos_embed(state[name][None], [sides[1], sides[1]])[0]
-            messages.append(f"position embeddings resized from {sides[0]}x{sides[0]} to {sides[1]}x{sides[1]}")
+        (old_length, old_width), (new_length, new_width) = state[name].shape, expected[name].shape
+        # The first row (class token, or the mean in an attention pool) is unchanged.
+        old_side, new_side = round((old_length - 1) ** 0.5), round((new_length - 1) ** 0.5)
+        if old_length != new_length and old_width == new_width and old_side**2 == old_length - 1:
+            state[name] = resample_abs_pos_embed(state[name][None], [new_side, new_side])[0]
+            messages.append(f"position embeddings resized from {old_side}x{old_side} to {new_side}x{new_side}")
     return messages
 
 
@@ -37,11 +36,13 @@ def check_fit(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor],
         for name in expected
         if name in state and state[name].shape != expected[name].shape
     ]
-    faults = [
-        f"{len(items)} {kind}: {', '.join(items[:MAX_NAMED])}{', ...' if len(items) > MAX_NAMED else ''}"
-        for kind, items in (("missing", missing), ("unexpected", unexpected), ("of a different shape", misfits))
-        if items
-    ]
-    if faults:
-        remedy = "set arch to the architecture of the weights"
-        raise UserError(f"{source}: the weights do not fit the model; {'; '.join(faults)}; {remedy}")
+    differences = []
+    for kind, items in (("missing", missing), ("unexpected", unexpected), ("of a different shape", misfits)):
+        if items:
+            more = ", ..." if len(items) > MAX_NAMED else ""
+            differences.append(f"{len(items)} {kind}: {', '.join(items[:MAX_NAMED])}{more}")
+    if differences:
+        raise UserError(
+            f"{source}: the weights do not fit the model; {'; '.join(differences)}; set arch to the architecture of "
+            "the weights"
+        )

@@ -26,6 +26,7 @@ from clip.weights import WeightsFile, read_weights
 from utils.errors import UserError, first_line
 from utils.recipe import looks_like_file
 
+NETWORK_ONCE = "connect to the network: it is downloaded once, and later read from the cache"
 RESNET_STRIDE = 32  # pixels of the image per position of a ModifiedResNet's last feature map
 log = logging.getLogger(__name__)
 
@@ -132,8 +133,10 @@ def _resolve(arch: str, weights: str) -> tuple[dict[str, Any], str, WeightsFile 
         return config, f"{arch} ({weights})", _download(name, weights, tag)
     if not Path(weights).exists() and not looks_like_file(weights):
         tags = ", ".join(open_clip.list_pretrained_tags_by_model(name)) or "none"
-        remedy = f"use one of the tags ({tags}), the path of a file, or `none`"
-        raise UserError(f"weights {weights}: neither a tag of {arch} nor a file; {remedy}")
+        raise UserError(
+            f"weights {weights}: neither a tag of {arch} nor a file; use one of the tags ({tags}), the path of a file, "
+            "or `none`"
+        )
     file = read_weights(weights)
     config["quick_gelu"] = config.get("quick_gelu", False) or arch in names.OPENAI_NAMES or file.is_openai
     return config, f"{weights} for {arch}", file
@@ -151,8 +154,9 @@ def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
     try:
         path = open_clip.download_pretrained(config)
     except Exception as error:  # the remedy is the same for all errors
-        fault = f"could not be downloaded ({type(error).__name__})"
-        raise UserError(f"weights {tag} of {name} {fault}; {remedy}") from error
+        raise UserError(
+            f"weights {tag} of {name} could not be downloaded ({type(error).__name__}); {remedy}"
+        ) from error
     return read_weights(path)
 
 
@@ -177,11 +181,10 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
     # Prevent open_clip from downloading pretrained weights for a part of the model.
     if config["vision_cfg"].get("timm_model_name"):
         config["vision_cfg"]["timm_model_pretrained"] = False
-    if config["text_cfg"].get("hf_model_name"):
-        config["text_cfg"]["hf_model_pretrained"] = False
     hub_text = config["text_cfg"].get("hf_model_name")
     if hub_text:
-        announce_hub_download(f"the text tower's config of {source}", hub_text, "config.json", "it is downloaded once")
+        config["text_cfg"]["hf_model_pretrained"] = False
+        announce_hub_download(f"the text tower's config of {source}", hub_text, "config.json", NETWORK_ONCE)
     try:
         return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
     except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
@@ -229,9 +232,7 @@ def _make_tokenizer(arch: str, text_config: dict[str, Any]) -> Callable[[list[st
         return SimpleTokenizer(context_length=context_length)
     hub_tokenizer = text_config.get("hf_tokenizer_name")
     if hub_tokenizer:
-        announce_hub_download(
-            f"the tokenizer of {arch}", hub_tokenizer, "tokenizer_config.json", "it is downloaded once"
-        )
+        announce_hub_download(f"the tokenizer of {arch}", hub_tokenizer, "tokenizer_config.json", NETWORK_ONCE)
     try:
         return open_clip.get_tokenizer(names.open_clip_name(arch))
     except Exception as error:  # tokenizers of Hugging Face are downloaded

@@ -62,21 +62,22 @@ def open_clip_name(arch: str) -> str:
     )
 
 
-def preprocessing(name: str | None, tag: str | None = None) -> Preprocessing | None:
+def preprocessing(name: str, tag: str | None = None) -> Preprocessing | None:
     """The preprocessing with which the weights of a model were trained.
 
     Args:
-        name: name in open_clip; None: weights in OpenAI's format.
+        name: name in open_clip.
         tag: weights tag; None: a local file, or random weights, for which the tags of the model must agree.
 
     Returns:
-        None if the tags of the model do not agree.
+        None if the tags of the model do not agree; CLIP's if it has no tags.
     """
-    if name is None:
+    of_tags = set()
+    for known_tag in [tag] if tag else open_clip.list_pretrained_tags_by_model(name):
+        config = open_clip.get_pretrained_cfg(name, known_tag)
+        of_tags.add(
+            Preprocessing(tuple(config["mean"]), tuple(config["std"]), config["interpolation"], config["resize_mode"])
+        )
+    if not of_tags:
         return Preprocessing()
-    tags = [tag] if tag else open_clip.list_pretrained_tags_by_model(name)
-    configs = [open_clip.get_pretrained_cfg(name, one) for one in tags]
-    found = {
-        Preprocessing(tuple(c["mean"]), tuple(c["std"]), c["interpolation"], c["resize_mode"]) for c in configs if c
-    }
-    return found.pop() if len(found) == 1 else None if found else Preprocessing()
+    return of_tags.pop() if len(of_tags) == 1 else None

@@ -19,10 +19,10 @@ def config_from_shapes(state: dict[str, torch.Tensor], source: str) -> dict[str,
         UserError: the names are not OpenAI's, or the shapes contradict each other.
     """
     if not {"visual.conv1.weight", "token_embedding.weight"} <= state.keys():
-        some = ", ".join(list(state)[:3])
+        first_names = ", ".join(list(state)[:3])
         raise UserError(
             f"{source}: not in OpenAI's format (no visual.conv1.weight or token_embedding.weight; its names start "
-            f"with {some}); set arch to the model's name and weights to this file"
+            f"with {first_names}); set arch to the model's name and weights to this file"
         )
     try:
         vision = _vit(state, source) if "visual.proj" in state else _resnet(state, source)
@@ -69,12 +69,12 @@ def _resnet(state: dict[str, torch.Tensor], source: str) -> dict[str, Any]:
 
 
 def _count(state: dict[str, torch.Tensor], prefix: str) -> int:
-    """How many numbered modules follow `prefix`."""
+    """The number of numbered modules whose names begin with `prefix`."""
     return len({name.removeprefix(prefix).split(".")[0] for name in state if name.startswith(prefix)})
 
 
 def _grid(state: dict[str, torch.Tensor], name: str, source: str) -> int:
-    """Side of the square of positions, without the one of the class token."""
+    """Side of the square grid of image positions; the first position is that of the class token."""
     positions = state[name].shape[0] - 1
     side = round(positions**0.5)
     if side**2 != positions:
@@ -84,6 +84,7 @@ def _grid(state: dict[str, torch.Tensor], name: str, source: str) -> int:
 
 def _num_heads(width: int, tower: str, source: str) -> int:
     if width % HEAD_WIDTH:
-        heads = f"a multiple of {HEAD_WIDTH}, the width of a head"
-        raise UserError(f"{source}: the width of the {tower} tower, {width}, is not {heads}")
+        raise UserError(
+            f"{source}: the width of the {tower} tower, {width}, is not a multiple of {HEAD_WIDTH}, the width of a head"
+        )
     return width // HEAD_WIDTH

@@ -32,26 +32,25 @@ def pixels_of(arch: str, weights: str, input_size: int | None = None) -> Pixels:
     the crops; with a tag that is not OpenAI's they have that of the tag. Raises a UserError if the name is unknown, or
     the file is missing or corrupted.
     """
-    if names.is_file(arch):
-        found, is_published = names.preprocessing(None), True
-    else:
+    is_published = names.is_file(arch)
+    known: names.Preprocessing | None = names.Preprocessing()
+    if not is_published:
         name = names.open_clip_name(arch)
         tag = weights if open_clip.get_pretrained_cfg(name, weights) else None
-        found = names.preprocessing(name, tag)
         is_published = arch in names.OPENAI_NAMES and tag in (None, "openai")
-        if is_published:
-            found = names.Preprocessing()
+        if not is_published:
+            known = names.preprocessing(name, tag)
     size = _default_input_size(arch) if input_size is None else input_size
-    preprocessing = found or names.Preprocessing()
+    preprocessing = known or names.Preprocessing()
     return Pixels(
-        size,
-        PUBLISHED_SIZES.get(size, size) if is_published else size,
-        preprocessing.resize_mode,
-        preprocessing.interpolation,
-        "torch" if is_published else "pillow",
-        preprocessing.mean,
-        preprocessing.std,
-        is_certain=found is not None,
+        input_size=size,
+        resize_size=PUBLISHED_SIZES.get(size, size) if is_published else size,
+        resize_mode=preprocessing.resize_mode,
+        interpolation=preprocessing.interpolation,
+        resizer="torch" if is_published else "pillow",
+        mean=preprocessing.mean,
+        std=preprocessing.std,
+        is_certain=known is not None,
     )
 
 

@@ -111,8 +111,10 @@ def _read_torch(path: Path) -> dict[str, torch.Tensor]:
     try:
         state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        fault = "corrupted, or contains more than tensors and plain values, which is never loaded"
-        raise UserError(f"{path}: {fault}; use another copy") from error
+        raise UserError(
+            f"{path}: corrupted, or contains more than tensors and plain values, which is never loaded; use another "
+            "copy"
+        ) from error
     except Exception as error:  # torch.load raises many types of exceptions for corrupted files
         raise _corrupted(path, "weights file", error) from error
     if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
@@ -171,15 +173,15 @@ def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpic
         ("torch._utils", "_rebuild_parameter"): lambda data, *_: data,
         ("collections", "OrderedDict"): dict,
     }
-    known |= {("torch.jit._pickle", f"build_{kind}"): list for kind in ("intlist", "doublelist", "boollist")}
-    known |= {("torch.jit._pickle", "build_tensorlist"): list}
-    known |= {("torch", name): name for name in STORAGE_DTYPES}
+    for kind in ("intlist", "doublelist", "boollist", "tensorlist"):
+        known["torch.jit._pickle", f"build_{kind}"] = list
+    for name in STORAGE_DTYPES:
+        known["torch", name] = name
 
     class TensorUnpickler(pickle.Unpickler):
         def find_class(self, module: str, name: str) -> Any:
             if module.split(".")[0] == "__torch__":
-                qualified = f"{module}.{name}"
-                return type(name, (Module,), {"kind": qualified})
+                return type(name, (Module,), {"kind": f"{module}.{name}"})
             if (module, name) not in known:
                 raise UserError(f"contains {module}.{name}, which is not a tensor and is not loaded")
             return known[module, name]
@@ -214,7 +216,9 @@ def _declared_tensors(archive: zipfile.ZipFile, root: str) -> dict[str, set[str]
 
 def _tensors_of(top: Any, Module: type, declared: dict[str, set[str]]) -> dict[str, torch.Tensor]:
     """Parameters and buffers of a record of script modules, under their dotted names."""
-    tensors, waiting, num_modules = {}, [("", top)], 0
+    tensors = {}
+    waiting = [("", top)]
+    num_modules = 0
     while waiting:
         prefix, module = waiting.pop()
         num_modules += 1

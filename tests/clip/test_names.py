@@ -40,4 +40,4 @@ def test_without_a_tag_the_preprocessing_is_that_common_to_all_tags():
     assert names.preprocessing("ViT-B-16-SigLIP", "webli") == names.preprocessing("ViT-B-16-SigLIP") == grey
     assert names.preprocessing("ViT-H-14", "dfn5b").resize_mode == "squash"
     assert names.preprocessing("ViT-H-14") is None
-    assert names.preprocessing(None) == (names.CLIP_MEAN, names.CLIP_STD, "bicubic", "shortest")
+    assert names.Preprocessing() == (names.CLIP_MEAN, names.CLIP_STD, "bicubic", "shortest")
