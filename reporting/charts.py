@@ -50,9 +50,9 @@ def thinned(line: Line) -> Line:
     return line._replace(x=np.array([x.mean() for x, _ in stretches]), y=y)
 
 
-def ticks(low: float, high: float, at_most: int = 5) -> list[float]:
-    """Round numbers in low..high with a step of 1, 2 or 5 times a power of ten."""
-    rough = (high - low) / at_most
+def ticks(low: float, high: float) -> list[float]:
+    """Up to six round numbers in low..high, with a step of 1, 2 or 5 times a power of ten."""
+    rough = (high - low) / 5
     power = 10.0 ** math.floor(math.log10(rough))
     step = next(power * m for m in (1, 2, 5, 10) if power * m >= rough * (1 - 1e-9))
     first, last = math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9)

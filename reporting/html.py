@@ -63,11 +63,10 @@ def count_of(count: int, noun: str) -> str:
     return f"{count:,} {noun}{ending}"
 
 
-def ranged(value: float, interval: tuple[float, float], digits: int = 1) -> Cell:
+def ranged(value: float, interval: tuple[float, float]) -> Cell:
     """A number, and its interval in a small font."""
     low, high = interval
-    small = el("small", f" {low:.{digits}f}–{high:.{digits}f}", class_="range")
-    return Cell([f"{value:.{digits}f}", small], value)
+    return Cell([f"{value:.1f}", el("small", f" {low:.1f}–{high:.1f}", class_="range")], value)
 
 
 def table(

@@ -108,22 +108,18 @@ def figures(outcomes: Outcomes, weights: np.ndarray | None = None) -> dict[str, 
     }
 
 
-def bootstrap(*tests: Outcomes, num_resamples: int = NUM_RESAMPLES, seed: int = 0) -> list[dict[str, np.ndarray]]:
+def bootstrap(*tests: Outcomes, num_resamples: int = NUM_RESAMPLES) -> list[dict[str, np.ndarray]]:
     """`figures` of each test over resamples of its videos, drawn with replacement: (num_resamples,) by name.
 
     Tests of the same videos in the same order have the same resamples, so that their differences are paired.
     """
-    found: list[dict[str, list[np.ndarray]]] = [{name: [] for name in FIGURES} for _ in tests]
-    for weights in resamples(len(tests[0].labels), num_resamples, seed):
-        for test, samples in zip(tests, found):
-            for name, values in figures(test, weights).items():
-                samples[name].append(values)
-    return [{name: np.concatenate(values) for name, values in samples.items()} for samples in found]
+    scores = [[figures(test, weights) for test in tests] for weights in resamples(len(tests[0].labels), num_resamples)]
+    return [{name: np.concatenate([part[name] for part in parts]) for name in FIGURES} for parts in zip(*scores)]
 
 
-def resamples(num_videos: int, num_resamples: int, seed: int) -> Iterator[np.ndarray]:
-    """How often each video was drawn: float32 (up to 100, N) at a time."""
-    rng = np.random.default_rng(seed)
+def resamples(num_videos: int, num_resamples: int) -> Iterator[np.ndarray]:
+    """How often each video was drawn: float32 (up to 100, N) at a time. The draws are the same for each call."""
+    rng = np.random.default_rng(0)
     for start in range(0, num_resamples, _RESAMPLES_AT_A_TIME):
         size = min(_RESAMPLES_AT_A_TIME, num_resamples - start)
         drawn = rng.integers(num_videos, size=(size, num_videos)) + np.arange(size)[:, None] * num_videos

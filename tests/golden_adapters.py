@@ -1,6 +1,6 @@
 """Golden figures of adapters. Used by tests/test_golden.py.
 
-Every value of an entry is read; what is left over is a failure.
+Every value of an entry must be used; unused values are a failure.
 """
 
 import inspect
@@ -26,14 +26,14 @@ BLOCKS = "visual.transformer.resblocks"
 
 
 def golden_module(name: str) -> dict[str, Any]:
-    """What a module beside the figures defines."""
+    """The names that a module of the golden folder defines."""
     found: dict[str, Any] = {}
     exec(compile((GOLDEN_DIR / f"{name}.py").read_text(encoding="utf-8"), name, "exec"), found)  # noqa: S102
     return found
 
 
 def arguments(maker: Callable, entry: dict[str, Any]) -> dict[str, Any]:
-    """The values of an entry that a maker of parameters takes, taken out of the entry; the others at their defaults."""
+    """Arguments of a function that makes parameters: removed from the entry, otherwise their defaults."""
     taken = {name: entry.pop(name) for name in inspect.signature(maker).parameters if name in entry and name != "seed"}
     defaults = {n: p.default for n, p in inspect.signature(maker).parameters.items() if p.default is not p.empty}
     return defaults | taken
@@ -42,7 +42,7 @@ def arguments(maker: Callable, entry: dict[str, Any]) -> dict[str, Any]:
 def tuned_clip(
     entry: dict[str, Any], sizes: dict[str, int], frames: int, adapter: str, settings: dict[str, Any]
 ) -> VideoCLIP:
-    """The model of an entry, on the tiny CLIP of `sizes`, which are taken out of the entry."""
+    """The model of an entry, on the tiny CLIP of `sizes`, which are removed from the entry."""
     with tempfile.TemporaryDirectory() as folder:
         torch.save(tiny_clip().vit(seed=entry.pop("clip_seed"), **sizes), f"{folder}/weights.pt")
         for name in sizes:
@@ -56,7 +56,7 @@ def tuned_clip(
 
 
 def load_parameters(model: VideoCLIP, state: dict[str, torch.Tensor]) -> None:
-    """Give the adapter's parameters the golden values: all of them, and to nothing else."""
+    """Set the adapter's parameters, and only those, to the golden values."""
     names = [name for name, _ in model.named_parameters() if not name.startswith("text.")]
     new = {name for name in names if not model.is_pretrained(name)}
     assert new == set(state), new ^ set(state)
@@ -126,16 +126,16 @@ def check_deep_prompts(entry: dict[str, Any]) -> None:
         assert relative_error(found, expected) <= TOLERANCE + ROUNDING / expected.abs().max().item()
 
 
-def _whole(check: Callable[[dict[str, Any]], None], entry: dict[str, Any]) -> None:
-    """Run a check, which takes out of the entry what it reads: nothing may be left."""
+def _check_completely(check: Callable[[dict[str, Any]], None], entry: dict[str, Any]) -> None:
+    """Run a check, which removes the values that it uses from the entry; none may be left."""
     entry = {name: value for name, value in entry.items() if name != "method"}
     check(entry)
     assert not entry, f"fields not understood: {sorted(entry)}"
 
 
 CHECKS: dict[str, Callable[[dict], None]] = {
-    "st_adapter": partial(_whole, check_st_adapter),
-    "aim": partial(_whole, check_aim),
-    "deep_prompts": partial(_whole, check_deep_prompts),
+    "st_adapter": partial(_check_completely, check_st_adapter),
+    "aim": partial(_check_completely, check_aim),
+    "deep_prompts": partial(_check_completely, check_deep_prompts),
 }
 """By the name of the method."""

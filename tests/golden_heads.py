@@ -24,7 +24,7 @@ from utils.schema import Config
 
 
 def tiny_methods() -> ModuleType:
-    """The module beside the figures that makes the methods' parameters."""
+    """The module in the golden folder that makes the methods' parameters."""
     spec = importlib.util.spec_from_file_location("golden_tiny_methods", GOLDEN_DIR / "tiny_methods.py")
     assert spec is not None and spec.loader is not None
     module = importlib.util.module_from_spec(spec)

@@ -26,7 +26,7 @@ from utils.schema import Config
 GOLDEN_DIR = Path(os.environ.get("GOLDEN_DIR", Path(__file__).parent / "golden"))
 assert GOLDEN_DIR.is_dir(), f"GOLDEN_DIR: no such folder: {GOLDEN_DIR}"
 MODEL_TOLERANCE = 1e-4  # of the largest magnitude in the figure, which is rounded to five or seven decimals
-EMBEDDING_TOLERANCE = 1e-5  # likewise, beside the rounding
+EMBEDDING_TOLERANCE = 1e-5  # likewise, in addition to the rounding
 ROUNDING = 5e-6
 TEXT_TOLERANCE = 1e-5
 CONTRASTIVE_TOLERANCE = 1e-4
@@ -42,7 +42,7 @@ TEXT_FIELDS = {"weights_seed", "template", "names", "tokens", "text_features"}
 
 
 def tiny_clip() -> ModuleType:
-    """The module beside the figures that makes their weights."""
+    """The module in the golden folder that makes the weights."""
     spec = importlib.util.spec_from_file_location("golden_tiny_clip", GOLDEN_DIR / "tiny_clip.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
@@ -50,7 +50,7 @@ def tiny_clip() -> ModuleType:
 
 
 def tower_sizes(entry: dict[str, Any]) -> dict[str, int]:
-    """The sizes of the tiny CLIP that an entry names; the others are at their defaults."""
+    """The sizes of the tiny CLIP of an entry; those that it does not name have their defaults."""
     parameters = inspect.signature(tiny_clip().vit).parameters.values()
     return {p.name: entry.get(p.name, p.default) for p in parameters if p.name != "seed"}
 
@@ -107,7 +107,7 @@ def check_model(entry: dict[str, Any]) -> None:
 
 
 def published_checkpoint(entry: dict[str, Any], state: dict[str, torch.Tensor]) -> dict[str, Any]:
-    """A whole video checkpoint as the published system saved it, its temporal additions under their published names."""
+    """A complete checkpoint as saved by the published system, with the published names of temporal additions."""
     tiny = tiny_clip()
     width = state["text_projection"].shape[1]
     head = tiny.temporal_head(seed=entry["head_seed"], embed_dim=width) if entry["head"] == "Transf" else None
@@ -116,7 +116,7 @@ def published_checkpoint(entry: dict[str, Any], state: dict[str, torch.Tensor]) 
     tensors = raw["model_state_dict"]
     if entry["temporal"] == "tsm":
         raw["model_state_dict"] = {re.sub(blocks, r"\1.net.", name): value for name, value in tensors.items()}
-    if entry["temporal"] == "tokent1d":  # as it starts, which is the token shift
+    if entry["temporal"] == "tokent1d":  # as initialised: the token shift
         channels = len(state["visual.class_embedding"])
         taps = torch.zeros(channels, 1, 3)
         taps[: channels // 4, 0, 2] = taps[channels // 4 : channels // 2, 0, 0] = taps[channels // 2 :, 0, 1] = 1

@@ -1,4 +1,4 @@
-"""`--strict-skips`: a skip whose reason is not on the list below is a failure, so that nothing goes untested unseen.
+"""`--strict-skips`: a skip whose reason is not on the list below is a failure, so that tests are not skipped unnoticed.
 
 A plugin of pytest, loaded by conftest.py; `.ci/run` sets the option.
 """
@@ -17,7 +17,7 @@ ALLOWED = (
     r"network namespaces cannot be joined here: .*",
     r"decord has no wheel for this processor",
 )
-"""Regular expressions of reasons that no package registry can do anything about."""
+"""Regular expressions of reasons that installing a package cannot remove."""
 
 
 def pytest_addoption(parser) -> None:

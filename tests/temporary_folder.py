@@ -1,4 +1,4 @@
-"""A temporary folder for the tests alone, removed when they end. What the tests and their commands leave in it is a
+"""A temporary folder for the test run, which is removed at its end. Files that tests or commands leave in it are a
 failure.
 
 A plugin of pytest, loaded by conftest.py. The commands and xdist's workers inherit TMPDIR. pytest's own folder of
@@ -17,11 +17,11 @@ LEFT_BY_LIBRARIES = (
     ".ses",  # onnxruntime, in each process
     "torchinductor_*",  # torch's cache of compiled code
     "pymp-*",  # multiprocessing, until the process ends
-    "torchelastic_*",  # torchrun, where a signal ends it before its own cleaning
-    "*wandb-media",  # wandb, in a process that ends without Python's exit handlers, as xdist's workers do
+    "torchelastic_*",  # torchrun, if a signal ends it before it cleans up
+    "*wandb-media",  # wandb, in a process that ends without Python's exit handlers, such as xdist's workers
     "*wandb-artifacts",
 )
-"""Patterns of names that may be left, because nothing here can prevent it."""
+"""Patterns of names that libraries leave, which tests cannot prevent."""
 
 _FOLDER = pytest.StashKey[Path]()
 
@@ -54,5 +54,5 @@ def pytest_sessionfinish(session):
 
 def pytest_unconfigure(config) -> None:
     if _FOLDER in config.stash:
-        # multiprocessing removes a folder of its own in it when the process ends, by a finalizer of priority -100.
+        # When the process ends, multiprocessing removes its own subfolder with a finalizer of priority -100.
         Finalize(None, shutil.rmtree, args=(config.stash[_FOLDER],), exitpriority=-200)

@@ -62,7 +62,7 @@ def test_imports_follow_the_arrows(path):
     assert not wrong, f"{path} must not import {wrong}"
 
 
-# Packages that a user may lack, and one that costs a second to import.
+# Optional packages, and one that takes a second to import.
 OPTIONAL = {
     "gradio",
     "h5py",

@@ -1,4 +1,4 @@
-"""The shipped recipes: complete, loadable, as published, and with headers that say how to use them."""
+"""The shipped recipes are complete and load, and have the published settings and headers with their commands."""
 
 import argparse
 import re
@@ -22,7 +22,7 @@ REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "configs"
 RECIPES = sorted(path.relative_to(CONFIGS).as_posix() for path in CONFIGS.glob("**/*.yaml"))
 PUBLISHED_SETS = ("k400", "k600", "anet", "ucf101", "hmdb51")
-# Image-text models as they are: open_clip's model and tag, published top-1 on Kinetics-400.
+# Image-text models without training: open_clip's model and tag, published top-1 on Kinetics-400.
 IMAGE_TEXT = {
     "k400/zero_shot_pe_core_b16.yaml": ("PE-Core-B-16", "meta", "65.6"),
     "k400/zero_shot_pe_core_l14_336.yaml": ("PE-Core-L-14-336", "meta", "73.4"),
@@ -35,7 +35,7 @@ OF_PUBLISHED_SETS = [name for name in RECIPES if name.split("/")[0] in PUBLISHED
 ZERO_SHOT = [name for name in RECIPES if "zero_shot" in name or name == "shapes/zeroshot.yaml"]
 TRAINED = [name for name in OF_PUBLISHED_SETS if name not in ZERO_SHOT]
 
-# What of the training clips is not as in the published system's own recipes.
+# Differences of training clips from the published system's own recipes.
 OTHER_CLIPS = {
     **dict.fromkeys(
         ["tuning/k400_aim_vitb-16-f8.yaml", "tuning/k400_aim_vitl-14-f32.yaml", "tuning/diving48_aim_vitb-16-f32.yaml"],
@@ -78,7 +78,7 @@ PUBLISHED_ZERO_SHOT = {
     "hmdb51/hmdb_zero_shot.yaml": "49.8 % top-1 on all classes",
     **{f"k600/k600_zero_shot_split{n}.yaml": "68.9 +- 1.0 % top-1 over the three splits" for n in (1, 2, 3)},
 }
-# Clips of a process's batch and batches of a step, where they are not 32 and 1.
+# Clips per batch and process, and batches per step, if they are not 32 and 1.
 PUBLISHED_BATCHES = {
     "k400/k400_train_rgb_vitb-16-f16.yaml": (16, 2),
     "k400/k400_train_rgb_vitl-14-f8.yaml": (8, 2),
@@ -144,7 +144,7 @@ def test_image_text_models_are_tested_by_pe_cores_protocol(name):
 
 
 def test_names_differ_between_folders():
-    # A run's folder and a test's results are named after the file alone.
+    # Default folders of runs and tests contain only the file name of the config.
     assert len({Path(name).stem for name in RECIPES}) == len(RECIPES)
 
 
@@ -212,7 +212,6 @@ def test_model_is_the_published_one(name):
 
 @pytest.mark.parametrize("name", [*TRAINED, *OTHER_CLIPS])
 def test_pixels_of_training_and_validation_are_the_published_ones(name):
-    """Every draw and every pixel follows from these."""
     cfg = with_preprocessing(load(name).config)
     size = cfg.data.input_size
     expected = TrainTransform(Resize(256 if size == 224 else size), size, randaug=(0, 9))
@@ -275,7 +274,7 @@ def test_lists_are_named_as_in_the_published_system(name):
 
 
 def options_of(page, tool, word):
-    """Words and options of the one command of a page that calls a tool with `word` among its words."""
+    """Words and options of the only command of a page that calls a tool with the argument `word`."""
     lines = [line for line in page.splitlines() if line.startswith(f"python -m tools.{tool} ")]
     (words,) = [words for words in map(shlex.split, lines) if word in words]
     return words, {name: value for name, value in zip(words, words[1:]) if name.startswith("--")}
@@ -283,7 +282,7 @@ def options_of(page, tool, word):
 
 @pytest.mark.parametrize("name", OF_PUBLISHED_SETS)
 def test_the_data_page_creates_roots_frames_and_lists(name):
-    """Whoever gives the commands of docs/data.md as they are has nothing to edit.
+    """After the commands of docs/data.md, the recipes work without changes.
 
     The names of the lists are those of tests/tools/test_make_lists_official.py, or the command's own.
     """
@@ -296,7 +295,7 @@ def test_the_data_page_creates_roots_frames_and_lists(name):
         assert data.train_root == options.get("--instances", options["--root"])
     if "--name" in options:
         made = [options["--name"].replace("{part}", part) for part in ("train", "val")]
-        expected = re.sub(r"split\d", "split1", data.val_list)  # the page shows the first of three
+        expected = re.sub(r"split\d", "split1", data.val_list)  # the page has the first of three
         assert expected in [f"lists/{folder}/{stem}.txt" for stem in made]
     if data.modality == "RGB":
         _, cutting = options_of(page, "extract_frames", data.val_root)
@@ -315,7 +314,7 @@ def test_recipes_of_other_sets_use_the_lists_of_make_lists(name):
     assert data.train_list == (None if name in ZERO_SHOT else f"lists/{key}/train.txt")
     assert (data.val_list, data.label_list) == (f"lists/{key}/val.txt", f"lists/{key}/labels.csv")
     assert data.multi_label == (key == "charades")
-    assert data.crop is not None or "something" not in data.dataset  # the name decides nothing
+    assert data.crop is not None or "something" not in data.dataset  # nothing depends on the name of the data set
 
 
 # docs/model-zoo.md
@@ -346,7 +345,7 @@ def test_model_zoo_lists_each_published_zero_shot_score():
     assert scores == {name: score.split(" %")[0] for name, score in PUBLISHED_ZERO_SHOT.items()}
 
 
-def test_model_zoo_commands_are_the_headers_own():
+def test_model_zoo_commands_are_those_of_the_headers():
     commands = re.findall(r"^sh scripts/run_test\.sh .*$", zoo_page(), re.MULTILINE)
     assert {command.split()[2] for command in commands} == {f"configs/{name}" for name in PUBLISHED}
     for command in commands:

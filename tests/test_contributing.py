@@ -80,7 +80,7 @@ class Largest(Probe):
 
 @pytest.fixture(scope="module")
 def copy(tmp_path_factory) -> Path:
-    """The files of the repository, with those of the page and their lines in the tables."""
+    """A copy of the repository with the files and table lines of the page."""
     root = tmp_path_factory.mktemp("copy")
     listed = subprocess.run(["git", "ls-files"], cwd=REPO, capture_output=True, text=True, check=True)
     for name in listed.stdout.splitlines():

@@ -11,7 +11,7 @@ import pytest
 REPO = Path(__file__).parents[1]
 MAX_DOCS_WORDS = 15_000
 
-# Each with what may be written instead.
+# Pattern -> replacement.
 BANNED = {
     r"rooms?\b": "folder, space",
     r"stor(y|ies)\b": "command, script",

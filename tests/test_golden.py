@@ -1,6 +1,6 @@
 """Outputs of the published code: every entry of every file of GOLDEN_DIR (default tests/golden).
 
-A file or an entry that nothing here understands is a failure, not a skip.
+A file or an entry in an unknown format is a failure, not a skip.
 """
 
 import json
@@ -18,8 +18,6 @@ from utils.protocols import mean_and_deviation
 NOT_DATA = {"README.md", "tiny_clip.py", "tiny_methods.py", "__pycache__"}
 METHOD_CHECKS: dict[str, Callable[[dict], None]] = golden_heads.CHECKS | golden_adapters.CHECKS
 """The check of each method of methods.json, by the method's name."""
-NOT_YET_SUPPORTED: set[str] = set()
-"""Methods of methods.json that the project does not have yet. An entry of one that passes is a failure: remove it."""
 
 
 def check_half_class(data: dict) -> None:
@@ -57,8 +55,8 @@ def check_schedule(entry: dict) -> None:
         np.testing.assert_allclose([lr * factor for lr in entry["base_lrs"]], expected, rtol=1e-9, atol=1e-20)
 
 
-def _named(entry: dict) -> str:
-    """The entry's short values: what tells it from its neighbours."""
+def _short_values(entry: dict) -> str:
+    """The short values of an entry, as a part of its test's id."""
     return "-".join(str(v) for v in entry.values() if isinstance(v, (str, int, bool)) and len(str(v)) < 20)
 
 
@@ -68,14 +66,14 @@ def check_method(entry: dict) -> None:
 
 
 def _cases() -> list:
-    """(file:entry, check, data) for everything in the folder."""
-    whole: dict[str, Callable[[dict], None]] = {
+    """(file:entry, check, data) of all entries of all files in the folder."""
+    file_checks: dict[str, Callable[[dict], None]] = {
         "half_class.json": check_half_class,
         "mean_average_precision.json": check_mean_average_precision,
         "text.json": golden_models.check_text,
         "contrastive.json": golden_models.check_contrastive,
     }
-    entries: dict[str, Callable[[dict], None]] = {
+    entry_checks: dict[str, Callable[[dict], None]] = {
         "schedule.json": check_schedule,
         "sampling.json": golden_datasets.check_sampling,
         "models.json": golden_models.check_model,
@@ -86,36 +84,23 @@ def _cases() -> list:
         if path.name in NOT_DATA:
             continue
         data = json.loads(path.read_text(encoding="utf-8"))
-        if path.name in whole:
-            # A file of one figure, or a list of several.
+        if path.name in file_checks:
             many = data if isinstance(data, list) else [data]
-            cases += [(f"{path.name}:{i}", whole[path.name], entry) for i, entry in enumerate(many)]
-        elif path.name in entries:
-            cases += [(f"{path.name}:{i}-{_named(e)}", entries[path.name], e) for i, e in enumerate(data)]
+            cases += [(f"{path.name}:{i}", file_checks[path.name], entry) for i, entry in enumerate(many)]
+        elif path.name in entry_checks:
+            cases += [(f"{path.name}:{i}-{_short_values(e)}", entry_checks[path.name], e) for i, e in enumerate(data)]
         elif path.name == "views.json":
             check = lambda case, recipe=data["recipe"]: golden_datasets.check_views(case, recipe)  # noqa: E731
-            cases += [(f"{path.name}:{i}-{_named(case)}", check, case) for i, case in enumerate(data["cases"])]
+            cases += [(f"{path.name}:{i}-{_short_values(case)}", check, case) for i, case in enumerate(data["cases"])]
         else:
             cases.append((path.name, _fail, data))
     return cases
 
 
 def _fail(data: dict) -> None:
-    raise AssertionError("a golden file that this test does not understand")
+    raise AssertionError("no check is defined for this golden file")
 
 
-def _params() -> list:
-    waiting = pytest.mark.xfail(strict=True, reason="the method is not supported yet")
-    return [
-        pytest.param(check, data, id=name, marks=[waiting] if _waits(check, data) else [])
-        for name, check, data in _cases()
-    ]
-
-
-def _waits(check: Callable, data: dict) -> bool:
-    return check is check_method and data["method"] in NOT_YET_SUPPORTED
-
-
-@pytest.mark.parametrize(("check", "data"), _params())
+@pytest.mark.parametrize(("check", "data"), [pytest.param(check, data, id=name) for name, check, data in _cases()])
 def test_golden(check, data):
     check(data)

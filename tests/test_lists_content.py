@@ -29,7 +29,7 @@ def names_of(file_name):
     return [name for _, name in read_rows(LISTS / file_name)[1:]]
 
 
-def test_every_list_is_counted_here():
+def test_every_list_has_its_number_of_classes_here():
     assert {path.relative_to(LISTS).as_posix() for path in LISTS.glob("**/*_labels*.csv")} == set(NUM_CLASSES)
 
 
@@ -46,7 +46,7 @@ def test_ids_count_up_and_names_differ(file_name):
 @pytest.mark.parametrize("file_name", NUM_CLASSES)
 def test_alphabetical_order(file_name):
     names = names_of(file_name)
-    # ActivityNet's order is that of plain bytes ("BMX" before "Baking cookies"), the others' is without case.
+    # ActivityNet's names are sorted by bytes ("BMX" before "Baking cookies"), the others ignoring case.
     assert names == sorted(names, key=None if file_name.startswith("anet") else str.lower)
 
 

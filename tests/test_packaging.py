@@ -1,4 +1,4 @@
-"""The installation: one list of dependencies, no packages in site-packages, `torch.hub`, and names that others have."""
+"""The installation: one list of dependencies, no packages in site-packages, `torch.hub`, and name conflicts."""
 
 import re
 import subprocess
@@ -13,7 +13,7 @@ from tests.commands.world import REPO
 if sys.version_info >= (3, 11):
     import tomllib
 else:
-    import tomli as tomllib  # of pytest
+    import tomli as tomllib  # a dependency of pytest
 
 PROJECT = tomllib.loads((REPO / "pyproject.toml").read_text(encoding="utf-8"))["project"]
 EXTRAS = PROJECT["optional-dependencies"]
@@ -42,7 +42,7 @@ def test_requirements_files_equal_pyproject():
 
 
 def test_each_requirement_has_a_lowest_version():
-    # The workflow makes its oldest environment from these lines with sed.
+    # The CI workflow derives its environment of the oldest versions from these lines with sed.
     for line in requirements("requirements-dev.txt"):
         assert re.fullmatch(
             r"[A-Za-z0-9_-]+(\[[a-z]+\])?>=[0-9.]+(,<[0-9.]+)?(; platform_machine == 'x86_64')?", line
@@ -110,8 +110,8 @@ def test_the_hub_names_a_package_that_shadows_ours(tmp_path):
     assert str(tmp_path / "datasets" / "__init__.py") in last
 
 
-def test_transformers_leaves_our_datasets_alone(tmp_path):
-    """It takes our `datasets` for Hugging Face's; an encoder, all that we use of it, must not import it."""
+def test_transformers_does_not_import_our_datasets(tmp_path):
+    """transformers would mistake our `datasets` for Hugging Face's; its encoders, which we use, must not import it."""
     pytest.importorskip("transformers")
     code = """
 import sys

@@ -1,4 +1,4 @@
-"""The plugins under tests/: a skip that is not allowed and a forgotten temporary file fail the run, with xdist too."""
+"""The plugins in tests/: disallowed skips and forgotten temporary files fail the run, also with xdist."""
 
 import subprocess
 import sys

@@ -12,8 +12,9 @@ AIM = {"ratio": 0.25, "mlp_scale": 0.5, "drop_path": 0.2}
 PROMPTS = {"tokens": 10, "visual_depth": 12, "text_depth": 12}
 BEFORE_MLP, BOTH = {"places": ["before_mlp"]}, {"places": ["before_attn", "before_mlp"]}
 OF_SSV2 = {"mlp_scale": 0.7, "two_temporal": True}
-BETAS = [0.9, 0.98]  # of ViFi-CLIP; the others have the optimiser's own
-# Adapter, its settings, score, tower, frames, epochs, those of warm-up, rate, clips of a step on 8 GPUs, decay, betas.
+BETAS = [0.9, 0.98]  # of ViFi-CLIP; the others have the defaults of the optimiser
+# Adapter, settings, score, tower, frames, epochs, warm-up epochs, learning rate, clips per step on 8 GPUs, weight
+# decay, betas.
 # fmt: off
 PUBLISHED = {
     "k400_st_adapter_vitb-16-f8":

@@ -30,9 +30,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         help="zero-shot config to evaluate as well; may be repeated",
     )
     parser.add_argument(
-        "--alphas",
-        metavar="A,B,C",
-        help=f"mixing weights from 0 (pretrained) to 1 (fine-tuned) (default {ALPHAS})",
+        "--alphas", metavar="A,B,C", help=f"mixing weights from 0 (pretrained) to 1 (fine-tuned) (default {ALPHAS})"
     )
     parser.add_argument(
         "--head",

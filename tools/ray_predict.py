@@ -76,11 +76,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser.add_argument("--actors", type=int, metavar="N", help="processes with a model (default: as many as fit)")
     parser.add_argument(
-        "--gpus",
-        type=float,
-        default=0,
-        metavar="G",
-        help="GPUs per actor; 0.5: two actors share one (default 0: CPU)",
+        "--gpus", type=float, default=0, metavar="G", help="GPUs per actor; 0.5: two actors share one (default 0: CPU)"
     )
     parser.add_argument(
         "--workers",

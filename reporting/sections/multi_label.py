@@ -67,15 +67,13 @@ def average_precision_by_class(report: RunReport) -> Html:
     return class_table(columns, rows, "Average precision by class", num_absent=int((count == 0).sum()))
 
 
-def map_samples(
-    logits: np.ndarray, labels: np.ndarray, num_resamples: int = NUM_RESAMPLES, seed: int = 0
-) -> np.ndarray:
+def map_samples(logits: np.ndarray, labels: np.ndarray, num_resamples: int = NUM_RESAMPLES) -> np.ndarray:
     """(B,) mAP in percent over resamples of the videos, drawn with replacement. `logits`: float32 (N,K), finite.
     `labels`: int (N,K) of 0 and 1."""
     has_class = labels.any(axis=1)
     logits, labels = logits[has_class], labels[has_class]
     means = []
-    for weights in resamples(len(labels), num_resamples, seed):
+    for weights in resamples(len(labels), num_resamples):
         per_class = []
         for c in np.flatnonzero(labels.any(axis=0)):
             order = np.argsort(-logits[:, c], kind="stable")

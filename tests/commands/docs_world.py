@@ -1,5 +1,5 @@
-"""A folder in which the commands of the documentation run: the repository's files, and small ones under the names that
-the pages use for what the demo or a reader would have made."""
+"""A folder for the commands of the documentation: the repository's files, and small versions of the files that the demo
+or a reader would have created."""
 
 import stat
 import sys
@@ -19,8 +19,8 @@ SIZE = {"height": 64, "width": 80}
 OWN_CLASSES = ("riding_a_bike", "cooking")
 SPLITS = {"train": (SEEN_CLASSES, 16), "val": (SEEN_CLASSES, 8), "heldout": (HELD_OUT_CLASSES, 8)}
 
-# Replaces `python`: it records the words that it was called with, for the test to run in its own process. What a
-# launcher reads the output of is run at once.
+# Replaces `python`: records the arguments, which the test then runs in its own process. Commands whose output is read
+# by a launcher are run at once.
 NOTE_TAKER = f"""#!/bin/sh
 [ "$2" != tools.show_config ] || exec {sys.executable} "$@"
 for word in "$@"; do printf '%s\\n' "$word"; done >> "$CALLS"
@@ -29,8 +29,9 @@ printf '\\0' >> "$CALLS"
 
 
 def make_docs_world(root: Path) -> None:
-    """
-    exp/demo/world        frames, videos and lists as demo/make_shapes_world.py lays them out, one clip per class
+    """Create the folder `root`, which then contains:
+
+    exp/demo/world        frames, videos and lists in the layout of demo/make_shapes_world.py, one clip per class
     exp/demo/transf,none  a checkpoint each, with random weights
     my_videos, long.mp4, my_video.mp4, other.yaml, CONFIG, WEIGHTS
     bin/python            NOTE_TAKER
@@ -65,8 +66,8 @@ def make_docs_world(root: Path) -> None:
     (root / "other.yaml").write_text((REPO / "configs/shapes/zeroshot.yaml").read_text())
 
 
-def do_what_a_reader_does(root: Path) -> None:
-    """Between two commands: `my.yaml` gets the printed lines of make_lists.py, and a model small enough for a test."""
+def edit_my_config(root: Path) -> None:
+    """Replace `my.yaml`, once it exists, by a config with the printed lines of make_lists.py and a small model."""
     if (root / "my.yaml").exists():
         config = {
             "data": {

@@ -1,4 +1,4 @@
-"""Reads the tables of error_messages.md, and checks that a command behaves as in a row."""
+"""Reads the tables of error_messages.md, and checks the result of a command against a row."""
 
 import re
 from pathlib import Path
@@ -12,14 +12,14 @@ WORKS = "works"
 
 
 def rows_of(section: str) -> dict[str, str]:
-    """case -> what happens, of the table under the heading `section`."""
+    """case -> expected outcome, from the table under the heading `section`."""
     text = PAGE.read_text(encoding="utf-8").split(f"\n## {section}\n")[1].split("\n## ")[0]
     cells = [[c.strip() for c in line.strip("|").split(" | ")] for line in text.splitlines() if line.startswith("| ")]
     return {case: outcome.strip("` ") for case, outcome in cells[2:]}
 
 
 def matches(outcome: str, line: str) -> bool:
-    """Whether a line matches the page, in which `...` matches anything."""
+    """Whether a line equals an outcome, in which `...` matches anything."""
     return re.fullmatch(".*".join(re.escape(part) for part in outcome.split("...")), line) is not None
 
 

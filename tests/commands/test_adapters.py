@@ -31,33 +31,35 @@ def train(world, run_dir, adapter, *overrides):
 
 @pytest.mark.parametrize("adapter", RUNS)
 def test_it_trains_resumes_bit_equal_and_tests(world, tmp_path, adapter):
-    whole, resumed = tmp_path / "whole", tmp_path / "resumed"
-    assert train(world, whole, adapter, "solver.epochs=2", "solver.keep_last=3") == 0
-    assert (whole / "last_model.pt").stat().st_size < 1e6
-    state = load_checkpoint(whole / "last_model.pt")
+    uninterrupted, resumed = tmp_path / "uninterrupted", tmp_path / "resumed"
+    assert train(world, uninterrupted, adapter, "solver.epochs=2", "solver.keep_last=3") == 0
+    assert (uninterrupted / "last_model.pt").stat().st_size < 1e6
+    state = load_checkpoint(uninterrupted / "last_model.pt")
     assert all(
         name == "logit_scale" or adapter in name or adapter in ("bitfit", "deep_prompts")
         for name in state["model_state_dict"]
     )
     resumed.mkdir()
-    shutil.copy(whole / "last_model.1.pt", resumed / "last_model.pt")  # after the first epoch
+    shutil.copy(uninterrupted / "last_model.1.pt", resumed / "last_model.pt")  # after the first epoch
     assert train(world, resumed, adapter, "solver.epochs=2", "resume=auto") == 0
-    assert losses(resumed) == losses(whole)[len(losses(whole)) // 2 :]
+    assert losses(resumed) == losses(uninterrupted)[len(losses(uninterrupted)) // 2 :]
     for name in ("model_state_dict", "optimizer_state_dict"):
         assert content_hash(load_checkpoint(resumed / "last_model.pt")[name]) == content_hash(state[name])
-    tests = "--config", world.config, "--weights", whole / "last_model.pt", "--out", tmp_path / "test"
+    tests = "--config", world.config, "--weights", uninterrupted / "last_model.pt", "--out", tmp_path / "test"
     assert call("test", *tests) == 0
     assert json.loads((tmp_path / "test" / "summary.json").read_text())["num_videos"] == 9
     exported = tmp_path / "model.safetensors"
-    exports = "--weights", whole / "last_model.pt", "--format", "safetensors", "--out", exported
+    exports = "--weights", uninterrupted / "last_model.pt", "--format", "safetensors", "--out", exported
     assert call("export", *exports) == 0
     names = set(load_file(exported))
-    assert any(adapter in name for name in names) == (adapter in ("st_adapter", "aim", "deep_prompts"))  # else merged
-    check_mixtures(whole / "last_model.pt", whole / "last_model.1.pt", tmp_path)
+    assert any(adapter in name for name in names) == (
+        adapter in ("st_adapter", "aim", "deep_prompts")
+    )  # others are merged
+    check_mixtures(uninterrupted / "last_model.pt", uninterrupted / "last_model.1.pt", tmp_path)
 
 
 def weights_of(path):
-    """The weights of a checkpoint as they are tested, LoRA's merged."""
+    """The weights of a checkpoint as used in tests, with LoRA merged."""
     checkpoint = read_checkpoint(path)
     cfg = checkpoint.config(None, [], "test").config
     return VideoModel(cfg, checkpoint.class_names, checkpoint, torch.device("cpu")).network.state_dict()

@@ -94,7 +94,7 @@ def test_below_the_threshold_a_video_is_unknown(service, world):
     assert service.predict(video, ["a", "b", "c"], None, 1.0).verdict()[0] == "unknown"
 
 
-def test_two_users_at_once_get_each_their_own(service, world):
+def test_two_simultaneous_users_get_their_own_results(service, world):
     found = {}
 
     def ask(number):
@@ -187,7 +187,7 @@ def test_mistakes(world, tmp_path, capsys, monkeypatch):
     fails_with("--port 70000", "--port", 70000)
     fails_with("--allow_host a.*: must be a name", "--allow_host", "a.*")
     fails_with("--allow_host lab:80: must be a name", "--allow_host", "lab:80")
-    for host in ("192.0.2.1", "2001:db8::1", "a b"):  # of documentation (RFC 5737, RFC 3849)
+    for host in ("192.0.2.1", "2001:db8::1", "a b"):  # addresses reserved for documentation (RFC 5737, RFC 3849)
         fails_with(f"--host {host} --port 0: cannot be listened on (", "--host", host, "--port", 0)
     with socket.create_server(("127.0.0.1", 0)) as taken:
         fails_with("(Address already in use)", "--port", taken.getsockname()[1])

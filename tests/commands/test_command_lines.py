@@ -83,7 +83,7 @@ def test_words_after_two_dashes_are_not_options():
     ("words", "part"),
     [
         (["--test_crop", "3"], "unknown option --test_crop; did you mean --test_crops?"),
-        (["--wieghts=a.pt"], "unknown option --wieghts; did you mean --weights?"),  # and not that --weights is missing
+        (["--wieghts=a.pt"], "unknown option --wieghts; did you mean --weights?"),  # instead of the missing --weights
         (["--solver.lr=1"], "unknown option --solver.lr; config keys are given without dashes: solver.lr=VALUE"),
         (["--qqqq"], "unknown option --qqqq; "),
         ([], "the following arguments are required: --config/-cfg, --weights; "),

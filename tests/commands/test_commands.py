@@ -28,7 +28,7 @@ def test_help_answers_at_once():
 
 @pytest.fixture(scope="module")
 def runs(world, tmp_path_factory):
-    """The same training in one and two processes with the launcher, tested in one, two and three."""
+    """The same training in one and in two processes, by the launcher, each tested in one, two and three processes."""
     root = tmp_path_factory.mktemp("launched")
     for num_processes in (1, 2):
         result = command(
@@ -77,7 +77,7 @@ def test_any_number_of_processes_gives_identical_scores(runs):
 
 @pytest.mark.skipif(not IS_SUPPORTED, reason="sharded training needs PyTorch 2.8")
 def test_a_run_of_one_process_resumes_in_two_sharded_ones(world, runs, tmp_path):
-    """Killed after step 3 of 8, resumed by two processes: the rest of the epoch is shared again."""
+    """Killed after step 3 of 8, and resumed by two processes, which share the rest of the epoch."""
     first = command(
         "sh", "scripts/run_train.sh", world.config, f"logging.run_dir={tmp_path}", "data.batch_size=4",
         "solver.epochs=2", "solver.save_every=3", "solver.keep_last=4",
@@ -136,7 +136,7 @@ def test_few_shot_over_seeds(world, tmp_path):
         lines = text.splitlines()
         assert set(lines) <= set(known) and sorted(line.split()[2] for line in lines) == list("001122")
     assert picks[0] != picks[1]
-    # An epoch is as long as the full list's.
+    # An epoch is as long as that of the full list.
     assert [len(losses(tmp_path / "few" / f"seed{s}")) for s in (0, 1)] == [8, 8]
     scores = [r["top1"] for s in (0, 1) for r in records(tmp_path / "few" / f"seed{s}") if r["kind"] == "val"]
     assert f"{np.mean(scores):.2f} +- {np.std(scores):.2f}" in result.stdout

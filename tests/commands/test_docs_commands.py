@@ -1,9 +1,9 @@
 """Every command in a ```sh block of README.md and docs/ runs, in order, on a small world (docs_world.py).
 
-A command that needs what a test does not have (a data set, a GPU, a camera, the network) is below a comment
-`# needs: <what>` in its block. Its options and its configs are checked all the same, where its program is known here.
+A command that needs something that tests do not have (a data set, a GPU, a camera, the network) is below a comment
+`# needs: <what>` in its block. Its options and configs are still checked if its program is in a table below.
 
-A new program goes into one of the tables below.
+A new program is added to one of these tables.
 """
 
 import importlib
@@ -18,7 +18,7 @@ from typing import NamedTuple
 import pytest
 
 from tests.commands import world
-from tests.commands.docs_world import do_what_a_reader_does, make_docs_world, make_python
+from tests.commands.docs_world import edit_my_config, make_docs_world, make_python
 from tests.tools.loading import load_tool, run_tool
 
 REPO = world.REPO
@@ -137,11 +137,11 @@ def test_the_commands_of_a_page_work(page, template, tmp_path, monkeypatch, caps
             assert (REPO / command.program).is_file()
         else:
             run(command, folder, capsys)
-            do_what_a_reader_does(folder)
+            edit_my_config(folder)
 
 
 def run(command: Command, folder: Path, capsys) -> None:
-    """The shell runs the line with a `python` that records its calls, which are then run in this process."""
+    """Run the line in a shell whose `python` records its calls, then run those in this process."""
     is_known = command.program in (*RUN, *PARSED, *SYSTEM) or (
         command.words[0] == "sh" and (REPO / command.program).is_file()
     )
@@ -177,8 +177,8 @@ def run(command: Command, folder: Path, capsys) -> None:
 
 
 REMEDY = (
-    "Put it into RUN or PARSED (the tables of tests/commands/test_docs_commands.py), or, if it needs what a test has "
-    "not, write '# needs: <what>' above the command, in its block."
+    "Add it to RUN or PARSED (the tables of tests/commands/test_docs_commands.py), or, if it needs something that "
+    "tests do not have, write '# needs: <what>' above the command, in its block."
 )
 
 
@@ -222,7 +222,7 @@ def check_configs(command: Command) -> None:
 
 
 def without_launcher(words: list[str]) -> tuple[str, list[str]]:
-    """The words without scripts/launch.py and its options: one process is run instead of many."""
+    """The words without scripts/launch.py and its options, to run a single process."""
     if words[0] == "scripts/launch.py":
         words = words[next(i for i, word in enumerate(words) if i and word.endswith(".py")) :]
     return words[0], words[1:]

@@ -21,7 +21,7 @@ CASES = (
 )
 PROGRAM = """
 import sys
-sys.modules["torch"] = None  # to import it is an error
+sys.modules["torch"] = None  # importing it is an error
 from importlib import import_module
 from utils.cli import run_command
 for name, words, _ in {cases}:

@@ -1,4 +1,4 @@
-"""error_messages.md: config, lists, labels. Each row is a case here, and each case a row there."""
+"""error_messages.md: config, lists, labels. Each row has a case here, and each case a row there."""
 
 import sys
 from collections.abc import Callable, Sequence
@@ -59,7 +59,7 @@ CONFIG_CASES = {
 
 
 def train_list(*lines: str | bytes, **options: str) -> Case:
-    """A list of three good lines with `lines` after them."""
+    """A list of three valid lines, followed by `lines`."""
 
     def arguments(world, folder):
         good = "".join((world.root / "train_frames.txt").read_text().splitlines(keepends=True)[::NUM_TRAIN])
@@ -165,7 +165,7 @@ def test_each_case_has_its_row():
 
 
 def test_several_errors_are_reported_together(world, tmp_path):
-    """Through the command itself, which has imported nothing heavy by then."""
+    """In a separate process, which must not import PyTorch before."""
     words = ("solver.lr=-1", "data.num_clases=3", f"logging.run_dir={tmp_path / 'run'}")
     result = command(sys.executable, "train.py", "--config", world.config, *words)
     lines = result.stderr.splitlines()

@@ -1,4 +1,4 @@
-"""error_messages.md: what `train.py --check` finds. Nothing is left behind."""
+"""error_messages.md: errors that `train.py --check` finds. It leaves no files."""
 
 import shutil
 import sys
@@ -15,7 +15,7 @@ CHECKS = rows_of("Checks before a run")
 
 
 class Place(NamedTuple):
-    """A trained run's folder (of the world's config), a list of 54 lines, which names no other clips, and a folder."""
+    """A run folder (of the world's config), a list of 54 lines of the same clips, and a folder for new files."""
 
     run: Path
     list: Path
@@ -37,16 +37,16 @@ def place(world, trained, tmp_path):
 
 
 def missing(*numbers: int) -> Callable[[Place], list[str]]:
-    """Lines of these numbers name missing folders. 16 of 54 clips, evenly spread, are decoded."""
+    """Let the lines of these numbers name missing folders. 16 of 54 clips, evenly spaced, are decoded."""
 
-    def spoil(place: Place) -> list[str]:
+    def damage(place: Place) -> list[str]:
         lines = place.list.read_text().splitlines(keepends=True)
         for number in numbers:
             lines[number - 1] = f"bad{number} 9 0\n"
         place.list.write_text("".join(lines))
         return [f"data.train_list={place.list}"]
 
-    return spoil
+    return damage
 
 
 def a_file(place: Place) -> list[str]:

@@ -1,4 +1,4 @@
-"""error_messages.md: frames and videos. Each row is a validation list of sound clips and one that is as it says."""
+"""error_messages.md: frames and videos. Each row is a validation list with one damaged clip."""
 
 import io
 from collections.abc import Callable
@@ -15,14 +15,14 @@ from tests.datasets.helpers import picture, write_frames, write_video
 
 FRAMES, VIDEOS = rows_of("Frames"), rows_of("Videos")
 FIRST = "img_00001.jpg"
-Case = Callable[[Path], None]  # spoils the sound clip at this path
+Case = Callable[[Path], None]  # damages the valid clip at this path
 
 
 def first_frame(content: Callable[[bytes], bytes]) -> Case:
-    def spoil(clip: Path) -> None:
+    def damage(clip: Path) -> None:
         (clip / FIRST).write_bytes(content((clip / FIRST).read_bytes()))
 
-    return spoil
+    return damage
 
 
 def image(mode: str, file_format: str, size: tuple[int, int] = (48, 36)) -> bytes:
@@ -33,11 +33,11 @@ def image(mode: str, file_format: str, size: tuple[int, int] = (48, 36)) -> byte
 
 
 def all_frames(mode: str, file_format: str) -> Case:
-    def spoil(clip: Path) -> None:
+    def damage(clip: Path) -> None:
         for path in sorted(clip.iterdir()):
             path.write_bytes(image(mode, file_format))
 
-    return spoil
+    return damage
 
 
 def remove_folder(clip: Path) -> None:
@@ -85,11 +85,11 @@ def without_frames(path: Path) -> None:
 
 
 def video(**options) -> Case:
-    def spoil(path: Path) -> None:
+    def damage(path: Path) -> None:
         path.unlink()
         write_video(path, **{"num_frames": 9, "size": (36, 48), **options})
 
-    return spoil
+    return damage
 
 
 def folder_for_file(path: Path) -> None:

@@ -20,7 +20,7 @@ WEIGHTS, RUNS, NUMBERS = rows_of("Weights"), rows_of("Run folders"), rows_of("Nu
 
 
 class Bomb:
-    """Makes a folder where it is unpickled."""
+    """Creates a folder when it is unpickled."""
 
     def __init__(self, folder: Path):
         self._folder = folder
@@ -31,7 +31,7 @@ class Bomb:
 
 @pytest.fixture(scope="module")
 def trained(world, tmp_path_factory):
-    """Checkpoints: of the world's config, and with joint space-time attention."""
+    """Checkpoints of the world's config, without and with joint space-time attention."""
     root = tmp_path_factory.mktemp("trained")
     assert call("train", "--config", world.config, f"logging.run_dir={root / 'plain'}") == 0
     joint = ("network.joint_st=true", "network.sim_header=None")
@@ -185,7 +185,9 @@ def test_run_folders(world, trained, tmp_path, capsys, monkeypatch, name):
     watched = tmp_path / "run"
     if name == "disk full":
         full_disk(monkeypatch)
-        watched = tmp_path / "run" / "checkpoints"  # log and metrics are there; no checkpoint, whole or half
+        watched = (
+            tmp_path / "run" / "checkpoints"
+        )  # log and metrics exist; there must be no complete or partial checkpoint
     with held_by_another_process(run_dir) if name == "in use by another run" else nullcontext():
         expect(RUNS[name], capsys, watched, "train", "--config", world.config, f"logging.run_dir={run_dir}", *words)
     assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.rglob("*_model.pt"))

@@ -1,4 +1,4 @@
-"""export.py writes a file with the same outputs as the model, or none; and the examples for serving work."""
+"""export.py writes a file with the same outputs as the model, or no file; the serving examples work."""
 
 import io
 import json
@@ -50,7 +50,7 @@ def weights(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def exported(world, weights, tmp_path_factory):
-    """Path of the exported file and what the command printed, by format; each made once."""
+    """Path of the exported file and the output of the command, by format."""
     made = {}
 
     def export_once(file_format):
@@ -84,7 +84,7 @@ def test_the_file_contains_the_model_and_its_metadata(weights, exported, file_fo
 
 
 def test_the_graph_runs_with_another_layout_of_attention(exported):
-    """The layout of attention on GPUs: heads before tokens in memory."""
+    """On GPUs, heads come before tokens in memory."""
     out, _ = exported("torch_export")
     run, clips = export.FORMATS["torch_export"].run(out), export.random_clips(2, 4, 32, seed=9)
     expected, _ = run(clips)
@@ -200,7 +200,7 @@ EXAMPLES = dict(
 
 @pytest.mark.parametrize("file_format", FORMATS)
 def test_the_examples_of_the_page_give_the_probabilities_of_predict(world, weights, exported, tmp_path, file_format):
-    """The first two away from this project's code, on a clip that is 43 pixels wide once its height is 32."""
+    """The first two without this project's code, on a clip that is 43 pixels wide after resizing its height to 32."""
     out, _ = exported(file_format)
     (tmp_path / "clips.py").write_text(EXAMPLES["clips"])
     script = tmp_path / "consumer.py"
@@ -223,7 +223,7 @@ def test_the_examples_of_the_page_give_the_probabilities_of_predict(world, weigh
 
 
 def test_the_example_rotates_and_mirrors_like_the_reader(tmp_path):
-    """By the display matrix: all eight ways in which a video can be stored."""
+    """All eight orientations of the display matrix."""
     namespace = {}
     exec(EXAMPLES["clips"], namespace)  # noqa: S102
     write_video(tmp_path / "v.mp4", 8, size=(40, 54))

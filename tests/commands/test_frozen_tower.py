@@ -48,10 +48,10 @@ def test_as_many_draws_as_epochs_train_like_the_tower(world, tower_run, tmp_path
     torch.testing.assert_close(losses(tmp_path / "run"), losses(tower_run), rtol=1e-5, atol=1e-6)
     assert scores(tmp_path / "run") == scores(tower_run)
     ours, theirs = (load_checkpoint(p / "last_model.pt")["model_state_dict"] for p in (tmp_path / "run", tower_run))
-    assert ours.keys() == theirs.keys()  # a checkpoint as any other: test.py needs no cache
+    assert ours.keys() == theirs.keys()  # test.py needs no cache
     name = "fusion_model.frame_position_embeddings.weight"
     torch.testing.assert_close(ours[name], theirs[name], rtol=1e-3, atol=1e-4)
-    # 15 training clips in parts of 4, two draws; 9 of validation, one; embeddings and labels.
+    # 15 training clips in parts of 4, two draws; 9 validation clips, one draw; embeddings and labels.
     assert len(parts(tmp_path / "cache")) == 2 * (2 * 4 + 3)
 
 
@@ -64,7 +64,7 @@ def test_the_second_run_only_reads_the_cache_and_other_pixels_have_their_own(wor
     in_training = ("data.flip=0.1", "data.pixels_on=device", "data.decode_on=device")
     assert train(world, tmp_path / "three", cache, "data.cached_draws=1", *in_training) == 0
     assert train(world, tmp_path / "four", cache, "data.cached_draws=1", "network.tm=tokenshift") == 0
-    # Validation clips are neither flipped nor decoded on the device: theirs were there.
+    # Validation clips are neither flipped nor decoded on the device, so theirs are in the cache.
     assert len({path.parent for path in parts(cache)}) == 2 + 1 + 2
 
 
@@ -77,7 +77,9 @@ def test_one_draw_is_used_in_every_epoch(world, tower_run, tmp_path):
     assert train(world, tmp_path / "run", tmp_path / "cache", "data.cached_draws=1", "solver.lr=1e-12") == 0
     steps = [r for r in records(tmp_path / "run") if r["kind"] == "train"]
     mean = [sum(r["loss"] for r in steps if r["epoch"] == e) for e in (0, 1)]
-    assert len(steps) == 2 * -(-3 * NUM_TRAIN // 4) and mean[0] != mean[1]  # other batches, the last one smaller
+    assert (
+        len(steps) == 2 * -(-3 * NUM_TRAIN // 4) and mean[0] != mean[1]
+    )  # the batches differ, and the last one is smaller
     assert losses(tmp_path / "run")[:4] != losses(tower_run)[4:]
 
 
@@ -116,7 +118,7 @@ def test_two_processes_fill_one_cache(world, tmp_path):
 
 
 def test_the_processes_meet_after_every_part(world, tmp_path, monkeypatch):
-    """A process may wait for a part of another, at most solver.process_timeout_minutes, so parts are small."""
+    """A process waits for parts of others at most solver.process_timeout_minutes, so parts must be small."""
     assert frame_cache.PART_CLIPS <= 64
     monkeypatch.setattr(frame_cache, "PART_CLIPS", 4)
     num_written, any_process = [], frame_cache.any_process
@@ -190,13 +192,13 @@ def test_replaced_clips_are_counted_and_read_again_when_repaired(world, tmp_path
         frame_cache.FrameCache, "_put", lambda self, work, *found: (tried.append(work.missing), put(self, work, *found))
     )
     assert train(world, tmp_path / "again", tmp_path / "cache", *skip, "data.max_skipped_share=0.5") == 0
-    assert tried == [[0]] and parts(tmp_path / "cache") == before  # the one clip, still unreadable
+    assert tried == [[0]] and parts(tmp_path / "cache") == before  # the clip is still unreadable
     skipped = [r["skipped_clips"] for r in records(tmp_path / "cached") if r["kind"] == "train"]
-    assert sum(skipped) == 2  # once an epoch
+    assert sum(skipped) == 2  # once per epoch
     bad.write_bytes(whole)
     assert train(world, tmp_path / "repaired", tmp_path / "cache", *skip) == 0
     assert train(world, tmp_path / "fresh", tmp_path / "other", *skip) == 0
-    # The repaired clip goes through the tower alone, the fresh one in a batch.
+    # The repaired clip is embedded alone, but in a new cache in a batch.
     assert losses(tmp_path / "repaired") == pytest.approx(losses(tmp_path / "fresh"), rel=1e-5)
     assert losses(tmp_path / "repaired") != pytest.approx(losses(tmp_path / "cached"), rel=1e-5)
 
@@ -261,7 +263,7 @@ def test_a_cache_folder_that_cannot_be_created(world, tmp_path, capsys, place, c
 
 
 def test_a_read_only_cache_folder(world, tmp_path, capsys, monkeypatch):
-    """Root, as which tests may run, can write everywhere."""
+    """Simulated, because tests may run as root, which can write everywhere."""
     assert train(world, tmp_path / "one", tmp_path / "cache", "data.cached_draws=1") == 0
 
     def refuse(path):

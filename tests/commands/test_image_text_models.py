@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast
 from clip import load_clip
 from tests.commands.world import CLASSES, NUM_VAL, REPO, call
 
-BY = 16  # widths are divided by it
+SCALE = 16  # widths are divided by this
 RECIPES = {path.stem: path for path in sorted((REPO / "configs" / "k400").glob("zero_shot_*.yaml"))}
 TRUNKS = {  # widths of the image towers
     "PE-Core-B-16": 768, "PE-Core-L-14-336": 1024, "PE-Core-bigG-14-448": 1536,
@@ -43,13 +43,13 @@ def scale_down(tmp_path, tokenizer, monkeypatch):
     def scale(name: str) -> None:
         config = open_clip.get_model_config(name)
         text = config["text_cfg"]
-        config["embed_dim"] //= BY
-        text |= {"width": text["width"] // BY, "heads": 2, "layers": 1}
+        config["embed_dim"] //= SCALE
+        text |= {"width": text["width"] // SCALE, "heads": 2, "layers": 1}
         if "hf_tokenizer_name" in text:
             text |= {"hf_tokenizer_name": str(tokenizer), "vocab_size": len(WORDS)}
         (tmp_path / "models").mkdir()
         (tmp_path / "models" / f"{name}.json").write_text(json.dumps(config))
-        smaller = {"embed_dim": TRUNKS[name] // BY, "depth": 2, "num_heads": 2}
+        smaller = {"embed_dim": TRUNKS[name] // SCALE, "depth": 2, "num_heads": 2}
         monkeypatch.setattr(timm, "create_model", partial(timm.create_model, **smaller))
         open_clip.add_model_config(tmp_path / "models")
 

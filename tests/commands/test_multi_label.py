@@ -15,7 +15,7 @@ WORDS = ("data.multi_label=true", "solver.loss_type=BCE")
 
 @pytest.fixture(scope="module")
 def lists(world, tmp_path_factory):
-    """Of the world's lists: the first video has none of the classes, the second two of them."""
+    """The world's lists with changed labels: the first video has no class, the second has two."""
     folder = tmp_path_factory.mktemp("lists")
     for split in ("train", "val"):
         lines = (world.root / f"{split}_frames.txt").read_text().splitlines()

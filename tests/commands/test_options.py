@@ -46,13 +46,13 @@ def stop_in_validation(monkeypatch):
 
 def test_the_average_of_the_weights_is_saved(world, plain_run, tmp_path):
     assert train(world, tmp_path, "solver.ema=0.5") == 0
-    assert losses(tmp_path) == losses(plain_run)  # the training itself is untouched
+    assert losses(tmp_path) == losses(plain_run)  # the training is unchanged
     state, plain = load_checkpoint(tmp_path / "last_model.pt"), load_checkpoint(plain_run / "last_model.pt")
     trained = state["trained_weights"]
     assert content_hash(trained) == content_hash({n: plain["model_state_dict"][n] for n in trained})
     name = "fusion_model.transformer.resblocks.0.mlp.c_fc.weight"
     assert not torch.equal(state["model_state_dict"][name], trained[name])
-    # By hand, from the checkpoints after each step: 0.1, 2/11, 0.25 ... of the past, at most 0.5.
+    # By hand, from the checkpoints after each step: decays of 0.1, 2/11, 0.25 ..., at most 0.5.
     assert train(world, tmp_path / "steps", "solver.save_every=1", "solver.keep_last=20") == 0
     paths = [tmp_path / "steps" / f"last_model.{age}.pt" for age in range(8, 0, -1)]
     after = [load_checkpoint(path)["model_state_dict"][name] for path in paths]
@@ -80,9 +80,9 @@ def test_an_interrupted_average_is_resumed(world, tmp_path, monkeypatch, epochs)
     assert [r["kind"] for r in records(tmp_path / "cut")].count("val") == 0
     assert train(world, *arguments) == 0
     assert [r["kind"] for r in records(tmp_path / "cut")].count("val") == epochs
-    whole, cut = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "cut"))
+    uninterrupted, resumed = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "cut"))
     for part in ("model_state_dict", "trained_weights", "optimizer_state_dict", "progress"):
-        assert content_hash(whole[part]) == content_hash(cut[part]), part
+        assert content_hash(uninterrupted[part]) == content_hash(resumed[part]), part
 
 
 def test_patch_dropout_trains_on_fewer_patches_and_tests_on_all(world, plain_run, tmp_path):
@@ -96,7 +96,7 @@ def test_patch_dropout_trains_on_fewer_patches_and_tests_on_all(world, plain_run
 
 def test_a_compiled_model_trains_the_same(world, plain_run, tmp_path, monkeypatch, capsys):
     torch.compiler.reset()
-    # Captured and differentiated as by torch.compile, but without its C++, which takes a minute.
+    # Traced and differentiated as by torch.compile, but without compiling C++, which takes a minute.
     compile_module = nn.Module.compile
     monkeypatch.setattr(nn.Module, "compile", lambda module: compile_module(module, backend="aot_eager"))
     assert train(world, tmp_path, "solver.compile=true") == 0
@@ -121,7 +121,7 @@ def test_quiet_shows_the_result_and_the_file_has_all(world, tmp_path, capsys):
 
 
 def test_tensorboard_and_the_time_left(world, tmp_path, capsys):
-    assert Config().logging.tensorboard  # the world's config switches it off
+    assert Config().logging.tensorboard  # the world's config disables it
     assert train(world, tmp_path, "logging.tensorboard=true") == 0
     events = EventAccumulator(str(tmp_path / "tensorboard")).Reload()
     assert [e.step for e in events.Scalars("train/loss")] == list(range(1, 9)) and events.Scalars("val/top1")

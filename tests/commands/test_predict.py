@@ -1,4 +1,4 @@
-"""The command line of predict.py: probabilities of test.py, result files, bad files among good ones, streams."""
+"""The command line of predict.py: the probabilities of test.py, result files, unreadable files, streams."""
 
 import csv
 import itertools
@@ -174,7 +174,7 @@ def test_clip_without_training_is_named(world, capsys):
     assert "not fine-tuned" in said and said.splitlines()[-1].startswith("next: add --pictures FOLDER")
 
 
-def test_equal_names_get_pictures_of_their_own(world, tmp_path):
+def test_videos_of_the_same_name_get_separate_pictures(world, tmp_path):
     folders = [world.root / "frames" / "val_0_0", world.root / "videos" / "val_0_0.mp4"]
     assert call("predict", *folders, "--config", world.config, "--pictures", tmp_path, "--quiet") == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == ["val_0_0.strip.png", "val_0_0_2.strip.png"]

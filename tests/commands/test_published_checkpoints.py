@@ -19,7 +19,7 @@ def trained(world, tmp_path_factory):
 
 @pytest.fixture(scope="module", params=["plain", "module.", "contrastive"])
 def published(request, trained, tmp_path_factory):
-    """The run's weights as the published system would have saved them after its first epoch."""
+    """The run's weights in the format of the published system after its first epoch."""
     state = load_checkpoint(trained / "last_model.pt")["model_state_dict"]
     head = {n.removeprefix("fusion_model."): t for n, t in state.items() if n.startswith("fusion_model.")}
     if request.param == "contrastive":

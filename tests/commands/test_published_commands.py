@@ -31,7 +31,7 @@ K600_WORDS = [f"configs/k600/k600_zero_shot_split{split}.yaml {L14}/last_model.p
 
 @pytest.fixture(scope="module")
 def repository(world, tmp_path_factory):
-    """The repository by links, with small configs and the world's lists under the published names."""
+    """A copy of the repository made of links, with small configs and the world's lists under the published names."""
     root = tmp_path_factory.mktemp("published")
     for path in REPO.iterdir():
         if not path.name.startswith(".") and path.name not in ("exp", "exp_fewshot", "configs", "lists"):
@@ -62,7 +62,7 @@ def repository(world, tmp_path_factory):
 
 @pytest.fixture
 def type_in(repository, monkeypatch, tmp_path, capsys):
-    """Calls a command line in the repository: its exit code, output and errors."""
+    """A function that runs a command line in the repository and returns its exit code, stdout and stderr."""
     (tmp_path / "tiny-published.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path)
     for name in ("ViT-B/32", "ViT-L/14"):
@@ -90,7 +90,7 @@ def type_in(repository, monkeypatch, tmp_path, capsys):
 
 
 def test_train_test_report(repository, type_in):
-    """Single machine; single-view and multi-view tests of its result; what each names as the next command."""
+    """A training on one machine, single-view and multi-view tests, and the next command that each prints."""
     train = "sh scripts/run_train.sh  configs/k400/k400_train_rgb_vitb-32-f8.yaml"
     code, out, err = type_in(train)
     assert code == 0, err
@@ -126,7 +126,7 @@ def test_several_machines_few_shot_and_zero_shot(repository, type_in):
     again = re.search(r"on the other machines: (MASTER_ADDR=\S+ sh .*) NODE_RANK", err)[1]
     assert again.endswith("sh scripts/run_train_multinodes.sh configs/k400/k400_train_rgb_vitl-14-f8.yaml")
     code, _, err = type_in(f"{again} 1")
-    assert code == 2 and "already contains a run" in err  # of its own, as machines are one here
+    assert code == 2 and "already contains a run" in err  # both use the same folder, because both run on this machine
 
     code, out, err = type_in("sh scripts/run_train.sh configs/k400/k400_few_shot.yaml")
     assert code == 0, err

@@ -1,4 +1,4 @@
-"""Checkpoints contain their recipe: each command on one trained with overrides, with and without its config."""
+"""Checkpoints contain their recipe: each command on a model trained with overrides, with and without the config."""
 
 import json
 import sys
@@ -15,7 +15,7 @@ from utils.checkpoint import load_checkpoint
 
 @pytest.fixture(scope="module")
 def config(world, tmp_path_factory):
-    """A config whose model is another than the one that is trained: its weights would have to be downloaded."""
+    """A config with another model than the trained one; its weights would have to be downloaded."""
     tree = yaml.safe_load(world.config.read_text())
     tree["network"]["arch"] = "ViT-B/32"
     tree["data"]["input_size"] = 224
@@ -34,7 +34,7 @@ def weights(world, config, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other_data(world, tmp_path_factory):
-    """The config of another data set: nothing but `data:`."""
+    """The config of another data set, with only a `data` section."""
     folder = tmp_path_factory.mktemp("other")
     (folder / "labels.csv").write_text("id,name\n0,juggling\n1,diving\n2,cooking\n")
     data = yaml.safe_load(world.config.read_text())["data"]

@@ -8,13 +8,13 @@ import pytest
 from modules.embed import load_table, save_table
 from tests.commands.world import call, command
 
-# The page's marks of a film strip, and of a section that says why there is none.
+# HTML of a film strip, and of the reason why there is none.
 STRIP, NOT_SHOWN = "data:image/jpeg;base64,", "Not shown: "
 
 
 @pytest.fixture(scope="module")
 def run(world, tmp_path_factory):
-    """A run that was tested in two ways and zero-shot."""
+    """A run with two tests and a zero-shot test."""
     folder = tmp_path_factory.mktemp("runs") / "transf"
     weights = folder / "last_model.pt"
     assert call("train", "--config", world.config, f"logging.run_dir={folder}") == 0
@@ -66,7 +66,7 @@ def test_changed_weights_are_reported_and_the_rest_is_written(other, run, tmp_pa
 
 
 def test_missing_videos_are_reported_and_the_rest_is_written(world, other, tmp_path, capsys):
-    """The list has shrunk; then the frames of one video are gone."""
+    """First a shorter list, then missing frames of a video."""
     summary = other / "test_2x3" / "summary.json"
     shrunk = tmp_path / "val.txt"
     lines = (world.root / "val_frames.txt").read_text().splitlines(keepends=True)
@@ -100,7 +100,7 @@ def test_the_comparison_shows_a_video_that_only_one_run_classifies_correctly(run
     save_table(path, table._replace(embeddings=text[table.labels]), text, names)
     assert call("report", run, other, "--test", "test_2x3", "--out", other / "pair.html") == 0
     page = (other / "pair.html").read_text(encoding="utf-8")
-    assert page.count(STRIP) == 2 and "Only B other is right" in page  # the frames, and the same lit
+    assert page.count(STRIP) == 2 and "Only B other is right" in page  # the frames, and the same highlighted
     assert call("report", run, other, "--test", "test_2x3", "--out", other / "pair.html", "--no_frames") == 0
     assert STRIP not in (other / "pair.html").read_text(encoding="utf-8")
 

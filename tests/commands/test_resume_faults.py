@@ -35,7 +35,7 @@ class Killed(BaseException):
     """Like SIGKILL: nothing is cleaned up."""
 
 
-def test_the_good_checkpoint_outlives_a_kill_in_the_first_save_after_a_damaged_one(world, run_dir, monkeypatch):
+def test_the_good_checkpoint_survives_a_kill_during_the_first_save_after_a_damaged_one(world, run_dir, monkeypatch):
     (run_dir / "last_model.pt").write_bytes(b"cut")
 
     def die(*arguments):
@@ -225,10 +225,10 @@ def test_a_disk_that_fills_up(world, finished, tmp_path):
         assert run.returncode == 0, run.stderr
         assert "WARNING: no checkpoint written" in run.stdout and "No space left on device" in run.stdout
         assert "Traceback" not in run.stderr, run.stderr
-        # Not to the bit: TensorBoard, which the other run has not, moves tensors in memory, and with several threads
-        # kernels then sum in another order.
+        # Not bit-equal: TensorBoard, which only one run uses, changes the alignment of tensors in memory, and with
+        # several threads kernels then sum in another order.
         assert losses(disk / "run") == pytest.approx(losses(finished), abs=1e-5)
-        ours, whole = (load_checkpoint(path / "last_model.pt") for path in (disk / "run", finished))
-        torch.testing.assert_close(ours["model_state_dict"], whole["model_state_dict"], rtol=0, atol=1e-4)
+        ours, uninterrupted = (load_checkpoint(path / "last_model.pt") for path in (disk / "run", finished))
+        torch.testing.assert_close(ours["model_state_dict"], uninterrupted["model_state_dict"], rtol=0, atol=1e-4)
     finally:
         command("umount", disk)

@@ -1,4 +1,4 @@
-"""Every scorer through training, test, another scoring of the table, and the report."""
+"""Every scorer in training, test, scoring of a saved table, and the report."""
 
 import json
 
@@ -69,7 +69,7 @@ def test_export_names_the_supported_models(trained, capsys):
 
 
 def test_a_mixture_with_clip_and_its_curve(trained, world, tmp_path, capsys):
-    """As MoTE is tested: 0.99 of the tuned weights, 0.01 of CLIP's; and scores along the way by the model's scorer."""
+    """Like the tests of MoTE: 0.99 of the fine-tuned weights and 0.01 of CLIP's; the curve uses the model's scorer."""
     folder, name, shape = trained
     tool = load_tool("interpolate")
     words = ["--weights", folder / "last_model.pt", "--head", "keep", "--save", "0.99", tmp_path / "mixed.pt"]

@@ -13,7 +13,7 @@ RECIPE = "configs/several/k400_ssv2_vitb-16-f8.yaml"
 
 @pytest.fixture(scope="module")
 def options(world, tmp_path_factory):
-    """The world's list as one set, and as another its last class and its first, by a name of its own."""
+    """Two sets: the world's list, and its last and first class, the latter under another name."""
     folder = tmp_path_factory.mktemp("sets")
     (folder / "labels.csv").write_text(f"id,name\n0,{CLASSES[2].upper()}\n1,juggling\n")
     for split in ("train", "val"):
@@ -45,7 +45,7 @@ def test_the_recipe_trains(options, tmp_path, capsys):
     assert scores["num_videos"] == 15 and scores["one_num_videos"] == 9 and scores["two_num_videos"] == 6
     assert scores["top1"] == pytest.approx((scores["one_top1"] + scores["two_top1"]) / 2)
     assert "epoch 1 validation: two: top-1" in capsys.readouterr().out
-    # A set is tested by its own lists and classes.
+    # A set is tested with its own lists and classes.
     two = yaml.safe_load(options[0].removeprefix("data.sets="))[1]
     lists = [f"data.{key}={two[key]}" for key in ("val_root", "val_list", "label_list")]
     test = ("--weights", tmp_path / "last_model.pt", *lists, "data.num_classes=2", "--out", tmp_path / "test")
@@ -69,7 +69,7 @@ def test_two_processes_and_resuming_train_like_one(options, tmp_path, capsys):
     shutil.copy(tmp_path / "one" / "last_model.2.pt", tmp_path / "again" / "last_model.pt")
     assert call("train", "--config", RECIPE, *one, f"logging.run_dir={tmp_path / 'again'}", "resume=auto") == 0
     assert losses(tmp_path / "again") == expected[2:]
-    # Other weights make other epochs, and other classes another loss.
+    # The weights of the sets change the epochs, and the classes the loss.
     for old, new, message in (
         ("weight: 2.0", "weight: 3.0", "were one 2.0, two 1.0 in its run and are one 3.0, two 1.0 now"),
         ("label_space=joined", "label_space=apart", "data.label_space was joined in its run and is apart now"),

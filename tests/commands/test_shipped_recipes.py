@@ -47,7 +47,7 @@ def folder(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def runs():
-    """Losses of a run by its config: of several sizes of tower and clip, the scaled down ones are the same."""
+    """Losses of a run by its config, since recipes of several sizes are the same after scaling down."""
     return {}
 
 

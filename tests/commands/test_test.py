@@ -73,7 +73,7 @@ def test_segments_of_one_video_are_separate_rows(world, weights, tmp_path, capsy
     assert not np.allclose(table.embeddings[0], table.embeddings[1])
     assert call("report", tmp_path / "t", "--out", tmp_path / "r.html") == 0
     assert "no film strips" not in capsys.readouterr().err
-    assert run_test(world, weights, "--out", tmp_path / "f", *words) == 2  # of frame folders
+    assert run_test(world, weights, "--out", tmp_path / "f", *words) == 2  # a list of frame folders
     assert "data.modality and data.frame_rate: list_times of frame folders" in capsys.readouterr().err
 
 
@@ -86,7 +86,7 @@ def test_testing_agrees_with_the_validation_of_the_run(world, weights, tmp_path)
 def test_a_text_tower_without_weights_is_the_same_in_training_and_test(world, tmp_path):
     arguments = ("--config", world.config, "network.init=false", f"logging.cache_dir={tmp_path / 'cache'}")
     assert call("train", *arguments, f"logging.run_dir={tmp_path / 'run'}", "solver.lr=1e-3") == 0
-    torch.rand(3)  # whatever was drawn before
+    torch.rand(3)  # changes the state of the random generator
     assert call("test", *arguments, "--weights", tmp_path / "run" / "last_model.pt", "--out", tmp_path / "test") == 0
     assert len(list((tmp_path / "cache").glob("classifier-*"))) == 1
     validated = [r for r in records(tmp_path / "run") if r["kind"] == "val"][-1]
@@ -115,7 +115,7 @@ def test_views_are_averaged_embeddings(world, weights, tmp_path):
         load_table(tmp_path / n / "embeddings.npz")[0].embeddings for n in ("all", "clips", "small")
     )
     assert not np.allclose(all_views, clips)
-    np.testing.assert_allclose(all_views, small, rtol=1e-4, atol=1e-5)  # 3 x 2 views through the model one by one
+    np.testing.assert_allclose(all_views, small, rtol=1e-4, atol=1e-5)  # computed one view at a time
 
 
 def test_dense_and_default_folder(world, weights):

@@ -16,7 +16,7 @@ TEXT_TOWER = ("network.fix_text=false", "solver.loss_type=NCE", "network.context
     ids=["text tower", "context", "matrix"],
 )
 def test_training_and_testing_see_the_same_class_embeddings(world, tmp_path, overrides):
-    """Validation encodes the texts again, and a test reads them from the checkpoint: the same scores."""
+    """The scores are equal, although validation encodes the texts and a test reads them from the checkpoint."""
     arguments = ("--config", world.config, *overrides)
     assert call("train", *arguments, f"logging.run_dir={tmp_path}", "solver.lr=1e-2") == 0
     validation = [r for r in records(tmp_path) if r["kind"] == "val"][-1]

@@ -68,7 +68,7 @@ def test_the_same_seed_gives_the_same_run_whatever_the_workers(world, run, tmp_p
 def test_accumulated_batches_equal_one_batch(world, tmp_path):
     assert train(world, tmp_path / "one", "data.batch_size=4", "solver.epochs=2") == 0
     assert train(world, tmp_path / "two", "solver.grad_accumulation_steps=2", "solver.epochs=2") == 0
-    # 15 clips: the last group holds three clips, in batches of two and one.
+    # 15 clips: the last step has three clips, in batches of two and one.
     torch.testing.assert_close(losses(tmp_path / "two"), losses(tmp_path / "one"), rtol=1e-4, atol=1e-5)
 
 
@@ -91,10 +91,10 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(world, run, tmp_path, mo
     stopped = load_checkpoint(tmp_path / "last_model.pt")
     assert stopped["progress"]["step"] in (step, step + 1)
     assert train(world, tmp_path, "solver.epochs=2", "resume=auto") == 0
-    whole, resumed = load_checkpoint(run / "last_model.pt"), load_checkpoint(tmp_path / "last_model.pt")
+    uninterrupted, resumed = load_checkpoint(run / "last_model.pt"), load_checkpoint(tmp_path / "last_model.pt")
     assert losses(tmp_path) == losses(run)
     for part in ("model_state_dict", "optimizer_state_dict", "progress"):
-        assert content_hash(resumed[part]) == content_hash(whole[part]), part
+        assert content_hash(resumed[part]) == content_hash(uninterrupted[part]), part
 
 
 def test_pixels_computed_on_the_device_give_the_same_run_and_resume(world, run, tmp_path, monkeypatch, capsys):
@@ -112,13 +112,13 @@ def test_pixels_computed_on_the_device_give_the_same_run_and_resume(world, run, 
 
 def test_a_resumed_run_draws_the_same_experts(world, tmp_path, monkeypatch):
     mote = ("network.sim_header=MoTE", "network.scorer=modulated", "solver.loss_type=mixture", "network.head_layers=1")
-    assert train(world, tmp_path / "whole", *mote) == 0
+    assert train(world, tmp_path / "uninterrupted", *mote) == 0
     stop_after(monkeypatch, 2)
     assert train(world, tmp_path / "cut", *mote, "resume=auto") == EXIT_REQUEUE
     monkeypatch.undo()
     assert train(world, tmp_path / "cut", *mote, "resume=auto") == 0
-    whole, resumed = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "cut"))
-    assert content_hash(resumed["model_state_dict"]) == content_hash(whole["model_state_dict"])
+    uninterrupted, resumed = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("uninterrupted", "cut"))
+    assert content_hash(resumed["model_state_dict"]) == content_hash(uninterrupted["model_state_dict"])
 
 
 def test_saves_within_an_epoch_and_older_checkpoints(world, tmp_path):

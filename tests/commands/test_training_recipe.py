@@ -57,12 +57,14 @@ def test_an_interrupted_run_equals_an_uninterrupted_one(world, tmp_path, monkeyp
         stop_after(patch, step)
         assert train(world, tmp_path / "resumed", *overrides) == EXIT_REQUEUE
     assert train(world, tmp_path / "resumed", *overrides) == 0
-    assert train(world, tmp_path / "whole", *overrides) == 0
-    whole, resumed = (load_checkpoint(tmp_path / name / "last_model.pt") for name in ("whole", "resumed"))
-    assert losses(tmp_path / "resumed") == losses(tmp_path / "whole")
-    assert whole.keys() == resumed.keys()
-    for part in set(whole) - {"config"}:
-        assert content_hash(resumed[part]) == content_hash(whole[part]), part
+    assert train(world, tmp_path / "uninterrupted", *overrides) == 0
+    uninterrupted, resumed = (
+        load_checkpoint(tmp_path / name / "last_model.pt") for name in ("uninterrupted", "resumed")
+    )
+    assert losses(tmp_path / "resumed") == losses(tmp_path / "uninterrupted")
+    assert uninterrupted.keys() == resumed.keys()
+    for part in set(uninterrupted) - {"config"}:
+        assert content_hash(resumed[part]) == content_hash(uninterrupted[part]), part
 
 
 def test_a_trained_model_is_tested_without_its_training_techniques(world, tmp_path):
@@ -88,12 +90,12 @@ def test_the_mean_over_epochs_is_saved(world, tmp_path):
 
 
 def test_a_run_whose_score_stops_improving_ends_early(world, tmp_path, capsys):
-    # A rate at which no weight changes: the first validation is the best.
+    # With this learning rate no weight changes, so the first validation is the best.
     arguments = ("solver.epochs=9", "solver.lr=1e-12", "solver.patience=2", "solver.patience_score=mean_class")
     assert train(world, tmp_path, *arguments) == 0
     assert [r["epoch"] for r in records(tmp_path) if r["kind"] == "val"] == [1, 2, 3]
     assert "stopped early after epoch 3: mean_class has not exceeded" in capsys.readouterr().out
-    assert train(world, tmp_path, *arguments, "resume=auto") == 0  # nothing is left to do
+    assert train(world, tmp_path, *arguments, "resume=auto") == 0  # already finished
     assert len([r for r in records(tmp_path) if r["kind"] == "val"]) == 3
 
 
@@ -103,7 +105,7 @@ def test_check_estimates_the_cost_of_the_methods(world, tmp_path, capsys):
 
 
 def test_class_weights_of_the_list_and_of_a_file(world, tmp_path, capsys):
-    """A list that lacks two clips of class 0; a file with a class of weight 0 from which nothing is learned."""
+    """Weights of a list without two clips of class 0, and of a file with a class of weight 0, which is not learned."""
     lines = (world.root / "train_frames.txt").read_text().splitlines()
     (tmp_path / "train.txt").write_text("\n".join(lines[2:]))
     (tmp_path / "w.csv").write_text("id,weight\n0,0\n1,0\n2,1\n")

@@ -1,4 +1,4 @@
-"""test_zeroshot.py: embeds once, scores by every protocol, again and over several data sets."""
+"""test_zeroshot.py: videos are embedded once and scored by all protocols, again from the table, by several configs."""
 
 import json
 import shutil
@@ -22,7 +22,7 @@ def weights(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def other(world, tmp_path_factory):
-    """The same clips under other class names, one of which is a training class in another spelling; and two splits."""
+    """The same clips with other class names, one of which is a training class in another spelling, and two splits."""
     root = tmp_path_factory.mktemp("other")
     (root / "labels.csv").write_text("id,name\n0,Riding A-Bike\n1,juggling\n2,diving\n")
     lines = (world.root / "val_frames.txt").read_text().splitlines()

@@ -1,5 +1,5 @@
 """A small data set for the tests of the commands (three classes, short clips, a CLIP of some thousand parameters), and
-functions that run the entry scripts, in this process or as the commands that users type."""
+functions that run the entry scripts, in this process or in another."""
 
 import csv
 import importlib.util
@@ -21,7 +21,7 @@ from utils.cli import run_command
 
 REPO = Path(__file__).parents[2]
 CLASSES = ("riding a bike", "playing guitar", "swimming")
-NUM_TRAIN, NUM_VAL = 5, 3  # clips of a class: neither divides evenly by batches of 2 or by 2 or 3 processes
+NUM_TRAIN, NUM_VAL = 5, 3  # clips per class, which batches of 2 and 2 or 3 processes do not divide evenly
 
 
 class World(NamedTuple):

@@ -1,4 +1,4 @@
-"""Run folders of random embeddings, as train.py and test.py would have left them, for the report's tests."""
+"""Run folders of random embeddings, as written by train.py and test.py, for the tests of reports."""
 
 import json
 from pathlib import Path
@@ -18,7 +18,7 @@ NASTY = ('<b>&"', "</script><script>alert(1)</script>", "it's 100% `ok`", "æ—¥æœ
 def make_table(
     num_videos: int, num_classes: int, seed: int = 0, spread: float = 1.0, num_unreadable: int = 0
 ) -> tuple[VideoTable, np.ndarray]:
-    """Videos of each class around its text, classes in groups of four that are alike.
+    """Videos distributed around the text of their class; classes are similar in groups of four.
 
     Args:
         seed: of the videos; the texts and labels are the same for all.
@@ -38,7 +38,7 @@ def make_table(
 
 
 def class_names(num_classes: int) -> list[str]:
-    """The nasty ones first."""
+    """`NASTY` names first, then numbered ones."""
     return [*NASTY, *(f"action number {i}" for i in range(len(NASTY), num_classes))][:num_classes]
 
 

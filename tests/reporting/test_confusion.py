@@ -1,4 +1,4 @@
-"""Confusions: counts, groups of classes, pairs; and the map's projections."""
+"""Confusion matrices, groups of classes, confused pairs, and the projections of the map."""
 
 import numpy as np
 import pytest
@@ -8,7 +8,7 @@ from reporting.projection import project
 from tests.reporting.report_runs import make_table
 
 
-def test_counts_leave_unreadable_videos_out():
+def test_unreadable_videos_are_not_counted():
     matrix = confusion_matrix(np.array([0, 0, 1, 2, 2]), np.array([0, 1, 1, -1, 0]), 3)
     assert matrix.tolist() == [[1, 1, 0], [0, 1, 0], [1, 0, 0]]
 
@@ -25,7 +25,7 @@ def test_confused_classes_are_grouped_and_come_first():
 
 def test_classes_without_a_group_start_with_the_least_accurate():
     matrix = np.diag([9, 50, 50])
-    matrix[2, 0] = 1  # two in a hundred: no group
+    matrix[2, 0] = 1  # 2%: not a group
     found = group_classes(matrix)
     assert found.groups == [] and found.order.tolist() == [2, 0, 1]
 
@@ -36,7 +36,7 @@ def test_one_class_and_classes_without_videos():
 
 
 def test_constructed_groups_are_found():
-    """Classes of the tests' world are alike in fours; a noisy model confuses within them."""
+    """`make_table` makes groups of four similar classes, which a noisy model confuses."""
     table, text = make_table(800, 16, spread=3.5)
     cosine = (table.embeddings / np.linalg.norm(table.embeddings, axis=1, keepdims=True)) @ (
         text / np.linalg.norm(text, axis=1, keepdims=True)
@@ -63,7 +63,7 @@ def test_maps_have_videos_then_texts_and_are_reproducible(num_videos, num_classe
 
 
 def test_texts_are_near_their_videos():
-    """Though all texts are far from all videos, as CLIP's are."""
+    """Although all texts are far from all videos, as in CLIP."""
     table, text = make_table(80, 8, spread=0.5)
     apart = 10 * np.ones(32, dtype=np.float32)
     points = project(table.embeddings + apart, text - apart)["t-SNE"]

@@ -29,7 +29,7 @@ def handmade(confidence, is_right):
 def test_outcomes_classify_each_video():
     logits = np.array([[2.0, 1, 0], [0, 0, 5], [NAN, NAN, NAN], [1, 1, 0]], dtype=np.float32)
     found = o.outcomes_of(logits, np.array([0, 1, 2, 1]))
-    assert found.predicted.tolist() == [0, 2, -1, 0]  # of equal logits the lower class
+    assert found.predicted.tolist() == [0, 2, -1, 0]  # ties: the lower class
     assert found.is_top1.tolist() == [True, False, False, False]
     assert found.is_top5.tolist() == [True, True, False, True]  # an unreadable video has no rank
     assert found.confidence[0] == pytest.approx(softmax(logits[:1])[0, 0])
@@ -42,10 +42,10 @@ def test_the_scores_equal_those_of_the_test():
     scores, figures = score(logits, found.labels), o.figures(found)
     for key in ("top1", "top5", "mean_class"):
         assert figures[key] == pytest.approx([getattr(scores, key)], abs=1e-4)
-    assert 20 < scores.top1 < 95  # else the case would prove little
+    assert 20 < scores.top1 < 95  # otherwise the comparison would be trivial
 
 
-def test_a_video_that_weighs_twice_counts_as_two():
+def test_a_video_of_weight_2_counts_twice():
     found, _ = outcomes_of_run()
     weights = np.random.default_rng(5).integers(0, 4, size=(1, len(found.labels)))
     repeated = o.figures(found.take(np.repeat(np.arange(len(found.labels)), weights[0])))
@@ -67,7 +67,7 @@ def test_scores_of_0_and_100_percent_have_intervals():
 
 
 def test_calibration_error_by_hand():
-    # Bin (0.6, 0.667]: 0.65 twice, one right; bin (0.933, 1]: 1.0 right; the unreadable video is left out.
+    # Bin (0.6, 0.667]: 0.65 twice, one right; bin (0.933, 1]: 1.0, right; the unreadable video is excluded.
     found = handmade([0.65, 0.65, 1.0, NAN], [True, False, True, False])
     assert o.figures(found)["ece"][0] == pytest.approx(100 * (2 / 3 * abs(0.5 - 0.65) + 1 / 3 * 0), abs=1e-4)
     bins = o.reliability(found)
@@ -91,7 +91,7 @@ def test_the_bootstrap_is_seeded_and_paired():
     one, two = o.bootstrap(first, second, num_resamples=150)
     assert np.array_equal(one["ece"], o.bootstrap(first, num_resamples=150)[0]["ece"])
     same = o.bootstrap(first, first, num_resamples=150)
-    assert np.array_equal(same[0]["top1"], same[1]["top1"])  # the same resamples: no difference in any
+    assert np.array_equal(same[0]["top1"], same[1]["top1"])  # the same resamples
     assert not np.array_equal(one["top1"], two["top1"])
 
 
@@ -123,7 +123,7 @@ def test_confident_hits_are_of_different_classes():
     assert o.confident_hits(found, 1).tolist() == [2]
 
 
-def test_resamples_of_a_multi_label_test_have_the_whole_lists_mean():
+def test_resamples_of_a_multi_label_test_have_the_mean_of_all_videos():
     rng = np.random.default_rng(0)
     labels = (rng.random((120, 5)) < 0.3).astype(np.int64)
     logits = labels + rng.standard_normal(labels.shape)

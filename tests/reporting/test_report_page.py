@@ -25,7 +25,7 @@ SECTIONS = ["scores", "confusion", "mistakes", "frames", "calibration", "classes
 
 
 class Read(HTMLParser):
-    """A page's elements, text, and what it would load."""
+    """The elements and text of a page, and the addresses that it loads."""
 
     def __init__(self, page: str):
         super().__init__()
@@ -107,7 +107,7 @@ def test_the_scores_on_the_page_equal_the_tests(pages, run):
     assert Read(pages["no frames"]).text.count("Not shown: left out") == 1
 
 
-def test_protocols_show_scores_first_and_name_their_weights(pages):
+def test_score_tables_show_scores_first_and_name_the_weights(pages):
     text = Read(pages["run"]).text
     scores = text[text.index("Scores of each test") : text.index("The range below a score")]
     assert scores.startswith("Scores of each testtesttop-1 %top-5 %")
@@ -116,7 +116,7 @@ def test_protocols_show_scores_first_and_name_their_weights(pages):
 
 def test_the_comparison_counts_fixed_and_broken_videos(pages, run):
     text = Read(pages["pair"]).text
-    assert "only B" in text and "Config keys that differ" not in text  # the same recipe
+    assert "only B" in text and "Config keys that differ" not in text  # both have the same recipe
     other = comparison_page(run, run, pair_tests(run, run, "test_1x1"), "left out")
     assert "Both get the same videos right." in Read(other).text
 

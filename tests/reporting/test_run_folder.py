@@ -85,7 +85,7 @@ def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_fold
     assert "lacks list, views, config" in fault(run_folder)
     summary.write_text(whole)
     metrics = run_folder / "metrics.jsonl"
-    metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # cut by a kill
+    metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # truncated by a kill
     assert len(read_run(run_folder).records) == 102
     metrics.write_text("{not json}\n")
     assert "invalid metrics file" in fault(run_folder)
@@ -153,7 +153,7 @@ def test_pairs_are_aligned_by_path_and_label():
         align(table, table._replace(labels=np.roll(table.labels, 1)))
 
 
-def test_the_tests_to_compare_have_the_same_views_where_they_can(tmp_path):
+def test_tests_with_the_same_views_are_compared_if_possible(tmp_path):
     a, b = write_run(tmp_path / "a", 12, 4), write_run(tmp_path / "b", 12, 4, seed=1)
     write_test(a / "test_a_4x3", *FEW, views=(4, 3))
     runs = read_run(a), read_run(b)

@@ -25,7 +25,7 @@ def run(tmp_path_factory):
     return read_run(write_run(tmp_path_factory.mktemp("sections") / "run", spread=3.0))
 
 
-def test_a_section_is_a_function_and_a_line(run, monkeypatch):
+def test_a_section_is_added_by_a_function_and_a_line(run, monkeypatch):
     def sizes(report: RunReport):
         return el("p", f"{len(report.test.text)} classes & more")
 
@@ -59,7 +59,7 @@ def test_a_test_with_too_few_readable_videos_for_a_temperature(tmp_path, num_rea
 
 
 class Report:
-    """What `verdict` reads, of labels and predictions."""
+    """The parts of a `RunReport` that `verdict` uses, from labels and predictions."""
 
     def __init__(self, labels, predicted, names):
         labels, predicted = np.array(labels), np.array(predicted)
@@ -89,9 +89,8 @@ def test_the_summary_states_accuracy_and_confusions():
 def test_groups_are_named_after_their_distinctive_word():
     names = ["a star spinning", "a circle spinning", "a star growing", "a cross", "naïve", "日本語"]
     assert group_names([names[:2], names[3:], names[2:3]], names) == ["spinning (2)", "a cross + 2", "a star growing"]
-    assert (
-        group_names([names[:2], names[:2]], names) == ["a star spinning + 1"] * 2
-    )  # the word would not set them apart
+    # The distinctive word is not used if it would be that of two groups.
+    assert group_names([names[:2], names[:2]], names) == ["a star spinning + 1"] * 2
     assert distinct_word(["?", "!"], ["?", "!"]) is None and group_names([["?", "!"]], names) == ["? + 1"]
 
 
@@ -101,13 +100,13 @@ def test_clusters_have_each_class_once_and_group_similar_classes():
     assert sorted(c for cluster in clusters for c in cluster) == list(range(32))
     assert sorted(sorted(cluster) for cluster in clusters) == [list(range(i, i + 4)) for i in range(0, 32, 4)]
     confusion = np.eye(32, dtype=int) * 5
-    confusion[0, 31] = confusion[31, 0] = 40  # confused, though their texts are not alike
+    confusion[0, 31] = confusion[31, 0] = 40  # confused, although their texts differ
     together = next(cluster for cluster in cluster_classes(confusion, text, 12) if 0 in cluster)
     assert 31 in together
     assert cluster_classes(np.ones((1, 1), dtype=int), text[:1], 8) == [[0]]
 
 
-def test_clusters_of_a_map_lie_where_their_videos_are():
+def test_clusters_of_a_map_are_located_at_their_videos():
     points = np.array([[0, 0], [0.1, 0], [0.05, 0], [1, 1], [1, 0.9], [0.9, 0.9]], dtype=np.float32)
     found = cluster_names(points, np.array([0, 0, 0, 1, 1, 0]), ["run", "walk", "no video"])
     assert sorted(found) == [[0.05, 0.0, "run"], [1.0, 0.9, "walk"]]
@@ -134,7 +133,7 @@ def test_two_runs_differ_significantly_or_not():
     assert "may well be chance" in verdict_of_two(mcnemar(first[27:32], second[27:32]))
 
 
-def test_nouns_have_their_plural():
+def test_count_of_uses_the_plural():
     assert [count_of(1, "clip"), count_of(2, "class"), count_of(1000, "crop")] == ["1 clip", "2 classes", "1,000 crops"]
 
 
@@ -147,7 +146,7 @@ def luminance(colour: str) -> float:
 
 @pytest.mark.parametrize("mode", [0, 1], ids=["light", "dark"])
 def test_the_palette_has_the_contrast_of_wcag_aa(mode):
-    """Text of each colour on each ground; the browser's check cannot see through the shadows of a box."""
+    """Text of each colour on each background; the browser's check does not support the shadows of a box."""
     style = (Path(html.__file__).parent / "page" / "page.css").read_text(encoding="utf-8")
     found = dict(re.findall(r"--([a-z]+): (#[0-9a-f]{6});", style.split(":root {")[1 + mode].split("}")[0]))
     for ground in ("back", "panel"):

@@ -7,7 +7,7 @@ from utils.metrics import softmax
 
 
 def drawn(temperature, num_videos=4000, num_classes=6):
-    """Logits, and labels drawn from the probabilities that they have once divided by `temperature`."""
+    """Random logits, and labels sampled from the softmax of logits / `temperature`."""
     rng = np.random.default_rng(0)
     logits = 8 * rng.standard_normal((num_videos, num_classes))
     chances = softmax(logits / temperature).cumsum(axis=1)
@@ -16,7 +16,7 @@ def drawn(temperature, num_videos=4000, num_classes=6):
 
 
 @pytest.mark.parametrize("temperature", [0.5, 1.0, 4.0])
-def test_the_temperature_that_labels_were_drawn_with_is_found(temperature):
+def test_the_temperature_of_sampled_labels_is_found(temperature):
     logits, labels = drawn(temperature)
     assert fit_temperature(logits, labels) == pytest.approx(temperature, rel=0.1)
     found = calibration_summary(logits, labels)
@@ -28,7 +28,7 @@ def test_unreadable_videos_are_ignored():
     expected = fit_temperature(logits[10:], labels[10:])
     logits[:10] = np.nan
     assert fit_temperature(logits, labels) == expected
-    logits[::2] = np.nan  # one half has none left
+    logits[::2] = np.nan  # one half has no readable video
     assert np.isfinite(list(calibration_summary(logits, labels).values())).all()
 
 

@@ -1,4 +1,4 @@
-"""Small inputs for the tests of tools/make_lists.py, and readers of what it writes and prints."""
+"""Small inputs for the tests of tools/make_lists.py, and functions that read its output."""
 
 import csv
 import re

@@ -1,4 +1,4 @@
-"""tools/make_lists.py on data sets whose official files are in one folder: small imitations in their published form."""
+"""tools/make_lists.py on data sets whose official files are in one folder: small examples in their published format."""
 
 import csv
 import json
@@ -11,7 +11,7 @@ from tests.tools.list_inputs import add_frames, add_video, lines, missing, print
 from tools.annotation_folders import ANNOTATED, mirrored_pairs
 from utils.schema import Config
 
-# Each writes a data set of two or three classes into a folder, as its authors publish it.
+# Each function writes a data set of two or three classes to a folder, in its published format.
 
 
 def write_ssv2(folder):
@@ -69,7 +69,7 @@ def write_charades(folder):
             )
 
 
-# Of each data set: how it is written, the videos on disk, and the lists, classes and keys that come out.
+# Of each data set: the function that writes it, the videos on disk, and the expected lists, classes and keys.
 EXPECTED = {
     "ssv2": (
         write_ssv2,

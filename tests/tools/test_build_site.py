@@ -1,4 +1,4 @@
-"""The site of the documentation builds without a warning, links included, and asks nothing of other servers."""
+"""The site of the documentation builds without warnings or broken links, and makes no requests to other servers."""
 
 import ast
 import re
@@ -21,7 +21,7 @@ def site(tmp_path_factory):
     return folder
 
 
-def test_pages_and_reference_are_there(site):
+def test_pages_and_reference_exist(site):
     assert "best_model.pt" in (site / "docs" / "training.html").read_text(encoding="utf-8")
     reference = (site / "reference" / "inference.html").read_text(encoding="utf-8")
     assert "load_model" in reference and "Load a video recognition model." in reference
@@ -30,7 +30,7 @@ def test_pages_and_reference_are_there(site):
 
 
 def test_every_public_function_has_a_docstring():
-    """The reference leaves out functions without one. A command in tools/ is described by its module and --help."""
+    """The reference omits functions without one. A command in tools/ is described by its module and --help."""
     missing = []
     for package in build_site.PACKAGES:
         of_command = ("main", "parse_arguments") if package == "tools" else ()

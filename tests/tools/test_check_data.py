@@ -15,7 +15,7 @@ check_data = load_tool("check_data")
 
 @pytest.fixture
 def broken(world, tmp_path):
-    """A copy of the world's frames with four kinds of damage; its config."""
+    """A copy of the world's frames with four kinds of damage, and its config."""
     root = tmp_path / "frames"
     shutil.copytree(world.root / "frames", root)
     (root / "train_0_1" / "img_00004.jpg").unlink()  # neither first, middle nor last
@@ -71,7 +71,7 @@ def test_videos(world, tmp_path):
 
 
 class Bar:
-    """Replaces tqdm: raises an interrupt after so many rows, and records where it started."""
+    """Replaces tqdm: raises KeyboardInterrupt after some rows, and records its initial count."""
 
     interrupt_after = 10**6
     begun_at: list[int] = []
@@ -125,7 +125,7 @@ def test_probable_mistakes_are_warnings_and_two_configs_have_separate_results(wo
     both = (world.root / "val_frames.txt").read_text().splitlines()[0]
     mistaken = [first, first, second, second[:-1] + "1", both]
     (tmp_path / "list.txt").write_text("\n".join(mistaken) + "\n")
-    for name, listed in (("sound", world.root / "train_frames.txt"), ("odd", tmp_path / "list.txt")):
+    for name, listed in (("valid", world.root / "train_frames.txt"), ("odd", tmp_path / "list.txt")):
         config = yaml.safe_load(world.config.read_text())
         config["data"]["train_list"] = str(listed)
         (tmp_path / f"{name}.yaml").write_text(yaml.safe_dump(config))
@@ -140,5 +140,5 @@ def test_probable_mistakes_are_warnings_and_two_configs_have_separate_results(wo
         "high",
         f"warning: {tmp_path}/list.txt: 1 class (swimming) without a training clip",
     ]
-    for name, num_lines in (("sound", len(lines)), ("odd", len(mistaken))):
+    for name, num_lines in (("valid", len(lines)), ("odd", len(mistaken))):
         assert len((tmp_path / f"data_check_{name}" / "train_clean.txt").read_text().splitlines()) == num_lines

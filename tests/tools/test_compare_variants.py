@@ -1,4 +1,4 @@
-"""tools/compare_variants.py: the tables of docs/methods.md and docs/tuning.md; the long runs are not tests."""
+"""tools/compare_variants.py: the tables of docs/methods.md and docs/tuning.md, without the long runs."""
 
 import re
 
@@ -33,13 +33,13 @@ def run(demo, *words):
 
 
 def test_a_method_is_trained_tested_and_not_run_again(demo, capsys, monkeypatch):
-    """bitfit: a row of both tables."""
+    """With bitfit, which is a row of both tables."""
     assert run(demo, "--only", "bitfit") == 0
     printed = capsys.readouterr().out
     number = r"\d+\.\d"
     assert re.search(rf"^\| `bitfit` \| {number} \| {number} \| {number} \| {number} \| 3,585 \|$", printed, re.M)
     row = re.search(rf"^\| `bitfit` \| {number} \| {number} \| 3,585 \| 0\.\d\d \| (\d+) \| \d+ \|$", printed, re.M)
-    assert 10 < int(row[1]) < 100  # of the step alone: Python with its libraries takes 800 MB
+    assert 10 < int(row[1]) < 100  # MB, of the step only: Python with its libraries takes 800 MB
     monkeypatch.setattr(tool, "run", None)
     assert run(demo, "--only", "bitfit") == 0
     assert capsys.readouterr().out == printed

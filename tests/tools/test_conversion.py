@@ -38,7 +38,7 @@ def videos(tmp_path):
 
 
 def write_odd_videos(folder):
-    """Three that are whole but odd (a title and a file name in Latin-1, the name of a protocol), and a damaged one."""
+    """Three valid but unusual files (a title and a file name in Latin-1, the name of a protocol), and a damaged one."""
     titled = folder / "titled.avi"
     write_video(titled, 12, codec="mpeg4")
     list_of_facts = b"INFOINAM\x04\x00\x00\x00\xe9t\xe9\x00"

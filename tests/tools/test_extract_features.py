@@ -21,7 +21,7 @@ def weights(world, tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def videos(world, tmp_path_factory):
-    """Three of the world's videos, in a folder of their own."""
+    """A folder with three of the world's videos."""
     folder = tmp_path_factory.mktemp("videos")
     for name in ("val_0_0.mp4", "val_1_0.mp4", "train_0_0.mp4"):
         shutil.copy(world.root / "videos" / name, folder)
@@ -70,7 +70,7 @@ def test_an_interrupted_run_continues_and_shards_share_a_folder(videos, weights,
     arrays = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.npy")}
     assert len(arrays) == len(list(videos.glob("*.mp4")))
     removed = sorted(arrays)[0]
-    removed.with_suffix(".json").unlink()  # as if the run had ended between array and description
+    removed.with_suffix(".json").unlink()  # as if the run had been killed between writing array and description
     capsys.readouterr()
     assert run(videos, tmp_path, "--weights", weights) == 0
     assert f"{len(arrays) - 1} of them from an earlier run" in capsys.readouterr().out

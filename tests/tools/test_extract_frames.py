@@ -28,7 +28,7 @@ def grey_level(index):
 
 
 def write_video(path, num_frames=20, seconds_between=None):
-    """Frame i is plain grey of `grey_level(i)`, its left quarter black; so pixels tell the number."""
+    """Write a video in which frame i has the grey level `grey_level(i)`, and a black left quarter."""
     path.parent.mkdir(parents=True, exist_ok=True)
     options = {"movflags": "+faststart"} if path.suffix == ".mp4" else {}
     with av.open(str(path), "w", options=options) as container:
@@ -50,7 +50,7 @@ def write_video(path, num_frames=20, seconds_between=None):
 
 
 def frame_numbers(folder):
-    """0-based source frame of each image, read off the grey level."""
+    """0-based source frame of each image, from its grey level."""
     levels = [np.asarray(Image.open(path))[:, -WIDTH // 4 :].mean() for path in sorted(folder.glob("*.jpg"))]
     return [round((level - grey_level(0)) / 5) for level in levels]
 
@@ -85,7 +85,7 @@ def test_every_frame_in_order_and_the_structure_kept(tmp_path):
     ],
 )
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".avi"])
-def test_fps_takes_the_frame_shown_at_that_time(tmp_path, fps, expected, suffix):
+def test_fps_selects_the_frame_shown_at_that_time(tmp_path, fps, expected, suffix):
     write_video(tmp_path / f"videos/one{suffix}", 20)
     assert run(tmp_path / "videos", tmp_path / "out", "--fps", fps) == 0
     assert frame_numbers(tmp_path / "out/one") == expected
@@ -121,7 +121,7 @@ def test_a_rotated_video_is_extracted_upright(tmp_path):
     assert run(tmp_path / "videos", tmp_path / "out") == 0
     image = np.asarray(Image.open(tmp_path / "out/one/img_00001.jpg"))
     assert image.shape == (WIDTH, HEIGHT, 3)
-    # Turned counter-clockwise by 90 degrees, the black left quarter lies at the bottom.
+    # After a rotation by 90 degrees counter-clockwise, the black left quarter is at the bottom.
     assert image[-8:].mean() < 6 < image[:8].mean()
 
 
@@ -209,7 +209,7 @@ def test_several_workers_give_the_same(tmp_path):
 
 
 def test_unusual_properties_of_a_video_are_reported_and_kept(tmp_path):
-    """A clock that starts again in the middle, as that of two recordings that were joined."""
+    """Timestamps that start again in the middle, as in two concatenated recordings."""
     for name in "ab":
         write_video(tmp_path / f"{name}.ts", 60)
     (tmp_path / "videos").mkdir()

@@ -12,7 +12,7 @@ from tests.commands.world import CLASSES, call, command, losses
 @pytest.fixture(scope="module")
 def lda_file(world, tmp_path_factory):
     path = tmp_path_factory.mktemp("lda") / "lda.npz"
-    # A config that asks for the very file: the command makes it.
+    # The config uses the file that the command writes.
     result = command(
         sys.executable, "-m", "tools.fit_lda", "--config", world.config, "--out", path, "--videos", "4",
         "network.classifier=lda", f"network.classifier_file={path}", "network.tm=tokenshift",

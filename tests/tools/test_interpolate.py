@@ -20,7 +20,7 @@ from utils.config import load_config
 
 
 def save_model(world, path, change=0.0, overrides=(), **more):
-    """A checkpoint of the world's model, its values moved by a seeded noise of size `change`."""
+    """Save a checkpoint of the world's model with seeded noise of size `change` added to its weights."""
     torch.manual_seed(1)
     model, _ = build_model_and_text(load_config(world.config, overrides).config, list(CLASSES), torch.device("cpu"))
     state = {name: value + change * torch.randn_like(value) for name, value in model.state_dict().items()}
@@ -40,7 +40,7 @@ class Result(NamedTuple):
 
 
 def run_script(name, *words):
-    """A script called in this process, as the command that users type."""
+    """Run a script in this process."""
     script = load_tool(name)
     with redirect_stdout(io.StringIO()) as out, redirect_stderr(io.StringIO()) as error:
         code = run_command(script.main, script.parse_arguments([str(word) for word in words]))
@@ -125,7 +125,7 @@ def test_unwritable_outputs_are_reported_first(world, words):
 
 
 @pytest.mark.parametrize("words", [("--alphas", "0,2"), ("--alphas", "a"), ("--save", "-1", "x.pt")])
-def test_mistakes_of_interpolation(world, tuned, words):
+def test_invalid_arguments_of_interpolation(world, tuned, words):
     result = interpolate("--config", world.config, "--weights", tuned, *words)
     assert result.returncode == 2, result.stderr
     assert "must be a number from 0" in result.stderr and result.stderr.count("\n") == 1
@@ -143,10 +143,10 @@ def test_the_average(world, tuned, tmp_path):
     first, second, mean = (load_checkpoint(p)["model_state_dict"] for p in (tuned, other, tmp_path / "mean.pt"))
     for name, value in mean.items():
         torch.testing.assert_close(value, (first[name] + second[name]) / 2)
-    embeddings_of(world, tmp_path / "mean.pt", tmp_path / "out")  # test.py loads it
+    embeddings_of(world, tmp_path / "mean.pt", tmp_path / "out")  # test.py can load it
 
 
-def test_mistakes_of_averages(world, tuned, tmp_path):
+def test_invalid_arguments_of_averages(world, tuned, tmp_path):
     def fails_with(part, *files, out="mean.pt"):
         result = average(*files, "--out", tmp_path / out)
         assert result.returncode == 2 and part in result.stderr and result.stderr.count("\n") == 1, result.stderr

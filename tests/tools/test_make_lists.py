@@ -1,4 +1,4 @@
-"""tools/make_lists.py: class folders, mistakes, and the page on one's own videos."""
+"""tools/make_lists.py: class folders, mistakes, and the documentation of "Your own videos"."""
 
 import os
 import re
@@ -61,14 +61,14 @@ def test_folders_split_is_seeded_class_by_class_and_complete(tmp_path, capsys):
         assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--seed", seed) == 0
         others.add(tuple(lines(tmp_path / "out/val.txt")))
     assert others != {tuple(first)}
-    add_frames(tmp_path / "data", "a new class/clip")  # leaves the picks of the others as they are
+    add_frames(tmp_path / "data", "a new class/clip")  # does not change the split of other classes
     assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "new", "--seed", 3) == 0
     assert [line.rsplit(" ", 1)[0] for line in lines(tmp_path / "new/val.txt")] == [
         line.rsplit(" ", 1)[0] for line in first
     ]
 
 
-def test_the_printed_lines_go_into_a_recipe_in_place_of_their_namesakes(tmp_path, capsys):
+def test_the_printed_lines_replace_those_of_the_same_names_in_a_recipe(tmp_path, capsys):
     for number in range(4):
         add_frames(tmp_path / "frames", f"cooking/{number}")
     assert run("folders", "--root", tmp_path / "frames", "--out", tmp_path / "lists") == 0
@@ -187,7 +187,7 @@ def test_folders_of_splits_are_the_splits_whatever_their_case(tmp_path, capsys, 
     assert ("test is used for validation" in capsys.readouterr().out) == (test == "test")
 
 
-def test_numbered_folders_are_in_the_order_of_their_numbers_and_warned_of(tmp_path, capsys):
+def test_numbered_folders_are_sorted_by_number_with_a_warning(tmp_path, capsys):
     for number in (1, 2, 3, 10, 11):
         add_video(tmp_path / "data", f"{number}/a.mp4")
         add_video(tmp_path / "data", f"{number}/b.mp4")
@@ -206,7 +206,7 @@ def test_omitted_files_are_counted_and_named(tmp_path, capsys):
     for part in ("train", "val"):
         path = tmp_path / f"out/{part}_missing.csv"
         reasons |= missing(path) if path.exists() else {}
-    assert len(reasons) == 3  # a list keeps the blank before a suffix
+    assert len(reasons) == 3  # a space before the extension can be listed
     assert any("extension" in reason for reason in reasons.values())
     assert any("line break" in reason for reason in reasons.values())
     assert any("UTF-8" in reason for reason in reasons.values())

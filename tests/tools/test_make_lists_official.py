@@ -1,4 +1,4 @@
-"""tools/make_lists.py: small imitations of each data set's official files, in their published form."""
+"""tools/make_lists.py: small examples of each data set's official files, in their published format."""
 
 import csv
 import json
@@ -122,7 +122,9 @@ def test_hmdb51(tmp_path, capsys):
     for path in (tmp_path / "frames/ride_bike").iterdir():
         path.rename(tmp_path / "flat" / path.name)
     assert run("hmdb51", "--splits", folder, "--root", tmp_path / "flat", "--out", tmp_path / "out") == 0
-    assert read_frame_list(tmp_path / "out/train_rgb_split_1.txt", 51)[0].num_frames == 20  # "#" begins no list line
+    assert (
+        read_frame_list(tmp_path / "out/train_rgb_split_1.txt", 51)[0].num_frames == 20
+    )  # list lines do not begin with "#"
 
 
 # Kinetics: CSVs whose columns come in either order
@@ -146,7 +148,7 @@ def test_kinetics(tmp_path, capsys, columns):
     add_frames(tmp_path / "root", "train/waxing_legs/-aaa_000003_000013", num_frames=300)
     add_frames(tmp_path / "root", "train/zumba/b_b_000120_000130", num_frames=7)
     add_frames(tmp_path / "root", "val/ccc", num_frames=250)
-    add_frames(tmp_path / "root", "val/ddd_000007_000017", num_frames=250)  # another clip of the same film
+    add_frames(tmp_path / "root", "val/ddd_000007_000017", num_frames=250)  # another clip of the same video
     csvs = ("--train_csv", tmp_path / "train.csv", "--val_csv", tmp_path / "val.csv")
     assert run("kinetics", *csvs, "--root", tmp_path / "root", "--out", tmp_path / "out") == 0
     assert lines(tmp_path / "out/train.txt") == [
@@ -228,7 +230,7 @@ def test_segment_frames():
 
     assert frames(0.01, 3.0, 1, 10) == [0, 1, 2]
     assert frames(2.6, 4.2, 1, 10) == [2, 3, 4]
-    assert frames(8.5, 20.0, 1, 10) == [8, 9]  # annotations run past the end of some videos
+    assert frames(8.5, 20.0, 1, 10) == [8, 9]  # some annotations end after the video
     assert frames(12.0, 20.0, 1, 10) == []
     assert frames(1.0, 2.0, 2, 10) == [2, 3]
 
@@ -258,7 +260,7 @@ def test_activitynet(tmp_path, capsys):
         (tmp_path / f"frames/v_tr_1/img_{number:05d}.jpg").write_text(str(number))
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path / "frames", "--instances", tmp_path / "cut/train")
     instance = tmp_path / "cut/train/tr_1_00"
-    for _ in range(2):  # giving the command again changes nothing
+    for _ in range(2):  # running the command again changes nothing
         assert run("activitynet", *paths, "--out", tmp_path / "out") == 0
         assert lines(tmp_path / "out/anet_train_instance_fps1.txt") == ["tr_1_00 10 199", "tr_1_01 5 1"]
         assert lines(tmp_path / "out/anet_val_video_fps1.txt") == ["va_1 30 4"]

@@ -1,4 +1,4 @@
-"""tools/media_files.py: what it finds is what predict.py finds."""
+"""tools/media_files.py: it finds the same videos and frames as predict.py."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from tests.tools.loading import load_tool
 media_files = load_tool("media_files")
 
 
-def test_one_rule_finds_videos_for_predictions_and_for_lists(tmp_path):
+def test_predictions_and_lists_find_the_same_videos(tmp_path):
     for name in ("a/1.mp4", "a/._1.mp4", ".trash/2.mp4", "b/3.gif", "b/4.asf", "elsewhere/5.vob"):
         (tmp_path / "root" / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / "root" / name).write_bytes(b"")

@@ -1,4 +1,4 @@
-"""tools/pack_videos.py: one complete file or none, the frames of extract_frames.py, resumable, with a report."""
+"""tools/pack_videos.py: one complete file or none, the same frames as extract_frames.py, resuming, and the report."""
 
 import errno
 import fcntl

@@ -1,4 +1,4 @@
-"""tools.ray_predict on a cluster of two nodes on this machine: the figures of predict.py and extract_features."""
+"""tools.ray_predict on a cluster of two nodes on this machine: the results of predict.py and extract_features."""
 
 import csv
 import json
@@ -38,7 +38,7 @@ def cluster() -> Iterator[str]:
 
 @pytest.fixture
 def without_cluster(monkeypatch):
-    """One actor, which is in this process, in place of a cluster's: they start too slowly for each test."""
+    """One actor in this process instead of a cluster, whose actors start too slowly for each test."""
 
     def run_here(args, batches, schema):
         actor = ray_engine.Predictor(args, str(Path.cwd()), schema)
@@ -52,7 +52,7 @@ def without_cluster(monkeypatch):
 
 @pytest.fixture
 def videos(world, tmp_path) -> Path:
-    """A folder of four videos and one that is damaged, the first by name."""
+    """A folder of four videos and a damaged one, which is the first by name."""
     folder = tmp_path / "videos"
     folder.mkdir()
     for name in ("val_0_0.mp4", "val_1_0.mp4", "train_0_0.mp4", "train_1_0.mp4"):
@@ -79,7 +79,7 @@ def assert_same_csv(found: Path, expected: Path) -> None:
     rows, others = read_csv(found), read_csv(expected)
     assert len(rows) == len(others) > 2
     for row, other in zip(rows, others):
-        assert row == pytest.approx(other, abs=2e-5)  # other numbers of threads, other kernels
+        assert row == pytest.approx(other, abs=2e-5)  # numbers of threads and kernels differ
 
 
 def test_two_workers_give_the_probabilities_of_predict(world, videos, cluster, tmp_path, capsys):
@@ -107,7 +107,7 @@ def test_the_same_command_writes_missing_parts(world, videos, without_cluster, t
     parts[1].unlink()
     (tmp_path / "all.csv").unlink()
     shutil.copy(world.root / "videos" / "val_2_0.mp4", videos / "bad.mp4")
-    assert run(*command) == 2  # the error of the part that is there
+    assert run(*command) == 2  # the error of the part that exists
     assert [part.stat().st_mtime_ns == time for part, time in zip(parts, times)] == [True, False, True]
     assert (tmp_path / "all.csv").read_text() == whole
     assert run(*command, "--retry") == 0
@@ -120,7 +120,7 @@ def test_the_same_command_writes_missing_parts(world, videos, without_cluster, t
 def test_a_video_that_kills_its_process_eventually_fails_the_command(world, videos, without_cluster, tmp_path, capsys):
     command = (videos, tmp_path / "out", "--config", world.video_config, "--batch", 4)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(ray_engine.Predictor, "rows", lambda actor, video: 1 / 0)  # in place of a crash
+        patch.setattr(ray_engine.Predictor, "rows", lambda actor, video: 1 / 0)  # instead of a crash
         args = ray_predict.parse_arguments([str(word) for word in command])
         with pytest.raises(ZeroDivisionError):
             ray_predict.main(args)

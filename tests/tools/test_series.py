@@ -1,4 +1,4 @@
-"""tools/few_shot.py and tools/base_to_novel.py: series of trainings, in this process in place of the launchers."""
+"""tools/few_shot.py and tools/base_to_novel.py: series of trainings, in this process instead of the launchers."""
 
 import json
 
@@ -15,7 +15,7 @@ SHORT = ("solver.lr_warmup_step=0", "data.batch_size=20")
 
 @pytest.fixture
 def launches(monkeypatch):
-    """The launchers that were called, by script and first words."""
+    """The names of the launchers that were called."""
     seen = []
 
     def launch(script, *words):
@@ -52,7 +52,7 @@ def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys
     assert table.splitlines()[-1].startswith(f"next: sh scripts/run_test.sh {tmp_path}/shot")
     picks = {s: (tmp_path / f"shot2/seed{s}/few_shot.txt").read_text().splitlines() for s in (0, 1)}
     assert len(picks[0]) == len(picks[1]) == 6 and picks[0] != picks[1]
-    # A finished run of another config is not taken for this one: train.py refuses it, or says what has no effect.
+    # A finished run of another config is not skipped: train.py refuses it, or prints which keys have no effect.
     assert run(few_shot, *words, "--shots", "1", "solver.lr=0.5") == 0 and len(launches) == 8
     assert "solver.lr has no effect" in capsys.readouterr().out
 
@@ -69,7 +69,7 @@ def test_few_shot_of_given_lists(world, launches, tmp_path, capsys):
 
 
 def test_base_to_novel(world, launches, tmp_path, capsys):
-    """Class 0 has fewest training videos, and so is the novel one of three classes."""
+    """Class 0 has the fewest training videos, so it is the novel one of three classes."""
     lines = (world.root / "train_frames.txt").read_text().splitlines()
     (tmp_path / "train.txt").write_text("\n".join(lines[1:]))
     out = tmp_path / "out"
@@ -122,6 +122,6 @@ def test_mistakes_are_one_line_errors(world, launches, tmp_path, capsys, tool, w
         (("solver.patience=2",), "solver.patience: all trainings must have the same number of epochs"),
     ],
 )
-def test_runs_that_base_to_novel_cannot_compare(world, tmp_path, capsys, words, fault):
+def test_configs_that_base_to_novel_does_not_support(world, tmp_path, capsys, words, fault):
     assert run(base_to_novel, "--config", world.config, "--out", tmp_path / "out", *words) == 2
     assert fault in capsys.readouterr().err

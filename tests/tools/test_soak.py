@@ -1,4 +1,4 @@
-"""tools/soak.py: a short run; and that a leak would be seen."""
+"""tools/soak.py: a short run, and the detection of a leak."""
 
 import csv
 import re
@@ -11,7 +11,7 @@ soak = load_tool("soak")
 
 
 def test_a_short_soak_of_frames(world, tmp_path):
-    # So short a time is all warm-up: the counts matter here, not their growth.
+    # Such a short run is all warm-up, so only the counts are checked, not their growth.
     result = command(
         sys.executable,
         "-m",

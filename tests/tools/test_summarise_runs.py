@@ -1,4 +1,4 @@
-"""tools/summarise_runs.py: mean and deviation over finished runs, and over nothing else."""
+"""tools/summarise_runs.py: mean and deviation over finished runs only."""
 
 import argparse
 import json
@@ -59,7 +59,7 @@ def test_runs_of_different_lengths_are_not_averaged(runs, tmp_path, capsys):
     assert f"{short}: ended with epoch 2, and {runs[0]} with 4" in fault(capsys, *runs, short)
 
 
-def test_a_run_counts_once(runs, capsys):
+def test_a_run_given_twice_is_an_error(runs, capsys):
     assert f"{runs[0]}/: given twice" in fault(capsys, *runs, f"{runs[0]}/")
 
 

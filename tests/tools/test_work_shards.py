@@ -1,4 +1,4 @@
-"""`--shard I/N` and `--merge`: each tool's shards, merged, leave what one run leaves; mistakes are one line."""
+"""`--shard I/N` and `--merge`: the merged shards of each tool equal a single run; mistakes are one-line errors."""
 
 import fcntl
 import re
@@ -16,7 +16,7 @@ TOOLS = ("extract_frames", "pack_videos", "check_data", "extract_features", "pre
 
 
 class Job(NamedTuple):
-    """A tool with its inputs: `run(OUT, option ...)` is its exit code; `code` is what a whole run gives."""
+    """A tool with its inputs. `run(OUT, option ...)` returns the exit code; `code` is that of a run without shards."""
 
     name: str
     words: tuple
@@ -37,7 +37,7 @@ class Job(NamedTuple):
 
 @pytest.fixture(scope="module")
 def videos(world, tmp_path_factory) -> Path:
-    """Four videos, two of one name, and one that is damaged."""
+    """Four videos, two of which have the same name, and a damaged one."""
     folder = tmp_path_factory.mktemp("videos")
     (folder / "b").mkdir()
     for name in ("val_0_0.mp4", "val_1_0.mp4", "train_0_0.mp4", "b/val_0_0.mp4"):
@@ -158,7 +158,7 @@ def test_a_folder_locked_by_another_run_is_not_modified(videos, tmp_path, capsys
 
 
 def test_shards_of_other_videos_are_not_merged(world, tmp_path, capsys):
-    """A folder that got a video between two shards shifts the places of the others."""
+    """A video that is added between two shards shifts the positions of the others."""
     folder = tmp_path / "videos"
     folder.mkdir()
     job = Job("predict", (folder, "--config", world.video_config), 0)

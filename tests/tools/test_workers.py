@@ -1,4 +1,4 @@
-"""The scripts that go through a data set in worker processes: a killed worker, a killed or interrupted main process."""
+"""Scripts that process a data set in worker processes: a killed worker, a killed or interrupted main process."""
 
 import os
 import signal
@@ -22,7 +22,7 @@ ENDED_BY = {"SIGTERM": 130, "SIGKILL": -signal.SIGKILL}  # signal -> exit code
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A folder of sound videos, and a pipe in the place of one more: who opens it waits, as for a stalled disk."""
+    """A folder of valid videos and a named pipe, whose reader blocks as on a stalled disk."""
     root = tmp_path_factory.mktemp("some") / "videos"
     root.mkdir()
     for number in range(NUM_VIDEOS):
@@ -44,7 +44,7 @@ def arguments_of(script, videos, out):
 
 
 def start(script, videos, out):
-    """The command with two workers, once the sound videos are done and one waits at the pipe; and the workers."""
+    """Start the command with two workers; returns it and the workers once one is blocked at the pipe."""
     words = [sys.executable, "-m", f"tools.{script}", *arguments_of(script, videos, out), "--workers", "2"]
     process = subprocess.Popen(
         list(map(str, words)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
@@ -53,7 +53,7 @@ def start(script, videos, out):
     while num_done(script, out) < NUM_VIDEOS:
         assert process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.05)
-    time.sleep(0.5)  # from the last sound video to the pipe
+    time.sleep(0.5)  # from the last valid video to the pipe
     return process, [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
@@ -65,7 +65,7 @@ def num_done(script, out):
 
 
 def are_gone(pids):
-    """Nobody may be there to wait for an orphan: a zombie is gone, too."""
+    """Zombies count as gone, since an orphan may have no parent that waits for it."""
     paths = [Path(f"/proc/{pid}/stat") for pid in pids]
     return not any(path.exists() and path.read_text().rpartition(")")[2].split()[0] != "Z" for path in paths)
 
@@ -76,7 +76,7 @@ def test_a_killed_worker_is_reported_in_one_line_and_results_are_kept(videos, tm
     os.kill(workers[-1], signal.SIGKILL)
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 1 and are_gone(workers)
-    lines = [line for line in errors.splitlines() if "video" not in line.split("|")[0]]  # without the bar
+    lines = [line for line in errors.splitlines() if "video" not in line.split("|")[0]]  # without the progress bar
     assert lines[-1].startswith("error: a worker process was killed") and "w.mp4" in lines[-1], errors
     assert "run the same command to" in lines[-1] and "Traceback" not in errors
     assert num_done(script, tmp_path / "out") >= NUM_VIDEOS
@@ -87,7 +87,7 @@ def test_a_killed_worker_is_reported_in_one_line_and_results_are_kept(videos, tm
 def test_a_signal_to_the_main_process_ends_the_workers_without_tracebacks(videos, tmp_path, script, name, code):
     process, workers = start(script, videos, tmp_path / "out")
     process.send_signal(signal.Signals[name])
-    _, errors = process.communicate(timeout=15)  # a worker still waits at the pipe
+    _, errors = process.communicate(timeout=15)  # one worker is still blocked
     assert process.returncode == code and "Traceback" not in errors, errors
     assert ("interrupted" in errors) == (name == "SIGTERM")
     stop = time.monotonic() + 10

@@ -160,7 +160,7 @@ def test_sparse_tensors_are_read(tmp_path):
 
 def test_arbitrary_bytes_are_a_user_error(tmp_path):
     path = tmp_path / "any.pt"
-    for byte in range(256):  # among them each opcode of pickle
+    for byte in range(256):  # including each opcode of pickle
         path.write_bytes(bytes([byte]) + b"cut")
         with pytest.raises(UserError, match="any.pt"):
             load_checkpoint(path)
@@ -175,7 +175,7 @@ def test_a_failed_write_keeps_the_old_file(tmp_path):
     assert path.read_text() == "old" and [p.name for p in tmp_path.iterdir()] == ["a.txt"]
 
 
-def test_content_hash_sees_values_types_and_names_not_order():
+def test_content_hash_depends_on_values_types_and_names_not_on_order():
     a, b = torch.arange(4.0), torch.arange(4.0).reshape(2, 2)
     assert content_hash({"a": a, "b": 1}) == content_hash({"b": 1, "a": a.clone()})
     different = [

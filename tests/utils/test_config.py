@@ -1,4 +1,4 @@
-"""Config files: what loads, what is refused, and how it is said."""
+"""Config files: valid and invalid ones, and their error messages."""
 
 from pathlib import Path
 
@@ -226,7 +226,7 @@ def test_a_test_needs_no_training_list(tmp_path):
     assert load_config(path, purpose="test").config.data.train_list is None
 
 
-def test_a_prompt_override_is_taken_as_it_is(tmp_path):
+def test_a_prompt_override_is_taken_literally(tmp_path):
     path = write(tmp_path, MINIMAL)
     assert load_config(path, ["network.prompt={}"]).config.network.prompt == "{}"
     assert load_config(path, ["network.prompt=a {}: b"]).config.network.prompt == "a {}: b"
@@ -249,6 +249,6 @@ def test_every_key_is_described():
     ["seed=9223372036854775808", "data.shot_seed=1e30", "data.num_segments=100000", "data.input_size=224224",
      "network.head_layers=6000"],
 )  # fmt: skip
-def test_absurd_numbers_are_refused(tmp_path, override):
+def test_numbers_out_of_range_are_refused(tmp_path, override):
     with pytest.raises(UserError, match=f"{override.split('=')[0]}: must be "):
         load_config(str(write(tmp_path, MINIMAL)), [override], "train")

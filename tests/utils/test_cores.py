@@ -1,4 +1,4 @@
-"""Cores of this process: of its affinity, its control groups' quotas, and its share among torchrun's processes."""
+"""Number of cores of this process, from its affinity, the quotas of its control groups, and torchrun's processes."""
 
 import os
 

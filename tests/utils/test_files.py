@@ -1,4 +1,4 @@
-"""Whether a result can be written, before the work is done."""
+"""Output paths are checked before the work starts."""
 
 import os
 

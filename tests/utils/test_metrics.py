@@ -1,4 +1,4 @@
-"""Scores against hand-computed figures; the published ones are in tests/test_golden.py."""
+"""Scores compared with hand-computed values; tests/test_golden.py has the published ones."""
 
 import numpy as np
 import pytest
@@ -36,7 +36,7 @@ def test_logits_are_scaled_cosines():
 
 
 def test_half_classes_uses_only_drawn_classes_that_occur():
-    # Ten classes, two of which occur: where a split drew just one of them, it is the only candidate and always right.
+    # Ten classes, two of which occur: if only one of them is drawn, it is the only candidate and always right.
     logits = np.zeros((20, 10))
     logits[:, 9] = 1
     labels = np.repeat([1, 9], 10)
@@ -55,7 +55,7 @@ def test_average_precision_by_hand():
 
 
 def charades_average_precisions(rankings: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Written from the description of Charades' evaluation: videos without a class last, precision at each hit."""
+    """Charades' evaluation, implemented from its description: videos without a class last, precision at each hit."""
     rankings = np.where(labels.any(axis=1, keepdims=True), rankings, -np.inf)
     found = []
     for scores, is_hit in zip(rankings.T, labels.T):
@@ -69,7 +69,7 @@ def test_several_labels_are_scored_as_in_charades():
     rng = np.random.default_rng(0)
     rankings, labels = rng.standard_normal((200, 12)), (rng.random((200, 12)) < 0.1).astype(np.int64)
     labels[:, 5] = 0
-    rankings[:20], labels[:20] = 9.0, 0  # they would rank first, were they not without a class
+    rankings[:20], labels[:20] = 9.0, 0  # they would rank first if they had a class
     expected = charades_average_precisions(rankings, labels)
     np.testing.assert_allclose(average_precisions(rankings, labels), expected, rtol=1e-12)
     assert np.flatnonzero(np.isnan(expected)).tolist() == [5]

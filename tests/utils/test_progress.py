@@ -1,4 +1,4 @@
-"""A bar on a terminal, plain lines in a log, and nothing for quick work."""
+"""A bar on a terminal, plain lines in a log, and no output for short tasks."""
 
 import re
 import sys
@@ -11,7 +11,7 @@ from utils.progress import progress
 
 @pytest.fixture
 def shown(monkeypatch, capsys):
-    """What three steps print to stderr, a terminal or not, where a line is due at each step."""
+    """A function that returns the stderr of three steps, with a line after each step if it is not a terminal."""
 
     def run(is_terminal: bool, **named) -> str:
         monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal, raising=False)

@@ -1,4 +1,4 @@
-"""Relative paths of a config start from the repository, from wherever a command is called."""
+"""Relative paths of a config start from the repository, whatever the current folder."""
 
 import shutil
 
@@ -65,7 +65,7 @@ def test_a_saved_config_is_the_same_wherever_the_run_was_started(config, tmp_pat
 
 
 def test_train_and_test_from_another_folder(world, tmp_path, monkeypatch, capsys):
-    """The config is named from the caller's folder, the files in it from the repository."""
+    """The path of the config starts from the current folder, the paths in it from the repository."""
     folder = tmp_path / "elsewhere"
     folder.mkdir()
     shutil.copy(world.config, folder / "my.yaml")

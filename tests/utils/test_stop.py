@@ -1,4 +1,4 @@
-"""utils/stop.py: requests to stop, and who of a launch's processes speaks."""
+"""utils/stop.py: requests to stop, and which process of a launch prints messages."""
 
 import errno
 import os
@@ -34,7 +34,7 @@ def test_the_second_interrupt_stops_at_once(stop, monkeypatch, first):
 
 
 def test_an_interrupt_delivered_twice_counts_once(stop):
-    """`timeout -s INT` sends the signal to its child and then to the group, which holds the child."""
+    """`timeout -s INT` sends the signal to its child and then to the group, which includes the child."""
     os.kill(os.getpid(), signal.SIGINT)
     os.kill(os.getpid(), signal.SIGINT)
     assert stop.is_asked()
@@ -83,7 +83,7 @@ LOST = RuntimeError("[gloo/transport/tcp/pair.cc:547] Connection closed by peer 
 
 
 def test_a_lost_connection_is_left_to_the_launcher(tmp_path, monkeypatch, capsys):
-    """It knows whether a process was killed, or failed first: the cause is printed, and what follows from it is not."""
+    """The launcher knows the cause (a process that was killed or failed first), and prints only that."""
     monkeypatch.setenv(LAUNCH_FOLDER, str(tmp_path))
     assert end_with(LOST) == EXIT_LOST_CONNECTION
     assert capsys.readouterr().err == "" and not list(tmp_path.iterdir())

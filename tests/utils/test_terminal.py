@@ -1,4 +1,4 @@
-"""What a terminal shows, and a file does not."""
+"""Output that differs between a terminal and a file."""
 
 import io
 import os
