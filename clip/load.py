@@ -185,8 +185,9 @@ def _build(config: dict[str, Any], source: str) -> nn.Module:
     if hub_text:
         config["text_cfg"]["hf_model_pretrained"] = False
         announce_hub_download(f"the text tower's config of {source}", hub_text, "config.json", NETWORK_ONCE)
+    model_class = CoCa if "multimodal_cfg" in config else CustomTextCLIP
     try:
-        return (CoCa if "multimodal_cfg" in config else CustomTextCLIP)(**config)
+        return model_class(**config)
     except Exception as error:  # third-party towers: a missing package, a tokenizer's config out of reach, a size
         raise UserError(f"{source}: the model cannot be built: {first_line(error)}") from error
 

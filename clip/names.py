@@ -50,10 +50,8 @@ def open_clip_name(arch: str) -> str:
     Raises:
         UserError: neither OpenAI nor open_clip has a model with this name; the message suggests the nearest names.
     """
-    if arch in OPENAI_NAMES:
-        return OPENAI_NAMES[arch]
-    if arch in open_clip.list_models():
-        return arch
+    if is_model_name(arch):
+        return OPENAI_NAMES.get(arch, arch)
     known = [*OPENAI_NAMES, *open_clip.list_models()]
     near = difflib.get_close_matches(arch, known, n=3, cutoff=0.5) or list(OPENAI_NAMES)
     raise UserError(

@@ -42,8 +42,9 @@ def read_class_weights(path: str, num_classes: int) -> np.ndarray:
     weights = np.full(num_classes, np.nan)
     for line, fields in rows[1:]:
         try:
-            class_id, weight = int(fields[0]), float(fields[1])
-        except (ValueError, IndexError):
+            id_field, weight_field = fields
+            class_id, weight = int(id_field), float(weight_field)
+        except ValueError:
             raise UserError(f"{path}:{line}: {','.join(fields)!r} is not a class id and a number") from None
         if not 0 <= class_id < num_classes or not np.isnan(weights[class_id]):
             raise UserError(f"{path}:{line}: class id {class_id} is outside 0..{num_classes - 1}, or given twice")

@@ -57,7 +57,8 @@ def eval_pixels(videos: Sequence[torch.Tensor], transform: EvalTransform) -> lis
     """
     pixels = [torch.empty(0)] * len(videos)
     for places in _group_by_shape(videos):
-        frames = _channels_last(_resized(_stack([videos[place] for place in places]).flatten(0, 1), transform))
+        frames = _resized(_stack([videos[place] for place in places]).flatten(0, 1), transform)
+        frames = frames.movedim(-3, -1).contiguous().movedim(-1, -3)  # which the first layer of the model reads faster
         for place, clips in zip(places, frames.unflatten(0, (len(places), -1))):
             pixels[place] = transform.views(clips) if transform.num_crops == 1 else clips
     return pixels
@@ -153,8 +154,3 @@ def _grayscale(frames: torch.Tensor) -> torch.Tensor:
     red, green, blue = frames.int().unbind(-3)
     luma = (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
     return luma.to(torch.uint8).unsqueeze(-3).expand(frames.shape)
-
-
-def _channels_last(frames: torch.Tensor) -> torch.Tensor:
-    """(...,C,H,W) in channels-last memory, which the first layer of the model reads faster."""
-    return frames.movedim(-3, -1).contiguous().movedim(-1, -3)

@@ -2,21 +2,15 @@
 
 import os
 import re
-from collections.abc import Callable, Iterator
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-import torch
-
-from datasets.frame_source import FrameSource, describe
-from datasets.image_decoding import decode_image
+from datasets.frame_source import ImageSource, describe
 from utils.errors import UserError
 
 _MISSING = FileNotFoundError, NotADirectoryError
 
 
-class FrameFolder(FrameSource):
+class FrameFolder(ImageSource):
     """The frames `folder/image_tmpl.format(index + index_bias)`; errors name `listed_at`, "list:line"."""
 
     def __init__(self, folder: str | Path, num_frames: int, image_tmpl: str, index_bias: int = 1, listed_at: str = ""):
@@ -28,17 +22,7 @@ class FrameFolder(FrameSource):
         self._index_bias = index_bias
         self._listed_at = listed_at
 
-    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        for index in wanted.tolist():
-            data, name = self._file(index)
-            decode_image(data, name, partial(target, index))
-            yield index
-
-    def _files(self, wanted: np.ndarray) -> list[tuple[bytes, str]]:
-        return [self._file(index) for index in wanted.tolist()]
-
-    def _file(self, index: int) -> tuple[bytes, str]:
-        """The file of a frame, and its name for messages."""
+    def _image(self, index: int) -> tuple[bytes, str]:
         path = f"{self._folder}/{self._file_name(index)}"
         name = describe(path, self._listed_at)
         try:
@@ -76,11 +60,10 @@ def count_frames(folder: str | Path, image_tmpl: str) -> int:
         return 0
 
 
-def decode_image_file(path: str | Path, target: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
-    """Decode a JPEG or PNG file to (H,W,3) uint8 RGB, see `decode_image`. Raises a UserError if the file is missing,
-    empty, truncated or cannot be decoded."""
+def read_image_file(path: str | Path) -> bytes:
+    """The bytes of a file. Raises a UserError if it is missing or cannot be read."""
     try:
-        return decode_image(_read_file(path, str(path)), str(path), target)
+        return _read_file(path, str(path))
     except _MISSING:
         raise UserError(f"{path}: no such file") from None
 

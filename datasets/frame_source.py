@@ -4,14 +4,15 @@ Legend: N requested frames, H,W image. Frames are uint8 RGB, (N,3,H,W) in channe
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator
+from functools import partial
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from datasets import READERS
-from datasets.image_decoding import plain_jpeg_size
+from datasets.image_decoding import decode_image, plain_jpeg_size
 from datasets.transforms import Resize
 from utils.components import Component
 from utils.errors import UserError
@@ -111,18 +112,7 @@ class FrameSource(Component, ABC):
     def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
         """The encoded frames at `indices` for a decoder on the device, uint8 (bytes,), and their description, one of
         `kinds`. None if it needs another kind; then use `read`."""
-        wanted, order = np.unique(indices, return_inverse=True)
-        files = self._files(wanted) if Jpegs in kinds else ()
-        sizes = {plain_jpeg_size(data) for data, _ in files}
-        size = sizes.pop() if len(sizes) == 1 else None
-        if size is None:
-            return None
-        jpegs = Jpegs([len(data) for data, _ in files], [name for _, name in files], order.tolist(), size)
-        return torch.frombuffer(bytearray().join(data for data, _ in files), dtype=torch.uint8), jpegs
-
-    def _files(self, wanted: np.ndarray) -> Sequence[tuple[bytes, str]]:
-        """The image files of the frames at `wanted` with their names; empty if frames are not separate files."""
-        return ()
+        return None
 
     @abstractmethod
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
@@ -143,6 +133,32 @@ class FrameSource(Component, ABC):
 
     def __exit__(self, *exc_info: object) -> None:
         self.close()
+
+
+class ImageSource(FrameSource):
+    """A source whose frames are separate JPEG or PNG images."""
+
+    @abstractmethod
+    def _image(self, index: int) -> tuple[bytes, str]:
+        """The encoded image of a frame, and its name for messages."""
+
+    def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
+        if Jpegs not in kinds:
+            return None
+        wanted, order = np.unique(indices, return_inverse=True)
+        images = [self._image(index) for index in wanted.tolist()]
+        sizes = {plain_jpeg_size(data) for data, _ in images}
+        size = sizes.pop() if len(sizes) == 1 else None
+        if size is None:
+            return None
+        jpegs = Jpegs([len(data) for data, _ in images], [name for _, name in images], order.tolist(), size)
+        return torch.frombuffer(bytearray().join(data for data, _ in images), dtype=torch.uint8), jpegs
+
+    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
+        for index in wanted.tolist():
+            data, name = self._image(index)
+            decode_image(data, name, partial(target, index))
+            yield index
 
 
 class _Clip:

@@ -112,12 +112,13 @@ def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
 
 def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torch.Tensor:
     """Decode the image as stored into `pixels`, (H,W,3) uint8 of the declared size."""
-    # Not for PNG: torchvision's decoder aborts the process if the compressed pixels are corrupted (up to 0.29).
-    decode = _decode_by_torchvision if is_jpeg and _HAS_TORCHVISION_DECODER else _decode_by_pillow
     try:
         if is_jpeg and simplejpeg is not None and _decode_by_simplejpeg(data, pixels):
             return pixels
-        return pixels.copy_(decode(data, is_jpeg))
+        # Not for PNG: torchvision's decoder aborts the process if the compressed pixels are corrupted (up to 0.29).
+        if is_jpeg and _HAS_TORCHVISION_DECODER:
+            return pixels.copy_(_decode_by_torchvision(data))
+        return pixels.copy_(_decode_by_pillow(data, is_jpeg))
     except (RuntimeError, OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as error:
         raise _corrupted(name, first_line(error)) from None
 
@@ -174,7 +175,7 @@ def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:
         raise
 
 
-def _decode_by_torchvision(data: bytes, is_jpeg: bool) -> torch.Tensor:
+def _decode_by_torchvision(data: bytes) -> torch.Tensor:
     # A bytearray, because torch.frombuffer requires writable memory.
     encoded = torch.frombuffer(bytearray(data), dtype=torch.uint8)
     pixels = torchvision.io.decode_jpeg(encoded, mode=torchvision.io.ImageReadMode.RGB)

@@ -10,16 +10,13 @@ offset of its block in the cluster.
 """
 
 import struct
-from collections.abc import Callable, Iterable, Iterator
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from datasets.byte_ranges import ByteRange, FileRange
-from datasets.frame_source import FrameSource, describe
-from datasets.image_decoding import decode_image
+from datasets.frame_source import ImageSource, describe
 from utils.errors import UserError
 
 _WRITER = b"packed clip of video-clip-transfer, layout 1"
@@ -62,7 +59,7 @@ def write_packed_clip(path: Path, frames: Iterable[tuple[bytes, int]], width: in
     return len(cues)
 
 
-class PackedClip(FrameSource):
+class PackedClip(ImageSource):
     """A file written by `write_packed_clip`.
 
     Args:
@@ -108,23 +105,16 @@ class PackedClip(FrameSource):
     def frame_times(self) -> np.ndarray:
         return (self._times_ms - self._times_ms[0]) / 1000
 
-    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        for index in wanted.tolist():
-            decode_image(self._jpeg(index), f"{self.name}: frame {index}", partial(target, index))
-            yield index
-
-    def _files(self, wanted: np.ndarray) -> list[tuple[bytes, str]]:
-        return [(self._jpeg(index), f"{self.name}: frame {index}") for index in wanted.tolist()]
-
-    def _jpeg(self, index: int) -> bytes:
+    def _image(self, index: int) -> tuple[bytes, str]:
+        name = f"{self.name}: frame {index}"
         begin, end = self._offsets[index : index + 2].tolist()
         data = self._data.read(end - begin, begin)
         if len(data) >= _BLOCK.size:
             block_id, size, *_ = _BLOCK.unpack_from(data)
             jpeg = data[_BLOCK.size : _BLOCK.size + (size ^ _SIZE_MARK) - 4]
             if block_id == _BLOCK_ID and len(jpeg) + 4 == size ^ _SIZE_MARK:
-                return jpeg
-        raise UserError(f"{self.name}: frame {index} is not where the index says; the file is corrupted, pack it again")
+                return jpeg, name
+        raise UserError(f"{name} is not where the index says; the file is corrupted, pack it again")
 
     def close(self) -> None:
         self._data.close()

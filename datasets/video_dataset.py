@@ -36,7 +36,9 @@ class SampleKey(NamedTuple):
     def stream(self, seed: int, purpose: int = 0) -> np.random.Generator:
         """Random generator of an item, from the run's seed. `purpose`: 0 frames and pixels, 1 a replacement."""
         # Streams of repetitions and other purposes differ by their spawn keys.
-        spawn_key = (purpose, self.repeat) if self.repeat else (purpose,) if purpose else ()
+        spawn_key = (purpose,) if purpose else ()
+        if self.repeat:
+            spawn_key = (purpose, self.repeat)
         return np.random.default_rng(np.random.SeedSequence([seed, self.epoch, self.index], spawn_key=spawn_key))
 
 

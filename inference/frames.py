@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from datasets.frame_folder import decode_image_file
-from datasets.frame_source import FrameSource
+from datasets.frame_folder import read_image_file
+from datasets.frame_source import FrameSource, ImageSource
 from inference.video_inputs import is_live, list_frames
 from utils.errors import UserError
 
@@ -18,7 +18,7 @@ Video = str | Path | int | np.ndarray | torch.Tensor
 """A file, a folder of frames, a camera's number or a URL; or frames, uint8 (N,H,W,3) or (N,3,H,W), RGB."""
 
 
-class FrameFolder(FrameSource):
+class FrameFolder(ImageSource):
     """The images of a folder, ordered by the numbers in their names."""
 
     def __init__(self, folder: Path):
@@ -26,10 +26,9 @@ class FrameFolder(FrameSource):
         self._paths = list_frames(folder)
         self.num_frames = len(self._paths)
 
-    def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        for index in wanted.tolist():
-            decode_image_file(self._paths[index], target=lambda height, width, i=index: target(i, height, width))
-            yield index
+    def _image(self, index: int) -> tuple[bytes, str]:
+        path = self._paths[index]
+        return read_image_file(path), str(path)
 
 
 class FrameArray(FrameSource):

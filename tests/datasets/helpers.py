@@ -12,6 +12,8 @@ import torch
 from PIL import Image
 from torchvision.io import write_jpeg, write_png
 
+from datasets.frame_folder import read_image_file
+from datasets.image_decoding import decode_image
 from modules.pixels import with_preprocessing
 from utils.schema import Config
 
@@ -37,6 +39,11 @@ def picture(seed: int, height: int = 48, width: int = 64) -> torch.Tensor:
     coarse = torch.from_numpy(rng.integers(0, 256, (1, 3, 6, 8), dtype=np.uint8)).float()
     fine = torch.nn.functional.interpolate(coarse, size=(height, width), mode="bilinear")
     return fine[0].round().to(torch.uint8)
+
+
+def decode_image_file(path: Path) -> torch.Tensor:
+    """(H,W,3) uint8 RGB."""
+    return decode_image(read_image_file(path), str(path))
 
 
 def write_frames(folder: Path, num_frames: int, *, png: bool = False, first: int = 1, **size) -> None:

@@ -26,6 +26,7 @@ def test_weights_from_a_file(tmp_path):
         ("id,weight\n0,1\n0,1\n", "w.csv:3: class id 0 is outside 0..1, or given twice"),
         ("id,weight\n0,1\n2,1\n", "w.csv:3: class id 2"),
         ("id,weight\n0,x\n", "w.csv:2: '0,x' is not"),
+        ("id,weight\n0,1,5\n1,2\n", "w.csv:2: '0,1,5' is not"),
         ("id,weight\n0,-1\n", "w.csv:2: weight is -1"),
         ("id,weight\n0,nan\n", "w.csv:2: weight is nan"),
         ("id,weight\n0,0\n1,0\n", "w.csv: all weights are 0"),

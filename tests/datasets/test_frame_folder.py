@@ -9,10 +9,10 @@ from PIL import Image
 from torchvision.io import write_png
 
 from datasets import image_decoding
-from datasets.frame_folder import FrameFolder, decode_image_file
+from datasets.frame_folder import FrameFolder
 from datasets.lists import ListEntry
 from datasets.readers import open_source
-from tests.datasets.helpers import picture, write_frames
+from tests.datasets.helpers import decode_image_file, picture, write_frames
 from utils.errors import UserError
 from utils.schema import DataConfig
 
@@ -182,8 +182,10 @@ def test_an_absurd_size_is_refused_before_memory_is_allocated(tmp_path, png, hei
 
 def test_the_deprecation_of_torchvisions_decoders_is_silent(tmp_path):
     write_frames(tmp_path / "v", 1)
-    code = "import sys; from pathlib import Path; from datasets.frame_folder import decode_image_file as decode; "
-    command = [sys.executable, "-W", "default::DeprecationWarning", "-c", code + "decode(Path(sys.argv[1]))"]
+    code = (
+        "import sys; from datasets.image_decoding import decode_image; decode_image(open(sys.argv[1], 'rb').read(), '')"
+    )
+    command = [sys.executable, "-W", "default::DeprecationWarning", "-c", code]
     root = Path(__file__).parents[2]
     done = subprocess.run([*command, tmp_path / "v" / "img_00001.jpg"], cwd=root, capture_output=True, text=True)
     assert done.returncode == 0

@@ -69,8 +69,8 @@ def test_other_players_can_open_it(tmp_path, monkeypatch, step_ms):
 def test_only_requested_frames_are_read(tmp_path, monkeypatch):
     path = packed(tmp_path / "a.mkv", jpegs(30))
     reads = []
-    real = PackedClip._jpeg
-    monkeypatch.setattr(PackedClip, "_jpeg", lambda self, index: reads.append(index) or real(self, index))
+    real = PackedClip._image
+    monkeypatch.setattr(PackedClip, "_image", lambda self, index: reads.append(index) or real(self, index))
     with PackedClip(path) as source:
         source.read(np.array([29, 4, 4]))
     assert reads == [4, 29]
