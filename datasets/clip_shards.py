@@ -45,7 +45,7 @@ class ClipShards:
     def _parse(self, data: bytes) -> np.ndarray:
         """(N,3) int64: shard number, offset and size of each clip; also sets `_row_of` and `_shards`."""
         numbers: dict[str, int] = {}
-        places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # each has at least one line end
+        places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # a line feed per clip and the header
         reader = csv.reader(io.StringIO(data.decode("utf-8", ODD_NAMES), newline=""))
         try:
             if tuple(next(reader, ())) != COLUMNS:
@@ -99,7 +99,7 @@ class ClipShards:
 
     def read(self, path: str) -> bytes:
         """The file of a clip. Raises the errors of `open`."""
-        data = self._find(path, "")[1]
+        _, data = self._find(path, "")
         try:
             return data.read(sys.maxsize, 0)
         finally:

@@ -99,8 +99,10 @@ class FrameCache:
     """
 
     def __init__(self, folder: Path, paths: Sequence[str], num_draws: int, stamp_of: Callable[[str], tuple[int, int]]):
-        self.folder, self.num_draws = folder, num_draws
-        self._paths, self._stamp_of = paths, stamp_of
+        self.folder = folder
+        self.num_draws = num_draws
+        self._paths = paths
+        self._stamp_of = stamp_of
         self._open_draw = 0
         self._open: dict[int, Part] = {}
 
@@ -165,9 +167,9 @@ class FrameCache:
                 paths = self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]
                 stamps = np.array([self._stamp_of(path) for path in paths])
                 if missing := self._missing(draw, part, stamps):
-                    work.append(_Work((draw, part), missing, stamps))
+                    work.append(_Work(draw, part, missing, stamps))
         work = [item for share in gather_to_all(work, process) for item in share]
-        work.sort(key=lambda item: item.place)
+        work.sort(key=lambda item: (item.draw, item.part))
         return work[process.rank :: process.world_size], len(places)
 
     def fill(self, dataset: VideoDataset, encode: Encoder, data: DataConfig, context: RunContext) -> None:
@@ -205,18 +207,20 @@ class FrameCache:
     def _put(self, work: "_Work", rows: np.ndarray, labels: np.ndarray, is_faulty: np.ndarray) -> None:
         """Write a part after all or some of its clips were computed."""
         if len(work.missing) == len(work.stamps):
-            self._write(work.place, Part(rows, labels, is_faulty, work.stamps))
+            self._write(work.draw, work.part, Part(rows, labels, is_faulty, work.stamps))
             return
-        old = _read(self.path(*work.place))
+        old = _read(self.path(work.draw, work.part))
         if (is_faulty & old.is_faulty[work.missing]).all() and (old.stamps == work.stamps).all():
             return  # all are still unreadable
         new = Part(old.rows.copy(), old.labels.copy(), old.is_faulty.copy(), work.stamps)
-        new.rows[work.missing], new.labels[work.missing], new.is_faulty[work.missing] = rows, labels, is_faulty
-        self._write(work.place, new)
+        new.rows[work.missing] = rows
+        new.labels[work.missing] = labels
+        new.is_faulty[work.missing] = is_faulty
+        self._write(work.draw, work.part, new)
 
-    def _write(self, place: tuple[int, int], part: "Part") -> None:
-        path = self.path(*place)
-        facts = part._asdict()
+    def _write(self, draw: int, part: int, contents: "Part") -> None:
+        path = self.path(draw, part)
+        facts = contents._asdict()
         rows = np.ascontiguousarray(facts.pop("rows"))
         with _usable(self.folder):
             with atomic_path(path) as temporary:
@@ -240,13 +244,13 @@ class Part(NamedTuple):
 class _Work(NamedTuple):
     """A part of which clips must be computed."""
 
-    place: tuple[int, int]  # draw, number of the part
+    draw: int
+    part: int
     missing: list[int]  # positions in the part of the clips to compute
     stamps: np.ndarray  # of all clips of the part
 
     def batches(self, batch_size: int) -> list[list[SampleKey]]:
-        draw, part = self.place
-        keys = [SampleKey(draw, part * PART_CLIPS + position) for position in self.missing]
+        keys = [SampleKey(self.draw, self.part * PART_CLIPS + position) for position in self.missing]
         return [keys[first : first + batch_size] for first in range(0, len(keys), batch_size)]
 
 

@@ -97,7 +97,7 @@ def read_list(
         where = f"{path}:{line}"
         times = None
         if has_times:
-            text, times = _without_times(text, 2 if of_frames else 1, where)
+            text, times = _without_times(text, of_frames, where)
         entry_path, num_frames, label = split_columns(text, where)
         _check_path(entry_path, where, allow_outside_root)
         classes = _label(label, where, num_classes, multi_label)
@@ -259,11 +259,12 @@ def _read_text(path: str | Path) -> str:
         raise UserError(f"{path}:{line}: not UTF-8 text; save the file as UTF-8") from None
 
 
-def _without_times(text: str, num_after: int, where: str) -> tuple[str, tuple[float, float]]:
-    """Split the columns `start end`, which `num_after` columns follow, from a line; returns the rest and the times."""
-    path, *fields = text.rsplit(None, num_after + 2)
-    if len(fields) < num_after + 2:
-        columns = "path start end num_frames label" if num_after == 2 else "path start end label"
+def _without_times(text: str, of_frames: bool, where: str) -> tuple[str, tuple[float, float]]:
+    """Split the columns `start end` from a line; returns the line without them, and the times in seconds."""
+    columns = "path start end num_frames label" if of_frames else "path start end label"
+    num_fields = len(columns.split()) - 1
+    path, *fields = text.rsplit(None, num_fields)
+    if len(fields) < num_fields:
         raise UserError(f"{where}: {len(fields) + 1} columns; with data.list_times a list has lines '{columns}'")
     try:
         start, end = float(fields[0]), float(fields[1])

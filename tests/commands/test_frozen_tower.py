@@ -88,9 +88,9 @@ def test_a_request_to_stop_while_filling(world, tmp_path, monkeypatch, capsys):
     write = frame_cache.FrameCache._write
     stop_after = 2
 
-    def write_then_signal(self, place, part):
+    def write_then_signal(self, draw, part, contents):
         nonlocal stop_after
-        write(self, place, part)
+        write(self, draw, part, contents)
         stop_after -= 1
         if stop_after == 0:
             os.kill(os.getpid(), signal.SIGTERM)
@@ -239,7 +239,7 @@ def test_a_full_disk_is_reported_as_such(tmp_path):
         zeros = np.zeros(16, dtype=np.int64)
         part = frame_cache.Part(np.ones((16, 8, 32), dtype=np.float32), zeros, zeros > 0, np.zeros((16, 2), np.int64))
         with pytest.raises(OSError) as error:
-            cache._write((0, 0), part)
+            cache._write(0, 0, part)
         assert error.value.errno == errno.ENOSPC
         assert not any(cache.folder.iterdir())
     finally:
