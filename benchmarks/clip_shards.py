@@ -63,8 +63,9 @@ def main() -> None:
         videos, loose, shards = (Path(folder) / name for name in ("videos", "loose", "shards"))
         videos.mkdir()
         for path in h264_videos(args.videos):
-            for number in range(COPIES if path.name != "corrupted.mp4" else 0):
-                (videos / f"{path.stem}_{number}{path.suffix}").symlink_to(path.resolve())
+            if path.name != "corrupted.mp4":
+                for number in range(COPIES):
+                    (videos / f"{path.stem}_{number}{path.suffix}").symlink_to(path.resolve())
         run_tool("pack_videos", videos, loose, "--short_side", 256, "--workers", 1)
         run_tool("pack_videos", videos, shards, "--short_side", 256, "--workers", 1, "--shards", 4)
         names = [path.name for path in sorted(loose.glob("*.mkv"))]
@@ -83,7 +84,7 @@ def main() -> None:
             }
             for number in range(len(names)):  # also fills the cache
                 frames = {name: function(number) for name, function in functions.items()}
-                assert all(torch.equal(one, frames["loose packed files"]) for one in frames.values()), names[number]
+                assert all(torch.equal(f, frames["loose packed files"]) for f in frames.values()), names[number]
             try:
                 stream = webdataset_clips(shards)
                 next(stream)

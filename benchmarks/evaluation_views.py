@@ -93,17 +93,13 @@ def memory_rows(root: Path, folders: list[Path]) -> list[list[object]]:
     """Sizes of the largest batch and the largest chunk of views, for several numbers of views."""
     rows = []
     for num_clips, num_crops in ((1, 1), (4, 3), (8, 3), (8, 10)):
-        batches = [
-            sum(f.nbytes for f in b["frames"] if f is not None) for b in our_loader(root, folders, num_clips, num_crops)
-        ]
-        cut = max(
-            views.nbytes for views in our_views(our_loader(root, folders, num_clips, num_crops), num_crops, False)
-        )
-        clips = VIDEOS_PER_BATCH * num_clips
-        each = max(batches) / clips / 1e6
-        theirs = num_clips * num_crops * 8 * 3 * 224 * 224 * 4 / 1e6
-        rows.append([f"{num_clips} x {num_crops}", f"{theirs:.1f}", f"{each * num_clips:.1f}", f"{each:.1f}"])
-        rows[-1].append(f"{cut / 1e6:.1f}")
+        loader = our_loader(root, folders, num_clips, num_crops)
+        batch_mb = max(sum(f.nbytes for f in b["frames"] if f is not None) for b in loader) / 1e6
+        views_mb = max(views.nbytes for views in our_views(loader, num_crops, normalise=False)) / 1e6
+        clip_mb = batch_mb / (VIDEOS_PER_BATCH * num_clips)
+        published_mb = num_clips * num_crops * 8 * 3 * 224 * 224 * 4 / 1e6
+        megabytes = (published_mb, clip_mb * num_clips, clip_mb, views_mb)
+        rows.append([f"{num_clips} x {num_crops}", *(f"{mb:.1f}" for mb in megabytes)])
     return rows
 
 

@@ -38,13 +38,16 @@ def write_film(path: Path, megabytes: int) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (SIZE[1], SIZE[0], 3), dtype=np.uint8)
     with av.open(str(path), "w") as container:
         stream = container.add_stream("mjpeg", rate=25, options={"q": "2"})
-        (stream.width, stream.height), stream.pix_fmt = SIZE, "yuvj420p"
+        stream.width, stream.height = SIZE
+        stream.pix_fmt = "yuvj420p"
         stream.time_base = Fraction(1, 25)
         encoded = [*stream.encode(av.VideoFrame.from_ndarray(pixels, format="rgb24")), *stream.encode(None)]
         data = bytes(encoded[0])
         for index in range(megabytes * 10**6 // len(data)):
             packet = av.Packet(data)
-            packet.stream, packet.time_base, packet.is_keyframe = stream, Fraction(1, 25), True
+            packet.stream = stream
+            packet.time_base = stream.time_base
+            packet.is_keyframe = True
             packet.pts = packet.dts = index
             container.mux(packet)
 
@@ -102,17 +105,19 @@ def main() -> None:
     parser.add_argument("--megabytes", type=int, nargs="+", default=[100, 1000, 4000])
     args = parser.parse_args()
     print_header("Memory of reading 8 frames of a long film", "one thread")
-    rows, of_loader, path = [], [], args.folder / "film.mkv"
+    path = args.folder / "film.mkv"
+    rows, loader_rows = [], []
     for megabytes in args.megabytes:
         write_film(path, megabytes)
-        num_frames, taken, seconds = in_new_process(measure, path)
-        rows.append([f"{path.stat().st_size / 1e6:.0f}", num_frames, f"{taken:.0f}", f"{seconds:.2f}"])
-        of_loader.append([rows[-1][0], *zip(*in_new_process(measure_loader, path))])
+        size = f"{path.stat().st_size / 1e6:.0f}"
+        num_frames, added, seconds = in_new_process(measure, path)
+        rows.append([size, num_frames, f"{added:.0f}", f"{seconds:.2f}"])
+        peaks, private = zip(*in_new_process(measure_loader, path))
+        loader_rows.append([size, " / ".join(f"{mb:.0f}" for mb in peaks), " / ".join(f"{mb:.0f}" for mb in private)])
         path.unlink()
     print()
     print_table(["MB of the film", "frames", "MB added to the process", "CPU seconds"], rows)
-    cells = [[film, *(" / ".join(f"{mb:.0f}" for mb in each) for each in (peak, own))] for film, peak, own in of_loader]
-    print_table(["MB of the film", f"peak MB of {WORKERS} loader processes", "of which private"], cells)
+    print_table(["MB of the film", f"peak MB of {WORKERS} loader processes", "of which private"], loader_rows)
 
 
 if __name__ == "__main__":

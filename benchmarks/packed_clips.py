@@ -35,20 +35,21 @@ from utils.schema import DataConfig
 
 
 def h264_videos(folder: Path) -> list[Path]:
-    found = []
+    """The H.264 files of a folder."""
+    videos = []
     for path in sorted(folder.iterdir()):
         try:
             with av.open(str(path)) as container:
                 if container.streams.best("video").codec_context.name == "h264":
-                    found.append(path)
+                    videos.append(path)
         except (av.FFmpegError, AttributeError):
             continue
-    return found
+    return videos
 
 
-def read(root: Path, name: str, num_frames: int, how: str, number: int) -> torch.Tensor:
-    """Eight training frames; `how` is "RGB" for loose frames, otherwise the decoder."""
-    data = DataConfig() if how == "RGB" else DataConfig(modality="video", decoder=how)
+def read(root: Path, name: str, num_frames: int, reader: str, number: int) -> torch.Tensor:
+    """Eight training frames; `reader` is "RGB" for loose frames, otherwise the decoder."""
+    data = DataConfig() if reader == "RGB" else DataConfig(modality="video", decoder=reader)
     with open_source(data, root, ListEntry(name, num_frames, 0, 1)) as source:
         return source.read(train_uniform(source.num_frames, 8, np.random.default_rng(number)))
 

@@ -91,9 +91,10 @@ def table(
         el("th", el("button", title, type="button"), scope="col", class_="number" if right else None)
         for title, right in zip(titles, is_number)
     ]
-    body = [
-        el("tr", [_td(*parts, place == 0) for place, parts in enumerate(zip(row, titles, is_number))]) for row in cells
-    ]
+    body = []
+    for row in cells:
+        columns_of_row = enumerate(zip(row, titles, is_number))
+        body.append(el("tr", [_td(cell, title, right, i == 0) for i, (cell, title, right) in columns_of_row]))
     is_long = len(rows) > LONG
     grid = el(
         "table",

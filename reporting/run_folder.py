@@ -146,15 +146,15 @@ def read_run(folder: str | Path) -> Run:
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run folder of train.py or the results folder of test.py")
+    config_path = folder / "config.yaml"
     if (folder / "embeddings.npz").exists():
         tables = [folder / "embeddings.npz"]
     else:
         tables = sorted(folder.glob("*/embeddings.npz")) + sorted(folder.glob("*/*/embeddings.npz"))
-    config_path = folder / "config.yaml"
-    runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
-    if runs and not config_path.exists() and tables != [folder / "embeddings.npz"]:
-        examples = ", ".join(str(path) for path in runs[:8])
-        raise UserError(f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: {examples}")
+        runs = sorted(path.parent for path in folder.glob("*/config.yaml"))
+        if runs and not config_path.exists():
+            examples = ", ".join(str(path) for path in runs[:8])
+            raise UserError(f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: {examples}")
     if not tables:
         weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
         config = config_path if config_path.exists() else "CONFIG"
@@ -168,8 +168,10 @@ def read_run(folder: str | Path) -> Run:
 def _read_test(folder: Path, run_folder: Path) -> TestResult:
     table, text, class_names = load_table(folder / "embeddings.npz")
     # test_zeroshot.py with several configs has a folder for each, and one summary above them.
-    path = next((p for p in (folder / "summary.json", folder.parent / "summary.json") if p.is_file()), None)
-    if path is None:
+    path = folder / "summary.json"
+    if not path.is_file():
+        path = folder.parent / "summary.json"
+    if not path.is_file():
         raise UserError(f"{folder}/summary.json: no such file; the test did not finish, run it again")
     try:
         summary = json.loads(path.read_text(encoding="utf-8"))

@@ -244,10 +244,10 @@ def methods_row(title: str, seeds: list[Figures]) -> str:
     return f"| {title} | {' | '.join(cells)} | {seeds[0]['trained']:,} |"
 
 
-def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) -> str:
-    """The end of docs/methods.md, from MARK on."""
+def methods_section(results: dict[str, list[Figures]], plan: Plan, num_seeds: int) -> str:
+    """The end of docs/methods.md, from MARK on. `results`: of each seed, by method."""
     of_seeds = f"mean and deviation of {num_seeds} seeds" if num_seeds > 1 else "one seed"
-    minutes = sum(figures["cpu"] for seeds in found.values() for figures in seeds) / 60
+    minutes = sum(figures["cpu"] for seeds in results.values() for figures in seeds) / 60
     lines = [
         MARK,
         f"Top-1, {of_seeds}: on the seen classes (seen); zero-shot on 24 held-out combinations of colour, shape",
@@ -259,13 +259,13 @@ def methods_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int)
         "",
         "| method | seen | held-out | drawn | H | trained |",
         "| --- | --- | --- | --- | --- | --- |",
-        *(methods_row(METHODS[name].title, seeds) for name, seeds in found.items()),
+        *(methods_row(METHODS[name].title, seeds) for name, seeds in results.items()),
     ]
     return "\n".join(lines) + "\n"
 
 
-def tuning_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) -> str:
-    """The end of docs/tuning.md, from MARK on. Costs are those of the first seed."""
+def tuning_section(results: dict[str, list[Figures]], plan: Plan, num_seeds: int) -> str:
+    """The end of docs/tuning.md, from MARK on. `results`: of each seed, by method; costs are of the first seed."""
     of_seeds = f"the mean of {num_seeds} seeds" if num_seeds > 1 else "one seed"
     lines = [
         MARK,
@@ -279,7 +279,7 @@ def tuning_section(found: dict[str, list[Figures]], plan: Plan, num_seeds: int) 
         "| method | seen | held-out | trained parameters | checkpoint, MB | memory, MB | step, ms |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
-    for name, seeds in found.items():
+    for name, seeds in results.items():
         seen, held_out = (statistics.fmean(figures[column] for figures in seeds) for column in ("seen", "held_out"))
         first = seeds[0]
         lines.append(
@@ -313,11 +313,11 @@ def main(args: argparse.Namespace) -> None:
         num_seeds = args.seeds or default_seeds
         plan = Plan(write_configs(demo, out), trainings, args.epochs, args.shots, args.frames)
         rows = [name for name in args.only or METHODS if table in METHODS[name].tables]
-        found: dict[str, list[Figures]] = {name: [] for name in rows}
+        results: dict[str, list[Figures]] = {name: [] for name in rows}
         for name, seed in progress([(name, seed) for seed in range(num_seeds) for name in rows], unit="run"):
             if seed == 0 or METHODS[name].measure is not clip_alone:  # CLIP has no seed
-                found[name].append(figures_of(name, plan, seed, out / table))
-        text = section(found, plan, num_seeds)
+                results[name].append(figures_of(name, plan, seed, out / table))
+        text = section(results, plan, num_seeds)
         print(text)
         if not args.only:
             write_after(REPOSITORY / "docs" / f"{table}.md", MARK, text)

@@ -4,7 +4,7 @@ import difflib
 import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -91,27 +91,23 @@ class Found:
     num_frames: int | None
 
 
-@dataclass
 class Disk:
-    """The files and frame folders below a root."""
+    """The videos (`kind` "video") or frame folders ("frames", with files named `template`) below a root."""
 
-    root: Path
-    kind: str  # frames | video
-    template: str
-    by_name: dict[str, Found] = field(default_factory=dict)  # path without the extension of a video
-    faulty: dict[str, str] = field(default_factory=dict)
-    first_number: int = 1
-
-    def __post_init__(self) -> None:
-        if not self.root.is_dir():
-            raise UserError(f"{self.root}: no such folder")
-        if self.kind == "frames":
-            folders = find_frame_folders(self.root, self.template)
+    def __init__(self, root: Path, kind: str, template: str):
+        self.root, self.kind, self.template = root, kind, template
+        self.by_name: dict[str, Found] = {}  # path without the extension of a video
+        self.faulty: dict[str, str] = {}  # path -> reason
+        self.first_number = 1
+        if not root.is_dir():
+            raise UserError(f"{root}: no such folder")
+        if kind == "frames":
+            folders = find_frame_folders(root, template)
             self.by_name = {path: Found(path, count) for path, count in folders.num_frames.items()}
             self.faulty = folders.faulty
             self.first_number = folders.first_number
         else:
-            for path in find_videos(self.root):
+            for path in find_videos(root):
                 name = str(Path(path).with_suffix(""))
                 if name in self.by_name:
                     self.faulty[path] = f"differs only in its extension from {self.by_name[name].path}"
@@ -122,8 +118,8 @@ class Disk:
                 del self.by_name[name]
                 self.faulty[name] = fault
         if not self.by_name and not self.faulty:
-            what = f"folder with files such as {self.template.format(1)}" if self.kind == "frames" else "video file"
-            raise UserError(f"{self.root}: contains no {what}; see --kind, --template and --root")
+            expected = f"folder with files such as {template.format(1)}" if kind == "frames" else "video file"
+            raise UserError(f"{root}: contains no {expected}; see --kind, --template and --root")
         self.by_stem: dict[str, list[str]] = {}
         for name in [*self.by_name, *self.faulty]:
             self.by_stem.setdefault(name.rsplit("/", 1)[-1], []).append(name)

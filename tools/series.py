@@ -64,10 +64,10 @@ def is_finished(config: str, folder: Path, overrides: Sequence[str]) -> bool:
     if not (folder / "config.yaml").is_file():
         return False
     wanted = load_config(config, overrides, "train").config
-    found = load_config(folder / "config.yaml", purpose="predict").config
+    saved = load_config(folder / "config.yaml", purpose="predict").config
     records = read_records(folder / "metrics.jsonl", "remove the folder")
     validations = [record["epoch"] for record in records if record["kind"] == "val"]
-    expected, own = flatten(wanted.model_dump()), flatten(found.model_dump())
-    of_training = [key for key in expected if not key.startswith("logging.") and key != "resume"]
-    is_same = all(expected[key] is None or expected[key] == own[key] for key in of_training)
+    expected, actual = flatten(wanted.model_dump()), flatten(saved.model_dump())
+    training_keys = [key for key in expected if not key.startswith("logging.") and key != "resume"]
+    is_same = all(expected[key] is None or expected[key] == actual[key] for key in training_keys)
     return is_same and validations[-1:] == [wanted.solver.epochs] and (folder / "last_model.pt").is_file()

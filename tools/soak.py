@@ -49,15 +49,15 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def process_tree(pid: int) -> list[int]:
     """A process and its descendants."""
-    found = [pid]
+    pids = [pid]
     for path in Path(f"/proc/{pid}/task").glob("*/children"):
         try:
             children = path.read_text().split()
         except (FileNotFoundError, ProcessLookupError):
             continue
         for child in children:
-            found += process_tree(int(child))
-    return found
+            pids += process_tree(int(child))
+    return pids
 
 
 def measure(pid: int, started: float) -> Sample:

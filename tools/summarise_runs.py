@@ -34,24 +34,21 @@ def last_validation(run: Path) -> dict:
     return validations[-1]
 
 
-def check_comparable(found: dict[str, dict]) -> None:
-    """Raise a UserError unless all validations, by run folder, are after the same epoch."""
-    first = next(iter(found))
-    for run, record in found.items():
-        if record["epoch"] != found[first]["epoch"]:
+def table_rows(validations: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:
+    """A row for each validation, by its title, and one with mean and population deviation of their scores. Raises a
+    UserError unless all validations are after the same epoch."""
+    first, *_ = validations
+    epoch = validations[first]["epoch"]
+    rows = []
+    for run, record in validations.items():
+        if record["epoch"] != epoch:
             raise UserError(
-                f"{run}: ended with epoch {record['epoch']}, and {first} with {found[first]['epoch']}; all runs must "
-                "have the same number of epochs"
+                f"{run}: ended with epoch {record['epoch']}, and {first} with {epoch}; all runs must have the same "
+                "number of epochs"
             )
-
-
-def table_rows(found: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:
-    """A row for each validation, by its title, and one with mean and population deviation of their scores. Raises the
-    errors of `check_comparable`."""
-    check_comparable(found)
-    rows = [(title, *(f"{record[name]:.2f}" for name in FIGURES)) for title, record in found.items()]
-    over = [mean_and_deviation([record[name] for record in found.values()]) for name in FIGURES]
-    return [*rows, (mean_title, *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in over))]
+        rows.append((run, *(f"{record[name]:.2f}" for name in FIGURES)))
+    means = [mean_and_deviation([record[name] for record in validations.values()]) for name in FIGURES]
+    return [*rows, (mean_title, *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in means))]
 
 
 def main(args: argparse.Namespace) -> None:
@@ -59,9 +56,9 @@ def main(args: argparse.Namespace) -> None:
     for number, folder in enumerate(folders):
         if folder in folders[:number]:
             raise UserError(f"{args.runs[number]}: given twice; remove one")
-    found = {run: last_validation(Path(run)) for run in args.runs}
-    print(format_table([("run", *FIGURES), *table_rows(found, f"mean of {len(found)}")]))
-    print(next_test({Path(run): record for run, record in found.items()}))
+    validations = {run: last_validation(Path(run)) for run in args.runs}
+    print(format_table([("run", *FIGURES), *table_rows(validations, f"mean of {len(validations)}")]))
+    print(next_test({Path(run): record for run, record in validations.items()}))
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
