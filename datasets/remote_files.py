@@ -94,8 +94,12 @@ def _file_system(url: str) -> fsspec.AbstractFileSystem:
     protocol = url.partition("://")[0]
     try:
         return fsspec.filesystem(protocol)
-    except ImportError:
-        package = _PACKAGES.get(protocol, f"what fsspec needs for {protocol}://")
-        raise UserError(f"{url}: needs {package}; run 'pip install {package}'") from None
     except ValueError:
         raise UserError(f"{url}: fsspec does not support the protocol {protocol}://") from None
+    except Exception as error:  # a missing package, or an error of the protocol's library
+        if isinstance(error, ImportError) and protocol in _PACKAGES:
+            package = _PACKAGES[protocol]
+            raise UserError(f"{url}: needs {package}; run 'pip install {package}'") from None
+        raise UserError(
+            f"{url}: fsspec cannot use {protocol}:// ({first_line(error)}); install what it requires"
+        ) from None

@@ -38,11 +38,8 @@ RULES = (
         lambda c: not c.data.train_list and not c.data.sets,
         "is required; set it to the list of training videos",
     ),
-    *(
-        rule
-        for key, contents in (("val_list", "list of validation videos"), ("label_list", "CSV of class descriptions"))
-        for rule in _required(key, contents)
-    ),
+    *_required("val_list", "list of validation videos"),
+    *_required("label_list", "CSV of class descriptions"),
     TrainRule(
         ("data.sets", "data.train_list", "data.val_list", "data.label_list"),
         lambda c: bool(c.data.sets) and bool(c.data.train_list or c.data.val_list or c.data.label_list),

@@ -5,7 +5,7 @@ normalisation are done in the model, on the device.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -46,7 +46,7 @@ class Resize:
         height, width = frames.shape[-2:]
         size = self.size_of(height, width)
         if self.resizer == "pillow" and frames.shape[-2:] != size:
-            return _by_pillow(frames, lambda image: image.resize((size[1], size[0]), _PILLOW[self.interpolation]), size)
+            return _resize_by_pillow(frames, size, self.interpolation)
         return _resize_to(frames, size, self.interpolation)
 
     def size_of(self, height: int, width: int) -> tuple[int, int]:
@@ -266,21 +266,21 @@ def grayscale(frames: torch.Tensor) -> torch.Tensor:
     # With Pillow, as one tall image: faster than tensor arithmetic, and Pillow's rounding is the reference.
     pixels = frames.movedim(-3, -1).contiguous()
     luma = np.asarray(Image.fromarray(pixels.flatten(0, -3).numpy()).convert("L"))
-    changed = torch.empty_like(pixels)
+    grey = torch.empty_like(pixels)
     for channel in range(3):  # half the time of one assignment to all
-        changed.flatten(0, -3).numpy()[..., channel] = luma
-    return changed.movedim(-1, -3)
+        grey.flatten(0, -3).numpy()[..., channel] = luma
+    return grey.movedim(-1, -3)
 
 
-def _by_pillow(
-    frames: torch.Tensor, change: Callable[[Image.Image], Image.Image], size: tuple[int, int]
-) -> torch.Tensor:
-    """Apply a function of PIL images, with outputs of `size` (H, W), to each frame of (...,3,H,W) uint8 on the CPU."""
+def _resize_by_pillow(frames: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:
+    """Resize (...,3,H,W) uint8 on the CPU to (H, W), frame by frame."""
+    height, width = size
     pixels = frames.movedim(-3, -1).contiguous()
-    changed = torch.empty((*pixels.shape[:-3], *size, 3), dtype=torch.uint8)
-    for target, frame in zip(changed.flatten(0, -4), pixels.flatten(0, -4)):
-        target.copy_(torch.from_numpy(np.array(change(Image.fromarray(frame.numpy())))))
-    return changed.movedim(-1, -3)
+    resized = torch.empty((*pixels.shape[:-3], height, width, 3), dtype=torch.uint8)
+    for target, frame in zip(resized.flatten(0, -4), pixels.flatten(0, -4)):
+        image = Image.fromarray(frame.numpy()).resize((width, height), _PILLOW[interpolation])
+        target.copy_(torch.from_numpy(np.array(image)))
+    return resized.movedim(-1, -3)
 
 
 def random_resized_box(

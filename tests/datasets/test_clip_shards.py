@@ -327,5 +327,9 @@ def test_unsupported_protocols_are_a_one_line_error(monkeypatch, packed):
         raise ImportError("Install gcsfs")
 
     monkeypatch.setattr(fsspec, "filesystem", lacking)
+    with pytest.raises(
+        UserError, match=r"sftp://clips/shards.csv: fsspec cannot use sftp:// \(Install gcsfs\); install"
+    ):
+        open_first("sftp://clips")
     with pytest.raises(UserError, match="gs://clips/shards.csv: needs gcsfs; run 'pip install gcsfs'"):
         open_first("gs://clips")

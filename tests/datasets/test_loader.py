@@ -28,10 +28,6 @@ def no_workers_left():
     assert not multiprocessing.active_children()
 
 
-def batches_of(loader) -> list[dict]:
-    return list(loader)
-
-
 def by_index(batches) -> dict[int, tuple[torch.Tensor, int]]:
     """index -> (frames, label) of the real samples."""
     items = {}
@@ -52,7 +48,7 @@ def assert_same_items(one, other) -> None:
 
 def test_training_batches(tmp_path):
     loader = build.build_train_loader(frame_config(tmp_path))
-    batches = batches_of(loader)
+    batches = list(loader)
     assert len(loader) == len(batches) == 4
     assert [len(batch["label"]) for batch in batches] == [2, 2, 2, 1]
     for batch in batches:
@@ -72,15 +68,15 @@ def test_the_same_clips_for_any_number_of_workers(tmp_path, workers):
     for epoch in (0, 1, 0):
         alone.start_epoch(epoch)
         helped.start_epoch(epoch)
-        for one, other in zip(batches_of(alone), batches_of(helped), strict=True):
+        for one, other in zip(list(alone), list(helped), strict=True):
             assert all(torch.equal(one[name], other[name]) for name in one)
 
 
 @pytest.mark.parametrize("world_size", [2, 3])
 def test_the_same_clips_for_any_number_of_processes(tmp_path, world_size):
     cfg = frame_config(tmp_path)
-    expected = by_index(batches_of(build.build_train_loader(cfg)))
-    shares = [batches_of(build.build_train_loader(cfg, world_size, rank)) for rank in range(world_size)]
+    expected = by_index(list(build.build_train_loader(cfg)))
+    shares = [list(build.build_train_loader(cfg, world_size, rank)) for rank in range(world_size)]
     assert len({len(share) for share in shares}) == 1
     assert_same_items(by_index(sum(shares, [])), expected)
 
@@ -88,7 +84,7 @@ def test_the_same_clips_for_any_number_of_processes(tmp_path, world_size):
 def test_a_process_without_a_sample_gets_one_of_weight_zero(tmp_path):
     cfg = frame_config(tmp_path, num_videos=5)
     loaders = [build.build_train_loader(cfg, 2, rank) for rank in range(2)]
-    last = [batches_of(loader)[-1] for loader in loaders]
+    last = [list(loader)[-1] for loader in loaders]
     assert [batch["weight"].tolist() for batch in last] == [[1.0], [0.0]]
     assert torch.equal(last[0]["frames"], last[1]["frames"])
 
@@ -97,9 +93,9 @@ def test_resume_in_the_middle_of_an_epoch(tmp_path):
     cfg = frame_config(tmp_path)
     loader = build.build_train_loader(cfg)
     loader.start_epoch(2)
-    expected = batches_of(loader)[2:]
+    expected = list(loader)[2:]
     loader.start_epoch(2, start_sample=4)
-    resumed = batches_of(loader)
+    resumed = list(loader)
     for one, other in zip(expected, resumed, strict=True):
         assert torch.equal(one["frames"], other["frames"]) and torch.equal(one["index"], other["index"])
 
@@ -109,7 +105,7 @@ def test_epochs_differ_in_order_and_in_pixels(tmp_path):
     epochs = []
     for epoch in (0, 1):
         loader.start_epoch(epoch)
-        epochs.append(batches_of(loader))
+        epochs.append(list(loader))
     assert [b["index"].tolist() for b in epochs[0]] != [b["index"].tolist() for b in epochs[1]]
     first, second = map(by_index, epochs)
     assert not any(torch.equal(first[index][0], second[index][0]) for index in first)
@@ -123,9 +119,9 @@ def test_evaluation_batches_are_the_same_for_any_number_of_processes(tmp_path, n
     alone = {tuple(b["index"].tolist()): b for b in build.build_eval_loader(cfg, **how)}
     assert [len(index) for index in alone] == [2, 2, 2, 1]
     for world_size in (2, 3, 5):
-        dealt = [b for rank in range(world_size) for b in build.build_eval_loader(cfg, world_size, rank, **how)]
-        assert {tuple(b["index"].tolist()) for b in dealt} == set(alone)
-        for batch in dealt:
+        batches = [b for rank in range(world_size) for b in build.build_eval_loader(cfg, world_size, rank, **how)]
+        assert {tuple(b["index"].tolist()) for b in batches} == set(alone)
+        for batch in batches:
             expected = alone[tuple(batch["index"].tolist())]
             assert all(torch.equal(one, other) for one, other in zip(batch["frames"], expected["frames"]))
         if workers:
@@ -166,7 +162,7 @@ def test_training_from_videos(tmp_path):
         write_video(tmp_path / "v" / f"{name}.mp4", 12)
     (tmp_path / "videos.txt").write_text("a.mp4 0\nb.mp4 1\nc.mp4 2\n")
     videos = {"modality": "video", "train_root": str(tmp_path / "v"), "train_list": str(tmp_path / "videos.txt")}
-    batches = batches_of(build.build_train_loader(frame_config(tmp_path, workers=1, **videos)))
+    batches = list(build.build_train_loader(frame_config(tmp_path, workers=1, **videos)))
     assert sorted(by_index(batches)) == [0, 1, 2]
 
 
@@ -224,7 +220,7 @@ def test_few_shot_training(tmp_path):
     assert {entry.path for entry in read.entries} == {entry.path for entry in read.picks}
     assert build.read_train_entries(cfg) == read
     loader = build.build_train_loader(cfg, entries=read.entries)
-    items = by_index(batches_of(loader))
+    items = by_index(list(loader))
     assert len(items) == 7
     # The same video twice in an epoch is two samples, with draws of their own.
     assert read.entries[0] == read.entries[3]
@@ -239,7 +235,7 @@ def test_an_error_in_a_worker_is_reported_in_one_line(tmp_path, workers, train):
         frame.unlink()
     loader = build.build_train_loader(cfg) if train else build.build_eval_loader(cfg, views=build.Views())
     with pytest.raises(UserError) as error:
-        batches_of(loader)
+        list(loader)
     message = str(error.value)
     assert "v3" in message and f"{tmp_path}/list.txt:4" in message and "\n" not in message
     assert not multiprocessing.active_children(), "the workers are stopped before the error is raised"
@@ -249,7 +245,7 @@ def test_a_bug_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
     monkeypatch.setattr(loader.dataset, "_choose_frames", lambda *_: 1 / 0)
     with pytest.raises(ZeroDivisionError, match="Traceback") as error:
-        batches_of(loader)
+        list(loader)
     traceback.clear_frames(error.tb)  # they hold the workers
     loader.close()
 
@@ -274,7 +270,7 @@ def test_a_runtime_error_in_a_worker_is_reported_by_its_cause(tmp_path, monkeypa
     with pytest.raises(
         kind, match="(?s)--shm-size.*data.workers" if kind is MachineError else "(?s)Traceback"
     ) as error:
-        batches_of(loader)
+        list(loader)
     traceback.clear_frames(error.tb)
     loader.close()
 
@@ -368,7 +364,7 @@ def test_errors_in_the_list_are_raised_before_anything_is_read(tmp_path):
     allowed = Config.model_validate(
         {"data": {**outside.data.model_dump(), "allow_outside_root": True, "randaug": {"N": 0}}}
     )
-    assert len(batches_of(build.build_train_loader(allowed))) == 1
+    assert len(list(build.build_train_loader(allowed))) == 1
 
 
 def test_plan_of_an_epoch():
