@@ -37,7 +37,7 @@ from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.sets import check_single_set
 from tools.workers import run_jobs
-from utils.cli import EXIT_INTERRUPTED, Parser, run_command
+from utils.cli import EXIT_INTERRUPTED, Parser, check_counts, run_command
 from utils.config import load_config
 from utils.cores import num_cores
 from utils.csv_files import write_csv
@@ -132,7 +132,7 @@ def check_all(tasks: Sequence[Task], data: DataConfig, journal: Path, stamp: str
             done[row["list"], int(row["line"])] = row
             bar.update()
 
-        run_jobs(check_entry, work, max(1, workers), write)
+        run_jobs(check_entry, work, workers, write)
     return [done[job.name, entry.line] for job, entry in tasks]
 
 
@@ -179,6 +179,7 @@ def read_lists(cfg: Config) -> list[ListJob]:
 
 
 def main(args: argparse.Namespace) -> int:
+    check_counts(args, "workers")
     cfg, warnings = load_config(args.config, args.overrides, "train")
     for warning in warnings:
         print_error_line(f"warning: {warning}")

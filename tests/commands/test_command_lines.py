@@ -123,4 +123,4 @@ def test_the_demo_takes_no_arguments():
 
 def test_launchers_have_headers_that_show_their_use():
     for path in Path(REPO / "scripts").glob("run_*.sh"):
-        assert f"#   sh scripts/{path.name}" in path.read_text(encoding="utf-8") or "MASTER_ADDR" in path.read_text()
+        assert f"#   sh scripts/{path.name}" in path.read_text(encoding="utf-8")

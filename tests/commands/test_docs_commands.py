@@ -231,7 +231,8 @@ def without_launcher(words: list[str]) -> tuple[str, list[str]]:
 @pytest.mark.parametrize("name", sorted(PARSED))
 def test_the_named_tests_exist(name):
     path, _, test = PARSED[name].partition("::")
-    assert (REPO / path).is_file() and f"def {test}" in (REPO / path).read_text(encoding="utf-8")
+    text = (REPO / path).read_text(encoding="utf-8")
+    assert not test or f"def {test}(" in text
 
 
 @pytest.mark.parametrize("text", ["python nothing.py a", "curl x", "python -m tools.make_lists folders --nonsense"])

@@ -166,7 +166,8 @@ def test_the_page_names_tests_that_exist():
     named = re.findall(r"`(tests/[\w/]+\.py)(?:::(\w+))?`", PAGE)
     assert len(named) > 10
     for path, test in named:
-        assert f"def {test}" in (REPO / path).read_text(encoding="utf-8"), (path, test)
+        text = (REPO / path).read_text(encoding="utf-8")
+        assert not test or f"def {test}(" in text, (path, test)
 
 
 def test_the_page_has_every_published_script_and_flag():

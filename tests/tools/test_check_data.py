@@ -112,11 +112,16 @@ def test_other_lists_are_checked_again(broken, tmp_path):
     assert report(out)[0]["status"] == "good"
 
 
-def test_the_command(world, tmp_path):
+def test_the_command(world, tmp_path, capsys):
     result = command(sys.executable, "-m", "tools.check_data", "--config", world.config, "--out", tmp_path / "out")
     assert result.returncode == 0, result.stderr
-    result = command(sys.executable, "-m", "tools.check_data", "--config", tmp_path / "nowhere.yaml")
-    assert result.returncode == 2 and result.stderr.count("\n") == 1
+    for words, message in (
+        ((tmp_path / "none.yaml",), "no such config"),
+        ((world.config, "--workers", 0), "at least 1"),
+    ):
+        assert run(*words) == 2
+        error = capsys.readouterr().err
+        assert message in error and error.count("\n") == 1
 
 
 def test_probable_mistakes_are_warnings_and_two_configs_have_separate_results(world, tmp_path, capsys):

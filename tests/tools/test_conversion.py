@@ -1,4 +1,4 @@
-"""tools/conversion.py, as extract_frames.py and pack_videos.py use it: one outcome for each video of a folder."""
+"""tools/conversion.py in extract_frames.py and pack_videos.py: one outcome for each video of a folder."""
 
 import errno
 import os
@@ -81,6 +81,16 @@ def test_a_disk_error_is_not_reported_as_a_bad_file(converter, videos, tmp_path,
     assert converter.run(videos, tmp_path / "out") == 1
     assert capsys.readouterr().err.startswith(f"error: one: {os.strerror(number)}")
     assert read_report(tmp_path / "out") == {}
+
+
+@pytest.mark.parametrize("content", ["", "[1]", "{"])
+def test_a_corrupted_settings_file_is_a_one_line_error(converter, videos, tmp_path, capsys, content):
+    write_video(videos / "one.mp4", 12)
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / converter.module.SETTINGS_FILE).write_text(content)
+    assert converter.run(videos, tmp_path / "out") == 2
+    error = capsys.readouterr().err
+    assert f"{converter.module.SETTINGS_FILE}: cannot be read" in error and error.count("\n") == 1
 
 
 def test_two_runs_on_one_folder(converter, videos, tmp_path, monkeypatch, capsys):

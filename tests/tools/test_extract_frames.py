@@ -264,16 +264,6 @@ def test_wrong_folders_are_one_line_errors(tmp_path, capsys):
     assert "differs only in its extension" in capsys.readouterr().err
 
 
-@pytest.mark.parametrize("content", ["", "[1]", "{"])
-def test_a_corrupted_settings_file_is_a_one_line_error(tmp_path, capsys, content):
-    write_video(tmp_path / "videos/one.mp4")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/extract_frames.json").write_text(content)
-    assert run(tmp_path / "videos", tmp_path / "out") == 2
-    error = capsys.readouterr().err
-    assert "extract_frames.json: cannot be read" in error and error.count("\n") == 1
-
-
 @needs_real_videos
 def test_real_clips(tmp_path):
     assert run(VIDEOS_DIR, tmp_path / "out", "--short_side", "32") == 1

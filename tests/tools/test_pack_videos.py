@@ -37,7 +37,7 @@ def run(*arguments):
 
 def jpegs_of(path):
     with PackedClip(path) as clip:
-        return [clip._jpeg(index) for index in range(clip.num_frames)]
+        return [clip._image(index)[0] for index in range(clip.num_frames)]
 
 
 @pytest.mark.parametrize("options", [(), ("--short_side", "24"), ("--quality", "50")])
@@ -199,16 +199,6 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, capsys)
     write_video(tmp_path / "videos/one.mp4")
     assert run(tmp_path / "videos", tmp_path / "out") == 0
     assert "cannot be locked (Operation not supported)" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize("content", ["", "[1]", "{"])
-def test_a_corrupted_settings_file_is_a_one_line_error(tmp_path, capsys, content):
-    write_video(tmp_path / "videos/one.mp4")
-    (tmp_path / "out").mkdir()
-    (tmp_path / "out/pack_videos.json").write_text(content)
-    assert run(tmp_path / "videos", tmp_path / "out") == 2
-    error = capsys.readouterr().err
-    assert "pack_videos.json: cannot be read" in error and error.count("\n") == 1
 
 
 def test_a_corrupted_packed_clip_is_packed_again(tmp_path):
