@@ -39,10 +39,10 @@ log = logging.getLogger(__name__)
 
 
 class WeightsFile(NamedTuple):
-    """`tensors`: floating-point ones in float32. `is_openai`: certainly OpenAI's layout (archive or its extra keys)."""
+    """The contents of a weights file."""
 
-    tensors: dict[str, torch.Tensor]
-    is_openai: bool
+    tensors: dict[str, torch.Tensor]  # by name; floating-point ones are float32
+    is_openai: bool  # certainly in OpenAI's layout: a TorchScript archive, or with its extra keys
 
 
 def read_weights(path: str | Path) -> WeightsFile:
@@ -153,9 +153,9 @@ def _module_unpickler(archive: zipfile.ZipFile, root: str) -> tuple[pickle.Unpic
     """
 
     class Module:
-        """Attributes of a script module. `kind`: its qualified class name, overridden in a subclass for each class."""
+        """Attributes of a script module; there is a subclass for each of its classes."""
 
-        kind = ""
+        kind = ""  # qualified name of the class
 
         def __setstate__(self, state: dict[str, Any]) -> None:
             self.attributes = state

@@ -9,7 +9,7 @@ import av
 MAX_GAP_SECONDS = 60
 """Maximum step between two frames. After a larger step or a step back (as in concatenated recordings), the frame rate
 is used."""
-_USUAL_RATE = 25
+_DEFAULT_RATE = 25
 
 
 class FrameClock:
@@ -25,7 +25,7 @@ class FrameClock:
 
     def __init__(self, time_base: Fraction, rate: Fraction | None):
         self._time_base = Fraction(time_base)
-        step = 1 / Fraction(rate) if rate and 1 / Fraction(rate) <= MAX_GAP_SECONDS else Fraction(1, _USUAL_RATE)
+        step = 1 / Fraction(rate) if rate and 1 / Fraction(rate) <= MAX_GAP_SECONDS else Fraction(1, _DEFAULT_RATE)
         self._step = max(1, round(step / self._time_base))
         self._max_gap = MAX_GAP_SECONDS / self._time_base
         self._stamp: int | None = None

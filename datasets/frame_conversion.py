@@ -31,8 +31,8 @@ class Orientation(NamedTuple):
         matrix = side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub has no keys)
         a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
         if abs(b) + abs(c) > abs(a) + abs(d):
-            return cls(True, b < 0, c < 0)
-        return cls(False, d < 0, a < 0)
+            return cls(is_transposed=True, flips_rows=b < 0, flips_columns=c < 0)
+        return cls(flips_rows=d < 0, flips_columns=a < 0)
 
     def apply(self, pixels: np.ndarray) -> np.ndarray:
         """(H,W,3) stored -> (H,W,3) upright, a view."""
@@ -42,12 +42,11 @@ class Orientation(NamedTuple):
 
 
 class FrameConverter:
-    """Converts the frames of one video, with one reformatter, because creating one costs more than many conversions.
-    `size`: (width, height) of the upright first frame; None before `begin`."""
+    """Converts the frames of one video, with one reformatter, because creating one costs more than many conversions."""
 
     def __init__(self):
         self._reformatter = VideoReformatter()
-        self.size: tuple[int, int] | None = None
+        self.size: tuple[int, int] | None = None  # (width, height) of the upright first frame; None before `begin`
 
     def begin(self, frame: av.VideoFrame) -> None:
         """Set the size from the first frame of the video; later calls have no effect."""
@@ -68,8 +67,8 @@ class FrameConverter:
         orientation = Orientation.of(frame)
         if orientation.is_transposed:
             width, height = height, width
-        how = {} if (width, height) == (frame.width, frame.height) else {"interpolation": "BICUBIC"}
-        rgb = self._reformatter.reformat(frame, width, height, format="rgb24", **how, **_ONE_THREAD)
+        scaling = {} if (width, height) == (frame.width, frame.height) else {"interpolation": "BICUBIC"}
+        rgb = self._reformatter.reformat(frame, width, height, format="rgb24", **scaling, **_ONE_THREAD)
         plane = rgb.planes[0]  # not `to_ndarray`, which copies it
         rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore  (its stub has no buffer)
         return orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))

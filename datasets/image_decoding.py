@@ -32,13 +32,13 @@ MAX_PIXELS = 2**26
 """Maximum number of pixels, twice an 8K frame; headers that declare more are corrupted or malicious."""
 
 _EXIF_ORIENTATIONS = {
-    2: Orientation(False, False, True),
-    3: Orientation(False, True, True),
-    4: Orientation(False, True, False),
-    5: Orientation(True, False, False),
-    6: Orientation(True, False, True),
-    7: Orientation(True, True, True),
-    8: Orientation(True, True, False),
+    2: Orientation(flips_columns=True),
+    3: Orientation(flips_rows=True, flips_columns=True),
+    4: Orientation(flips_rows=True),
+    5: Orientation(is_transposed=True),
+    6: Orientation(is_transposed=True, flips_columns=True),
+    7: Orientation(is_transposed=True, flips_rows=True, flips_columns=True),
+    8: Orientation(is_transposed=True, flips_rows=True),
 }
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # SOFn of ITU-T T.81, B.1.1.3: 0xC0..0xCF without the tables and the reserved code among them.

@@ -33,12 +33,12 @@ def make_ahead(
         if stream is not None:
             torch.cuda.set_device(stream.device)  # a new thread uses GPU 0, where it would allocate memory
 
-    def make_on_stream(item: Item) -> tuple[Pixels, torch.Event | None]:
+    def make_on_stream(item: Item) -> tuple[Item, Pixels, torch.Event | None]:
         with torch.cuda.stream(stream):
-            return make(item), stream.record_event() if stream else None
+            return item, make(item), stream.record_event() if stream else None
 
-    def with_pixels(item: Item, future: Future[tuple[Pixels, torch.Event | None]]) -> tuple[Item, Pixels]:
-        pixels, event = future.result()
+    def result(future: Future[tuple[Item, Pixels, torch.Event | None]]) -> tuple[Item, Pixels]:
+        item, pixels, event = future.result()
         if event is not None:
             current = torch.cuda.current_stream(device)
             current.wait_event(event)
@@ -49,7 +49,7 @@ def make_ahead(
     source = iter(items)
     fault = None
     with ThreadPoolExecutor(1, "pixels", start_thread) as pool:
-        started: list[tuple[Item, Future]] = []
+        started: list[Future] = []
         while True:
             try:
                 item = next(source, None)
@@ -57,10 +57,10 @@ def make_ahead(
                 item, fault = None, error
             if item is None:
                 break
-            started.append((item, pool.submit(make_on_stream, item)))
+            started.append(pool.submit(make_on_stream, item))
             if len(started) > 1:
-                yield with_pixels(*started.pop(0))
+                yield result(started.pop(0))
         if started:
-            yield with_pixels(*started.pop())
+            yield result(started.pop())
     if fault is not None:
         raise fault

@@ -45,11 +45,7 @@ class Segment(FrameSource):
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         first = self._first
-
-        def source_target(index: int, height: int, width: int) -> torch.Tensor:
-            return target(index - first, height, width)
-
-        for index in self._source._decode(wanted + first, source_target):
+        for index in self._source._decode(wanted + first, lambda i, height, width: target(i - first, height, width)):
             yield index - first
 
     def encoded(self, indices: np.ndarray, kinds: Collection[type[Encoded]]) -> tuple[torch.Tensor, Encoded] | None:
