@@ -113,8 +113,8 @@ class FrameCache:
         """Read the embeddings of clips `indices` (B,) in random draw `draw`."""
         clips = []
         for index in indices.tolist():
-            part, position = self._part(draw, index // PART_CLIPS), index % PART_CLIPS
-            clips.append([array[position] for array in part])
+            part = self._part(draw, index // PART_CLIPS)
+            clips.append([array[index % PART_CLIPS] for array in part])
         return Part._make(np.stack(arrays) for arrays in zip(*clips))
 
     def batch(self, keys: list[SampleKey]) -> tuple[torch.Tensor, Numbers]:

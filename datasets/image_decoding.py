@@ -130,7 +130,8 @@ def _png_header(data: bytes) -> _Header:
 
 def _jpeg_header(data: bytes) -> _Header:
     """Parse the frame header (ITU-T T.81, B.2.2; H and W are 0 if there is none) and the EXIF orientation."""
-    position, orientation = 2, Orientation()
+    position = 2  # after the start of image
+    orientation = Orientation()
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _JPEG_FRAME_HEADERS:

@@ -84,7 +84,7 @@ class ClipLoader(Generic[AnyBatches]):
         self._workers: set = set()  # processes
         workers = _usable(data.workers)
         # Forked workers start fast and share the memory of the list; Python 3.14 has another default.
-        fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
+        can_fork = sys.platform == "linux" and "fork" in multiprocessing.get_all_start_methods()
         self._fetch = _Fetch(dataset, self._makes_pixels)
         self._loader: DataLoader | None = DataLoader(
             self._fetch,
@@ -94,7 +94,7 @@ class ClipLoader(Generic[AnyBatches]):
             pin_memory=torch.cuda.is_available(),
             persistent_workers=workers > 0,
             worker_init_fn=_start_worker,
-            multiprocessing_context="fork" if workers > 0 and fork else None,
+            multiprocessing_context="fork" if workers > 0 and can_fork else None,
         )
 
     def __len__(self) -> int:
@@ -135,7 +135,8 @@ class ClipLoader(Generic[AnyBatches]):
     @torch.no_grad()
     def _pixels(self, packed: _Packed) -> Pixels:
         """The frames of the readable clips on the device, preprocessed there if the workers did not."""
-        transform, stored = self.dataset.transform, packed.stored
+        transform = self.dataset.transform
+        stored = packed.stored
         if not stored:
             return _made_pixels(self._on_device(packed))
         encoded = [(part, clip.encoded) for part, clip in zip(_parts(packed), stored) if clip.encoded is not None]

@@ -120,8 +120,9 @@ class TrainTransform:
 
         No random numbers are drawn for disabled augmentations, so that results do not depend on them.
         """
-        height, width = (max(side, self.input_size) for side in self.resize.size_of(*size))
-        draw = self._draw_crop(height, width, rng)
+        stored_height, stored_width = size
+        height, width = self.resize.size_of(stored_height, stored_width)
+        draw = self._draw_crop(max(height, self.input_size), max(width, self.input_size), rng)
         if rng.random() < self.flip_prob:
             draw = draw._replace(is_flipped=True)
             label = self._mirrored(label)

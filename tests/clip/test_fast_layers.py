@@ -2,9 +2,9 @@
 
 import copy
 
-import open_clip.transformer as theirs
 import pytest
 import torch
+from open_clip import transformer
 from torch.utils.checkpoint import checkpoint
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -13,10 +13,10 @@ from clip.fast_layers import LayerNorm, PatchProjection, QuickGELU, QuickGeluMlp
 WIDTH, HEADS = 32, 2
 
 
-def pair(act_layer=theirs.QuickGELU):
+def pair(act_layer=transformer.QuickGELU):
     """open_clip's block and the same with our layers."""
     torch.manual_seed(0)
-    block = theirs.ResidualAttentionBlock(WIDTH, HEADS, act_layer=act_layer)
+    block = transformer.ResidualAttentionBlock(WIDTH, HEADS, act_layer=act_layer)
     with torch.no_grad():
         for parameter in block.parameters():
             parameter += 0.3 * torch.randn_like(parameter)
@@ -80,7 +80,7 @@ def test_gradients_equal_finite_differences():
 
 def test_quick_gelu_equals_open_clips():
     x = torch.linspace(-20, 20, 1001)
-    torch.testing.assert_close(QuickGELU()(x), theirs.QuickGELU()(x), rtol=1e-6, atol=1e-6)
+    torch.testing.assert_close(QuickGELU()(x), transformer.QuickGELU()(x), rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
@@ -125,7 +125,7 @@ def test_traced_on_meta_tensors():
 
 @pytest.mark.parametrize("precision", [torch.float32, torch.bfloat16])
 def test_patches_are_projected_as_by_a_convolution(precision):
-    own = theirs.VisionTransformer((24, 32), 8, WIDTH, 1, HEADS, 2.0, output_dim=8)
+    own = transformer.VisionTransformer((24, 32), 8, WIDTH, 1, HEADS, 2.0, output_dim=8)
     fast = use_fast_layers(copy.deepcopy(own))
     assert type(fast.conv1) is PatchProjection
     images, found = torch.randn(2, 3, 24, 32), []
