@@ -37,16 +37,17 @@ def difference(comparison: Comparison) -> Html:
 def _scores(comparison: Comparison) -> Html:
     outcomes, samples = (comparison.first, comparison.second), comparison.samples
     estimates = [figures(o) for o in outcomes]
-    gaps = {key: interval(samples[1][key] - samples[0][key]) for key in FIGURES}
-    widest = max(1.0, *(abs(end) for gap in gaps.values() for end in gap))
+    intervals = {key: interval(samples[1][key] - samples[0][key]) for key in FIGURES}
+    widest = max(1.0, *(abs(end) for ends in intervals.values() for end in ends))
     rows = []
     for key, title in FIGURES.items():
         a, b = (float(e[key][0]) for e in estimates)
         cells = [ranged(v, figure_interval(key, o, s)) for v, o, s in zip((a, b), outcomes, samples)]
-        low, at, high = (50 + 50 * value / widest for value in (gaps[key][0], b - a, gaps[key][1]))
-        track = el("i", class_="interval signed", style=f"--low:{low:.1f}%;--high:{high:.1f}%;--at:{at:.1f}%")
+        low, high = intervals[key]
+        left, middle, right = (f"{50 + 50 * value / widest:.1f}%" for value in (low, b - a, high))
+        track = el("i", class_="interval signed", style=f"--low:{left};--high:{right};--at:{middle}")
         change = el("span", f"{b - a:+.1f}", class_="beside")
-        range_ = el("small", f" {gaps[key][0]:+.1f} to {gaps[key][1]:+.1f}", class_="range")
+        range_ = el("small", f" {low:+.1f} to {high:+.1f}", class_="range")
         rows.append([f"{title} %", *cells, Cell([track, change, range_], b - a)])
     return table(["score", *comparison.names, ("B − A", "and its 95% interval.")], rows, "Differences")
 

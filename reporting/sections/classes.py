@@ -31,10 +31,16 @@ def classes(report: RunReport) -> Html:
     for c in sorted(np.flatnonzero(count), key=lambda c: right[c] / count[c]):  # the worst first
         taken_for = int(wrong[c].argmax())
         low, high = wilson_interval(int(right[c]), int(count[c]))
-        top1 = [meter(100 * right[c] / count[c]), number(count[c], 0), Cell(f"{low:.0f}–{high:.0f}", low)]
-        precision = number(100 * right[c] / predicted[c] if predicted[c] else None)
-        mostly = f"{names[taken_for]} ({wrong[c, taken_for]})" if wrong[c].any() else ""
-        rows.append([names[c], *top1, number(100 * in_top5[c] / count[c]), precision, mostly])
+        row = [
+            names[c],
+            meter(100 * right[c] / count[c]),
+            number(count[c], 0),
+            Cell(f"{low:.0f}–{high:.0f}", low),
+            number(100 * in_top5[c] / count[c]),
+            number(100 * right[c] / predicted[c] if predicted[c] else None),
+            f"{names[taken_for]} ({wrong[c, taken_for]})" if wrong[c].any() else "",
+        ]
+        rows.append(row)
     return class_table(_COLUMNS, rows, "Accuracy by class", num_absent=int((count == 0).sum()))
 
 

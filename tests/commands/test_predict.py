@@ -142,10 +142,10 @@ def test_unwritable_outputs_are_reported_before_the_model_is_loaded(world, tmp_p
     monkeypatch.setattr("engine.predict.load_model", None)
     wrong = {"/proc/nope/x": "cannot be written"}
     wrong |= {tmp_path / "afile": "is a file"} if option == "--pictures" else {tmp_path: "is a folder"}
-    for path, said in wrong.items():
+    for path, message in wrong.items():
         assert call("predict", world.root / "frames" / "val_0_0", "--config", world.config, option, path) == 2
         error = capsys.readouterr().err
-        assert error.startswith(f"error: {option} {path}: {said}") and error.count("\n") == 1
+        assert error.startswith(f"error: {option} {path}: {message}") and error.count("\n") == 1
 
 
 def test_if_one_output_fails_at_the_end_the_other_is_written(world, tmp_path, capsys, monkeypatch):
@@ -170,8 +170,8 @@ def test_a_single_class_is_a_warning(world, capsys):
 def test_clip_without_training_is_named(world, capsys):
     folder = world.root / "frames" / "val_0_0"
     assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
-    said = capsys.readouterr().err
-    assert "not fine-tuned" in said and said.splitlines()[-1].startswith("next: add --pictures FOLDER")
+    printed = capsys.readouterr().err
+    assert "not fine-tuned" in printed and printed.splitlines()[-1].startswith("next: add --pictures FOLDER")
 
 
 def test_videos_of_the_same_name_get_separate_pictures(world, tmp_path):

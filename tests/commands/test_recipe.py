@@ -122,12 +122,12 @@ def test_weights_that_are_not_finite_give_the_same_error_everywhere(world, weigh
     raw = load_checkpoint(weights)
     raw["model_state_dict"]["visual.proj"][0] = torch.nan
     torch.save(raw, tmp_path / "nan.pt")
-    said = "its embedding is not finite, because of the weights or the precision"
+    message = "its embedding is not finite, because of the weights or the precision"
     assert call("test", "--weights", tmp_path / "nan.pt") == 2
-    assert said in capsys.readouterr().err
+    assert message in capsys.readouterr().err
     video = world.root / "videos" / "val_0_0.mp4"
     assert call("predict", video, "--weights", tmp_path / "nan.pt", "--csv", tmp_path / "r.csv") == 2
-    assert f"error: {video}: {said}" in capsys.readouterr().err and "nan" not in (tmp_path / "r.csv").read_text()
+    assert f"error: {video}: {message}" in capsys.readouterr().err and "nan" not in (tmp_path / "r.csv").read_text()
 
 
 @pytest.mark.parametrize(

@@ -60,9 +60,9 @@ def test_changed_weights_are_reported_and_the_rest_is_written(other, run, tmp_pa
     (other / "last_model.pt").unlink()
     moved.write_bytes(b"something else")
     assert call("report", other) == 0
-    said = f"{moved}: has changed since the test; run the test again"
-    assert capsys.readouterr().err == f"warning: no film strips: {said}\n"
-    assert f"{NOT_SHOWN}{said}" in (other / "report.html").read_text(encoding="utf-8")
+    message = f"{moved}: has changed since the test; run the test again"
+    assert capsys.readouterr().err == f"warning: no film strips: {message}\n"
+    assert f"{NOT_SHOWN}{message}" in (other / "report.html").read_text(encoding="utf-8")
 
 
 def test_missing_videos_are_reported_and_the_rest_is_written(world, other, tmp_path, capsys):

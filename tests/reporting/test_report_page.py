@@ -220,8 +220,8 @@ def test_the_reliability_diagram_and_its_table_have_each_bin_with_videos():
     bins = [ReliabilityBin(0, float("nan"), float("nan")), ReliabilityBin(4, 0.75, 0.5)]
     diagram, histogram = charts.reliability_diagram(bins, "right"), charts.confidence_histogram(bins)
     assert diagram.count("<circle") == 1 and histogram.count(">4</text>") == 1 and "nan" not in diagram + histogram
-    said = Read(charts.reliability_table(bins, "t")).text
-    assert said.endswith("50 to 100475.050.0")
+    text = Read(charts.reliability_table(bins, "t")).text
+    assert text.endswith("50 to 100475.050.0")
 
 
 def test_strips_are_small_jpegs():

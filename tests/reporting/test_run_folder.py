@@ -120,10 +120,10 @@ def test_the_commands_reproduce_the_run(run_folder):
     config["network"]["prompt"] = "it's {}"
     write_test(run_folder / "test_4x3", *FEW, views=(4, 3), config=config, weights="best.pt")
     run = read_run(run_folder)
-    said = commands(run, run.main_test)
-    assert said["Train again"] == f"python train.py --config {run_folder}/config.yaml logging.run_dir=NEW_FOLDER"
+    by_title = commands(run, run.main_test)
+    assert by_title["Train again"] == f"python train.py --config {run_folder}/config.yaml logging.run_dir=NEW_FOLDER"
     begin = f"python test.py --config {run_folder}/config.yaml --weights best.pt --test_clips 4 --test_crops 3 "
-    assert said["Test again"].startswith(begin) and "'data.val_list=my lists/val.txt'" in said["Test again"]
+    assert by_title["Test again"].startswith(begin) and "'data.val_list=my lists/val.txt'" in by_title["Test again"]
 
 
 def test_overrides_are_read_back_as_they_were(run_folder):

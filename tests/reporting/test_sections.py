@@ -74,16 +74,16 @@ class Report:
 def test_the_summary_states_accuracy_and_confusions():
     names = ["run", "walk", "jump"]
 
-    def said(labels, predicted, names=names):
+    def summary(labels, predicted, names=names):
         return "".join(verdict(Report(labels, predicted, names)))
 
-    assert said([0, 1, 2], [0, 1, 2]) == "All 3 videos right."
-    assert said([0, 1, 2, 2], [0, 1, 2, -1]) == "75.0% of 4 videos right. 1 video could not be read."
-    assert said([0, 0, 1, 1], [0, 1, 0, 1]) == "50.0% of 4 videos right; it confuses “run” and “walk”."
-    assert said([0] * 30 + [1], [0] * 29 + [1, 1]) == "96.8% of 31 videos right; it most often takes “run” for “walk”."
+    assert summary([0, 1, 2], [0, 1, 2]) == "All 3 videos right."
+    assert summary([0, 1, 2, 2], [0, 1, 2, -1]) == "75.0% of 4 videos right. 1 video could not be read."
+    assert summary([0, 0, 1, 1], [0, 1, 0, 1]) == "50.0% of 4 videos right; it confuses “run” and “walk”."
+    assert summary([0] * 30 + [1], [0] * 29 + [1, 1]) == "96.8% of 31 videos right; it most often takes “run” for “walk”."
     six = ["throw a ball", "catch a ball", "hit a ball", "kick a ball", "sing", "hum", "read", "write", "sleep"]
     labels, predicted = [0, 1, 2, 3] * 4, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
-    assert said(labels, predicted, six) == "25.0% of 16 videos right; it confuses the 4 classes with “ball”."
+    assert summary(labels, predicted, six) == "25.0% of 16 videos right; it confuses the 4 classes with “ball”."
 
 
 def test_groups_are_named_after_their_distinctive_word():
@@ -117,8 +117,8 @@ def test_calibration_in_words():
     confidence = np.array([0.9, 1, 0.7, 0.5, np.nan], dtype=np.float32)
     right = np.array([True, True, False, False, False])
     outcomes = Outcomes(np.zeros(5, int), np.array([0, 0, 1, 1, -1]), confidence, confidence, right, right)
-    said = [re.sub("<[^>]*>", "", html.join(words)) for words in in_words(outcomes)]
-    assert said == [
+    sentences = [re.sub("<[^>]*>", "", html.join(words)) for words in in_words(outcomes)]
+    assert sentences == [
         "When it says 95%, it is right 100% of the time 2 videos",
         "When it says 70%, it is right 0% of the time 1 video",
         "When it says 50%, it is right 0% of the time 1 video",

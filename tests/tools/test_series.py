@@ -92,8 +92,8 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
         assert (b, n) == (base["top1"], novel["top1"]) and n == 100
         assert scores["harmonic"][place] == pytest.approx(2 * b * n / (b + n))
     means = np.mean(scores["base"]), np.mean(scores["novel"])
-    assert f"{2 * means[0] * means[1] / sum(means):.2f}" in (said := capsys.readouterr().out.splitlines())[-2]
-    assert said[-1] == f"next: python report.py {out}/seed1"
+    assert f"{2 * means[0] * means[1] / sum(means):.2f}" in (printed := capsys.readouterr().out.splitlines())[-2]
+    assert printed[-1] == f"next: python report.py {out}/seed1"
 
     assert run(base_to_novel, *words, "--seeds", "1,2") == 0 and len(launches) == 6  # nothing is run again
     assert "choose another --out" in fault(capsys, base_to_novel, *words, "--shot", 3)

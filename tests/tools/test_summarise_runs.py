@@ -30,8 +30,8 @@ def summarise(*runs):
 
 def test_mean_and_deviation(runs, capsys):
     assert summarise(*runs) == 0
-    assert "mean of 2" in (said := capsys.readouterr().out) and "45.00 +- 5.00" in said
-    assert said.splitlines()[-1] == f"next: sh scripts/run_test.sh {runs[1]}/last_model.pt"  # the better one
+    assert "mean of 2" in (printed := capsys.readouterr().out) and "45.00 +- 5.00" in printed
+    assert printed.splitlines()[-1] == f"next: sh scripts/run_test.sh {runs[1]}/last_model.pt"  # the better one
 
 
 def test_a_truncated_last_line_is_left_out(runs, capsys):

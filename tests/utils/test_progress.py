@@ -23,10 +23,10 @@ def shown(monkeypatch, capsys):
 
 
 def test_a_log_gets_lines_with_speed_and_time_left(shown):
-    said = shown(False)
-    assert not re.search(r"[\r\033]", said) and said.endswith("\n")
-    last = said.splitlines()[-1]
-    assert re.fullmatch(r"reading 3 of 3, +[\d.]+video/s, 00:00 left", last), said
+    printed = shown(False)
+    assert not re.search(r"[\r\033]", printed) and printed.endswith("\n")
+    last = printed.splitlines()[-1]
+    assert re.fullmatch(r"reading 3 of 3, +[\d.]+video/s, 00:00 left", last), printed
 
 
 def test_a_terminal_gets_a_bar(shown):
