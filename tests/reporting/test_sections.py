@@ -74,16 +74,16 @@ class Report:
 def test_the_summary_states_accuracy_and_confusions():
     names = ["run", "walk", "jump"]
 
-    def summary(labels, predicted, names=names):
+    def text(labels, predicted, names=names):
         return "".join(verdict(Report(labels, predicted, names)))
 
-    assert summary([0, 1, 2], [0, 1, 2]) == "All 3 videos right."
-    assert summary([0, 1, 2, 2], [0, 1, 2, -1]) == "75.0% of 4 videos right. 1 video could not be read."
-    assert summary([0, 0, 1, 1], [0, 1, 0, 1]) == "50.0% of 4 videos right; it confuses “run” and “walk”."
-    assert summary([0] * 30 + [1], [0] * 29 + [1, 1]) == "96.8% of 31 videos right; it most often takes “run” for “walk”."
+    assert text([0, 1, 2], [0, 1, 2]) == "All 3 videos right."
+    assert text([0, 1, 2, 2], [0, 1, 2, -1]) == "75.0% of 4 videos right. 1 video could not be read."
+    assert text([0, 0, 1, 1], [0, 1, 0, 1]) == "50.0% of 4 videos right; it confuses “run” and “walk”."
+    assert text([0] * 30 + [1], [0] * 29 + [1, 1]) == "96.8% of 31 videos right; it most often takes “run” for “walk”."
     six = ["throw a ball", "catch a ball", "hit a ball", "kick a ball", "sing", "hum", "read", "write", "sleep"]
     labels, predicted = [0, 1, 2, 3] * 4, [0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2, 2, 3, 3, 3, 3]
-    assert summary(labels, predicted, six) == "25.0% of 16 videos right; it confuses the 4 classes with “ball”."
+    assert text(labels, predicted, six) == "25.0% of 16 videos right; it confuses the 4 classes with “ball”."
 
 
 def test_groups_are_named_after_their_distinctive_word():
