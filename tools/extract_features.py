@@ -104,7 +104,7 @@ def name_targets(videos: str, out: Path) -> dict[str, Path]:
     for source in expand_inputs([videos]):
         relative = Path(source).relative_to(root)
         name = relative.name if Path(source).is_dir() else relative.stem
-        target = out / relative.parent / (name or root.name)
+        target = out / relative.parent / (name or root.resolve().name)
         if target in owners:
             raise UserError(f"{source}: its array would have the same name as that of {owners[target]}; rename one")
         owners[target] = source

@@ -55,7 +55,7 @@ def write_all(
         list_writing.write_list(args.out, name, entries, missing, labels)
         if num_other:
             print(f"  left out: {num_other} clips of classes that are not in {labels.origin}")
-    in_config = {part: (args.root, name) for part, name in names.items()}
+    in_config = {part: (args.root, names[part]) for part in PARTS if part in names}  # a config has no test list
     list_writing.print_config(dataset, disk, labels, args.out, in_config, keys or {})
 
 

@@ -2,12 +2,14 @@
 
 import json
 import shutil
+from pathlib import Path
 
 import numpy as np
 import pytest
 
 from inference.model import load_model
 from tests.commands.world import call
+from tests.datasets.helpers import write_frames
 from tools import extract_features
 from utils.errors import UserError
 
@@ -107,6 +109,12 @@ def test_mistakes(world, weights, tmp_path):
         with pytest.raises(UserError) as caught:
             run(*words)
         assert part in str(caught.value)
+
+
+def test_the_current_folder_as_a_frame_folder_is_named_after_itself(tmp_path, monkeypatch):
+    write_frames(tmp_path / "walk", 2)
+    monkeypatch.chdir(tmp_path / "walk")
+    assert extract_features.name_targets(".", Path("out")) == {".": Path("out/walk")}
 
 
 def test_overrides_come_last():

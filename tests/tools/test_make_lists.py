@@ -187,6 +187,18 @@ def test_folders_of_splits_are_the_splits_whatever_their_case(tmp_path, capsys, 
     assert ("test is used for validation" in capsys.readouterr().out) == (test == "test")
 
 
+def test_a_test_split_beside_train_and_val_is_listed_but_not_in_the_config(tmp_path, capsys):
+    for part in ("train", "val", "test"):
+        add_video(tmp_path / "data", f"{part}/walk/1.mp4")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert lines(tmp_path / "out/test.txt") == ["test/walk/1.mp4 0"]
+    assert [key for key in printed_yaml(capsys.readouterr().out) if key.endswith("_list")] == [
+        "train_list",
+        "val_list",
+        "label_list",
+    ]
+
+
 def test_numbered_folders_are_sorted_by_number_with_a_warning(tmp_path, capsys):
     for number in (1, 2, 3, 10, 11):
         add_video(tmp_path / "data", f"{number}/a.mp4")
