@@ -9,6 +9,7 @@ import traceback
 import numpy as np
 import pytest
 import torch
+from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datasets import build, lists
 from datasets.loader import _usable
@@ -278,7 +279,9 @@ def test_a_runtime_error_in_a_worker_is_reported_by_its_cause(tmp_path, monkeypa
 @pytest.mark.parametrize(
     ("number", "how"), [(signal.SIGKILL, "killed by SIGKILL"), (signal.SIGBUS, "--shm-size")], ids=str
 )
-def test_a_killed_worker_is_reported_as_killed(tmp_path, number, how):
+def test_a_killed_worker_is_reported_as_killed(tmp_path, monkeypatch, number, how):
+    # PyTorch looks every 5 s whether the workers are alive.
+    monkeypatch.setattr(_MultiProcessingDataLoaderIter._try_get_data, "__defaults__", (0.2,))
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
     with pytest.raises(MachineError) as error:
         for _ in loader:
