@@ -30,8 +30,7 @@ def with_sets(cfg: Config) -> Config:
     for data_set in data.sets:
         num_classes = len(read_labels(given(data_set.label_list)))
         sets.append(data_set.model_copy(update={"num_classes": num_classes}))
-    data = data.model_copy(update={"sets": sets})
-    data = data.model_copy(update={"num_classes": len(class_names(data))})
+    data = data.model_copy(update={"sets": sets, "num_classes": len(class_names(data))})
     return cfg.model_copy(update={"data": data})
 
 

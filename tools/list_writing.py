@@ -10,7 +10,7 @@ from typing import Any
 
 import yaml
 
-from datasets.lists import MIN_TRAIN_FRAMES, Label, ListEntry, drop_short_entries, read_labels
+from datasets.lists import MIN_TRAIN_FRAMES, Label, ListEntry, drop_short_entries, read_labels, tokenized_name
 from tools.list_sources import Sample
 from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.csv_files import write_csv
@@ -23,7 +23,7 @@ LISTS_FOLDER = REPOSITORY / "lists"
 
 def normal_form(class_name: str) -> str:
     """Normalise a class name for comparison: ignores case and replaces "_" by a space."""
-    return " ".join(class_name.replace("_", " ").lower().split())
+    return tokenized_name(class_name.replace("_", " "))
 
 
 class Labels:
