@@ -25,48 +25,69 @@ def curves_of_two(comparison: Comparison) -> Html:
 
 def _charts(runs: dict[str, Run]) -> Html:
     """One run, or two in the same charts, by the names of their lines."""
-    train, rates, val, records, windows, shown = [], [], [], [], {}, {}
+    losses, rates, scores, windows = [], [], [], []
+    validations: list[tuple[str, dict[str, Any]]] = []
     for style, (name, run) in zip("ab", runs.items()):
         steps = [r for r in run.records if r["kind"] == "train"]
-        tests = [r for r in run.records if r["kind"] == "val"]
         if steps:
-            x, loss = _column(steps, "step"), _column(steps, "loss")
-            window = max(1, len(x) // 40)
-            if not name and window > 1:
-                train.append(charts.Line("", x, loss, f"raw {style}"))
-            windows[f"{window:,}"] = window > 1
-            train.append(charts.Line(name, x, charts.moving_mean(loss, window), style))
-            for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
-                rate = _column(steps, key)
-                if np.isfinite(rate).any():  # the model may have no new layers
-                    label = f"{name[:1]} {key.removeprefix('lr_')}".strip()
-                    rates.append(charts.Line(label, x, rate, dash + style))
-        if tests:
-            x = _column(tests, "step")
-            for key, (label, dash) in SCORES.items():
-                values = _column(tests, key)
-                if np.isfinite(values).any():
-                    shown[key] = label
-                    val.append(charts.Line(f"{name[:1]} {label}".strip(), x, values, dash + style, True))
-            records += [(name, r) for r in tests]
-    if not train and not val:
+            windows.append(max(1, len(steps) // 40))
+            losses += _loss_lines(name, style, steps, windows[-1])
+            rates += _rate_lines(name, style, steps)
+        tests = [r for r in run.records if r["kind"] == "val"]
+        scores += _score_lines(name, style, tests)
+        validations += [(name, r) for r in tests]
+    if not losses and not scores:
         return el("p", "There is no metrics.jsonl with steps in this folder.", class_="note")
-    averaged = f", mean of {' and '.join(windows)} steps" if any(windows.values()) else ""
+    averaged = ""
+    if max(windows, default=1) > 1:
+        averaged = f", mean of {' and '.join(f'{window:,}' for window in dict.fromkeys(windows))} steps"
     parts = [
-        (train, f"Training loss{averaged}", (0, None)),
-        (val, "Validation, %", (None, 100)),
+        (losses, f"Training loss{averaged}", (0, None)),
+        (scores, "Validation, %", (None, 100)),
         (rates, "Learning rate by layers", (0, None)),
     ]
     drawn = [charts.line_chart(lines, "step", title, y_range) for lines, title, y_range in parts if lines]
-    if not records:
-        return el("div", drawn, class_="charts")
-    columns = ["step", *(f"{label} %" for label in shown.values())]
-    rows = [[number(r["step"], 0), *(number(r.get(key)) for key in shown)] for _, r in records]
-    if len(runs) > 1:
+    shown = el("div", drawn, class_="charts")
+    return join([shown, _validation_table(validations)]) if validations else shown
+
+
+def _loss_lines(name: str, style: str, steps: list[dict[str, Any]], window: int) -> list[charts.Line]:
+    """The moving mean of the loss and, for a single run, the loss of each step behind it."""
+    x, loss = _column(steps, "step"), _column(steps, "loss")
+    raw = [charts.Line("", x, loss, f"raw {style}")] if not name and window > 1 else []
+    return [*raw, charts.Line(name, x, charts.moving_mean(loss, window), style)]
+
+
+def _rate_lines(name: str, style: str, steps: list[dict[str, Any]]) -> list[charts.Line]:
+    lines = []
+    for key, dash in (("lr_new", ""), ("lr_pretrained", "dashed ")):
+        rate = _column(steps, key)
+        if np.isfinite(rate).any():  # the model may have no new layers
+            label = f"{name[:1]} {key.removeprefix('lr_')}".strip()
+            lines.append(charts.Line(label, _column(steps, "step"), rate, dash + style))
+    return lines
+
+
+def _score_lines(name: str, style: str, tests: list[dict[str, Any]]) -> list[charts.Line]:
+    lines = []
+    for key, (label, dash) in SCORES.items():
+        values = _column(tests, key)
+        if np.isfinite(values).any():
+            lines.append(charts.Line(f"{name[:1]} {label}".strip(), _column(tests, "step"), values, dash + style, True))
+    return lines
+
+
+def _validation_table(validations: list[tuple[str, dict[str, Any]]]) -> Html:
+    """The scores of each validation, by run if runs have names."""
+    records = [record for _, record in validations]
+    keys = [key for key in SCORES if np.isfinite(_column(records, key)).any()]
+    columns = ["step", *(f"{SCORES[key][0]} %" for key in keys)]
+    rows = [[number(r["step"], 0), *(number(r.get(key)) for key in keys)] for r in records]
+    if any(name for name, _ in validations):
         columns = ["run", *columns]
-        rows = [[name, *row] for (name, _), row in zip(records, rows)]
+        rows = [[name, *row] for (name, _), row in zip(validations, rows)]
     summary = el("summary", f"{count_of(len(rows), 'validation')} as a table")
-    return join([el("div", drawn, class_="charts"), el("details", summary, table(columns, rows, "Validation scores"))])
+    return el("details", summary, table(columns, rows, "Validation scores"))
 
 
 def _column(records: list[dict[str, Any]], key: str) -> np.ndarray:
