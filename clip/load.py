@@ -21,7 +21,7 @@ from clip.download import announce_download, announce_hub_download, cached_weigh
 from clip.fast_layers import use_fast_layers
 from clip.fit import check_fit, fit_positions
 from clip.openai_layout import config_from_shapes
-from clip.pixels import pixels_of
+from clip.pixels import image_side, pixels_of
 from clip.weights import WeightsFile, read_weights
 from utils.errors import UserError, first_line
 from utils.recipe import looks_like_file
@@ -162,16 +162,15 @@ def _download(name: str, tag: str, config: dict[str, Any]) -> WeightsFile:
 
 def _fit_image_size(vision: dict[str, Any], image_size: int | None, arch: str) -> int:
     """Set the image size of the config to `image_size` (if given); returns the original size."""
-    own = vision["image_size"]
-    own = own if isinstance(own, int) else own[0]
-    wanted = image_size or own
+    original = image_side(vision)
+    wanted = image_size or original
     is_timm = bool(vision.get("timm_model_name"))
     step = RESNET_STRIDE if isinstance(vision.get("layers"), (list, tuple)) else vision.get("patch_size", 1)
     if not is_timm and wanted % step:
         near = max(step, round(wanted / step) * step)
         raise UserError(f"input_size {wanted}: {arch} needs a multiple of {step} pixels, such as {near}")
     vision["image_size"] = wanted
-    return own
+    return original
 
 
 def _build(config: dict[str, Any], source: str) -> nn.Module:

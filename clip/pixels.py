@@ -1,6 +1,6 @@
 """The image preprocessing of a CLIP model: from the weights tag of open_clip, or the published recipe."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import open_clip
 
@@ -61,5 +61,10 @@ def _default_input_size(arch: str) -> int:
     else:
         config = open_clip.get_model_config(names.open_clip_name(arch))
         assert config is not None  # open_clip lists the name
-    own = config["vision_cfg"]["image_size"]
-    return own if isinstance(own, int) else own[0]
+    return image_side(config["vision_cfg"])
+
+
+def image_side(vision: dict[str, Any]) -> int:
+    """Side of the input image in open_clip's config of an image tower, which has one number or height and width."""
+    size = vision["image_size"]
+    return size if isinstance(size, int) else size[0]
