@@ -21,16 +21,24 @@ LOCAL = "127.0.0.1"
 ALLOWED_HOST = re.compile(r"\*|(\*\.)?[\w.-]+|[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F:.]*")  # the last: of IPv6
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
-    weights = "video checkpoint (default: that of the demo, or with --config CLIP without fine-tuning)"
-    parser.add_argument("--weights", metavar="FILE", help=weights)
+    parser.add_argument(
+        "--weights",
+        metavar="FILE",
+        help="video checkpoint (default: that of the demo, or with --config CLIP without fine-tuning)",
+    )
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--host", default=LOCAL, help=f"address to listen on (default {LOCAL}: this machine only)")
-    hosts = "host name under which the page may be requested, besides localhost and --host; can be repeated; '*': any"
-    parser.add_argument("--allow_host", action="append", default=[], metavar="NAME", help=hosts)
+    parser.add_argument(
+        "--allow_host",
+        action="append",
+        default=[],
+        metavar="NAME",
+        help="host name under which the page may be requested, besides localhost and --host; can be repeated; '*': any",
+    )
     parser.add_argument("--port", type=int, default=7860, help="default 7860")
     parser.add_argument("--max_megabytes", type=float, default=200, metavar="MB", help="upload limit (default 200)")
     parser.add_argument("--max_seconds", type=float, default=600, metavar="S", help="limit per video (default 600)")

@@ -13,7 +13,7 @@ from utils.config import check_config
 from utils.files import check_is_file, check_writable
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
     parser.add_argument("--config", "-cfg", metavar="YAML", help="config file (default: that of the checkpoint)")

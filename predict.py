@@ -22,16 +22,18 @@ from utils.work_shards import add_shard_options
 OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; also key=value")
     parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
-    weights = "video checkpoint (default: CLIP without fine-tuning, mean of the frames)"
-    parser.add_argument("--weights", metavar="FILE", help=weights)
+    parser.add_argument(
+        "--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning, mean of the frames)"
+    )
     parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
     parser.add_argument("--top", type=int, default=5, metavar="K", help="classes to show per video (default 5)")
-    threshold = "mark a video as unknown below this probability"
-    parser.add_argument("--threshold", type=float, default=0, metavar="P", help=threshold)
+    parser.add_argument(
+        "--threshold", type=float, default=0, metavar="P", help="mark a video as unknown below this probability"
+    )
     parser.add_argument("--window", type=float, metavar="S", help="seconds of a window; 0: one clip per video")
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: half a window)")
     parser.add_argument("--fps", type=float, default=25, help="frame rate of folders of frames (default 25)")
@@ -40,8 +42,12 @@ def parse_arguments(arguments: list[str] | None = None):
     parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to stdout")
     parser.add_argument("--csv", metavar="FILE", help="write one line per window as CSV; -: to stdout")
     parser.add_argument("--pictures", metavar="DIR", help="save a film strip of each video, a timeline of long ones")
-    untrusted = "for untrusted files: decode each in a child process with limits, for at most S seconds"
-    parser.add_argument("--isolate", type=float, metavar="S", help=untrusted)
+    parser.add_argument(
+        "--isolate",
+        type=float,
+        metavar="S",
+        help="for untrusted files: decode each in a child process with limits, for at most S seconds",
+    )
     add_shard_options(parser)
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)

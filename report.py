@@ -12,7 +12,7 @@ from utils.cli import Parser, run_command
 from utils.files import check_writable
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("run", metavar="RUN", help="a run folder of train.py, or the results folder of a test")
     parser.add_argument("other", metavar="RUN_B", nargs="?", help="compare RUN with this one, video by video")

@@ -15,7 +15,7 @@ from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = cli.config_parser(__doc__, required=False)
     parser.add_argument("--weights", metavar="FILE", help="checkpoint of train.py, or published (default: plain CLIP)")
     cli.add_view_options(parser)

@@ -16,10 +16,11 @@ from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = cli.Parser(__doc__)
-    repeated = "config of a data set; may be repeated"
-    parser.add_argument("--config", "-cfg", required=True, action="append", metavar="YAML", help=repeated)
+    parser.add_argument(
+        "--config", "-cfg", required=True, action="append", metavar="YAML", help="config of a data set; may be repeated"
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override in every config")
     parser.add_argument("--weights", metavar="FILE", help="checkpoint of train.py, or a published one")
     parser.add_argument("--lists", metavar="A,B,C", help="test lists instead of data.val_list")

@@ -14,7 +14,7 @@ from utils.config import TEST_FILES, check_data_files, load_config
 from utils.files import check_is_file
 
 
-def parse_arguments(arguments: list[str] | None = None):
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = config_parser(__doc__)
     parser.add_argument("--check", action="store_true", help="check config, data and weights, print a summary and stop")
     parser.add_argument("--log_time", metavar="NAME", help="run folder exp/<dataset>/<arch>/NAME")

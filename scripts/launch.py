@@ -53,11 +53,14 @@ def kill_processes() -> None:
 def describe(error: ChildFailedError) -> str:
     """One line about the process that failed first; killed processes come before those that failed because of them."""
     rank, failure = min(error.failures.items(), key=lambda item: (item[1].exitcode >= 0, item[1].timestamp))
-    how = f"was killed by {signal.Signals(-failure.exitcode).name}" if failure.exitcode < 0 else (
-        f"failed with exit code {failure.exitcode}"
-    )  # fmt: skip
-    others = "the others were stopped"
-    return f"process {rank} (pid {failure.pid}) {how}; {others}; add resume=auto to continue from the last checkpoint"
+    if failure.exitcode < 0:
+        end = f"was killed by {signal.Signals(-failure.exitcode).name}"
+    else:
+        end = f"failed with exit code {failure.exitcode}"
+    return (
+        f"process {rank} (pid {failure.pid}) {end}; the others were stopped; add resume=auto to continue from the last "
+        "checkpoint"
+    )
 
 
 class Launch:
