@@ -24,7 +24,7 @@ from utils.files import atomic_path
 
 INK, GREY, RULE = "#1f2328", "#6e7781", "#d8dee4"
 BLUE, ORANGE, GREEN = "#0072b2", "#d55e00", "#009e73"
-NUM_RIGHT, NUM_WRONG, FRAMES_A_STRIP = 4, 1, 6
+NUM_RIGHT, NUM_WRONG, FRAMES_PER_STRIP = 4, 1, 6
 SIDE = 160  # of a playing frame's height, in pixels
 FONT: dict[str, Any] = {"family": "DejaVu Sans"}  # in every installation of matplotlib
 
@@ -118,7 +118,7 @@ def frame_files(folder: Path) -> list[Path]:
 def film_strip(folder: Path) -> np.ndarray:
     """Evenly spaced frames of a clip side by side, uint8 (H, W, 3)."""
     files = frame_files(folder)
-    chosen = [files[i] for i in np.linspace(0, len(files) - 1, FRAMES_A_STRIP).round().astype(int)]
+    chosen = [files[i] for i in np.linspace(0, len(files) - 1, FRAMES_PER_STRIP).round().astype(int)]
     white = {"mode": "constant", "constant_values": 255}
     strip = [np.pad(np.asarray(Image.open(file)), ((0, 0), (0, 3), (0, 0)), **white) for file in chosen]
     return np.concatenate(strip, axis=1)[:, :-3]

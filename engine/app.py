@@ -38,7 +38,7 @@ CLASS_SETS = {
     "ActivityNet": "anet1.3_labels.csv",
 }
 """Sets of class names offered on the page, and their files in lists/."""
-WINDOWS_A_TURN = 4
+WINDOWS_PER_TURN = 4
 MAX_COMPUTING_SECONDS = 120
 """Time limit of one video, from the start of decoding to its last window."""
 
@@ -83,9 +83,9 @@ class Service:
 
     def _named(self, model: VideoModel, windows: Iterator[Window]) -> Iterator[tuple[Window, np.ndarray]]:
         """Yield each window and its probabilities (K,); other requests are served between two batches."""
-        while batch := list(itertools.islice(windows, WINDOWS_A_TURN)):
+        while batch := list(itertools.islice(windows, WINDOWS_PER_TURN)):
             with self._turn:
-                named = list(model.stream(batch, batch_size=WINDOWS_A_TURN))
+                named = list(model.stream(batch, batch_size=WINDOWS_PER_TURN))
             yield from named
 
 

@@ -32,13 +32,15 @@ def export(args: argparse.Namespace) -> None:
     check_writable(out, "--out")
 
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
+    log.info("building the model of %s", args.weights)
     loaded = VideoModel(cfg, names, checkpoint, process.device)
     if not loaded.network.scorer.exports:
         raise UserError(f"network.scorer {cfg.network.scorer}: export is not supported")
     text = torch.from_numpy(loaded.class_matrix)
     model = export_formats.VideoClassifier(loaded.network, text).eval()
 
-    num_frames, transform = cfg.data.num_frames, build_window_reader(cfg).transform
+    num_frames = cfg.data.num_frames
+    transform = build_window_reader(cfg).transform
     resize, input_size = transform.resize, transform.input_size
     about = {
         "class_names": names,
@@ -60,13 +62,18 @@ def export(args: argparse.Namespace) -> None:
     log.info("%s: %d frames of %dx%d, %d classes", args.weights, num_frames, input_size, input_size, len(names))
     clips = export_formats.random_clips(2, num_frames, input_size)
     with atomic_path(out) as temporary:
+        log.info("converting to %s (large models take minutes)", args.format)
         export_formats.FORMATS[args.format].write(temporary, model, text, clips, json.dumps(about))
-        found = export_formats.measure_parity(temporary, args.format, model, num_frames, input_size)
+        log.info("comparing the outputs of the file with those of PyTorch")
+        parities = export_formats.measure_parity(temporary, args.format, model, num_frames, input_size)
         rows = [("clips", "logits differ by", "embeddings differ by", "same top-1")]
-        rows += [(str(p[0]), f"{p[1]:.2g}", f"{p[2]:.2g} of the largest", f"{p[3]:.0%}") for p in found]
+        for parity in parities:
+            logits = f"{parity.logit_difference:.2g}"
+            embeddings = f"{parity.embedding_difference:.2g} of the largest"
+            rows.append((str(parity.batch_size), logits, embeddings, f"{parity.top1_agreement:.0%}"))
         log.info("%s", format_table(rows))
-        export_formats.check_parity(found, out)
+        export_formats.check_parity(parities, out)
     log.info(
-        "%s: %.1f MB, within %g (logits) and %g (embeddings) of eager PyTorch",
-        *(out, out.stat().st_size / 1e6, export_formats.LOGIT_TOLERANCE, export_formats.EMBEDDING_TOLERANCE),
+        f"{out}: {out.stat().st_size / 1e6:.1f} MB, within {export_formats.LOGIT_TOLERANCE:g} (logits) and "
+        f"{export_formats.EMBEDDING_TOLERANCE:g} (embeddings) of eager PyTorch"
     )

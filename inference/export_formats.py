@@ -80,9 +80,10 @@ def _exporter() -> Iterator[None]:
             warnings.simplefilter("ignore")  # outputs are compared afterwards
             yield
     except RuntimeError as error:  # base class of all errors of torch.export and torch.onnx
-        reason = first_line(error)
-        remedy = "use --format safetensors, which supports all models"
-        raise UserError(f"PyTorch's exporter does not support this model ({reason}); {remedy}") from error
+        raise UserError(
+            f"PyTorch's exporter does not support this model ({first_line(error)}); use --format safetensors, which "
+            "supports all models"
+        ) from error
 
 
 def _trace(model: VideoClassifier, clips: torch.Tensor) -> torch.export.ExportedProgram:
@@ -101,8 +102,10 @@ def _write_onnx(path: Path, model: VideoClassifier, text: torch.Tensor, clips: t
     _import_onnx()
     num_bytes = sum(value.numel() * value.element_size() for value in model.state_dict().values())
     if num_bytes > ONNX_MAX_BYTES:
-        size = f"the model has {num_bytes / 2**30:.1f} GiB, but ONNX files are limited to 2"
-        raise UserError(f"--format onnx: {size}; use --format torch_export")
+        raise UserError(
+            f"--format onnx: the model has {num_bytes / 2**30:.1f} GiB, but ONNX files are limited to 2; "
+            "use --format torch_export"
+        )
     for package in ("onnxscript", "onnx_ir"):  # they log every simplified node
         logging.getLogger(package).setLevel(logging.ERROR)
     with _exporter():
@@ -204,26 +207,27 @@ def measure_parity(
 ) -> list[Parity]:
     """Compare the file at `path` with the eager `model` on seeded random clips of several batch sizes."""
     run = FORMATS[file_format].run(path)
-    found = []
+    parities = []
     for seed, batch_size in enumerate(PARITY_BATCHES):
         clips = random_clips(batch_size, num_frames, input_size, seed)
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # exported modules warn about resolved branches
-            (logits, embedding), (wanted_logits, wanted_embedding) = run(clips), model(clips)
-        found.append(
+            logits, embedding = run(clips)
+            expected_logits, expected_embedding = model(clips)
+        parities.append(
             Parity(
                 batch_size,
-                float((logits - wanted_logits).abs().max()),
-                float((embedding - wanted_embedding).abs().max() / wanted_embedding.abs().max()),
-                float((logits.argmax(1) == wanted_logits.argmax(1)).float().mean()),
+                float((logits - expected_logits).abs().max()),
+                float((embedding - expected_embedding).abs().max() / expected_embedding.abs().max()),
+                float((logits.argmax(1) == expected_logits.argmax(1)).float().mean()),
             )
         )
-    return found
+    return parities
 
 
-def check_parity(found: list[Parity], path: Path) -> None:
+def check_parity(parities: list[Parity], path: Path) -> None:
     """Raise a UserError if the outputs of the exported model differ by more than the tolerances, or are NaN."""
-    for parity in found:
+    for parity in parities:
         # "not <=" is also true for NaN.
         if not (parity.logit_difference <= LOGIT_TOLERANCE and parity.embedding_difference <= EMBEDDING_TOLERANCE):
             raise UserError(

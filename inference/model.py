@@ -46,11 +46,10 @@ from utils.schema import Config, NetworkConfig
 from utils.schema_rules import Purpose
 
 DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
-NAMES_A_TURN = 32
-"""Number of class names that are embedded at a time; each may have several prompts."""
+NAMES_PER_TURN = 32
+"""Number of class names that are embedded while the lock of a shared model is held; each may have several prompts."""
 MAX_KEPT_CLIPS = 12
 """Number of evenly spaced clips of a prediction that are kept for plots."""
-_NO_LOCK = nullcontext()
 log = logging.getLogger(__name__)
 
 
@@ -130,12 +129,13 @@ class VideoModel:
         """Load the weights of a checkpoint. Raises a UserError if they belong to a different model."""
         load_video_weights(self.network, checkpoint.state, checkpoint.path)
 
-    def with_classes(self, classes: str | Sequence[str], turn: AbstractContextManager = _NO_LOCK) -> "VideoModel":
+    def with_classes(self, classes: str | Sequence[str], turn: AbstractContextManager | None = None) -> "VideoModel":
         """The same model with other classes. The network is shared; this object is not changed.
 
         Args:
             classes: list of names, comma-separated names, or a CSV file `id,name`.
-            turn: a lock that is held for NAMES_A_TURN names at a time, where others use the model meanwhile.
+            turn: the lock of a model that others use meanwhile, held for NAMES_PER_TURN names at a time. None: all names
+                are embedded at once, with one file in `logging.cache_dir`.
 
         Raises:
             UserError: the names are invalid, or the class embeddings are those of the training classes.
@@ -144,10 +144,11 @@ class VideoModel:
         if names == self.class_names:
             return self
         check_other_classes(self.cfg)
+        num_at_once = len(names) if turn is None else NAMES_PER_TURN
         parts = []
-        for start in range(0, len(names), NAMES_A_TURN):
-            with turn:
-                parts.append(self._encode(names[start : start + NAMES_A_TURN]))
+        for start in range(0, len(names), num_at_once):
+            with turn or nullcontext():
+                parts.append(self._encode(names[start : start + num_at_once]))
         other = copy.copy(self)
         other.class_names, other.class_matrix = names, np.concatenate(parts)
         return other
@@ -199,15 +200,15 @@ class VideoModel:
         with autocast(self.precision, self.device):
             return explain(self.network, clip.to(self.device), text, label, self.cfg.data.batch_size)
 
-    def explained(self, prediction: VideoPrediction, turn: AbstractContextManager = _NO_LOCK) -> VideoPrediction:
+    def explained(self, prediction: VideoPrediction, turn: AbstractContextManager | None = None) -> VideoPrediction:
         """A prediction whose clips, at most six, have what supports the top class of their window, for pictures.
 
         Args:
-            turn: a lock that is held for one clip at a time, where others use the model meanwhile.
+            turn: the lock of a model that others use meanwhile; it is held for one clip at a time.
         """
         clips = []
         for number, clip in spread(prediction.clips, MAX_STRIPS):
-            with turn:
+            with turn or nullcontext():
                 clips.append((number, self.explain(clip.frames, int(prediction.probabilities[number].argmax()))))
         return replace(prediction, clips=tuple(clips))
 

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from inference.pictures import MAX_FRAMES_A_STRIP
+from inference.pictures import MAX_FRAMES_PER_STRIP
 from inference.timeline import UNKNOWN, VideoPrediction, clock, spread
 from modules.attribution import ShownClip
 
@@ -151,8 +151,8 @@ def _said_of_strips(clip: ShownClip) -> str:
 
 def _strip(clip: ShownClip, title: str) -> str:
     """Up to eight frames side by side, each above itself lit and its bar."""
-    films = [spread(list(film), MAX_FRAMES_A_STRIP) for film in (clip.frames, clip.lit) if film is not None]
-    bars = spread(clip.bars(), MAX_FRAMES_A_STRIP)
+    films = [spread(list(film), MAX_FRAMES_PER_STRIP) for film in (clip.frames, clip.lit) if film is not None]
+    bars = spread(clip.bars(), MAX_FRAMES_PER_STRIP)
     columns = zip(*films, bars, strict=True)
     cells = "".join(f"<div>{''.join(map(_image, frames))}{_contribution(*bar)}</div>" for *frames, bar in columns)
     said = f"{len(bars)} frames; contribution of each, in nats: {', '.join(nats for _, nats in bars)}"

@@ -22,7 +22,7 @@ from inference.timeline import MAX_STRIPS, UNKNOWN, VideoPrediction, clock, spre
 from modules.attribution import ShownClip
 from utils.files import atomic_path
 
-MAX_FRAMES_A_STRIP = 8
+MAX_FRAMES_PER_STRIP = 8
 MAX_TIMELINE_CLASSES = 12
 MAX_BARS = 20
 """Maximum number of classes per clip; tables and files are not limited."""
@@ -46,7 +46,7 @@ def draw_strips(path: str | Path, prediction: VideoPrediction, k: int = 5) -> No
     clips = spread(prediction.clips, MAX_STRIPS)
     k = min(k, len(prediction.class_names), MAX_BARS)
     rows = 1 + (clips[0][1].lit is not None) + BAR_ROW * (clips[0][1].contributions is not None)  # in frames
-    num_shown = min(MAX_FRAMES_A_STRIP, len(clips[0][1].frames))
+    num_shown = min(MAX_FRAMES_PER_STRIP, len(clips[0][1].frames))
     side = min(1.35, 7.8 / num_shown)  # of a frame, in inches
     height = max(side * rows + 0.6, 0.27 * k + 0.6)
     figure = Figure(figsize=(13.5, height * len(clips) + 0.45), dpi=_DPI, layout="constrained")
@@ -78,7 +78,7 @@ def _draw_film(axis: Axes, clip: ShownClip, name: str) -> None:
     axis.set_axis_off()
     notes = [f"second row: highlighted where it supports {name}"] if clip.lit is not None else []
     bottom = len(film)
-    if bars := spread(clip.bars(), MAX_FRAMES_A_STRIP):
+    if bars := spread(clip.bars(), MAX_FRAMES_PER_STRIP):
         notes.append(f"bars: contribution of each frame to the log-odds of {'it' if notes else name}")
         zero, bottom = bottom + 0.25 * side, bottom + BAR_ROW * side
         for place, (share, nats) in enumerate(bars):
@@ -177,7 +177,7 @@ def _draw_bars(axis: Axes, top: list[tuple[str, float]], is_unknown: bool, thres
 
 def _film(clip: np.ndarray) -> np.ndarray:
     """(T,C,S,S) uint8 -> (S,W',C): up to eight frames side by side, separated by white."""
-    frames = spread(clip.transpose(0, 2, 3, 1), MAX_FRAMES_A_STRIP)
+    frames = spread(clip.transpose(0, 2, 3, 1), MAX_FRAMES_PER_STRIP)
     gap = max(1, frames[0].shape[1] // 40)
     padded = [np.pad(frame, ((0, 0), (0, gap), (0, 0)), constant_values=255) for frame in frames]
     return np.concatenate(padded, axis=1)[:, :-gap]

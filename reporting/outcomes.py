@@ -16,7 +16,7 @@ NUM_BINS = 15
 """Equal-width bins of the calibration error, as in Guo et al. 2017 (arXiv 1706.04599)."""
 NUM_RESAMPLES = 2000
 CONFIDENCE_LEVEL = 0.95
-_RESAMPLES_AT_A_TIME = 100  # bounds the memory: 100 x N weights
+_RESAMPLES_PER_BATCH = 100  # bounds the memory: 100 x N weights
 FIGURES = {"top1": "top-1", "top5": "top-5", "mean_class": "mean class", "ece": "ECE"}
 """Keys of `figures`, and how the page names them."""
 
@@ -120,8 +120,8 @@ def bootstrap(*tests: Outcomes, num_resamples: int = NUM_RESAMPLES) -> list[dict
 def resamples(num_videos: int, num_resamples: int) -> Iterator[np.ndarray]:
     """How often each video was drawn: float32 (up to 100, N) at a time. The draws are the same for each call."""
     rng = np.random.default_rng(0)
-    for start in range(0, num_resamples, _RESAMPLES_AT_A_TIME):
-        size = min(_RESAMPLES_AT_A_TIME, num_resamples - start)
+    for start in range(0, num_resamples, _RESAMPLES_PER_BATCH):
+        size = min(_RESAMPLES_PER_BATCH, num_resamples - start)
         drawn = rng.integers(num_videos, size=(size, num_videos)) + np.arange(size)[:, None] * num_videos
         counts = np.bincount(drawn.ravel(), minlength=size * num_videos)
         yield counts.reshape(size, num_videos).astype(np.float32)

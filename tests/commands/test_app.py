@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import engine.app
-from inference.model import NAMES_A_TURN
+from inference.model import NAMES_PER_TURN
 from tests.commands.world import CLASSES, REPO, call
 from tests.datasets.helpers import write_skipped_frames
 from utils.errors import UserError
@@ -72,12 +72,12 @@ def test_many_names_are_embedded_in_batches_and_not_saved(app, world, tmp_path, 
         return encode(model, names)
 
     monkeypatch.setattr(type(service.model), "_encode", watched)
-    names = [f"thing {number}" for number in range(2 * NAMES_A_TURN + 3)]
+    names = [f"thing {number}" for number in range(2 * NAMES_PER_TURN + 3)]
     prediction = service.predict(str(world.root / "videos" / "val_0_0.mp4"), names, None)
-    assert sizes == [NAMES_A_TURN, NAMES_A_TURN, 3] and sorted(tmp_path.rglob("*")) == saved
-    alone = service.model.with_classes(names[NAMES_A_TURN : NAMES_A_TURN + 2], service._turn).class_matrix
+    assert sizes == [NAMES_PER_TURN, NAMES_PER_TURN, 3] and sorted(tmp_path.rglob("*")) == saved
+    alone = service.model.with_classes(names[NAMES_PER_TURN : NAMES_PER_TURN + 2], service._turn).class_matrix
     many = service.model.with_classes(names, service._turn).class_matrix
-    np.testing.assert_allclose(many[NAMES_A_TURN : NAMES_A_TURN + 2], alone, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(many[NAMES_PER_TURN : NAMES_PER_TURN + 2], alone, rtol=1e-4, atol=1e-5)
     assert prediction.class_names == names and many.shape == (len(names), 32)
 
 

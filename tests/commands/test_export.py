@@ -72,6 +72,8 @@ def test_the_file_contains_the_model_and_its_metadata(weights, exported, file_fo
     rows = [line.split() for line in printed.splitlines() if re.match(r" *\d+  ", line)]
     assert [int(row[0]) for row in rows] == list(export.PARITY_BATCHES) and all(row[-1] == "100%" for row in rows)
     assert "within 0.01 (logits)" in printed and list(out.parent.iterdir()) == [out]
+    steps = [line.split()[0] for line in printed.splitlines() if re.match("[a-z]+ing ", line)]
+    assert steps == ["building", "converting", "comparing"]
 
     about = about_in(out, file_format)
     assert about["class_names"] == list(CLASSES) and (about["num_frames"], about["input_size"]) == (4, 32)

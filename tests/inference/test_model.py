@@ -10,7 +10,7 @@ from PIL import Image
 
 from inference import load_model
 from inference import model as model_module
-from inference.model import MAX_KEPT_CLIPS, collect
+from inference.model import MAX_KEPT_CLIPS, NAMES_PER_TURN, collect
 from modules.build import build_model_and_text
 from modules.checkpoint_layout import load_video_weights
 from tests.commands.world import CLASSES
@@ -77,6 +77,14 @@ def test_other_classes_do_not_reload_the_model(tmp_path, world, overrides, monke
     np.testing.assert_allclose(second.classify(embeddings), fresh.classify(embeddings), atol=1e-6)
     assert first.classify(embeddings).shape == (3, 3)
     assert first.with_classes(list(CLASSES)) is first
+
+
+def test_the_embeddings_of_other_classes_are_cached_in_one_file(tmp_path, world):
+    model = load_model(None, world.config, classes=NEW, overrides=[f"logging.cache_dir={tmp_path}"], device=CPU)
+    before = set(tmp_path.iterdir())
+    names = [f"thing {number}" for number in range(NAMES_PER_TURN + 1)]
+    assert model.with_classes(names).class_matrix.shape == (len(names), 32)
+    assert len(set(tmp_path.iterdir()) - before) == 1
 
 
 def test_without_weights_it_is_clip_and_the_mean_of_frames(world):
