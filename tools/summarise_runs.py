@@ -18,6 +18,11 @@ from utils.results import format_table, next_test
 FIGURES = ("top1", "top5", "mean_class")
 
 
+def score_names(validation: dict) -> tuple[str, ...]:
+    """The scores of a validation, which depend on whether the list is multi-label."""
+    return ("map",) if "map" in validation else FIGURES
+
+
 def last_validation(run: Path) -> dict:
     """The record of the validation after the last epoch of a run. Raises a UserError if there is none."""
     path, config_path = run / "metrics.jsonl", run / "config.yaml"
@@ -36,9 +41,10 @@ def last_validation(run: Path) -> dict:
 
 def table_rows(validations: dict[str, dict], mean_title: str) -> list[tuple[str, ...]]:
     """A row for each validation, by its title, and one with mean and population deviation of their scores. Raises a
-    UserError unless all validations are after the same epoch."""
+    UserError unless all validations have the same scores, after the same epoch."""
     first, *_ = validations
     epoch = validations[first]["epoch"]
+    names = score_names(validations[first])
     rows = []
     for run, record in validations.items():
         if record["epoch"] != epoch:
@@ -46,8 +52,13 @@ def table_rows(validations: dict[str, dict], mean_title: str) -> list[tuple[str,
                 f"{run}: ended with epoch {record['epoch']}, and {first} with {epoch}; all runs must have the same "
                 "number of epochs"
             )
-        rows.append((run, *(f"{record[name]:.2f}" for name in FIGURES)))
-    means = [mean_and_deviation([record[name] for record in validations.values()]) for name in FIGURES]
+        if score_names(record) != names:
+            raise UserError(
+                f"{run}: its scores are {', '.join(score_names(record))}, and those of {first} "
+                f"{', '.join(names)}; give runs that are all multi-label, or none"
+            )
+        rows.append((run, *(f"{record[name]:.2f}" for name in names)))
+    means = [mean_and_deviation([record[name] for record in validations.values()]) for name in names]
     return [*rows, (mean_title, *(f"{mean:.2f} +- {deviation:.2f}" for mean, deviation in means))]
 
 
@@ -57,7 +68,8 @@ def main(args: argparse.Namespace) -> None:
         if folder in folders[:number]:
             raise UserError(f"{args.runs[number]}: given twice; remove one")
     validations = {run: last_validation(Path(run)) for run in args.runs}
-    print(format_table([("run", *FIGURES), *table_rows(validations, f"mean of {len(validations)}")]))
+    rows = table_rows(validations, f"mean of {len(validations)}")
+    print(format_table([("run", *score_names(validations[args.runs[0]])), *rows]))
     print(next_test({Path(run): record for run, record in validations.items()}))
 
 

@@ -20,8 +20,8 @@ def next_command(*words: str) -> str:
 
 
 def next_test(runs: Mapping[Path, Mapping[str, float]]) -> str:
-    """As `next_command`: the test of the best of several runs, by the top-1 of their validations."""
-    best = max(runs, key=lambda run: runs[run]["top1"])
+    """As `next_command`: the test of the best of several runs, by the top-1 or mAP of their validations."""
+    best = max(runs, key=lambda run: runs[run]["map" if "map" in runs[run] else "top1"])
     return next_command("sh", "scripts/run_test.sh", str(best / "last_model.pt"))
 
 

@@ -9,11 +9,11 @@ from tests.tools.loading import load_tool
 from utils.cli import run_command
 
 
-def write_run(folder, top1, epoch=4, epochs=4):
+def write_run(folder, score, epoch=4, epochs=4, scores=("top1", "top5", "mean_class")):
     folder.mkdir()
     (folder / "config.yaml").write_text(f"solver: {{epochs: {epochs}}}\n")
-    scores = {"top1": top1, "top5": 90.0, "mean_class": top1}
-    records = [{"kind": "val", "step": 8 * e, "epoch": e, **scores} for e in range(2, epoch + 1, 2)]
+    values = dict.fromkeys(scores, score)
+    records = [{"kind": "val", "step": 8 * e, "epoch": e, **values} for e in range(2, epoch + 1, 2)]
     (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
     return folder
 
@@ -32,6 +32,15 @@ def test_mean_and_deviation(runs, capsys):
     assert summarise(*runs) == 0
     assert "mean of 2" in (printed := capsys.readouterr().out) and "45.00 +- 5.00" in printed
     assert printed.splitlines()[-1] == f"next: sh scripts/run_test.sh {runs[1]}/last_model.pt"  # the better one
+
+
+def test_multi_label_runs_are_summarised_by_map(runs, tmp_path, capsys):
+    multi_label = [write_run(tmp_path / name, score, scores=("map",)) for name, score in (("c", 20.0), ("d", 30.0))]
+    assert summarise(*multi_label) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert lines[0].split() == ["run", "map"] and "25.00 +- 5.00" in lines[-2]
+    assert lines[-1] == f"next: sh scripts/run_test.sh {multi_label[1]}/last_model.pt"
+    assert "d: its scores are map" in fault(capsys, runs[0], multi_label[1])
 
 
 def test_a_truncated_last_line_is_left_out(runs, capsys):
