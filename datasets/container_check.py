@@ -126,8 +126,9 @@ def _check_sample_tables(file: BinaryIO, file_size: int, boxes: list[_Box], name
 
 
 def _too_much(name: str, what: str, limit: int) -> UserError:
-    remedy = "the file is corrupted, or must be split"
-    return UserError(f"{name}: its index {what}, more than the limit of {limit}; {remedy}")
+    return UserError(
+        f"{name}: its index {what}, more than the limit of {limit}; the file is corrupted, or must be split"
+    )
 
 
 def _top_boxes(file: BinaryIO, file_size: int) -> Iterator[_Box]:

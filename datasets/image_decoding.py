@@ -54,7 +54,8 @@ class _Header(NamedTuple):
     orientation: Orientation = Orientation()
     marker: int = 0
     precision: int = 0  # bits
-    num_components: int = 0
+    components: bytes = b""  # their identifiers
+    is_rgb: bool = False  # three components that are not YCbCr
 
 
 def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tensor] | None = None) -> torch.Tensor:
@@ -105,9 +106,14 @@ def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
     if data[:2] != b"\xff\xd8":
         return None
     header = _jpeg_header(data)
-    is_plain = header.marker in _PLAIN_FRAME_HEADERS and header.precision == 8 and header.num_components in (1, 3)
-    is_whole = is_plain and 0 < header.height * header.width <= MAX_PIXELS
-    return (header.height, header.width) if is_whole and header.orientation == Orientation() else None
+    is_plain = (
+        header.marker in _PLAIN_FRAME_HEADERS
+        and header.precision == 8
+        and len(header.components) in (1, 3)
+        and not header.is_rgb
+        and header.orientation == Orientation()
+    )
+    return (header.height, header.width) if is_plain and 0 < header.height * header.width <= MAX_PIXELS else None
 
 
 def _decode(data: bytes, pixels: torch.Tensor, name: str, is_jpeg: bool) -> torch.Tensor:
@@ -129,26 +135,36 @@ def _png_header(data: bytes) -> _Header:
 
 
 def _jpeg_header(data: bytes) -> _Header:
-    """Parse the frame header (ITU-T T.81, B.2.2; H and W are 0 if there is none) and the EXIF orientation."""
+    """Parse the frame header (ITU-T T.81, B.2.2; H and W are 0 if there is none), the EXIF orientation, and what
+    libjpeg takes for RGB (by the Adobe segment, otherwise by the components' identifiers; JFIF is always YCbCr)."""
     position = 2  # after the start of image
     orientation = Orientation()
+    is_jfif, adobe_transform = False, None
     while position + 10 <= len(data) and data[position] == 0xFF:
         marker = data[position + 1]
         if marker in _JPEG_FRAME_HEADERS:
+            components = data[position + 10 : position + 10 + 3 * data[position + 9] : 3]
+            names_rgb = adobe_transform == 0 if adobe_transform is not None else components == b"RGB"
             return _Header(
                 height=int.from_bytes(data[position + 5 : position + 7], "big"),
                 width=int.from_bytes(data[position + 7 : position + 9], "big"),
                 orientation=orientation,
                 marker=marker,
                 precision=data[position + 4],
-                num_components=data[position + 9],
+                components=components,
+                is_rgb=len(components) == 3 and names_rgb and not is_jfif,
             )
         if marker == 0xFF:  # a fill byte
             position += 1
         else:
             size = int.from_bytes(data[position + 2 : position + 4], "big")
-            if marker == 0xE1 and data[position + 4 : position + 10] == b"Exif\0\0":
-                orientation = _exif_orientation(data[position + 10 : position + 2 + size])
+            content = data[position + 4 : position + 2 + size]
+            if marker == 0xE0 and content[:5] == b"JFIF\0":
+                is_jfif = True
+            elif marker == 0xEE and content[:5] == b"Adobe" and len(content) >= 12:
+                adobe_transform = content[11]
+            elif marker == 0xE1 and content[:6] == b"Exif\0\0":
+                orientation = _exif_orientation(content[6:])
             position += 2 + size
     return _Header(0, 0, orientation)
 

@@ -64,9 +64,11 @@ class PixelLimit:
 
     def _too_large(self) -> UserError:
         width, height = self._decoder.width, self._decoder.height
-        size = f"{width}x{height} pixels, more than" if width * height else "more pixels than"
-        remedy = "the file is corrupted, or must be made smaller"
-        return UserError(f"{self._name}: a frame has {size} the limit of {self._max_pixels}; {remedy}")
+        size = f"{width}x{height} pixels, more than" if width * height > 0 else "more pixels than"
+        return UserError(
+            f"{self._name}: a frame has {size} the limit of {self._max_pixels}; the file is corrupted, or must be made "
+            "smaller"
+        )
 
     def fault(self) -> UserError | None:
         """The error, after one of decoding, if a frame was too large, which FFmpeg does not report: the size of the
@@ -108,25 +110,37 @@ class VideoDecoder:
         """Set `_times`, the timestamp of each frame, if it can be derived from the packets."""
         file = self.file
         shown = np.flatnonzero(~file.is_hidden)
-        stamps = file.pts[shown]
-        order = np.argsort(stamps, kind="stable")
+        order = np.argsort(file.pts[shown], kind="stable")
+        times = file.pts[shown][order]
         self._times: np.ndarray | None = None
-        if (
-            file.stream.container.format.name in _TIMED_CONTAINERS
-            and self._decoder.name in _FRAME_PER_PACKET_CODECS
-            and not (self._decoder.name == "mpeg4" and file.smallest < _EMPTY_MPEG4_BYTES)
-            and len(shown) > 0
-            and NO_TIME not in (stamps[order[0]], file.pts[0])
-            and (np.diff(stamps[order]) > 0).all()
-            # Otherwise frames before the first keyframe may or may not be output.
-            and file.is_key[0]
-            and stamps[order[0]] >= file.pts[0]
-        ):
-            self._times = stamps[order]
+        if self._has_frame_per_packet() and self._are_distinct(times):
+            self._times = times
             self._position_of = shown[order]
             self._keyframes = np.flatnonzero(file.is_key & ~file.is_hidden)
-            self._keyframe_indices = np.searchsorted(self._times, file.pts[self._keyframes])
-            self._count = len(self._times)
+            self._keyframe_indices = np.searchsorted(times, file.pts[self._keyframes])
+            self._count = len(times)
+
+    def _has_frame_per_packet(self) -> bool:
+        """Whether container and codec have a timestamp and a frame for each packet."""
+        file = self.file
+        has_empty_packets = self._decoder.name == "mpeg4" and file.smallest < _EMPTY_MPEG4_BYTES
+        return (
+            file.stream.container.format.name in _TIMED_CONTAINERS
+            and self._decoder.name in _FRAME_PER_PACKET_CODECS
+            and not has_empty_packets
+        )
+
+    def _are_distinct(self, times: np.ndarray) -> bool:
+        """Whether ascending timestamps of shown packets are known, distinct, and not before the first keyframe, since
+        such frames may or may not be output."""
+        file = self.file
+        return (
+            len(times) > 0
+            and NO_TIME not in (times[0], file.pts[0])
+            and bool((np.diff(times) > 0).all())
+            and bool(file.is_key[0])
+            and times[0] >= file.pts[0]
+        )
 
     @property
     def num_frames(self) -> int:
@@ -178,8 +192,10 @@ class VideoDecoder:
         except av.FFmpegError as error:
             raise self._limit.fault() or self.file.unreadable(error) from None
         if self._times is not None and count < len(self._times):
-            fault = f"is corrupted: {count} of {len(self._times)} frames could be decoded"
-            raise UserError(f"{self.name}: {fault}; encode the video again or remove it from the list")
+            raise UserError(
+                f"{self.name}: is corrupted: {count} of {len(self._times)} frames could be decoded; encode the video "
+                "again or remove it from the list"
+            )
         if count == 0:
             raise UserError(f"{self.name}: no frame could be decoded; the file is corrupted or has no frames")
 
@@ -243,10 +259,12 @@ class VideoDecoder:
         index_at = dict(zip(self._times[wanted].tolist(), wanted.tolist()))
         for first_packet, last_packet, times in self._stretches(wanted):
             self._decoder.flush_buffers()
-            skips = None
+            was_skipping = None
             for packet in chain(islice(self.file.packets(first_packet), last_packet + 1 - first_packet), (None,)):
-                if skips != (skips := packet is not None and packet.pts not in times):
+                skips = packet is not None and packet.pts not in times
+                if skips != was_skipping:
                     self._decoder.skip_frame = "NONREF" if skips else "DEFAULT"
+                    was_skipping = skips
                 for frame in self._decoder.decode(packet):
                     self._check(frame)
                     if frame.pts in times:

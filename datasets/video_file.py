@@ -58,8 +58,9 @@ def open_container(path: str | Path, name: str, layout: Layout | None = None) ->
     try:
         return av.open(f"file:{path}", options=options, metadata_errors="replace")
     except ValueError:  # EINVAL, whose class name depends on the version of PyAV
-        fault = "could not be decoded (unsupported container)"
-        raise UserError(f"{name}: {fault}; the file is corrupted or not a video") from None
+        raise UserError(
+            f"{name}: could not be decoded (unsupported container); the file is corrupted or not a video"
+        ) from None
 
 
 class VideoFile:
@@ -86,8 +87,10 @@ class VideoFile:
             self._layout = read_layout(self._path, self.name)
             self.stream = self._open()
             if self.stream.codec_context is None:  # the header is corrupted, or the codec is not supported
-                fault = "could not be decoded (no decoder for its video stream)"
-                raise UserError(f"{self.name}: {fault}; the file is corrupted, or must be encoded again")
+                raise UserError(
+                    f"{self.name}: could not be decoded (no decoder for its video stream); the file is corrupted, or "
+                    "must be encoded again"
+                )
             is_corrupt = self._read_table()
             if self._layout.missing_bytes or is_corrupt:
                 raise UserError(f"{self.name}: the file is truncated; copy or download it again")
