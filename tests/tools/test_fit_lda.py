@@ -1,24 +1,25 @@
 """tools/fit_lda.py: from a config to a classifier file that training reads."""
 
-import sys
+import contextlib
+import io
 
 import pytest
 import torch
 
 from modules.classifier_file import load_classifier
-from tests.commands.world import CLASSES, call, command, losses
+from tests.commands.world import CLASSES, call, losses
+from tests.tools.loading import run_tool
+from tools import fit_lda
 
 
 @pytest.fixture(scope="module")
 def lda_file(world, tmp_path_factory):
     path = tmp_path_factory.mktemp("lda") / "lda.npz"
     # The config uses the file that the command writes.
-    result = command(
-        sys.executable, "-m", "tools.fit_lda", "--config", world.config, "--out", path, "--videos", "4",
-        "network.classifier=lda", f"network.classifier_file={path}", "network.tm=tokenshift",
-    )  # fmt: skip
-    assert result.returncode == 0, result.stderr
-    assert "3 classes x 32 values, from 12 videos" in result.stdout
+    overrides = ("network.classifier=lda", f"network.classifier_file={path}", "network.tm=tokenshift")
+    with contextlib.redirect_stdout(io.StringIO()) as printed:
+        assert run_tool(fit_lda, "--config", world.config, "--out", path, "--videos", "4", *overrides) == 0
+    assert "3 classes x 32 values, from 12 videos" in printed.getvalue()
     return path
 
 
@@ -37,13 +38,12 @@ def test_training_with_it(world, lda_file, tmp_path):
     assert torch.tensor(losses(tmp_path)).isfinite().all()
 
 
-def test_faults(world, tmp_path):
-    def words(*more):
-        return command(sys.executable, "-m", "tools.fit_lda", "--config", world.config, "--out", tmp_path / "c", *more)
-
-    result = words("--videos", "1")
-    assert result.returncode == 2 and "--videos 1: must be at least 2" in result.stderr
+def test_mistakes_are_one_line_errors(world, tmp_path, capsys):
     two = tmp_path / "two.txt"
     two.write_text("".join(f"train_{label}_0 9 {label}\ntrain_{label}_1 10 {label}\n" for label in (0, 1)))
-    result = words(f"data.train_list={two}")
-    assert result.returncode == 2 and "two.txt: no videos of 1 classes, such as swimming" in result.stderr
+    for words, message in (
+        (("--videos", "1"), "--videos 1: must be at least 2"),
+        ((f"data.train_list={two}",), "two.txt: no videos of 1 classes, such as swimming"),
+    ):
+        assert run_tool(fit_lda, "--config", world.config, "--out", tmp_path / "c", *words) == 2
+        assert message in capsys.readouterr().err

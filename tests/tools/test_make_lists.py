@@ -1,10 +1,9 @@
 """tools/make_lists.py: class folders, mistakes, and the documentation of "Your own videos"."""
 
+import importlib
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import av
@@ -23,6 +22,7 @@ from tests.tools.list_inputs import (
     run,
     shipped_names,
 )
+from tests.tools.loading import run_tool
 from utils.config import load_config
 
 # folders
@@ -251,7 +251,7 @@ def write_small_video(path, num_frames):
         container.mux(stream.encode())
 
 
-def test_the_instructions_for_your_own_videos_work(tmp_path):
+def test_the_instructions_for_your_own_videos_work(tmp_path, monkeypatch):
     page = (REPO / "docs/data.md").read_text()
     section = page.split("## Your own videos")[1].split("\n## ")[0]
     commands = re.findall(r"^python -m tools.*$", section, re.MULTILINE)
@@ -259,17 +259,10 @@ def test_the_instructions_for_your_own_videos_work(tmp_path):
     for class_name in ("riding_a_bike", "cooking"):
         for number in range(5):
             write_small_video(tmp_path / f"my_videos/{class_name}/{number}.mp4", 12)
+    monkeypatch.chdir(tmp_path)
     for command in commands:
-        words = shlex.split(command)
-        words[0] = sys.executable
-        subprocess.run(
-            words,
-            cwd=tmp_path,
-            check=True,
-            capture_output=True,
-            timeout=120,
-            env={**os.environ, "PYTHONPATH": str(REPO)},
-        )
+        _, _, module, *words = shlex.split(command)
+        assert run_tool(importlib.import_module(module), *words) == 0
     for folder, reader in (("my_lists", read_frame_list), ("my_video_lists", read_video_list)):
         names = read_labels(tmp_path / folder / "labels.csv")
         assert names == ["cooking", "riding a bike"]
