@@ -20,8 +20,8 @@ class Converter(NamedTuple):
     made: str
     writer: str
 
-    def run(self, videos, out) -> int:
-        return run_tool(self.module, videos, out, "--workers", "1")
+    def run(self, videos, out, workers=1) -> int:
+        return run_tool(self.module, videos, out, "--workers", workers)
 
 
 @pytest.fixture(params=[("extract_frames", "extracted", "save_frame"), ("pack_videos", "packed", "write_packed_clip")])
@@ -68,6 +68,18 @@ def test_unusual_files_do_not_end_the_run(converter, videos, tmp_path, monkeypat
             os.fsdecode(b"text\xe9"),
         }
         assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
+
+
+def test_two_workers_write_the_same_files_as_one(converter, videos, tmp_path):
+    for name in "ab":
+        write_video(videos / f"{name}.mp4", 12)
+    (videos / "c.mp4").write_text("no video at all")
+    files = []
+    for workers in (1, 2):
+        out = tmp_path / str(workers)
+        assert converter.run(videos, out, workers) == 1
+        files.append({path.relative_to(out): path.read_bytes() for path in out.rglob("*") if path.is_file()})
+    assert files[0] == files[1] and len(files[0]) >= 4  # both clips, settings and report
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])

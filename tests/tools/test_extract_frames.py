@@ -4,8 +4,6 @@ import json
 import resource
 import shutil
 import struct
-import subprocess
-import sys
 from fractions import Fraction
 from pathlib import Path
 
@@ -14,7 +12,6 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.commands.world import REPO
 from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, needs_real_videos
 from tests.tools.loading import load_tool, read_report, run_tool
 
@@ -195,17 +192,6 @@ def test_an_interrupted_run_resumes_and_repeats_incomplete_videos(tmp_path, monk
     }
     assert frame_numbers(tmp_path / "out/b") == [0, 1, 2, 3, 4]
     assert not (tmp_path / "out/.partial").exists()
-
-
-def test_several_workers_give_the_same(tmp_path):
-    for name in ("a", "b"):
-        write_video(tmp_path / f"videos/{name}.mp4", 4)
-    (tmp_path / "videos/c.mp4").write_text("no video at all")
-    assert run(tmp_path / "videos", tmp_path / "one") == 1
-    words = [sys.executable, "-m", "tools.extract_frames", tmp_path / "videos", tmp_path / "two", "--workers", "2"]
-    assert subprocess.run(words, cwd=REPO, capture_output=True, timeout=120).returncode == 1
-    assert (tmp_path / "one/report.csv").read_text() == (tmp_path / "two/report.csv").read_text()
-    assert (tmp_path / "one/a/img_00004.jpg").read_bytes() == (tmp_path / "two/a/img_00004.jpg").read_bytes()
 
 
 def test_unusual_properties_of_a_video_are_reported_and_kept(tmp_path):

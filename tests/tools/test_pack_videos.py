@@ -4,8 +4,6 @@ import errno
 import fcntl
 import json
 import shutil
-import subprocess
-import sys
 
 import av
 import numpy as np
@@ -13,7 +11,6 @@ import pytest
 from PIL import Image
 
 from datasets.packed_clip import PackedClip
-from tests.commands.world import REPO
 from tests.tools.loading import load_tool, read_report, run_tool
 
 extract_frames, pack_videos = load_tool("extract_frames"), load_tool("pack_videos")
@@ -121,14 +118,6 @@ def test_an_interrupted_run_is_resumed(tmp_path, monkeypatch):
         "c.mkv": "packed",
     }
     assert not list(out.glob(".*"))
-
-
-def test_several_workers(tmp_path):
-    for name in ("a", "b"):
-        write_video(tmp_path / f"videos/{name}.mp4")
-    command = [sys.executable, "-m", "tools.pack_videos", tmp_path / "videos", tmp_path / "packed"]
-    assert subprocess.run([*command, "--workers", "2"], capture_output=True, cwd=REPO).returncode == 0
-    assert len(jpegs_of(tmp_path / "packed/a.mkv")) == len(jpegs_of(tmp_path / "packed/b.mkv")) == 12
 
 
 def test_mistakes_in_the_command(tmp_path, capsys):
