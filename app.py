@@ -16,7 +16,8 @@ from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file
 
-DEFAULT_CONFIG, DEFAULT_WEIGHTS = "configs/shapes/transf.yaml", "exp/demo/transf/last_model.pt"
+DEFAULT_CONFIG = "configs/shapes/transf.yaml"
+DEFAULT_WEIGHTS = "exp/demo/transf/last_model.pt"
 LOCAL = "127.0.0.1"
 ALLOWED_HOST = re.compile(r"\*|(\*\.)?[\w.-]+|[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F:.]*")  # the last: of IPv6
 
@@ -70,8 +71,10 @@ def check_address(args: argparse.Namespace) -> None:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # as the server has it
             probe.bind((args.host, args.port))
     except OSError as error:
-        place = f"--host {args.host} --port {args.port}"
-        raise UserError(f"{place}: cannot be listened on ({error.strerror}); choose another address or port") from None
+        raise UserError(
+            f"--host {args.host} --port {args.port}: cannot be listened on ({error.strerror}); choose another address "
+            "or port"
+        ) from None
 
 
 def main(args: argparse.Namespace) -> None:

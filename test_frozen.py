@@ -6,6 +6,7 @@ Examples:
 """
 
 import argparse
+import math
 import sys
 
 from utils import cli
@@ -33,21 +34,20 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def numbers(text: str, option: str) -> list[float]:
-    """Parse the numbers of an option: at least one, all non-negative."""
+    """Parse the numbers of an option: at least one, all finite and at least 0."""
     try:
-        found = [float(part) for part in text.split(",")]
+        values = [float(part) for part in text.split(",")]
     except ValueError as error:
         raise UserError(f"{option} {text}: must be numbers separated by commas, such as 1e-3,1e-4") from error
-    if not all(0 <= number < float("inf") for number in found):
-        raise UserError(f"{option} {text}: must be at least 0")
-    return found
+    if not all(0 <= value < math.inf for value in values):
+        raise UserError(f"{option} {text}: must be finite and at least 0")
+    return values
 
 
 def main(args: argparse.Namespace) -> None:
     warnings = cli.apply_published_options(args)
     args.kinds = args.probes.split(",")
-    strange = [kind for kind in args.kinds if kind not in KINDS]
-    if strange or len(set(args.kinds)) < len(args.kinds):
+    if not set(args.kinds) <= set(KINDS) or len(set(args.kinds)) < len(args.kinds):
         raise UserError(f"--probes {args.probes}: must be a selection of {', '.join(KINDS)} without repetitions")
     args.rates = numbers(args.lrs, "--lrs")
     args.decays = numbers(args.weight_decays, "--weight_decays")

@@ -133,8 +133,8 @@ def guards(args: argparse.Namespace, uploads: Path, page: Any) -> list:
     from starlette.middleware import Middleware
     from starlette.middleware.trustedhost import TrustedHostMiddleware
 
-    # Prevents DNS rebinding, by which another site could read this page under its own host name.
     limits = RequestLimits(int(args.max_megabytes * 1e6))
+    # Prevents DNS rebinding, by which another site could read this page under its own host name.
     hosts = {_in_url(host) for host in (LOCAL, "::1", "localhost", args.host, *args.allow_host)} - {"0.0.0.0"}
     return [
         Middleware(TrustedHostMiddleware, allowed_hosts=sorted(hosts), www_redirect=False),
@@ -171,8 +171,9 @@ def serve(args: argparse.Namespace) -> None:
                 prevent_thread_lock=True, **look(gradio),
             )  # fmt: skip
         except OSError as error:
-            where = f"--host {args.host} --port {args.port}"
-            raise UserError(f"{where}: the server could not be started ({error}); choose others") from None
+            raise UserError(
+                f"--host {args.host} --port {args.port}: the server could not be started ({error}); choose others"
+            ) from None
         print(f"open {address} in a browser; press Ctrl-C to stop", flush=True)
         signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that uploads are deleted on SIGTERM as well
         try:

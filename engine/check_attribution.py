@@ -37,11 +37,14 @@ def check_attribution(args: argparse.Namespace) -> None:
         correlations.append(np.corrcoef(maps.flatten(), other.flatten())[0, 1])
         values = maps.flatten().numpy()
         count = max(1, round(args.share * len(values)))
-        chosen = np.argsort(-values)[:count], rng.permutation(len(values))[:count], np.argsort(np.abs(values))[:count]
-        painted = torch.stack([mask_patches(clip[0], maps.shape, places) for places in chosen])
-        rows.append([probabilities[label], *model.classify(model.embed(painted, str(path)))[:, label]])
+        most_relevant = np.argsort(-values)[:count]
+        random = rng.permutation(len(values))[:count]
+        least_relevant = np.argsort(np.abs(values))[:count]
+        selections = (most_relevant, random, least_relevant)
+        masked = torch.stack([mask_patches(clip[0], maps.shape, patches) for patches in selections])
+        rows.append([probabilities[label], *model.classify(model.embed(masked, str(path)))[:, label]])
     means = np.mean(rows, axis=0)
-    names = ["original frames", *(f"{which} patches masked" for which in ("most relevant", "random", "least relevant"))]
+    names = ["original frames", *(f"{kind} patches masked" for kind in ("most relevant", "random", "least relevant"))]
     print(f"{len(rows)} videos, {args.share:.0%} of the patches; mean probability of the predicted class")
     print(format_table([("frames", "probability"), *((name, f"{mean:.3f}") for name, mean in zip(names, means))]))
     print(f"correlation with the maps of a model with shuffled last layers: {np.mean(correlations):.2f}")
@@ -58,11 +61,11 @@ def shuffled_network(model: VideoModel) -> VideoCLIP:
     return network
 
 
-def mask_patches(clip: torch.Tensor, grid: Sequence[int], places: np.ndarray) -> torch.Tensor:
+def mask_patches(clip: torch.Tensor, grid: Sequence[int], patches: np.ndarray) -> torch.Tensor:
     """Mask patches of a clip uint8 (T,C,S,S), given as flat indices into the grid (T,h,w), with the clip's mean
     colour."""
     mask = torch.zeros(int(np.prod(grid)))
-    mask[torch.from_numpy(places.copy())] = 1
+    mask[torch.from_numpy(patches.copy())] = 1
     mask = F.interpolate(mask.view(*grid)[:, None], size=clip.shape[-2:], mode="nearest").bool()
     colour = clip.float().mean(dim=(0, 2, 3), keepdim=True).to(clip.dtype)
     return torch.where(mask, colour, clip)

@@ -42,8 +42,8 @@ def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str,
         return row
 
     with ThreadPoolExecutor(args.workers) as pool:
-        found, shown = pool.map(extract, sources), {"plain": args.plain, "disable": args.quiet}
-        rows = list(progress(found, total=len(sources), unit="video", **shown))
+        extracted = pool.map(extract, sources)
+        rows = list(progress(extracted, total=len(sources), unit="video", plain=args.plain, disable=args.quiet))
     for row in rows:
         if row["status"] == "failed":
             print_error_line(f"error: {row['reason']}")
@@ -121,10 +121,10 @@ def embed_windows(
     windows = iter(windows)
     rows, spans = [], []
     while batch := list(itertools.islice(windows, model.cfg.data.batch_size)):
-        clips = torch.stack([one.clip for one in batch])
+        clips = torch.stack([window.clip for window in batch])
         with turn:
             rows.append(model.embed_frames(clips) if level == "frame" else model.embed(clips, name))
-        spans += [(one.start, one.end) for one in batch]
+        spans += [(window.start, window.end) for window in batch]
     if not rows:
         raise UserError(f"{name}: contains no frames")
     return np.concatenate(rows), spans

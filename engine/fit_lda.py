@@ -54,9 +54,10 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     matrix = fit_lda(table.embeddings, table.labels)
     source = [table.paths, cfg.seed, file_hash(train_list), content_hash(model.visual.state_dict())]
     save_classifier(args.out, ClassifierFile(matrix, names, "lda", [], content_hash(source)))
-    log.info("%d classes x %d values, from %d videos: %s", *matrix.shape, len(picks), args.out)
-    words = ("network.classifier=lda", f"network.classifier_file={args.out}")
-    log.info("%s", next_command("python", "train.py", "--config", args.config, *words))
+    num_classes, width = matrix.shape
+    log.info("%d classes x %d values, from %d videos: %s", num_classes, width, len(picks), args.out)
+    overrides = ("network.classifier=lda", f"network.classifier_file={args.out}")
+    log.info("%s", next_command("python", "train.py", "--config", args.config, *overrides))
 
 
 def fit_lda(embeddings: np.ndarray, labels: np.ndarray) -> torch.Tensor:

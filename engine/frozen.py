@@ -67,9 +67,9 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
         config=cfg.model_dump(),
     )
     shown: list[tuple[str, ...]] = [("probe", "lr", "weight decay", "top-1 %", "top-5 %")]
-    for r in rows:
-        settings_of = (str(r.get(key, "")) for key in ("lr", "weight_decay"))
-        shown.append((r["kind"], *settings_of, *(f"{r[key]:.2f}" for key in ("top1", "top5"))))
+    for row in rows:
+        lr, weight_decay = row.get("lr", ""), row.get("weight_decay", "")  # nearest neighbours have none
+        shown.append((row["kind"], str(lr), str(weight_decay), f"{row['top1']:.2f}", f"{row['top5']:.2f}"))
     log.log(RESULT, "%s", results.format_table(shown))
     log.info("the best probe of each kind is selected on the test videos, as published; results are in %s", args.out)
 
@@ -77,8 +77,10 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
 def frozen_model(cfg: Config, checkpoint: Checkpoint | None) -> VideoCLIP:
     """The frozen model in evaluation mode; without a checkpoint, CLIP's tower and the mean of the frames."""
     if checkpoint and trained_classifier(cfg) is not None:
-        trained = "its text tower or class embeddings were trained"
-        raise UserError(f"{checkpoint.path}: {trained}; test_frozen.py supports only frozen ones")
+        raise UserError(
+            f"{checkpoint.path}: its text tower or class embeddings were trained; test_frozen.py supports only frozen "
+            "ones"
+        )
     cfg = cfg.model_copy(update={"network": cfg.network.model_copy(update={"scorer": "cosine"})})
     model = build_model(cfg, load_clip_model(cfg))
     if checkpoint:
@@ -110,7 +112,8 @@ def train_probes(epochs: int, settings: list[Setting], cfg: Config, model: Video
                 tokens = clip_tokens(model, batch["frames"].to(context.device, non_blocking=True), context)
                 if sweep is None:
                     sweep = ProbeSweep(cfg, settings, tokens.shape[-1], epochs * len(loader), process)
-                losses += sweep.step(tokens, *(to_device(batch[name], context.device) for name in ("label", "weight")))
+                labels = to_device(batch["label"], context.device)
+                losses += sweep.step(tokens, labels, to_device(batch["weight"], context.device))
                 bar.update(1)
         mean = losses / len(loader)
         log.info("epoch %d of %d: loss %.3f to %.3f", epoch + 1, epochs, mean.min(), mean.max())

@@ -4,6 +4,7 @@ import contextlib
 import errno
 import logging
 import os
+import re
 import shutil
 import time
 from pathlib import Path
@@ -15,14 +16,21 @@ from utils.files import sync_path
 from utils.interval import parse_interval
 
 LAST = "last_model.pt"
-OLDER = "last_model.[0-9]*.pt"  # pattern of `older_name`
+_OLDER = re.compile(r"last_model\.(\d+)\.pt")  # see `older_name`
 BEST = "best_model.pt"
 log = logging.getLogger(__name__)
 
 
 def older_name(age: int) -> str:
-    """File names of the checkpoints from newest to oldest: last_model.pt, last_model.1.pt, last_model.2.pt ..."""
-    return LAST if age == 0 else f"last_model.{age}.pt"
+    """File name of an older checkpoint: last_model.1.pt is the one before last_model.pt, then last_model.2.pt ..."""
+    return f"last_model.{age}.pt"
+
+
+def older_checkpoints(run_dir: Path) -> list[Path]:
+    """The checkpoints before last_model.pt, newest first. Copies with other names, such as last_model.1.old.pt, are
+    left out."""
+    ages = {path: int(match[1]) for path in run_dir.glob("*") if (match := _OLDER.fullmatch(path.name))}
+    return sorted(ages, key=ages.__getitem__)
 
 
 class CheckpointKeeper:
@@ -36,7 +44,7 @@ class CheckpointKeeper:
         self._steps, self._seconds = parse_interval(save_every)
         self._saved_at = time.monotonic()
         # If an older checkpoint was resumed, the newer ones are corrupted and must not be used again.
-        self._may_age = resumed_from is None or resumed_from not in run_dir.glob(OLDER)
+        self._may_age = resumed_from is None or resumed_from not in older_checkpoints(run_dir)
         for cut in run_dir.glob(".*_model.pt*.tmp"):  # of a run that was killed while saving
             cut.unlink(missing_ok=True)
 
@@ -68,8 +76,10 @@ class CheckpointKeeper:
             self.failure = error.with_traceback(None)  # a traceback would keep the state in memory
             with contextlib.suppress(OSError):  # on the same disk
                 new.unlink(missing_ok=True)
-            fault = f"no checkpoint written in {self._run_dir} ({error.strerror or error})"
-            log.warning(f"WARNING: {fault}; older ones are intact, and the next save tries again")
+            log.warning(
+                f"WARNING: no checkpoint written in {self._run_dir} ({error.strerror or error}); older ones are "
+                "intact, and the next save tries again"
+            )
 
     def _age(self) -> None:
         """Link last_model.pt to last_model.1.pt, renumber older checkpoints and remove the oldest."""
@@ -83,23 +93,22 @@ class CheckpointKeeper:
 
 def _link(source: Path, target: Path) -> None:
     """Hard-link `source` to another name, replacing an existing file; copy it if the file system has no hard links."""
-    with_name = target.with_name(f".{target.name}.link.tmp")
-    with_name.unlink(missing_ok=True)
+    temporary = target.with_name(f".{target.name}.link.tmp")
+    temporary.unlink(missing_ok=True)
     try:
-        os.link(source, with_name)
+        os.link(source, temporary)
     except OSError as error:
         if error.errno not in (errno.EPERM, errno.ENOTSUP, errno.EMLINK):
             raise
-        shutil.copyfile(source, with_name)
-    with_name.replace(target)
+        shutil.copyfile(source, temporary)
+    temporary.replace(target)
 
 
 def newest_intact(run_dir: Path) -> tuple[Path, dict[str, Any]] | None:
     """The path and contents of the newest intact checkpoint of a run folder; None if the folder has no checkpoints.
     Raises a UserError if there are checkpoints, but none can be loaded."""
     faults = []
-    paths = [run_dir / LAST, *sorted(run_dir.glob(OLDER), key=lambda p: int(p.suffixes[-2][1:]))]
-    for path in paths:
+    for path in (run_dir / LAST, *older_checkpoints(run_dir)):
         if not path.exists():
             continue
         try:

@@ -87,12 +87,14 @@ class TrainingMeter:
         if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record)
 
-    def show_validation(self, num_epochs: int, step: int, found: Validation) -> None:
+    def show_validation(self, num_epochs: int, step: int, validation: Validation) -> None:
         """Log the scores after `num_epochs` epochs; those of a set are recorded as `NAME_top1` ..."""
-        for line in found.describe():
+        for line in validation.describe():
             log.info("epoch %d validation: %s", num_epochs, line)
-        of_sets = {f"{name}_{key}": v for name, scores in found.by_set.items() for key, v in scores._asdict().items()}
-        self._metrics.write("val", step, epoch=num_epochs, **found.scores._asdict(), **of_sets)
+        of_sets = {}
+        for name, scores in validation.by_set.items():
+            of_sets |= {f"{name}_{score}": value for score, value in scores._asdict().items()}
+        self._metrics.write("val", step, epoch=num_epochs, **validation.scores._asdict(), **of_sets)
 
     def close(self) -> None:
         """End the epoch; logs advice, once, if loading data is too slow."""

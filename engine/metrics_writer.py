@@ -51,9 +51,10 @@ class MetricsWriter:
         records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
         missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
         if missing and had_file:  # a run that resumes a checkpoint of another folder starts a new file
-            lack = f"lacks {len(missing)} of the {from_step} steps up to the checkpoint, starting with step"
-            cause = "they were lost, for example in a power failure; the weights are not affected"
-            log.warning(f"WARNING: {self._path} {lack} {missing[0]}: {cause}")
+            log.warning(
+                f"WARNING: {self._path} lacks {len(missing)} of the {from_step} steps up to the checkpoint, starting "
+                f"with step {missing[0]}: they were lost, for example in a power failure; the weights are not affected"
+            )
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)
         if cfg.logging.tensorboard:

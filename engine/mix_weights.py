@@ -53,7 +53,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
         raise UserError("tools.interpolate runs in one process; start it without torchrun")
     checkpoint = read_checkpoint(args.weights)
     resolved = [checkpoint.config(path, args.overrides, "test") for path in configs]
-    log = open_log(process, [warning for one in resolved for warning in one.warnings])
+    log = open_log(process, [warning for each in resolved for warning in each.warnings])
     curves: Curves = {}
     for number, (path, (cfg, _, names)) in enumerate(zip(configs, resolved)):
         check_single_label(cfg, "tools.interpolate")
@@ -106,7 +106,8 @@ def write_curve(
 ) -> None:
     """Log the scores of each config as a table, and write curve.json and curve.png. `additions`: names of the additions
     to the image tower."""
-    titles = [f"{Path(path).stem} ({'zero-shot' if place else 'seen'})" for place, path in enumerate(curves)]
+    seen, *unseen = (Path(path).stem for path in curves)
+    titles = [f"{seen} (seen)", *(f"{name} (zero-shot)" for name in unseen)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
     rows = [("mixing weight", *(f"{title}, top-1 %" for title in titles))]
     rows += [(f"{alpha:g}", *(f"{top1[title][i]:.2f}" for title in titles)) for i, alpha in enumerate(alphas)]
@@ -133,8 +134,15 @@ def draw(path: Path, alphas: list[float], top1: dict[str, list[float]], label: s
         axis.plot(alphas, values, color=colour, linewidth=2, marker="o", markersize=5, clip_on=False)
         height = max(values[-1], height + apart)  # labels must not overlap
         text = f"{title} {values[-1]:.1f}"
-        end, beside = (alphas[-1], height), {"textcoords": "offset points", "xytext": (10, 0)}
-        axis.annotate(text, end, **beside, color=colour, va="center", annotation_clip=False)
+        axis.annotate(
+            text,
+            xy=(alphas[-1], height),
+            xytext=(10, 0),
+            textcoords="offset points",
+            color=colour,
+            va="center",
+            annotation_clip=False,
+        )
     axis.set_xlabel(label, color=GREY)
     axis.set_title("top-1 %", loc="left", color=GREY, fontsize="medium")
     axis.set_ylim(low, 100)

@@ -100,13 +100,14 @@ def method_bytes(cfg: Config, model: VideoCLIP) -> int:
 
 def bytes_ahead(cfg: Config, device: torch.device) -> int:
     """Bytes of `datasets.lookahead` during a step: the next batch, and the preprocessing of the one after it."""
-    data, is_made_there = cfg.data, cfg.data.pixels_on == "device"
-    if data.cached_draws or (device.type == "cpu" and not is_made_there):
+    data = cfg.data
+    is_on_device = data.pixels_on == "device"
+    if data.cached_draws or (device.type == "cpu" and not is_on_device):
         return 0
     transform = train_transform(cfg)
     size = transform.input_size
     batch = data.batch_size * data.num_frames * 3 * size**2
-    if not is_made_there:
+    if not is_on_device:
         return 2 * batch
     height, width = (max(side, size) for side in transform.resize.size_of(*STORED_SIZE))
     whole = Draw((0, 0, height, width), (size, size))
@@ -139,11 +140,11 @@ class _LiveBytes(TorchDispatchMode):
         self._seen: dict[int, weakref.ref[torch.UntypedStorage] | None] = dict.fromkeys(addresses)
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        made = func(*args, **kwargs or {})
-        for tensor in tree_leaves(made):
+        outputs = func(*args, **kwargs or {})
+        for tensor in tree_leaves(outputs):
             if isinstance(tensor, torch.Tensor):
                 self._count(tensor.untyped_storage())
-        return made
+        return outputs
 
     def _count(self, storage: torch.UntypedStorage) -> None:
         address, num_bytes = storage._cdata, storage.nbytes()
@@ -173,8 +174,8 @@ def _peak_of_a_step(model: VideoCLIP, text: torch.Tensor | None, shape: Sequence
             with autocast(precision_on_cpu, cpu):
                 clips = torch.zeros(*shape, dtype=torch.uint8)
                 passes = model.fusion_model.loss is not None  # MoTE's head makes several passes
-                made = functional_call(model, fakes, (clips, text, None, passes))
-                total = torch.stack([tensor.float().sum() for tensor in tree_leaves(made)]).sum()
+                outputs = functional_call(model, fakes, (clips, text, None, passes))
+                total = torch.stack([tensor.float().sum() for tensor in tree_leaves(outputs)]).sum()
             total.backward()
     model.train(was_training)
     return live.peak
@@ -184,7 +185,8 @@ def describe_plan(
     cfg: Config, model: VideoCLIP, text: torch.Tensor | None, train: TrainEntries, num_val: int, context: RunContext
 ) -> str:
     """The plan of a run as lines of text: command, software, sizes, steps, parameters, memory."""
-    data, solver, process, precision = cfg.data, cfg.solver, context.process, context.precision
+    data, solver = cfg.data, cfg.solver
+    process, precision = context.process, context.precision
     clips_per_step = data.batch_size * process.world_size * solver.grad_accumulation_steps
     num_clips = len(train.entries)
     steps = math.ceil(num_clips / clips_per_step)
@@ -197,8 +199,8 @@ def describe_plan(
     memory = memory._replace(methods=method_bytes(cfg, model), ahead=bytes_ahead(cfg, process.device))
     memory = shared_out(memory, model, solver.shard, process.world_size)
     methods = [name for name in ("interpolated_loss", "distill") if getattr(solver, name)]
-    beside = f", {' and '.join(methods)} {memory.methods / 2**30:.2f}" if methods else ""
-    beside += f", prefetched batches {memory.ahead / 2**30:.2f}" if memory.ahead else ""
+    others = f", {' and '.join(methods)} {memory.methods / 2**30:.2f}" if methods else ""
+    others += f", prefetched batches {memory.ahead / 2**30:.2f}" if memory.ahead else ""
     total = sum(p.numel() for p in model.parameters())
     trainable = sum(p.numel() for p in model.parameters() if p.requires_grad)
     device = torch.cuda.get_device_name(process.device) if process.device.type == "cuda" else process.device.type
@@ -217,7 +219,7 @@ def describe_plan(
         "clip": f"{data.num_frames} frames, {_where(data)}",
         "device": f"{process.world_size} x {device}" if process.world_size > 1 else f"one {device}",
         "memory": f"about {memory.total / 2**30:.2f} GiB per process: weights {memory.weights / 2**30:.2f}, gradients, "
-        f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}{beside}",
+        f"optimiser {memory.gradients_and_optimizer / 2**30:.2f}, activations {memory.activations / 2**30:.2f}{others}",
     }
     return "\n".join(f"{name:<12}{value}" for name, value in lines.items())
 
@@ -226,10 +228,13 @@ def _where(data: DataConfig) -> str:
     """Where frames are decoded and preprocessed."""
     if data.pixels_on == "cpu":
         return "decoded and preprocessed in the loader processes"
-    by = "in the loader processes"
-    if data.decode_on == "device":
-        by = "there as well (JPEG files)" if data.modality == "RGB" else f"there if supported, otherwise {by}"
-    return f"resized, cropped and augmented on the device, decoded {by}"
+    if data.decode_on == "cpu":
+        where = "in the loader processes"
+    elif data.modality == "RGB":
+        where = "there as well (JPEG files)"
+    else:
+        where = "there if supported, otherwise in the loader processes"
+    return f"resized, cropped and augmented on the device, decoded {where}"
 
 
 def _left_out(train: TrainEntries, sampling: str) -> str:

@@ -46,7 +46,8 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
 
     # ---- each source: windows, their probabilities, the result; Ctrl-C keeps the results so far
     heading = {"model": model.description, "classes": model.class_names, "threshold": args.threshold}
-    results, is_interrupted = Results(heading, args.top), False
+    results = Results(heading, args.top)
+    is_interrupted = False
     try:
         for position, source, name in inputs:
             errors: dict[str, str] = {}
@@ -155,9 +156,9 @@ def follow(
         for window, probabilities in stream:
             yield window, probabilities  # before printing, so that Ctrl-C does not lose a printed window
             if is_tabular(args):
-                one = collect([(window, probabilities)], source, names, args.threshold)
-                unknown = f"{UNKNOWN}: " if one.verdict()[0] == UNKNOWN else ""
-                best = ", ".join(f"{name} {probability:.2f}" for name, probability in one.top(args.top))
+                prediction = collect([(window, probabilities)], source, names, args.threshold)
+                unknown = f"{UNKNOWN}: " if prediction.verdict()[0] == UNKNOWN else ""
+                best = ", ".join(f"{name} {probability:.2f}" for name, probability in prediction.top(args.top))
                 print(f"{clock(window.start)} - {clock(window.end)}  {unknown}{best}", flush=True)
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)

@@ -13,13 +13,12 @@ def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[s
     """The videos of `sources`, see `inference.video_inputs.expand_inputs`. Raises a UserError if a folder contains no
     videos, none are given, config, classes or weights are invalid, or a camera or URL is combined with --isolate."""
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
-    found = expand_inputs(sources)
-    if not any(is_live(source) or Path(source).exists() for source in found):
-        raise UserError(f"{found[0]}: no such video file or folder of frames")
-    if args.isolate and (live := [source for source in found if is_live(source)]):
+    videos = expand_inputs(sources)
+    if not any(is_live(video) or Path(video).exists() for video in videos):
+        raise UserError(f"{videos[0]}: no such video file or folder of frames")
+    if args.isolate and (live := [video for video in videos if is_live(video)]):
         raise UserError(f"--isolate: only files can be isolated, not {live[0]}; remove one of them")
     if args.classes is not None:
         read_class_names(args.classes)
-    if args.weights:
-        check_is_file(args.weights, "checkpoint file")
-    return found
+    check_is_file(args.weights, "checkpoint file")
+    return videos

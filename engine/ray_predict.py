@@ -172,7 +172,8 @@ class Predictor:
 
     def _write(self, batch: dict[str, Any]) -> dict[str, Any]:
         _ = self.model, self.shards  # loaded before the threads begin
-        videos, part = [os.fsdecode(video) for video in batch["videos"]], part_path(self.args.out, batch["number"])
+        videos = [os.fsdecode(video) for video in batch["videos"]]
+        part = part_path(self.args.out, batch["number"])
         tries = tries_path(part)
         with tries.open("ab") as file:  # one byte per attempt, which survives a crash of this process
             file.write(b".")
@@ -196,12 +197,14 @@ class Predictor:
             with self._file(video) as path:
                 try:
                     with open_windows(path, self.model, self.args) as (windows, _):
-                        found = embed_windows(self.model, windows, self.args.level or "window", path, self._turn)
+                        level = self.args.level or "window"
+                        features, spans = embed_windows(self.model, windows, level, path, self._turn)
                 except UserError as error:
                     raise UserError(str(error).replace(path, name)) from error
         except UserError as error:
             return [{"video": printable(name), "error": printable(" ".join(str(error).split()))}]
-        return self._embedding_rows(name, *found) if self.args.level else self._class_rows(name, *found)
+        make_rows = self._embedding_rows if self.args.level else self._class_rows
+        return make_rows(name, features, spans)
 
     @contextmanager
     def _file(self, video: str) -> Iterator[str]:
@@ -222,10 +225,9 @@ class Predictor:
 
     def _class_rows(self, name: str, features: np.ndarray, spans: list) -> list[dict[str, Any]]:
         model, args = self.model, self.args
-        found = VideoPrediction(
-            printable(name), np.array(spans), model.classify(features), model.class_names, args.threshold
-        )
-        return [dict(zip(self.schema.names, values)) for values in found.values(args.top)]
+        probabilities = model.classify(features)
+        prediction = VideoPrediction(printable(name), np.array(spans), probabilities, model.class_names, args.threshold)
+        return [dict(zip(self.schema.names, values)) for values in prediction.values(args.top)]
 
 
 def part_path(out: Path, number: int) -> Path:
@@ -252,10 +254,10 @@ def schema_of(args: argparse.Namespace, num_classes: int) -> pa.Schema:
 
 def settings_of(args: argparse.Namespace, model: VideoModel, sources: list[str]) -> dict[str, Any]:
     """Settings that the parts depend on."""
-    found = feature_settings(args, model) | {"stride": args.stride, "batch": args.batch}
+    settings = feature_settings(args, model) | {"stride": args.stride, "batch": args.batch}
     if not args.level:
-        found |= {"top": args.top, "threshold": args.threshold, "classes": content_hash(model.class_names)}
-    return found | {"list of videos": content_hash(sources)}
+        settings |= {"top": args.top, "threshold": args.threshold, "classes": content_hash(model.class_names)}
+    return settings | {"list of videos": content_hash(sources)}
 
 
 def count_errors(parts: list[Path]) -> int:
@@ -270,5 +272,5 @@ def write_csv(path: Path, parts: list[Path], schema: pa.Schema) -> None:
         writer = csv.writer(file, lineterminator="\n")
         writer.writerow(names)
         for part in parts:
-            found = pq.read_table(part, columns=names, filters=pc.field("error").is_null())
-            writer.writerows(csv_row(row.values()) for row in found.to_pylist())
+            rows = pq.read_table(part, columns=names, filters=pc.field("error").is_null())
+            writer.writerows(csv_row(row.values()) for row in rows.to_pylist())

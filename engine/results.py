@@ -60,29 +60,33 @@ def over_tests(summaries: dict[str, dict[str, Any]]) -> dict[str, float]:
 
 def zero_shot_tables(summaries: dict[str, dict[str, Any]]) -> str:
     """The zero-shot scores as a text table, followed by a table of multi-label tests if there are any."""
-    several = {name: s for name, s in summaries.items() if "map" in s}
-    single = {name: s for name, s in summaries.items() if "map" not in s}
-    made = [zero_shot_rows(single)] if single else []
-    if several:
+    multi_label = {name: summary for name, summary in summaries.items() if "map" in summary}
+    single_label = {name: summary for name, summary in summaries.items() if "map" not in summary}
+    tables = [zero_shot_rows(single_label)] if single_label else []
+    if multi_label:
         rows: list[tuple[str, ...]] = [("multi-label test", "videos", "classes", "mAP %")]
-        rows += [(n, str(s["num_videos"]), str(s["num_classes"]), f"{s['map']:.2f}") for n, s in several.items()]
-        made.append(rows)
-    return "\n\n".join(format_table(rows) for rows in made)
+        for name, summary in multi_label.items():
+            rows.append((name, str(summary["num_videos"]), str(summary["num_classes"]), f"{summary['map']:.2f}"))
+        tables.append(rows)
+    return "\n\n".join(format_table(rows) for rows in tables)
 
 
 def zero_shot_rows(summaries: dict[str, dict[str, Any]]) -> list[tuple[str, ...]]:
     """Rows for `format_table`: one per test, and their mean if there are several."""
     titles = ("test", "videos", "classes", "top-1 %", "top-5 %", "half classes: top-1 %", "top-5 %")
     rows: list[tuple[str, ...]] = [titles]
-    for name, s in summaries.items():
-        half = [f"{s[f'half_top{k}_mean']:.2f} +- {s[f'half_top{k}_std']:.2f}" for k in (1, 5)]
-        cells = (name, str(s["num_videos"]), str(s["num_classes"]), f"{s['full_top1']:.2f}", f"{s['full_top5']:.2f}")
-        rows.append((*cells, *half))
+    for name, summary in summaries.items():
+        sizes = (str(summary["num_videos"]), str(summary["num_classes"]))
+        full = (f"{summary['full_top1']:.2f}", f"{summary['full_top5']:.2f}")
+        rows.append((name, *sizes, *full, *_with_deviations(summary, "half")))
     if len(summaries) > 1:
-        o = over_tests(summaries)
-        full = [f"{o[f'full_top{k}_mean']:.2f} +- {o[f'full_top{k}_std']:.2f}" for k in (1, 5)]
-        rows.append((f"mean of {len(summaries)}", "", "", *full, "", ""))
+        rows.append((f"mean of {len(summaries)}", "", "", *_with_deviations(over_tests(summaries), "full"), "", ""))
     return rows
+
+
+def _with_deviations(scores: dict[str, Any], kind: str) -> list[str]:
+    """Top-1 and top-5 as `mean +- deviation`. `kind`: full or half."""
+    return [f"{scores[f'{kind}_{name}_mean']:.2f} +- {scores[f'{kind}_{name}_std']:.2f}" for name in ("top1", "top5")]
 
 
 def next_report(weights: str | None, out: Path) -> str:

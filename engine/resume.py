@@ -92,7 +92,7 @@ def restore_run(
     warning. With `cfg.solver.evaluate` differences between the configs are allowed, since nothing is trained. Raises a
     UserError if it belongs to another run, or does not fit the model, the optimiser or the list.
     """
-    (path, state), num_clips = found, len(loader.dataset)
+    path, state = found
     if not isinstance(state.get("epoch"), int):
         raise UserError(f"{path}: contains no epoch to resume from; use it as `pretrain` to load only its weights")
     if not cfg.solver.evaluate:
@@ -122,9 +122,11 @@ def restore_run(
         setattr(progress, name, saved[name])
     for name in ("best_watched", "stale_validations"):  # missing in older checkpoints
         setattr(progress, name, saved.get(name, getattr(progress, name)))
-    if progress.consumed_clips > num_clips:
-        change = f"was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has {num_clips}"
-        raise UserError(f"{path}: {change}; use the list of that run, or use the checkpoint as `pretrain`")
+    if progress.consumed_clips > len(loader.dataset):
+        raise UserError(
+            f"{path}: was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has "
+            f"{len(loader.dataset)}; use the list of that run, or use the checkpoint as `pretrain`"
+        )
     return progress
 
 
@@ -144,22 +146,29 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
         _check_same_sets(path, *changed["data.sets"])
     trained = list(state.get("class_names", class_names))
     if trained != class_names:
-        change = _first_difference(trained, class_names)
-        raise UserError(f"{path}: its run had {change} now; set its data.label_list {OR_ANOTHER_RUN}")
+        difference = _first_difference(trained, class_names)
+        raise UserError(f"{path}: its run had {difference} now; set its data.label_list {OR_ANOTHER_RUN}")
     num_epochs = state["epoch"] + 1
     without_effect = ", ".join(key for key in changed if key.startswith(("data.", "network.", "solver.")))
     if num_epochs >= cfg.solver.epochs and without_effect:
-        done = f"{path} has finished all {num_epochs} epochs: nothing is trained"
-        log.warning(f"WARNING: {done}, and changing {without_effect} has no effect")
+        log.warning(
+            f"WARNING: {path} has finished all {num_epochs} epochs: nothing is trained, and changing {without_effect} "
+            "has no effect"
+        )
 
 
 def _check_same_sets(path: Path, old: list[dict[str, Any]], new: list[dict[str, Any]]) -> None:
     """Raise a UserError if the shares of the sets in an epoch differ, which changes its clips; files may move."""
-    shares = [{one["name"]: one.get("weight") for one in sets} for sets in (old, new)]
-    was, now = (", ".join(f"{name} {weight or 'by its videos'}" for name, weight in of.items()) for of in shares)
-    if list(shares[0].items()) != list(shares[1].items()):
-        change = f"the weights of data.sets were {was or 'none'} in its run and are {now or 'none'} now"
-        raise UserError(f"{path}: {change}; set the former ones {OR_ANOTHER_RUN}")
+    was, now = _describe_shares(old), _describe_shares(new)
+    if was != now:
+        raise UserError(
+            f"{path}: the weights of data.sets were {was} in its run and are {now} now; set the former ones "
+            f"{OR_ANOTHER_RUN}"
+        )
+
+
+def _describe_shares(sets: list[dict[str, Any]]) -> str:
+    return ", ".join(f"{each['name']} {each.get('weight') or 'by its videos'}" for each in sets) or "none"
 
 
 def _first_difference(trained: list[str], class_names: list[str]) -> str:
@@ -174,9 +183,9 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
     settings = [{name: value for name, value in g.items() if name != "params"} for g in optimizer.param_groups]
     try:
         saved = state["optimizer_state_dict"]
-        strange = set(settings[0]) ^ (set(saved["param_groups"][0]) - {"params"})
-        if strange:
-            raise ValueError(f"another solver.optim: {', '.join(sorted(strange))}")
+        differing = set(settings[0]) ^ (set(saved["param_groups"][0]) - {"params"})
+        if differing:
+            raise ValueError(f"another solver.optim: {', '.join(sorted(differing))}")
         optimizer.load_state_dict(saved)
         _check_shapes(optimizer, model)
     except (ValueError, KeyError, IndexError) as error:
@@ -190,7 +199,7 @@ def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
     for name, parameter in model.named_parameters():
         for kind, average in optimizer.state.get(parameter, {}).items():
             if kind in PER_VALUE and average.shape != parameter.shape:
-                was, now = (" x ".join(map(str, shape)) for shape in (average.shape, parameter.shape))
+                was, now = " x ".join(map(str, average.shape)), " x ".join(map(str, parameter.shape))
                 raise ValueError(f"{name} was {was} and is {now}: another data.input_size?")
 
 
@@ -202,8 +211,11 @@ def check_same_checkpoint(found: Found | None, process: Process) -> None:
     mine = None if found is None else (str(found[0]), content_hash(found[1]["model_state_dict"]))
     all_found = gather_to_all(mine, process)
     hashes = [found and found[1] for found in all_found]
-    different = [rank for rank, one in enumerate(hashes) if one != hashes[0]]
-    if different:
-        names = [f"process {rank}: {one[0] if (one := all_found[rank]) else 'none'}" for rank in (0, different[0])]
-        remedy = "put logging.run_dir on a file system shared by all machines, or copy the folder to each"
-        raise UserError(f"the processes would resume from different checkpoints ({', '.join(names)}); {remedy}")
+    paths = [found[0] if found else "none" for found in all_found]
+    for rank, content in enumerate(hashes):
+        if content != hashes[0]:
+            raise UserError(
+                f"the processes would resume from different checkpoints (process 0: {paths[0]}, process {rank}: "
+                f"{paths[rank]}); put logging.run_dir on a file system shared by all machines, or copy the folder to "
+                "each"
+            )

@@ -50,8 +50,9 @@ def _lock(path: Path) -> int:
         except (BlockingIOError, PermissionError):  # EAGAIN or EACCES, depending on the file system
             _refuse(path, file)
         except OSError as error:
-            fault = f"{path.parent} cannot be locked ({error.strerror})"
-            log.warning(f"WARNING: {fault}: do not start a second run in this folder")
+            log.warning(
+                f"WARNING: {path.parent} cannot be locked ({error.strerror}): do not start a second run in this folder"
+            )
         # The file may have been removed by a run that ended in the meantime.
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
             break
@@ -64,5 +65,6 @@ def _lock(path: Path) -> int:
 def _refuse(path: Path, file: int) -> None:
     owner = os.read(file, 500).decode(errors="replace") or "another process"
     os.close(file)
-    remedy = "wait until that run ends, or choose another folder"
-    raise UserError(f"logging.run_dir: {path.parent} is in use by {owner}; {remedy}")
+    raise UserError(
+        f"logging.run_dir: {path.parent} is in use by {owner}; wait until that run ends, or choose another folder"
+    )

@@ -39,8 +39,10 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
         return Path(note.read_text(encoding="utf-8"))
     path = _named_or_default(cfg, log_time)
     if cfg.resume is None and not cfg.solver.evaluate and (path / LAST).exists():
-        remedy = "add resume=auto to continue it, or choose another folder with logging.run_dir=..."
-        raise UserError(f"logging.run_dir: {path} already contains a run; {remedy}")
+        raise UserError(
+            f"logging.run_dir: {path} already contains a run; add resume=auto to continue it, or choose another folder "
+            "with logging.run_dir=..."
+        )
     if note:
         write_text_atomic(note, str(path))
     return path
@@ -49,8 +51,9 @@ def choose_run_dir(cfg: Config, log_time: str | None = None) -> Path:
 def _named_or_default(cfg: Config, log_time: str | None) -> Path:
     if cfg.logging.run_dir is not None:
         if log_time is not None:
-            where = f"--log_time {log_time}"
-            raise UserError(f"{where}: the run folder is also given by logging.run_dir; remove one of them")
+            raise UserError(
+                f"--log_time {log_time}: the run folder is also given by logging.run_dir; remove one of them"
+            )
         return Path(cfg.logging.run_dir)
     if cfg.resume not in (None, "auto"):
         return Path(cfg.resume).parent
@@ -66,8 +69,9 @@ def make_run_dir(path: Path, config_text: str, picks: list[str] | None) -> None:
         if picks is not None:
             write_text_atomic(path / PICKS, "".join(f"{line}\n" for line in picks))
     except OSError as error:
-        fault = f"cannot be written ({error.strerror})"
-        raise UserError(f"logging.run_dir: {path} {fault}; choose another folder") from error
+        raise UserError(
+            f"logging.run_dir: {path} cannot be written ({error.strerror}); choose another folder"
+        ) from error
 
 
 def describe_end(run_dir: Path, best_score: str) -> str:
@@ -81,9 +85,9 @@ def describe_end(run_dir: Path, best_score: str) -> str:
         "metrics.jsonl": "metrics of each step",
         "tensorboard": f"event files: tensorboard --logdir {run_dir}",
     }
-    found = {run_dir / name: what for name, what in files.items() if (run_dir / name).exists()}
-    width = max(len(str(path)) for path in found)
-    lines = [f"  {str(path):{width}}  {what}" for path, what in found.items()]
+    existing = {str(run_dir / name): description for name, description in files.items() if (run_dir / name).exists()}
+    width = max(map(len, existing))
+    lines = [f"  {path:{width}}  {description}" for path, description in existing.items()]
     weights = run_dir / (BEST if (run_dir / BEST).exists() else LAST)
     # No --config: the checkpoint contains it, including overrides.
     commands = (("sh", "scripts/run_test.sh", str(weights)), ("python", "report.py", str(run_dir)))

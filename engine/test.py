@@ -33,9 +33,9 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     checkpoint, (cfg, config_warnings, names) = resolve(args.weights, args.config, args.overrides, "test")
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
-    views = f"{args.test_clips}x{args.test_crops}{'_dense' if dense else ''}"
-    stem = f"{Path(args.config).stem}_" if args.config else ""
-    out = Path(args.out or folder_beside(args.weights or str(default_run_dir(cfg) / LAST), f"test_{stem}{views}"))
+    name = f"test_{Path(args.config).stem}_" if args.config else "test_"
+    name += f"{args.test_clips}x{args.test_crops}" + ("_dense" if dense else "")
+    out = Path(args.out or folder_beside(args.weights or str(default_run_dir(cfg) / LAST), name))
     check_writable(out, "--out", is_folder=True)
 
     if args.confusion:
@@ -50,8 +50,10 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     loader = loader.to(process.device)
     model = VideoModel(cfg, names, checkpoint, process.device)
     shown_views = "1 view" if clips * crops == 1 else f"clips x crops: {clips} x {crops}"
-    sizes = f"{len(loader.dataset)} videos, {len(names)} classes, {shown_views}"
-    log.info(f"testing {args.weights or model.description}: {sizes}, {model.precision}")
+    log.info(
+        f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, "
+        f"{shown_views}, {model.precision}"
+    )
     table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
     distributed.stop()
     if table is None:
@@ -94,8 +96,9 @@ def write_scores(args: argparse.Namespace, model: VideoModel, table: VideoTable,
         log.warning("WARNING: %d of them could not be read and count as wrong", num_missing)
     if calibration:
         log.info(
-            "expected calibration error %.2f%%; logits divided by %.3g, fitted on half of the videos each: %.2f%%",
-            *(calibration[name] for name in ("ece", "temperature", "ece_at_temperature")),
+            f"expected calibration error {calibration['ece']:.2f}%; logits divided by "
+            f"{calibration['temperature']:.3g}, fitted on half of the videos each: "
+            f"{calibration['ece_at_temperature']:.2f}%"
         )
     if args.confusion:
         predicted = outcomes_of(logits, table.labels).predicted

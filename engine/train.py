@@ -74,7 +74,8 @@ class TrainingRun:
     def cache_frames(self) -> None:
         """Replace pixels with cached frame embeddings of the frozen image tower."""
         assert isinstance(self.train_loader, TrainClips) and isinstance(self.val_loader, EvalClips)
-        encode, key = frame_encoder(self.model, self.context), tower_key(self.cfg, self.model, self.context.precision)
+        encode = frame_encoder(self.model, self.context)
+        key = tower_key(self.cfg, self.model, self.context.precision)
         self.train_loader, self.val_loader = cached_loaders(
             self.cfg, self.context, self.train_loader, self.val_loader, encode, key
         )
@@ -127,22 +128,23 @@ class TrainingRun:
     def _end_epoch(self, meter: TrainingMeter, keeper: CheckpointKeeper, metrics: MetricsWriter) -> bool:
         """Validate if due, and save; returns False after a request to stop."""
         progress, logging_config = self.progress, self.cfg.logging
-        is_stopped, is_best, num_epochs, best_before = meter.is_stopped, False, progress.epoch + 1, progress.best_top1
+        is_stopped, is_best = meter.is_stopped, False
+        num_epochs, best_before = progress.epoch + 1, progress.best_top1
         is_due = num_epochs % logging_config.eval_freq == 0 or num_epochs == self.cfg.solver.epochs
         if not is_stopped and is_due:
             try:
-                found = self.validate()
+                validation = self.validate()
             except Stopped:
                 is_stopped = True  # the epoch is saved, and the resumed run starts with its validation
             else:
-                scores = found.scores
+                scores = validation.scores
                 main = scores.top1 if isinstance(scores, Scores) else scores.map
                 is_best = main > progress.best_top1
                 progress.best_top1 = max(main, progress.best_top1)
                 watched = getattr(scores, self.cfg.solver.patience_score) if self.cfg.solver.patience else main
                 progress.stale_validations = 0 if watched > progress.best_watched else progress.stale_validations + 1
                 progress.best_watched = max(watched, progress.best_watched)
-                meter.show_validation(num_epochs, progress.step, found)
+                meter.show_validation(num_epochs, progress.step, validation)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
         self.save(keeper, metrics, is_best)
@@ -171,9 +173,9 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     run = build_run(cfg, context, train_entries)
     checked = ""
     if args.check:
-        for own in configs_of_sets(cfg):
-            train, val = (read_entries(own, root_and_list(own.data, side)[1]) for side in ("train", "val"))
-            for warning in list_warnings(own.data, train, val, class_names(own.data)):
+        for of_set in configs_of_sets(cfg):
+            train, val = (read_entries(of_set, root_and_list(of_set.data, side)[1]) for side in ("train", "val"))
+            for warning in list_warnings(of_set.data, train, val, class_names(of_set.data)):
                 log.warning("WARNING: %s", warning)
         checked = check_clips(cfg, run.train_loader.dataset, run.val_loader.dataset, process)
     resumed_from = restore(run, run_dir)
@@ -207,8 +209,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         return requeue_code()
     stop.close()
     if keeper.failure:
-        error = keeper.failure
-        remedy = DISK_REMEDIES.get(error.errno or 0, f"correct that ({error.strerror or error})")
+        reason = keeper.failure.strerror or keeper.failure
+        remedy = DISK_REMEDIES.get(keeper.failure.errno or 0, f"correct that ({reason})")
         raise UserError(f"{run_dir}: the last checkpoint could not be written; {remedy} and run again with resume=auto")
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
@@ -231,8 +233,10 @@ def build_run(cfg: Config, context: RunContext, train_entries: TrainEntries) -> 
     if cfg.pretrain:
         load_video_weights(model, load_checkpoint(cfg.pretrain), cfg.pretrain, new_classes=True)
         if base is not None and base_of(cfg, model) != base:
-            fault = "pretrain changes frozen weights, which are not saved with solver.save: trained"
-            raise UserError(f"{cfg.pretrain}: {fault}; set solver.save=all")
+            raise UserError(
+                f"{cfg.pretrain}: pretrain changes frozen weights, which are not saved with solver.save: trained; "
+                "set solver.save=all"
+            )
     check_training(cfg, model, context)
     log.info("%s", describe_plan(cfg, model, text, train_entries, len(val_loader.dataset), context))
     log.info("%s", describe_groups(parameter_groups(cfg, model), cfg.solver.lr))

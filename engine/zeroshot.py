@@ -34,9 +34,9 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
     checkpoint = read_checkpoint(args.weights) if args.weights else None
     recipes = [checkpoint.recipe] * len(args.config) if checkpoint else [recipe_of_table(path) for path in args.reuse]
     resolved = [resolve_config(path, args.overrides, "test", recipe) for path, recipe in zip(args.config, recipes)]
-    warnings = list(dict.fromkeys([*warnings, *(warning for one in resolved for warning in one.warnings)]))
+    warnings = list(dict.fromkeys([*warnings, *(warning for each in resolved for warning in each.warnings)]))
     log = open_log(process, warnings, quiet=args.quiet, plain=args.plain)
-    prompt_sets = sorted({one.config.network.prompt_set or "" for one in resolved} - {""})
+    prompt_sets = sorted({each.config.network.prompt_set or "" for each in resolved} - {""})
     name = "_".join(["zeroshot", "+".join(Path(p).stem for p in args.config), *(Path(p).stem for p in prompt_sets)])
     out = Path(args.out or (folder_beside(args.weights, name) if args.weights else Path(args.reuse[0]).parent / name))
     check_writable(out, "--out", is_folder=True)
@@ -52,7 +52,8 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
                 continue
             num_classes = cfg.data.num_classes if cfg.data.multi_label else None
             table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number], num_classes)
-            matrix, scorer = text_for_table(cfg, names, table, args.reuse[number]), scorer_of(table)
+            matrix = text_for_table(cfg, names, table, args.reuse[number])
+            scorer = scorer_of(table)
         else:
             model = VideoModel(cfg, names, checkpoint, process.device)
             views = Views(args.test_clips, args.test_crops, args.dense or cfg.data.dense)
@@ -61,15 +62,16 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
             table = embed_with(model.network, loader, context, cfg.data.batch_size, Path(config_path).stem)
             if table is None:
                 continue
-            table, matrix = model.signed(table, args.test_clips, args.test_crops), model.class_matrix
-            scorer = model.network.scorer
+            table = model.signed(table, args.test_clips, args.test_crops)
+            matrix, scorer = model.class_matrix, model.network.scorer
 
         trained = read_labels(args.train_labels) if args.train_labels else list(table.trained_classes)
         shared = protocols.shared_classes(names, trained)
         warn_of_trained_classes(shared, len(names), log)
         by_list = summaries_of(tests, table, scorer.table_logits(table.embeddings, matrix, process.device))
-        also = {"config": cfg.model_dump(), "prompt": cfg.network.prompt, "trained_classes": shared}
-        summaries |= {f"{Path(config_path).stem}, {name}": {**one, **also} for name, one in by_list.items()}
+        settings = {"config": cfg.model_dump(), "prompt": cfg.network.prompt, "trained_classes": shared}
+        for list_name, summary in by_list.items():
+            summaries[f"{Path(config_path).stem}, {list_name}"] = summary | settings
         save_table(folder / "embeddings.npz", table, matrix, names)
         log.info("%s", table.describe(folder / "embeddings.npz"))
     distributed.stop()
@@ -93,17 +95,18 @@ def recipe_of_table(path: str) -> Recipe:
 
 def summaries_of(tests: TestLists, table: VideoTable, logits: np.ndarray) -> dict[str, dict[str, Any]]:
     """The scores of each list, by its short name. `logits`: (N,K), of the N videos of the table."""
-    rows, names = {path: row for row, path in enumerate(table.paths)}, results.short_names(tests.by_list)
-    found = {}
+    rows = {path: row for row, path in enumerate(table.paths)}
+    names = results.short_names(tests.by_list)
+    summaries = {}
     for list_path, entries in tests.by_list.items():
         chosen = [rows[entry.name] for entry in entries]
-        found[names[list_path]] = {
+        summaries[names[list_path]] = {
             **protocols.zero_shot_summary(logits[chosen], table.labels[chosen]),
             "list": list_path,
             "list_hash": file_hash(list_path),
             "views": dict(zip(("clips", "crops"), table.views)),
         }
-    return found
+    return summaries
 
 
 def warn_of_trained_classes(shared: list[str], num_classes: int, log: logging.Logger) -> None:

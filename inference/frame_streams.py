@@ -111,8 +111,8 @@ def live_frames(source: str, max_seconds: float | None, max_pixels: int = MAX_PI
                 converter.begin(image)
                 yield ShownFrame(begin, end, lambda image=image: _as_tensor(converter.to_rgb(image)))
         except av.FFmpegError as error:
-            ended = UserError(f"{name}: the stream ended with an error ({_reason(error)})")
-            raise limit.fault() or ended from None
+            stream_error = UserError(f"{name}: the stream ended with an error ({_reason(error)})")
+            raise limit.fault() or stream_error from None
 
 
 def _open_file(source: str | Path | int, max_pixels: int = MAX_PIXELS) -> VideoDecoder:

@@ -134,8 +134,8 @@ class VideoModel:
 
         Args:
             classes: list of names, comma-separated names, or a CSV file `id,name`.
-            turn: the lock of a model that others use meanwhile, held for NAMES_PER_TURN names at a time. None: all names
-                are embedded at once, with one file in `logging.cache_dir`.
+            turn: the lock of a model that others use meanwhile, held for NAMES_PER_TURN names at a time. None: all
+                names are embedded at once, with one file in `logging.cache_dir`.
 
         Raises:
             UserError: the names are invalid, or the class embeddings are those of the training classes.
@@ -216,7 +216,7 @@ class VideoModel:
         self, video: Video, window: float | None = 0, stride: float | None = None, **options: Any
     ) -> torch.Tensor:
         """uint8 (W,T,C,S,S), the clips of a video for `embed`; by default one for the whole video."""
-        return torch.stack([one.clip for one in self.reader.windows(video, window, stride, **options)])
+        return torch.stack([read.clip for read in self.reader.windows(video, window, stride, **options)])
 
     def predict(
         self,
@@ -349,14 +349,15 @@ def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) 
 def check_other_classes(cfg: Config) -> None:
     """Raise a UserError if the class embeddings are not computed from the names by CLIP's text tower."""
     network, trained = cfg.network, trained_classifier(cfg)
-    if not Classifier.named(network.classifier).takes_any_names:
-        what = f"network.classifier {network.classifier}"
-    elif trained is None or (what := trained.own_classes(network)) is None:
-        return
-    raise UserError(
-        f"{what}: its class embeddings were trained and cannot be computed for other classes; remove the "
-        "classes, or use a model with classifier clip_text"
-    )
+    if Classifier.named(network.classifier).takes_any_names:
+        setting = trained.own_classes(network) if trained else None
+    else:
+        setting = f"network.classifier {network.classifier}"
+    if setting is not None:
+        raise UserError(
+            f"{setting}: its class embeddings were trained and cannot be computed for other classes; remove the "
+            "classes, or use a model with classifier clip_text"
+        )
 
 
 def resolve(
@@ -381,6 +382,9 @@ def _structure(network: NetworkConfig) -> str:
     """A description of the temporal modelling: head, additions inside the tower."""
     if network.joint_st:
         return "joint space-time attention (joint_st)"
-    head = "mean of frames" if network.sim_header == "None" else f"head {network.sim_header}"
-    inside = [f"tm {network.tm}"] * bool(network.tm) + [f"adapter {network.adapter}"] * (network.adapter is not None)
-    return ", ".join([head, *inside])
+    parts = ["mean of frames" if network.sim_header == "None" else f"head {network.sim_header}"]
+    if network.tm:
+        parts.append(f"tm {network.tm}")
+    if network.adapter is not None:
+        parts.append(f"adapter {network.adapter}")
+    return ", ".join(parts)

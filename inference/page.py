@@ -27,7 +27,7 @@ from utils.errors import UserError
 TITLE = "What happens in this video?"
 OWN_CLASSES = "the model's own"
 MAX_WAITING = 20  # requests; a further one is refused
-MAX_AT_ONCE = 4  # requests, one a session
+MAX_AT_ONCE = 4  # requests, one per session
 MAX_HISTORY = 12
 MAX_LIST_BYTES = 200_000  # of an uploaded list of class names
 FAILED = "This video could not be classified because of an internal error (see the server's log). Try another video."
@@ -39,8 +39,8 @@ below which a class is unknown -> the prediction, of `VideoModel.explained`. The
 
 
 class SessionTurns:
-    """Each session has one video named at a time. What it asks for beside that is refused as soon as its turn comes;
-    `RequestGuard` bounds how much of it waits."""
+    """Allows one request of a session at a time. Further ones are refused when they leave the queue; `RequestGuard`
+    limits how many of them wait."""
 
     def __init__(self):
         self._busy: set[str] = set()
@@ -60,7 +60,7 @@ class SessionTurns:
 
 
 def count_waiting(page: Any, session: str) -> int:
-    """How many requests of a session wait in the page's queue; Gradio does not tell it in its public interface."""
+    """Number of requests of a session in the page's queue, for which Gradio has no public interface."""
     queues = page._queue.event_queue_per_concurrency_id.values()
     return sum(event.session_hash == session for queue in queues for event in queue.queue)
 
@@ -68,11 +68,11 @@ def count_waiting(page: Any, session: str) -> int:
 class PageContent(NamedTuple):
     """Contents of a page."""
 
-    knows: str  # what the model knows, a line
-    description: str  # of the model, a line
-    limits: str  # what may be uploaded, a line
-    class_sets: Mapping[str, Sequence[str]]  # names to choose from, by the set's name; the first is chosen at first
-    samples: Sequence[tuple[str, Path]]  # names and paths of videos to choose from
+    knows: str  # one line: what the model knows
+    description: str  # one line: the model
+    limits: str  # one line: what may be uploaded
+    class_sets: Mapping[str, Sequence[str]]  # class names by the name of the set; the first set is selected
+    samples: Sequence[tuple[str, Path]]  # names and paths of sample videos
 
 
 def build_page(gradio: Any, predict: Predict, content: PageContent) -> Any:
@@ -109,7 +109,8 @@ def build_page(gradio: Any, predict: Predict, content: PageContent) -> Any:
 
 
 def _answering(gradio: Any, predict: Predict) -> Callable:
-    """The function of a request: HTML of the result or of what is wrong, and the session's history as list and HTML."""
+    """The function that answers a request: HTML of the result or the error, and the session's history, as a list and as
+    HTML."""
     turns = SessionTurns()
 
     def answer(
@@ -126,22 +127,23 @@ def _answering(gradio: Any, predict: Predict) -> Callable:
             if seconds is not None and not 0 <= seconds <= 86400:
                 raise UserError("Window length must be between 0 and 86400 seconds.")
             with turns.take(str(request.session_hash)):
-                found = predict(video, clean_names(names), seconds or None, threshold)
+                prediction = predict(video, clean_names(names), seconds or None, threshold)
         except UserError as error:
             shown = error_html(str(error).replace(video or "", Path(video or "").name))  # without paths of the server
-        except Exception:  # a bug: its text may be long and hold paths
+        except Exception:  # a bug, whose message may be long and contain paths
             log.exception("%s: could not be classified", video)
             shown = error_html(FAILED)
         else:
-            history = [*history, (found.source, *found.verdict())][-MAX_HISTORY:]
-            shown = result_html(found)
+            name, probability = prediction.verdict()
+            history = [*history, (prediction.source, name, probability)][-MAX_HISTORY:]
+            shown = result_html(prediction)
         return shown, history, history_html(history)
 
     return answer
 
 
 def _video(gradio: Any, limits: str) -> tuple:
-    """The video, a button to name it, and what may be uploaded."""
+    """The video and the button that classifies it; below them, what may be uploaded."""
     video = gradio.Video(
         label="Video", sources=["upload", "webcam"], include_audio=True, height=300, buttons=[], elem_id="video"
     )
@@ -151,7 +153,7 @@ def _video(gradio: Any, limits: str) -> tuple:
 
 
 def _samples(gradio: Any, samples: Sequence[tuple[str, Path]]) -> list[tuple[str, Any]]:
-    """The playing thumbnails; path and hidden button of each, which the page's script presses."""
+    """The thumbnails; returns the path and the hidden button of each, which the page's script presses."""
     if samples:
         gradio.HTML(samples_html(samples))
     return [
@@ -161,7 +163,7 @@ def _samples(gradio: Any, samples: Sequence[tuple[str, Path]]) -> list[tuple[str
 
 
 def _settings(gradio: Any, content: PageContent) -> tuple:
-    """Class names, seconds, threshold, and a button to use them."""
+    """The inputs of class names, window length and threshold, and the button that applies them."""
     first = next(iter(content.class_sets))
     chosen = gradio.Radio(list(content.class_sets), value=first, label="Classes to choose from")
     own = gradio.UploadButton("or your own list (CSV or text)", file_types=[".csv", ".txt"], size="sm")
@@ -199,12 +201,13 @@ def _uploaded_names(gradio: Any, path: str) -> list[str]:
             return read_class_names(path)
         return clean_names(Path(path).read_text(encoding="utf-8").splitlines()) or []
     except (UserError, UnicodeDecodeError) as error:
-        said = html.escape(str(error).replace(path, Path(path).name))
-        raise gradio.Error(said, print_exception=False) from error
+        message = html.escape(str(error).replace(path, Path(path).name))
+        raise gradio.Error(message, print_exception=False) from error
 
 
 def look(gradio: Any) -> dict[str, Any]:
-    """The theme for `launch`: system fonts, none downloaded, and the colours of page.css."""
+    """Arguments of Gradio's `launch`: a theme with system fonts, of which none is downloaded, and the colours of
+    page.css; the style sheet and the script of the page."""
     fonts = {"font": ["system-ui", "sans-serif"], "font_mono": ["ui-monospace", "monospace"]}
     theme = gradio.themes.Default(primary_hue="blue", neutral_hue="stone", **fonts).set(
         body_background_fill="#fdfdfb",

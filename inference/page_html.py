@@ -1,6 +1,6 @@
-"""What the page of app.py shows, as HTML: a result, an error, samples that play, the history of a session.
+"""HTML of the page of app.py: a result, an error, thumbnails of the samples, the history of a session.
 
-Every name and message in it is escaped. Legend: T frames, C=3 channels, S side of a frame in pixels.
+All names and messages are escaped. Legend: T frames, C=3 channels, S side of a frame in pixels.
 """
 
 import base64
@@ -21,9 +21,9 @@ from inference.timeline import UNKNOWN, VideoPrediction, clock, spread
 from modules.attribution import ShownClip
 
 MAX_BARS = 5
-FRAME_HEIGHT = 160  # pixels that a frame is sent with, at most
+FRAME_HEIGHT = 160  # pixels, the maximum for frames in the page
 THUMBNAIL_HEIGHT, THUMBNAIL_FRAMES = 96, 16
-# Okabe and Ito's colours, which stay apart for colour-blind eyes; a class keeps its colour within a result.
+# The colour-blind safe palette of Okabe and Ito, changed for a white page; a class has one colour in a result.
 COLOURS = ("#0072b2", "#e69f00", "#009e73", "#cc79a7", "#56b4e9", "#d55e00", "#b8a800", "#8c8c8c")
 
 _FOLDER = Path(__file__).parent
@@ -32,23 +32,24 @@ SCRIPT = f"<script>{(_FOLDER / 'page.js').read_text(encoding='utf-8')}</script>"
 
 
 ALERT = '<p class="alert" id="alert" role="alert" hidden></p>'
-"""Where the page's script shows Gradio's messages, which would disappear after some seconds."""
+"""Element in which the page's script shows Gradio's messages, which would disappear after some seconds."""
 
 
 def opening_html(title: str, knows: str, description: str) -> str:
-    """The page's title, what the model knows, and in small type what it is."""
+    """The title of the page, what the model knows, and its description in small type."""
     lines = f"<p>{html.escape(knows)}</p><p class='note'>{html.escape(description)}</p>"
     return f'<div class="opening"><h1>{html.escape(title)}</h1>{lines}</div>'
 
 
 def result_html(prediction: VideoPrediction) -> str:
     """The result, its film strips, and links to save it."""
-    name, probability = prediction.verdict()
-    said = "unknown: no class is likely enough" if name == UNKNOWN else name
-    parts = [f'<p class="verdict">{html.escape(said)}</p>', *(_bar(*row) for row in prediction.top(MAX_BARS))]
+    name, _ = prediction.verdict()
+    verdict = "unknown: no class is likely enough" if name == UNKNOWN else name
+    parts = [f'<p class="verdict">{html.escape(verdict)}</p>']
+    parts += [_bar(class_name, probability) for class_name, probability in prediction.top(MAX_BARS)]
     if len(prediction.spans) > 1:
         parts += ["<h2>Timeline</h2>", _timeline(prediction)]
-    parts.append(f'<h2>Frames the model saw</h2><p class="note">{_said_of_strips(prediction.clips[0][1])}</p>')
+    parts.append(f'<h2>Frames the model saw</h2><p class="note">{_note_on_strips(prediction.clips[0][1])}</p>')
     for number, clip in prediction.clips:
         title = ""
         if len(prediction.spans) > 1:
@@ -68,8 +69,8 @@ def error_html(message: str) -> str:
 
 def empty_html() -> str:
     """The empty result area."""
-    said = "Here come the best classes, a timeline, and the frames that the model saw."
-    return f'<div class="result empty"><p class="note">{said}</p></div>'
+    note = "Here come the best classes, a timeline, and the frames that the model saw."
+    return f'<div class="result empty"><p class="note">{note}</p></div>'
 
 
 def history_html(entries: Sequence[tuple[str, str, float]]) -> str:
@@ -83,7 +84,7 @@ def history_html(entries: Sequence[tuple[str, str, float]]) -> str:
 
 
 def samples_html(samples: Iterable[tuple[str, Path]]) -> str:
-    """A button with a playing thumbnail for each sample."""
+    """A button with an animated thumbnail for each sample."""
     buttons = "".join(
         f'<button type="button" data-sample="{number}">{_thumbnail(path)}{html.escape(name)}</button>'
         for number, (name, path) in enumerate(samples)
@@ -92,7 +93,8 @@ def samples_html(samples: Iterable[tuple[str, Path]]) -> str:
 
 
 def _thumbnail(path: Path) -> str:
-    """A few frames of a video that play twice, and again if pointed at; one if the user prefers less motion."""
+    """A few frames of a video as an animation that plays twice, and again when hovered; a single frame if the user
+    prefers reduced motion."""
     with av.open(str(path)) as container:
         frames = [frame.to_image() for frame in container.decode(video=0)]
     chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, THUMBNAIL_FRAMES).round().astype(int)]
@@ -105,7 +107,7 @@ def _thumbnail(path: Path) -> str:
 
 
 def _links(prediction: VideoPrediction) -> str:
-    """What saves the result: JSON in the page, and a button by which the page's script draws a picture of it."""
+    """Links to save the result: JSON, and a button with which the page's script draws a picture."""
     content = json.dumps(prediction.to_dict(MAX_BARS), indent=2, ensure_ascii=False).encode()
     stem = html.escape(Path(prediction.source).stem, quote=True)
     return (
@@ -144,20 +146,23 @@ def _timeline(prediction: VideoPrediction) -> str:
     return "".join(f'<div class="{kind}">{content}</div>' for kind, content in parts)
 
 
-def _said_of_strips(clip: ShownClip) -> str:
+def _note_on_strips(clip: ShownClip) -> str:
     lit = "Each is repeated below, highlighted where it supports the top class. " if clip.lit is not None else ""
     return f"{lit}Bars: contribution of each frame to the log-odds of the class."
 
 
 def _strip(clip: ShownClip, title: str) -> str:
-    """Up to eight frames side by side, each above itself lit and its bar."""
+    """Up to eight frames side by side; below each, its highlighted regions and the bar of its contribution."""
     films = [spread(list(film), MAX_FRAMES_PER_STRIP) for film in (clip.frames, clip.lit) if film is not None]
     bars = spread(clip.bars(), MAX_FRAMES_PER_STRIP)
     columns = zip(*films, bars, strict=True)
-    cells = "".join(f"<div>{''.join(map(_image, frames))}{_contribution(*bar)}</div>" for *frames, bar in columns)
-    said = f"{len(bars)} frames; contribution of each, in nats: {', '.join(nats for _, nats in bars)}"
+    cells = []
+    for *frames, (share, nats) in columns:
+        images = "".join(_image(frame) for frame in frames)
+        cells.append(f"<div>{images}{_contribution(share, nats)}</div>")
+    label = f"{len(bars)} frames; contribution of each, in nats: {', '.join(nats for _, nats in bars)}"
     title = html.escape(title, quote=True)
-    return f'<div class="strip" role="img" aria-label="{said}" data-title="{title}">{cells}</div>'
+    return f'<div class="strip" role="img" aria-label="{label}" data-title="{title}">{"".join(cells)}</div>'
 
 
 def _contribution(share: float, nats: str) -> str:

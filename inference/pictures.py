@@ -184,8 +184,9 @@ def _film(clip: np.ndarray) -> np.ndarray:
 
 
 def _cut(text: str, length: int, from_end: bool = False) -> str:
-    # Dollar signs would be read as formulas.
-    text = text if len(text) <= length else f"...{text[3 - length :]}" if from_end else f"{text[: length - 3]}..."
+    """At most `length` characters of a text, its first or its last, with dollar signs escaped (formulas)."""
+    if len(text) > length:
+        text = f"...{text[3 - length :]}" if from_end else f"{text[: length - 3]}..."
     return text.replace("$", r"\$")
 
 

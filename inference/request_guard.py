@@ -189,11 +189,11 @@ class RequestGuard:
             Refused: it does not fit, or its client has uploaded too much.
         """
         now, largest = time.time(), max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
-        self._recent = [one for one in self._recent if one.ended_at is None or now - one.ended_at < SAFE_SECONDS]
-        of_client = [max(one.size, MIN_UPLOAD_BYTES) for one in (*self._recent, new) if one.client == new.client]
+        self._recent = [up for up in self._recent if up.ended_at is None or now - up.ended_at < SAFE_SECONDS]
+        of_client = [max(up.size, MIN_UPLOAD_BYTES) for up in (*self._recent, new) if up.client == new.client]
         if sum(of_client) > UPLOADS_PER_CLIENT * largest:
             raise Refused(UPLOAD_SHARE)
-        arriving = [one.remaining for one in self._recent if one.ended_at is None]
+        arriving = [up.remaining for up in self._recent if up.ended_at is None]
         # The file of a slow upload looks old, because the first kilobytes are buffered in memory.
         broken_after = self._limits.seconds if arriving else 2 * self._limits.idle_seconds
         uploads = []  # age in seconds, bytes, path

@@ -95,8 +95,11 @@ class VideoPrediction:
 
     def values(self, k: int = 5) -> list[list[str | float]]:
         """A row for each window: see `csv_header`."""
-        spans = enumerate(self.spans.tolist())
-        return [[self.source, *span, self.verdict(n)[0], *chain.from_iterable(self.top(k, n))] for n, span in spans]
+        rows = []
+        for number, (start, end) in enumerate(self.spans.tolist()):
+            name, _ = self.verdict(number)
+            rows.append([self.source, start, end, name, *chain.from_iterable(self.top(k, number))])
+        return rows
 
     def rows(self, k: int = 5) -> list[list[str]]:
         """The cells of `values` in a CSV."""
@@ -133,8 +136,12 @@ def csv_header(num_classes: int, k: int = 5) -> list[str]:
 
 
 def csv_row(values: Iterable[str | float]) -> list[str]:
-    """The cells of a row of `VideoPrediction.values`: times in milliseconds, then probabilities of six digits."""
-    return [f"{x:.{3 if place < 3 else 6}f}" if isinstance(x, float) else str(x) for place, x in enumerate(values)]
+    """The cells of a row of `VideoPrediction.values`: times with three decimals, probabilities with six."""
+    cells = []
+    for column, value in enumerate(values):
+        decimals = 3 if column < 3 else 6
+        cells.append(f"{value:.{decimals}f}" if isinstance(value, float) else str(value))
+    return cells
 
 
 def clock(seconds: float) -> str:
@@ -142,4 +149,5 @@ def clock(seconds: float) -> str:
     tenths = round(10 * seconds)
     minutes, rest = divmod(tenths, 600)
     hours, minutes = divmod(minutes, 60)
-    return (f"{hours}:{minutes:02d}" if hours else f"{minutes}") + f":{rest / 10:04.1f}"
+    until_minutes = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
+    return f"{until_minutes}:{rest / 10:04.1f}"

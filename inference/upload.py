@@ -54,8 +54,8 @@ def check_upload(path: str | Path, limits: Limits) -> None:
 
 def _check_container(container: InputContainer, name: str, limits: Limits) -> None:
     stream = container.streams.best("video")
-    is_taken = _CONTAINERS.intersection(container.format.name.split(","))
-    if not is_taken or not isinstance(stream, VideoStream) or stream.codec_context is None:
+    is_supported = _CONTAINERS.intersection(container.format.name.split(","))
+    if not is_supported or not isinstance(stream, VideoStream) or stream.codec_context is None:
         raise UserError(f"{name}: contains no video that can be decoded; upload another file")
     width, height = stream.codec_context.width, stream.codec_context.height
     if width * height > limits.max_pixels:

@@ -26,10 +26,9 @@ _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*/)")  # more than one letter, 
 
 def is_live(source: str | Path | int) -> bool:
     """Whether `source` is the number of a camera or a URL, whose length is unknown."""
-    text = str(source)
-    if isinstance(source, Path):
-        return False
-    return isinstance(source, int) or (bool(_URL.match(text) or text.isdecimal()) and not Path(text).exists())
+    if not isinstance(source, str):
+        return isinstance(source, int)
+    return bool(_URL.match(source) or source.isdecimal()) and not Path(source).exists()
 
 
 def expand_inputs(names: Sequence[str | Path]) -> list[str]:
@@ -97,10 +96,12 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
     if isinstance(classes, str) and classes.lower().endswith(".csv"):
         return read_labels(classes)
     if isinstance(classes, str) and os.path.isfile(classes):  # noqa: PTH113 (Path's raises for a long text)
-        remedy = "give a CSV with the columns id,name, or class names separated by commas"
-        raise UserError(f"{classes}: not a .csv file; {remedy}")
-    names = [name.strip() for name in (classes.split(",") if isinstance(classes, str) else classes)]
-    names = [name for name in names if name]
+        raise UserError(
+            f"{classes}: not a .csv file; give a CSV with the columns id,name, or class names separated by commas"
+        )
+    if isinstance(classes, str):
+        classes = classes.split(",")
+    names = [name.strip() for name in classes if name.strip()]
     if not names:
         raise UserError("no classes given; separate names by commas, or give a CSV file (id,name)")
     twice = sorted({name for name in names if names.count(name) > 1})

@@ -191,15 +191,17 @@ class _OpenWindow:
 
 def _starts(length: Fraction, stride: Fraction, seconds: Fraction | None) -> Iterator[Fraction]:
     """0, stride, 2 stride ...; if the length of the video is known, also the start of the window at its end."""
-    last = None if seconds is None else max(Fraction(0), seconds - length)
-    for count in itertools.count():
-        start = count * stride
-        if last is not None and start >= last:
-            yield last
-            is_last, last = start == last, None
-            if is_last:
-                continue
-        yield start
+    starts = (count * stride for count in itertools.count())
+    if seconds is not None:
+        last = max(Fraction(0), seconds - length)
+        start = next(starts)
+        while start < last:
+            yield start
+            start = next(starts)
+        yield last
+        if start > last:
+            yield start
+    yield from starts  # the video may be longer than its header says
 
 
 def build_window_reader(cfg: Config) -> WindowReader:

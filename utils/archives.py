@@ -27,8 +27,9 @@ def check_archive_sizes(path: str | Path) -> None:
     except Exception:  # noqa: BLE001 - zipfile and NumPy's parser raise anything on arbitrary bytes; see above
         return
     if declared > max(ALWAYS_READ, MAX_RATIO * size):
-        sizes = f"{declared >> 20} MiB from a file of {size} bytes"
-        raise UserError(f"{path}: unpacks to {sizes} and is not loaded; use another copy")
+        raise UserError(
+            f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded; use another copy"
+        )
 
 
 def repeats_stored_values(tensor: torch.Tensor) -> bool:

@@ -70,12 +70,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
         with torch.serialization.safe_globals(_safe_types()):
             state = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
-        found = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
-        if found is None:
+        class_name = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
+        if class_name is None:
             raise UserError(f"{path}: corrupted, or not a checkpoint; use another copy") from error
-        fault = f"contains {found[1]} besides tensors and plain values, which is not loaded because it could run code"
-        remedy = "in the program that wrote it, save only the weights: torch.save(model.state_dict(), ...)"
-        raise UserError(f"{path}: {fault}; {remedy}") from error
+        raise UserError(
+            f"{path}: contains {class_name[1]} besides tensors and plain values, which is not loaded because it could "
+            "run code; in the program that wrote it, save only the weights: torch.save(model.state_dict(), ...)"
+        ) from error
     except Exception as error:  # the unpickler raises anything on arbitrary bytes
         raise UserError(f"{path}: corrupted or truncated checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):

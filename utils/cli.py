@@ -99,8 +99,14 @@ def config_parser(doc: str | None, required: bool = True, operands: Sequence[tup
     parser = Parser(doc)
     for name, what in operands:
         parser.add_argument(name, metavar=name.upper(), help=what)
-    text = "config file; its keys are listed in docs/config.md" + ("" if required else " (default: the checkpoint's)")
-    parser.add_argument("--config", "-cfg", required=required, metavar="YAML", help=text)
+    default = "" if required else " (default: the checkpoint's)"
+    parser.add_argument(
+        "--config",
+        "-cfg",
+        required=required,
+        metavar="YAML",
+        help=f"config file; its keys are listed in docs/config.md{default}",
+    )
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="override config keys, e.g. solver.lr=1e-4")
     add_output_options(parser)
     return parser

@@ -32,8 +32,8 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, LookupError, AttributeError) as error:  # raised by PyYAML for `!!int x`, `!!bool x` ...
-            what = f"{_shown(node.value)} is not a valid {node.tag.rpartition(':')[2]}"
-            raise yaml.constructor.ConstructorError(None, None, what, node.start_mark) from error
+            problem = f"{_shown(node.value)} is not a valid {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(problem=problem, problem_mark=node.start_mark) from error
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
         seen: dict[Any, int] = {}
@@ -42,8 +42,8 @@ class _Loader(yaml.SafeLoader):
             name = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if isinstance(name, str) and name in seen:
-                what = f"key {name} is given twice, in lines {seen[name]} and {line}"
-                raise yaml.constructor.ConstructorError(None, None, what, key_node.start_mark)
+                problem = f"key {name} is given twice, in lines {seen[name]} and {line}"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key_node.start_mark)
             seen[str(name)] = line
             if isinstance(key_node, yaml.ScalarNode):
                 written[name] = key_node.value
@@ -184,8 +184,9 @@ def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
         node = yaml.compose(text, Loader=_Loader)
         tree = yaml.load(text, Loader=_Loader)  # noqa: S506 - _Loader is a SafeLoader
     except UnicodeDecodeError as error:
-        fault = f"{error.reason} at byte {error.start}"
-        raise UserError(f"{path}: not a text file ({fault}); give a YAML config") from error
+        raise UserError(
+            f"{path}: not a text file ({error.reason} at byte {error.start}); give a YAML config"
+        ) from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""

@@ -38,8 +38,10 @@ def start(timeout_minutes: float = 10) -> Process:
     local_rank = int(os.environ.get("LOCAL_RANK", 0))
     use_cuda = torch.cuda.is_available()
     if use_cuda and local_rank >= torch.cuda.device_count():
-        lack = f"process {rank} needs GPU {local_rank}, but this machine has {torch.cuda.device_count()}"
-        raise UserError(f"{lack}; start at most one process per GPU (NPROC)")
+        raise UserError(
+            f"process {rank} needs GPU {local_rank}, but this machine has {torch.cuda.device_count()}; start at most "
+            "one process per GPU (NPROC)"
+        )
     device = torch.device("cuda", local_rank) if use_cuda else torch.device("cpu")
     if use_cuda:
         torch.cuda.set_device(device)

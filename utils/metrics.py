@@ -96,10 +96,14 @@ def score_labels(logits: np.ndarray, labels: np.ndarray) -> Scores | MultiLabelS
 def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     """Top-1, top-5, and the mean of the top-1 of each class that occurs. `logits`: (N,K). `labels`: int (N,),
     0..K-1."""
-    hit = is_in_top(logits, labels, 1)
-    per_class = [hit[labels == c].mean() for c in np.unique(labels)]
-    top1, top5, mean = (100 * float(np.mean(found)) for found in (hit, is_in_top(logits, labels, 5), per_class))
-    return Scores(top1, top5, mean, len(labels))
+    is_correct = is_in_top(logits, labels, 1)
+    per_class = [is_correct[labels == c].mean() for c in np.unique(labels)]
+    return Scores(
+        top1=100 * float(is_correct.mean()),
+        top5=100 * float(is_in_top(logits, labels, 5).mean()),
+        mean_class=100 * float(np.mean(per_class)),
+        num_videos=len(labels),
+    )
 
 
 def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> list[Scores]:

@@ -89,15 +89,17 @@ def combine(given: Given, recipe: Recipe) -> tuple[dict[str, Any], list[str], li
     Raises a UserError if the checkpoint has no config and the user gave none."""
     saved, own = flatten(recipe.tree), flatten(given.config.model_dump())
     if not saved and given.path is None and not given.is_given("network.arch"):
-        keys = "network.arch, network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size"
-        remedy = f"give --config with {keys} of its training, and the data.* keys of the videos"
-        raise UserError(f"{recipe.source}: contains no config (it was not written by train.py); {remedy}")
+        raise UserError(
+            f"{recipe.source}: contains no config (it was not written by train.py); give --config with network.arch, "
+            "network.sim_header, network.tm, network.prompt, data.num_segments and data.input_size of its training, "
+            "and the data.* keys of the videos"
+        )
     if "data.resize_mode" not in saved and "data.input_size" in saved:
         # Checkpoints older than these keys used CLIP's preprocessing for every tower.
         size = saved["data.input_size"]
         saved |= {"data.resize_mode": "shortest", "data.interpolation": "bicubic", "data.resizer": "torch"}
         saved["data.resize_size"] = 256 if size == 224 else size
-    faults, other = [], []
+    faults, differing = [], []
     has_data = any(key.startswith("data.") and place != COMMAND_LINE for key, place in given.places.items())
     values = dict(own)
     for key, value in saved.items():
@@ -109,7 +111,7 @@ def combine(given: Given, recipe: Recipe) -> tuple[dict[str, Any], list[str], li
             continue
         elif place != COMMAND_LINE:
             values[key] = value
-            other.append(f"{key} {value} ({given.path}: {own[key]})")
+            differing.append(f"{key} {value} ({given.path}: {own[key]})")
         elif key in WEIGHT_KEYS or _is_another_model(key, own[key], value):
             faults.append(f"{place}{key}={own[key]}: {recipe.source} was trained with {value}; remove {key}")
     if values["data.input_size"] != saved.get("data.input_size") and not given.is_given("data.resize_size"):
@@ -117,8 +119,12 @@ def combine(given: Given, recipe: Recipe) -> tuple[dict[str, Any], list[str], li
     for key in FILE_KEYS:
         if key in saved and values[key] == saved[key]:
             values[key] = _find_file(key, given, own, recipe.source, saved[key], faults)
-    differs = f"{given.path} differs from {recipe.source}, whose values are used"
-    warnings = [f"{differs}: {', '.join(other)}; override them with key=value"] if other else []
+    warnings = []
+    if differing:
+        warnings.append(
+            f"{given.path} differs from {recipe.source}, whose values are used: {', '.join(differing)}; override them "
+            "with key=value"
+        )
     return _tree_of(values), faults, warnings
 
 

@@ -152,7 +152,7 @@ class DataConfig(Section):
     @property
     def class_spans(self) -> list[tuple[int, int]]:
         """First class of each set in the run, and the one after its last; empty if clips are compared with all."""
-        ends = list(accumulate((one.num_classes for one in self.sets), initial=0))
+        ends = list(accumulate((each.num_classes for each in self.sets), initial=0))
         return list(pairwise(ends)) if self.label_space == "apart" else []
 
     @property

@@ -46,8 +46,10 @@ class Shard(NamedTuple):
         for path in _files_in(folder, suffix):
             count = int(path.stem.rpartition("-")[2])
             if count != self.count:
-                where = f"{folder.parent} has results of {count} shards"
-                raise UserError(f"--shard {self}: {where}; continue with --shard I/{count}, or delete {folder}")
+                raise UserError(
+                    f"--shard {self}: {folder.parent} has results of {count} shards; continue with --shard I/{count}, "
+                    f"or delete {folder}"
+                )
         return folder / f"{self.number}-of-{self.count}{suffix}"
 
 
@@ -72,13 +74,16 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
         if not (part.isdecimal() and whole.isdecimal() and 1 <= int(part) <= int(whole)):
             raise UserError(f"--shard {args.shard}: must be I/N with I from 1 to N, such as 1/4")
         return Shard(int(part), int(whole))
-    task, count = (os.environ.get(f"SLURM_ARRAY_TASK_{name}") for name in ("ID", "COUNT"))
+    task, count = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
     if task is None or count is None:
         return ALL
     if int(count) == 1:
-        fault = f"SLURM's array has only the task {task}, so its share of the work is unknown"
-        raise UserError(f"{fault}; give --shard I/N, or --shard 1/1 for everything")
-    first, step = (int(os.environ.get(f"SLURM_ARRAY_TASK_{name}", x)) for name, x in (("MIN", 0), ("STEP", 1)))
+        raise UserError(
+            f"SLURM's array has only the task {task}, so its share of the work is unknown; give --shard I/N, or "
+            "--shard 1/1 for everything"
+        )
+    first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
+    step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", 1))
     number, rest = divmod(int(task) - first, step)
     if rest or not 0 <= number < int(count):
         raise UserError(f"SLURM array task {task} of {count}: the array is not evenly numbered; give --shard I/N")
@@ -109,8 +114,10 @@ def check_complete(names: Sequence[str], is_done: Callable[[int], bool], count: 
     missing = [position for position in range(len(names)) if not is_done(position)]
     if missing:
         shard = Shard(missing[0] % count + 1, count)
-        lack = f"{len(missing)} of {len(names)} items have no result, such as {names[missing[0]]}"
-        raise UserError(f"--merge: shard {shard} is not complete: {lack}; run it again")
+        raise UserError(
+            f"--merge: shard {shard} is not complete: {len(missing)} of {len(names)} items have no result, such as "
+            f"{names[missing[0]]}; run it again"
+        )
 
 
 def merged(out: Path, items: Mapping[Any, str], read: Callable[[Path], Mapping[Any, Row]]) -> list[Row]:
