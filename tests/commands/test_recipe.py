@@ -57,12 +57,15 @@ def test_tests_run_with_and_without_the_training_config(config, weights, tmp_pat
     assert "no film strips" not in capsys.readouterr().err
 
 
-def test_the_launchers_take_the_weights_alone(config, weights, other_data, tmp_path):
-    for number, files in enumerate(((weights,), (config, weights))):
-        result = command("sh", "scripts/run_test.sh", *files, "--out", tmp_path / f"t{number}", timeout=60)
-        assert result.returncode == 0 and "top-1" in result.stdout, result.stderr
-    result = command("sh", "scripts/run_test_zeroshot.sh", other_data, weights, "--out", tmp_path / "z", timeout=60)
-    assert result.returncode == 0 and "top-1" in result.stdout, result.stderr
+def test_the_launchers_take_the_weights_alone(config, weights, other_data, tmp_path, capsys):
+    """With `echo` as Python, whose output is the command to run."""
+    for number, (script, files) in enumerate(
+        (("test", (weights,)), ("test", (config, weights)), ("test_zeroshot", (other_data, weights)))
+    ):
+        launcher = ("sh", f"scripts/run_{script}.sh", *files, "--out", tmp_path / str(number))
+        program, *words = command(*launcher, PYTHON="echo", NPROC="1").stdout.split()
+        assert program == f"{script}.py" and call(script, *words) == 0
+        assert "top-1" in capsys.readouterr().out
     for files in ((config,), (config, tmp_path / "no.pt"), ()):
         result = command("sh", "scripts/run_test.sh", *files)
         assert result.returncode == 2 and result.stderr.count("\n") == 1, result.stderr
