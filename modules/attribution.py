@@ -101,8 +101,9 @@ def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, la
     Returns:
         (B, T, h, w) float32, in cosine similarity: positive if a patch supports the class.
     """
-    found = _spatial_source(model.visual)
-    assert found is not None, "ask has_relevance_maps first"
+    spatial = _spatial_source(model.visual)
+    assert spatial is not None, "ask has_relevance_maps first"
+    source, is_input = spatial
     caught: list[torch.Tensor] = []
 
     def forget(*_: object) -> None:
@@ -114,7 +115,6 @@ def relevance_maps(model: VideoCLIP, clips: torch.Tensor, text: torch.Tensor, la
         caught.append(activations.detach().requires_grad_())
         return caught[-1]
 
-    source, is_input = found
     hooks = [model.visual.register_forward_pre_hook(forget)]
     if is_input:
         hooks.append(source.register_forward_pre_hook(lambda _, args: (catch(args[0]), *args[1:])))
@@ -146,9 +146,9 @@ def has_relevance_maps(model: VideoCLIP) -> bool:
 
 def last_parameters(model: VideoCLIP) -> list[nn.Parameter]:
     """The parameters after the activations of `relevance_maps`: the last block or stage of the tower, and the head."""
-    found = _spatial_source(model.visual)
-    assert found is not None, "ask has_relevance_maps first"
-    return [*found[0].parameters(), *model.fusion_model.parameters()]
+    spatial = _spatial_source(model.visual)
+    assert spatial is not None, "ask has_relevance_maps first"
+    return [*spatial[0].parameters(), *model.fusion_model.parameters()]
 
 
 def spotlight(clips: torch.Tensor, maps: torch.Tensor) -> torch.Tensor:

@@ -77,8 +77,10 @@ def build_model(
     classifier = None if kind is None else kind.build(cfg, clip_model, list(names), text)
     if cfg.solver.activation_checkpointing:
         if kind_of(visual) == RESNET:
-            fault = "not supported by ResNet towers, whose batch statistics would be updated twice"
-            raise UserError(f"solver.activation_checkpointing: {fault}")
+            raise UserError(
+                "solver.activation_checkpointing: not supported by ResNet towers, whose batch statistics would be "
+                "updated twice; set it to false"
+            )
         # Recomputes the blocks of a tower in the backward pass; every tower of open_clip supports it.
         visual.set_grad_checkpointing(True)
         if classifier is not None and classifier.reads_text:

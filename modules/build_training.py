@@ -55,22 +55,24 @@ def build_trainer(
     text = text if text is None else text.to(context.device)
     if solver.compile:
         compile_model(model, context.device)
-    over_processes = _spread(cfg, model, context)
+    trained_model = _on_device(cfg, model, context)
     optimizer = build_optimizer(parameter_groups(cfg, model), solver)
     accept_full_state(optimizer)
     loss = Loss.named(solver.loss_type)(cfg, process.world_size)
     if class_weights is not None:
         loss.class_weights = torch.from_numpy(class_weights).to(context.device)
     objective = Distilled(loss, solver.distill) if solver.distill else loss
-    average = None if solver.ema is None else WeightAverage(model, solver.ema)
-    if solver.average_epochs:
+    average = None
+    if solver.ema is not None:
+        average = WeightAverage(model, solver.ema)
+    elif solver.average_epochs:
         average = EpochMean(model)
     interpolation = None
     if solver.interpolated_loss:
         interpolation = Interpolation(cfg, model, clip_weights(model) if clip is None else clip)
     return Trainer(
         cfg,
-        model=over_processes,
+        model=trained_model,
         objective=partial(objective, text=text),
         optimizer=optimizer,
         scaler=torch.amp.GradScaler(context.device.type, enabled=context.precision == "fp16"),
@@ -86,15 +88,19 @@ def check_training(cfg: Config, model: VideoCLIP, context: RunContext) -> None:
     if cfg.solver.shard != "none":
         check_can_shard(model, cfg.solver.shard, context)
     if cfg.data.cached_draws and model.tower_trains:
-        fault = "frame embeddings cannot be cached, because additions to the image tower are trained"
-        raise UserError(f"data.cached_draws: {fault}; set it to 0")
+        raise UserError(
+            "data.cached_draws: frame embeddings cannot be cached, because additions to the image tower are trained; "
+            "set it to 0"
+        )
     needed = model.fusion_model.loss
     if needed is not None and cfg.solver.loss_type != needed:
-        fault = f"needs solver.loss_type {needed}, not {cfg.solver.loss_type}"
-        raise UserError(f"network.sim_header {cfg.network.sim_header}: {fault}; set solver.loss_type={needed}")
+        raise UserError(
+            f"network.sim_header {cfg.network.sim_header}: needs solver.loss_type {needed}, not "
+            f"{cfg.solver.loss_type}; set solver.loss_type={needed}"
+        )
 
 
-def _spread(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
+def _on_device(cfg: Config, model: VideoCLIP, context: RunContext) -> nn.Module:
     """`model` on its device, itself if there is one process or if it is sharded (in place); otherwise in DDP."""
     solver = cfg.solver
     if solver.shard != "none" and dist.is_initialized():

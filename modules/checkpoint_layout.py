@@ -131,12 +131,12 @@ def warn_of_other_classifier(cfg: Config, raw: dict[str, Any], source: str) -> N
     trained = saved_network(raw).get("classifier", cfg.network.classifier)
     seed = saved_config(raw).get("seed", cfg.seed)
     if trained != cfg.network.classifier:
-        fault = f"network.classifier={trained}, and is tested with {cfg.network.classifier}"
+        difference = f"network.classifier={trained}, and is tested with {cfg.network.classifier}"
     elif Classifier.named(trained).is_drawn and seed != cfg.seed:
-        fault = f"network.classifier={trained} drawn from seed={seed}, and is tested with seed={cfg.seed}"
+        difference = f"network.classifier={trained} drawn from seed={seed}, and is tested with seed={cfg.seed}"
     else:
         return
-    log.warning("WARNING: %s: was trained with %s: other class embeddings", source, fault)
+    log.warning("WARNING: %s: was trained with %s: other class embeddings", source, difference)
 
 
 def _check_shifts(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ: bool) -> None:
@@ -149,8 +149,9 @@ def _check_shifts(model: VideoCLIP, raw: dict[str, Any], source: str, may_differ
     if may_differ:
         log.warning("%s: was trained with network.tm: %s; continuing with %s, as in the config", source, trained, own)
     elif not any(name and Addition.named(name).new_parameters for name in (trained, own)):  # see `_check_tower`
-        fault = f"was trained with network.tm: {trained}, but the config has {own}"
-        raise UserError(f"{source}: {fault}; set network.tm={trained}")
+        raise UserError(
+            f"{source}: was trained with network.tm: {trained}, but the config has {own}; set network.tm={trained}"
+        )
 
 
 def _published_tm(raw: dict[str, Any]) -> str | None:
@@ -173,8 +174,10 @@ def _fit_parts(
     own = {name.split(".")[0] for name in expected}
     kept = set()
     if "text" in parts and "text" not in own:
-        reason = "the config uses CLIP's frozen text tower (network.fix_text)"
-        log.warning("%s: its text tower is not loaded, because %s", source, reason)
+        log.warning(
+            "%s: its text tower is not loaded, because the config uses CLIP's frozen text tower (network.fix_text)",
+            source,
+        )
         _drop(state, "text")
     elif "text" in own and "text" not in parts:
         log.warning("%s: contains no text tower; CLIP's own weights are used", source)
@@ -222,13 +225,16 @@ def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
     UserError if the image tower does not fit."""
     found, own = _additions_of(state), _additions_of(expected)
     for addition in sorted(found ^ own, key=lambda addition: addition.setting):
-        where, remedy = ("contains", "set") if addition in found else ("does not contain", "do not set")
-        raise UserError(f"{source}: {where} the weights of {addition.setting}; {remedy} it")
+        if addition in found:
+            raise UserError(f"{source}: contains the weights of {addition.setting}; set it")
+        raise UserError(f"{source}: does not contain the weights of {addition.setting}; do not set it")
     messages = [message for addition in own for message in addition.fit(state, expected)]
     described, wanted = _describe_tower(state), _describe_tower(expected)
     if described != wanted:
-        fault = f"its image tower is {described}, the config's is {wanted}"
-        raise UserError(f"{source}: different architecture: {fault}; set network.arch")
+        raise UserError(
+            f"{source}: different architecture: its image tower is {described}, the config's is {wanted}; set "
+            "network.arch"
+        )
     return messages
 
 

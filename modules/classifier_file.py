@@ -7,7 +7,6 @@ K classes, D embedding. A file is an .npz without pickles: `matrix` float32 (K, 
 import json
 import logging
 import os
-import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -16,7 +15,7 @@ import numpy as np
 import torch
 
 from utils.archives import check_archive_sizes
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import atomic_path
 from utils.hashing import content_hash
 
@@ -56,8 +55,10 @@ def load_classifier(path: str | Path) -> ClassifierFile:
     """Read what `save_classifier` wrote. Raises a UserError if the file is missing, corrupted, or not a classifier
     file."""
     if not Path(path).is_file():
-        origin = "tools/fit_lda.py writes one, and every run saves its own in logging.cache_dir"
-        raise UserError(f"{path}: no such classifier file; {origin}")
+        raise UserError(
+            f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run saves its own in "
+            "logging.cache_dir"
+        )
     try:
         return _load(path)
     except _CorruptedFile as damage:
@@ -77,8 +78,9 @@ def rows_of(classifier: ClassifierFile, names: Sequence[str], width: int, source
     rows = {name: row for row, name in enumerate(classifier.class_names)}
     missing = [name for name in names if name not in rows]
     if missing:
-        some = ", ".join(missing[:4])
-        raise UserError(f"{source}: {len(missing)} of the {len(names)} classes are missing, such as {some}")
+        raise UserError(
+            f"{source}: {len(missing)} of the {len(names)} classes are missing, such as {', '.join(missing[:4])}"
+        )
     return classifier.matrix[[rows[name] for name in names]]
 
 
@@ -105,10 +107,10 @@ def cached_classifier(
     path = Path(cache_dir) / f"classifier-{kind}-{source_hash[:32]}.npz"
     if os.path.exists(path):  # noqa: PTH110 - Path.exists raises without permission
         try:
-            found = _load(path)
-            if found.source_hash != source_hash:
+            cached = _load(path)
+            if cached.source_hash != source_hash:
                 raise _CorruptedFile("it belongs to other inputs")
-            return found.matrix
+            return cached.matrix
         except _CorruptedFile as damage:
             log.warning("%s: corrupted cache of class embeddings (%s); computing them again", path, damage)
     matrix = make()
@@ -116,27 +118,28 @@ def cached_classifier(
         save_classifier(path, ClassifierFile(matrix, list(names), kind, prompts, source_hash))
         log.info("class embeddings (%s) computed and saved: %s", kind, path)
     except OSError as error:
-        fault = f"{cache_dir} cannot be written ({error.strerror})"
-        log.warning(f"WARNING: logging.cache_dir: {fault}; class embeddings are computed each time")
+        log.warning(
+            "WARNING: logging.cache_dir: %s cannot be written (%s); class embeddings are computed each time",
+            cache_dir,
+            error.strerror,
+        )
     return matrix
 
 
 def _load(path: str | Path) -> ClassifierFile:
-    if Path(path).is_file():
-        check_archive_sizes(path)
     try:
+        check_archive_sizes(path)
         with np.load(path, allow_pickle=False) as file:
-            matrix = file["matrix"]
-            found = ClassifierFile(
-                torch.from_numpy(matrix),
-                file["class_names"].tolist(),
-                str(file["kind"]),
-                json.loads(str(file["prompts"])),
-                str(file["source_hash"]),
+            classifier = ClassifierFile(
+                matrix=torch.from_numpy(file["matrix"]),
+                class_names=file["class_names"].tolist(),
+                kind=str(file["kind"]),
+                prompts=json.loads(str(file["prompts"])),
+                source_hash=str(file["source_hash"]),
             )
             stored_hash = str(file["content_hash"])
-    except (OSError, ValueError, KeyError, EOFError, TypeError, AttributeError, zipfile.BadZipFile) as error:
-        raise _CorruptedFile(type(error).__name__) from error
-    if stored_hash != content_hash(list(found)):
+    except Exception as error:  # zipfile, its decoders and NumPy's parser raise anything on arbitrary bytes
+        raise _CorruptedFile(first_line(error)) from error
+    if stored_hash != content_hash(list(classifier)):
         raise _CorruptedFile("its content was modified")
-    return found
+    return classifier

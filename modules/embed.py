@@ -17,7 +17,7 @@ import torch
 from utils.archives import check_archive_sizes
 from utils.context import RunContext
 from utils.distributed import any_process, gather_to_main
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.files import atomic_path
 from utils.loaders import Entry, EvalLoader, ListedVideos
 from utils.runlog import progress_bar
@@ -49,8 +49,8 @@ class VideoTable(NamedTuple):
     def describe(self, path: str | Path) -> str:
         """Its size in memory and, as the file `path`, on disk."""
         size = " x ".join(map(str, self.embeddings.shape))
-        megabytes = self.embeddings.nbytes / 1e6, Path(path).stat().st_size / 1e6
-        return f"{path}: {size} float32, {megabytes[0]:.1f} MB in memory, {megabytes[1]:.1f} MB on disk"
+        in_memory, on_disk = self.embeddings.nbytes / 1e6, Path(path).stat().st_size / 1e6
+        return f"{path}: {size} float32, {in_memory:.1f} MB in memory, {on_disk:.1f} MB on disk"
 
 
 @torch.inference_mode()
@@ -94,9 +94,10 @@ def embed_videos(
                 per_video = per_video.mean(dim=1)
             shape = len(entries), *per_video.shape[1:]
             if not embeddings and process.is_main and (size := 4 * math.prod(shape)) > LARGE:
-                shown = " x ".join(map(str, shape))
                 log.warning(
-                    "the table of embeddings, %s float32, will take %.1f GiB of memory and disk", shown, size / 2**30
+                    "the table of embeddings, %s float32, will take %.1f GiB of memory and disk",
+                    " x ".join(map(str, shape)),
+                    size / 2**30,
                 )
             rows = batch["index"][~batch["is_faulty"]].numpy()
             is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(rows), -1).all(dim=1)
@@ -208,13 +209,14 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
         with np.load(path, allow_pickle=False) as file:
             # NumPy only reads as much as the array header says, and may not notice a wrong checksum.
             damaged = file.zip.testzip()
-            arrays = {name: file[name] for name in _ARRAYS} if damaged is None else {}
-            state = {n.removeprefix(STATE): file[n] for n in file.files if n.startswith(STATE) and damaged is None}
+            if damaged is not None:
+                raise ValueError(f"{damaged} has a different checksum")
+            arrays = {name: file[name] for name in _ARRAYS}
+            state = {name.removeprefix(STATE): file[name] for name in file.files if name.startswith(STATE)}
     except Exception as error:  # zipfile, its decoders and NumPy's parser raise anything on arbitrary bytes
-        reason = " ".join(str(error).split()) or type(error).__name__
-        raise UserError(f"{path}: corrupted, or not a table of embeddings ({reason}); run the test again") from error
-    if damaged is not None:
-        raise UserError(f"{path}: corrupted ({damaged} has a different checksum); run the test again")
+        raise UserError(
+            f"{path}: corrupted, or not a table of embeddings ({first_line(error)}); run the test again"
+        ) from error
     fault = _fault_of(arrays)
     if fault:
         raise UserError(f"{path}: not a table of embeddings written by test.py ({fault})")
@@ -233,8 +235,9 @@ def rows_of_entries(
     rows = {path: row for row, path in enumerate(table.paths)}
     missing = [entry.name for entry in entries if entry.name not in rows]
     if missing:
-        count = f"{len(missing)} of the {len(entries)} listed videos"
-        raise UserError(f"{source}: {count} are missing, such as {missing[0]}")
+        raise UserError(
+            f"{source}: {len(missing)} of the {len(entries)} listed videos are missing, such as {missing[0]}"
+        )
     labels = label_array(entries, num_classes)
     chosen = table.embeddings[[rows[entry.name] for entry in entries]]
     return table._replace(paths=[entry.name for entry in entries], labels=labels, embeddings=chosen)

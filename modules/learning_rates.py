@@ -67,7 +67,9 @@ def layer_shares(tower: nn.Module, decay: float) -> dict[str, float]:
     elif type(tower) in LAYERS:
         numbers = group_parameters(tower, LAYERS[type(tower)], reverse=True)
     else:
-        fault = f"not supported for {type(tower).__name__}, only for towers of open_clip and timm"
-        raise UserError(f"solver.layer_decay: {fault}; set it to 1")
+        raise UserError(
+            f"solver.layer_decay: not supported for {type(tower).__name__}, only for towers of open_clip and timm; set "
+            "it to 1"
+        )
     last = max(numbers.values())
     return {name: decay ** (last - number) for name, number in numbers.items()}

@@ -51,9 +51,8 @@ class Mixing:
         mixed, shares = torch.empty_like(frames), []
         for i, draw in enumerate(draws):
             partner = i ^ 1 if i ^ 1 < len(draws) else i  # the last clip of an epoch may have no partner
-            pair = (
-                torch.stack([frames[i], frames[partner]]).flatten(1, 2).float()
-            )  # the same box and ratio for all frames
+            # Frames as channels, so that all of a clip have the same box and ratio.
+            pair = torch.stack([frames[i], frames[partner]]).flatten(1, 2).float()
             with _seeded(self._seed, epoch, *draw):
                 pair, targets = self._mixup(pair, torch.stack([labels[i], labels[partner]]))
             own = pair[0].unflatten(0, frames.shape[1:3])

@@ -93,8 +93,9 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
     betas = {} if solver.betas is None else {"betas": tuple(solver.betas)}
     num_betas = 2 if solver.optim in OPTIMIZERS else get_optimizer_info(solver.optim).num_betas
     if solver.betas is not None and len(solver.betas) != num_betas:
-        fault = f"{solver.optim} has {num_betas} betas, not {len(solver.betas)}"
-        raise UserError(f"solver.betas: {fault}; correct or remove them")
+        raise UserError(
+            f"solver.betas: {solver.optim} has {num_betas} betas, not {len(solver.betas)}; correct or remove them"
+        )
     shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
     if solver.optim in OPTIMIZERS:
         if solver.optim == "sgd":
@@ -104,8 +105,9 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
     try:
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
     except (TypeError, ValueError) as error:
-        fault = f"{solver.optim} could not be created ({first_line(error)})"
-        raise UserError(f"solver.optim: {fault}; choose another") from error
+        raise UserError(
+            f"solver.optim: {solver.optim} could not be created ({first_line(error)}); choose another"
+        ) from error
 
 
 def set_lr(optimizer: torch.optim.Optimizer, lr: float) -> dict[str, float]:

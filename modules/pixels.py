@@ -33,12 +33,16 @@ def _with_towers(cfg: Config) -> Config:
         return cfg
     found = pixels_of(cfg.network.arch, cfg.network.weights, cfg.data.input_size)
     values = {key: getattr(found, key) for key in open_keys}
-    values |= {key: list(values[key]) for key in ("mean", "std") if key in values}
+    for key in values.keys() & {"mean", "std"}:
+        values[key] = list(values[key])
     if not found.is_certain:
         log.warning(
             "%s: the preprocessing of its weights depends on their tag, and %s is not one of them; using that of CLIP: "
             "data.resize_mode=%s, data.interpolation=%s, data.mean, data.std",
-            *(cfg.network.arch, cfg.network.weights, found.resize_mode, found.interpolation),
+            cfg.network.arch,
+            cfg.network.weights,
+            found.resize_mode,
+            found.interpolation,
         )
     return cfg.model_copy(update={"data": cfg.data.model_copy(update=values)})
 

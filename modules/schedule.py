@@ -18,8 +18,6 @@ def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milest
     if kind == "multistep":
         return 0.1 ** bisect.bisect_right(milestones, epoch)
     assert kind == "cosine", kind
-    if epochs == warmup_epochs:
-        return 1.0
     return 0.5 * (1 + math.cos(math.pi * (epoch - warmup_epochs) / (epochs - warmup_epochs)))
 
 

@@ -132,15 +132,19 @@ class TowerBlock(nn.Module):
         raise NotImplementedError
 
     def mlp_input(self, x: torch.Tensor) -> torch.Tensor:
+        """The input of the MLP: the stream, normalised in pre-norm blocks."""
         return self.norm2(x)
 
     def mlp_output(self, z: torch.Tensor) -> torch.Tensor:
+        """The MLP on `mlp_input`, before `scale_mlp`; normalised in post-norm blocks."""
         return self.mlp(z)
 
     def scale_mlp(self, branch: torch.Tensor) -> torch.Tensor:
+        """Apply layer scale and the block's own stochastic depth."""
         raise NotImplementedError
 
     def set_attention_dropout(self, rate: float) -> None:
+        """Set the dropout rate of the attention weights."""
         raise NotImplementedError
 
 

@@ -38,9 +38,10 @@ def with_base(
     others = {name: value for name, value in model.state_dict().items() if name not in state}
     own = gathered({n: value for n, value in others.items() if model.is_pretrained(n) or n.startswith("text.")})
     if _base_hash(own, state) != base["hash"]:
-        origin = f"{base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
-        fault = "contains only trained parameters, for other frozen weights"
-        raise UserError(f"{source}: {fault}; set network.arch and network.weights to {origin}")
+        raise UserError(
+            f"{source}: contains only trained parameters, for other frozen weights; set network.arch and "
+            f"network.weights to {base['arch']} and {base['weights']}, of SHA-256 {base['hash'][:12]}..."
+        )
     return own | state
 
 

@@ -237,9 +237,10 @@ class Trainer:
         if not np.isfinite(loss + norm):
             self.num_nonfinite_steps += 1
             paths = ", ".join(loader.dataset.entries[i].path for i in indices[:16])
-            what = f"loss is {loss}" if not np.isfinite(loss) else f"gradient's norm is {norm}"
-            message = f"step {record.step}: the {what}, so the update was skipped"
-            message += f"; clips in this process's batch: {paths}"
+            value = f"gradient's norm is {norm}" if np.isfinite(loss) else f"loss is {loss}"
+            message = (
+                f"step {record.step}: the {value}, so the update was skipped; clips in this process's batch: {paths}"
+            )
             if self.num_nonfinite_steps > allowed:
                 raise UserError(
                     f"{message}. Lower solver.lr, set solver.clip_grad_norm or solver.precision=fp32, and resume from "

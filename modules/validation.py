@@ -47,8 +47,10 @@ class Validation(NamedTuple):
 
     def describe(self) -> list[str]:
         """Lines for the log."""
+        if not self.by_set:
+            return [self.scores.describe()]
         of_sets = [f"{name}: {scores.describe()}" for name, scores in self.by_set.items()]
-        return [*of_sets, f"{'mean of the sets: ' * bool(of_sets)}{self.scores.describe()}"]
+        return [*of_sets, f"mean of the sets: {self.scores.describe()}"]
 
 
 def validate(
@@ -64,24 +66,25 @@ def validate(
         Stopped: on all processes, if one received a request to stop.
     """
     table = embed_with(model, loader, context, data.batch_size, "validation")
-    found = None
+    validation = None
     if table is not None:
         logits = model.scorer.table_logits(table.embeddings, text_matrix(model, text), context.device)
         if data.sets:
-            found = _of_sets(logits, table.labels, np.array([entry.of_set for entry in loader.dataset.entries]), data)
+            of_set = np.array([entry.of_set for entry in loader.dataset.entries])
+            validation = _of_sets(logits, table.labels, of_set, data)
         else:
-            found = Validation(score_labels(logits, table.labels))
-    found = share_from_main(found, context.process)
-    assert found is not None
-    return found
+            validation = Validation(score_labels(logits, table.labels))
+    validation = share_from_main(validation, context.process)
+    assert validation is not None
+    return validation
 
 
 def _of_sets(logits: np.ndarray, labels: np.ndarray, of_set: np.ndarray, data: DataConfig) -> Validation:
     """Args: logits (N,K), labels (N,), index of the data set of each video (N,)."""
     spans = data.class_spans or [(0, logits.shape[1])] * len(data.sets)
-    by_set = {
-        one.name: score(logits[of_set == number, start:end], labels[of_set == number] - start)
-        for number, (one, (start, end)) in enumerate(zip(data.sets, spans, strict=True))
-    }
+    by_set = {}
+    for number, (data_set, (start, end)) in enumerate(zip(data.sets, spans, strict=True)):
+        rows = of_set == number
+        by_set[data_set.name] = score(logits[rows, start:end], labels[rows] - start)
     top1, top5, mean_class, _ = np.mean(list(by_set.values()), axis=0).tolist()
     return Validation(Scores(top1, top5, mean_class, len(labels)), by_set)

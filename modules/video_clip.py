@@ -172,7 +172,8 @@ class VideoCLIP(nn.Module):
             return self._both_passes(clips, self._class_embeddings() if text is None else text)
         frames, video = self._frames_and_features(clips)
         if labels is not None and labels.ndim == 1:
-            return video, self._class_embeddings(labels) if text is None else text[labels], self.logit_scale.exp()
+            rows = self._class_embeddings(labels) if text is None else text[labels]
+            return video, rows, self.logit_scale.exp()
         text = self._class_embeddings() if text is None else text
         if self.distillation is not None and self.training:
             self.embeddings = frames, text
@@ -185,9 +186,10 @@ class VideoCLIP(nn.Module):
         frames, scale = self.encode_frames(clips), self.logit_scale.exp()
         if self.distillation is not None:
             self.embeddings = frames, text
-        *joined, difference = self.fusion_model.passes(frames)
-        drawn, merged = (self.scorer(self.scorer.of_joined(frames, one), text, scale) for one in joined)
-        return drawn, merged, difference
+        passes = self.fusion_model.passes(frames)
+        drawn = self.scorer(self.scorer.of_joined(frames, passes.drawn), text, scale)
+        merged = self.scorer(self.scorer.of_joined(frames, passes.merged), text, scale)
+        return drawn, merged, passes.difference
 
     def merge_adapter(self) -> None:
         """Merge the adapter into CLIP's weights where possible; the model can then only be used for inference."""

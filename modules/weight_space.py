@@ -38,7 +38,8 @@ def pretrained_counterpart(model: VideoCLIP, fresh: State, head: str) -> State:
         fresh: tensors of the model before the checkpoint was loaded.
     """
     assert head in ("fade", "keep"), head
-    start, factors = {}, None if model.adapter is None else model.adapter.factors
+    start = {}
+    factors = None if model.adapter is None else model.adapter.factors
     for name, value in copy_of(model).items():
         if name.startswith("fusion_model."):
             fades = head == "fade" and name.endswith(model.fusion_model.fades)
@@ -99,16 +100,17 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     if len(paths) < 2:
         raise UserError("an average needs at least two checkpoints")
     total: State = {}
-    own: list[State] = []  # of the adapter, which may need more than their sum
+    of_adapter: list[State] = []  # all of them, because its average may need more than their sum
     first: Loaded | None = None
     for path in map(str, paths):
         raw = load_checkpoint(path)
         raw.pop("optimizer_state_dict", None)  # large and not needed
         state = to_model_state(raw, path)
-        first = first or Loaded(path, raw, state)
-        _check_same(Loaded(path, raw, state), first)
+        loaded = Loaded(path, raw, state)
+        first = first or loaded
+        _check_same(loaded, first)
         adapter = saved_network(raw).get("adapter")
-        own.append({name: value for name, value in state.items() if adapter and owner_of(name)})
+        of_adapter.append({name: value for name, value in state.items() if adapter and owner_of(name)})
         for name, value in state.items():
             # In double precision, so that the order of the files does not matter.
             total[name] = total.get(name, 0) + value.double() if value.is_floating_point() else value
@@ -119,46 +121,49 @@ def average_checkpoints(paths: Sequence[str]) -> dict[str, Any]:
     if name := saved_network(raw).get("adapter"):
         config = saved_config(raw)
         components = config.get("components") or {}
-        tensors, settings = Adapter.named(name).average(own, components.get(name, {}))
+        tensors, settings = Adapter.named(name).average(of_adapter, components.get(name, {}))
         average |= tensors
         if settings:
             raw["config"] = yaml.safe_dump({**config, "components": {**components, name: settings}}, sort_keys=False)
     return mixed_checkpoint(raw, average, average_of=list(map(str, paths)))
 
 
-def _check_same(one: Loaded, other: Loaded) -> None:
+def _check_same(loaded: Loaded, first: Loaded) -> None:
     """Raise a UserError unless two checkpoints have the same model and classes."""
-    (path, raw, state), (first_path, first_raw, first) = one, other
+    path, raw, state = loaded
+    first_path, first_raw, first_state = first
     if raw.get("base") != first_raw.get("base"):
         raise UserError(
             f"{path}: was trained on other base weights than {first_path}; average adapters of the same CLIP"
         )
     network, first_network = saved_network(raw), saved_network(first_raw)
     for key in _SAME_IN_CONFIG:
-        found, expected = (Path(str(n.get(key))).name for n in (network, first_network))  # files may have been moved
-        if key in network and key in first_network and found != expected:
+        if key not in network or key not in first_network:
+            continue
+        if Path(str(network[key])).name != Path(str(first_network[key])).name:  # files may have been moved
             raise UserError(
                 f"{path}: was trained with network.{key}: {network[key]}, but {first_path} with {first_network[key]}; "
                 "average checkpoints of one model"
             )
-    components, first_components = (saved_config(one).get("components") for one in (raw, first_raw))
-    if (components or {}) != (first_components or {}):
+    components = saved_config(raw).get("components") or {}
+    first_components = saved_config(first_raw).get("components") or {}
+    if components != first_components:
         raise UserError(
             f"{path}: was trained with components {components}, but {first_path} with {first_components}; average "
             "checkpoints of one model"
         )
-    different = sorted(state.keys() ^ first.keys())
+    different = sorted(state.keys() ^ first_state.keys())
     if different:
-        where = path if different[0] in state else first_path
         raise UserError(
             f"{path}: is not the same model as {first_path}: {len(different)} names are in only one of them, such as "
-            f"{different[0]} in {where}; average checkpoints of one architecture and head"
+            f"{different[0]} in {path if different[0] in state else first_path}; average checkpoints of one "
+            "architecture and head"
         )
     for name, value in state.items():
-        if value.shape != first[name].shape:
+        if value.shape != first_state[name].shape:
             raise UserError(
                 f"{path}: is not the same model as {first_path}: {name} is {tuple(value.shape)} instead of "
-                f"{tuple(first[name].shape)}; average checkpoints of one architecture and head"
+                f"{tuple(first_state[name].shape)}; average checkpoints of one architecture and head"
             )
     if list(raw.get("class_names", [])) != list(first_raw.get("class_names", [])):
         raise UserError(f"{path}: was trained on other classes than {first_path}; average runs on the same classes")

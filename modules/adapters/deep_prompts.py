@@ -117,8 +117,8 @@ class TextPrompts(TrainedClassifier):
 
     def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "TextPrompts":
         num_tokens = self.prompts.shape[1]
-        places = context_places(clip_model, names, num_tokens, "end", "components.deep_prompts.tokens")
-        return TextPrompts(*places, self.prompts)
+        tokens, places = context_places(clip_model, names, num_tokens, "end", "components.deep_prompts.tokens")
+        return TextPrompts(tokens, places, self.prompts)
 
     @staticmethod
     def describe(state: dict[str, torch.Tensor]) -> str:
@@ -129,7 +129,7 @@ class TextPrompts(TrainedClassifier):
         )
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        return None if state["prompts"].shape == self.prompts.shape else f"contains {self.describe(state)}"
+        return f"contains {self.describe(state)}" if state["prompts"].shape != self.prompts.shape else None
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
         tokens, places = (self.tokens, self.places) if rows is None else (self.tokens[rows], self.places[rows])

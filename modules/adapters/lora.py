@@ -38,7 +38,8 @@ class LowRank(nn.Module):
 
     def __init__(self, out_width: int, in_width: int, rank: int):
         super().__init__()
-        self.down, self.up = nn.Parameter(torch.empty(rank, in_width)), nn.Parameter(torch.zeros(out_width, rank))
+        self.down = nn.Parameter(torch.empty(rank, in_width))
+        self.up = nn.Parameter(torch.zeros(out_width, rank))
         nn.init.kaiming_uniform_(self.down, a=5**0.5)  # as in torch.nn.Linear and the code of LoRA
 
 
@@ -60,41 +61,45 @@ class BlockLora(nn.Module):
         # Name of a changed weight in the block -> keys of its changes in row order, None for unchanged rows.
         self.keys: dict[str, list[str | None]] = {}
         self._hooks: list[RemovableHandle] = []
-        for name, weight in block.get_submodule("attn").named_parameters():
-            if weight.ndim == 2 and any(keys := [part if part in parts else None for part in PARTS.get(name, [])]):
+        for name, _ in block.get_submodule("attn").named_parameters():
+            keys = [part if part in parts else None for part in PARTS.get(name, [])]
+            if any(keys):
                 self._add(block, f"attn.{name}", keys, rank)
         for name, weight in block.get_submodule("mlp").named_parameters():
             if weight.ndim == 2 and "mlp" in parts:
                 self._add(block, f"mlp.{name}", [f"mlp_{name.removesuffix('.weight')}"], rank)
 
     def _add(self, block: TowerBlock, name: str, keys: list[str | None], rank: int) -> None:
-        weight, (path, _, own_name) = block.get_parameter(name), name.rpartition(".")
+        """Add the updates of the weight `name`, and apply them to the output of the module that has it."""
+        weight = block.get_parameter(name)
+        path, _, own_name = name.rpartition(".")
         for key_ in filter(None, keys):
             self.changes[key_] = LowRank(len(weight) // len(keys), weight.shape[1], rank)
         self.keys[name] = keys
-        module, change = block.get_submodule(path), partial(self._on, keys)
+        module = block.get_submodule(path)
+        change = partial(self._on, keys)
         if own_name == "weight":
             self._hooks.append(module.register_forward_hook(partial(_added, change)))
         else:
             assert isinstance(module, SelfAttention)
-            module.beside_in_proj = change
+            module.beside_in_proj = change  # the attention reads in_proj_weight without calling a module
 
     def _on(self, keys: list[str | None], x: torch.Tensor) -> torch.Tensor:
         """The contribution of the updates of a weight to its product with x (..., in): (..., out)."""
-        found = [None if key_ is None else self._change(key_) for key_ in keys]
-        changes = [change for change in found if change is not None]
-        if len(found) == 1:
+        by_part = [None if key_ is None else self._change(key_) for key_ in keys]
+        changes = [change for change in by_part if change is not None]
+        if len(by_part) == 1:
             down, up = changes[0].down, changes[0].up
         else:
             rows = changes[0].up.new_empty(len(changes[0].up), 0)  # a part that is not updated
             down = torch.cat([change.down for change in changes])
-            up = torch.block_diag(*(rows if change is None else change.up for change in found))
+            up = torch.block_diag(*(rows if change is None else change.up for change in by_part))
         return F.linear(F.linear(x, down), self.scale * up)
 
     def _change(self, key_: str) -> LowRank:
-        found = self.changes[key_]
-        assert isinstance(found, LowRank)
-        return found
+        change = self.changes[key_]
+        assert isinstance(change, LowRank)
+        return change
 
     def merge(self, block: TowerBlock) -> None:
         """Merge the updates into the weights of the block."""
@@ -144,19 +149,20 @@ class Lora(Adapter):
         cls, states: Sequence[dict[str, torch.Tensor]], settings: dict[str, Any]
     ) -> tuple[dict[str, torch.Tensor], dict[str, Any]]:
         """The mean of the products up x down: all factors side by side, of the sum of the ranks."""
-        own, number = cls.Settings.model_validate(settings), len(states)
-        joined = {name: [state[name] for state in states] for name in states[0] if ".lora.changes." in name}
-        found = {
-            name: torch.cat(factors) if name.endswith(".down") else torch.cat(factors, dim=1) / number
-            for name, factors in joined.items()
-        }
-        return found, {**own.model_dump(), "rank": number * own.rank, "alpha": number * own.alpha}
+        own = cls.Settings.model_validate(settings)
+        num_states = len(states)
+        average = {}
+        for name in states[0]:
+            if ".lora.changes." in name:
+                factors = [state[name] for state in states]
+                average[name] = torch.cat(factors) if name.endswith(".down") else torch.cat(factors, dim=1) / num_states
+        return average, {**own.model_dump(), "rank": num_states * own.rank, "alpha": num_states * own.alpha}
 
     @classmethod
     @torch.no_grad()
     def merge(cls, visual: nn.Module) -> None:
         for block in [module for module in visual.modules() if isinstance(module, TowerBlock)]:
-            changes = getattr(block, "lora", None)
-            if changes is not None:
-                changes.merge(block)
+            lora = getattr(block, "lora", None)
+            if lora is not None:
+                lora.merge(block)
                 del block.lora

@@ -41,20 +41,30 @@ class Addition(Component):
 
     @classmethod
     def add(cls, tower: ImageTower, cfg: Config) -> None:
-        """Add it to the tower, whose parameters are shared, not copied."""
+        """Add it to the tower, in place: append to the hooks of its blocks (`modules.tower_blocks.TowerBlock`), and
+        register new modules in the blocks or in `tower.visual`, under names that `new_parameters` matches. Raises a
+        UserError if its settings do not fit the tower."""
         raise NotImplementedError
 
     @classmethod
     def fit(cls, state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]) -> list[str]:
-        """Adapt tensors of a checkpoint to another number of frames, in place; returns one line per change."""
+        """Adapt tensors of a checkpoint to another number of frames, in place.
+
+        Args:
+            state: tensors of the checkpoint, by their names in VideoCLIP.
+            expected: those of the model.
+
+        Returns:
+            A message for each change, which is logged as a warning.
+        """
         return []
 
 
 def inside(name: str) -> type[Addition]:
     """The class of an addition or adapter."""
-    found = load_component(INSIDE[name])
-    assert issubclass(found, Addition)
-    return found
+    addition = load_component(INSIDE[name])
+    assert issubclass(addition, Addition)
+    return addition
 
 
 def chosen_additions(cfg: Config) -> list[str]:

@@ -8,6 +8,8 @@ from utils.schema import Config
 
 
 class EmbeddingDropOut(Addition):
+    """In training, each value is set to zero with probability `emb_dropout`, and the others are scaled up."""
+
     setting = "network.emb_dropout"
 
     @classmethod

@@ -38,8 +38,10 @@ class OrthogonalRows(RandomRows):
     @classmethod
     def draw(cls, num_classes: int, width: int, seed: int) -> np.ndarray:
         if num_classes > width:
-            fault = f"{num_classes} classes cannot be orthogonal in {width} dimensions"
-            raise UserError(f"network.classifier orthogonal: {fault}; use random")
+            raise UserError(
+                f"network.classifier orthogonal: {num_classes} classes cannot be orthogonal in {width} dimensions; use "
+                "random"
+            )
         return orthonormal_columns(width, num_classes, seed).T
 
 

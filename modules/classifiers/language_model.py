@@ -53,8 +53,9 @@ class LanguageModel:
         try:
             import transformers
         except ImportError as error:
-            fault = "transformers is not installed; run 'pip install transformers'"
-            raise UserError(f"network.classifier language_model: {fault}") from error
+            raise UserError(
+                "network.classifier language_model: transformers is not installed; run 'pip install transformers'"
+            ) from error
         self._pooling = pooling
         try:
             announce_hub_download(f"language model {name}", name, "config.json", "give a local folder")

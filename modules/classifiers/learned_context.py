@@ -54,8 +54,8 @@ class LearnedContext(TrainedClassifier):
         return "network.context_per_class" if network.context_per_class else None
 
     def of_classes(self, cfg: Config, clip_model: ClipModel, names: list[str]) -> "LearnedContext":
-        places = context_places(clip_model, names, len(self.context), cfg.network.context_position)
-        return LearnedContext(*places, self.context)
+        tokens, places = context_places(clip_model, names, len(self.context), cfg.network.context_position)
+        return LearnedContext(tokens, places, self.context)
 
     @staticmethod
     def describe(state: dict[str, torch.Tensor]) -> str:
@@ -76,7 +76,6 @@ class LearnedContext(TrainedClassifier):
         if rows is not None:
             tokens, places = tokens[rows], places[rows]
             context = context[rows] if context.ndim == 3 else context
-
         return encode_with_context(text, tokens, places, context)
 
 
@@ -117,8 +116,9 @@ def context_places(
     context_length = clip_model.tokenize(names[:1]).shape[1]
     for name, length in zip(names, lengths.tolist()):
         if num_tokens + length + 3 > context_length:  # start, full stop, end
-            fault = f"with them the class {name!r} does not fit into {context_length} tokens"
-            raise UserError(f"{setting} {num_tokens}: {fault}")
+            raise UserError(
+                f"{setting} {num_tokens}: with them the class {name!r} does not fit into {context_length} tokens"
+            )
     tokens = clip_model.tokenize(texts)
     number = torch.arange(num_tokens)
     # 1: the start token. Tokens after the name are shifted by its length.
@@ -135,8 +135,9 @@ def _start(clip_model: ClipModel, num_tokens: int, init: str | None) -> torch.Te
         return CONTEXT_STD * torch.randn(num_tokens, _token_embedding(clip_model.text).embedding_dim)
     length = _length(clip_model, init)
     if length != num_tokens:
-        remedy = f"set context_tokens to {length}, or change the words"
-        raise UserError(f"network.context_init {init!r}: has {length} tokens; {remedy}")
+        raise UserError(
+            f"network.context_init {init!r}: has {length} tokens; set context_tokens to {length}, or change the words"
+        )
     tokens = clip_model.tokenize([init])[0, 1 : 1 + num_tokens]
     return _token_embedding(clip_model.text)(tokens).detach()
 

@@ -24,6 +24,7 @@ class TrainedClassifier(Component, nn.Module):
 
     @classmethod
     def is_asked_for(cls, cfg: Config) -> bool:
+        """Whether the config enables it. If it enables several, the first in the table is used."""
         raise NotImplementedError
 
     @classmethod
@@ -55,7 +56,8 @@ class TrainedClassifier(Component, nn.Module):
         raise NotImplementedError
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        """Why tensors of a checkpoint with this kind of classifier do not fit this one; None: they do."""
+        """Why tensors of a checkpoint with this kind of classifier, by their names in it, do not fit this one; None:
+        they do. The message follows the name of the checkpoint."""
         return None
 
     def forward(self, text: nn.Module | None, rows: torch.Tensor | None = None) -> torch.Tensor:
@@ -65,4 +67,4 @@ class TrainedClassifier(Component, nn.Module):
 
 def trained_classifier(cfg: Config) -> type[TrainedClassifier] | None:
     """The kind of trained class embeddings in a config; None if they are frozen."""
-    return next((found for found in TrainedClassifier.listed().values() if found.is_asked_for(cfg)), None)
+    return next((kind for kind in TrainedClassifier.listed().values() if kind.is_asked_for(cfg)), None)

@@ -3,10 +3,8 @@
 import torch
 from torch.nn import functional as F
 
-from clip import ClipModel
 from modules.heads.head import Head
 from utils.config_fields import Section, key
-from utils.schema import Config
 
 
 class FrameMean(Head):
@@ -20,10 +18,6 @@ class FrameMean(Head):
     def __init__(self, normalized: bool = False):
         super().__init__()
         self.normalized = normalized
-
-    @classmethod
-    def build(cls, cfg: Config, clip_model: ClipModel) -> "FrameMean":
-        return cls(cls.settings(cfg).normalized)
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         frames = frames.float()

@@ -36,10 +36,13 @@ class Head(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "Head":
-        """Create the head with initial values. Raises a UserError if the config is not supported."""
-        return cls()
+        """Create the head with initial values, drawn from torch's global generator, for frame embeddings of D =
+        `clip_model.embed_dim`; without an override, from its settings alone. Raises a UserError if the config is not
+        supported."""
+        return cls(**cls.settings(cfg).model_dump())
 
     def forward(self, frames: torch.Tensor) -> torch.Tensor:
+        """(B, T, D) frame embeddings, not normalised, of any float dtype -> (B, D) float32."""
         return self.over_frames(frames).mean(dim=1)
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
@@ -55,7 +58,8 @@ class Head(Component, nn.Module):
         """Draw random values for the next training step; `generator` is the same on all processes."""
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        """Why tensors of a checkpoint with this kind of head do not fit this one; None if they do."""
+        """Why tensors of a checkpoint with this kind of head do not fit this one, and which key to set; None if they
+        do. The message follows the name of the checkpoint: "its temporal head has 4 layers; set ..."."""
         return None
 
 

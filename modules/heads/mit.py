@@ -43,16 +43,20 @@ class MultiframeIntegration(Head):
     def build(cls, cfg: Config, clip_model: ClipModel) -> "MultiframeIntegration":
         width = clip_model.embed_dim
         if width > HEAD_WIDTH and width % HEAD_WIDTH:
-            fault = f"the embedding dimension {width} is not a multiple of the head width {HEAD_WIDTH}"
-            raise UserError(f"network.sim_header MIT: {fault}; set it to Transf")
+            raise UserError(
+                f"network.sim_header MIT: the embedding dimension {width} is not a multiple of the head width "
+                f"{HEAD_WIDTH}; set it to Transf"
+            )
         return cls(width, cfg.data.num_frames, cfg.network.head_layers)
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        layers = len({name.split(".")[1] for name in state if name.startswith("resblocks.")})
-        if layers != len(self.resblocks):
-            return f"its temporal head has {layers} layers; set network.head_layers to {layers}"
-        found, own = (positions.shape[1] for positions in (state["positional_embedding"], self.positional_embedding))
-        return None if found == own else f"was trained on {found} frames; set data.num_segments to that, not {own}"
+        num_layers = len({name.split(".")[1] for name in state if name.startswith("resblocks.")})
+        if num_layers != len(self.resblocks):
+            return f"its temporal head has {num_layers} layers; set network.head_layers to {num_layers}"
+        num_frames, own = state["positional_embedding"].shape[1], self.positional_embedding.shape[1]
+        if num_frames != own:
+            return f"was trained on {num_frames} frames; set data.num_segments to that, not {own}"
+        return None
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
         num_frames = self.positional_embedding.shape[1]

@@ -12,19 +12,21 @@ import torch
 from torch import nn
 from torch.func import functional_call
 
-from clip import ClipModel
 from modules.heads.head import Passes
-from modules.heads.transf import Block, TemporalTransformer, num_heads_for, positions_of, warn_of_interpolation
+from modules.heads.transf import Block, TemporalTransformer, positions_of
 from utils.config_fields import Section, key
 from utils.metrics import softmax
-from utils.schema import Config
 
 TEMPERATURES = (0.6, -0.6, 1.2, -1.2, 2.4, -2.4, 4.8, -4.8, 9.6, -9.6, math.inf)
 """Temperatures that a training step draws from for its merged pass."""
 
 
 class MixtureBlock(nn.Module):
-    """A block of the temporal head with E MLPs. `shares`: weights with which they are merged, with sum 1."""
+    """A block of the temporal head with E MLPs, which are copies of the block's MLP at initialisation. (The published
+    code draws each of them, although the paper describes copies.)
+
+    `shares`: the E weights with which they are merged, with sum 1.
+    """
 
     def __init__(self, block: nn.Module, num_experts: int):
         super().__init__()
@@ -47,7 +49,7 @@ class MixtureBlock(nn.Module):
 
 
 class TemporalMixture(TemporalTransformer):
-    """`sim_header: MoTE`: like TemporalTransformer, with `network.head_layers` MixtureBlocks.
+    """Like TemporalTransformer, with `network.head_layers` MixtureBlocks.
 
     Evaluation merges the experts evenly. A training step draws an expert for each block, with probabilities
     softmax(1..E), and a temperature t, which merges the experts by softmax((1..E) / t) in a second pass (`passes`).
@@ -73,12 +75,6 @@ class TemporalMixture(TemporalTransformer):
         self.num_experts = num_experts
         self.drawn = [(0, math.inf)] * num_layers  # expert and temperature of each block
 
-    @classmethod
-    def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalMixture":
-        warn_of_interpolation(cfg.data.num_frames)
-        num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
-        return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers, cls.settings(cfg).num_experts)
-
     @property
     def resblocks(self) -> nn.ModuleList:
         blocks = self.transformer.resblocks
@@ -86,11 +82,13 @@ class TemporalMixture(TemporalTransformer):
         return blocks
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        found = {(name.split(".")[2], name.split(".")[4]) for name in state if ".experts." in name}
-        counts = [len({part[place] for part in found}) for place in (0, 1)]
-        if counts != [len(self.resblocks), self.num_experts]:
-            remedy = "set network.head_layers and components.MoTE.num_experts to these"
-            return f"its temporal head has {counts[0]} layers of {counts[1]} experts; {remedy}"
+        names = [name.split(".") for name in state if ".experts." in name]  # transformer.resblocks.N.experts.M...
+        num_layers, num_experts = len({parts[2] for parts in names}), len({parts[4] for parts in names})
+        if (num_layers, num_experts) != (len(self.resblocks), self.num_experts):
+            return (
+                f"its temporal head has {num_layers} layers of {num_experts} experts; set network.head_layers and "
+                "components.MoTE.num_experts to these"
+            )
         return None
 
     def draw(self, generator: np.random.Generator) -> None:
@@ -99,17 +97,18 @@ class TemporalMixture(TemporalTransformer):
         self.drawn = list(zip(experts.tolist(), temperatures.tolist()))
 
     def over_frames(self, frames: torch.Tensor) -> torch.Tensor:
-        """Uses the drawn experts in training, all experts merged evenly in evaluation."""
+        """See the base class; with the drawn experts in training, and all experts merged evenly in evaluation."""
         even = self._shares(math.inf)
-        return self._run(frames.float(), [self._one(n) if self.training else even for n, _ in self.drawn])
+        shares = [self._one_hot(expert) if self.training else even for expert, _ in self.drawn]
+        return self._run(frames.float(), shares)
 
     def passes(self, frames: torch.Tensor) -> Passes:
         frames = frames.float()
-        drawn = self._run(frames, [self._one(expert) for expert, _ in self.drawn])
+        drawn = self._run(frames, [self._one_hot(expert) for expert, _ in self.drawn])
         merged = self._run(frames, [self._shares(temperature) for _, temperature in self.drawn])
         return Passes(drawn, merged, (merged - frames).square().mean(dim=(1, 2)))
 
-    def _one(self, expert: int) -> list[float]:
+    def _one_hot(self, expert: int) -> list[float]:
         return [float(other == expert) for other in range(self.num_experts)]
 
     def _shares(self, temperature: float) -> list[float]:

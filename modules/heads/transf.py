@@ -49,7 +49,7 @@ class Transformer(nn.Module):
 
 
 class TemporalTransformer(Head):
-    """`sim_header: Transf`: a transformer over frame embeddings, added to them, then the mean over frames.
+    """A transformer over frame embeddings, added to them, then the mean over frames.
 
     With x the (B, T, D) frame embeddings and z = x + position[:T]: mean over T of blocks(z) + x. There is no mask:
     every frame attends to all frames. D must be a multiple of num_heads.
@@ -74,13 +74,16 @@ class TemporalTransformer(Head):
     def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalTransformer":
         warn_of_interpolation(cfg.data.num_frames)
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
-        return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers)
+        return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers, **cls.settings(cfg).model_dump())
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        found = len({name.split(".")[2] for name in state if name.startswith("transformer.resblocks.")})
+        num_layers = len({name.split(".")[2] for name in state if name.startswith("transformer.resblocks.")})
         own = len(self.transformer.resblocks)
-        if found != own:
-            return f"its temporal head has {found} layers and the config's {own}; set network.head_layers to {found}"
+        if num_layers != own:
+            return (
+                f"its temporal head has {num_layers} layers and the config's {own}; set network.head_layers to "
+                f"{num_layers}"
+            )
         positions = state.get("frame_position_embeddings.weight")
         if positions is not None and len(positions) != MAX_FRAMES:
             return (
@@ -112,8 +115,11 @@ def positions_of(table: torch.Tensor, num_frames: int) -> torch.Tensor:
 def warn_of_interpolation(num_frames: int) -> None:
     """Warn if the position table of a head has fewer rows than a clip has frames."""
     if num_frames > MAX_FRAMES:
-        frames = f"data.num_segments x data.seg_length is {num_frames} frames"
-        log.warning(f"{frames}: the head's positions of {MAX_FRAMES} are interpolated")
+        log.warning(
+            "data.num_segments x data.seg_length is %d frames: the head's positions of %d are interpolated",
+            num_frames,
+            MAX_FRAMES,
+        )
 
 
 def num_heads_for(width: int, text_width: int) -> int:

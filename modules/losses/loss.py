@@ -23,8 +23,9 @@ class Loss(Component):
     def check_class_weights(cls, cfg: Config) -> None:
         """Raise a UserError if the config has class weights and the loss does not support them."""
         if cfg.solver.class_weights is not None and not cls.takes_class_weights:
-            fault = f"not supported by loss_type {cfg.solver.loss_type}"
-            raise UserError(f"solver.class_weights: {fault}; set class_weights to null")
+            raise UserError(
+                f"solver.class_weights: not supported by loss_type {cfg.solver.loss_type}; set class_weights to null"
+            )
 
     def __init__(self, cfg: Config, world_size: int):
         self.world_size = world_size

@@ -31,11 +31,15 @@ class CrossAttentionBlock(nn.Module):
         self.mlp = Mlp(width, MLP_RATIO * width)
 
     def forward(self, query: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        parts = self.query(query), *self.key_value(self.norm1(tokens)).chunk(2, dim=-1)
-        heads = (part.unflatten(-1, (self.num_heads, -1)).transpose(1, 2) for part in parts)  # each (B, H, L, C / H)
-        attended = F.scaled_dot_product_attention(*heads)
+        keys, values = self.key_value(self.norm1(tokens)).chunk(2, dim=-1)
+        queries, keys, values = self._heads(self.query(query)), self._heads(keys), self._heads(values)
+        attended = F.scaled_dot_product_attention(queries, keys, values)
         query = query + attended.transpose(1, 2).flatten(2)
         return query + self.mlp(self.norm2(query))
+
+    def _heads(self, x: torch.Tensor) -> torch.Tensor:
+        """(B, L, C) -> (B, H, L, C / H)."""
+        return x.unflatten(-1, (self.num_heads, -1)).transpose(1, 2)
 
 
 class AttentiveProbe(Probe):
@@ -59,8 +63,10 @@ class AttentiveProbe(Probe):
     def build(cls, cfg: Config, width: int, num_classes: int) -> "AttentiveProbe":
         settings = cls.settings(cfg)
         if width % settings.num_heads:
-            fault = f"the token width {width} is not a multiple of {settings.num_heads}"
-            raise UserError(f"components.attentive.num_heads: {fault}")
+            raise UserError(
+                f"components.attentive.num_heads: the token width {width} is not a multiple of {settings.num_heads}; "
+                "set it to a divisor"
+            )
         return cls(width, num_classes, settings.depth, settings.num_heads)
 
     def _initialize(self) -> None:

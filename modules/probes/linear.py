@@ -4,7 +4,6 @@ import torch
 from torch import nn
 
 from modules.probes.probe import Probe
-from utils.schema import Config
 
 
 class LinearProbe(Probe):
@@ -13,10 +12,6 @@ class LinearProbe(Probe):
         self.classifier = nn.Linear(width, num_classes)
         nn.init.trunc_normal_(self.classifier.weight, std=0.02)
         nn.init.zeros_(self.classifier.bias)
-
-    @classmethod
-    def build(cls, cfg: Config, width: int, num_classes: int) -> "LinearProbe":
-        return cls(width, num_classes)
 
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         return self.classifier(tokens.mean(dim=1))

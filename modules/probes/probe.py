@@ -24,8 +24,9 @@ class Probe(Component, nn.Module):
 
     @classmethod
     def build(cls, cfg: Config, width: int, num_classes: int) -> "Probe":
-        """Create it with PyTorch's random numbers. Raises a UserError if the width is not supported."""
-        raise NotImplementedError
+        """Create it for tokens of C = `width` and K = `num_classes`, with initial values drawn from torch's global
+        generator. Raises a UserError if its settings do not support the width."""
+        return cls(width, num_classes)
 
 
 class Setting(NamedTuple):
@@ -42,11 +43,15 @@ class ProbeSweep:
     Args:
         cfg: `seed` for the initialisation of each probe, `components` with their settings.
         width: C.
-        num_steps: number of training steps; the learning rate decays to 0 in half a cosine.
+        num_steps: n, number of training steps. The learning rate of step i, from 0, is that of its setting times
+            (1 + cos(pi i / n)) / 2; V-JEPA 2's code counts from 1, so that its last step changes nothing.
     """
 
     def __init__(self, cfg: Config, settings: Sequence[Setting], width: int, num_steps: int, process: Process):
-        self.settings, self._num_steps, self._step, self._process = list(settings), num_steps, 0, process
+        self.settings = list(settings)
+        self._num_steps = num_steps
+        self._step = 0
+        self._process = process
         self.probes: list[Probe] = []
         for setting in self.settings:
             torch.manual_seed(cfg.seed)

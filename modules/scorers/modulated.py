@@ -66,10 +66,13 @@ class Modulated(Scorer):
         """(B,) in 0..1: m of videos whose frames have the mean (B, D), for the classes (K, D)."""
         settings = self.own_settings
         with torch.autocast(mean.device.type, enabled=False):
-            mean, classes = F.normalize(mean.float(), dim=-1), F.normalize(classes.float(), dim=-1)
-            new, trained = (
-                rows[(mean @ rows.T).topk(min(settings.nearest, len(rows))).indices]
-                for rows in (classes, self.trained_text.to(mean.device))
-            )  # each (B, nearest, D)
-            likeness = (new @ trained.transpose(1, 2)).amax(dim=2).mean(dim=1)
-            return torch.exp(-(1 - likeness) / settings.temperature)
+            mean = F.normalize(mean.float(), dim=-1)
+            new = _nearest(F.normalize(classes.float(), dim=-1), mean, settings.nearest)
+            trained = _nearest(self.trained_text.to(mean.device), mean, settings.nearest)
+            similarity = (new @ trained.transpose(1, 2)).amax(dim=2).mean(dim=1)
+            return torch.exp(-(1 - similarity) / settings.temperature)
+
+
+def _nearest(rows: torch.Tensor, mean: torch.Tensor, number: int) -> torch.Tensor:
+    """(B, min(number, K), D): for each of (B, D) vectors those of the (K, D) rows with the largest dot products."""
+    return rows[(mean @ rows.T).topk(min(number, len(rows))).indices]

@@ -3,6 +3,8 @@
 Shapes: B videos, T frames, W tokens of a text, D embedding, K classes.
 """
 
+from functools import partial
+
 import torch
 from torch.nn import functional as F
 
@@ -41,8 +43,8 @@ class VideoConceptSpotting(Scorer):
     @classmethod
     def embed_classes(cls, cfg: Config, clip_model: ClipModel, names: list[str], device: torch.device) -> torch.Tensor:
         prompts = class_prompts(names, cfg.network.prompt, None)
-        source = lambda: text_weights_hash(clip_model)  # noqa: E731
-        make = lambda: class_features_of_words(clip_model, [prompt for (prompt,) in prompts], device)  # noqa: E731
+        source = partial(text_weights_hash, clip_model)
+        make = partial(class_features_of_words, clip_model, [prompt for (prompt,) in prompts], device)
         return cached_classifier(cfg.logging.cache_dir, "clip_words", names, prompts, source, make)
 
     def of_frames(self, head: Head, frames: torch.Tensor) -> torch.Tensor:
@@ -55,6 +57,6 @@ class VideoConceptSpotting(Scorer):
         with torch.autocast(videos.device.type, enabled=False):
             frames, classes = F.normalize(videos.float(), dim=-1), F.normalize(classes.float(), dim=-1)
             text, words = classes[:, 0], classes[:, 1:]
-            likeness = torch.einsum("kwd,btd->bkwt", words, frames) / self.own_settings.temperature
-            saliency = likeness.softmax(dim=-1).mean(dim=2)  # (B, K, T), sums to 1 over the frames
+            similarity = torch.einsum("kwd,btd->bkwt", words, frames) / self.own_settings.temperature
+            saliency = similarity.softmax(dim=-1).mean(dim=2)  # (B, K, T), sums to 1 over the frames
             return scale * (saliency * torch.einsum("kd,btd->bkt", text, frames)).sum(dim=-1)

@@ -109,7 +109,7 @@ def test_the_classifier_file_of_a_run_can_be_used_by_another(tmp_path, caplog):
     assert torch.equal(text_of(make_config(tmp_path, classifier="file", classifier_file=str(path))), text)
 
 
-@pytest.mark.parametrize("damage", ["absent", "cut", "altered", "other", "pickle"])
+@pytest.mark.parametrize("damage", ["absent", "cut", "altered", "other", "pickle", "encrypted"])
 def test_corrupted_files_are_errors(tmp_path, damage):
     path = tmp_path / "c.npz"
     save(path)
@@ -117,6 +117,10 @@ def test_corrupted_files_are_errors(tmp_path, damage):
         path.unlink()
     elif damage == "cut":
         path.write_bytes(path.read_bytes()[:300])
+    elif damage == "encrypted":  # bit 0 of the flags in zip's directory, on which zipfile raises a RuntimeError
+        data = bytearray(path.read_bytes())
+        data[data.index(b"PK\x01\x02") + 8] |= 1
+        path.write_bytes(bytes(data))
     elif damage == "other":
         np.savez(path, matrix=np.zeros((3, WIDTH), np.float32))
     else:
