@@ -28,7 +28,7 @@ def sample_videos(world: Path, folder: Path) -> list[tuple[str, Path]]:
         world: folder of demo/make_shapes_world.py, whose test videos are used if they exist.
         folder: folder for the samples: copies named after their classes, or rendered ones.
     """
-    found = []
+    samples = []
     folder.mkdir(parents=True, exist_ok=True)
     lists = [world / "lists" / f"{split}_videos.txt" for split in ("val", "heldout")]
     if all(path.is_file() for path in lists):
@@ -37,9 +37,9 @@ def sample_videos(world: Path, folder: Path) -> list[tuple[str, Path]]:
             path = next((world / "videos" / p for p in entries if p.startswith(f"{clip_class.folder}/")), None)
             if path is not None and path.is_file():
                 copied = shutil.copy(path, folder / f"{clip_class.folder}.mp4")
-                found.append((clip_class.name, Path(copied)))
-    if len(found) == len(SAMPLE_CLASSES):
-        return found
+                samples.append((clip_class.name, Path(copied)))
+    if len(samples) == len(SAMPLE_CLASSES):
+        return samples
     return [(c.name, _render(c, seed, folder / f"{c.folder}.mp4")) for seed, c in enumerate(SAMPLE_CLASSES)]
 
 

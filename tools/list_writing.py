@@ -84,7 +84,7 @@ def some_of(names: Sequence[str]) -> str:
 
 
 @dataclass(frozen=True)
-class Found:
+class DiskClip:
     """A clip on disk: path relative to the root, and number of frames if it is a frame folder."""
 
     path: str
@@ -96,14 +96,14 @@ class Disk:
 
     def __init__(self, root: Path, kind: str, template: str):
         self.root, self.kind, self.template = root, kind, template
-        self.by_name: dict[str, Found] = {}  # path without the extension of a video
+        self.by_name: dict[str, DiskClip] = {}  # path without the extension of a video
         self.faulty: dict[str, str] = {}  # path -> reason
         self.first_number = 1
         if not root.is_dir():
             raise UserError(f"{root}: no such folder")
         if kind == "frames":
             folders = find_frame_folders(root, template)
-            self.by_name = {path: Found(path, count) for path, count in folders.num_frames.items()}
+            self.by_name = {path: DiskClip(path, count) for path, count in folders.num_frames.items()}
             self.faulty = folders.faulty
             self.first_number = folders.first_number
         else:
@@ -112,9 +112,9 @@ class Disk:
                 if name in self.by_name:
                     self.faulty[path] = f"differs only in its extension from {self.by_name[name].path}"
                 else:
-                    self.by_name[name] = Found(path, None)
-        for name, found in list(self.by_name.items()):
-            if fault := list_fault(found.path):
+                    self.by_name[name] = DiskClip(path, None)
+        for name, clip in list(self.by_name.items()):
+            if fault := list_fault(clip.path):
                 del self.by_name[name]
                 self.faulty[name] = fault
         if not self.by_name and not self.faulty:
@@ -124,8 +124,8 @@ class Disk:
         for name in [*self.by_name, *self.faulty]:
             self.by_stem.setdefault(name.rsplit("/", 1)[-1], []).append(name)
 
-    def find(self, sample: Sample) -> tuple[Found | None, str]:
-        """(found clip or None, reason). Searches by path, otherwise by file name in any folder."""
+    def find(self, sample: Sample) -> tuple[DiskClip | None, str]:
+        """(clip or None, reason). Searches by path, otherwise by file name in any folder."""
         forms = {normal_form(name) for name in sample.class_names}
         for candidate in sample.candidates:
             names = self.by_stem.get(candidate.rsplit("/", 1)[-1], [])
@@ -157,12 +157,12 @@ def locate(samples: Sequence[Sample], disk: Disk, labels: Labels) -> tuple[list[
         if not all(name in labels for name in sample.class_names):
             num_other += 1
             continue
-        found, reason = disk.find(sample)
-        if found is None:
+        clip, reason = disk.find(sample)
+        if clip is None:
             missing.append((sample.candidates[0], reason))
         else:
             ids = tuple(sorted(labels.id(name) for name in sample.class_names))
-            entries.append(new_entry(found.path, found.num_frames, ids))
+            entries.append(new_entry(clip.path, clip.num_frames, ids))
     return entries, missing, num_other
 
 

@@ -121,18 +121,18 @@ def cut_instances(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, 
     entries, missing = [], []
     for video in progress(videos, unit="video", desc="cutting"):
         for number, segment in enumerate(video.segments):
-            found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
+            clip, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
             name = f"{video.id}_{number:02d}"
-            if found is None:
+            if clip is None:
                 missing.append((name, reason))
                 continue
-            assert found.num_frames is not None  # a frame folder
-            frames = segment_frames(segment, fps, found.num_frames)
+            assert clip.num_frames is not None  # a frame folder
+            frames = segment_frames(segment, fps, clip.num_frames)
             if not frames:
-                reason = f"segment {segment.start_s}-{segment.end_s} s has none of {found.num_frames} frames"
+                reason = f"segment {segment.start_s}-{segment.end_s} s has none of {clip.num_frames} frames"
                 missing.append((name, reason))
                 continue
-            _link_frames(disk.root / found.path, frames, instances / name, disk.template, disk.first_number)
+            _link_frames(disk.root / clip.path, frames, instances / name, disk.template, disk.first_number)
             entries.append(new_entry(name, len(frames), labels.id(segment.class_name)))
     return entries, missing
 
@@ -143,15 +143,15 @@ def timed(videos: Sequence[UntrimmedVideo], disk: Disk, labels: Labels, by_segme
     for video in videos:
         whole_video = Segment(0, video.duration_s, main_class(video))
         for number, segment in enumerate(video.segments if by_segment else (whole_video,)):
-            found, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
+            clip, reason = disk.find(Sample(video.candidates, (segment.class_name,)))
             times = (segment.start_s, min(segment.end_s, video.duration_s))
-            if found is not None and times[0] >= times[1]:
-                found = None
+            if clip is not None and times[0] >= times[1]:
+                clip = None
                 reason = f"segment {segment.start_s}-{segment.end_s} s of {video.duration_s} s is empty"
-            if found is None:
+            if clip is None:
                 missing.append((f"{video.id}_{number:02d}" if by_segment else video.id, reason))
             else:
-                entries.append(new_entry(found.path, found.num_frames, labels.id(segment.class_name), times))
+                entries.append(new_entry(clip.path, clip.num_frames, labels.id(segment.class_name), times))
     return entries, missing
 
 
