@@ -32,8 +32,11 @@ class ShownClip(NamedTuple):
         if self.contributions is None:
             return []
         largest = max(float(self.contributions.abs().max()), 1e-9)
-        values = self.contributions.tolist()
-        return [(v / largest, f"{round(v, 1) + 0.0:+.1f}".replace("-", "\u2212")) for v in values]  # no "-0.0"
+        bars = []
+        for value in self.contributions.tolist():
+            rounded = round(value, 1) + 0.0  # which turns -0.0 into 0.0
+            bars.append((value / largest, f"{rounded:+.1f}".replace("-", "\u2212")))
+        return bars
 
 
 def explain(

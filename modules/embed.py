@@ -44,7 +44,8 @@ class VideoTable(NamedTuple):
     @property
     def is_missing(self) -> np.ndarray:
         """bool (N,): videos that could not be read."""
-        return np.isnan(self.embeddings[(slice(None), *[0] * (self.embeddings.ndim - 1))])
+        first_value = (slice(None), *[0] * (self.embeddings.ndim - 1))
+        return np.isnan(self.embeddings[first_value])
 
     def describe(self, path: str | Path) -> str:
         """Its size in memory and, as the file `path`, on disk."""

@@ -2,6 +2,14 @@
 
 from utils.schema_rules import Rule, TrainRule
 
+
+def _are_milestones(step: int | list[int]) -> bool:
+    """Whether `solver.lr_decay_step` is a positive number of epochs, or an ascending list of epochs."""
+    if isinstance(step, int):
+        return step > 0
+    return bool(step) and step[0] > 0 and sorted(set(step)) == step
+
+
 RULES = (
     TrainRule(
         ("data.mixup", "data.batch_size"),
@@ -63,16 +71,7 @@ RULES = (
     ),
     Rule(
         ("solver.lr_decay_step", "solver.type"),
-        lambda c: (
-            c.solver.type == "multistep"
-            and (
-                c.solver.lr_decay_step <= 0
-                if isinstance(c.solver.lr_decay_step, int)
-                else not c.solver.lr_decay_step
-                or min(c.solver.lr_decay_step) <= 0
-                or sorted(set(c.solver.lr_decay_step)) != c.solver.lr_decay_step
-            )
-        ),
+        lambda c: c.solver.type == "multistep" and not _are_milestones(c.solver.lr_decay_step),
         "must be a positive number of epochs or an ascending list of epochs",
     ),
     TrainRule(

@@ -132,7 +132,9 @@ class TextPrompts(TrainedClassifier):
         return f"contains {self.describe(state)}" if state["prompts"].shape != self.prompts.shape else None
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
-        tokens, places = (self.tokens, self.places) if rows is None else (self.tokens[rows], self.places[rows])
+        tokens, places = self.tokens, self.places
+        if rows is not None:
+            tokens, places = tokens[rows], places[rows]
         return encode_with_context(text, tokens, places, self.prompts[0])
 
 

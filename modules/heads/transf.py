@@ -16,8 +16,9 @@ from modules.frame_positions import interpolate_positions
 from modules.heads.head import Head
 from utils.schema import Config
 
-MAX_FRAMES = 77  # rows of the published position table, from CLIP's context length
 log = logging.getLogger(__name__)
+
+MAX_FRAMES = 77  # rows of the published position table, from CLIP's context length
 HEAD_WIDTH = 64  # channels of an attention head
 NORM_EPS = 1e-12  # as published
 

@@ -6,6 +6,7 @@ from torch import nn
 from modules.heads.head import Head
 from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.losses.loss import Loss
+from modules.scorers.scorer import Scorer
 from utils.config_fields import Section, key
 from utils.errors import UserError
 from utils.loaders import Batch
@@ -29,6 +30,11 @@ class MixtureLoss(Loss):
         self.factors = self.settings(cfg)
         if Head.named(cfg.network.sim_header).loss != "mixture":
             raise UserError("solver.loss_type mixture: needs network.sim_header MoTE; set network.sim_header=MoTE")
+        if Scorer.named(cfg.network.scorer).needs_patches:
+            raise UserError(
+                f"solver.loss_type mixture: not supported with network.scorer {cfg.network.scorer}, which needs "
+                "patches; set network.scorer=modulated"
+            )
 
     def __call__(self, model: nn.Module, batch: Batch, text: torch.Tensor | None = None) -> torch.Tensor:
         drawn, merged, difference = model(batch["frames"], text, passes=True)

@@ -94,7 +94,7 @@ def test_the_plan_counts_both_passes(tmp_path):
 
 
 def test_head_and_loss_name_each_other(tmp_path):
-    for changes in ({"sim_header": "MoTE"}, {"solver_loss_type": "mixture"}):
+    for changes in ({"sim_header": "MoTE"}, {"solver_loss_type": "mixture"}, {**MOTE, "scorer": "xclip"}):
         cfg = make_config(tmp_path, **changes)
         model, text = build_model_and_text(cfg, NAMES, CPU)
         with pytest.raises(UserError, match="MoTE|mixture"):
