@@ -20,6 +20,8 @@ def project(videos: np.ndarray, text: np.ndarray) -> dict[str, np.ndarray]:
     """
     rows = np.concatenate([_directions(videos), _directions(text)])
     assert len(rows) >= 4, "too few points for a map"
+    if not rows.any():  # all videos are equal, and all texts: scikit-learn's t-SNE would crash
+        return dict.fromkeys(("t-SNE", "PCA"), np.full((len(rows), 2), 0.5, dtype=np.float32))
     perplexity = min(PERPLEXITY, (len(rows) - 1) / 3)
     return {
         "t-SNE": _into_unit_square(TSNE(init="pca", perplexity=perplexity, random_state=0).fit_transform(rows)),

@@ -62,6 +62,11 @@ def test_maps_have_videos_then_texts_and_are_reproducible(num_videos, num_classe
         assert np.array_equal(maps[name], again[name])
 
 
+def test_a_map_of_equal_videos_is_a_point():
+    maps = project(np.ones((4, 8), dtype=np.float32), np.ones((1, 8), dtype=np.float32))
+    assert all((points == 0.5).all() for points in maps.values()) and len(maps) == 2
+
+
 def test_texts_are_near_their_videos():
     """Although all texts are far from all videos, as in CLIP."""
     table, text = make_table(80, 8, spread=0.5)
