@@ -211,21 +211,21 @@ def _drop(state: dict[str, torch.Tensor], part: str) -> None:
 def _check_head(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
     """Check the temporal head."""
     state = _part(state, "fusion_model")
-    found, own = head_of(state), model.fusion_model
-    if found is type(own):
+    saved, own = head_of(state), model.fusion_model
+    if saved is type(own):
         if fault := own.fault(state):
             raise UserError(f"{source}: {fault}")
-    elif found is not None:
-        name = next(name for name, head in Head.listed().items() if head is found)
-        raise UserError(f"{source}: contains {found.described}; set network.sim_header to {name}")
+    elif saved is not None:
+        name = next(name for name, head in Head.listed().items() if head is saved)
+        raise UserError(f"{source}: contains {saved.described}; set network.sim_header to {name}")
 
 
 def _fit_tower(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor], source: str) -> list[str]:
     """Check the image tower and adapt its additions to the number of frames; returns a line for each change. Raises a
     UserError if the image tower does not fit."""
-    found, own = _additions_of(state), _additions_of(expected)
-    for addition in sorted(found ^ own, key=lambda addition: addition.setting):
-        if addition in found:
+    saved, own = _additions_of(state), _additions_of(expected)
+    for addition in sorted(saved ^ own, key=lambda addition: addition.setting):
+        if addition in saved:
             raise UserError(f"{source}: contains the weights of {addition.setting}; set it")
         raise UserError(f"{source}: does not contain the weights of {addition.setting}; do not set it")
     messages = [message for addition in own for message in addition.fit(state, expected)]
@@ -245,13 +245,13 @@ def _additions_of(state: dict[str, torch.Tensor]) -> set[type[Addition]]:
 def _check_classifier(state: dict[str, torch.Tensor], model: VideoCLIP, source: str) -> None:
     """Check a trained classifier."""
     state = _part(state, "classifier")
-    found = next((kind for kind in TrainedClassifier.listed().values() if kind.mark in state), None)
+    saved = next((kind for kind in TrainedClassifier.listed().values() if kind.mark in state), None)
     own = model.classifier if model.classifier is not None and model.classifier.mark else None
-    if own is not None and found is type(own):
+    if own is not None and saved is type(own):
         if fault := own.fault(state):
             raise UserError(f"{source}: {fault}")
-    elif found is not None:
-        raise UserError(f"{source}: contains {found.describe(state)}")
+    elif saved is not None:
+        raise UserError(f"{source}: contains {saved.describe(state)}")
     elif own is not None:
         raise UserError(f"{source}: contains {own.absent}")
 

@@ -18,6 +18,6 @@ def fit_frames(state: dict[str, torch.Tensor], expected: dict[str, torch.Tensor]
     Returns:
         A list with a message about `what`, or empty if the numbers of frames are the same.
     """
-    found, own = len(state[name]), len(expected[name])
+    saved, own = len(state[name]), len(expected[name])
     state[name] = interpolate_positions(state[name], own)
-    return [] if found == own else [f"{what} interpolated from {found} to {own} frames"]
+    return [] if saved == own else [f"{what} interpolated from {saved} to {own} frames"]

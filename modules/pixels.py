@@ -31,25 +31,26 @@ def _with_towers(cfg: Config) -> Config:
     open_keys = [key for key in ("input_size", *PIXEL_KEYS) if getattr(cfg.data, key) is None]
     if not open_keys:
         return cfg
-    found = pixels_of(cfg.network.arch, cfg.network.weights, cfg.data.input_size)
-    values = {key: getattr(found, key) for key in open_keys}
+    pixels = pixels_of(cfg.network.arch, cfg.network.weights, cfg.data.input_size)
+    values = {key: getattr(pixels, key) for key in open_keys}
     for key in values.keys() & {"mean", "std"}:
         values[key] = list(values[key])
-    if not found.is_certain:
+    if not pixels.is_certain:
         log.warning(
             "%s: the preprocessing of its weights depends on their tag, and %s is not one of them; using that of CLIP: "
             "data.resize_mode=%s, data.interpolation=%s, data.mean, data.std",
             cfg.network.arch,
             cfg.network.weights,
-            found.resize_mode,
-            found.interpolation,
+            pixels.resize_mode,
+            pixels.interpolation,
         )
     return cfg.model_copy(update={"data": cfg.data.model_copy(update=values)})
 
 
 def _with_something(cfg: Config) -> Config:
     data = cfg.data
-    if SOMETHING not in data.dataset.lower() or (data.scale, data.crop, data.flip_pairs) != (None, None, None):
+    is_set = any(value is not None for value in (data.scale, data.crop, data.flip_pairs))
+    if SOMETHING not in data.dataset.lower() or is_set:
         return cfg
     assert data.input_size is not None
     pairs = [list(pair) for pair in SOMETHING_FLIP_PAIRS if max(pair) < data.num_classes]

@@ -42,11 +42,11 @@ def embed_with_tokens(
         source = visual.layer4
     else:
         raise UserError(f"this image tower does not provide tokens of a frame ({type(visual).__name__})")
-    found: list[torch.Tensor] = []
-    hook = source.register_forward_hook(lambda module, inputs, output: found.append(output))
+    outputs: list[torch.Tensor] = []
+    hook = source.register_forward_hook(lambda module, inputs, output: outputs.append(output))
     try:
         embeddings = visual(images)
     finally:
         hook.remove()
-    (tokens,) = found
+    (tokens,) = outputs
     return embeddings, tokens.flatten(2).transpose(1, 2) if tokens.ndim == 4 else tokens

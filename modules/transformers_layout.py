@@ -46,12 +46,12 @@ def from_transformers(state: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]
         for pattern, own in NAMES:
             name = re.sub(pattern, own, name)
         renamed[name] = value
-    found = {}
+    joined = {}
     for name, value in renamed.items():
         match = re.fullmatch(r"((?!prompts_generator).*attn)\.([qkv])_proj\.(weight|bias)", name)
         if match is None:
-            found[name] = value
+            joined[name] = value
         elif match[2] == "q":
             parts = [renamed[f"{match[1]}.{part}_proj.{match[3]}"] for part in PARTS]
-            found[f"{match[1]}.in_proj_{match[3]}"] = torch.cat(parts)
-    return found
+            joined[f"{match[1]}.in_proj_{match[3]}"] = torch.cat(parts)
+    return joined

@@ -63,13 +63,13 @@ class LearnedContext(TrainedClassifier):
         return f"a learned context of {num_tokens} tokens; set network.context_tokens={num_tokens}"
 
     def fault(self, state: dict[str, torch.Tensor]) -> str | None:
-        found, own = state["context"], self.context
-        if found.shape[-2] != own.shape[-2]:
+        saved, own = state["context"], self.context
+        if saved.shape[-2] != own.shape[-2]:
             return f"contains {self.describe(state)}"
-        if found.ndim != own.ndim:
-            is_per_class = "true" if found.ndim == 3 else "false"
+        if saved.ndim != own.ndim:
+            is_per_class = "true" if saved.ndim == 3 else "false"
             return f"its learned context has a different shape; set network.context_per_class={is_per_class}"
-        return other_number_of_classes(found, own) if own.ndim == 3 else None
+        return other_number_of_classes(saved, own) if own.ndim == 3 else None
 
     def forward(self, text: nn.Module, rows: torch.Tensor | None = None) -> torch.Tensor:
         tokens, places, context = self.tokens, self.places, self.context

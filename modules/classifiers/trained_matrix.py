@@ -41,8 +41,8 @@ class TrainedMatrix(TrainedClassifier):
         return self.weight if rows is None else self.weight[rows]
 
 
-def other_number_of_classes(found: torch.Tensor, own: torch.Tensor) -> str | None:
+def other_number_of_classes(saved: torch.Tensor, own: torch.Tensor) -> str | None:
     """The error for a parameter (K, ...) of another number of classes, if any."""
-    if len(found) == len(own):
+    if len(saved) == len(own):
         return None
-    return f"its trained class embeddings are for {len(found)} classes, data.label_list has {len(own)}"
+    return f"its trained class embeddings are for {len(saved)} classes, data.label_list has {len(own)}"
