@@ -73,7 +73,12 @@ class TemporalTransformer(Head):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel) -> "TemporalTransformer":
-        warn_of_interpolation(cfg.data.num_frames)
+        if cfg.data.num_frames > MAX_FRAMES:
+            log.warning(
+                "data.num_segments x data.seg_length is %d frames: the head's positions of %d are interpolated",
+                cfg.data.num_frames,
+                MAX_FRAMES,
+            )
         num_heads = num_heads_for(clip_model.embed_dim, clip_model.text_width)
         return cls(clip_model.embed_dim, num_heads, cfg.network.head_layers, **cls.settings(cfg).model_dump())
 
@@ -111,16 +116,6 @@ class TemporalTransformer(Head):
 def positions_of(table: torch.Tensor, num_frames: int) -> torch.Tensor:
     """(num_frames, D): the first rows of the position table, or interpolated if there are more frames than rows."""
     return table[:num_frames] if num_frames <= len(table) else interpolate_positions(table, num_frames)
-
-
-def warn_of_interpolation(num_frames: int) -> None:
-    """Warn if the position table of a head has fewer rows than a clip has frames."""
-    if num_frames > MAX_FRAMES:
-        log.warning(
-            "data.num_segments x data.seg_length is %d frames: the head's positions of %d are interpolated",
-            num_frames,
-            MAX_FRAMES,
-        )
 
 
 def num_heads_for(width: int, text_width: int) -> int:
