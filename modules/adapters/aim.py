@@ -118,6 +118,8 @@ class Aim(Adapter):
         )
 
     setting = "network.adapter: aim"
+    # The tower's last norm, as in the published code.
+    tunes = r"^visual\.(ln_post|trunk\.(fc_)?norm)\."
     new_parameters = r"^visual\.(.*\.)?aim\."
     excludes = ("patch_dropout", "joint_st")
 

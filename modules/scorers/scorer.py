@@ -29,7 +29,7 @@ class Scorer(Component, nn.Module):
     the full learning rate.
 
     Video features are one vector per view, (B, D), averaged over the views in a table; or R rows per view, (B, R, D),
-    which a table stores for every view; their logits are averaged over the views.
+    which a table stores for every view; `over_views` then averages their logits.
     """
 
     table = SCORERS
@@ -108,7 +108,11 @@ class Scorer(Component, nn.Module):
         text = torch.from_numpy(classes).to(device)
         with torch.inference_mode():
             logits = torch.cat([self(part.to(device), text).cpu() for part in views.split(TABLE_BATCH)])
-        return logits.unflatten(0, (len(embeddings), -1)).mean(dim=1).numpy()
+        return self.over_views(logits.unflatten(0, (len(embeddings), -1))).numpy()
+
+    def over_views(self, logits: torch.Tensor) -> torch.Tensor:
+        """(N, V, K) logits of the views -> (N, K) logits of the videos."""
+        return logits.mean(dim=1)
 
     def vectors(self, embeddings: np.ndarray) -> np.ndarray:
         """float32 (N, D), the mean of the rows of each video, for embedding maps."""

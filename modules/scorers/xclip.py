@@ -3,6 +3,9 @@
 Shapes: B videos, P patches of a frame, C the tower's width, D embedding, K classes.
 """
 
+import math
+from typing import Literal
+
 import torch
 from open_clip.transformer import QuickGELU
 from torch import nn
@@ -59,6 +62,9 @@ class VideoPrompts(Scorer):
     class Settings(Section):
         layers: int = key(2, "layers of cross-attention", "layers", ge=1, le=64)
         alpha: float = key(0.1, "initial factor of the output of the layers")
+        average: Literal["probabilities", "logits"] = key(
+            "probabilities", "what is averaged over the views of a video; multi-label tests need logits"
+        )
 
     needs_patches = True
     published_names = (
@@ -98,6 +104,11 @@ class VideoPrompts(Scorer):
                 "network.scorer xclip: needs all patches of each frame; set data.cached_draws and "
                 "network.patch_dropout to 0 and network.joint_st to false"
             )
+        if cfg.data.multi_label and cls.settings(cfg).average == "probabilities":
+            raise UserError(
+                "components.xclip.average: probabilities are those of one class per video; set it to logits, or "
+                "data.multi_label to false"
+            )
         if cfg.solver.compile:
             raise UserError("network.scorer xclip: not supported with solver.compile; set solver.compile=false")
         return cls(cls.settings(cfg), len(patches), clip_model.embed_dim)
@@ -120,3 +131,9 @@ class VideoPrompts(Scorer):
         with torch.autocast(videos.device.type, enabled=False):
             text = F.normalize(text + self.alpha * moved.float(), dim=-1)
             return scale * (text @ F.normalize(video.float(), dim=-1)[:, :, None])[..., 0]
+
+    def over_views(self, logits: torch.Tensor) -> torch.Tensor:
+        """As in the published code, whose softmax gives the mean of the views' probabilities."""
+        if self.own_settings.average == "logits":
+            return super().over_views(logits)
+        return logits.log_softmax(dim=-1).logsumexp(dim=1) - math.log(logits.shape[1])

@@ -100,7 +100,21 @@ def test_a_table_is_scored_without_the_model(tmp_path):
     state = {name: torch.from_numpy(value) for name, value in scorer_state(model.scorer).items()}
     again = VideoPrompts.restore(VideoPrompts.settings(cfg), state)
     found = torch.from_numpy(again.table_logits(rows[:, None].numpy(), text.numpy()))
-    torch.testing.assert_close(found, 100 / model.logit_scale.exp().item() * logits, rtol=1e-4, atol=1e-4)
+    scaled = 100 / model.logit_scale.exp().item() * logits
+    torch.testing.assert_close(found, scaled.log_softmax(dim=-1), rtol=1e-4, atol=1e-4)
+
+
+def test_views_are_averaged_as_probabilities(tmp_path):
+    logits = 10 * torch.randn(3, 4, len(NAMES), generator=torch.Generator().manual_seed(0))
+    averaged = {}
+    for average in ("probabilities", "logits"):
+        cfg = make_config(tmp_path, **XCLIP).model_copy(update={"components": {"xclip": {"average": average}}})
+        averaged[average] = build_model(cfg, clip_of(cfg), NAMES).scorer.over_views(logits)
+    torch.testing.assert_close(averaged["probabilities"].softmax(dim=-1), logits.softmax(dim=-1).mean(dim=1))
+    assert torch.equal(averaged["logits"], logits.mean(dim=1))
+    cfg = make_config(tmp_path, **XCLIP, data_multi_label=True)
+    with pytest.raises(UserError, match="components.xclip.average: .* set it to logits"):
+        build_model(cfg, clip_of(cfg), NAMES)
 
 
 def test_all_parts_train_at_the_full_rate(tmp_path):
