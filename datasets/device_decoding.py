@@ -8,6 +8,7 @@ chroma is upsampled differently. On an H100, noise with fine colours differed by
 Legend: T frames, C=3 channels, H,W image.
 """
 
+import importlib
 import io
 import logging
 from collections.abc import Sequence
@@ -22,7 +23,6 @@ from datasets.image_decoding import decode_image
 from utils.errors import UserError, first_line
 
 log = logging.getLogger(__name__)
-_RGB = torchvision.io.ImageReadMode.RGB
 
 
 def kinds_decoded_on(device: torch.device, has_videos: bool) -> tuple[type[Encoded], ...]:
@@ -31,8 +31,8 @@ def kinds_decoded_on(device: torch.device, has_videos: bool) -> tuple[type[Encod
     Image.new("RGB", (16, 16)).save(buffer, "jpeg")
     jpeg = torch.frombuffer(bytearray(buffer.getvalue()), dtype=torch.uint8)
     try:
-        torchvision.io.decode_jpeg([jpeg], _RGB, device)
-    except (RuntimeError, AttributeError) as error:
+        _decode_files([jpeg], device)
+    except (ImportError, RuntimeError, AttributeError) as error:
         raise UserError(
             f"data.decode_on: JPEG files cannot be decoded on {device} ({first_line(error)}); set it to cpu"
         ) from None
@@ -73,7 +73,7 @@ def _decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.dev
         # images.
         torch.cuda.current_stream(device).synchronize()
     try:
-        images = list(torchvision.io.decode_jpeg(files, _RGB, device))
+        images = _decode_files(files, device)
     except RuntimeError as error:
         names = [name for _, clip in clips for name in clip.names]
         for file, name in zip(files, names):
@@ -88,3 +88,10 @@ def _decode_jpegs(clips: Sequence[tuple[torch.Tensor, Jpegs]], device: torch.dev
         decoded.append(torch.stack([images[first + place] for place in clip.order]))
         first += len(clip.lengths)
     return decoded
+
+
+def _decode_files(files: list[torch.Tensor], device: torch.device) -> list[torch.Tensor]:
+    """uint8 (C,H,W) on `device` for each JPEG file."""
+    if hasattr(torchvision.io, "decode_jpeg"):  # deprecated since torchvision 0.29; torchcodec has it since 0.16
+        return list(torchvision.io.decode_jpeg(files, torchvision.io.ImageReadMode.RGB, device))
+    return importlib.import_module("torchcodec.decoders").decode_jpeg(files, mode="RGB", device=device)

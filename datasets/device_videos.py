@@ -44,10 +44,9 @@ def fault_of(device: torch.device) -> str:
             with PyAVVideo(_write_sample(Path(folder, "sample.mp4"))) as source:
                 sample = source.encoded(np.array([2, 0]), (VideoFrames,))
             assert sample is not None and isinstance(sample[1], VideoFrames)
-            _by_torchcodec(sample[1], device)
+            return _by_torchcodec(sample[1], device)[1]
     except (ImportError, OSError, RuntimeError, ValueError) as error:
         return first_line(error)
-    return ""
 
 
 def decode_videos(clips: Sequence[VideoFrames], device: torch.device) -> list[torch.Tensor]:
@@ -73,15 +72,21 @@ def _threads(stream: torch.cuda.Stream | None) -> ThreadPoolExecutor:
 
 def _decode(clip: VideoFrames, device: torch.device) -> torch.Tensor:
     try:
-        return _by_torchcodec(clip, device)
+        frames, fallback = _by_torchcodec(clip, device)
+        if fallback:
+            _warn(clip, fallback)
+        return frames
     except (RuntimeError, ValueError, IndexError) as error:
         _warn(clip, first_line(error))
     with PyAVVideo(clip.path, clip.listed_at) as source:
         return source.read(np.array(clip.indices)).to(device)
 
 
-def _by_torchcodec(clip: VideoFrames, device: torch.device) -> torch.Tensor:
-    """(N,C,H,W) on `device`. Raises a ValueError if torchcodec returns other frames, and torchcodec's exceptions."""
+def _by_torchcodec(clip: VideoFrames, device: torch.device) -> tuple[torch.Tensor, str]:
+    """(N,C,H,W) on `device`, and why torchcodec decoded them on the CPU instead of the GPU; empty if it did not.
+
+    Raises a ValueError if torchcodec returns other frames, and torchcodec's exceptions.
+    """
     decoders = importlib.import_module("torchcodec.decoders")
     ends = [pts for pts, _ in clip.stamps[1:]] + [clip.stamps[-1][0] + 1]
     index = [
@@ -98,9 +103,10 @@ def _by_torchcodec(clip: VideoFrames, device: torch.device) -> torch.Tensor:
     expected_s = np.array([clip.stamps[place][0] for place in wanted]) * clip.tick
     if not np.allclose(times_s, expected_s, rtol=0, atol=clip.tick / 2):
         raise ValueError(f"frames at {times_s.tolist()} s instead of {expected_s.tolist()} s")
-    if device.type == "cuda" and decoder.cpu_fallback:
-        _warn(clip, str(decoder.cpu_fallback))
-    return frames if np.array_equal(wanted, clip.order) else torch.stack([frames[place] for place in order])
+    fallback = str(decoder.cpu_fallback) if device.type == "cuda" and decoder.cpu_fallback else ""
+    if not np.array_equal(wanted, clip.order):
+        frames = torch.stack([frames[place] for place in order])
+    return frames, fallback
 
 
 def _warn(clip: VideoFrames, reason: str) -> None:

@@ -100,13 +100,12 @@ def _weights(
     is_used = (inputs >= first) & (inputs < last) & (outputs < resized)
     values = _FILTERS[interpolation]((inputs - center + 0.5) / stretch) * is_used
     values /= values.sum(dim=-1, keepdim=True).where(outputs < resized, 1.0)
-    if resizer == "pillow":
-        precision = torch.full_like(scale, _MAX_PRECISION)
-    else:
-        # The first precision at which the largest weight, with one more bit, exceeds 15 bits.
+    # Powers from Python, because log2 and exp2 on a GPU may be inexact.
+    units = to_device(torch.tensor([2.0**bits for bits in range(_MAX_PRECISION + 1)], dtype=torch.float64), device)
+    unit = units[-1]
+    if resizer == "torch":  # the largest unit in which the largest weight has at most 15 bits
         largest = values.amax(dim=(-1, -2), keepdim=True)
-        precision = (((_MAX_INT16 - 0.5) / largest).log2().ceil() - 1).clamp(0, _MAX_PRECISION)
-    unit = torch.exp2(precision)
+        unit = units.where(largest * units < _MAX_INT16 - 0.5, 1.0).amax(dim=-1, keepdim=True)
     scaled = values * unit
     integers = torch.trunc(scaled + torch.where(scaled < 0, -0.5, 0.5))
     # The cropped outputs, mirrored if requested; outside of the image all weights are 0 (black).

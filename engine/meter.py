@@ -45,9 +45,9 @@ class TrainingMeter:
         self._num_steps = math.ceil(epoch.num_batches / cfg.solver.grad_accumulation_steps)
         epoch_batches = math.ceil(epoch.num_clips / (cfg.data.batch_size * process.world_size))
         self._epoch_steps = math.ceil(epoch_batches / cfg.solver.grad_accumulation_steps)
-        self._bar = progress_bar(
-            self._num_steps, "step", f"epoch {epoch.number + 1}/{cfg.solver.epochs}", process, lines=False
-        )
+        self._num_earlier = self._epoch_steps - self._num_steps  # steps before the run was resumed
+        title = f"epoch {epoch.number + 1}/{cfg.solver.epochs}"
+        self._bar = progress_bar(self._epoch_steps, "step", title, process, lines=False, initial=self._num_earlier)
         self._seen = self._num_skipped = 0
         self.is_stopped = False  # whether any process received a request to stop
         self._seconds = self._wait = 0.0
@@ -84,7 +84,7 @@ class TrainingMeter:
         if self._cfg.solver.compile and not TrainingMeter._has_logged_first:
             TrainingMeter._has_logged_first = True
             log.info("solver.compile: the first step took %.0f s, compilation included", record.seconds)
-        if self._seen % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
+        if (self._num_earlier + self._seen) % self._cfg.logging.print_freq == 0 or self._seen == self._num_steps:
             self._print_line(record)
 
     def show_validation(self, num_epochs: int, step: int, validation: Validation) -> None:
@@ -119,7 +119,8 @@ class TrainingMeter:
         left_in_run = left_in_epoch + step_seconds * self._epoch_steps * epochs_left  # validations not counted
         lrs = " ".join(f"{name} {lr:.2e}" for name, lr in record.lrs.items())
         log.info(
-            f"epoch {self._epoch + 1}/{self._cfg.solver.epochs} step {self._seen}/{self._num_steps}  "
+            f"epoch {self._epoch + 1}/{self._cfg.solver.epochs} step {self._num_earlier + self._seen}"
+            f"/{self._epoch_steps}  "
             f"loss {record.loss:.4f}  lr {lrs}  {rate:.1f} clips/s  data {wait_share:.0%}  "
             f"epoch ends in {_clock(left_in_epoch)}, run in {_clock(left_in_run)}"
         )

@@ -82,7 +82,9 @@ def log_to_file(path: Path) -> None:
         logger.addHandler(file)
 
 
-def progress_bar(total: int, unit: str, description: str, process: Process, lines: bool = True) -> tqdm:
+def progress_bar(
+    total: int, unit: str, description: str, process: Process, lines: bool = True, initial: int = 0
+) -> tqdm:
     """`utils.progress.progress` on the main process, as `--plain` and `--quiet` were given to `open_log`."""
     shown = {"plain": _is_plain, "lines": lines, "disable": _is_quiet or not process.is_main}
-    return progress(total=total, unit=unit, desc=description, leave=False, **shown)
+    return progress(total=total, initial=initial, unit=unit, desc=description, leave=False, **shown)

@@ -2,21 +2,26 @@
 
 import threading
 from contextlib import contextmanager
+from types import SimpleNamespace
 from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
 from torch.nn import functional as F
+from torchvision.io import encode_jpeg
 
 from datasets import build
 from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw_randaug
-from datasets.device_decoding import kinds_decoded_on
+from datasets.device_decoding import decode, kinds_decoded_on
 from datasets.device_pixels import _augment, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
+from datasets.frame_source import Jpegs
 from datasets.lookahead import make_ahead
 from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
+from datasets.video_dataset import SampleKey
 from tests.datasets.helpers import frame_config, picture, write_frames
+from tests.datasets.test_video_readers import needs
 from utils.config import load_config
 from utils.data_sections import ColorJitterConfig, ErasingConfig
 from utils.errors import UserError
@@ -55,6 +60,16 @@ def test_strong_downscaling_is_exact_in_float32(monkeypatch, precision, dtype, i
     frames[:, 1] = 254 + (frames[:, 1] > 127).to(torch.uint8)  # large sums that differ in their last bits
     found = resize(frames, [Axis(0, 300, 5)], [Axis(0, 420, 7)], (5, 7), interpolation, resizer)
     assert torch.equal(found, Resize((5, 7), "squash", interpolation, resizer)(frames)) and factors == {dtype}
+
+
+def test_units_of_weights_do_not_depend_on_inexact_functions_of_a_gpu(monkeypatch):
+    for name in ("log2", "exp2"):
+        monkeypatch.setattr(torch, name, None)
+        monkeypatch.setattr(torch.Tensor, name, None)
+    frames = noise(1, 1, 3, 20, 30)
+    for size in ((20, 30), (7, 41)):
+        found = resize(frames, [Axis(0, 20, size[0])], [Axis(0, 30, size[1])], size, "bilinear", "torch")
+        assert torch.equal(found, Resize(size, "squash", "bilinear", "torch")(frames))
 
 
 def test_boxes_corners_and_mirrors_of_a_resize():
@@ -199,6 +214,39 @@ def test_a_device_that_cannot_decode_is_a_one_line_error(monkeypatch):
     monkeypatch.setattr("torchvision.io.decode_jpeg", refuse)
     with pytest.raises(UserError, match=r"^data.decode_on: .* on cuda \(not compiled with nvJPEG support\); set it to"):
         kinds_decoded_on(torch.device("cuda"), False)
+
+
+def test_loader_processes_hand_over_frames_of_the_stored_size(tmp_path):
+    loader = build.build_train_loader(frame_config(tmp_path, **DEVICE))
+    packed = next(loader._packed())
+    stored = [loader.dataset.stored(SampleKey(0, index))["frames"] for index in packed.numbers[0].tolist()]
+    assert packed.shapes == [tuple(clip.movedim(-3, -1).shape) for clip in stored if clip is not None]
+    loader.close()
+
+
+def jpeg_clip() -> tuple[torch.Tensor, Jpegs]:
+    data = encode_jpeg(noise(3, 16, 16))
+    return data, Jpegs([len(data)], ["a.jpg"], [0, 0], (16, 16))
+
+
+def test_torchcodec_decodes_jpegs_where_torchvision_does_not(monkeypatch):
+    needs("torchcodec")
+    cpu = torch.device("cpu")
+    (expected,) = decode([jpeg_clip()], cpu)
+    monkeypatch.delattr("torchvision.io.decode_jpeg")
+    (found,) = decode([jpeg_clip()], cpu)
+    assert torch.equal(found, expected) and found.shape == (2, 3, 16, 16)
+    assert kinds_decoded_on(cpu, False) == (Jpegs,)
+
+
+def test_jpegs_are_decoded_after_the_work_that_reads_the_memory_of_earlier_ones(monkeypatch):
+    calls = []
+    stream = SimpleNamespace(synchronize=lambda: calls.append("synchronize"))
+    monkeypatch.setattr(torch.cuda, "current_stream", lambda device: stream)
+    images = [torch.zeros(3, 16, 16)]
+    monkeypatch.setattr("torchvision.io.decode_jpeg", lambda *_: calls.append("decode") or images)
+    decode([jpeg_clip()], torch.device("cuda", 1))
+    assert calls == ["synchronize", "decode"]
 
 
 def test_pixels_are_computed_one_batch_ahead():

@@ -1,5 +1,6 @@
 """Videos decoded by torchcodec on the device, here the CPU, have the frames of the loader processes."""
 
+import importlib
 import logging
 import sys
 from types import SimpleNamespace
@@ -199,6 +200,31 @@ def test_without_a_decoder_for_the_device_the_loader_processes_decode(
     assert torch.equal(found[1], found[0])
     assert len(caplog.messages) == 1 and reason in caplog.messages[0] and "second line" not in caplog.messages[0]
     assert caplog.messages[0].startswith("data.decode_on: video files are decoded by the loader processes, because")
+
+
+def test_a_machine_without_nvcuvid_does_not_decode_in_the_training_process(monkeypatch, caplog):
+    """torchcodec decodes on the CPU without an exception."""
+    needs("torchcodec")
+    real = importlib.import_module("torchcodec.decoders").VideoDecoder
+
+    class WithoutNvcuvid(real):
+        cpu_fallback = "[CUDA] Fallback to CPU: NVcuvid unavailable"
+
+        def __init__(self, path, *, device, **options):
+            super().__init__(path, device="cpu", **options)
+
+    use(monkeypatch, WithoutNvcuvid)
+    assert fault_of(torch.device("cuda")) == WithoutNvcuvid.cpu_fallback
+    assert fault_of(CPU) == "" and not caplog.records
+
+
+def test_a_video_that_the_gpu_does_not_support_gives_a_warning(videos, monkeypatch, caplog):
+    clip = encoded(PyAVVideo(videos / "v0"), [20, 4])
+    assert clip is not None
+    frames = torch.zeros(2, 3, *clip.size, dtype=torch.uint8)
+    monkeypatch.setattr(device_videos, "_by_torchcodec", lambda *_: (frames, FakeTorchCodec.cpu_fallback))
+    assert decode_videos([clip], CPU)[0] is frames
+    assert f"decoded on the CPU by this process ({FakeTorchCodec.cpu_fallback})" in caplog.messages[0]
 
 
 class FakeStream:

@@ -65,6 +65,11 @@ def test_no_video_is_repeated_before_all_others_of_its_set(sets):
     assert order_of_sets(sets, 3, 0).tolist() != order_of_sets(sets, 3, 1).tolist()
 
 
+def test_clips_of_all_sets_are_mixed_within_an_epoch():
+    of_second_set = order_of_sets(((70, 70), (30, 30)), seed=3, epoch=0) >= 70
+    assert of_second_set.sum() == 30 and 5 < of_second_set[:50].sum() < 25
+
+
 def test_processes_and_resuming_do_not_change_the_samples():
     def keys(world_size, start=0):
         parts = [

@@ -41,6 +41,21 @@ def test_epochs_of_two_steps_also_give_advice(tmp_path, monkeypatch, caplog):
     assert "30% of the time" in advice
 
 
+def test_steps_of_a_resumed_epoch_are_counted_from_its_start(tmp_path, caplog):
+    caplog.set_level(logging.INFO)
+    cfg = Config.model_validate({"data": {"batch_size": 8}, "logging": {"tensorboard": False, "print_freq": 5}})
+    process = Process(0, 1, 0, torch.device("cpu"))
+    metrics = MetricsWriter(tmp_path, process, cfg, 9)
+    meter = TrainingMeter(cfg, process, metrics, EpochInfo(0, 3, 8 * 12))
+    assert (meter._bar.n, meter._bar.total) == (9, 12)
+    for step in range(10, 13):
+        meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, 1.0, 0.0))
+    meter.close()
+    metrics.close()
+    steps = [message.split()[3] for message in caplog.messages if " step " in message]
+    assert steps == ["10/12", "12/12"]
+
+
 def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **options) -> list[str]:
     """The advice of two epochs of a process that has shown none before."""
     monkeypatch.setattr(TrainingMeter, "_has_advised", False)

@@ -17,7 +17,7 @@ from engine.resume import restore_run, run_state
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer
 from modules.distillation import attach_distillation
-from modules.sharding import IS_SUPPORTED, unsharded
+from modules.sharding import IS_SUPPORTED, blocks_of, unsharded
 from modules.training import Progress
 from modules.validation import text_matrix
 from tests.clip.tiny import RESNET
@@ -49,6 +49,7 @@ class Found(NamedTuple):
     features: torch.Tensor  # of three clips, by the weights that would be validated after SAVED_AFTER
     classes: Any
     stored: dict[str, int]  # bytes of this process's parameters and of its optimiser's averages
+    are_sharded: list[bool]  # whether the weights of blocks are sharded after each forward pass in training
 
 
 def bytes_of(tensors: Iterable[torch.Tensor]) -> int:
@@ -76,6 +77,14 @@ def train(name: str, shard: str, folder: Path, process: Process, saved: Path | N
         model.to = mock.Mock(side_effect=AssertionError("the whole model was moved to the device"))
     trainer = build_trainer(cfg, model, text, RunContext(process, "fp32"))
     assert is_sharded == any(isinstance(parameter, DTensor) for parameter in model.parameters())
+    are_sharded: list[bool] = []
+
+    def after_forward(*_: Any) -> None:
+        if torch.is_grad_enabled():
+            weights = [weight for block in blocks_of(model) for weight in block.parameters()]
+            are_sharded.append(any(isinstance(weight, DTensor) for weight in weights))
+
+    model.register_forward_hook(after_forward)
     progress, steps = Progress(), STEPS * cfg.solver.grad_accumulation_steps
     loader: Any = Share(process.rank, process.world_size, steps)
     if saved is not None:
@@ -99,7 +108,7 @@ def train(name: str, shard: str, folder: Path, process: Process, saved: Path | N
         model.train()
     averages = [value for of in trainer.optimizer.state.values() for value in of.values() if value.ndim]
     stored = {"weights": bytes_of(model.parameters()), "optimizer": bytes_of(averages)}
-    return Found(losses, features, classes, stored)
+    return Found(losses, features, classes, stored, are_sharded)
 
 
 def in_process(rank: int, port: int, folder: Path, work: dict[tuple, Path | None]) -> None:
@@ -148,6 +157,11 @@ def test_each_process_stores_its_part(found, name, kind):
     for what, whole in found[name, "none"][0].stored.items():
         parts = [of.stored[what] for of in found[name, kind]]
         assert sum(parts) == pytest.approx(whole, abs=64) and max(parts) < 0.53 * whole, (what, parts, whole)
+
+
+def test_only_full_sharding_frees_the_weights_of_blocks_after_the_forward_pass(found):
+    for kind, is_sharded in (("none", False), ("grad", False), ("full", True)):
+        assert set(found[RESUMED, kind][0].are_sharded) == {is_sharded}, kind
 
 
 def test_a_checkpoint_is_resumed_in_any_layout(found, folder):

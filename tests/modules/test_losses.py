@@ -76,6 +76,20 @@ def test_class_weights_multiply_the_classes_parts():
     torch.testing.assert_close(loss(model, batch | {"label": shares}), loss(model, batch))
 
 
+def test_classes_of_other_sets_do_not_change_the_loss_of_sets_apart():
+    sets = [{"name": name, "num_classes": count} for name, count in (("a", 2), ("b", 1))]
+    batch = {"frames": None, "label": torch.tensor([0, 1, 0, 1]), "weight": torch.ones(4)}
+    is_same = {}
+    for space in ("joined", "apart"):
+        cfg = Config.model_validate({"data": {"sets": sets, "label_space": space}})
+        model, losses = Pairs(), []
+        for _ in range(2):
+            losses.append(Loss.named("CE")(cfg, world_size=1)(model, batch))
+            model.text = torch.cat([model.text[:2], -model.text[2:]])
+        is_same[space] = torch.allclose(*losses)
+    assert is_same == {"joined": False, "apart": True}
+
+
 def test_binary_cross_entropy_is_its_formula():
     model, weights = Pairs(), torch.tensor([1.0, 1, 1, 0])
     labels = torch.tensor([[1.0, 0, 1], [0, 0, 0], [0, 1, 0], [1, 1, 1]])

@@ -202,6 +202,26 @@ def test_actors_share_gpus_and_put_the_model_on_them(monkeypatch, tmp_path):
     assert ray_engine.Predictor(args, str(tmp_path), ray_engine.schema_of(args, 3)).model == "cuda"
 
 
+def test_ray_reserves_the_cpus_and_gpus_of_an_actor(monkeypatch, tmp_path):
+    options = {}
+
+    class FakeRows:
+        def map(self, actor, **given):
+            options.update(given)
+            return self
+
+        def iter_rows(self):
+            return iter([])
+
+    args = ray_predict.parse_arguments(["videos", "out", "--gpus", "0.5", "--workers", "2"])
+    monkeypatch.setattr(ray, "init", lambda *_, **__: None)
+    monkeypatch.setattr(ray, "cluster_resources", lambda: {"CPU": 16, "GPU": 2})
+    monkeypatch.setattr(ray.data, "from_items", lambda *_, **__: FakeRows())
+    batches = [(number, ["a.mp4"]) for number in range(9)]
+    assert list(ray_engine.run_on_cluster(args, batches, ray_engine.schema_of(args, 3))) == []
+    assert options["num_gpus"] == 0.5 and options["num_cpus"] == 2 and options["compute"].max_size == 4
+
+
 def test_without_ray_the_error_names_the_package(monkeypatch, tmp_path, capsys):
     monkeypatch.setattr(ray_predict, "find_spec", lambda name: None)
     assert run(tmp_path, tmp_path / "out") == 2

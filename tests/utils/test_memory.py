@@ -4,6 +4,9 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+
+from utils.memory import to_device
 
 PROGRAM = """
 import resource, sys
@@ -30,3 +33,27 @@ def test_kept_memory_is_not_zeroed_again():
         done = subprocess.run(command, cwd=Path(__file__).parents[2], capture_output=True, text=True, check=True)
         faults[how] = int(done.stdout)  # pages that were cleared
     assert faults["kept"] < 100 < faults["default"], faults
+
+
+class FakeTensor:
+    """Records the calls that `to_device` makes."""
+
+    def __init__(self, device: str):
+        self.device, self.calls = torch.device(device), []
+
+    def pin_memory(self):
+        self.calls.append("pin_memory")
+        return self
+
+    def to(self, device, non_blocking):
+        self.calls.append((str(device), non_blocking))
+        return self
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "pins"), [("cpu", "cuda:0", True), ("cpu", "cpu", False), ("cuda:0", "cuda:0", False)]
+)
+def test_copies_to_a_gpu_come_from_pinned_memory(source, target, pins):
+    tensor = FakeTensor(source)
+    to_device(tensor, torch.device(target))  # type: ignore[arg-type]
+    assert tensor.calls == ["pin_memory"] * pins + [(target, True)]
