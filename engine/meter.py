@@ -135,12 +135,12 @@ class TrainingMeter:
             remedies = [f"run on more processor cores (data.workers={data.workers} uses all of them)"]
         if data.modality == "video":
             if not self._is_packed:
-                remedies.append("pack the videos (tools/pack_videos.py), which are then much faster to sample")
+                remedies.append("pack the videos (python -m tools.pack_videos), which are then much faster to sample")
             if not self._is_packed and data.decoder != "pyav":
                 remedies.append("set data.decoder=pyav, the fastest reader")
         else:
             remedies.append(
-                "store frames with a short side close to data.input_size (tools/extract_frames.py --short_side)"
+                "store frames with a short side close to data.input_size (python -m tools.extract_frames --short_side)"
             )
         return "; ".join(remedies)
 

@@ -56,7 +56,7 @@ def load_classifier(path: str | Path) -> ClassifierFile:
     file."""
     if not Path(path).is_file():
         raise UserError(
-            f"{path}: no such classifier file; tools/fit_lda.py writes one, and every run saves its own in "
+            f"{path}: no such classifier file; python -m tools.fit_lda writes one, and every run saves its own in "
             "logging.cache_dir"
         )
     try:

@@ -252,6 +252,6 @@ class Trainer:
         if progress.skipped_clips > max_skipped_share * num_clips:
             raise UserError(
                 f"step {record.step}: {progress.skipped_clips} of the epoch's {num_clips} clips are unreadable, more "
-                f"than data.max_skipped_share ({max_skipped_share}); tools/check_data.py finds them all"
+                f"than data.max_skipped_share ({max_skipped_share}); python -m tools.check_data finds them all"
             )
         return record._replace(loss=loss, stop=num_stopping > 0, num_skipped=int(num_skipped))

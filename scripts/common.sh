@@ -80,6 +80,18 @@ forward_options() {
     case $first in -*) launch "$script" "$@" ;; esac
 }
 
+# show_help SCRIPT WORDS...: --help anywhere shows the comment at the top of SCRIPT.
+show_help() {
+    script=$1
+    shift
+    for word in "$@"; do
+        case $word in -h | --help)
+            sed -n '2,/^[^#]/s/^# \{0,1\}//p' "$script"
+            exit ;;
+        esac
+    done
+}
+
 # Uses the active environment or creates .venv, and installs the requirements if they have changed.
 set_up_environment() { # set_up_environment REQUIREMENTS_FILE
     if [ -z "${VIRTUAL_ENV:-}${CONDA_PREFIX:-}" ]; then

@@ -7,6 +7,7 @@
 set -eu
 cd "$(dirname "$0")/.."
 . scripts/common.sh
+show_help scripts/run_demo.sh "$@"
 [ $# -eq 0 ] || fail "$1: this script takes no arguments; usage: sh scripts/run_demo.sh"
 outer_environment=${VIRTUAL_ENV:-}${CONDA_PREFIX:-}
 set_up_environment requirements.txt

@@ -20,8 +20,8 @@ from utils.schema import Config
         (0.30, {"modality": "video", "cached_draws": 1}, ("put logging.cache_dir", "not data.workers", "not pack")),
         (0.30, {}, ("30% of the time", "raise data.workers (now 4 per process), up to 8", "short side")),
         (0.30, {"workers": 8}, ("run on more processor cores", "not raise")),
-        (0.30, {"modality": "video", "workers": 2}, ("now 2", "tools/pack_videos.py")),
-        (0.30, {"modality": "video", "decoder": "decord"}, ("tools/pack_videos.py", "data.decoder=pyav")),
+        (0.30, {"modality": "video", "workers": 2}, ("now 2", "python -m tools.pack_videos")),
+        (0.30, {"modality": "video", "decoder": "decord"}, ("python -m tools.pack_videos", "data.decoder=pyav")),
     ],
 )
 def test_advice_is_given_once_above_ten_percent(tmp_path, monkeypatch, caplog, share, data, parts):

@@ -55,6 +55,23 @@ def test_files_are_found_where_the_command_was_typed(folder):
         assert result.stdout.strip() == expected and result.stderr == ""
 
 
+@pytest.mark.parametrize("name", ["run_demo.sh", "run_tests.sh"])
+def test_help_of_launchers_that_install_comes_first(folder, name):
+    result = launch(folder, name, "--help", PATH=f"{fake_python(folder)}:{os.environ['PATH']}")
+    assert result.returncode == 0 and f"sh scripts/{name}" in result.stdout and "#" not in result.stdout
+    assert not (folder / "ran").exists()
+
+
+def fake_python(folder: Path) -> Path:
+    """A folder with a `python` that records that it ran."""
+    programs = folder / "programs"
+    programs.mkdir()
+    for name in ("python", "python3"):
+        (programs / name).write_text(f"#!/bin/sh\ntouch '{folder}/ran'\n")
+        (programs / name).chmod(0o755)
+    return programs
+
+
 def test_and_then_in_the_repository(folder):
     shipped = "configs/shapes/transf.yaml"
     for place in (folder, REPO):
