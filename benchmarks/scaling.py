@@ -8,6 +8,7 @@ loading are those of benchmarks/RESULTS.md. `--flops` is the bf16 FLOP/s that an
 
 import argparse
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import NamedTuple
@@ -151,6 +152,8 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
     large, data = {recipe.name: recipe for recipe in recipes}["vitl-14-f8"], LARGE_CLIPS * PACKED_BYTES
     hours = NUM_EPOCHS * LARGE_CLIPS / rates[large.name] / 3600
     machines = LARGE_GPUS // NODE_GPUS
+    # A node reads a random share of the clips in each epoch: after n, it has cached 1 - (1 - share)^n of them.
+    half_cached = 1 + math.ceil(math.log(0.5) / math.log(1 - 1 / machines))
     others = 4 * HUGE_PARAMETERS * (machines - 1) / machines  # bytes of weights of the other machines
     backward = 2 / 3 * HUGE_FLOPS / (flops or SUSTAINED)
     for value, what in {
@@ -161,8 +164,9 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
         f"files of {data / 20_000 / 1e9:.0f} GB": "of 20,000 shards",
         f"{LARGE_CLIPS * INDEX_SECONDS:.0f} s, and {LARGE_CLIPS * INDEX_BYTES / 1e9:.1f} GB": "list and index",
         f"data.cache_gb: {data / 2 / 1e9:.0f}": "half of them",
+        f"from epoch {half_cached} on": "the first that begins with half of them cached",
         f"{12 * large.parameters / 1e9 / 600:.1%}".replace("%", " %"): "a checkpoint of L/14 at 1 GB/s in ten minutes",
-        f"{round(2.5 * hours, -2):,.0f}": "GPU hours of L/14 at 2.50",
+        f"{round(2.5 * hours, -2):,.0f} USD": "GPU hours of L/14 at 2.50 USD",
         f"{16 * HUGE_PARAMETERS / LARGE_GPUS / 1e9:.1f} GB per GPU": "weights, gradients and moments over all GPUs",
         f"{3 * others / 1e9:.0f} GB of weights and": "gathered twice, gradients reduced once",
         f"({3 * others / NETWORK:.1f} s)": "that at 100 Gb/s",

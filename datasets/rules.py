@@ -23,13 +23,10 @@ _DEFAULTS = DataConfig()
 _NOT_WITH_SETS = ("shot", "multi_label", "list_times", "sampling", "repeats", "cached_draws", "flip_pairs")
 
 
-def _required(key: str, contents: str) -> tuple[Rule, Rule]:
-    """Required for a test, and for training without sets."""
+def _required(key: str, contents: str) -> Rule:
+    """Required without sets, for training and tests."""
     message = f"is required; set it to the {contents}"
-    return (
-        Rule((f"data.{key}",), lambda c: not getattr(c.data, key) and not c.data.sets, message, ("train",)),
-        Rule((f"data.{key}",), lambda c: not getattr(c.data, key), message, ("test",)),
-    )
+    return Rule((f"data.{key}",), lambda c: not getattr(c.data, key) and not c.data.sets, message, ("train", "test"))
 
 
 RULES = (
@@ -38,8 +35,17 @@ RULES = (
         lambda c: not c.data.train_list and not c.data.sets,
         "is required; set it to the list of training videos",
     ),
-    *_required("val_list", "list of validation videos"),
-    *_required("label_list", "CSV of class descriptions"),
+    _required("val_list", "list of validation videos"),
+    _required("label_list", "CSV of class descriptions"),
+    Rule(
+        ("data.sets", "data.val_list", "data.label_list"),
+        lambda c: bool(c.data.sets) and not (c.data.val_list and c.data.label_list),
+        lambda c: (
+            f"the config has several data sets ({', '.join(each.name for each in c.data.sets)}); choose one by "
+            "data.val_root=, data.val_list=, data.label_list= and data.num_classes="
+        ),
+        ("test",),
+    ),
     TrainRule(
         ("data.sets", "data.train_list", "data.val_list", "data.label_list"),
         lambda c: bool(c.data.sets) and bool(c.data.train_list or c.data.val_list or c.data.label_list),

@@ -147,6 +147,7 @@ def read_run(folder: str | Path) -> Run:
     if not folder.is_dir():
         raise UserError(f"{folder}: no such folder; give a run folder of train.py or the results folder of test.py")
     config_path = folder / "config.yaml"
+    config = load_config(config_path, purpose="predict").config if config_path.exists() else None
     if (folder / "embeddings.npz").exists():
         tables = [folder / "embeddings.npz"]
     else:
@@ -157,10 +158,11 @@ def read_run(folder: str | Path) -> Run:
             raise UserError(f"{folder}: contains {len(runs)} runs; give one of them, or two to compare: {examples}")
     if not tables:
         weights = next((n for n in ("best_model.pt", "last_model.pt") if (folder / n).exists()), "best_model.pt")
-        config = config_path if config_path.exists() else "CONFIG"
-        command = f"python test.py --config {config} --weights {folder / weights}"
+        command = f"python test.py --config {config_path if config else 'CONFIG'} --weights {folder / weights}"
+        for of_set in config.data.sets[:1] if config else ():
+            lists = of_set.model_dump(include={"val_root", "val_list", "label_list", "num_classes"})
+            command += "".join(f" data.{key}={value}" for key, value in lists.items())
         raise UserError(f"{folder}: contains no test yet; run: {command}")
-    config = load_config(config_path, purpose="predict").config if config_path.exists() else None
     records = read_records(folder / "metrics.jsonl", "move it away to leave the curves out")
     return Run(folder, config, records, [_read_test(t.parent, folder) for t in tables])
 

@@ -8,6 +8,8 @@ data.decoder is not pyav. Files in DIR (default: data_check_CONFIG beside the co
     train_clean.txt    the lists without bad lines
     val_clean.txt
 
+With data.sets each list of a set is checked, and the names begin with that of the set: k400_train_clean.txt.
+
 An interrupted check resumes where it stopped, given the same lists and DIR. Several machines share DIR by --shard; then
 --merge writes the files. Exit code 0: all good; 1: some are bad, or a worker process was killed; 2: an error in the
 config or a list; 130: interrupted.
@@ -32,10 +34,10 @@ from datasets.build import count_unknown_frames, read_entries
 from datasets.clip_shards import clip_root
 from datasets.frame_source import FrameSource
 from datasets.list_checks import list_warnings
-from datasets.lists import ListEntry, read_labels
+from datasets.lists import ListEntry
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
-from datasets.sets import check_single_set
+from datasets.sets import Side, class_names, configs_of_sets, root_and_list, with_sets
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, check_counts, run_command
 from utils.config import load_config
@@ -50,11 +52,12 @@ from utils.terminal import print_error_line
 from utils.work_shards import FOLDER, REPORT, add_shard_options, chosen_shard, merged, print_next_step
 
 COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
+SIDES: tuple[Side, Side] = ("train", "val")
 JOURNAL = ".checked.csv"  # rows in order of completion; replaced by report.csv at the end
 
 
 class ListJob(NamedTuple):
-    """One annotation list: `name` is train or val."""
+    """One annotation list: `name` is train or val, after the name of its set with data.sets, such as k400_train."""
 
     name: str
     path: str
@@ -165,16 +168,18 @@ def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None
 
 def read_lists(cfg: Config) -> list[ListJob]:
     """Read the lists of a config, and print warnings about them."""
-    check_single_set(cfg.data, "tools.check_data")
-    assert cfg.data.train_list is not None and cfg.data.val_list is not None and cfg.data.label_list is not None
-    lists = (("train", cfg.data.train_list, cfg.data.train_root), ("val", cfg.data.val_list, cfg.data.val_root))
-    jobs = [
-        ListJob(name, path, root, count_unknown_frames(cfg.data, read_entries(cfg, path), root, path))
-        for name, path, root in lists
-    ]
-    names = read_labels(cfg.data.label_list, cfg.data.num_classes)
-    for warning in list_warnings(cfg.data, jobs[0].entries, jobs[1].entries, names):
-        print_error_line(f"warning: {warning}")
+    jobs = []
+    names_of_sets = [f"{data_set.name}_" for data_set in cfg.data.sets] or [""]
+    for name_of_set, of_set in zip(names_of_sets, configs_of_sets(with_sets(cfg)), strict=True):
+        data, of_sides = of_set.data, []
+        for side in SIDES:
+            root, path = root_and_list(data, side)
+            entries = count_unknown_frames(data, read_entries(of_set, path), root, path)
+            of_sides.append(ListJob(f"{name_of_set}{side}", path, root, entries))
+        train, val = of_sides
+        for warning in list_warnings(data, train.entries, val.entries, class_names(data)):
+            print_error_line(f"warning: {warning}")
+        jobs += of_sides
     return jobs
 
 

@@ -119,7 +119,8 @@ def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: lis
         is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
         if purpose in rule.purposes and is_sound and rule.broken(config):
             place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
-            line = f"{place}{' and '.join(rule.keys)}: {rule.message}"
+            message = rule.message if isinstance(rule.message, str) else rule.message(config)
+            line = f"{place}{' and '.join(rule.keys)}: {message}"
             if rule.is_advice:
                 warnings = [*warnings, line]
             else:

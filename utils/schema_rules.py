@@ -17,7 +17,7 @@ class Rule(NamedTuple):
 
     keys: tuple[str, ...]
     broken: Callable[[Config], bool]  # whether a config violates it
-    message: str  # follows the keys in the error message
+    message: str | Callable[[Config], str]  # follows the keys in the error message
     purposes: tuple[Purpose, ...] = ("train", "test", "predict")  # the commands that it applies to
     is_advice: bool = False  # a warning instead of an error
 

@@ -5,6 +5,7 @@ import faulthandler
 import importlib
 import multiprocessing
 import os
+import re
 import signal
 import sys
 import time
@@ -12,6 +13,9 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
+from unittest import mock
+
+import av
 
 from utils.errors import first_line
 from utils.stop import end_with_parent
@@ -69,7 +73,8 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, setting, str(log)))
-        self._process.start()
+        with mock.patch.dict(os.environ, LD_LIBRARY_PATH=_library_path(Path(setting.scratch, "ffmpeg"))):
+            self._process.start()  # glibc reads the variable when a process starts
         other.close()
         self._log = log
 
@@ -103,6 +108,21 @@ class Worker:
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.kill()
         self._process.join()
+
+
+def _library_path(folder: Path) -> str:
+    """LD_LIBRARY_PATH with the FFmpeg of PyAV's wheel first, because torchcodec has none.
+
+    Its files are linked in `folder` by their usual names: libavcodec.so.62 to libavcodec-5e6b81c2.so.62.28.102.
+    """
+    folder.mkdir(exist_ok=True)
+    wheel = Path(av.__file__).parents[1] / "av.libs"
+    for file in wheel.glob("lib*.so.*"):
+        link = folder / re.sub(r"-[0-9a-f]{8}(\.so\.[0-9]+).*", r"\1", file.name)
+        link.unlink(missing_ok=True)
+        link.symlink_to(file)
+    # The wheel's folder too: its libraries need each other by the names with hashes.
+    return os.pathsep.join([str(folder), str(wheel), *filter(None, [os.environ.get("LD_LIBRARY_PATH")])])
 
 
 def _work(connection: Connection, setting: Setting, log: str) -> None:

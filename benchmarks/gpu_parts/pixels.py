@@ -34,6 +34,9 @@ MAX_SHARE_OFF = 1e-5  # share of the levels with larger errors, where an operati
 # Levels of brightness, for nvJPEG: it repeats the subsampled colours, which libjpeg-turbo interpolates; brightness is
 # not affected. The difference is largest for our frames of random colours: mean 2.6, maximum 45 on an H100.
 MAX_MEAN_LUMA = 1.0
+# For videos about 0.77 is expected, because torchcodec's CUDA kernel truncates colours to integers, and 1.27 if it
+# rounds.
+MAX_MEAN_LUMA_OF_VIDEOS = 1.5
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601
 PLACES = {
     "cpu": (),
@@ -99,7 +102,8 @@ def videos(setting: Setting, earlier: dict[str, Figures]) -> Found:
         figures[f"rate, {name}"] = clips_per_second(cfg, setting.device)
         text += f"; decoded by {name}: {figures[f'rate, {name}']:.0f} clips/s from {cfg.data.workers} processes"
     on_cpu = sorted(device_videos.decoded_on_cpu)
-    expect(figures["frames"]["mean of luma"] <= MAX_MEAN_LUMA and not on_cpu, f"{text}; on the CPU: {on_cpu}")
+    is_close = figures["frames"]["mean of luma"] <= MAX_MEAN_LUMA_OF_VIDEOS
+    expect(is_close and not on_cpu, f"{text}; on the CPU: {on_cpu}")
     return Found(text, figures)
 
 

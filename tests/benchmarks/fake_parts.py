@@ -1,7 +1,9 @@
 """Parts for test_gpu_check.py that fail in the ways in which programs on a GPU can fail."""
 
+import ctypes
 import os
 import time
+from pathlib import Path
 
 from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped
 
@@ -29,3 +31,10 @@ def hangs(setting: Setting, earlier: Earlier) -> Found:
 
 def cannot(setting: Setting, earlier: Earlier) -> Found:
     raise Skipped("this version has none")
+
+
+def loads_ffmpeg(setting: Setting, earlier: Earlier) -> Found:
+    """As torchcodec does, by the names of a system's FFmpeg."""
+    ctypes.CDLL(next(Path(setting.scratch, "ffmpeg").glob("libavcodec.so.*")).name)
+    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text().splitlines() if "libav" in line}
+    return Found("loaded", {"files": sorted(loaded)})

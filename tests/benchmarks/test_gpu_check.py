@@ -2,6 +2,7 @@
 others."""
 
 import json
+from pathlib import Path
 
 import pytest
 
@@ -75,6 +76,15 @@ def test_a_part_that_fails_crashes_or_hangs_gets_a_row_and_the_others_run(tmp_pa
     assert "a line of the log" in (tmp_path / "log").read_text()
     table = write_report(found, "about", tmp_path)
     assert "| hangs | FAILED |" in table and len(json.loads((tmp_path / "gpu_check.json").read_text())["rows"]) == 8
+
+
+def test_parts_find_the_ffmpeg_of_pyav(tmp_path):
+    parts = {"FFmpeg": Part(f"{FAKES}.loads_ffmpeg")}
+    (row,) = run_parts(parts, Setting("cpu", True, str(tmp_path)), 60, tmp_path / "log", lambda rows: None)
+    assert row.result == OK, row
+    names = [Path(file).name.partition("-")[0] for file in row.figures["files"] if "/av.libs/" in file]
+    # Each once, although torchcodec and the wheel's own libraries use different names.
+    assert names.count("libavcodec") == names.count("libavutil") == 1
 
 
 def test_parts_that_did_not_run_for_lack_of_time_are_listed(tmp_path):

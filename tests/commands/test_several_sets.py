@@ -48,6 +48,16 @@ def test_the_recipe_trains(options, tmp_path, capsys):
     # A set is tested with its own lists and classes.
     two = yaml.safe_load(options[0].removeprefix("data.sets="))[1]
     lists = [f"data.{key}={two[key]}" for key in ("val_root", "val_list", "label_list")]
+    assert call("report", tmp_path) == 2
+    one = yaml.safe_load(options[0].removeprefix("data.sets="))[0]
+    command_of_first = f"data.val_root={one['val_root']} data.val_list={one['val_list']} data.label_list="
+    error = capsys.readouterr().err
+    assert command_of_first in error and "data.num_classes=3" in error
+    assert call("test", "--config", tmp_path / "config.yaml", "--weights", tmp_path / "last_model.pt") == 2
+    assert capsys.readouterr().err.endswith(
+        "data.sets and data.val_list and data.label_list: the config has several data sets (one, two); choose one by "
+        "data.val_root=, data.val_list=, data.label_list= and data.num_classes=\n"
+    )
     test = ("--weights", tmp_path / "last_model.pt", *lists, "data.num_classes=2", "--out", tmp_path / "test")
     assert call("test", *test) == 0
     tested = json.loads((tmp_path / "test" / "summary.json").read_text())

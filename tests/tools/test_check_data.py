@@ -58,6 +58,23 @@ def test_corrupted_files_are_found_and_left_out(world, broken, tmp_path, capsys)
     assert run(broken, *lists, "--out", tmp_path / "again", "--workers", "1") == 0
 
 
+def test_every_list_of_several_sets_is_checked(world, broken, tmp_path):
+    keys = ("train_root", "train_list", "val_root", "val_list", "label_list")
+    whole, damaged = (yaml.safe_load(path.read_text())["data"] for path in (world.config, broken))
+    sets = [{"name": name} | {key: str(of[key]) for key in keys} for name, of in (("a", whole), ("b", damaged))]
+    data = {key: value for key, value in whole.items() if key not in (*keys, "num_classes")}
+    (tmp_path / "sets.yaml").write_text(yaml.safe_dump({"data": data | {"sets": sets}}))
+    out = tmp_path / "out"
+    assert run(tmp_path / "sets.yaml", "--out", out, "--workers", "1") == 1
+    rows = report(out)
+    assert len(rows) == 2 * 3 * (NUM_TRAIN + NUM_VAL)
+    assert {row["list"] for row in rows} == {"a_train", "a_val", "b_train", "b_val"}
+    bad = {(row["list"], row["path"]) for row in rows if row["status"] == "bad"}
+    assert bad == {("b_train", f"train_{name}") for name in ("0_1", "1_0", "2_0")} | {("b_val", "val_0_0")}
+    lines = {path.name: len(path.read_text().splitlines()) for path in out.glob("*_clean.txt")}
+    assert lines == {"a_train_clean.txt": 15, "a_val_clean.txt": 9, "b_train_clean.txt": 12, "b_val_clean.txt": 8}
+
+
 def test_videos(world, tmp_path):
     root = tmp_path / "videos"
     shutil.copytree(world.root / "videos", root)
