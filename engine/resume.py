@@ -187,6 +187,10 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
         if differing:
             raise ValueError(f"another solver.optim: {', '.join(sorted(differing))}")
         optimizer.load_state_dict(saved)
+        for values in optimizer.state.values():
+            for name, value in values.items():
+                if torch.is_tensor(value) and value.device.type == "cpu":
+                    values[name] = value.clone()  # otherwise the file stays mapped, on the disk even if it is deleted
         _check_shapes(optimizer, model)
     except (ValueError, KeyError, IndexError) as error:
         raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error

@@ -13,23 +13,25 @@ MAX_RATIO = 16  # declared bytes per byte of the file: weights and embeddings ha
 ALWAYS_READ = 64 << 20  # bytes, whatever the ratio
 
 
-def check_archive_sizes(path: str | Path) -> None:
+def check_archive_sizes(path: str | Path) -> bool:
     """Compare the sizes that a zip archive declares, and the shapes of arrays in it, with the size of the file.
 
-    A corrupted or truncated zip archive passes; reading it raises a proper error. Raises a UserError if the declared
-    size is too large for the file.
+    Returns whether it is an uncompressed zip archive. A corrupted or truncated one passes; reading it raises a proper
+    error. Raises a UserError if the declared size is too large for the file.
     """
-    size, declared = Path(path).stat().st_size, 0
+    size, declared, is_stored = Path(path).stat().st_size, 0, True
     try:
         with zipfile.ZipFile(path) as archive:
             for member in archive.infolist():
                 declared += max(member.file_size, _array_bytes(archive, member))
+                is_stored &= member.compress_type == zipfile.ZIP_STORED
     except Exception:  # noqa: BLE001 - zipfile and NumPy's parser raise anything on arbitrary bytes; see above
-        return
+        return False
     if declared > max(ALWAYS_READ, MAX_RATIO * size):
         raise UserError(
             f"{path}: unpacks to {declared >> 20} MiB from a file of {size} bytes and is not loaded; use another copy"
         )
+    return is_stored
 
 
 def repeats_stored_values(tensor: torch.Tensor) -> bool:

@@ -60,15 +60,17 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
     """Load a checkpoint of this project or of another program on the CPU.
 
     The weights come under `model_state_dict`, by names without the prefixes of wrappers. Only tensors, plain values and
-    the types in `_safe_types` are read (`weights_only`). A `content_hash` is checked if there is one. Raises a
-    UserError if the file is missing, damaged, altered, unpacks to more than it holds, or holds another type.
+    the types in `_safe_types` are read (`weights_only`). Tensors of an uncompressed file are mapped, and copied when
+    written to, so that the processes of a machine share their memory; copy those that outlive the start of a run. A
+    `content_hash` is checked if there is one. Raises a UserError if the file is missing, damaged, altered, unpacks to
+    more than it holds, or holds another type.
     """
     path = Path(path)
     check_is_file(path, "checkpoint file")
-    check_archive_sizes(path)
+    can_be_mapped = check_archive_sizes(path)
     try:
         with torch.serialization.safe_globals(_safe_types()):
-            state = torch.load(path, map_location="cpu", weights_only=True)
+            state = torch.load(path, map_location="cpu", weights_only=True, mmap=can_be_mapped)
     except pickle.UnpicklingError as error:
         class_name = re.search(r"(?:GLOBAL|Unsupported class|type) ([\w.]+\.\w+)", str(error))
         if class_name is None:

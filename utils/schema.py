@@ -211,7 +211,9 @@ class NetworkConfig(Section):
     classifier: Annotated[str, OneOf("modules.classifiers.CLASSIFIERS")] = key(
         "clip_text", "source of the class embeddings", role="choice"
     )
-    classifier_file: OptionalPath = key(None, "classifier lda (python -m tools.fit_lda) or file: .npz file", role="choice")
+    classifier_file: OptionalPath = key(
+        None, "classifier lda (python -m tools.fit_lda) or file: .npz file", role="choice"
+    )
     train_classifier: bool = key(False, "train the class embeddings, initialised by the classifier", role="weights")
     language_model: NameOrPath = key(
         "distilbert-base-uncased",

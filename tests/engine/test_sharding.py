@@ -89,6 +89,8 @@ def train(name: str, shard: str, folder: Path, process: Process, saved: Path | N
     loader: Any = Share(process.rank, process.world_size, steps)
     if saved is not None:
         progress = restore_run((saved, load_checkpoint(saved)), cfg, NAMES, model, trainer, loader)
+        maps = Path("/proc/self/maps")
+        assert not maps.exists() or str(saved) not in maps.read_text(), "a tensor keeps the file mapped"
         loader = Share(process.rank, process.world_size, steps, progress.consumed_clips // BATCH)
     features, classes, losses = torch.empty(0), None, []
     for record in trainer.run_epoch(loader, progress, settle_after=lambda step: step == SAVED_AFTER):

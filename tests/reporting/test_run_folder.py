@@ -71,7 +71,7 @@ def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_fold
     assert fault(tmp_path / "nowhere").endswith("give a run folder of train.py or the results folder of test.py")
     (tmp_path / "untested").mkdir()
     (tmp_path / "untested" / "last_model.pt").touch()
-    (tmp_path / "untested" / "config.yaml").touch()
+    (tmp_path / "untested" / "config.yaml").write_text("seed: 1\n")
     assert fault(tmp_path / "untested").endswith(
         f"run: python test.py --config {tmp_path}/untested/config.yaml --weights {tmp_path}/untested/last_model.pt"
     )

@@ -153,6 +153,45 @@ def test_a_tensor_that_repeats_few_stored_values_is_refused(tmp_path):
         load_checkpoint(tmp_path / "w.pt")
 
 
+def mapped_bytes(tensor: torch.Tensor) -> bool:
+    """Whether the tensor's data are in a mapped checkpoint file."""
+    for line in Path("/proc/self/maps").read_text().splitlines():
+        begin, end = (int(address, 16) for address in line.split()[0].split("-"))
+        if begin <= tensor.data_ptr() < end:
+            return line.endswith(".pt")
+    return False
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_processes_share_the_memory_of_a_loaded_checkpoint(tmp_path):
+    path = tmp_path / "a.pt"
+    torch.save({"model_state_dict": {"a": torch.arange(5000.0)}}, path)
+    before = path.read_bytes()
+    loaded = load_checkpoint(path)["model_state_dict"]["a"]
+    assert mapped_bytes(loaded)
+    loaded += 1  # changes neither the file nor what others read from it
+    assert path.read_bytes() == before
+    torch.save({"model_state_dict": {"a": torch.zeros(5000)}}, tmp_path / "b.pt")
+    (tmp_path / "b.pt").replace(path)
+    assert torch.equal(loaded, torch.arange(1.0, 5001))
+
+
+@pytest.mark.parametrize("how", ["compressed", "legacy"])
+def test_other_formats_are_read_into_memory(tmp_path, how):
+    path = tmp_path / "a.pt"
+    values = torch.arange(5000.0)
+    torch.save({"model_state_dict": {"a": values}}, path, _use_new_zipfile_serialization=how != "legacy")
+    if how == "compressed":
+        path.rename(tmp_path / "stored")
+        with (
+            zipfile.ZipFile(tmp_path / "stored") as source,
+            zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as target,
+        ):
+            for name in source.namelist():
+                target.writestr(name, source.read(name))
+    assert torch.equal(load_checkpoint(path)["model_state_dict"]["a"], values)
+
+
 def test_sparse_tensors_are_read(tmp_path):
     torch.save({"model_state_dict": weights(), "masks": torch.eye(2).to_sparse()}, tmp_path / "w.pt")
     assert load_checkpoint(tmp_path / "w.pt")["masks"].is_sparse
