@@ -69,7 +69,7 @@ def resize(
 
 
 def _rounded(sums: list[torch.Tensor]) -> torch.Tensor:
-    """The nearest of 0..255 to the sum of the parts, halves upwards, in the memory of the first."""
+    """Sum, rounded half up and clamped to 0..255, in place in the first tensor."""
     nearest, *low = sums
     nearest.add_(0.5)
     for part in low:  # beside the fraction alone, which leaves it enough bits

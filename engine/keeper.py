@@ -34,8 +34,8 @@ def older_checkpoints(run_dir: Path) -> list[Path]:
 
 
 class CheckpointKeeper:
-    """Writes checkpoints and keeps the last `num_kept` and the best, and saves within an epoch (`parse_interval`). A
-    full disk does not end the run."""
+    """Writes checkpoints and keeps the last `num_kept` and the best, and saves within an epoch (`parse_interval`).
+    Training continues if the disk is full."""
 
     failure: OSError | None = None  # of the last save
 

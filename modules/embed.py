@@ -48,7 +48,7 @@ class VideoTable(NamedTuple):
         return np.isnan(self.embeddings[first_value])
 
     def describe(self, path: str | Path) -> str:
-        """Its size in memory and, as the file `path`, on disk."""
+        """For the log: shape, size in memory, and size on disk as the file `path`."""
         size = " x ".join(map(str, self.embeddings.shape))
         in_memory, on_disk = self.embeddings.nbytes / 1e6, Path(path).stat().st_size / 1e6
         return f"{path}: {size} float32, {in_memory:.1f} MB in memory, {on_disk:.1f} MB on disk"

@@ -22,7 +22,7 @@ SHARED_KEYS = ("network.", "components.", "solver.loss_type", "data.num_segments
 
 
 def of_test(overrides: Sequence[str]) -> list[str]:
-    """Those overrides of a training that a test of its checkpoint needs."""
+    """The training overrides that must also be passed at test time."""
     return [override for override in overrides if override.startswith(SHARED_KEYS)]
 
 

@@ -172,7 +172,10 @@ def write_list(out: Path, name: str, entries: Sequence[ListEntry], missing: Miss
         raise UserError(f"{name}: no clips found")
     if not entries:
         first, reason = missing[0]
-        raise UserError(f'{name}: none of its {len(missing)} clips was found (as "{first}": {reason}); check --root')
+        raise UserError(
+            f"{name}: none of the {len(missing)} listed clips were found under --root; first: "
+            f'"{first}" ({reason}); check --root'
+        )
     write_text_atomic(out / f"{name}.txt", "".join(f"{entry.text}\n" for entry in entries))
     print(f"{out / f'{name}.txt'}: {len(entries)} clips")
     missing_path = out / f"{name}_missing.csv"

@@ -27,5 +27,5 @@ TrainRule = partial(Rule, purposes=("train",))
 
 @cache
 def all_rules() -> tuple[Rule, ...]:
-    """The rules of all folders."""
+    """Cross-key config rules collected from every package."""
     return tuple(rule for name in FILES for rule in import_module(name).RULES)

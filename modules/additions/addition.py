@@ -100,7 +100,7 @@ def add_to(visual: nn.Module, cfg: Config) -> nn.Module:
 
 
 def owner_of(parameter_name: str) -> type[Addition] | None:
-    """The addition that a parameter of VideoCLIP belongs to, or None."""
+    """The addition that owns this parameter, or None."""
     for addition in map(inside, INSIDE):
         if addition.new_parameters and re.search(addition.new_parameters, parameter_name):
             return addition
