@@ -28,6 +28,7 @@ from benchmarks.timing import (
     run_tool,
 )
 from datasets import sampling
+from datasets.augmentations.grayscale import Grayscale
 from datasets.image_decoding import decode_image
 from datasets.lists import ListEntry
 from datasets.readers import open_source
@@ -69,7 +70,7 @@ def implementations(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
         entry = entries[key(number).index]
         return published.training_clip(root / entry.path, *draws_of(entry, key(number)))
 
-    training = dataset("train", TrainTransform(Resize(256), 224))
+    training = dataset("train", TrainTransform(Resize(256), 224, augmentations=(Grayscale(0.2),)))
     validation, testing = (
         dataset("val", EvalTransform(Resize(256), 224)),
         dataset("test", EvalTransform(Resize(256), 224, 3), 4),

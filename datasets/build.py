@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from datasets import lists
+from datasets.augmentations.augmentation import Augmentation
 from datasets.clip_shards import clip_root
 from datasets.frame_folder import count_frames
 from datasets.frame_source import FrameSource
@@ -126,17 +127,15 @@ def build_train_loader(
 def train_transform(cfg: Config) -> TrainTransform:
     """The transform of training clips."""
     data = cfg.data
+    augmentations = [kind.of(cfg) for kind in Augmentation.listed().values()]
     return TrainTransform(
         resize=first_resize(cfg),
         input_size=input_size(cfg),
         multi_scale=data.crop == "multi_scale",
         area_range=(data.area_range[0], data.area_range[1]),
         flip_prob=data.flip,
-        grayscale_prob=data.grayscale,
         flip_pairs={label: other for pair in data.flip_pairs or [] for label, other in (pair, pair[::-1])},
-        randaug=(data.randaug.N, data.randaug.M),
-        color_jitter=data.color_jitter,
-        erasing=data.erasing,
+        augmentations=tuple(one for one in augmentations if one is not None),
     )
 
 

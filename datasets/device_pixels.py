@@ -7,12 +7,11 @@ Legend: B clips, V clips of a video, T frames, C=3 channels, H,W image, S input 
 """
 
 from collections.abc import Sequence
-from functools import lru_cache
 
 import numpy as np
 import torch
 
-from datasets.augmentations import GEOMETRIC, GREYSCALE, Operation, apply_operation
+from datasets.augmentations.augmentation import Operation
 from datasets.exact_resize import Axis, axis_of, resize
 from datasets.transforms import Draw, EvalTransform, TrainTransform
 from utils.memory import to_device
@@ -43,9 +42,6 @@ def train_pixels(clips: Sequence[torch.Tensor], draws: Sequence[Draw], transform
         pixels = torch.cat(resized)[_indices(original_order, pixels.device)]
     pixels = pixels.movedim(-1, -3)
     _augment(pixels, [draw.operations for draw in draws])
-    for clip, draw in zip(pixels, draws):
-        if draw.erased is not None:
-            draw.erased.apply(clip)
     return pixels
 
 
@@ -106,51 +102,10 @@ def _augment(clips: torch.Tensor, operations: Sequence[tuple[Operation, ...]]) -
                 places_of.setdefault(clip_operations[step], []).append(place)
         for operation, places in places_of.items():
             indices = _indices(places, clips.device)
-            clips[indices] = _apply(clips[indices], operation)
+            with torch.autocast(clips.device.type, enabled=False):
+                clips[indices] = operation.augmentation.apply_on_device(clips[indices], operation.drawn)
 
 
 def _indices(places: list[int], device: torch.device) -> torch.Tensor:
     """For indexing: copying a list to the device would synchronise."""
     return to_device(torch.tensor(places), device)
-
-
-def _apply(clips: torch.Tensor, operation: Operation) -> torch.Tensor:
-    name, value = operation
-    if name == GREYSCALE:
-        return _grayscale(clips)
-    if name in GEOMETRIC:
-        black_first = torch.nn.functional.pad(clips.flatten(-2), (1, 0))
-        return black_first.index_select(-1, _sources(operation, clips.shape[-1], clips.device)).view(clips.shape)
-    if name == "Sharpness":
-        return _sharpened(clips, 1 + value)
-    with torch.autocast(clips.device.type, enabled=False):
-        return apply_operation(clips, operation)
-
-
-def _sharpened(frames: torch.Tensor, factor: float) -> torch.Tensor:
-    """torchvision's adjust_sharpness of (...,H,W) uint8, computed exactly; cuDNN may round its convolution to TF32."""
-    changed = frames.float()
-    inner = changed[..., 1:-1, 1:-1]
-    columns = changed[..., :-2] + changed[..., 1:-1] + changed[..., 2:]
-    around = columns[..., :-2, :] + columns[..., 1:-1, :] + columns[..., 2:, :]
-    blurred = ((around + 4 * inner) / 13).round_()
-    inner.add_(blurred.sub_(inner), alpha=1 - factor)
-    return changed.clamp_(0, 255).to(torch.uint8)
-
-
-@lru_cache(maxsize=32)
-def _sources(operation: Operation, size: int, device: torch.device) -> torch.Tensor:
-    """int64 (S*S,) on `device`: 1 + index of the source pixel of each output pixel, row by row; 0: none.
-
-    Computed by torchvision on the CPU, because the choice between two equally near pixels depends on the last bit.
-    """
-    pixels = torch.arange(1, size * size + 1, dtype=torch.float32).view(1, size, size)
-    return apply_operation(pixels, operation).flatten().long().to(device)
-
-
-def _grayscale(frames: torch.Tensor) -> torch.Tensor:
-    """`datasets.transforms.grayscale` of (...,3,H,W) uint8: Pillow's integer coefficients of ITU-R 601-2 (Convert.c,
-    L24)."""
-    red, green, blue = frames.int().unbind(-3)
-    luma = (red * 19595 + green * 38470 + blue * 7471 + 2**15) >> 16
-    return luma.to(torch.uint8).unsqueeze(-3).expand(frames.shape)

@@ -26,6 +26,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from datasets.augmentations import AUGMENTATIONS
 from datasets.clip_shards import ClipShards, clip_root
 from datasets.loader import ClipLoader, EvalClips, TrainClips
 from datasets.samplers import Batches, TrainBatches
@@ -77,6 +78,8 @@ def cached_loaders(
         ("val", val, cfg.data.val_root, 1),
     ):
         data = cfg.data.model_dump(exclude=_NO_EFFECT | _NO_EFFECT_ON[name])
+        if name == "train":
+            data |= {one: cfg.components[one] for one in AUGMENTATIONS if one in cfg.components}
         entries = [(entry.name, entry.num_frames, entry.label) for entry in loader.dataset.entries]
         key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
         stamp_of = partial(_stamp, clip_root(cfg.data, root))

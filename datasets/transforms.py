@@ -13,9 +13,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from datasets.augmentations import GREYSCALE, Erased, Operation, apply_operation, draw_erased, draw_jitter, draw_randaug
+from datasets.augmentations.augmentation import Augmentation, Operation
 from datasets.lists import Label
-from utils.data_sections import ColorJitterConfig, ErasingConfig
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
@@ -70,8 +69,7 @@ class Draw(NamedTuple):
         size: (H, W) to which the crop is resized.
         corner: top and left of a second crop of S x S pixels.
         is_flipped: whether it is mirrored.
-        operations: operations of RandAugment, colour jitter and greyscale, in that order.
-        erased: random erasing, the last step.
+        operations: the augmentations, in order of application.
     """
 
     box: tuple[int, int, int, int]
@@ -79,23 +77,20 @@ class Draw(NamedTuple):
     corner: tuple[int, int] = (0, 0)
     is_flipped: bool = False
     operations: tuple[Operation, ...] = ()
-    erased: Erased | None = None
 
 
 @dataclass(frozen=True)
 class TrainTransform:
-    """Resize, random crop to S x S, flip, then, if enabled, RandAugment, colour jitter, greyscale and erasing, with
-    random parameters drawn once per clip.
+    """Resize, random crop to S x S, flip and augmentations, with random parameters drawn once per clip.
 
     Attributes:
         resize: the first step.
         input_size: S.
         multi_scale: whether to use TSN's multi-scale crop at fixed positions instead of the random resized crop.
         area_range: range of the random resized crop, as shares of the image.
-        flip_prob, grayscale_prob: probabilities in 0..1.
+        flip_prob: probability of mirroring, 0..1.
         flip_pairs: label -> label of the mirrored clip.
-        randaug: (N, M): N operations of torchvision's RandAugment with magnitude M in 0..30; N = 0: off.
-        color_jitter, erasing: see `datasets.augmentations`.
+        augmentations: those that are on, in the order of `datasets.augmentations.AUGMENTATIONS`.
     """
 
     resize: Resize
@@ -103,11 +98,8 @@ class TrainTransform:
     multi_scale: bool = False
     area_range: tuple[float, float] = (0.08, 1.0)
     flip_prob: float = 0.5
-    grayscale_prob: float = 0.2
     flip_pairs: Mapping[int, int] = field(default_factory=dict)
-    randaug: tuple[int, int] = (0, 0)
-    color_jitter: ColorJitterConfig = ColorJitterConfig()
-    erasing: ErasingConfig = ErasingConfig()
+    augmentations: tuple[Augmentation, ...] = ()
 
     def __call__(self, frames: torch.Tensor, label: Label, rng: np.random.Generator) -> tuple[torch.Tensor, Label]:
         """(1,T,C,H,W) uint8 -> (T,C,S,S) uint8, and the label (changed if mirroring changes the class)."""
@@ -116,27 +108,17 @@ class TrainTransform:
         return self.apply(frames[0], draw), label
 
     def draw(self, size: tuple[int, int], label: Label, rng: np.random.Generator) -> tuple[Draw, Label]:
-        """Draw the random parameters for a clip with frames of the stored or resized size (H, W), and its label.
-
-        No random numbers are drawn for disabled augmentations, so that results do not depend on them.
-        """
+        """Draw the random parameters for a clip with frames of the stored or resized size (H, W), and its label."""
         stored_height, stored_width = size
         height, width = self.resize.size_of(stored_height, stored_width)
         draw = self._draw_crop(max(height, self.input_size), max(width, self.input_size), rng)
         if rng.random() < self.flip_prob:
             draw = draw._replace(is_flipped=True)
             label = self._mirrored(label)
-        operations = []
-        num_operations, magnitude = self.randaug
-        if num_operations > 0:
-            operations += draw_randaug(num_operations, magnitude, self.input_size, rng)
-        if self.color_jitter.prob > 0 and rng.random() < self.color_jitter.prob:
-            operations += draw_jitter(self.color_jitter, rng)
-        if rng.random() < self.grayscale_prob:
-            operations.append((GREYSCALE, 1.0))
-        if self.erasing.prob > 0 and rng.random() < self.erasing.prob:
-            draw = draw._replace(erased=draw_erased(self.erasing, self.input_size, rng))
-        return draw._replace(operations=tuple(operations)), label
+        operations = tuple(
+            Operation(one, drawn) for one in self.augmentations for drawn in one.draw(self.input_size, rng)
+        )
+        return draw._replace(operations=operations), label
 
     def _mirrored(self, label: Label) -> Label:
         if isinstance(label, int):
@@ -165,10 +147,8 @@ class TrainTransform:
         frames = frames[..., top : top + self.input_size, left : left + self.input_size]
         if draw.is_flipped:
             frames = frames.flip(-1)
-        for operation in draw.operations:
-            frames = grayscale(frames) if operation[0] == GREYSCALE else apply_operation(frames, operation)
-        if draw.erased is not None:
-            frames = draw.erased.apply(frames.clone())  # may be a view of the decoded frames
+        for augmentation, drawn in draw.operations:
+            frames = augmentation.apply(frames, drawn)
         return frames
 
 
@@ -260,17 +240,6 @@ def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.
     flat = frames.flatten(0, -4)
     resized = torch.nn.functional.interpolate(flat, size, mode=mode, antialias=True, align_corners=False)
     return resized.unflatten(0, frames.shape[:-3])
-
-
-def grayscale(frames: torch.Tensor) -> torch.Tensor:
-    """(...,3,H,W) uint8 on the CPU with the three channels set to the luma of ITU-R 601-2: Pillow's mode "L"."""
-    # With Pillow, as one tall image: faster than tensor arithmetic, and Pillow's rounding is the reference.
-    pixels = frames.movedim(-3, -1).contiguous()
-    luma = np.asarray(Image.fromarray(pixels.flatten(0, -3).numpy()).convert("L"))
-    grey = torch.empty_like(pixels)
-    for channel in range(3):  # half the time of one assignment to all
-        grey.flatten(0, -3).numpy()[..., channel] = luma
-    return grey.movedim(-1, -3)
 
 
 def _resize_by_pillow(frames: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:

@@ -9,6 +9,9 @@ from pathlib import Path
 import open_clip
 import pytest
 
+from datasets.augmentations.erasing import Erasing
+from datasets.augmentations.grayscale import Grayscale
+from datasets.augmentations.randaug import RandAug
 from datasets.build import first_resize, train_transform
 from datasets.lists import read_labels
 from datasets.transforms import Resize, TrainTransform
@@ -16,7 +19,6 @@ from engine.rundir import default_run_dir
 from modules.pixels import with_preprocessing
 from tools.annotation_folders import ANNOTATED
 from utils.config import load_config
-from utils.data_sections import ErasingConfig
 
 REPO = Path(__file__).resolve().parents[1]
 CONFIGS = REPO / "configs"
@@ -39,17 +41,17 @@ TRAINED = [name for name in OF_PUBLISHED_SETS if name not in ZERO_SHOT]
 OTHER_CLIPS = {
     **dict.fromkeys(
         ["tuning/k400_aim_vitb-16-f8.yaml", "tuning/k400_aim_vitl-14-f32.yaml", "tuning/diving48_aim_vitb-16-f32.yaml"],
-        {"resize": Resize(224), "grayscale_prob": 0},
+        {"resize": Resize(224), "augmentations": (Grayscale(0.0),)},
     ),
     "tuning/ssv2_aim_vitb-16-f8.yaml": {
-        "resize": Resize(224), "flip_prob": 0, "randaug": (4, 7), "grayscale_prob": 0,
-        "erasing": ErasingConfig(prob=0.25),
+        "resize": Resize(224), "flip_prob": 0,
+        "augmentations": (RandAug(4, 7), Grayscale(0.0), Erasing(0.25, (0.02, 0.33))),
     },
     "tuning/ssv2_st_adapter_vitb-16-f8.yaml": {
-        "resize": Resize(224), "flip_prob": 0, "randaug": (4, 7), "grayscale_prob": 0,
+        "resize": Resize(224), "flip_prob": 0, "augmentations": (RandAug(4, 7), Grayscale(0.0)),
     },
     "tuning/k400_st_adapter_vitb-16-f8.yaml": {
-        "resize": Resize(224), "area_range": (0.55, 0.75), "grayscale_prob": 0,
+        "resize": Resize(224), "area_range": (0.55, 0.75), "augmentations": (Grayscale(0.0),),
     },
 }  # fmt: skip
 OTHER_SETS = {data_set.dataset: name for name, data_set in ANNOTATED.items()} | {"hacs": "hacs"}
@@ -214,7 +216,7 @@ def test_model_is_the_published_one(name):
 def test_pixels_of_training_and_validation_are_the_published_ones(name):
     cfg = with_preprocessing(load(name).config)
     size = cfg.data.input_size
-    expected = TrainTransform(Resize(256 if size == 224 else size), size, randaug=(0, 9))
+    expected = TrainTransform(Resize(256 if size == 224 else size), size, augmentations=(Grayscale(0.2),))
     expected = replace(expected, **OTHER_CLIPS.get(name, {}))
     assert train_transform(cfg) == expected
     assert first_resize(cfg) == expected.resize

@@ -9,10 +9,14 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
+from torch.nn import functional as F
 
+from modules.losses import LOSSES
 from tests.commands.world import REPO
 from utils.checkpoint import load_checkpoint
 from utils.config import load_config
+from utils.schema import Config
 
 PAGE = (REPO / "CONTRIBUTING.md").read_text(encoding="utf-8")
 BLOCKS = [code.split("\n", 1) for _, code in re.findall(r"```(python|yaml)\n(.*?)```", PAGE, re.DOTALL)]
@@ -42,20 +46,6 @@ from modules.scorers.scorer import Scorer
 class Nearness(Scorer):
     def forward(self, videos, classes, scale=100.0):
         return -scale * torch.cdist(videos.float(), classes.float())
-"""),
-    ("CLASSIFIERS", "modules/classifiers", "letters", "Letters", """
-import torch
-
-from modules.classifiers.classifier import Classifier
-
-
-class Letters(Classifier):
-    takes_any_names = True
-
-    @classmethod
-    def embed(cls, cfg, clip_model, names, device=None):
-        rows = [[name.count(chr(97 + i % 26)) for i in range(clip_model.embed_dim)] for name in names]
-        return torch.tensor(rows, dtype=torch.float32)
 """),
     ("PROBES", "modules/probes", "largest", "Largest", """
 from torch import nn
@@ -118,7 +108,7 @@ def run(copy: Path, *words: object) -> str:
 
 def test_the_page_names_existing_files():
     assert [Path(name).suffix for name in FILES].count(".py") == len(FILES) - 1
-    assert list(LINES) == ["HEADS", "TM", "LOSSES", "READERS", "RUN_SECTIONS"]
+    assert list(LINES) == ["HEADS", "TM", "LOSSES", "CLASSIFIERS", "AUGMENTATIONS", "READERS", "RUN_SECTIONS"]
     assert all((REPO / name).parent.is_dir() for name in FILES)
 
 
@@ -132,6 +122,25 @@ def test_its_test_passes(copy):
     run(copy, "-m", "pytest", "-q", "-p", "no:cacheprovider", next(name for name in FILES if name.startswith("tests/")))
 
 
+def test_its_loss_takes_soft_labels(monkeypatch):
+    monkeypatch.setitem(LOSSES, "focal", "modules.losses.focal.Focal")
+    names = {"__name__": "modules.losses.focal"}
+    exec(FILES["modules/losses/focal.py"], names)
+    logits = torch.randn(4, 5, generator=torch.Generator().manual_seed(0))
+    labels = torch.tensor([0, 3, 4, 3])
+
+    def loss(labels: torch.Tensor, gamma: float = 2.0) -> torch.Tensor:
+        cfg = Config(components={"focal": {"gamma": gamma}})
+        batch = {"frames": logits, "label": labels, "weight": torch.tensor([1.0, 1.0, 0.0, 1.0])}
+        return names["Focal"](cfg, world_size=2)(lambda frames, text: frames, batch)
+
+    soft = F.one_hot(labels, 5).float()
+    torch.testing.assert_close(loss(soft), loss(labels))
+    soft = 0.8 * soft + 0.04
+    cross_entropy = F.cross_entropy(logits[[0, 1, 3]], soft[[0, 1, 3]], reduction="sum")
+    torch.testing.assert_close(loss(soft, gamma=0.0), 2 * cross_entropy)
+
+
 def test_its_components_train_and_report(copy, world, tmp_path):
     shipped = load_config(REPO / "configs/shapes/transf.yaml").config
     config = next(name for name in FILES if name.endswith(".yaml"))
@@ -141,7 +150,8 @@ def test_its_components_train_and_report(copy, world, tmp_path):
     for key in ("train_list", "label_list", "num_classes"):
         assert f"{key}: {getattr(shipped.data, key)}" in FILES[config]
     added = ["network.tm=echo", "solver.loss_type=focal", "components.focal.gamma=1.5", "data.decoder=whole"]
-    added += [f"network.{key}={name}" for key, (_, _, name, *_) in zip(("adapter", "scorer", "classifier"), MORE)]
+    added += ["network.classifier=letters", "components.reverse.prob=0.5", "data.mixup.mixup=0.8"]
+    added += [f"network.{key}={name}" for key, (_, _, name, *_) in zip(("adapter", "scorer"), MORE)]
     small = ["data.workers=0", "data.batch_size=4", "solver.epochs=1", "logging.tensorboard=false"]
     folder = tmp_path / "run"
     out = run(copy, "train.py", "--config", config, *files, *added, *small, f"logging.run_dir={folder}")

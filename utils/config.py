@@ -281,7 +281,8 @@ def _validate(tree: dict, faults: list[str], places: dict[str, str]) -> tuple[Co
 def _check_components(config: Config, faults: list[str], places: dict[str, str]) -> None:
     """Add the errors in the settings of components, whose files are imported only if settings are given."""
     of_keys = [m for field in dotted_keys().values() for m in field.metadata if isinstance(m, OneOf)]
-    tables = [found.paths() for found in (*of_keys, OneOf("modules.probes.PROBES"))]
+    without_key = OneOf("modules.probes.PROBES"), OneOf("datasets.augmentations.AUGMENTATIONS")
+    tables = [found.paths() for found in (*of_keys, *without_key)]
     for name, values in config.components.items():
         table = next((table for table in tables if name in table), None)
         place = places.get(f"components.{name}", places.get("components", ""))

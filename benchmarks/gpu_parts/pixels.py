@@ -13,7 +13,9 @@ from benchmarks.gpu_parts.pictures import data_keys
 from benchmarks.gpu_parts.speed import seconds_of
 from benchmarks.gpu_parts.training import make_config
 from datasets import device_videos
-from datasets.augmentations import draw_jitter, draw_randaug
+from datasets.augmentations.augmentation import Operation
+from datasets.augmentations.color_jitter import ColorJitter
+from datasets.augmentations.randaug import RandAug
 from datasets.build import Views, build_eval_loader, build_train_loader, input_size, train_transform
 from datasets.device_pixels import train_pixels
 from datasets.device_videos import fault_of
@@ -160,12 +162,14 @@ def _operations(cfg: Config, device: str) -> Figures:
     """Largest difference over all single operations of RandAugment and colour jitter."""
     size = input_size(cfg)
     transform = replace(train_transform(cfg), resize=Resize(size))
-    drawn = {one for seed in range(60) for one in draw_randaug(4, 9, size, np.random.default_rng(seed))}
-    drawn |= {one for seed in range(4) for one in draw_jitter(ColorJitterConfig(), np.random.default_rng(seed))}
+    operations: list[Operation] = []
+    for kind, num_seeds in ((RandAug(4, 9), 60), (ColorJitter(ColorJitterConfig(prob=1.0)), 4)):
+        drawn = {one for seed in range(num_seeds) for one in kind.draw(size, np.random.default_rng(seed))}
+        operations += [Operation(kind, one) for one in sorted(drawn)]
     clip = next(iter(build_eval_loader(cfg)))["frames"][0]
     assert clip is not None
     frames = clip[0][:2]  # two frames are enough
-    draws = [Draw((0, 0, size, size), (size, size), operations=(one,)) for one in sorted(drawn)]
+    draws = [Draw((0, 0, size, size), (size, size), operations=(one,)) for one in operations]
     expected = torch.stack([transform.apply(frames, draw) for draw in draws])
     stored = frames.to(device)
     return _difference(train_pixels([stored] * len(draws), draws, transform), expected)

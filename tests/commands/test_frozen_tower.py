@@ -13,7 +13,9 @@ import pytest
 import torch
 
 from datasets import frame_cache
+from datasets.augmentations import AUGMENTATIONS
 from tests.commands.world import NUM_TRAIN, call, command, losses, records
+from tests.datasets.test_augmentations import Reverse
 from utils.checkpoint import load_checkpoint
 from utils.schema import DataConfig
 from utils.stop import EXIT_REQUEUE
@@ -55,7 +57,7 @@ def test_as_many_draws_as_epochs_train_like_the_tower(world, tower_run, tmp_path
     assert len(parts(tmp_path / "cache")) == 2 * (2 * 4 + 3)
 
 
-def test_the_second_run_only_reads_the_cache_and_other_pixels_have_their_own(world, tmp_path):
+def test_the_second_run_only_reads_the_cache_and_other_pixels_have_their_own(world, tmp_path, monkeypatch):
     cache = tmp_path / "cache"
     assert train(world, tmp_path / "one", cache, "data.cached_draws=1") == 0
     before = parts(cache)
@@ -66,6 +68,9 @@ def test_the_second_run_only_reads_the_cache_and_other_pixels_have_their_own(wor
     assert train(world, tmp_path / "four", cache, "data.cached_draws=1", "network.tm=tokenshift") == 0
     # Validation clips are neither flipped nor decoded on the device, so theirs are in the cache.
     assert len({path.parent for path in parts(cache)}) == 2 + 1 + 2
+    monkeypatch.setitem(AUGMENTATIONS, "reverse", f"{Reverse.__module__}.Reverse")
+    assert train(world, tmp_path / "five", cache, "data.cached_draws=1", "components.reverse.prob=0.5") == 0
+    assert len({path.parent for path in parts(cache)}) == 2 + 1 + 2 + 1
 
 
 def test_ignored_config_keys_exist_in_the_schema():

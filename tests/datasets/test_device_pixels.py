@@ -12,18 +12,22 @@ from torch.nn import functional as F
 from torchvision.io import encode_jpeg
 
 from datasets import build
-from datasets.augmentations import GREYSCALE, apply_operation, draw_jitter, draw_randaug
+from datasets.augmentations.augmentation import Operation
+from datasets.augmentations.color_jitter import ColorJitter
+from datasets.augmentations.erasing import Erasing
+from datasets.augmentations.grayscale import Grayscale
+from datasets.augmentations.randaug import RandAug
 from datasets.device_decoding import decode, kinds_decoded_on
 from datasets.device_pixels import _augment, eval_pixels, train_pixels
 from datasets.exact_resize import Axis, resize
 from datasets.frame_source import Jpegs
 from datasets.lookahead import make_ahead
-from datasets.transforms import EvalTransform, Resize, TrainTransform, grayscale
+from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import SampleKey
 from tests.datasets.helpers import frame_config, picture, write_frames
 from tests.datasets.test_video_readers import needs
 from utils.config import load_config
-from utils.data_sections import ColorJitterConfig, ErasingConfig
+from utils.data_sections import ColorJitterConfig
 from utils.errors import UserError
 
 DEVICE = {"pixels_on": "device"}
@@ -87,13 +91,15 @@ def test_boxes_corners_and_mirrors_of_a_resize():
 
 
 def test_every_operation_is_the_same_for_clips_together_and_one_by_one():
-    operations = {draw for seed in range(60) for draw in draw_randaug(4, 17, 40, np.random.default_rng(seed))}
-    assert len({name for name, _ in operations}) == 14  # all of RandAugment's, and both signs
-    jitter = [draw for seed in range(3) for draw in draw_jitter(ColorJitterConfig(), np.random.default_rng(seed))]
-    for operation in [*sorted(operations), *jitter, (GREYSCALE, 1.0)]:
+    randaug, jitter = RandAug(4, 17), ColorJitter(ColorJitterConfig(prob=1.0))
+    drawn = {one for seed in range(60) for one in randaug.draw(40, np.random.default_rng(seed))}
+    assert len({name for name, _ in drawn}) == 14  # all of RandAugment's, and both signs
+    operations = [Operation(randaug, one) for one in sorted(drawn)]
+    operations += [Operation(jitter, one) for seed in range(3) for one in jitter.draw(40, np.random.default_rng(seed))]
+    for operation in [*operations, Operation(Grayscale(1.0), None)]:
         clips = torch.stack([noise(2, 3, 40, 40, seed=1), noise(2, 3, 40, 40, seed=2), noise(2, 3, 40, 40, seed=3)])
-        change = grayscale if operation[0] == GREYSCALE else lambda clip, of=operation: apply_operation(clip, of)
-        expected = torch.stack([change(clips[0]), clips[1], change(clips[2])])
+        first, last = (operation.augmentation.apply(clips[place], operation.drawn) for place in (0, 2))
+        expected = torch.stack([first, clips[1], last])
         _augment(clips, [(operation,), (), (operation,)])
         assert torch.equal(clips, expected), operation
 
@@ -114,8 +120,11 @@ SIZES = [(48, 64), (64, 48), (48, 64), (30, 30), (20, 90), (200, 130)]
         {"resize": Resize(40, "shortest", "bicubic", "pillow")},
         {"resize": Resize((36, 50), "squash"), "multi_scale": True},
         {"resize": Resize(34, "longest"), "area_range": (0.9, 1.0)},
-        {"resize": Resize(32), "randaug": (2, 25), "grayscale_prob": 0.5},
-        {"resize": Resize(40), "color_jitter": ColorJitterConfig(prob=1.0), "erasing": ErasingConfig(prob=0.8)},
+        {"resize": Resize(32), "augmentations": (RandAug(2, 25), Grayscale(0.5))},
+        {
+            "resize": Resize(40),
+            "augmentations": (ColorJitter(ColorJitterConfig(prob=1.0)), Grayscale(0.2), Erasing(0.8, (0.02, 0.33))),
+        },
     ],
 )
 def test_training_clips_of_several_sizes_are_those_of_the_transform(how):

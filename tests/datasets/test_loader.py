@@ -12,11 +12,16 @@ import torch
 from torch.utils.data.dataloader import _MultiProcessingDataLoaderIter
 
 from datasets import build, lists
+from datasets.augmentations.color_jitter import ColorJitter
+from datasets.augmentations.erasing import Erasing
+from datasets.augmentations.grayscale import Grayscale
+from datasets.augmentations.randaug import RandAug
 from datasets.loader import _usable
 from datasets.samplers import plan_epoch
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views
 from tests.datasets.helpers import frame_config, picture, write_video
 from utils.config import load_config
+from utils.data_sections import ColorJitterConfig
 from utils.errors import MachineError, UserError
 from utils.schema import Config
 
@@ -310,7 +315,7 @@ def test_a_config_of_text4vis_for_something_something_gets_its_keys_and_they_are
     assert transform == build.build_train_loader(by_keys).dataset.transform
     pairs = {86: 87, 87: 86, 93: 94, 94: 93, 166: 167, 167: 166}
     assert transform == TrainTransform(
-        Resize((34, 46), "squash"), 32, multi_scale=True, flip_pairs=pairs, randaug=(0, 9)
+        Resize((34, 46), "squash"), 32, multi_scale=True, flip_pairs=pairs, augmentations=(Grayscale(0.2),)
     )
     for cfg in (by_name, by_keys):
         assert build.build_eval_loader(cfg).dataset.transform == EvalTransform(transform.resize, 32)
@@ -319,7 +324,7 @@ def test_a_config_of_text4vis_for_something_something_gets_its_keys_and_they_are
 
 def test_one_key_switches_the_name_off(tmp_path):
     cfg = frame_config(tmp_path, dataset="something-v2", crop="random_resized")
-    assert build.train_transform(cfg) == TrainTransform(Resize(32), 32, randaug=(0, 9))
+    assert build.train_transform(cfg) == TrainTransform(Resize(32), 32, augmentations=(Grayscale(0.2),))
 
 
 @pytest.mark.parametrize(
@@ -345,9 +350,11 @@ def test_invalid_flip_pairs_and_scales_are_named(keys, message):
 def test_config_reaches_the_transform(tmp_path):
     cfg = frame_config(tmp_path, flip=0.0, grayscale=1.0, area_range=[0.5, 0.6], randaug={"N": 2, "M": 7})
     transform = build.build_train_loader(cfg).dataset.transform
-    assert transform.flip_prob == 0 and transform.grayscale_prob == 1
-    assert transform.area_range == (0.5, 0.6) and transform.randaug == (2, 7)
-    assert build.build_train_loader(frame_config(tmp_path)).dataset.transform.randaug[0] == 0
+    assert transform.flip_prob == 0 and transform.area_range == (0.5, 0.6)
+    assert transform.augmentations == (RandAug(2, 7), Grayscale(1.0))
+    more = frame_config(tmp_path, color_jitter={"prob": 0.8}, erasing={"prob": 0.3, "area_range": [0.1, 0.2]})
+    jitter = ColorJitter(ColorJitterConfig(prob=0.8))
+    assert build.train_transform(more).augmentations == (jitter, Grayscale(0.2), Erasing(0.3, (0.1, 0.2)))
 
 
 def test_random_shift_off_takes_the_validation_frames(tmp_path):

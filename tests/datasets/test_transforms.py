@@ -4,9 +4,11 @@ import torch
 from PIL import Image
 
 from datasets import transforms
-from datasets.augmentations import apply_operation, draw_randaug
+from datasets.augmentations.grayscale import Grayscale
+from datasets.augmentations.randaug import RandAug
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views
 from tests.datasets.helpers import picture
+from utils.schema import Config
 
 
 def clip(num_frames: int = 3, height: int = 48, width: int = 64) -> torch.Tensor:
@@ -24,7 +26,7 @@ def largest_difference(frames: torch.Tensor, images: list[Image.Image]) -> int:
 
 
 def plain(**how) -> TrainTransform:
-    return TrainTransform(**{"resize": Resize(40), "input_size": 32, "flip_prob": 0, "grayscale_prob": 0, **how})
+    return TrainTransform(**{"resize": Resize(40), "input_size": 32, "flip_prob": 0, **how})
 
 
 @pytest.mark.parametrize("size", [(48, 64), (64, 48), (40, 40), (100, 37)])
@@ -99,12 +101,12 @@ def test_one_set_of_draws_for_the_whole_clip():
     frames = clip(1)[:, [0, 0, 0]]
     for seed in range(10):
         rng = np.random.default_rng(seed)
-        done, _ = TrainTransform(Resize(40), 32, flip_prob=0.5, grayscale_prob=0.5, randaug=(2, 9))(frames, 0, rng)
+        done, _ = TrainTransform(Resize(40), 32, augmentations=(RandAug(2, 9), Grayscale(0.5)))(frames, 0, rng)
         assert torch.equal(done[0], done[1]) and torch.equal(done[0], done[2])
 
 
 def test_the_generator_alone_decides():
-    transform = TrainTransform(Resize(40), 32, randaug=(2, 15))
+    transform = TrainTransform(Resize(40), 32, augmentations=(RandAug(2, 15), Grayscale(0.2)))
     torch.manual_seed(0)
     first, _ = transform(clip(), 0, np.random.default_rng(1))
     state = torch.random.get_rng_state()
@@ -139,28 +141,29 @@ def test_flip_swaps_the_labels_of_something_something(label, mirrored):
 
 def test_grayscale_is_mode_l_of_pil():
     frames = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (2, 3, 40, 40), dtype=np.uint8))
-    gray = transforms.grayscale(frames)
+    gray = Grayscale(1.0).apply(frames)
     assert gray.shape == frames.shape and gray.is_contiguous(memory_format=torch.channels_last)
     for frame, image in zip(gray, as_images(frames)):
         for channel in frame:
             assert np.array_equal(channel.numpy(), np.array(image.convert("L")))
-    done, _ = plain(grayscale_prob=1)(clip(), 0, np.random.default_rng(0))
+    done, _ = plain(augmentations=(Grayscale(1.0),))(clip(), 0, np.random.default_rng(0))
     assert torch.equal(done[:, 0], done[:, 1])
     rng = np.random.default_rng(0)
-    shares = [torch.equal(*plain(grayscale_prob=0.2)(clip(1), 0, rng)[0][0, :2]) for _ in range(400)]
+    shares = [torch.equal(*plain(augmentations=(Grayscale(0.2),))(clip(1), 0, rng)[0][0, :2]) for _ in range(400)]
     assert abs(np.mean(shares) - 0.2) < 0.06
 
 
 def test_randaug_comes_after_the_crop_and_is_off_by_default():
-    assert TrainTransform(Resize(40), 32).randaug == (0, 0)
+    assert RandAug.of(Config()) is None
     without, _ = plain()(clip(), 0, np.random.default_rng(1))
-    augmented, _ = plain(randaug=(2, 20))(clip(), 0, np.random.default_rng(1))
+    randaug = RandAug(2, 20)
+    augmented, _ = plain(augmentations=(randaug,))(clip(), 0, np.random.default_rng(1))
     rng = np.random.default_rng(1)
     plain()._draw_crop(40, 53, rng)
     rng.random()  # of the flip
     expected = without
-    for operation in draw_randaug(2, 20, 32, rng):
-        expected = apply_operation(expected, operation)
+    for drawn in randaug.draw(32, rng):
+        expected = randaug.apply(expected, drawn)
     assert torch.equal(augmented, expected) and not torch.equal(augmented, without)
 
 
