@@ -23,7 +23,9 @@ from tests.tools.list_inputs import (
     shipped_names,
 )
 from tests.tools.loading import run_tool
+from tools.list_writing import Labels, write_list
 from utils.config import load_config
+from utils.errors import UserError
 
 # folders
 
@@ -273,3 +275,11 @@ def test_the_instructions_for_your_own_videos_work(tmp_path, monkeypatch):
             assert (root / entry.path).exists()
             assert entry.path.startswith(("cooking/", "riding_a_bike/")[entry.label])
             assert entry.num_frames in (12, None)
+
+
+def test_a_list_without_any_clip_names_the_first_missing_one(tmp_path):
+    missing_clips = [("walk/1.mp4", "no such file"), ("run/1.mp4", "no such file")]
+    message = 'none of the 2 listed clips were found under --root; first: "walk/1.mp4" (no such file); check --root'
+    with pytest.raises(UserError, match=re.escape(message)):
+        write_list(tmp_path, "train", [], missing_clips, Labels(["walk", "run"], "labels.csv"))
+    assert not list(tmp_path.iterdir())
