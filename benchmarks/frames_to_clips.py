@@ -33,7 +33,7 @@ from datasets.image_decoding import decode_image
 from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views, random_resized_box
-from datasets.video_dataset import FrameChooser, SampleKey, VideoDataset
+from datasets.video_dataset import FrameChooser, ItemOptions, SampleKey, VideoDataset
 from utils.memory import keep_freed_memory
 from utils.schema import DataConfig
 
@@ -55,7 +55,7 @@ def implementations(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
 
     def dataset(mode: str, transform: TrainTransform | EvalTransform, num_clips: int = 1) -> VideoDataset:
         choose = FrameChooser(mode, 8, num_clips=num_clips)
-        return VideoDataset(entries, opener, choose, transform, num_clips=num_clips)
+        return VideoDataset(entries, opener, choose, transform, ItemOptions(num_clips))
 
     def key(number: int) -> SampleKey:
         return SampleKey(number // len(entries), number % len(entries))

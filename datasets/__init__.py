@@ -8,3 +8,6 @@ READERS = {
     "decord": "datasets.decord_source.DecordVideo",
     "torchcodec": "datasets.torchcodec_source.TorchCodecVideo",
 }
+
+FASTEST_READER = "pyav"
+"""The reader that is advised if a training waits for data."""

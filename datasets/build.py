@@ -21,7 +21,7 @@ from datasets.readers import open_source
 from datasets.samplers import Draws, EvalBatches, TrainBatches
 from datasets.sets import Side, class_ids, configs_of_sets, join_sets, root_and_list, shares_of_sets
 from datasets.transforms import EvalTransform, Resize, TrainTransform
-from datasets.video_dataset import FrameChooser, VideoDataset
+from datasets.video_dataset import FrameChooser, ItemOptions, VideoDataset
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.project_paths import given, is_url
@@ -113,9 +113,11 @@ def build_train_loader(
         _opener(configs_of_sets(cfg), "train"),
         choose,
         train_transform(cfg),
-        seed=cfg.seed,
-        on_error="replace" if data.on_error == "skip" else "raise",
-        num_classes=_multi_label_classes(cfg),
+        ItemOptions(
+            seed=cfg.seed,
+            on_error="replace" if data.on_error == "skip" else "raise",
+            num_classes=_multi_label_classes(cfg),
+        ),
     )
     classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
     shares = tuple(shares_of_sets(data, entries)) if data.sets else ()
@@ -195,10 +197,7 @@ def build_eval_loader(
         _opener(set_configs, "val"),
         choose,
         transform,
-        num_clips=num_clips,
-        seed=cfg.seed,
-        on_error="miss" if allow_missing else "raise",
-        num_classes=_multi_label_classes(cfg),
+        ItemOptions(num_clips, cfg.seed, "miss" if allow_missing else "raise", _multi_label_classes(cfg)),
     )
     # The number of clips in a batch does not depend on the clips per video, unless a video has more.
     batches = EvalBatches(len(entries), max(1, data.batch_size // num_clips), world_size, rank)

@@ -6,7 +6,7 @@ Legend: N requested frames, H,W image. Frames are uint8 RGB, (N,3,H,W) in channe
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterator
 from functools import partial
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 import torch
@@ -73,6 +73,7 @@ class FrameSource(Component, ABC):
     """
 
     table = READERS
+    takes_max_pixels: ClassVar[bool] = False  # whether it can be created with `max_pixels`, the limit of a frame
     name: str
     num_frames: int
 

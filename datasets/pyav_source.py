@@ -14,6 +14,8 @@ from datasets.video_decoder import VideoDecoder
 class PyAVVideo(FrameSource):
     """One video file; arguments and errors as for `VideoDecoder`. A video without frames is an error."""
 
+    takes_max_pixels = True
+
     def __init__(self, path: str | Path, listed_at: str = "", max_pixels: int = MAX_PIXELS):
         self._path, self._listed_at = str(path), listed_at
         self._video = VideoDecoder(path, listed_at, max_pixels)

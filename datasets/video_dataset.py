@@ -6,7 +6,7 @@ Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, 
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import NamedTuple, TypedDict
+from typing import Literal, NamedTuple, TypedDict
 
 import numpy as np
 import torch
@@ -105,6 +105,23 @@ class FrameChooser:
         return sample(num_frames, self.num_segments, self.seg_length)
 
 
+class ItemOptions(NamedTuple):
+    """Options of the items of a `VideoDataset`.
+
+    Attributes:
+        num_clips: clips per item.
+        seed: the run's seed, which with the key determines the item's random stream on any process.
+        on_error: handling of items with missing or corrupted files. "raise"; "replace": use another entry of the class,
+            drawn from the item's stream; "miss": frames are None. The last two set "fault" to the message.
+        num_classes: K for a multi-label list, otherwise None.
+    """
+
+    num_clips: int = 1
+    seed: int = 0
+    on_error: Literal["raise", "replace", "miss"] = "raise"
+    num_classes: int | None = None
+
+
 class VideoDataset(Dataset):
     """Items of an annotation list, indexed by `SampleKey`.
 
@@ -116,11 +133,6 @@ class VideoDataset(Dataset):
         choose_frames: number of frames, generator -> (clips*T,) indices.
         transform: (clips,T,C,H,W) uint8 frames, label, generator -> frames, label; its first step `resize` is applied
             to each frame as it is read.
-        num_clips: clips per item.
-        seed: the run's seed, which with the key determines the item's random stream on any process.
-        on_error: handling of items with missing or corrupted files. "raise"; "replace": use another entry of the class,
-            drawn from the item's stream; "miss": frames are None. The last two set "fault" to the message.
-        num_classes: K for a multi-label list, otherwise None.
 
     Raises:
         UserError: the files of an item are missing or corrupted; for "replace", so are all others of its class.
@@ -132,21 +144,16 @@ class VideoDataset(Dataset):
         open_entry: Callable[[ListEntry], FrameSource],
         choose_frames: Callable[[int, np.random.Generator], np.ndarray],
         transform: TrainTransform | EvalTransform,
-        *,
-        num_clips: int = 1,
-        seed: int = 0,
-        on_error: str = "raise",
-        num_classes: int | None = None,
+        options: ItemOptions = ItemOptions(),  # noqa: B008 - immutable
     ):
-        assert on_error in ("raise", "replace", "miss")
         self.entries = entries
-        self._on_error = on_error
+        self._on_error = options.on_error
         self._open_entry = open_entry
         self._choose_frames = choose_frames
         self.transform = transform
-        self.num_clips = num_clips
-        self._seed = seed
-        self.num_classes = num_classes
+        self.num_clips = options.num_clips
+        self._seed = options.seed
+        self.num_classes = options.num_classes
 
     def __len__(self) -> int:
         return len(self.entries)

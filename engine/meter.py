@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 import torch
 
+from datasets import FASTEST_READER
 from engine.metrics_writer import MetricsWriter
 from modules.training import StepRecord
 from modules.validation import Validation
@@ -136,8 +137,8 @@ class TrainingMeter:
         if data.modality == "video":
             if not self._is_packed:
                 remedies.append("pack the videos (python -m tools.pack_videos), which are then much faster to sample")
-            if not self._is_packed and data.decoder != "pyav":
-                remedies.append("set data.decoder=pyav, the fastest reader")
+            if not self._is_packed and data.decoder != FASTEST_READER:
+                remedies.append(f"set data.decoder={FASTEST_READER}, the fastest reader")
         else:
             remedies.append(
                 "store frames with a short side close to data.input_size (python -m tools.extract_frames --short_side)"

@@ -10,7 +10,7 @@ import sys
 from collections.abc import Callable, Iterator
 from fractions import Fraction
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import av
 import numpy as np
@@ -23,7 +23,6 @@ from datasets.frame_conversion import FrameConverter
 from datasets.frame_source import FrameSource
 from datasets.image_decoding import MAX_PIXELS
 from datasets.packed_clip import is_packed_clip
-from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_video
 from datasets.video_decoder import PixelLimit, VideoDecoder
 from datasets.video_file import CONTAINERS
@@ -65,13 +64,14 @@ def open_whole(source: Source, decoder: str, max_pixels: int = MAX_PIXELS) -> Fr
 
     Args:
         decoder: decoder of video files, as in `data.decoder`.
-        max_pixels: maximum number of pixels of a frame; only supported by the default decoder.
+        max_pixels: maximum number of pixels of a frame, for decoders that support a limit (`takes_max_pixels`).
     """
     if isinstance(source, FrameSource):
         return source
     path = Path(str(source))
-    if decoder == "pyav" and not is_packed_clip(path):
-        return PyAVVideo(path, max_pixels=max_pixels)
+    reader: Any = FrameSource.named(decoder)
+    if reader.takes_max_pixels and not is_packed_clip(path):
+        return reader(path, max_pixels=max_pixels)
     return open_video(path, decoder)
 
 

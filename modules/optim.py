@@ -7,12 +7,10 @@ import torch
 from timm.optim import create_optimizer_v2, get_optimizer_info, list_optimizers
 from torch import nn
 
+from modules.optimizers import OPTIMIZERS
 from utils.errors import UserError, first_line
 from utils.results import format_table
 from utils.schema import SolverConfig
-
-OPTIMIZERS = {"adamw": torch.optim.AdamW, "adam": torch.optim.Adam, "sgd": torch.optim.SGD}
-"""Choices of `solver.optim` from PyTorch."""
 
 
 class ParameterGroup(NamedTuple):
@@ -88,20 +86,21 @@ def build_optimizer(groups: list[ParameterGroup], solver: SolverConfig) -> torch
         if group.parameters and not group.frozen
     ]
     assert param_groups, "nothing to train"
-    if solver.optim not in OPTIMIZERS and solver.optim not in list_optimizers():
+    own = OPTIMIZERS.get(solver.optim)
+    if own is None and solver.optim not in list_optimizers():
         raise UserError(f"solver.optim: the installed timm has no {solver.optim}; pip install --upgrade timm")
     betas = {} if solver.betas is None else {"betas": tuple(solver.betas)}
-    num_betas = 2 if solver.optim in OPTIMIZERS else get_optimizer_info(solver.optim).num_betas
+    num_betas = get_optimizer_info(solver.optim).num_betas if own is None else own.num_betas
     if solver.betas is not None and len(solver.betas) != num_betas:
         raise UserError(
             f"solver.betas: {solver.optim} has {num_betas} betas, not {len(solver.betas)}; correct or remove them"
         )
     shared = {"lr": solver.lr, "weight_decay": solver.weight_decay, **betas}
-    if solver.optim in OPTIMIZERS:
-        if solver.optim == "sgd":
+    if own is not None:
+        if own.takes_momentum:
             shared["momentum"] = solver.momentum
         # fused: one kernel for all parameters, which also supports skipping the update by a flag on the device.
-        return OPTIMIZERS[solver.optim](param_groups, fused=True, **shared)
+        return getattr(torch.optim, own.name)(param_groups, fused=True, **shared)
     try:
         return create_optimizer_v2(param_groups, opt=solver.optim, momentum=solver.momentum, **shared)
     except (TypeError, ValueError) as error:

@@ -1,5 +1,12 @@
 """Rules between config keys of the training of a model."""
 
+from functools import partial
+
+from modules.adapters import TUNING_ONLY
+from modules.losses import BESIDE_DISTILLATION, OF_OWN_CLASSES, OF_SEVERAL_LABELS
+from modules.optimizers import OPTIMIZERS
+from modules.schedule import SCHEDULES
+from utils.schema import Config
 from utils.schema_rules import Rule, TrainRule
 
 
@@ -8,6 +15,18 @@ def _are_milestones(step: int | list[int]) -> bool:
     if isinstance(step, int):
         return step > 0
     return bool(step) and step[0] > 0 and sorted(set(step)) == step
+
+
+def _freezes_all_of(adapter: str, config: Config) -> bool:
+    return config.network.adapter == adapter and config.network.fix_video
+
+
+def _can_shard(optim: str) -> bool:
+    return optim in OPTIMIZERS and OPTIMIZERS[optim].can_shard
+
+
+def _has_betas(optim: str) -> bool:
+    return optim not in OPTIMIZERS or OPTIMIZERS[optim].num_betas > 0  # those of timm are checked when it is created
 
 
 RULES = (
@@ -24,7 +43,7 @@ RULES = (
     ),
     TrainRule(
         ("data.multi_label", "solver.loss_type"),
-        lambda c: c.data.multi_label != (c.solver.loss_type == "BCE"),
+        lambda c: c.data.multi_label != (c.solver.loss_type in OF_SEVERAL_LABELS),
         "lists with several labels per video and loss_type BCE need each other; set multi_label "
         "to true and loss_type to BCE, or neither",
     ),
@@ -60,24 +79,24 @@ RULES = (
         lambda c: (
             bool(c.data.sets)
             and c.data.label_space == "apart"
-            and (c.solver.loss_type != "CE" or c.data.mixup.is_on or c.solver.label_smoothing > 0)
+            and (c.solver.loss_type not in OF_OWN_CLASSES or c.data.mixup.is_on or c.solver.label_smoothing > 0)
         ),
         "classes that are apart need loss_type CE, and labels of one class: set mixup.prob and label_smoothing to 0",
     ),
     TrainRule(
         ("solver.shard", "solver.optim"),
-        lambda c: c.solver.shard != "none" and c.solver.optim not in ("adamw", "adam"),
+        lambda c: c.solver.shard != "none" and not _can_shard(c.solver.optim),
         "shard is supported with PyTorch's AdamW and Adam: set optim to adamw or adam",
     ),
     Rule(
         ("solver.lr_decay_step", "solver.type"),
-        lambda c: c.solver.type == "multistep" and not _are_milestones(c.solver.lr_decay_step),
+        lambda c: SCHEDULES[c.solver.type].has_milestones and not _are_milestones(c.solver.lr_decay_step),
         "must be a positive number of epochs or an ascending list of epochs",
     ),
     TrainRule(
         ("solver.betas", "solver.optim"),
         lambda c: (
-            c.solver.betas is not None and (c.solver.optim == "sgd" or not all(0 <= b < 1 for b in c.solver.betas))
+            c.solver.betas is not None and not (_has_betas(c.solver.optim) and all(0 <= b < 1 for b in c.solver.betas))
         ),
         "must be numbers of at least 0 and below 1, for an optimiser with betas (sgd has momentum)",
     ),
@@ -101,10 +120,13 @@ RULES = (
         ),
         "keep trained weights near CLIP's, but none of CLIP's weights are trained; set fix_video or fix_text to false",
     ),
-    TrainRule(
-        ("network.adapter", "network.fix_video"),
-        lambda c: c.network.adapter == "bitfit" and c.network.fix_video,
-        "bitfit tunes biases and norms of the image tower, which fix_video freezes; set fix_video to false",
+    *(
+        TrainRule(
+            ("network.adapter", "network.fix_video"),
+            partial(_freezes_all_of, name),
+            f"{name} tunes {tuned} of the image tower, which fix_video freezes; set fix_video to false",
+        )
+        for name, tuned in TUNING_ONLY.items()
     ),
     TrainRule(
         ("solver.interpolated_loss", "network.adapter"),
@@ -114,7 +136,8 @@ RULES = (
     TrainRule(
         ("solver.distill", "solver.loss_type", "network.joint_st", "data.cached_draws"),
         lambda c: (
-            c.solver.distill > 0 and (c.solver.loss_type != "CE" or c.network.joint_st or c.data.cached_draws > 0)
+            c.solver.distill > 0
+            and (c.solver.loss_type not in BESIDE_DISTILLATION or c.network.joint_st or c.data.cached_draws > 0)
         ),
         "compares each frame's embedding with frozen CLIP's, beside loss_type CE; set joint_st to false and "
         "cached_draws to 0",

@@ -3,22 +3,66 @@
 import bisect
 import math
 from collections.abc import Sequence
+from typing import ClassVar
 
 from utils.schema import SolverConfig
 
 
-def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milestones: Sequence[int] = ()) -> float:
-    """The factor of the base learning rate at a fractional epoch.
+class Decay:
+    """The learning rate after the warm-up, by the choice of `solver.type`. Subclasses are not instantiated."""
 
-    Linear warm-up from 0 over `warmup_epochs`; then for `cosine` half a cosine to 0 at `epochs` (Loshchilov & Hutter,
-    SGDR, arXiv 1608.03983, eq. 5, one period), for `multistep` a tenth at each milestone reached.
-    """
+    has_milestones: ClassVar[bool]  # whether it uses `solver.lr_decay_step`
+
+    @staticmethod
+    def factor(epoch: float, epochs: int, warmup_epochs: float, milestones: Sequence[int]) -> float:
+        """The factor of the base learning rate at a fractional epoch after the warm-up."""
+        raise NotImplementedError
+
+    @staticmethod
+    def rate(factor: float, lr: float, min_lr: float) -> float:
+        """The learning rate at this factor."""
+        raise NotImplementedError
+
+
+class Cosine(Decay):
+    """Half a cosine from `lr` to `min_lr` at `epochs` (Loshchilov & Hutter, SGDR, arXiv 1608.03983, eq. 5, one
+    period)."""
+
+    has_milestones = False
+
+    @staticmethod
+    def factor(epoch: float, epochs: int, warmup_epochs: float, milestones: Sequence[int]) -> float:
+        return 0.5 * (1 + math.cos(math.pi * (epoch - warmup_epochs) / (epochs - warmup_epochs)))
+
+    @staticmethod
+    def rate(factor: float, lr: float, min_lr: float) -> float:
+        return min_lr + (lr - min_lr) * factor
+
+
+class MultiStep(Decay):
+    """A tenth at each milestone reached, at least `min_lr`."""
+
+    has_milestones = True
+
+    @staticmethod
+    def factor(epoch: float, epochs: int, warmup_epochs: float, milestones: Sequence[int]) -> float:
+        return 0.1 ** bisect.bisect_right(milestones, epoch)
+
+    @staticmethod
+    def rate(factor: float, lr: float, min_lr: float) -> float:
+        return max(lr * factor, min_lr)
+
+
+SCHEDULES: dict[str, type[Decay]] = {"cosine": Cosine, "multistep": MultiStep}
+"""Choices of `solver.type`."""
+
+
+def lr_factor(epoch: float, kind: str, epochs: int, warmup_epochs: float, milestones: Sequence[int] = ()) -> float:
+    """The factor of the base learning rate at a fractional epoch: linear warm-up from 0 over `warmup_epochs`, then
+    that of `SCHEDULES[kind]`."""
     if epoch < warmup_epochs:
         return epoch / warmup_epochs
-    if kind == "multistep":
-        return 0.1 ** bisect.bisect_right(milestones, epoch)
-    assert kind == "cosine", kind
-    return 0.5 * (1 + math.cos(math.pi * (epoch - warmup_epochs) / (epochs - warmup_epochs)))
+    return SCHEDULES[kind].factor(epoch, epochs, warmup_epochs, milestones)
 
 
 def fractional_epoch(epoch: int, consumed_clips: int, clips_per_step: int, num_clips: int) -> float:
@@ -46,11 +90,9 @@ class Schedule:
         self.milestones = list(range(step, solver.epochs, max(1, step))) if isinstance(step, int) else step
 
     def at(self, epoch: float) -> float:
-        """The learning rate at a fractional epoch. The cosine ends at `min_lr`, which is the minimum for multistep."""
+        """The learning rate at a fractional epoch."""
         solver = self._solver
         share = lr_factor(epoch, solver.type, solver.epochs, solver.lr_warmup_step, self.milestones)
         if epoch < solver.lr_warmup_step:
             return solver.lr * share
-        if solver.type == "cosine":
-            return solver.min_lr + (solver.lr - solver.min_lr) * share
-        return max(solver.lr * share, solver.min_lr)
+        return SCHEDULES[solver.type].rate(share, solver.lr, solver.min_lr)

@@ -47,7 +47,8 @@ def processes() -> list[int]:
 def kill_processes() -> None:
     """Kill all child processes."""
     for pid in processes():
-        os.killpg(pid, signal.SIGKILL)  # each worker leads its own session, which includes its loader processes
+        with contextlib.suppress(ProcessLookupError):  # it has ended since
+            os.killpg(pid, signal.SIGKILL)  # each worker leads its own session, which includes its loader processes
 
 
 def describe(error: ChildFailedError) -> str:

@@ -22,7 +22,7 @@ MAY_IMPORT = {
     "scripts": {"utils"},
     "tools": {*FOLDERS},
     "demo": {*FOLDERS} - {"tools"},
-    "tests": {*FOLDERS, "tests", "benchmarks"},
+    "tests": {*FOLDERS, "tests", "benchmarks", "scripts"},
     "benchmarks": {*FOLDERS, "benchmarks"},
 }
 OURS = {*FOLDERS, *ENTRY_SCRIPTS, "scripts", "tests", "benchmarks"}
@@ -114,3 +114,30 @@ def test_no_folder_grows_too_large():
             lines[path.parts[0]] += len((REPO / path).read_text(encoding="utf-8").splitlines())
     assert lines["utils"] < 3000, lines
     assert max(lines.values()) <= 0.25 * sum(lines.values()), lines
+
+
+# (file, function): why it has more parameters.
+LONG_SIGNATURES = {("clip/fast_layers.py", "forward"): "the signature of nn.MultiheadAttention.forward"}
+
+
+def signatures_over(ceiling: int, tree: ast.AST) -> list[str]:
+    """Functions with more parameters, keyword-only ones included, beside `self`, `cls` or autograd's `ctx`."""
+    found = []
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            names = [each.arg for each in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)]
+            if len(names) - (names[:1] in (["self"], ["cls"], ["ctx"])) > ceiling:
+                found.append(node.name)
+    return found
+
+
+# In tests, parameters are fixtures and cases.
+@pytest.mark.parametrize("path", [path for path in FILES if folder_of(path) != "tests"], ids=str)
+def test_signatures_have_at_most_six_parameters(path):
+    found = signatures_over(6, ast.parse((REPO / path).read_text(encoding="utf-8")))
+    assert [name for name in found if (path.as_posix(), name) not in LONG_SIGNATURES] == []
+
+
+def test_keyword_only_parameters_count():
+    assert signatures_over(6, ast.parse("def long(a, b, c, d, *, e, f, g): ...")) == ["long"]
+    assert signatures_over(6, ast.parse("class A:\n    def short(self, a, b, c, d, *, e, f): ...")) == []

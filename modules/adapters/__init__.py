@@ -8,3 +8,6 @@ ADAPTERS = {
     "bitfit": "modules.adapters.bitfit.BitFit",
 }
 """Choices of `network.adapter`."""
+
+TUNING_ONLY = {"bitfit": "biases and norms"}
+"""Adapters that add no parameters, and which ones of the image tower they tune; `modules.rules`."""

@@ -13,6 +13,7 @@ from torch import nn
 from clip import ClipModel
 from modules.adapters.adapter import Adapter
 from modules.classifiers.learned_context import context_places, encode_with_context
+from modules.classifiers.rules import has_one_prompt
 from modules.classifiers.trained import TrainedClassifier
 from modules.tower_blocks import ImageTower, tower_blocks
 from utils.config_fields import Section, key
@@ -99,8 +100,8 @@ class TextPrompts(TrainedClassifier):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, names: list[str], text: torch.Tensor | None) -> "TextPrompts":
-        network, own = cfg.network, DeepPrompts.settings(cfg)
-        if not network.fix_text or network.classifier != "clip_text" or network.prompt_set is not None:
+        own = DeepPrompts.settings(cfg)
+        if not cfg.network.fix_text or not has_one_prompt(cfg):
             raise UserError(
                 "components.deep_prompts.text_depth: needs a single prompt and a frozen text tower; set "
                 "network.fix_text=true, classifier=clip_text and prompt_set=null, or text_depth to 0"

@@ -20,3 +20,6 @@ OWN_KEYS = {
 """Additions with their own key in `network`."""
 
 ADDITIONS = TM | OWN_KEYS
+
+SHIFTING_PATCHES = {"tsm": "shifts a patch's channels between frames"}
+"""Additions that need the same patches in all frames, and what they do with them; `modules.additions.rules`."""

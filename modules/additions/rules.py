@@ -1,6 +1,15 @@
 """Rules between config keys of additions to the image tower."""
 
+from functools import partial
+
+from modules.additions import SHIFTING_PATCHES
+from utils.schema import Config
 from utils.schema_rules import Rule, TrainRule
+
+
+def _drops_patches_of(name: str, config: Config) -> bool:
+    return config.network.patch_dropout > 0 and config.network.tm == name
+
 
 RULES = (
     Rule(
@@ -13,10 +22,13 @@ RULES = (
         lambda c: c.network.joint_st and bool(c.network.tm),
         "joint_st has no separate frames to shift; set tm to False",
     ),
-    Rule(
-        ("network.patch_dropout", "network.tm"),
-        lambda c: c.network.patch_dropout > 0 and c.network.tm == "tsm",
-        "tsm shifts a patch's channels between frames, and patch_dropout drops different patches in each; remove one",
+    *(
+        Rule(
+            ("network.patch_dropout", "network.tm"),
+            partial(_drops_patches_of, name),
+            f"{name} {shifts}, and patch_dropout drops different patches in each; remove one",
+        )
+        for name, shifts in SHIFTING_PATCHES.items()
     ),
     TrainRule(
         ("network.patch_dropout", "network.fix_video"),

@@ -17,3 +17,9 @@ TRAINED = {
     "fix_text": "modules.classifiers.trained_text.TrainedText",
 }
 """Trained class embeddings, by the key in `network` that enables them; the first one enabled is used."""
+
+# What the rules between config keys ask of a classifier, here because they are checked without PyTorch.
+OF_PROMPTS = ("clip_text",)
+"""Classifiers of prompts that go through CLIP's text tower, as trained texts and contexts need."""
+OF_FILES = ("lda", "file")
+"""Classifiers that are read from `network.classifier_file`."""

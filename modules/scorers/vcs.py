@@ -10,6 +10,7 @@ from torch.nn import functional as F
 
 from clip import ClipModel
 from modules.classifier_file import cached_classifier
+from modules.classifiers.rules import has_one_prompt
 from modules.classifiers.trained import trained_classifier
 from modules.heads.head import Head
 from modules.prompts import class_prompts
@@ -33,7 +34,7 @@ class VideoConceptSpotting(Scorer):
 
     @classmethod
     def build(cls, cfg: Config, clip_model: ClipModel, text: torch.Tensor | None) -> "VideoConceptSpotting":
-        if cfg.network.classifier != "clip_text" or cfg.network.prompt_set or trained_classifier(cfg) is not None:
+        if not has_one_prompt(cfg) or trained_classifier(cfg) is not None:
             raise UserError(
                 "network.scorer vcs: needs one frozen prompt per class; set classifier to clip_text and "
                 "prompt_set to null, and freeze the text (fix_text, context_tokens, train_classifier, a text adapter)"

@@ -32,6 +32,10 @@ def load(tmp_path, *overrides):
         (("network.adapter=bitfit", "network.fix_video=true"), "which fix_video freezes; set fix_video to false"),
         (("network.adapter=lora", "solver.interpolated_loss=0.5"), "which an adapter freezes; set interpolated_loss"),
         (("network.head_layers=0",), "network.head_layers: must be"),
+        (("solver.optim=sgd", "solver.betas=[0.9, 0.9]"), "sgd has momentum"),
+        (("solver.betas=[0.9, 1.0]",), "at least 0 and below 1"),
+        (("solver.loss_type=BCE",), "multi_label and solver.loss_type: lists with several labels"),
+        (("solver.distill=2.0", "solver.loss_type=NCE"), "beside loss_type CE"),
     ],
 )
 def test_refused(tmp_path, overrides, part):
