@@ -235,6 +235,7 @@ def test_loader_processes_hand_over_frames_of_the_stored_size(tmp_path):
 
 def jpeg_clip() -> tuple[torch.Tensor, Jpegs]:
     data = encode_jpeg(noise(3, 16, 16))
+    assert isinstance(data, torch.Tensor)
     return data, Jpegs([len(data)], ["a.jpg"], [0, 0], (16, 16))
 
 
