@@ -115,6 +115,10 @@ class FrameSource(Component, ABC):
         `kinds`. None if it needs another kind; then use `read`."""
         return None
 
+    def check_frames(self) -> None:
+        """Decode the first, middle and last frame; raises a UserError if one cannot be decoded."""
+        self.read(np.unique([0, self.num_frames // 2, self.num_frames - 1]))
+
     @abstractmethod
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         """Decode the frames at `wanted` (distinct, ascending), each into `target(index, H, W)`, (H,W,3).

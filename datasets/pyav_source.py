@@ -57,7 +57,7 @@ class PyAVVideo(FrameSource):
             target(index, *pixels.shape[:2]).numpy()[:] = pixels
             yield index
 
-    def decode_all(self) -> None:
+    def check_frames(self) -> None:
         """Decode every frame; raises a UserError for the first corrupted one."""
         for _ in self._video.frames():
             pass

@@ -1,4 +1,4 @@
-"""Only a component's own file, and the table that lists it, compare with its config name."""
+"""Only a component's own file, and the table that lists it, compare with its config name or test for its class."""
 
 import ast
 from pathlib import Path
@@ -24,7 +24,7 @@ NOT_COMPONENTS = {"None"}  # the mean of the frames
 
 
 def owners() -> dict[str, set[str]]:
-    """Config name of a component -> files that may compare with it."""
+    """Config name or class of a component -> files that may compare with it."""
     of_keys = [each for field in dotted_keys().values() for each in field.metadata if isinstance(each, OneOf)]
     found: dict[str, set[str]] = {}
     for one_of in (*of_keys, *map(OneOf, OTHER_TABLES)):
@@ -32,6 +32,7 @@ def owners() -> dict[str, set[str]]:
         for name, path in one_of.paths().items():
             files = {f"{package}/__init__.py", path.rpartition(".")[0].replace(".", "/") + ".py"}
             found.setdefault(name, set()).update(files)
+            found.setdefault(path.rpartition(".")[2], set()).update(files)
     for name in SCHEDULES:
         found.setdefault(name, set()).add("modules/schedule.py")
     for name in get_args(Optimizer):
@@ -43,13 +44,17 @@ OWNERS = owners()
 
 
 def foreign_comparisons(source: str, path: str) -> list[str]:
-    """Comparisons (`==`, `in`, `case` ...) in a file with the names of components that it does not own."""
+    """Comparisons (`==`, `in`, `case`, `isinstance` ...) in a file with components that it does not own."""
     found = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, (ast.Compare, ast.MatchValue)):
-            texts = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
-            if any(path not in OWNERS[text] for text in texts if isinstance(text, str) and text in OWNERS):
-                found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
+            names = {each.value for each in ast.walk(node) if isinstance(each, ast.Constant)}
+        elif isinstance(node, ast.Call) and ast.unparse(node.func) in ("isinstance", "issubclass"):
+            names = {each.id for each in ast.walk(node.args[1]) if isinstance(each, ast.Name)}
+        else:
+            continue
+        if any(path not in OWNERS[name] for name in names if isinstance(name, str) and name in OWNERS):
+            found.append(f"{path}:{node.lineno} {ast.unparse(node)}")
     return found
 
 
@@ -67,6 +72,7 @@ def test_components_are_not_asked_for_by_name(path: Path):
         'solver.optim == "lion"',
         'solver.type == "multistep"',
         'data.decoder == "pyav"',
+        "isinstance(source, PyAVVideo)",
     ],
 )
 def test_such_a_comparison_is_found(condition):

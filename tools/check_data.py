@@ -27,7 +27,6 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import torch
 
 from datasets.build import count_unknown_frames, read_entries
@@ -35,7 +34,6 @@ from datasets.clip_shards import clip_root
 from datasets.frame_source import FrameSource
 from datasets.list_checks import list_warnings
 from datasets.lists import ListEntry
-from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.sets import Side, class_names, configs_of_sets, root_and_list, with_sets
 from tools.workers import run_jobs
@@ -81,10 +79,7 @@ def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: L
     try:
         with open_source(data, clip_root(data, root), entry, list_path) as source:
             row["num_frames"] = source.num_frames
-            if isinstance(source, PyAVVideo):
-                source.decode_all()
-            else:
-                source.read(np.unique([0, source.num_frames // 2, source.num_frames - 1]))
+            source.check_frames()
         if data.modality == "RGB":
             assert entry.num_frames is not None
             folder = Path(root) / entry.path
