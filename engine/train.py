@@ -163,7 +163,9 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     with run_lock(chosen) if chosen and not (args.check or cfg.solver.evaluate) else nullcontext():
         run_dir = distributed.share_from_main(chosen, process)
         assert run_dir is not None
-        return _train_in(run_dir, args, cfg, process, stop)
+        code = _train_in(run_dir, args, cfg, process, stop)
+    distributed.stop()  # also after an early end, where gloo would abort a process whose peer has exited
+    return code
 
 
 def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Process, stop: StopRequest) -> int:

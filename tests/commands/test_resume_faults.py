@@ -230,5 +230,7 @@ def test_a_disk_that_fills_up(world, finished, tmp_path):
         assert losses(disk / "run") == pytest.approx(losses(finished), abs=1e-5)
         ours, uninterrupted = (load_checkpoint(path / "last_model.pt") for path in (disk / "run", finished))
         torch.testing.assert_close(ours["model_state_dict"], uninterrupted["model_state_dict"], rtol=0, atol=1e-4)
+        del ours  # maps its file, so that the disk is busy
     finally:
-        command("umount", disk)
+        unmounted = command("umount", disk)
+    assert unmounted.returncode == 0, unmounted.stderr
