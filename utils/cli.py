@@ -34,10 +34,15 @@ LOST_CONNECTION = (
     "lost the connection to another process: it exited, or its machine cannot be reached; add resume=auto to continue "
     "from the last checkpoint"
 )
+OUT_OF_MAIN_MEMORY = "out of memory; lower data.batch_size or data.workers, or raise the limit (ulimit -v)"
 DISK_REMEDIES = {
     **dict.fromkeys((errno.ENOSPC, errno.EDQUOT, errno.EROFS), "free disk space"),
     **dict.fromkeys((errno.EIO, errno.ESTALE), "check the disk or the network mount"),
+    errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
+    **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n)"),
 }
+PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
+"""Errors of a path that the user gave, whose text says what is wrong."""
 
 
 class Parser(argparse.ArgumentParser):
@@ -66,8 +71,10 @@ class Parser(argparse.ArgumentParser):
         self.exit(EXIT_USER_ERROR, f"error: {message}; {self.prog} --help lists the options\n")
 
     def _spelled(self, args: Sequence[str] | None) -> list[str]:
-        """The command line with kebab-case options in snake_case; unknown options are errors."""
+        """The command line with kebab-case options in snake_case; unknown options and empty words are errors."""
         words = list(sys.argv[1:] if args is None else args)
+        if empty := [word for word in words if not word or re.fullmatch("--[a-z_-]+=", word)]:
+            self.error(f"{empty[0] or 'an argument'} is empty; is a variable of the shell not set?")
         if self._subparsers is not None:  # each subcommand has its own parser
             return words
         for place, word in enumerate(words):
@@ -176,6 +183,7 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
     bug and is raised. If stdout was closed (`| head -1`), the command exits silently.
     """
     sys.unraisablehook = _report_unraisable
+    _open_closed_streams()
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal's encoding lacks
     try:
@@ -202,6 +210,16 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
         return code
 
 
+def _open_closed_streams() -> None:
+    """Replace stdin, stdout and stderr by the null device where they are closed (`>&-`): the next file that is opened
+    would become stdout."""
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:
+        pass
+    os.close(descriptor)
+    sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - open until the end
+    sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
     """Python's report of an exception in a destructor, except for a full disk, which is reported in one line."""
     if not isinstance(unraisable.exc_value, OSError) or unraisable.exc_value.errno not in DISK_REMEDIES:
@@ -217,6 +235,12 @@ def explain_failure(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, OSError) and error.errno in DISK_REMEDIES:
         remedy = DISK_REMEDIES[error.errno]
         return EXIT_FAILURE, f"{error.filename or 'the disk'}: {error.strerror}; {remedy} and run again"
+    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename is not None:
+        return EXIT_USER_ERROR, f"{error.filename}: {error.strerror}"
+    if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
+        return EXIT_FAILURE, f"{error.strerror}; free disk space there, or set TMPDIR to another folder"
+    if isinstance(error, MemoryError):
+        return EXIT_FAILURE, OUT_OF_MAIN_MEMORY
     if isinstance(error, BrokenPipeError) and _drop_closed_stdout():
         return EXIT_CLOSED_OUTPUT, ""
     if type(error).__name__ == "OutOfMemoryError":  # PyTorch's; importing it here would slow down `--help`

@@ -86,6 +86,8 @@ def test_words_after_two_dashes_are_not_options():
         (["--wieghts=a.pt"], "unknown option --wieghts; did you mean --weights?"),  # instead of the missing --weights
         (["--solver.lr=1"], "unknown option --solver.lr; config keys are given without dashes: solver.lr=VALUE"),
         (["--qqqq"], "unknown option --qqqq; "),
+        (["--config", "a", "--weights", ""], "an argument is empty; is a variable of the shell not set?"),
+        (["--config", "a", "--weights="], "--weights= is empty; is a variable of the shell not set?"),
         ([], "the following arguments are required: --config/-cfg, --weights; "),
         (["--config", "a", "--weights"], "argument --weights: expected one argument"),
         (["--config", "a", "--weights", "b", "--test_crops", "x"], "argument --test_crops: invalid int value: 'x'"),
