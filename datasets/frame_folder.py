@@ -2,6 +2,7 @@
 
 import os
 import re
+import stat
 from pathlib import Path
 
 from datasets.frame_source import ImageSource, describe
@@ -72,9 +73,15 @@ def _read_file(path: str | Path, name: str) -> bytes:
     """Read a file. Raises one of _MISSING if it does not exist, or a UserError that begins with `name` if it cannot be
     read."""
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123
+        with open(path, "rb", buffering=0, opener=_open_at_once) as file:  # noqa: PTH123
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                raise UserError(f"{name}: is not a file, but a pipe or a device")
             return file.read()
     except _MISSING:
         raise
     except OSError as error:
         raise UserError(f"{name}: cannot be read ({error.strerror or error})") from None
+
+
+def _open_at_once(path: str, flags: int) -> int:
+    return os.open(path, flags | os.O_NONBLOCK)  # opening a pipe would wait for another program

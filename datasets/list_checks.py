@@ -17,12 +17,13 @@ def list_warnings(
     warnings = []
     for list_path, entries in ((data.train_list, train), (data.val_list, val)):
         labels: dict[str, set[Label]] = {}
-        for entry in entries:
-            labels.setdefault(entry.name, set()).add(entry.label)
+        names = [os.path.normpath(entry.name) for entry in entries]  # "./a" is "a"
+        for name, entry in zip(names, entries):
+            labels.setdefault(name, set()).add(entry.label)
         contradictory = [name for name, labels_of_name in labels.items() if len(labels_of_name) > 1]
         if contradictory:
             warnings.append(f"{list_path}: {_count(contradictory, 'video')} listed with different labels")
-        counts = Counter((entry.name, entry.label) for entry in entries)
+        counts = Counter((name, entry.label) for name, entry in zip(names, entries))
         repeated = [name for (name, _), count in counts.items() if count > 1]
         if repeated:
             warnings.append(f"{list_path}: {_count(repeated, 'video')} listed more than once")

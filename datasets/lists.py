@@ -13,6 +13,7 @@ import io
 import math
 import os
 import re
+import unicodedata
 from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +31,8 @@ NO_CLASS = "-"
 Label = int | tuple[int, ...]
 """A class id, or in a multi-label list ascending class ids, possibly none."""
 
+MAX_LINE_LENGTH = 2**14
+"""Characters of a line: four times the longest path of Linux, with room for thousands of labels."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 
 
@@ -147,8 +150,9 @@ def drop_short_entries(entries: Sequence[ListEntry]) -> tuple[list[ListEntry], i
 
 
 def tokenized_name(name: str) -> str:
-    """The class name as CLIP's tokenizer reads it: without differences of case and repeated spaces."""
-    return " ".join(name.lower().split())
+    """The class name as CLIP's tokenizer reads it: without differences of case, repeated spaces, and composed
+    characters (macOS decomposes "é" in names of folders)."""
+    return " ".join(unicodedata.normalize("NFC", name).lower().split())
 
 
 def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
@@ -181,7 +185,7 @@ def read_labels(path: str | Path, num_classes: int | None = None) -> list[str]:
             raise UserError(f"{where}: class id {class_id} is already given on line {first_line[class_id]}")
         if not 0 <= class_id < size:
             raise UserError(f"{where}: class id {class_id} is outside 0..{size - 1} ({count_source})")
-        name = row[1].strip()
+        name = " ".join(row[1].split())
         if not name:
             raise UserError(f"{where}: class {class_id} has an empty name")
         first_id = id_of.setdefault(tokenized_name(name), class_id)
@@ -224,6 +228,10 @@ def _numbered_lines(path: str | Path) -> list[tuple[int, str]]:
             raise UserError(f"{path}:{line}: comments are not part of the list format; remove the line")
         if "\0" in text:
             raise UserError(f"{path}:{line}: the line contains a NUL byte; is this a text file?")
+        if "\r" in text:
+            raise UserError(f"{path}:{line}: the line contains a carriage return; end lines with a line feed")
+        if len(text) > MAX_LINE_LENGTH:
+            raise UserError(f"{path}:{line}: the line has {len(text)} characters; is this an annotation list?")
         if text:
             lines.append((line, text))
     return lines

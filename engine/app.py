@@ -90,15 +90,13 @@ class Service:
 
 
 def check_names(names: list[str], num_own: int) -> None:
-    """Raise a UserError for too many, too long or duplicate class names."""
+    """Raise a UserError for too many or too long class names."""
     most = max(MAX_CLASSES, num_own)
     if len(names) > most:
         raise UserError(f"{len(names)} classes; the limit is {most}")
     for name in names:
         if len(name) > MAX_NAME_LENGTH:
             raise UserError(f"class {name[:40]!r}...: longer than {MAX_NAME_LENGTH} characters")
-        if names.count(name) > 1:
-            raise UserError(f"class {name!r}: given twice")
 
 
 def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tuple[str, Path]]]:

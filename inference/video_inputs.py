@@ -3,11 +3,16 @@
 import glob
 import os
 import re
+import statistics
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
+from typing import NoReturn
 
-from datasets.lists import read_labels
+from datasets.lists import read_labels, tokenized_name
 from utils.errors import UserError
+from utils.terminal import print_error_line
 
 # fmt: off
 VIDEO_SUFFIXES = frozenset((
@@ -21,6 +26,7 @@ IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))
 SYSTEM_FOLDERS = frozenset(
     ("@eaDir", "#recycle", "$RECYCLE.BIN", "System Volume Information", "lost+found", "__MACOSX")
 )
+_LIST_FILE = re.compile(r"[^,]+\.(txt|tsv|json|ya?ml|xlsx?)", re.IGNORECASE)
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:(//|.*/)")  # more than one letter, unlike drives of Windows
 
 
@@ -62,12 +68,16 @@ def walk_visible(root: str | Path) -> Iterator[tuple[str, list[str], list[str]]]
     """Like os.walk: yields each folder with the names of its folders and files.
 
     Links to folders are followed, except to a parent folder. Hidden files and folders (names that begin with a dot) and
-    SYSTEM_FOLDERS are left out.
+    SYSTEM_FOLDERS are left out. Raises a UserError if a folder cannot be read.
     """
-    for place, folders, files in os.walk(root, followlinks=True):
+    for place, folders, files in os.walk(root, onerror=_unreadable, followlinks=True):
         visible = [name for name in folders if not name.startswith(".") and name not in SYSTEM_FOLDERS]
         folders[:] = [name for name in visible if not _leads_back(Path(place), name)]
         yield place, folders, [name for name in files if not name.startswith(".")]
+
+
+def _unreadable(error: OSError) -> NoReturn:
+    raise UserError(f"{error.filename}: cannot be read ({error.strerror}); correct that, or move it away") from error
 
 
 def _leads_back(place: Path, name: str) -> bool:
@@ -99,27 +109,57 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
         raise UserError(
             f"{classes}: not a .csv file; give a CSV with the columns id,name, or class names separated by commas"
         )
+    if isinstance(classes, str) and _LIST_FILE.fullmatch(classes):
+        raise UserError(f"{classes}: no such file; give a CSV with the columns id,name, or class names")
     if isinstance(classes, str):
         classes = classes.split(",")
-    names = [name.strip() for name in classes if name.strip()]
+    names = [" ".join(name.split()) for name in classes if name.strip()]
     if not names:
         raise UserError("no classes given; separate names by commas, or give a CSV file (id,name)")
-    twice = sorted({name for name in names if names.count(name) > 1})
+    counts = Counter(map(tokenized_name, names))
+    twice = sorted({name for name in names if counts[tokenized_name(name)] > 1})
     if twice:
-        raise UserError(f"classes: {', '.join(twice[:4])} is given twice")
+        raise UserError(f"classes: {', '.join(twice[:4])} is given twice; names must differ, ignoring case and spaces")
     return names
 
 
 def _videos_in(folder: Path) -> list[str]:
-    """A folder of frames, or the videos and folders of frames below a folder, sorted."""
+    """The videos and folders of frames in and below a folder, sorted. What was passed over is printed to stderr, and so
+    are doubts about frames."""
     found = []
-    for place, folders, files in walk_visible(folder):
-        suffixes = {Path(name).suffix.lower() for name in files}
-        if suffixes & IMAGE_SUFFIXES and not suffixes & VIDEO_SUFFIXES:
+    others: Counter[str] = Counter()
+    for place, _, files in walk_visible(folder):
+        suffixes = Counter(Path(name).suffix.lower() for name in files)
+        others.update({suffix: n for suffix, n in suffixes.items() if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES})
+        if suffixes.keys() & IMAGE_SUFFIXES and not suffixes.keys() & VIDEO_SUFFIXES:
             found.append(place)
-            folders.clear()
+            images = [name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
+            if doubt := _doubt_of_frames(sorted(images, key=natural_key)):
+                print_error_line(f"warning: {place}: {doubt}")
         else:
             found += [str(Path(place) / name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+    if others:
+        print_error_line(skipped_files(folder, others))
     if not found:
         raise UserError(f"{folder}: contains neither videos nor images")
     return sorted(found, key=natural_key)
+
+
+def _doubt_of_frames(names: Sequence[str]) -> str | None:
+    """Why sorted images are probably not all frames of one video: different names, or gaps in their numbers."""
+    kinds = sorted({re.sub(r"\d+", "#", name.lower()) for name in names})
+    if len(kinds) > 1:
+        return f"its images have different names ({', '.join(kinds[:3])}), but are read as frames of one video"
+    numbers = [int(found[-1]) for name in names if (found := re.findall(r"\d+", name))]
+    steps = [after - before for before, after in pairwise(numbers)]
+    for before, step in zip(numbers, steps):
+        if step <= 0 or step >= 2 * statistics.median(steps):
+            return f"frame {before} is followed by {before + step}; are frames missing, or of another video?"
+    return None
+
+
+def skipped_files(root: Path, suffixes: Counter[str]) -> str:
+    """The line for files that are neither videos nor frames: number by suffix."""
+    ranked = sorted(suffixes.items(), key=lambda item: (-item[1], item[0]))
+    counts = ", ".join(f"{count} {suffix or 'no extension'}" for suffix, count in ranked)
+    return f"{root}: skipped files whose extension is not that of a video: {counts}"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from inference.video_inputs import VIDEO_SUFFIXES, walk_visible
+from inference.video_inputs import VIDEO_SUFFIXES, skipped_files, walk_visible
 from utils.errors import UserError
 from utils.progress import progress
 
@@ -49,10 +49,9 @@ def find_videos(root: Path) -> list[str]:
             if suffix in VIDEO_SUFFIXES:
                 videos.append((relative / name).as_posix())
             else:
-                skipped[suffix or "no extension"] += 1
+                skipped[suffix] += 1
     if skipped:
-        counts = ", ".join(f"{count} {suffix}" for suffix, count in skipped.most_common())
-        print(f"{root}: skipped files whose extension is not that of a video: {counts}")
+        print(skipped_files(root, skipped))
     return sorted(videos)
 
 

@@ -113,7 +113,7 @@ def test_two_simultaneous_users_get_their_own_results(service, world):
 @pytest.mark.parametrize(
     ("names", "seconds", "part"),
     [
-        (["x"] * 2, None, "class 'x': given twice"),
+        (["x"] * 2, None, "classes: x is given twice"),
         ([str(n) for n in range(401)], None, "401 classes; the limit is 400"),
         (["y" * 201], None, "longer than 200 characters"),
         (None, 0.001, "more than the limit of 300; use longer windows"),

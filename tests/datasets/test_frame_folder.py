@@ -1,3 +1,4 @@
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -125,6 +126,14 @@ def test_not_an_image_or_a_folder(tmp_path):
         decode_image_file(tmp_path / "b.jpg")
     with pytest.raises(UserError, match="no such file"):
         decode_image_file(tmp_path / "c.jpg")
+
+
+def test_a_pipe_is_not_waited_for(tmp_path):
+    write_frames(tmp_path / "v", 2)
+    (tmp_path / "v" / "img_00002.jpg").unlink()
+    os.mkfifo(tmp_path / "v" / "img_00002.jpg")
+    with opened(tmp_path, 2) as source, pytest.raises(UserError, match=r"img_00002.jpg .*: is not a file, but a pipe"):
+        source.read(np.array([1]))
 
 
 def test_sizes_must_not_differ_within_a_clip(tmp_path):

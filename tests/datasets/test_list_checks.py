@@ -29,7 +29,7 @@ def test_a_video_in_both_lists():
 
 
 def test_a_video_under_two_labels_and_a_repeated_line():
-    lines = warnings([*SOUND, ("a.mp4", 1), ("b.mp4", 1)], [("x.mp4", 0), ("x.mp4", 0)])
+    lines = warnings([*SOUND, ("a.mp4", 1), ("./b.mp4", 1)], [("x.mp4", 0), ("x.mp4", 0)])
     assert lines == [
         "train.txt: 1 video (a.mp4) listed with different labels",
         "train.txt: 1 video (b.mp4) listed more than once",

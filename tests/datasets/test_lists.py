@@ -46,6 +46,8 @@ def test_inner_white_space_of_a_path_is_kept(tmp_path):
         ("v -5 1", "num_frames is -5"),
         ("# v 10 1", "comments are not part"),
         ("v\0x 10 1", "NUL byte"),
+        ("v 10 1\rw 10 1", "contains a carriage return"),
+        ("v" * 20_000 + " 10 1", "has 20005 characters"),
         ("/etc/v 10 1", "is absolute"),
         ("../v 10 1", "is outside its root"),
         ("a/../../v 10 1", "is outside its root"),

@@ -1,10 +1,12 @@
 """Windows of files, folders and streams: their frames, times and memory."""
 
 import http.server
+import os
 import sys
 import threading
 from fractions import Fraction
 from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -220,6 +222,45 @@ def test_inputs_are_expanded_in_sorted_order(tmp_path):
         expand_inputs([tmp_path / "d"])
 
 
+def test_nothing_in_a_folder_is_passed_over_in_silence(tmp_path, capsys):
+    write_frames(tmp_path / "videos", 1)  # a thumbnail beside folders
+    (tmp_path / "videos" / "a").mkdir()
+    for name in ("1.mp4", "2.mxf", "notes"):
+        (tmp_path / "videos" / "a" / name).touch()
+    assert expand_inputs([tmp_path / "videos"]) == [f"{tmp_path}/videos", f"{tmp_path}/videos/a/1.mp4"]
+    skipped = "videos: skipped files whose extension is not that of a video: 1 no extension, 1 .mxf\n"
+    assert capsys.readouterr().err.endswith(skipped)
+
+    def doubt(*names: str) -> str:
+        folder = tmp_path / f"frames{len(list(tmp_path.iterdir()))}"
+        folder.mkdir()
+        for name in names:
+            (folder / name).touch()
+        assert expand_inputs([folder]) == [str(folder)]
+        return capsys.readouterr().err
+
+    assert "frame 2 is followed by 4" in doubt("1.jpg", "2.jpg", "4.jpg", "5.jpg")
+    assert "frame 2 is followed by 1" in doubt("a1_1.jpg", "a1_2.jpg", "a2_1.jpg", "a2_2.jpg")
+    assert "different names (flow_#.jpg, img_#.jpg)" in doubt("flow_1.jpg", "img_1.jpg")
+    assert "different names (#.jpg, #.png)" in doubt("1.jpg", "1.png")
+    assert doubt("f0.jpg", "f12.JPG", "f25.jpg", "f37.jpg") == ""
+
+
+def test_a_folder_that_cannot_be_read_is_an_error(tmp_path, monkeypatch):
+    (tmp_path / "a.mp4").touch()
+    (tmp_path / "closed").mkdir()
+    scan = os.scandir
+
+    def scandir(path):
+        if Path(path).name == "closed":
+            raise PermissionError(13, "Permission denied", str(path))
+        return scan(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)  # permissions do not hold for root
+    with pytest.raises(UserError, match=r"closed: cannot be read \(Permission denied\)"):
+        expand_inputs([tmp_path])
+
+
 def test_live_sources_are_recognised(tmp_path, monkeypatch):
     assert [is_live(s) for s in (0, "0", "rtsp://x", "http://x/a.mp4", "file:/a")] == [True] * 5
     assert [is_live(s) for s in ("a.mp4", tmp_path, "C:/a.mp4", "a:b.mp4")] == [False] * 4
@@ -237,8 +278,12 @@ def test_typed_classes(tmp_path):
     assert len(read_class_names(", ".join(f"action number {i}" for i in range(600)))) == 600  # longer than any path
     (tmp_path / "names.csv").write_text("id,name\n1,b\n0,a\n")
     assert read_class_names(str(tmp_path / "names.csv")) == ["a", "b"]
-    with pytest.raises(UserError, match="given twice"):
-        read_class_names("a, b, a")
+    for same in ("a, b, a", "Run, run", "a  b, a b", "caf\u00e9, cafe\u0301"):
+        with pytest.raises(UserError, match="given twice"):
+            read_class_names(same)
+    for name in ("names.txt", "a/b.json"):
+        with pytest.raises(UserError, match=f"{name}: no such file"):
+            read_class_names(name)
     with pytest.raises(UserError, match="no classes given"):
         read_class_names(" , ")
 
