@@ -116,7 +116,7 @@ def embed_windows(
         turn: lock of the model, which threads that read videos use one at a time.
 
     Raises:
-        UserError: the video cannot be read, has no frames, or has an embedding that is not finite.
+        UserError: the video cannot be read, has no frames, or has an embedding that is zero or not finite.
     """
     windows = iter(windows)
     rows, spans = [], []

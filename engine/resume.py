@@ -9,7 +9,7 @@ import torch
 import yaml
 
 from engine.keeper import newest_intact
-from modules.checkpoint_layout import load_video_weights, saved_config, split_training_parts
+from modules.checkpoint_layout import load_video_weights, saved_class_names, saved_config, split_training_parts
 from modules.sharding import gathered
 from modules.trained_part import trained_state
 from modules.training import Progress, Trainer
@@ -93,7 +93,7 @@ def restore_run(
     UserError if it belongs to another run, or does not fit the model, the optimiser or the list.
     """
     path, state = found
-    if not isinstance(state.get("epoch"), int):
+    if not isinstance(state.get("epoch"), int) or state["epoch"] < -1:
         raise UserError(f"{path}: contains no epoch to resume from; use it as `pretrain` to load only its weights")
     if not cfg.solver.evaluate:
         _check_same_run(path, state, cfg, class_names)
@@ -115,14 +115,14 @@ def restore_run(
     if trainer.average is not None:
         trainer.average.num_epochs = state.get("averaged_epochs", 0)
     trainer.scaler.load_state_dict(state["scaler_state_dict"])
-    saved = state["progress"]
+    saved = state["progress"] if isinstance(state["progress"], dict) else {}
     for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
-        if name not in saved:
+        if not isinstance(saved.get(name), (int, float)):
             raise UserError(f"{path}: {name} is missing in its progress; use it as `pretrain` to load only its weights")
         setattr(progress, name, saved[name])
     for name in ("best_watched", "stale_validations"):  # missing in older checkpoints
         setattr(progress, name, saved.get(name, getattr(progress, name)))
-    if progress.consumed_clips > len(loader.dataset):
+    if not 0 <= progress.consumed_clips <= len(loader.dataset):
         raise UserError(
             f"{path}: was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has "
             f"{len(loader.dataset)}; use the list of that run, or use the checkpoint as `pretrain`"
@@ -144,8 +144,8 @@ def _check_same_run(path: Path, state: dict[str, Any], cfg: Config, class_names:
             raise UserError(f"{path}: {key} was {old} in its run and is {new} now; set {key}={old} {OR_ANOTHER_RUN}")
     if "data.sets" in changed:
         _check_same_sets(path, *changed["data.sets"])
-    trained = list(state.get("class_names", class_names))
-    if trained != class_names:
+    trained = saved_class_names(state)
+    if trained and trained != class_names:
         difference = _first_difference(trained, class_names)
         raise UserError(f"{path}: its run had {difference} now; set its data.label_list {OR_ANOTHER_RUN}")
     num_epochs = state["epoch"] + 1

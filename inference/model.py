@@ -27,10 +27,10 @@ from inference.video_inputs import read_class_names
 from inference.windows import Window, build_window_reader
 from modules.attribution import ShownClip, explain
 from modules.build import build_model, build_text, load_clip_model
-from modules.checkpoint_layout import load_video_weights, saved_config, warn_of_other_classifier
+from modules.checkpoint_layout import load_video_weights, saved_class_names, saved_config, warn_of_other_classifier
 from modules.classifiers.classifier import Classifier
 from modules.classifiers.trained import trained_classifier
-from modules.embed import VideoTable, nonfinite_message
+from modules.embed import VideoTable, are_sound, unsound_message
 from modules.pixels import with_preprocessing
 from modules.scorers.scorer import scorer_state
 from modules.text_classifier import text_weights_hash
@@ -62,7 +62,7 @@ class Checkpoint(NamedTuple):
     @property
     def class_names(self) -> list[str]:
         """The training classes; empty if unknown."""
-        return list(self.state.get("class_names", []))
+        return saved_class_names(self.state)
 
     @property
     def recipe(self) -> Recipe:
@@ -121,8 +121,8 @@ class VideoModel:
             )
         self.network.to(device).eval()
         self.class_matrix = text_matrix(self.network, None if self.network.classifier else text)
-        if not np.isfinite(self.class_matrix).all():
-            raise UserError(f"{self.description}: a class embedding is not finite; use another checkpoint")
+        if not are_sound(torch.from_numpy(self.class_matrix)).all():
+            raise UserError(f"{self.description}: a class embedding is zero or not finite; use another checkpoint")
         self.reader = build_window_reader(cfg)
 
     def load(self, checkpoint: Checkpoint) -> None:
@@ -169,12 +169,12 @@ class VideoModel:
         (B,R,D) if the scorer needs R rows per clip.
 
         Raises:
-            UserError: an embedding is not finite.
+            UserError: an embedding is zero or not finite.
         """
         with autocast(self.precision, self.device):
             embeddings = self.network.video_features(torch.as_tensor(clips).to(self.device)).float().cpu()
-        if not torch.linalg.vector_norm(embeddings, dim=-1).isfinite().all():
-            raise UserError(nonfinite_message(name))
+        if not are_sound(embeddings).all():
+            raise UserError(unsound_message(name))
         return embeddings.numpy()
 
     @torch.inference_mode()

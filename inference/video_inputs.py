@@ -138,10 +138,10 @@ def _videos_in(folder: Path) -> list[str]:
                 print_error_line(f"warning: {place}: {doubt}")
         else:
             found += [str(Path(place) / name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
-    if others:
-        print_error_line(skipped_files(folder, others))
     if not found:
         raise UserError(f"{folder}: contains neither videos nor images")
+    if others:
+        print_error_line(skipped_files(folder, others))
     return sorted(found, key=natural_key)
 
 

@@ -44,7 +44,10 @@ def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
     model."""
     model_state = raw.get("model_state_dict", raw)
     if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
-        raise UserError(f"{source}: no state dict under model_state_dict, only: {', '.join(map(str, list(raw)[:6]))}")
+        raise UserError(
+            f"{source}: no tensors under model_state_dict, state_dict, model or module; it contains "
+            f"{', '.join(map(str, list(raw)[:6])) or 'nothing'}; move the weights to model_state_dict"
+        )
     state = {name.removeprefix("module."): value for name, value in model_state.items()}
     if is_transformers_xclip(state):
         state = from_transformers(state)
@@ -59,7 +62,21 @@ def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
     if not any(name.startswith("visual.") for name in state) and "base" not in raw:
         names = ", ".join(list(model_state)[:3])
         raise UserError(f"{source}: contains no image tower (visual.*); its names start with {names}")
+    for name, value in state.items():
+        if not _is_plain(value):
+            kind = str(value.dtype).removeprefix("torch.") if value.layout == torch.strided else "sparse"
+            raise UserError(
+                f"{source}: {name} is {kind}{' without values' * value.is_meta}; weights must be dense and of at least "
+                "16-bit floating point; quantised ones are not supported"
+            )
     return state
+
+
+def _is_plain(value: torch.Tensor) -> bool:
+    """Whether a tensor is a dense weight, or a buffer such as int64 positions; not quantised, complex or empty."""
+    is_float = value.is_floating_point() and value.itemsize >= 2
+    is_buffer = value.dtype in (torch.int64, torch.int32, torch.bool)
+    return (is_float or is_buffer) and value.layout == torch.strided and not value.is_meta
 
 
 def _is_constant(name: str, value: torch.Tensor) -> bool:
@@ -116,8 +133,18 @@ def load_video_weights(model: VideoCLIP, raw: dict[str, Any], source: str, new_c
 def saved_config(raw: dict[str, Any]) -> dict[str, Any]:
     """The config in a checkpoint as a nested dict; {} if there is none."""
     config = raw.get("config")
-    tree = yaml.safe_load(config) if isinstance(config, str) else None
+    try:
+        tree = yaml.safe_load(config) if isinstance(config, str) else None
+    except yaml.YAMLError:  # of another program
+        tree = None
     return tree if isinstance(tree, dict) else {}
+
+
+def saved_class_names(raw: dict[str, Any]) -> list[str]:
+    """The names of the training classes in a checkpoint; empty if there are none."""
+    names = raw.get("class_names")
+    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
+    return list(names) if is_list else []
 
 
 def saved_network(raw: dict[str, Any]) -> dict[str, Any]:

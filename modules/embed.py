@@ -73,7 +73,7 @@ def embed_videos(
         The table on the main process, None on the others.
 
     Raises:
-        UserError: no video can be read, or an embedding is not finite.
+        UserError: no video can be read, or an embedding is zero or not finite.
         Stopped: on all processes, if one received a request to stop.
     """
     started, process = time.perf_counter(), context.process
@@ -101,9 +101,9 @@ def embed_videos(
                     size / 2**30,
                 )
             rows = batch["index"][~batch["is_faulty"]].numpy()
-            is_finite = torch.linalg.vector_norm(per_video, dim=-1).isfinite().reshape(len(rows), -1).all(dim=1)
-            if not is_finite.all():
-                raise UserError(nonfinite_message(entries[rows[int((~is_finite).nonzero()[0])]].path))
+            is_sound = are_sound(per_video)
+            if not is_sound.all():
+                raise UserError(unsound_message(entries[rows[int((~is_sound).nonzero()[0])]].path))
             indices.append(rows)
             embeddings.append(per_video.cpu().numpy())
     if any_process(is_stopped, process):
@@ -117,10 +117,16 @@ def embed_videos(
     return _table(loader.dataset, shares, time.perf_counter() - started)
 
 
-def nonfinite_message(name: str) -> str:
-    """The error for an embedding of the video `name` that is not finite."""
+def are_sound(embeddings: torch.Tensor) -> torch.Tensor:
+    """bool (N,): whether each of the embeddings (N,D) or (N,...,R,D) is finite, and one of its rows not zero."""
+    norms = torch.linalg.vector_norm(embeddings, dim=-1).reshape(len(embeddings), -1)
+    return norms.isfinite().all(dim=1) & norms.any(dim=1)
+
+
+def unsound_message(name: str) -> str:
+    """The error for an embedding of the video `name` that is zero or not finite."""
     return (
-        f"{name}: its embedding is not finite, because of the weights or the precision; use another "
+        f"{name}: its embedding is zero or not finite, because of the weights or the precision; use another "
         "checkpoint or solver.precision=fp32"
     )
 

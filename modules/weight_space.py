@@ -13,7 +13,7 @@ import yaml
 
 from modules.adapters.adapter import Adapter
 from modules.additions.addition import owner_of
-from modules.checkpoint_layout import saved_config, saved_network, to_model_state
+from modules.checkpoint_layout import saved_class_names, saved_config, saved_network, to_model_state
 from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.errors import UserError
@@ -165,7 +165,9 @@ def _check_same(loaded: Loaded, first: Loaded) -> None:
                 f"{path}: is not the same model as {first_path}: {name} is {tuple(value.shape)} instead of "
                 f"{tuple(first_state[name].shape)}; average checkpoints of one architecture and head"
             )
-    if list(raw.get("class_names", [])) != list(first_raw.get("class_names", [])):
+        if value.is_floating_point() and not value.isfinite().all():
+            raise UserError(f"{path}: {name} is not finite; leave this checkpoint out")
+    if saved_class_names(raw) != saved_class_names(first_raw):
         raise UserError(f"{path}: was trained on other classes than {first_path}; average runs on the same classes")
 
 

@@ -79,7 +79,13 @@ def load_checkpoint(path: str | Path) -> dict[str, Any]:
             f"{path}: contains {class_name[1]} besides tensors and plain values, which is not loaded because it could "
             "run code; in the program that wrote it, save only the weights: torch.save(model.state_dict(), ...)"
         ) from error
+    except PermissionError:
+        raise  # intact, but closed to this user
     except Exception as error:  # the unpickler raises anything on arbitrary bytes
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path}: a TorchScript archive, not a checkpoint; give CLIP's weights as network.weights"
+            ) from error
         raise UserError(f"{path}: corrupted or truncated checkpoint; use another copy ({first_line(error)})") from error
     if not isinstance(state, dict):
         raise UserError(f"{path}: contains a {type(state).__name__}, expected a dictionary")
@@ -109,7 +115,7 @@ def _in_our_layout(state: dict[str, Any]) -> dict[str, Any]:
     Prefixes: `module.` (DistributedDataParallel), `_orig_mod.` (torch.compile), `model.` (Lightning modules).
     """
     state = dict(state)
-    for name in ("state_dict", "model"):
+    for name in ("state_dict", "model", "module"):  # Lightning and timm, DeiT and others, DeepSpeed
         if "model_state_dict" not in state and isinstance(state.get(name), dict):
             state["model_state_dict"] = state.pop(name)
     if "model_state_dict" not in state and state and all(torch.is_tensor(value) for value in state.values()):

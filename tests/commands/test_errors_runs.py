@@ -140,6 +140,16 @@ def other_classes(trained, tmp_path):
     return trained / "plain", ("resume=auto", f"data.label_list={tmp_path / 'labels.csv'}")
 
 
+def altered_state(**entries):
+    def case(trained, tmp_path):
+        state = torch.load(trained / "plain" / "last_model.pt", weights_only=True)
+        del state["content_hash"]  # as written by another program
+        torch.save({**state, **entries}, tmp_path / "other.pt")
+        return tmp_path / "run", (f"resume={tmp_path / 'other.pt'}",)
+
+    return case
+
+
 @contextmanager
 def held_by_another_process(run_dir: Path) -> Iterator[None]:
     started, start = os.pipe()
@@ -165,6 +175,8 @@ RUN_CASES = {
     "a file in its place": lambda trained, tmp_path: (trained / "plain" / "log.txt", ()),
     "named twice": lambda trained, tmp_path: (trained.with_name("new"), ("--log_time", "001")),
     "nothing to resume": lambda trained, tmp_path: (tmp_path / "run", (f"resume={tmp_path / 'nowhere.pt'}",)),
+    "an epoch that cannot be": altered_state(epoch=-5),
+    "progress of another program": altered_state(progress=None),
     "another run": lambda trained, tmp_path: (trained / "plain", ("resume=auto", "data.shot=2")),
     "a run of other classes": other_classes,
     "another image size": lambda trained, tmp_path: (

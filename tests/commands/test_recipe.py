@@ -125,7 +125,7 @@ def test_weights_that_are_not_finite_give_the_same_error_everywhere(world, weigh
     raw = load_checkpoint(weights)
     raw["model_state_dict"]["visual.proj"][0] = torch.nan
     torch.save(raw, tmp_path / "nan.pt")
-    message = "its embedding is not finite, because of the weights or the precision"
+    message = "its embedding is zero or not finite, because of the weights or the precision"
     assert call("test", "--weights", tmp_path / "nan.pt") == 2
     assert message in capsys.readouterr().err
     video = world.root / "videos" / "val_0_0.mp4"

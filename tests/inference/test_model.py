@@ -153,8 +153,18 @@ def test_an_embedding_that_is_not_finite_or_has_no_length_is_an_error(tmp_path, 
     model = load_model(*checkpoint(tmp_path, world)[::-1], device=CPU)
     with torch.no_grad():
         model.network.fusion_model.transformer.resblocks[-1].mlp.c_proj.bias[0] = value
-    with pytest.raises(UserError, match="val_0_0: its embedding is not finite"):
+    with pytest.raises(UserError, match="val_0_0: its embedding is zero or not finite"):
         model.predict(world.root / "frames" / "val_0_0")
+
+
+def test_an_embedding_that_is_zero_is_an_error(tmp_path, world):
+    config, weights = checkpoint(tmp_path, world)
+    state = load_checkpoint(weights)
+    for value in state["model_state_dict"].values():
+        value.zero_()
+    save_checkpoint(weights, state)
+    with pytest.raises(UserError, match="val_0_0: its embedding is zero or not finite"):
+        load_model(weights, config, device=CPU).predict(world.root / "frames" / "val_0_0")
 
 
 def test_class_embeddings_that_are_not_finite_are_an_error(tmp_path, world):
@@ -162,7 +172,7 @@ def test_class_embeddings_that_are_not_finite_are_an_error(tmp_path, world):
     state = load_checkpoint(weights)
     state["model_state_dict"]["classifier.weight"][0] = torch.nan
     save_checkpoint(weights, state)
-    with pytest.raises(UserError, match="w.pt: .* a class embedding is not finite"):
+    with pytest.raises(UserError, match="w.pt: .* a class embedding is zero or not finite"):
         load_model(weights, config, device=CPU)
 
 

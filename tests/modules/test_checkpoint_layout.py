@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from modules.build import build_model
-from modules.checkpoint_layout import load_video_weights, to_model_state
+from modules.checkpoint_layout import load_video_weights, saved_class_names, saved_config, to_model_state
 from tests.clip.tiny import RESNET, VIT, make_clip, state_of
 from tests.modules.tiny import clip_of, make_clips, make_config
 from utils.errors import UserError
@@ -207,7 +207,31 @@ def test_missing_and_surplus_tensors_are_named(tmp_path):
 )
 def test_checkpoints_of_other_programs(tmp_path, raw):
     message = refused(model_of(tmp_path), raw)
-    assert "no state dict" in message or "no image tower" in message
+    assert "no tensors under model_state_dict" in message or "no image tower" in message
+
+
+@pytest.mark.parametrize(
+    ("how", "kind"),
+    [
+        (lambda value: value.to(torch.int8), "int8"),
+        (lambda value: value.to(torch.float8_e4m3fn), "float8_e4m3fn"),
+        (lambda value: value.to(torch.complex64), "complex64"),
+        (lambda value: value.to_sparse(), "sparse"),
+        (lambda value: value.to("meta"), "float32 without values"),
+    ],
+)
+def test_weights_that_are_no_plain_floats_are_named(how, kind):
+    state = {"visual.proj": torch.ones(2, 2), "visual.positions": torch.arange(3)}
+    assert to_model_state({"model_state_dict": state}, "a.pt").keys() == state.keys()
+    with pytest.raises(UserError, match=f"a.pt: visual.proj is {kind}; weights must be dense"):
+        to_model_state({"model_state_dict": state | {"visual.proj": how(torch.ones(2, 2))}}, "a.pt")
+
+
+def test_a_config_and_class_names_of_another_kind_are_ignored():
+    assert saved_config({"config": "data: [1"}) == saved_config({"config": "1"}) == saved_config({}) == {}
+    for names in ("abc", None, [1, 2], 3):
+        assert saved_class_names({"class_names": names}) == []
+    assert saved_class_names({"class_names": ("a", "b")}) == ["a", "b"]
 
 
 def test_to_model_state_of_a_whole_clip():

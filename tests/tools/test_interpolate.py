@@ -159,6 +159,9 @@ def test_invalid_arguments_of_averages(world, tuned, tmp_path):
     wide["model_state_dict"]["visual.proj"] = torch.zeros(64, 16)
     save_checkpoint(tmp_path / "wide.pt", wide)
     fails_with("visual.proj is (64, 16) instead of (64, 32)", tuned, tmp_path / "wide.pt")
+    wide["model_state_dict"]["visual.proj"] = torch.full((64, 32), torch.nan)
+    save_checkpoint(tmp_path / "nan.pt", wide)
+    fails_with("nan.pt: visual.proj is not finite; leave this checkpoint out", tuned, tmp_path / "nan.pt")
     save_checkpoint(tmp_path / "names.pt", load_checkpoint(tuned) | {"class_names": ["a", "b", "c"]})
     fails_with("was trained on other classes", tuned, tmp_path / "names.pt")
     shifts = [save_model(world, tmp_path / f"{tm}.pt", config=f"network: {{tm: {tm}}}") for tm in ("tsm", "tokenshift")]

@@ -96,6 +96,7 @@ OTHERS = {
     "state_dict": {"epoch": 3, "state_dict": weights()},
     "model": {"epoch": 3, "model": weights()},
     "bare": weights(),
+    "DeepSpeed": {"module": weights(), "ds_version": "0.1"},
     "Lightning": {"state_dict": renamed("model."), "pytorch-lightning_version": "2.4"},
     "torch.compile": {"model_state_dict": renamed("_orig_mod.")},
     "torch.compile in DDP": {"model_state_dict": renamed("module._orig_mod.")},
