@@ -172,8 +172,7 @@ def test_clips_of_tar_shards_are_those_of_loose_files(world, videos, without_clu
     (shards / "000000.tar").write_bytes(b"")
     capsys.readouterr()
     assert run(shards, tmp_path / "other", "--config", world.video_config) == 2
-    error = capsys.readouterr().err.splitlines()[0]
-    assert f"{shards}/000000.tar: is truncated" in error
+    assert f"{shards}/000000.tar: is truncated" in capsys.readouterr().err  # Ray may have lines of its own
 
 
 @pytest.mark.parametrize(
