@@ -25,7 +25,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def main(args: argparse.Namespace) -> None:
     check_config(args.config, args.overrides, ("data.label_list",))
-    check_writable(args.out, "--out")
+    check_writable(args.out, "--out", inputs=(args.weights, args.config))
     check_is_file(args.weights, "checkpoint file")
     from engine.export import export  # after the checks, so that --help and errors are fast
 

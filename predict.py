@@ -66,9 +66,6 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
         raise UserError("--json - and --csv -: only one can be written to stdout; write the other to a file")
     if args.json and args.csv and Path(args.json).resolve() == Path(args.csv).resolve():
         raise UserError(f"--json and --csv {args.csv}: must be different files")
-    for option, path in (("--json", args.json), ("--csv", args.csv)):
-        if path and path != "-":
-            check_writable(path, option)
     check_writable(args.pictures, "--pictures", is_folder=True)
     check_counts(args, "top")
     check_prediction_limits(args)

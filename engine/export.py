@@ -29,7 +29,7 @@ def export(args: argparse.Namespace) -> None:
         raise UserError(f"{args.weights}: contains no class names; set data.label_list, a CSV of class descriptions")
     log = open_log(process, warnings)
     out = Path(args.out or Path(args.weights).with_suffix(export_formats.FORMATS[args.format].suffix))
-    check_writable(out, "--out")
+    check_writable(out, "--out", inputs=(args.weights, args.config))
 
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     log.info("building the model of %s", args.weights)

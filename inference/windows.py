@@ -34,6 +34,8 @@ WHOLE_SECONDS = 30
 """Videos up to this length are one clip by default."""
 WINDOW_SECONDS = 10
 """Default length of a window: that of the Kinetics clips that the published models were trained on."""
+MAX_WINDOWS = 2**20
+"""Maximum number of windows of a file or folder: a day with one every 83 ms."""
 
 
 class Window(NamedTuple):
@@ -107,7 +109,10 @@ class WindowReader:
         length = usual if window is None else Fraction(str(window))
         if seconds is not None and seconds <= (WHOLE_SECONDS if window is None else length):
             length = Fraction(0)
-        return length, length / 2 if stride is None else Fraction(str(stride))
+        step = length / 2 if stride is None else Fraction(str(stride))
+        if seconds is not None and length and seconds > MAX_WINDOWS * step:
+            raise UserError(f"more than {MAX_WINDOWS} windows in {float(seconds):g} seconds; set a longer stride")
+        return length, step
 
     def _whole(self, source: Source, seconds: Fraction) -> Window:
         with open_whole(source, self.decoder, self.max_pixels) as opened:

@@ -143,8 +143,9 @@ def saved_config(raw: dict[str, Any]) -> dict[str, Any]:
 def saved_class_names(raw: dict[str, Any]) -> list[str]:
     """The names of the training classes in a checkpoint; empty if there are none."""
     names = raw.get("class_names")
-    is_list = isinstance(names, (list, tuple)) and all(isinstance(name, str) for name in names)
-    return list(names) if is_list else []
+    if not isinstance(names, (list, tuple)) or not all(isinstance(name, str) for name in names):
+        return []
+    return list(names)
 
 
 def saved_network(raw: dict[str, Any]) -> dict[str, Any]:

@@ -6,10 +6,8 @@ Examples:
 
 import argparse
 import sys
-from pathlib import Path
 
 from utils.cli import Parser, run_command
-from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 
 
@@ -21,9 +19,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(args: argparse.Namespace) -> None:
-    if Path(args.out).resolve() in [Path(path).resolve() for path in args.checkpoints]:
-        raise UserError(f"--out {args.out}: is one of the checkpoints; give another name")
-    check_writable(args.out, "--out")
+    check_writable(args.out, "--out", inputs=args.checkpoints)
     for path in args.checkpoints:
         check_is_file(path, "checkpoint file")
     from engine.mix_weights import average  # after the checks, so that --help and errors are fast

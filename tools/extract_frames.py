@@ -12,7 +12,6 @@ Examples:
 import argparse
 import contextlib
 import io
-import math
 import os
 import shutil
 import sys
@@ -169,8 +168,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise a UserError for invalid options."""
-    if args.fps is not None and not 0 < args.fps < math.inf:
-        raise UserError(f"--fps {args.fps:g}: must be finite and above 0")
+    if args.fps is not None and not 0 < args.fps <= 1000:
+        raise UserError(f"--fps {args.fps:g}: must be above 0 and at most 1000")
     check_template(args.template, ".jpg", ".jpeg")
     conversion.check_options(args, args.videos)
 

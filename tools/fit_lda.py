@@ -28,7 +28,7 @@ def main(args: argparse.Namespace) -> None:
     if args.videos < 2:
         raise UserError(f"--videos {args.videos}: must be at least 2, to estimate the covariance within classes")
     check_data_files(cfg, ("data.train_list", "data.label_list", "data.train_root"))
-    check_writable(args.out, "--out")
+    check_writable(args.out, "--out", inputs=(args.config, cfg.data.train_list, cfg.data.label_list))
     from engine.fit_lda import fit_classifier  # after the checks, so that --help and errors are fast
 
     fit_classifier(args, cfg, config_warnings)

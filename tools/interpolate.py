@@ -60,7 +60,7 @@ def main(args: argparse.Namespace) -> None:
         alphas = []
     save_alpha = read_alpha(args.save[0], "--save") if args.save else 0.0
     if args.save:
-        check_writable(args.save[1], "--save")
+        check_writable(args.save[1], "--save", inputs=(args.weights, args.config, *args.zeroshot))
     out = Path(args.out or folder_beside(args.weights, f"interpolate_{args.head}"))
     if alphas:
         check_writable(out, "--out", is_folder=True)

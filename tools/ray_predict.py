@@ -121,7 +121,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         check_is_file(args.weights, "checkpoint file")
     check_writable(args.out, "OUT", is_folder=True)
     if args.csv:
-        check_writable(args.csv, "--csv")
+        check_writable(args.csv, "--csv", inputs=(args.videos, args.weights, args.config, args.classes))
 
 
 def list_videos(videos: str) -> list[str] | None:

@@ -15,7 +15,7 @@ from pydantic import ValidationError
 
 from utils.components import load_component
 from utils.config_fields import OneOf
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.project_paths import is_url
 from utils.recipe import COMMAND_LINE, Given, Recipe, combine
 from utils.schema import MEANINGLESS_KEYS, Config, dotted_keys
@@ -39,6 +39,9 @@ class _Loader(yaml.SafeLoader):
         seen: dict[Any, int] = {}
         written: dict[Any, str] = {}  # keys such as `1:` or `true:` as text
         for key_node, _ in node.value:
+            if key_node.tag == "tag:yaml.org,2002:merge":
+                problem = "merge keys (<<) are not supported; write the keys out"
+                raise yaml.constructor.ConstructorError(problem=problem, problem_mark=key_node.start_mark)
             name = self.construct_object(key_node, deep=True)
             line = key_node.start_mark.line + 1
             if isinstance(name, str) and name in seen:
@@ -191,7 +194,11 @@ def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         mark = getattr(error, "problem_mark", None)
         line = f":{mark.line + 1}" if mark else ""
-        raise UserError(f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or error}") from error
+        if isinstance(error, yaml.reader.ReaderError):  # a control character
+            line = f":{text.count(chr(10), 0, error.position) + 1}"
+        raise UserError(
+            f"{path}{line}: not valid YAML: {getattr(error, 'problem', None) or first_line(error)}"
+        ) from error
     if not isinstance(tree, dict):
         what = "is empty" if tree is None else "expected a mapping of keys to values"
         raise UserError(f"{path}: {what}; see docs/config.md for the keys")

@@ -31,11 +31,9 @@ def start(timeout_minutes: float = 10) -> Process:
     """Join torchrun's process group, or run as a single process without torchrun.
 
     Uses NCCL if each process has its own GPU, and gloo on CPUs. Raises a UserError if torchrun started more processes
-    on this machine than it has GPUs, or the group cannot be formed.
+    on this machine than it has GPUs, its variables are inconsistent, or the group cannot be formed.
     """
-    rank = int(os.environ.get("RANK", 0))
-    world_size = int(os.environ.get("WORLD_SIZE", 1))
-    local_rank = int(os.environ.get("LOCAL_RANK", 0))
+    rank, world_size, local_rank = _read_environment()
     use_cuda = torch.cuda.is_available()
     if use_cuda and local_rank >= torch.cuda.device_count():
         raise UserError(
@@ -53,6 +51,24 @@ def start(timeout_minutes: float = 10) -> Process:
             address = f"{os.environ.get('MASTER_ADDR')}:{os.environ.get('MASTER_PORT')}"
             raise UserError(f"process {rank} of {world_size} could not join the group at {address}: {error}") from error
     return Process(rank, world_size, local_rank, device)
+
+
+def _read_environment() -> tuple[int, int, int]:
+    """RANK, WORLD_SIZE and LOCAL_RANK, by default those of a single process. Raises a UserError if they are not numbers
+    of a process in a group, or the group's other variables are missing."""
+    names = ("RANK", "WORLD_SIZE", "LOCAL_RANK")
+    rank, world_size, local_rank = (os.environ.get(name, default) for name, default in zip(names, "010"))
+    is_valid = all(map(str.isdecimal, (rank, world_size, local_rank))) and int(rank) < int(world_size)
+    of_group = ("RANK", "MASTER_ADDR", "MASTER_PORT") if is_valid and int(world_size) > 1 else ()
+    missing = [name for name in of_group if name not in os.environ]
+    if not is_valid or missing:
+        found = " ".join(f"{name}={os.environ[name]}" for name in names if name in os.environ)
+        lacking = f" without {', '.join(missing)}" if missing else ""
+        raise UserError(
+            f"environment: {found}{lacking} is not that of a process of torchrun; unset these variables, or start "
+            "several processes with scripts/run_train.sh"
+        )
+    return int(rank), int(world_size), int(local_rank)
 
 
 def _join_group(backend: str, timeout: datetime.timedelta) -> None:

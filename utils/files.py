@@ -3,7 +3,7 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -68,15 +68,18 @@ def write_text_atomic(path: str | Path, text: str, errors: str = "strict") -> No
         temporary.write_text(text, encoding="utf-8", errors=errors)
 
 
-def check_writable(path: str | Path | None, option: str, is_folder: bool = False) -> None:
+def check_writable(
+    path: str | Path | None, option: str, is_folder: bool = False, inputs: Iterable[str | Path | None] = ()
+) -> None:
     """Check before the work that its result can be written to `path`. Leaves nothing behind.
 
     Args:
         path: None: nothing is checked.
         option: command-line option, for the message. is_folder: `path` is a folder of results, not a file.
+        inputs: what the command reads, if it is given.
 
     Raises:
-        UserError: it is a folder instead of a file or the reverse, or it is not writable.
+        UserError: it is a folder instead of a file or the reverse, one of the inputs, or not writable.
     """
     if path is None:
         return
@@ -87,6 +90,8 @@ def check_writable(path: str | Path | None, option: str, is_folder: bool = False
             raise UserError(f"{option} {path}: is a folder; give a file name")
         if is_folder and path.exists() and not is_dir:
             raise UserError(f"{option} {path}: is a file; give a folder")
+        if path.is_file() and any(source and os.path.exists(source) and path.samefile(source) for source in inputs):  # noqa: PTH110 - may be a URL
+            raise UserError(f"{option} {path}: would replace a file that this command reads; give another name")
         if path.exists() and not is_dir and not path.is_file():
             return  # a pipe or a device, which cannot be tested without writing to it
         # Test what would be created first: a file in `path`, or the topmost missing folder.

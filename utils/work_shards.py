@@ -77,14 +77,15 @@ def chosen_shard(args: argparse.Namespace) -> Shard:
     task, count = os.environ.get("SLURM_ARRAY_TASK_ID"), os.environ.get("SLURM_ARRAY_TASK_COUNT")
     if task is None or count is None:
         return ALL
+    first, step = os.environ.get("SLURM_ARRAY_TASK_MIN", "0"), os.environ.get("SLURM_ARRAY_TASK_STEP", "1")
+    if not all(text.isdecimal() for text in (task, count, first, step)) or int(step) == 0:
+        raise UserError(f"SLURM array task {task} of {count} (from {first} by {step}): not numbers; give --shard I/N")
     if int(count) == 1:
         raise UserError(
             f"SLURM's array has only the task {task}, so its share of the work is unknown; give --shard I/N, or "
             "--shard 1/1 for everything"
         )
-    first = int(os.environ.get("SLURM_ARRAY_TASK_MIN", 0))
-    step = int(os.environ.get("SLURM_ARRAY_TASK_STEP", 1))
-    number, rest = divmod(int(task) - first, step)
+    number, rest = divmod(int(task) - int(first), int(step))
     if rest or not 0 <= number < int(count):
         raise UserError(f"SLURM array task {task} of {count}: the array is not evenly numbered; give --shard I/N")
     shard = Shard(number + 1, int(count))

@@ -169,11 +169,19 @@ def test_dense_models_get_windows_of_128_frames(tmp_path):
         ({"stride": float("inf")}, "stride inf"),
         ({"fps": float("nan")}, "fps nan"),
         ({"max_seconds": float("nan")}, "seconds nan"),
+        ({"window": 1e-9}, "window 1e-09"),
+        ({"stride": 1e-9}, "stride 1e-09"),
     ],
 )
 def test_impossible_windows(video, options, message):
     with pytest.raises(UserError, match=message):
         list(reader().windows(video, **options))
+
+
+def test_windows_without_end_are_refused(tmp_path):
+    write_frames(tmp_path / "v", 2)
+    with pytest.raises(UserError, match="more than 1048576 windows in 2e.08 seconds; set a longer stride"):
+        reader().num_windows(tmp_path / "v", 1, None, fps=1e-8)
 
 
 def test_unreadable_files_are_a_one_line_error(tmp_path, video):

@@ -172,4 +172,4 @@ def test_invalid_arguments_of_averages(world, tuned, tmp_path):
     ]
     fails_with("rank2.pt: was trained with components {'lora': {'rank': 2}}, but", *ranks)
     fails_with("cannot be written", tuned, tmp_path / "no.pt", out="/proc/x/y.pt")  # before a file is read
-    fails_with("is one of the checkpoints", tuned, tmp_path / "wide.pt", out="wide.pt")
+    fails_with("would replace a file that this command reads", tuned, tmp_path / "wide.pt", out="wide.pt")

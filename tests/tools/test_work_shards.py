@@ -99,6 +99,8 @@ def test_a_truncated_shard_is_named(job, tmp_path, capsys):
         ),
         ({"ID": "10", "MIN": "4", "STEP": "6", "COUNT": "2"}, "shard 2/2, from SLURM_ARRAY_TASK_ID"),
         ({"ID": "3", "MIN": "3", "COUNT": "1"}, "array has only the task 3, so its share of the work is unknown"),
+        ({"ID": "x", "COUNT": "2"}, "task x of 2 (from 0 by 1): not numbers; give --shard I/N"),
+        ({"ID": "1", "STEP": "0", "COUNT": "2"}, "task 1 of 2 (from 0 by 0): not numbers"),
         ({"ID": "3", "MIN": "0", "COUNT": "2"}, "task 3 of 2: the array is not evenly numbered; give --shard I/N"),
     ],
 )

@@ -120,6 +120,12 @@ def test_all_errors_are_reported_at_once_with_line_and_nearest_key(tmp_path):
         ("- a\n- b\n", (), "expected a mapping"),
         ("data: [\n", (), "not valid YAML"),
         ("seed: 1\nseed: 2\n", (), "is given twice, in lines 1 and 2"),
+        (
+            "data:\n  <<: {workers: 1}\n",
+            (),
+            ":2: not valid YAML: merge keys (<<) are not supported",
+        ),
+        ("seed: 1\nresume: a\0b\n", (), ":2: not valid YAML: unacceptable character #x0000"),
         ("data: 3\n", (), "must be a section"),
         (MINIMAL, ("nonsense",), "is not an override"),
         (MINIMAL, ("dta.num_segments=8",), "command line: dta: unknown section; did you mean data?"),

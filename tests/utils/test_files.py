@@ -40,6 +40,16 @@ def test_an_unwritable_path_is_a_one_line_error(tmp_path):
     assert "cannot be written" in fault("/proc/nope", "--out", is_folder=True)
 
 
+def test_an_output_must_not_replace_an_input(tmp_path):
+    (tmp_path / "a.pt").write_text("weights")
+    (tmp_path / "link.pt").symlink_to("a.pt")
+    inputs = (None, "0", "rtsp://x", tmp_path / "no.pt", tmp_path / "a.pt")
+    for name in ("a.pt", "link.pt"):
+        line = f"--out {tmp_path / name}: would replace a file that this command reads; give another name"
+        assert fault(tmp_path / name, "--out", inputs=inputs) == line
+    check_writable(tmp_path / "b.pt", "--out", inputs=inputs)
+
+
 def test_a_path_relative_to_the_current_folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     check_writable("x.json", "--json")
