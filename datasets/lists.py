@@ -32,7 +32,7 @@ Label = int | tuple[int, ...]
 """A class id, or in a multi-label list ascending class ids, possibly none."""
 
 MAX_LINE_LENGTH = 2**14
-"""Characters of a line: four times the longest path of Linux, with room for thousands of labels."""
+"""Characters of a line: four times the longest path of Linux, with space for thousands of labels."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
 
 

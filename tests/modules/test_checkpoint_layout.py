@@ -220,7 +220,7 @@ def test_checkpoints_of_other_programs(tmp_path, raw):
         (lambda value: value.to("meta"), "float32 without values"),
     ],
 )
-def test_weights_that_are_no_plain_floats_are_named(how, kind):
+def test_weights_other_than_plain_floats_are_named(how, kind):
     state = {"visual.proj": torch.ones(2, 2), "visual.positions": torch.arange(3)}
     assert to_model_state({"model_state_dict": state}, "a.pt").keys() == state.keys()
     with pytest.raises(UserError, match=f"a.pt: visual.proj is {kind}; weights must be dense"):
