@@ -129,15 +129,18 @@ def _videos_in(folder: Path) -> list[str]:
     found = []
     others: Counter[str] = Counter()
     for place, _, files in walk_visible(folder):
-        suffixes = Counter(Path(name).suffix.lower() for name in files)
-        others.update({suffix: n for suffix, n in suffixes.items() if suffix not in VIDEO_SUFFIXES | IMAGE_SUFFIXES})
-        if suffixes.keys() & IMAGE_SUFFIXES and not suffixes.keys() & VIDEO_SUFFIXES:
+        by_suffix: dict[str, list[str]] = {}
+        for name in files:
+            by_suffix.setdefault(Path(name).suffix.lower(), []).append(name)
+        videos = [name for suffix in by_suffix.keys() & VIDEO_SUFFIXES for name in by_suffix.pop(suffix)]
+        images = [name for suffix in by_suffix.keys() & IMAGE_SUFFIXES for name in by_suffix.pop(suffix)]
+        others.update({suffix: len(names) for suffix, names in by_suffix.items()})
+        if images and not videos:
             found.append(place)
-            images = [name for name in files if Path(name).suffix.lower() in IMAGE_SUFFIXES]
             if doubt := _doubt_of_frames(sorted(images, key=natural_key)):
                 print_error_line(f"warning: {place}: {doubt}")
         else:
-            found += [str(Path(place) / name) for name in files if Path(name).suffix.lower() in VIDEO_SUFFIXES]
+            found += [str(Path(place) / name) for name in videos]
     if not found:
         raise UserError(f"{folder}: contains neither videos nor images")
     if others:
