@@ -8,9 +8,22 @@ document.addEventListener("click", (event) => {
     video.currentTime = Number(at("start").dataset.start);
     video.play();
   }
-  if (at("sample")) document.querySelector(`#sample-${at("sample").dataset.sample}`).click();
+  if (at("sample")) {
+    chosenSample = at("sample").dataset.sample;
+    pressSample();
+  }
   if (at("picture")) savePicture(at("picture").closest(".result"), at("picture").dataset.picture);
 });
+
+// A sample may be clicked before Gradio has made its hidden button: it is pressed as soon as it exists.
+let chosenSample = null;
+
+function pressSample() {
+  const button = chosenSample && document.querySelector(`#sample-${chosenSample}`);
+  if (!button) return;
+  chosenSample = null;
+  button.click();
+}
 
 // Samples replay their animation when hovered or focused.
 for (const kind of ["mouseover", "focusin"])
@@ -22,6 +35,7 @@ for (const kind of ["mouseover", "focusin"])
 // Scrolls to a new result if it is not visible, since Gradio has no event for it. Gradio's error messages disappear after
 // some seconds, so they are shown in #alert until the next result (page.css hides the originals).
 new MutationObserver(() => {
+  pressSample();
   const alert = document.querySelector("#alert"), result = document.querySelector("#outcome .result");
   if (result && !result.matches(".empty, [data-seen]")) {
     result.dataset.seen = "";

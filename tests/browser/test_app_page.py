@@ -162,6 +162,18 @@ def test_bad_files_give_a_message_and_the_server_keeps_running(browser, address,
         watched.page.locator(RESULT).wait_for()
 
 
+def test_a_sample_clicked_before_gradio_is_ready_is_classified_later(browser, address):
+    with visit(browser, address) as watched:
+        watched.page.locator("#sample-0").wait_for(state="attached")
+        watched.page.evaluate("window.button = document.querySelector('#sample-0'); window.around = button.parentNode")
+        watched.page.evaluate("button.remove()")
+        watched.page.locator(".samples button").first.click()
+        assert watched.page.locator(RESULT).count() == 0
+        watched.page.evaluate("around.append(button)")
+        watched.page.locator(RESULT).wait_for()
+        assert watched.errors == []
+
+
 def test_the_result_is_cleared_with_its_video_and_everything_works_by_keyboard(browser, address, tmp_path):
     write_video(tmp_path / "other.mp4", 20, size=(64, 64))
     with visit(browser, address) as watched:

@@ -107,7 +107,6 @@ def test_several_configs_by_the_launcher_in_two_processes(world, weights, other,
         (("--reuse", "a", "--dense"), "remove --test_clips, --test_crops and --dense"),
         (("--weights", "a.pt", "--lists", "a.txt,,b.txt"), "empty path"),
         (("--weights", "a.pt", "--lists", "a.txt, a.txt"), "a list is given twice"),
-        (("--weights", "a.pt", "--lists", ""), "empty path"),
     ],
 )
 def test_mistakes(world, capsys, arguments, part):
