@@ -47,18 +47,21 @@ def read_text(path: Path) -> str:
 def read_columns(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, dict[str, str]]]:
     """("file:line", text by column) of each row of a CSV whose header includes these columns."""
     reader = csv.DictReader(io.StringIO(read_text(path)))
-    absent = [name for name in columns if name not in (reader.fieldnames or ())]
-    if absent:
-        raise UserError(f"{path}:1: missing column {', '.join(absent)}; the header must have {', '.join(columns)}")
-    for row in reader:
-        yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
+    try:
+        absent = [name for name in columns if name not in (reader.fieldnames or ())]
+        if absent:
+            raise UserError(f"{path}:1: missing column {', '.join(absent)}; the header must have {', '.join(columns)}")
+        for row in reader:
+            yield f"{path}:{reader.line_num}", {name: row[name] or "" for name in columns}
+    except csv.Error as error:
+        raise UserError(f"{path}:{reader.line_num}: not a valid CSV line ({error})") from error
 
 
 def read_json(path: Path, kind: type) -> Any:
     """The content of a JSON file. Raises a UserError unless it is of this kind."""
     try:
         content = json.loads(read_text(path))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: not valid JSON ({error}); download it again") from error
     if not isinstance(content, kind):
         raise UserError(f"{path}: contains a {type(content).__name__}, expected a {kind.__name__}; use the right file")
@@ -126,7 +129,10 @@ KINETICS_COLUMNS = ("label", "youtube_id", "time_start", "time_end")
 
 
 def _kinetics_clip(youtube_id: str, start: Any, end: Any, label: str) -> Sample:
-    """Looked for as youtube_id_SSSSSS_EEEEEE (the official downloader's name), then as youtube_id."""
+    """Looked for as youtube_id_SSSSSS_EEEEEE (the official downloader's name), then as youtube_id. Raises a ValueError,
+    OverflowError or TypeError if a time is not a finite number, or the label is not text."""
+    if not isinstance(label, str):
+        raise TypeError(label)
     return Sample((f"{youtube_id}_{int(float(start)):06d}_{int(float(end)):06d}", youtube_id), (label,))
 
 
@@ -135,7 +141,7 @@ def _read_kinetics_csv(path: Path) -> list[Sample]:
     for where, row in read_columns(path, KINETICS_COLUMNS):
         try:
             clip = _kinetics_clip(row["youtube_id"], row["time_start"], row["time_end"], row["label"])
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise UserError(f"{where}: time_start or time_end is not a number") from error
         if not row["label"]:
             raise UserError(f"{where}: no label")
@@ -152,6 +158,6 @@ def read_kinetics(path: Path) -> list[Sample]:
         try:
             start, end = entry["annotations"]["segment"]
             samples.append(_kinetics_clip(youtube_id, start, end, entry["annotations"]["label"]))
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise UserError(f"{path}: {youtube_id} has no annotation with label and segment") from error
     return samples

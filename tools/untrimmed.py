@@ -55,6 +55,8 @@ def read_activitynet(path: Path) -> Untrimmed:
                 continue
             parts = [(part, part["segment"]) for part in entry["annotations"]]
             segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
+            if not all(isinstance(segment.class_name, str) for segment in segments):
+                raise TypeError(segments)
             duration = float(entry["duration"])
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(

@@ -16,6 +16,9 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         if lines and not lines[-1].endswith("}\n"):
             lines.pop()
-        return [json.loads(line) for line in lines]
+        records = [json.loads(line) for line in lines]
+        if odd := [record for record in records if not isinstance(record, dict) or "kind" not in record]:
+            raise ValueError(f"{str(odd[0])[:40]} is not a record")
+        return records
     except (OSError, ValueError) as error:
         raise UserError(f"{path}: invalid metrics file ({error}); {remedy}") from error

@@ -19,6 +19,8 @@ from tests.tools.list_inputs import (
     shipped_names,
 )
 from tools import untrimmed
+from tools.list_sources import read_kinetics
+from utils.errors import UserError
 from utils.schema import Config
 
 # UCF101: classInd.txt with CRLF, ids from 1; train lists with, test lists without the id
@@ -365,3 +367,32 @@ def test_segments_by_their_seconds(tmp_path, capsys, kind):
     assert [(entry.label, entry.times) for entry in entries] == [(0, (5.4, 11.6)), (1, (12.6, 30))]
     assert run("hacs", *paths, "--kind", "video", "--instances", tmp_path / "cut") == 2
     assert "--instances: needs frame folders" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "part"),
+    [
+        (
+            "a.csv",
+            "label,youtube_id,time_start,time_end\na,v,inf,1\n",
+            "a.csv:2: time_start or time_end is not a number",
+        ),
+        (
+            "a.csv",
+            f"label,youtube_id,time_start,time_end\n{'a' * 200_000},v,0,1\n",
+            "not a valid CSV line (field larger",
+        ),
+        ("a.json", "[" * 100_000, "not valid JSON"),
+        ("a.json", '{"v": {"annotations": {"segment": [0, 1], "label": null}}}', "v has no annotation with label"),
+        (
+            "a.json",
+            '{"v": {"annotations": {"segment": [0, Infinity], "label": "a"}}}',
+            "v has no annotation with label",
+        ),
+    ],
+)
+def test_annotations_of_another_kind_are_one_line(tmp_path, name, text, part):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError) as caught:
+        read_kinetics(tmp_path / name)
+    assert part in str(caught.value)

@@ -73,7 +73,8 @@ def test_a_run_given_twice_is_an_error(runs, capsys):
 
 
 def test_invalid_records_are_one_line(runs, capsys):
-    (runs[1] / "metrics.jsonl").write_text("nonsense}\n")
-    assert f"{runs[1]}/metrics.jsonl: invalid metrics file" in fault(capsys, *runs)
+    for text in ("nonsense}\n", "{}\n", '[1]\n{"kind": "val"}\n'):
+        (runs[1] / "metrics.jsonl").write_text(text)
+        assert f"{runs[1]}/metrics.jsonl: invalid metrics file" in fault(capsys, *runs)
     (runs[1] / "metrics.jsonl").unlink()
     assert f"{runs[1]}/metrics.jsonl: no such file" in fault(capsys, *runs)
