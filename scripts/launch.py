@@ -2,10 +2,10 @@
 
     python scripts/launch.py [torchrun's options] SCRIPT [its arguments]
 
-On SIGTERM, SIGINT or SIGUSR1, all processes finish their step, save and exit with code 75, so that a scheduler can run
-the job again. If other machines have not joined yet, it exits with 75 at once. A second SIGINT kills the processes at
-once (130). Otherwise the exit code is 0, 2 (a user's mistake, printed by the process that found it) or 1 (a process
-failed or was killed; one line names it).
+On SIGTERM, SIGINT, SIGUSR1, SIGHUP or SIGXCPU, all processes finish their step, save and exit with code 75, so that a
+scheduler can run the job again. If other machines have not joined yet, it exits with 75 at once. A second SIGINT kills
+the processes at once (130). Otherwise the exit code is 0, 2 (a user's mistake, printed by the process that found it) or
+1 (a process failed or was killed; one line names it).
 
 torchrun alone would kill the processes 30 s after a signal, even while they are saving, and exit with 1.
 """
@@ -27,7 +27,16 @@ from torch.distributed import run as torchrun  # noqa: E402
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError  # noqa: E402
 
 from utils.cli import EXIT_FAILURE, EXIT_INTERRUPTED, EXIT_LOST_CONNECTION, LOST_CONNECTION  # noqa: E402
-from utils.stop import ASKED, EXIT_REQUEUE, LAUNCH_FOLDER, REQUEUE_FILE, SIGNALS, STOP_FILE, InterruptCounter  # noqa: E402
+from utils.stop import (  # noqa: E402
+    ASKED,
+    EXIT_REQUEUE,
+    LAUNCH_FOLDER,
+    REQUEUE_FILE,
+    SIGNALS,
+    STOP_FILE,
+    InterruptCounter,
+    catch_signals,
+)
 
 NOTHING_STARTED = (
     "stopped by a signal before the processes were started (all machines must join first): nothing was written; run "
@@ -92,8 +101,7 @@ class Launch:
 
     def wait(self) -> int:
         """The exit code. If a signal arrives before torchrun has started processes, torchrun is still running."""
-        for number in SIGNALS:
-            signal.signal(number, self._handle)
+        catch_signals(self._handle)
         self._thread.start()
         has_answered = False
         while self._thread.is_alive():

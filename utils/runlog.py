@@ -1,5 +1,6 @@
 """Logging to the console and to log.txt of a run."""
 
+import errno
 import logging
 import sys
 from collections.abc import Sequence
@@ -10,18 +11,23 @@ from tqdm import tqdm
 
 from utils.distributed import Process
 from utils.progress import progress
-from utils.terminal import coloured
+from utils.terminal import coloured, leave_terminal
 
 RESULT = 25  # log level of results, which `--quiet` still shows, like warnings (30) and errors
 _is_quiet = _is_plain = False
 
 
 class _BarFriendlyHandler(logging.Handler):
-    """Console handler that does not break progress bars. Raises BrokenPipeError if stdout is closed."""
+    """Console handler that does not break progress bars. Raises BrokenPipeError if stdout is closed, unless it is a
+    terminal that was closed: later lines are then only written to log.txt."""
 
     def emit(self, record: logging.LogRecord) -> None:
-        tqdm.write(coloured(self.format(record), sys.stdout), file=sys.stdout)
-        sys.stdout.flush()
+        try:
+            tqdm.write(coloured(self.format(record), sys.stdout), file=sys.stdout)
+            sys.stdout.flush()
+        except OSError as error:
+            if error.errno != errno.EIO or not leave_terminal():
+                raise
 
 
 class LogFile(logging.FileHandler):

@@ -14,15 +14,34 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
+from typing import Any
+
+from utils.terminal import leave_terminal
 
 EXIT_REQUEUE = 75  # EX_TEMPFAIL of sysexits.h: temporary failure, try again
-SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1)
+# The last two: the terminal was closed, the limit of CPU time was reached.
+SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGUSR1, signal.SIGHUP, signal.SIGXCPU)
+Handler = Callable[[int, FrameType | None], None]
 REPEAT_SECONDS = 1.0  # `timeout` signals its child and then the process group, so the same signal arrives twice
 LAUNCH_FOLDER = "LAUNCH_FOLDER"  # environment variable: folder shared by the launcher and its processes
 STOP_FILE, REQUEUE_FILE = "stop", "requeue"
 ASKED = "stopping: finishing the current step and saving a checkpoint; press Ctrl-C again to exit at once"
+
+
+def catch_signals(handle: Handler) -> dict[int, Any]:
+    """Handle SIGNALS by `handle`, except a SIGHUP that is ignored (nohup); returns the former handlers."""
+
+    def handle_and_leave(number: int, frame: FrameType | None) -> None:
+        if number == signal.SIGHUP:
+            leave_terminal()
+        handle(number, frame)
+
+    ignored = signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    caught = [number for number in SIGNALS if number != signal.SIGHUP or not ignored]
+    return {number: signal.signal(number, handle_and_leave) for number in caught}
 
 
 def launch_folder() -> Path | None:
@@ -80,7 +99,7 @@ class InterruptCounter:
 
 
 class StopRequest:
-    """Catches SIGTERM, SIGINT and SIGUSR1 until closed; a second SIGINT raises KeyboardInterrupt.
+    """Catches SIGNALS until closed; a second SIGINT raises KeyboardInterrupt.
 
     The first signal prints one line (printed by the launcher if it started several processes).
     """
@@ -89,7 +108,7 @@ class StopRequest:
         self._is_asked = False
         self._interrupts = InterruptCounter()
         self._folder = launch_folder()
-        self._old = {number: signal.signal(number, self._handle) for number in SIGNALS}
+        self._old = catch_signals(self._handle)
 
     def _handle(self, number: int, frame: FrameType | None) -> None:
         if self._interrupts.is_second(number):

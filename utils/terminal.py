@@ -1,7 +1,8 @@
-"""Coloured errors and warnings on a terminal."""
+"""Coloured errors and warnings on a terminal, and what happens when it is closed."""
 
 import os
 import re
+import stat
 import sys
 from typing import TextIO
 
@@ -23,3 +24,15 @@ def coloured(line: str, stream: TextIO) -> str:
 def print_error_line(line: str) -> None:
     """Print a line that begins with `error:` or `warning:` to stderr, and flush."""
     print(coloured(line, sys.stderr), file=sys.stderr, flush=True)
+
+
+def leave_terminal() -> bool:
+    """Replace stdout and stderr by the null device where they are a terminal, after it was closed (SIGHUP): every write
+    to it fails. Returns whether stdout was one."""
+    null = os.open(os.devnull, os.O_WRONLY)
+    # For isatty, a closed terminal is none any more.
+    found = [descriptor for descriptor in (1, 2) if stat.S_ISCHR(os.fstat(descriptor).st_mode)]
+    for descriptor in found:
+        os.dup2(null, descriptor)
+    os.close(null)
+    return 1 in found

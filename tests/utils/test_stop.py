@@ -1,10 +1,13 @@
 """utils/stop.py: requests to stop, and which process of a launch prints messages."""
 
 import errno
+import fcntl
 import os
+import pty
 import signal
 import subprocess
 import sys
+import termios
 from pathlib import Path
 
 import pytest
@@ -31,6 +34,41 @@ def test_the_second_interrupt_stops_at_once(stop, monkeypatch, first):
     assert stop.is_asked()
     with pytest.raises(KeyboardInterrupt):
         os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_the_limit_of_cpu_time_is_a_request(stop):
+    os.kill(os.getpid(), signal.SIGXCPU)
+    assert stop.is_asked()
+
+
+ON_A_TERMINAL = """
+import signal, sys, time
+from pathlib import Path
+from utils.distributed import Process
+from utils.runlog import open_log
+from utils.stop import StopRequest
+if sys.argv[2] == "nohup":
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+stop, log = StopRequest(), open_log(Process(0, 1, 0, None))
+log.info("ready")
+for _ in range(100):
+    time.sleep(0.02)
+    log.info("a line")
+Path(sys.argv[1]).write_text(f"asked: {stop.is_asked()}")
+"""
+
+
+@pytest.mark.parametrize("way", ["plain", "nohup"])
+def test_a_terminal_that_is_closed_is_a_request_and_writing_to_it_no_error(tmp_path, way):
+    ours, theirs = pty.openpty()
+    words = [sys.executable, "-c", ON_A_TERMINAL, str(tmp_path / "end"), way]
+    lead = {"start_new_session": True, "preexec_fn": lambda: fcntl.ioctl(theirs, termios.TIOCSCTTY, 0)}
+    process = subprocess.Popen(words, cwd=REPO, stdin=theirs, stdout=theirs, stderr=theirs, **lead)
+    os.close(theirs)
+    os.read(ours, 5)
+    os.close(ours)
+    assert process.wait(60) == 0
+    assert (tmp_path / "end").read_text() == f"asked: {way == 'plain'}"
 
 
 def test_an_interrupt_delivered_twice_counts_once(stop):
