@@ -11,8 +11,9 @@
 # NPROC        processes on each machine; default: its visible GPUs, or one on a CPU
 # PYTHON       interpreter; default: the active environment's
 #
-# On SIGTERM, SIGINT, SIGUSR1, SIGHUP or SIGXCPU on any machine, all finish the step, save and exit with 75 (docs/troubleshooting.md). A
-# lost machine is detected after solver.process_timeout_minutes; then run the same commands again with resume=auto.
+# On SIGTERM, SIGINT, SIGUSR1, SIGHUP or SIGXCPU on any machine, all finish the step, save and exit with 75
+# (docs/troubleshooting.md). A lost machine is detected after solver.process_timeout_minutes; then run the same commands
+# again with resume=auto.
 #
 # If a machine has several networks, set GLOO_SOCKET_IFNAME (CPU) or NCCL_SOCKET_IFNAME (GPU) to the one to use.
 usage="MASTER_ADDR=... sh scripts/run_train_multinodes.sh CONFIG NODE_RANK [key=value ...]"
