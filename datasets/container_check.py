@@ -5,6 +5,7 @@ index declared in an MP4 file whatever its size: 700 bytes can declare gigabytes
 """
 
 import os
+import stat
 import struct
 from collections.abc import Iterator
 from os import SEEK_CUR
@@ -64,10 +65,13 @@ def read_layout(path: Path, name: str) -> Layout:
     """Read the headers of a container.
 
     Raises:
-        UserError: the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples; it begins with `name`.
+        OSError: there is no such file, it is a folder, or it cannot be opened.
+        UserError: the tables of an MP4 file declare more than MAX_INDEX_ENTRIES samples, or it is a pipe or device; it
+            begins with `name`.
     """
-    if not path.is_file():
-        return Layout(True, 0)
+    mode = path.stat().st_mode
+    if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for its writer
+        raise UserError(f"{name}: is a pipe or device; expected a video file")
     with path.open("rb") as file:
         file_size = os.fstat(file.fileno()).st_size
         head = file.read(4096)

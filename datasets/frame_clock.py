@@ -1,6 +1,6 @@
 """Presentation times of frames in seconds from 0, from timestamps that may be missing, decrease or jump."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from fractions import Fraction
 from typing import NamedTuple
 
@@ -21,12 +21,14 @@ class FrameClock:
 
     Attributes:
         num_jumps: number of discontinuities so far.
+        step: seconds from a frame to the next by the frame rate.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None):
         self._time_base = Fraction(time_base)
         step = 1 / Fraction(rate) if rate and 1 / Fraction(rate) <= MAX_GAP_SECONDS else Fraction(1, _DEFAULT_RATE)
         self._step = max(1, round(step / self._time_base))
+        self.step = self._step * self._time_base
         self._max_gap = MAX_GAP_SECONDS / self._time_base
         self._stamp: int | None = None
         self._ticks = -self._step
@@ -60,11 +62,19 @@ class TimedFrame(NamedTuple):
     end: Fraction
 
 
-def timed(frames: Iterable[av.VideoFrame], clock: FrameClock, *, by_dts: bool = False) -> Iterator[TimedFrame]:
-    """Yield each frame with its times once the next one is decoded; uses decoding timestamps if `by_dts`."""
+def presentation_stamp(frame: av.VideoFrame) -> int | None:
+    return frame.pts
+
+
+def timed(
+    frames: Iterable[av.VideoFrame],
+    clock: FrameClock,
+    stamp_of: Callable[[av.VideoFrame], int | None] = presentation_stamp,
+) -> Iterator[TimedFrame]:
+    """Yield each frame with its times, from the timestamp by `stamp_of`, once the next one is decoded."""
     previous, begin = None, Fraction(0)
     for frame in frames:
-        time = clock.time_of(frame.dts if by_dts else frame.pts)
+        time = clock.time_of(stamp_of(frame))
         if previous is not None:
             yield TimedFrame(previous, begin, time)
         previous, begin = frame, time

@@ -3,10 +3,12 @@
 Legend: H,W image.
 """
 
+from fractions import Fraction
 from typing import NamedTuple
 
 import av
 import numpy as np
+from av.filter import Graph
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
@@ -42,10 +44,13 @@ class Orientation(NamedTuple):
 
 
 class FrameConverter:
-    """Converts the frames of one video, with one reformatter, because creating one costs more than many conversions."""
+    """Converts the frames of one video, with one reformatter or one filter graph, because creating them costs more than
+    many conversions."""
 
     def __init__(self):
         self._reformatter = VideoReformatter()
+        self._graph: Graph | None = None
+        self._graph_key = ()
         self.size: tuple[int, int] | None = None  # (width, height) of the upright first frame; None before `begin`
 
     def begin(self, frame: av.VideoFrame) -> None:
@@ -57,9 +62,8 @@ class FrameConverter:
     def to_rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
         """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame.
 
-        A view of the converted frame, whose rows may be padded.
-
-        Scaling is bicubic, as in ffmpeg, in one step with the colour conversion.
+        A view of the converted frame, whose rows may be padded. Scaling is bicubic, in one step with the colour
+        conversion, as by the ffmpeg command.
         """
         size = size or self.size
         assert size is not None, "the first frame was not decoded yet"
@@ -67,8 +71,29 @@ class FrameConverter:
         orientation = Orientation.of(frame)
         if orientation.is_transposed:
             width, height = height, width
-        scaling = {} if (width, height) == (frame.width, frame.height) else {"interpolation": "BICUBIC"}
-        rgb = self._reformatter.reformat(frame, width, height, format="rgb24", **scaling, **_ONE_THREAD)
+        has_same_size = (width, height) == (frame.width, frame.height)
+        if has_same_size and not frame.interlaced_frame and all(part.bits <= 8 for part in frame.format.components):
+            rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD)
+        else:
+            rgb = self._filter(frame, width, height)
         plane = rgb.planes[0]  # not `to_ndarray`, which copies it
         rows = np.frombuffer(plane, np.uint8).reshape(height, plane.line_size)  # pyright: ignore  (its stub has no buffer)
         return orientation.apply(rows[:, : 3 * width].reshape(height, width, 3))
+
+    def _filter(self, frame: av.VideoFrame, width: int, height: int) -> av.VideoFrame:
+        """RGB by FFmpeg's scale filter, as by the ffmpeg command. The reformatter, which is faster, assumes another
+        position of the chroma samples, unless it converts progressive frames of 8 bits without scaling."""
+        key = (frame.format.name, frame.width, frame.height, width, height)
+        if self._graph is None or key != self._graph_key:
+            self._graph, self._graph_key = Graph(), key
+            source = self._graph.add_buffer(
+                width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
+            )
+            scale = self._graph.add("scale", f"{width}:{height}:flags=bicubic:threads=1")
+            self._graph.link_nodes(
+                source, scale, self._graph.add("format", "rgb24"), self._graph.add("buffersink")
+            ).configure()
+        self._graph.push(frame)
+        rgb = self._graph.pull()
+        assert isinstance(rgb, av.VideoFrame)
+        return rgb

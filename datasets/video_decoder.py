@@ -22,7 +22,7 @@ import av
 import numpy as np
 from av.video.codeccontext import VideoCodecContext
 
-from datasets.frame_clock import FrameClock, TimedFrame, timed
+from datasets.frame_clock import FrameClock, TimedFrame, presentation_stamp, timed
 from datasets.frame_conversion import FrameConverter, Orientation
 from datasets.image_decoding import MAX_PIXELS
 from datasets.video_file import NO_TIME, VideoFile
@@ -77,6 +77,14 @@ class PixelLimit:
         return self._too_large() if num_pixels > self._max_pixels or (num_pixels == 0 and self._has_size) else None
 
 
+def _decoding_stamp(frame: av.VideoFrame) -> int | None:
+    return frame.dts
+
+
+def _no_stamp(_: av.VideoFrame) -> None:
+    return None
+
+
 class VideoDecoder:
     """A video file with a single-threaded FFmpeg decoder. A context manager that closes the file.
 
@@ -94,7 +102,7 @@ class VideoDecoder:
         self._kept: list[av.VideoFrame] | None = None
         self._count: int | None = None
         self.num_left_out = 0  # packets before the first keyframe that could not be decoded
-        self.num_jumps = 0
+        self._clock = self._new_clock()
         try:
             # Corrupted frames are errors; by default FFmpeg conceals them.
             self._limit = PixelLimit(self._decoder, self.name, max_pixels, err_detect="explode")
@@ -113,7 +121,7 @@ class VideoDecoder:
         order = np.argsort(file.pts[shown], kind="stable")
         times = file.pts[shown][order]
         self._times: np.ndarray | None = None
-        if self._has_frame_per_packet() and self._are_distinct(times):
+        if self._has_frame_per_packet() and self._are_distinct(times) and not self._are_in_decoding_order():
             self._times = times
             self._position_of = shown[order]
             self._keyframes = np.flatnonzero(file.is_key & ~file.is_hidden)
@@ -162,18 +170,20 @@ class VideoDecoder:
         """float64 (num_frames,): times in seconds from the first frame; evenly spaced if unknown without decoding."""
         if self._times is None:
             return np.arange(self.num_frames) * (float(self.seconds) / self.num_frames)
-        clock = self._clock()
+        clock = self._new_clock()
         times = np.array([float(clock.time_of(stamp)) for stamp in self._times.tolist()])
         return times - times[0]
 
     @property
     def seconds(self) -> Fraction:
         """Duration in seconds from the timestamps of the packets, which may be approximate."""
-        clock, file = self._clock(), self.file
+        clock, file = self._new_clock(), self.file
         stamps = self._times
         if stamps is None:
             begin = int(file.is_key.argmax())  # frames before the first keyframe may not be shown
             stamps = np.where(file.dts == NO_TIME, file.pts, file.dts)[begin:]
+            if not self._has_timestamps():
+                stamps = np.full(len(stamps), NO_TIME)
         for stamp in stamps.tolist():
             clock.time_of(None if stamp == NO_TIME else stamp)
         return clock.end()
@@ -201,11 +211,13 @@ class VideoDecoder:
 
     def timed_frames(self) -> Iterator[TimedFrame]:
         """All frames in order with their times. Raises errors like `frames`."""
-        clock = self._clock()
-        # AVI only has decoding timestamps, which FFmpeg uses as presentation timestamps.
-        is_avi = self.file.stream.container.format.name == "avi"
-        yield from timed(self.frames(), clock, by_dts=is_avi)
-        self.num_jumps = clock.num_jumps
+        self._clock = self._new_clock()
+        stamp_of = presentation_stamp
+        if not self._has_timestamps():
+            stamp_of = _no_stamp
+        elif self.file.stream.container.format.name == "avi" or self._are_in_decoding_order():
+            stamp_of = _decoding_stamp  # an AVI only has these, which FFmpeg also returns as presentation timestamps
+        yield from timed(self.frames(), self._clock, stamp_of)
 
     def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """Index and frame for all indices `wanted`; some are returned twice if seeking misses others. `wanted`:
@@ -239,12 +251,12 @@ class VideoDecoder:
         follow each other, so do the frames, which torchcodec relies on. Decodes the first frame, for `size`.
 
         None if it might output others: frames without timestamps, codecs or pixels that not all GPUs decode (8 bits in
-        4:2:0 are decoded by all), frames that are stored rotated or mirrored.
+        4:2:0 are decoded by all), frames that are interlaced, or stored rotated or mirrored.
         """
         if self._times is None or self._decoder.name not in _GPU_CODECS:
             return None
         first = next(self.frames())
-        if first.format.name != "yuv420p" or Orientation.of(first) != Orientation():
+        if first.format.name != "yuv420p" or first.interlaced_frame or Orientation.of(first) != Orientation():
             return None
         keys = self.file.pts[self._keyframes]
         pts = np.union1d(keys, self._times[np.append(wanted, np.maximum(wanted - 1, 0))])
@@ -259,7 +271,7 @@ class VideoDecoder:
         index_at = dict(zip(self._times[wanted].tolist(), wanted.tolist()))
         for first_packet, last_packet, times in self._stretches(wanted):
             self._decoder.flush_buffers()
-            was_skipping = None
+            was_skipping, latest = None, NO_TIME
             for packet in chain(islice(self.file.packets(first_packet), last_packet + 1 - first_packet), (None,)):
                 skips = packet is not None and packet.pts not in times
                 if skips != was_skipping:
@@ -267,6 +279,9 @@ class VideoDecoder:
                     was_skipping = skips
                 for frame in self._decoder.decode(packet):
                     self._check(frame)
+                    if frame.pts is None or frame.pts < latest:
+                        return  # frames are not output in the order of their timestamps
+                    latest = frame.pts
                     if frame.pts in times:
                         index = index_at[frame.pts]
                         if index == 0:
@@ -333,14 +348,28 @@ class VideoDecoder:
         notes = []
         if self.num_left_out:
             notes.append(f"{self.num_left_out} packets before the first keyframe could not be decoded")
-        if self.num_jumps:
-            notes.append(f"the timestamps jump {self.num_jumps} times; the frame rate was used instead")
+        if self._clock.num_jumps:
+            notes.append(f"the timestamps jump {self._clock.num_jumps} times; the frame rate was used instead")
+        if not self._has_timestamps():
+            notes.append(f"the file has no timestamps; its frame rate of {float(1 / self._clock.step):g} was used")
         return "; ".join(notes)
 
-    def _clock(self) -> FrameClock:
+    def _has_timestamps(self) -> bool:
+        """Whether packets have timestamps, and not all the same."""
+        stamps = np.where(self.file.pts == NO_TIME, self.file.dts, self.file.pts)
+        return len(stamps) < 2 or bool((stamps != stamps[0]).any())
+
+    def _are_in_decoding_order(self) -> bool:
+        """Whether the presentation timestamps are those of decoding, although frames are output in another order."""
+        return self._decoder.has_b_frames and bool((self.file.pts == self.file.dts).all())
+
+    def _new_clock(self) -> FrameClock:
         stream = self.file.stream
         assert stream.time_base is not None
-        return FrameClock(stream.time_base, stream.average_rate or stream.guessed_rate)
+        # Without timestamps, `average_rate` may be the demuxer's default, although the codec's headers have a rate.
+        rates = (stream.average_rate, stream.guessed_rate)
+        rate = (rates[0] or rates[1]) if self._has_timestamps() else (rates[1] or rates[0])
+        return FrameClock(stream.time_base, rate)
 
     def _check(self, frame: av.VideoFrame) -> None:
         if frame.is_corrupt:

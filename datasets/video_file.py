@@ -12,6 +12,7 @@ from pathlib import Path
 import av
 import numpy as np
 from av.container import InputContainer
+from av.stream import Disposition
 from av.video.stream import VideoStream
 
 from datasets.container_check import Layout, read_layout
@@ -35,6 +36,7 @@ MAX_PACKETS = 2**21
 MAX_SHARE_LOST = 0.02
 """If a larger share of the frames (or seconds) declared in the header is missing, the file is truncated; headers may be
 slightly wrong."""
+_FRAMES_LOST = 3  # AVI headers also count frames that an encoder with B-frames never wrote (Xvid)
 NO_TIME = np.iinfo(np.int64).min
 
 _WITH_DURATION = ("matroska,webm", "flv")
@@ -107,6 +109,8 @@ class VideoFile:
         stream = self._containers[-1].streams.best("video")
         if not isinstance(stream, VideoStream):
             raise UserError(f"{self.name}: no video stream in the file")
+        if stream.disposition & Disposition.attached_pic:
+            raise UserError(f"{self.name}: no video stream in the file, only a cover picture")
         return stream
 
     def _read_table(self) -> bool:
@@ -147,7 +151,7 @@ class VideoFile:
         if container.format.name == ",".join(_MP4):
             return  # its edit list may hide frames; truncation is detected by `read_layout`
         promised, present = self.stream.frames, len(self.pts) + self._num_empty
-        if promised - present > max(1, MAX_SHARE_LOST * promised):
+        if promised - present > max(_FRAMES_LOST, MAX_SHARE_LOST * promised):
             raise UserError(f"{self.name}: is truncated: {present} of {promised} frames could be read")
         if promised or not container.duration or container.format.name not in _WITH_DURATION:
             return
@@ -199,6 +203,8 @@ class VideoFile:
             return UserError(f"{self.name}: no such file{advice}")
         if isinstance(error, IsADirectoryError):
             return UserError(f"{self.name}: is a folder; for folders of frames set data.modality to RGB")
+        if isinstance(error, PermissionError):
+            return UserError(f"{self.name}: permission denied; change its mode, or that of a folder above it")
         if isinstance(error, MemoryError):
             return UserError(f"{self.name}: not enough memory to decode it; make its frames smaller")
         reason = getattr(error, "strerror", None) or first_line(error)

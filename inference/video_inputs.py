@@ -18,7 +18,7 @@ from utils.terminal import print_error_line
 VIDEO_SUFFIXES = frozenset((
     ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi", ".wmv", ".flv", ".mpg", ".mpeg", ".ts", ".m2ts", ".mts", ".3gp",
     ".asf", ".ogv", ".vob", ".gif", ".3g2", ".divx", ".f4v", ".rm", ".rmvb", ".dv", ".y4m", ".mjpeg", ".h264", ".mpe",
-    ".m1v", ".m2v",
+    ".m1v", ".m2v", ".264", ".265", ".h265", ".hevc", ".ivf", ".nut",
 ))
 # fmt: on
 IMAGE_SUFFIXES = frozenset((".jpg", ".jpeg", ".png"))

@@ -12,6 +12,7 @@ import torch
 from PIL import Image
 from torchvision.io import write_jpeg, write_png
 
+from datasets.frame_conversion import FrameConverter
 from datasets.frame_folder import read_image_file
 from datasets.image_decoding import decode_image
 from modules.pixels import with_preprocessing
@@ -68,15 +69,16 @@ def write_video(
     container_options: dict | None = None,
     size: tuple[int, int] = (48, 64),
     pans: bool = False,
+    rate: int = 25,
 ) -> None:
-    """A video of pictures seeded by their index, 25 frames per second, or at the given times (in 1/25 s).
+    """A video of pictures seeded by their index, `rate` frames per second, or at the given times (in 1/rate s).
 
     pans: instead one picture seen through a window that moves a pixel a frame, which gives an encoder B-frames to use.
     """
     scene = picture(0, 2 * size[0], 2 * size[1])
     container_format = None if path.suffix else "mp4"
     with av.open(str(path), "w", container_format, options=container_options or {}) as container:
-        stream = container.add_stream(codec, rate=25, options=options or {})
+        stream = container.add_stream(codec, rate=rate, options=options or {})
         stream.height, stream.width, stream.pix_fmt = *size, pix_fmt
         for index in range(num_frames):
             moved = scene[:, index % size[0] :, index % size[1] :][:, : size[0], : size[1]]
@@ -128,11 +130,17 @@ def write_skipped_frames(path: Path, num_frames: int, size: tuple[int, int] = (4
 
 
 def full_decode(path: Path) -> np.ndarray:
-    """(N,H,W,3) uint8: every frame of the best video stream, decoded in sequence by PyAV alone."""
+    """(N,H,W,3) uint8: every frame of the best video stream, decoded in sequence by PyAV alone. Their colours are
+    compared with the ffmpeg program's in test_one_answer.py."""
+    converter = FrameConverter()
+
+    def pixels(frame: av.VideoFrame) -> np.ndarray:
+        return converter.to_rgb(frame, (frame.width, frame.height))
+
     with av.open(str(path)) as container:
         stream = container.streams.best("video")
         stream.codec_context.thread_count = 1
-        return np.stack([frame.to_ndarray(format="rgb24") for frame in container.decode(stream)])
+        return np.stack([pixels(frame) for frame in container.decode(stream)])
 
 
 def frame_config(tmp_path: Path, *, num_videos: int = 7, num_frames: int = 10, **data) -> Config:
