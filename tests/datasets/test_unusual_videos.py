@@ -97,7 +97,7 @@ def test_the_cover_of_a_sound_is_not_a_video(tmp_path):
     with av.open(str(tmp_path / "song.mp4"), "w") as container:
         cover = container.add_stream("mjpeg", rate=1)
         cover.width, cover.height, cover.pix_fmt = 64, 48, "yuvj420p"
-        cover.disposition = Disposition.attached_pic
+        cover.disposition = Disposition.attached_pic.value
         container.mux(cover.encode(av.VideoFrame(64, 48, "yuvj420p")))
         container.mux(cover.encode(None))
     message = "no video stream in the file, only a cover picture"
