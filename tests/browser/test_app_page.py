@@ -231,7 +231,7 @@ def test_a_video_from_the_camera(browser, address):
         button.click()
         page.wait_for_timeout(2500)  # of recorded time
         button.click()
-        page.locator("#video video").wait_for()
+        page.get_by_test_id("Video-player").wait_for()  # `#video video` may still be the camera's picture
         press(page)
         page.locator(RESULT).wait_for()
         assert watched.outside == []

@@ -47,8 +47,7 @@ from pathlib import Path
 from utils.distributed import Process
 from utils.runlog import open_log
 from utils.stop import StopRequest
-if sys.argv[2] == "nohup":
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)
+signal.signal(signal.SIGHUP, signal.SIG_IGN if sys.argv[2] == "nohup" else signal.SIG_DFL)
 stop, log = StopRequest(), open_log(Process(0, 1, 0, None))
 log.info("ready")
 for _ in range(100):
