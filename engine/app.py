@@ -27,7 +27,6 @@ from inference.windows import Window
 from utils.errors import UserError
 from utils.project_paths import REPOSITORY
 
-DEMO_WORLD = "exp/demo/world"
 LOCAL = "127.0.0.1"
 MAX_WINDOWS, MAX_CLASSES, MAX_NAME_LENGTH = 300, 400, 200
 TOY = "A toy model: it only knows moving shapes."
@@ -107,7 +106,7 @@ def load_service(args: argparse.Namespace, cache: str) -> tuple[Service, list[tu
     # Class names typed by users are embedded each time and not saved, which would fill the disk.
     model.cfg = model.cfg.model_copy(update={"logging": model.cfg.logging.model_copy(update={"cache_dir": None})})
     is_embedded = model.cfg.data.dataset == "shapes"
-    samples = sample_videos(Path(__file__).parents[1] / DEMO_WORLD, Path(cache) / "samples") if is_embedded else []
+    samples = sample_videos(Path(cache) / "samples") if is_embedded else []
     return Service(model, Limits(args.max_megabytes, args.max_seconds)), samples
 
 
@@ -162,12 +161,19 @@ def serve(args: argparse.Namespace) -> None:
         print(f"{service.model.description}; {len(service.model.class_names)} classes")
         try:
             _, address, _ = page.launch(
-                server_name=_in_url(args.host), server_port=args.port or None, share=False, inbrowser=False, quiet=True,
-                ssr_mode=False, enable_monitoring=False, max_file_size=int(args.max_megabytes * 1e6),
+                server_name=_in_url(args.host),
+                server_port=args.port or None,
+                share=False,
+                inbrowser=False,
+                quiet=True,
+                ssr_mode=False,
+                enable_monitoring=False,
+                max_file_size=int(args.max_megabytes * 1e6),
                 allowed_paths=[str(path) for _, path in samples],
                 app_kwargs={"middleware": guards(args, uploads, page)},
-                prevent_thread_lock=True, **look(gradio),
-            )  # fmt: skip
+                prevent_thread_lock=True,
+                **look(gradio),
+            )
         except OSError as error:
             raise UserError(
                 f"--host {args.host} --port {args.port}: the server could not be started ({error}); choose others"

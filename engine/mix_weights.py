@@ -64,19 +64,23 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
         model.load(checkpoint)
         tuned = weight_space.copy_of(model.network)
         start = weight_space.pretrained_counterpart(model.network, fresh, args.head)
-        line = weight_space.Interpolation(model.network, start, tuned)
+        interpolated = weight_space.InterpolatedModel(model.network, start, tuned)
         if args.save and number == 0:
-            line.apply(save_alpha)
+            interpolated.apply(save_alpha)
             mixed = weight_space.mixed_checkpoint(
-                checkpoint.state, model.network.state_dict(), weights=args.weights,
-                weights_hash=file_hash(args.weights), alpha=save_alpha, head=args.head,
-            )  # fmt: skip
+                checkpoint.state,
+                model.network.state_dict(),
+                weights=args.weights,
+                weights_hash=file_hash(args.weights),
+                alpha=save_alpha,
+                head=args.head,
+            )
             save_checkpoint(args.save[1], mixed)
             log.info("%s: the checkpoint at %g", args.save[1], save_alpha)
         if not alphas:
             return
 
-        curves[str(path or args.weights)] = scores_at(alphas, line, model, process)
+        curves[str(path or args.weights)] = scores_at(alphas, interpolated, model, process)
     write_curve(out, args, alphas, curves, chosen_additions(resolved[0].config), log)
 
 
@@ -84,17 +88,17 @@ Curves = dict[str, list[metrics.Scores]]
 
 
 def scores_at(
-    alphas: list[float], line: weight_space.Interpolation, model: VideoModel, process: Process
+    alphas: list[float], interpolated: weight_space.InterpolatedModel, model: VideoModel, process: Process
 ) -> list[metrics.Scores]:
     """Scores at each mixing weight; every video is read once and embedded at all of them."""
     cfg, context = model.cfg, RunContext(process, model.precision)
     loader = build_eval_loader(cfg, views=Views()).to(process.device)
-    table = embed_videos(partial(line.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
+    table = embed_videos(partial(interpolated.encode, alphas=alphas), loader, context, cfg.data.batch_size, "videos")
     assert table is not None  # this is the only process
     scores = []
     axis = 1 if table.embeddings.ndim == 2 else 2  # (N, A*D) or (N, V, A*R, D)
     for alpha, embeddings in zip(alphas, np.split(table.embeddings, len(alphas), axis=axis)):
-        line.apply(alpha)  # a trained text tower is interpolated, too
+        interpolated.apply(alpha)  # a trained text tower is interpolated, too
         matrix = model.class_matrix if model.network.classifier is None else text_matrix(model.network, None)
         logits = model.network.scorer.table_logits(embeddings, matrix, process.device)
         scores.append(metrics.score(logits, table.labels))
@@ -113,9 +117,13 @@ def write_curve(
     rows += [(f"{alpha:g}", *(f"{top1[title][i]:.2f}" for title in titles)) for i, alpha in enumerate(alphas)]
     log.info("%s", results.format_table(rows))
     results.write_summary(
-        out / "curve.json", alphas=alphas, head=args.head, weights=args.weights, weights_hash=file_hash(args.weights),
+        out / "curve.json",
+        alphas=alphas,
+        head=args.head,
+        weights=args.weights,
+        weights_hash=file_hash(args.weights),
         scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},
-    )  # fmt: skip
+    )
     start = "pretrained CLIP" if args.head == "fade" else "CLIP's image tower with tuned head"
     start += "".join(f", initial {name}" for name in additions)
     draw(out / "curve.png", alphas, top1, f"mixing weight; 0: {start}, 1: the tuned checkpoint")

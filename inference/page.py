@@ -127,7 +127,7 @@ def _answering(gradio: Any, predict: Predict) -> Callable:
             if seconds is not None and not 0 <= seconds <= 86400:
                 raise UserError("Window length must be between 0 and 86400 seconds.")
             with turns.take(str(request.session_hash)):
-                prediction = predict(video, clean_names(names), seconds or None, threshold)
+                prediction = predict(video, names if any(map(str.strip, names)) else None, seconds or None, threshold)
         except UserError as error:
             shown = error_html(str(error).replace(video or "", Path(video or "").name))  # without paths of the server
         except Exception:  # a bug, whose message may be long and contain paths
@@ -197,9 +197,7 @@ def _uploaded_names(gradio: Any, path: str) -> list[str]:
     try:
         if Path(path).stat().st_size > MAX_LIST_BYTES:
             raise UserError(f"{path}: is larger than {MAX_LIST_BYTES // 1000} kB; give a list of class names")
-        if path.endswith(".csv"):
-            return read_class_names(path)
-        return clean_names(Path(path).read_text(encoding="utf-8").splitlines()) or []
+        return read_class_names(path if path.endswith(".csv") else Path(path).read_text(encoding="utf-8").splitlines())
     except (UserError, UnicodeDecodeError) as error:
         message = html.escape(str(error).replace(path, Path(path).name))
         raise gradio.Error(message, print_exception=False) from error
@@ -218,8 +216,3 @@ def look(gradio: Any) -> dict[str, Any]:
         block_info_text_color_dark="#a4a9b2",
     )
     return {"theme": theme, "css": CSS, "head": SCRIPT, "footer_links": []}
-
-
-def clean_names(names: Sequence[str]) -> list[str] | None:
-    """Class names with normalised spaces; None if there are none."""
-    return [cleaned for name in names if (cleaned := " ".join(name.split()))] or None

@@ -58,7 +58,7 @@ def mix(start: State, end: State, alpha: float) -> State:
     }
 
 
-class Interpolation:
+class InterpolatedModel:
     """A model interpolated between two states. `encode` is for `modules.embed.embed_videos`: each video is read once
     for all mixing weights."""
 

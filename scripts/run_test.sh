@@ -1,5 +1,5 @@
 #!/bin/sh
-# Tests a checkpoint. Checkpoints of train.py contain their config, so CONFIG may be left out.
+# Tests a checkpoint. Checkpoints of train.py contain their config, so CONFIG, a .yaml file, may be left out.
 #
 #   sh scripts/run_test.sh [CONFIG] WEIGHTS [--test_crops 3 --test_clips 4 ...] [key=value ...]
 #
@@ -9,20 +9,13 @@ usage="sh scripts/run_test.sh [CONFIG] WEIGHTS [options] [key=value ...]"
 cd "$(dirname "$0")/.." || exit 1
 . scripts/common.sh
 forward_options test.py "$@"
-is_config() { # is_config FIRST SECOND: whether the first of the arguments is a config file
-    case $1 in
-        *.yaml | *.yml) return 0 ;;
-        *.pt | *.pth) return 1 ;;
-        *) [ -f "$(user_path "$2")" ] ;;
-    esac
-}
-
 config=
-if is_config "${1:-}" "${2:-}"; then
-    config=$(user_path "$1")
-    need_file "$config" "config file"
-    shift
-fi
+case ${1:-} in
+    *.yaml | *.yml)
+        config=$(user_path "$1")
+        need_file "$config" "config file"
+        shift ;;
+esac
 weights=$(user_path "${1:-}")
 need_weights "$weights" "${2:-}"
 shift

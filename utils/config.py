@@ -95,8 +95,7 @@ def load_config(path: str | Path | None, overrides: Sequence[str] = (), purpose:
     Raises:
         UserError: with all errors in file and overrides, one per line.
     """
-    given, faults, warnings, bad_keys = _read_given(path, overrides)
-    return _apply_rules(given, bad_keys, purpose, faults, warnings)
+    return _apply_rules(_read_given(path, overrides), purpose)
 
 
 def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: Purpose, recipe: Recipe) -> Resolved:
@@ -104,30 +103,38 @@ def resolve_config(path: str | Path | None, overrides: Sequence[str], purpose: P
     UserError with all errors in file, overrides and recipe, one per line."""
     given, faults, warnings, _ = _read_given(path, overrides)
     _raise_faults(faults)
-    tree, combined_faults, combined_warnings = combine(given, recipe)
-    faults += combined_faults
+    tree, faults, combined_warnings = combine(given, recipe)
     of_recipe = {key: f"{recipe.source}: " for key in dotted_keys() if key not in given.places}
     config, bad_keys = _validate(tree, faults, {**of_recipe, **given.places})
-    combined = given._replace(config=config)
-    config, warnings = _apply_rules(combined, bad_keys, purpose, faults, warnings + combined_warnings)
+    combined = _Checked(given._replace(config=config), faults, warnings + combined_warnings, bad_keys)
+    config, warnings = _apply_rules(combined, purpose)
     names = recipe.class_names if recipe.class_names and not given.is_given("data.label_list") else None
     return Resolved(config, warnings, names)
 
 
-def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: list[str], warnings: list[str]) -> Loaded:
-    """Check the rules between keys, except those that involve `bad_keys`; raises `faults` and the new errors."""
-    config, places, path = given
+class _Checked(NamedTuple):
+    """The user's config after the checks of single keys, with errors, warnings, and the keys that have errors."""
 
+    given: Given
+    faults: list[str]
+    warnings: list[str]
+    bad_keys: set[str]
+
+
+def _apply_rules(checked: _Checked, purpose: Purpose) -> Loaded:
+    """Check the rules between keys, except those that involve keys with errors. Raises a UserError with all errors."""
+    config, places, path = checked.given
+    faults, warnings = [*checked.faults], [*checked.warnings]
     for rule in all_rules():
-        is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in bad_keys)
+        is_sound = not any(key == bad or key.startswith(f"{bad}.") for key in rule.keys for bad in checked.bad_keys)
         if purpose in rule.purposes and is_sound and rule.broken(config):
             place = next((places[k] for k in rule.keys if k in places), f"{path}: " if path else "")
             message = rule.message if isinstance(rule.message, str) else rule.message(config)
             line = f"{place}{' and '.join(rule.keys)}: {message}"
             if rule.is_advice:
-                warnings = [*warnings, line]
+                warnings.append(line)
             else:
-                faults = [*faults, line]
+                faults.append(line)
     _raise_faults(faults)
     return Loaded(config, warnings)
 
@@ -135,9 +142,9 @@ def _apply_rules(given: Given, bad_keys: set[str], purpose: Purpose, faults: lis
 def check_config(path: str | Path | None, overrides: Sequence[str], file_keys: Sequence[str]) -> None:
     """Check keys, values and files of a config before the checkpoint that completes it is loaded. `file_keys`: keys
     whose lists and folders must exist, if they are given. Raises a UserError with all errors, one per line."""
-    given, faults, _, _ = _read_given(path, overrides)
-    _raise_faults(faults)
-    check_data_files(given.config, [key for key in file_keys if given.is_given(key)])
+    checked = _read_given(path, overrides)
+    _raise_faults(checked.faults)
+    check_data_files(checked.given.config, [key for key in file_keys if checked.given.is_given(key)])
 
 
 def check_data_files(config: Config, keys: Sequence[str]) -> None:
@@ -154,8 +161,8 @@ def check_data_files(config: Config, keys: Sequence[str]) -> None:
             raise UserError(f"{value}: no such file; {remedy}")
 
 
-def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Given, list[str], list[str], set[str]]:
-    """The user's keys, with errors, warnings, and the keys that have errors."""
+def _read_given(path: str | Path | None, overrides: Sequence[str]) -> _Checked:
+    """Read a file and overrides, and check each key."""
     tree, lines = ({}, {}) if path is None else _read_yaml(Path(path))
     faults: list[str] = []
     places = {name: f"{path}:{line}: " for name, line in lines.items()}
@@ -165,7 +172,7 @@ def _read_given(path: str | Path | None, overrides: Sequence[str]) -> tuple[Give
     warnings = [f"{places.get(name, '')}{name} has no effect; remove it" for name in unused]
     config, bad_keys = _validate(tree, faults, places)
     _check_components(config, faults, places)
-    return Given(config, places, None if path is None else str(path)), faults, warnings, bad_keys
+    return _Checked(Given(config, places, None if path is None else str(path)), faults, warnings, bad_keys)
 
 
 def _raise_faults(faults: list[str]) -> None:

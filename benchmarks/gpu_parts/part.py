@@ -13,7 +13,6 @@ import traceback
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, NamedTuple
-from unittest import mock
 
 import av
 
@@ -73,8 +72,9 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, setting, str(log)))
-        with mock.patch.dict(os.environ, LD_LIBRARY_PATH=_library_path(Path(setting.scratch, "ffmpeg"))):
-            self._process.start()  # glibc reads the variable when a process starts
+        # glibc reads the variable when a process starts, so the child has it, and this process is not affected.
+        os.environ["LD_LIBRARY_PATH"] = _library_path(Path(setting.scratch, "ffmpeg"))
+        self._process.start()
         other.close()
         self._log = log
 

@@ -38,7 +38,6 @@ def service(app, world, tmp_path_factory):
 
 def test_the_default_is_embedded_and_local(app, tmp_path, monkeypatch):
     monkeypatch.setattr(app, "DEFAULT_WEIGHTS", "exp/nowhere.pt")
-    monkeypatch.setattr("engine.app.DEMO_WORLD", "exp/nowhere")
     service, samples = load(app, tmp_path)
     assert "no checkpoint" in service.model.description and len(service.model.class_names) == 40
     assert app.parse_arguments([]).host == "127.0.0.1" and len(samples) == 6

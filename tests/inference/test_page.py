@@ -9,19 +9,11 @@ import numpy as np
 import pytest
 import torch
 
-from inference.page import FAILED, SessionTurns, _answering, clean_names
+from inference.page import FAILED, SessionTurns, _answering, _uploaded_names
 from inference.page_html import error_html, history_html, result_html
 from inference.timeline import VideoPrediction
 from modules.attribution import ShownClip
 from utils.errors import UserError
-
-
-@pytest.mark.parametrize(
-    ("typed", "names"),
-    [([], None), ([" ", ""], None), ([" riding  a bike", "salt, pepper"], ["riding a bike", "salt, pepper"])],
-)
-def test_typed_class_names(typed, names):
-    assert clean_names(typed) == names
 
 
 def answer(rows, names, threshold=0.0, is_lit=True):
@@ -82,6 +74,24 @@ def test_a_bug_shows_one_lasting_line_and_is_logged(caplog):
     assert shown == error_html(FAILED) and history == [] and "CUDA error" in caplog.text
     shown, _, _ = ask("/srv/clip.mp4", [], 0, 0.0, [], request)
     assert shown == error_html(FAILED)  # the turn was given back
+
+
+@pytest.mark.parametrize(("typed", "names"), [([], None), ([" ", ""], None), (["run", "a, b"], ["run", "a, b"])])
+def test_without_typed_names_the_classes_are_the_models_own(typed, names):
+    passed = []
+
+    def predict(video, names, *_):
+        passed.append(names)
+        raise UserError("enough")
+
+    ask = _answering(SimpleNamespace(Request=object), predict)
+    ask("clip.mp4", typed, 0, 0.0, [], SimpleNamespace(session_hash="a"))
+    assert passed == [names]
+
+
+def test_an_uploaded_list_of_names(tmp_path):
+    (tmp_path / "names.txt").write_text(" riding  a bike\n\nsalt, pepper\n")
+    assert _uploaded_names(None, str(tmp_path / "names.txt")) == ["riding a bike", "salt, pepper"]
 
 
 def test_a_session_has_one_turn_at_a_time():
