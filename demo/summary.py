@@ -5,7 +5,6 @@ Examples:
 """
 
 import argparse
-import json
 import sys
 from pathlib import Path
 
@@ -15,6 +14,7 @@ from demo.pictures import animate, draw_summary, motion_of
 from utils.cli import Parser, run_command
 from utils.csv_files import read_csv
 from utils.errors import UserError
+from utils.records import read_json
 from utils.results import format_table, write_summary
 
 # Folder of a test's results, and what it tested.
@@ -26,11 +26,15 @@ TESTS = {
 }
 
 
+PREDICTION_COLUMNS = ("path", "class", "correct", "top1")
+AGAIN = "run 'sh scripts/run_demo.sh' to create it"
+
+
 def read_summary(folder: Path) -> dict:
     path = folder / "summary.json"
     if not path.is_file():
-        raise UserError(f"{path}: no such file; run 'sh scripts/run_demo.sh' to create it")
-    return json.loads(path.read_text(encoding="utf-8"))
+        raise UserError(f"{path}: no such file; {AGAIN}")
+    return read_json(path, "the summary of a test", AGAIN)
 
 
 def accuracy_by_motion(rows: list[dict[str, str]]) -> dict[str, float]:
@@ -54,7 +58,9 @@ def main(args: argparse.Namespace) -> None:
     top1, top5 = f"{zero_shot['full_top1']:.1f}", f"{zero_shot['full_top5']:.1f}"
     rows.append((title, str(zero_shot["num_videos"]), top1, top5, ""))
     heads = {"Transf": "transf/test_1x1", "None": "none/test_1x1"}
-    by_head = {head: read_csv(demo / folder / "predictions.csv") for head, folder in heads.items()}
+    by_head = {
+        head: read_csv(demo / folder / "predictions.csv", PREDICTION_COLUMNS, AGAIN) for head, folder in heads.items()
+    }
     by_motion = {head: accuracy_by_motion(predictions) for head, predictions in by_head.items()}
     predictions = by_head["Transf"]
     picture, animation = demo / "demo.png", demo / "demo.webp"

@@ -19,9 +19,16 @@ from utils.errors import UserError
 from utils.files import atomic_path, write_text_atomic
 from utils.hashing import content_hash, file_hash
 from utils.progress import progress
+from utils.records import Count, Keys, read_json
 from utils.terminal import print_error_line
 
 SETTINGS = "settings.json"
+
+
+class Description(Keys):
+    """The key of a video's JSON file that is read here."""
+
+    shape: list[Count]
 
 
 def extract_all(args: argparse.Namespace, sources: list[str], targets: dict[str, Path]) -> list[dict]:
@@ -64,7 +71,8 @@ class FeatureWriter:
 
     def num_rows(self, target: Path) -> int:
         """Number of rows of an existing array."""
-        return json.loads(self._description(target).read_text(encoding="utf-8"))["shape"][0]
+        path = self._description(target)
+        return read_json(path, "a description of features", "remove it to extract them again", Description)["shape"][0]
 
     def extract(self, source: str, target: Path) -> None:
         """Write the array and the JSON file of a video. Raises a UserError if it cannot be read."""
@@ -146,7 +154,7 @@ def check_settings(out: Path, settings: dict[str, Any]) -> None:
     """Write the settings to the folder, or compare them with existing ones, so that their results are not mixed."""
     path = out / SETTINGS
     if path.is_file():
-        before = json.loads(path.read_text(encoding="utf-8"))
+        before = read_json(path, "the settings of an extraction", "give another folder")
         if differing := sorted(key for key in settings if before.get(key) != settings[key]):
             raise UserError(f"{out}: contains results of another {', '.join(differing)}; give another folder")
     else:

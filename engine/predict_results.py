@@ -5,11 +5,15 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Annotated, Any
+
+from pydantic import Field
 
 from inference.timeline import VideoPrediction, csv_header
 from utils.csv_files import csv_text
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.records import Keys, read_json
 from utils.work_shards import ALL, Shard, check_complete, shard_files
 
 
@@ -57,6 +61,23 @@ def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL
         raise UserError("; ".join(failed))
 
 
+Position = Annotated[str, Field(pattern=r"^[0-9]+$")]  # of a video in the inputs
+
+
+class VideoKeys(Keys):
+    video: str
+
+
+class Part(Keys):
+    """The file of a shard: its `Results`."""
+
+    heading: dict[str, Any]
+    top: int
+    videos: dict[Position, VideoKeys]
+    rows: dict[Position, list[list[str]]]
+    errors: dict[Position, Annotated[list[str], Field(min_length=2, max_length=2)]]
+
+
 def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
     """The results of all shards. Raises a UserError if a shard is missing or incomplete, or the shards had different
     options or videos."""
@@ -64,7 +85,7 @@ def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
     if folder is None:
         raise UserError("--merge: give the same --json or --csv files as for the shards")
     paths = shard_files(folder, ".json")
-    saved = [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+    saved = [read_json(path, "the part of a shard", "run this shard again", Part) for path in paths]
     found = Results(saved[0]["heading"], saved[0]["top"])
     for path, part in zip(paths, saved):
         if (part["heading"], part["top"]) != (found.heading, found.top):

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import yaml
 
 from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
@@ -53,7 +52,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
             num_classes = cfg.data.num_classes if cfg.data.multi_label else None
             table = rows_of_entries(load_table(args.reuse[number])[0], tests.entries, args.reuse[number], num_classes)
             matrix = text_for_table(cfg, names, table, args.reuse[number])
-            scorer = scorer_of(table)
+            scorer = scorer_of(table, args.reuse[number], matrix)
         else:
             model = VideoModel(cfg, names, checkpoint, process.device)
             views = Views(args.test_clips, args.test_crops, args.dense or cfg.data.dense)
@@ -90,7 +89,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
 def recipe_of_table(path: str) -> Recipe:
     """The config of the model that made a table. Raises a UserError if the file is not a table."""
     table = load_table(path)[0]
-    return Recipe(path, yaml.safe_load(table.recipe) or {}, list(table.trained_classes))
+    return Recipe(path, table.config, list(table.trained_classes))
 
 
 def summaries_of(tests: TestLists, table: VideoTable, logits: np.ndarray) -> dict[str, dict[str, Any]]:

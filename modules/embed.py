@@ -13,6 +13,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+import yaml
 
 from utils.archives import check_archive_sizes
 from utils.context import RunContext
@@ -46,6 +47,17 @@ class VideoTable(NamedTuple):
         """bool (N,): videos that could not be read."""
         first_value = (slice(None), *[0] * (self.embeddings.ndim - 1))
         return np.isnan(self.embeddings[first_value])
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """The recipe as a nested dict; {} if there is none. Raises a ValueError if it is not a config."""
+        try:
+            config = yaml.safe_load(self.recipe) or {}
+        except yaml.YAMLError as error:
+            raise ValueError(f"recipe is not valid YAML: {first_line(error)}") from error
+        if not isinstance(config, dict):
+            raise ValueError(f"recipe is {str(config)[:40]!r}, not a config")
+        return config
 
     def describe(self, path: str | Path) -> str:
         """For the log: shape, size in memory, and size on disk as the file `path`."""
@@ -119,7 +131,7 @@ def embed_videos(
 
 def are_sound(embeddings: torch.Tensor) -> torch.Tensor:
     """bool (N,): whether each of the embeddings (N,D) or (N,...,R,D) is finite, and one of its rows not zero."""
-    norms = torch.linalg.vector_norm(embeddings, dim=-1).reshape(len(embeddings), -1)
+    norms = torch.linalg.vector_norm(embeddings, dim=-1)[:, None].flatten(1)
     return norms.isfinite().all(dim=1) & norms.any(dim=1)
 
 
@@ -224,14 +236,17 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
         raise UserError(
             f"{path}: corrupted, or not a table of embeddings ({first_line(error)}); run the test again"
         ) from error
-    fault = _fault_of(arrays)
-    if fault:
-        raise UserError(f"{path}: not a table of embeddings written by test.py ({fault})")
-    text, class_names = arrays.pop("text"), arrays.pop("class_names").tolist()
-    kept = ("labels", "embeddings")
-    values: dict[str, Any] = {n: array if n in kept else array.tolist() for n, array in arrays.items()}
-    values |= {name: tuple(values[name]) for name in ("views", "trained_classes")}
-    return VideoTable(**values, scorer_state=state), text, class_names
+    try:
+        _check_arrays(arrays)
+        text, class_names = arrays.pop("text"), arrays.pop("class_names").tolist()
+        kept = ("labels", "embeddings")
+        values: dict[str, Any] = {n: array if n in kept else array.tolist() for n, array in arrays.items()}
+        values |= {name: tuple(values[name]) for name in ("views", "trained_classes")}
+        table = VideoTable(**values, scorer_state=state)
+        _ = table.config
+    except ValueError as error:
+        raise UserError(f"{path}: not a table of embeddings written by test.py ({error})") from error
+    return table, text, class_names
 
 
 def rows_of_entries(
@@ -250,8 +265,8 @@ def rows_of_entries(
     return table._replace(paths=[entry.name for entry in entries], labels=labels, embeddings=chosen)
 
 
-def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
-    """An error in dtypes or shapes of the arrays of a table, or None."""
+def _check_arrays(arrays: dict[str, np.ndarray]) -> None:
+    """Check dtypes, shapes and values of the arrays of a table. Raises a ValueError."""
     lengths: dict[str, int] = {}
     for name, (kind, *choices) in _ARRAYS.items():
         array = arrays[name]
@@ -259,10 +274,20 @@ def _fault_of(arrays: dict[str, np.ndarray]) -> str | None:
         is_fit = np.issubdtype(array.dtype, kind) and array.ndim == len(axes)
         if not is_fit or any(lengths.setdefault(axis, size) != size for axis, size in zip(axes, array.shape)):
             wanted = ", ".join(f"{axis}={lengths[axis]}" if axis in lengths else axis for axis in axes)
-            return f"{name} is {array.dtype} {array.shape}, not {kind.__name__} ({wanted})"
+            raise ValueError(f"{name} is {array.dtype} {array.shape}, not {kind.__name__} ({wanted})")
+        if array.size == 0 and name != "trained_classes":
+            raise ValueError(f"{name} is empty")
     if lengths["2"] != 2 or arrays["views"].min() < 1:
-        return f"views are {arrays['views'].tolist()}, not clips and crops"
+        raise ValueError(f"views are {arrays['views'].tolist()}, not clips and crops")
     labels, highest = arrays["labels"], lengths["K"] - 1 if arrays["labels"].ndim == 1 else 1
-    if labels.size and not 0 <= labels.min() <= labels.max() <= highest:
-        return f"labels are {labels.min()}..{labels.max()}, outside 0..{highest}"
-    return None
+    if not 0 <= labels.min() <= labels.max() <= highest:
+        raise ValueError(f"labels are {labels.min()}..{labels.max()}, outside 0..{highest}")
+    embeddings = torch.from_numpy(arrays["embeddings"])
+    is_missing = embeddings.isnan().flatten(1).all(dim=1)
+    for name, rows in (("embeddings", embeddings[~is_missing]), ("text", torch.from_numpy(arrays["text"]))):
+        if num_unsound := int((~are_sound(rows)).sum()):
+            raise ValueError(f"{num_unsound} of {len(arrays[name])} rows of {name} are zero or not finite")
+    if labels.ndim == 2 and is_missing.any():
+        raise ValueError(f"{int(is_missing.sum())} videos of a multi-label test have no embedding")
+    if labels.ndim == 2 and not labels.any():
+        raise ValueError("no video has a class, so mAP is not defined")

@@ -1,16 +1,16 @@
 """Reads a run folder and its tests, as written by train.py, test.py and test_zeroshot.py."""
 
-import json
+import math
 import shlex
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import yaml
-from pydantic import ValidationError
+from pydantic import PositiveInt, ValidationError
 
 from modules.embed import VideoTable, load_table
 from modules.scorers.scorer import Scorer, class_vectors, scorer_of
@@ -19,8 +19,56 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.hashing import file_hash
 from utils.recipe import changed_keys
-from utils.records import read_records
+from utils.records import Count, Keys, read_json, read_records
 from utils.schema import Config, dotted_keys
+
+
+class ViewKeys(Keys):
+    clips: PositiveInt
+    crops: PositiveInt
+    dense: bool = False
+
+
+class NetworkKeys(Keys):
+    arch: str
+    sim_header: str
+    tm: str | Literal[False]
+    joint_st: bool
+
+
+class DataKeys(Keys):
+    dense: bool
+
+
+class ConfigKeys(Keys):
+    """The keys of a config that are shown without checking it, since other versions may have others."""
+
+    network: NetworkKeys
+    data: DataKeys
+
+
+class TestScores(Keys):
+    """The scores of a list. The summary of test.py has these keys, too."""
+
+    __test__ = False  # pytest would collect the name
+    list: str
+    views: ViewKeys
+    config: ConfigKeys
+    map: float | None = None
+    num_videos: Count | None = None
+    num_classes: Count | None = None
+    full_top1: float | None = None
+    full_top5: float | None = None
+    half_top1_mean: float = math.nan
+    half_top1_std: float = math.nan
+
+
+class Summary(Keys):
+    """summary.json of test.py, or of test_zeroshot.py with the scores of each list."""
+
+    weights: str | None = None
+    weights_hash: str | None = None
+    tests: dict[str, TestScores] = {}
 
 
 @dataclass(frozen=True)
@@ -48,7 +96,7 @@ class TestResult:
 
     @cached_property
     def scorer(self) -> Scorer:
-        return scorer_of(self.table)
+        return scorer_of(self.table, self.folder / "embeddings.npz", self.text)
 
     @cached_property
     def logits(self) -> np.ndarray:
@@ -175,17 +223,13 @@ def _read_test(folder: Path, run_folder: Path) -> TestResult:
         path = folder.parent / "summary.json"
     if not path.is_file():
         raise UserError(f"{folder}/summary.json: no such file; the test did not finish, run it again")
-    try:
-        summary = json.loads(path.read_text(encoding="utf-8"))
-        by_list = summary.get("tests", {})
-        if path.parent != folder:
-            by_list = {name: entry for name, entry in by_list.items() if name.startswith(f"{folder.name}, ")}
-        scores = next(iter(by_list.values())) if by_list else summary
-        missing = [key for key in ("list", "views", "config") if key not in scores]
-    except (json.JSONDecodeError, AttributeError, TypeError) as error:
-        raise UserError(f"{path}: not the summary of a test ({error}); run the test again") from error
-    if missing:
-        raise UserError(f"{path}: not the summary of a test (it lacks {', '.join(missing)}); run the test again")
+    summary = read_json(path, "the summary of a test", "run the test again", Summary)
+    by_list = summary.get("tests", {})
+    if path.parent != folder:
+        by_list = {name: entry for name, entry in by_list.items() if name.startswith(f"{folder.name}, ")}
+    if not by_list:
+        read_json(path, "the summary of a test", "run the test again", TestScores)
+    scores = next(iter(by_list.values()), summary)
     name = folder.relative_to(run_folder).as_posix() if folder != run_folder else folder.resolve().name
     weights, weights_hash = summary.get("weights"), summary.get("weights_hash")
     return TestResult(name, folder, table, text, class_names, scores, by_list, weights, weights_hash)

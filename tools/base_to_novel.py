@@ -14,11 +14,10 @@ Examples:
 """
 
 import argparse
-import json
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -33,6 +32,7 @@ from utils.files import check_writable, write_text_atomic
 from utils.hashing import file_hash
 from utils.project_paths import given
 from utils.protocols import base_classes, check_single_label, harmonic_mean, mean_and_deviation
+from utils.records import Keys, read_json
 from utils.results import format_table, next_command, write_summary
 from utils.schema import Config
 
@@ -94,10 +94,22 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
     return halves
 
 
+class HalfSummary(Keys):
+    """The keys of a test's summary.json that are read here."""
+
+    weights_hash: str
+    top1: float
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """summary.json of a test. Raises a UserError if it is corrupted."""
+    return read_json(path, "the summary of a test", "remove it to test again", HalfSummary)
+
+
 def test(args: argparse.Namespace, weights: Path, half: Half, out: Path) -> int:
     """Test a checkpoint on one half of the classes, unless already done; returns the exit code."""
     summary = out / "summary.json"
-    if summary.is_file() and json.loads(summary.read_text(encoding="utf-8"))["weights_hash"] == file_hash(str(weights)):
+    if summary.is_file() and read_summary(summary)["weights_hash"] == file_hash(str(weights)):
         return 0
     return series.launch("run_test.sh", str(weights), "--out", str(out), *half.overrides, *series.shown(args))
 
@@ -130,8 +142,7 @@ def main(args: argparse.Namespace) -> int:
             test_folder = folder / f"test_{name}"
             if code := test(args, folder / "last_model.pt", half, test_folder):
                 return code
-            summary = json.loads((test_folder / "summary.json").read_text(encoding="utf-8"))
-            scores[name].append(summary["top1"])
+            scores[name].append(read_summary(test_folder / "summary.json")["top1"])
 
     scores["harmonic"] = [harmonic_mean(base, novel) for base, novel in zip(scores["base"], scores["novel"])]
     rows: list[tuple[str, ...]] = [("seed", "base top-1 %", "novel top-1 %", "harmonic mean")]

@@ -19,7 +19,7 @@ import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from demo.make_transfer_sets import make_sets
 from engine.plan import bytes_of_a_step
@@ -32,7 +32,7 @@ from utils.files import write_text_atomic
 from utils.progress import progress
 from utils.project_paths import REPOSITORY
 from utils.protocols import harmonic_mean, mean_and_deviation
-from utils.records import read_records
+from utils.records import Keys, read_json, read_records
 
 Figures = dict[str, float]
 CONFIGS = REPOSITORY / "configs" / "shapes"
@@ -42,6 +42,7 @@ TRAININGS = {
     "base": {"base": "base", "novel": "zero_shot_novel"},
 }
 TUNING = {"transf": {"seen": "transf", "held_out": "zero_shot_coloured"}}  # of the rows of docs/tuning.md
+SUMMARY = ("the summary of a test", "remove it to test again")  # for messages
 MARK = "## On the demo's data\n"
 MEAN, HEAD = "network.sim_header=None", "network.sim_header=Transf"
 BOTH_TOWERS = ("network.fix_text=false", "solver.text_ratio=0.3")
@@ -88,7 +89,7 @@ def train_and_test(method: "Method", plan: Plan, seed: int, folder: Path) -> Fig
             "test_zeroshot.py", *configs, "--weights", str(weights), "--out", str(run_dir / "tests"),
             *of_test(method.overrides), *plan.overrides,
         ).cpu  # fmt: skip
-        summary = json.loads((run_dir / "tests" / "summary.json").read_text(encoding="utf-8"))["tests"]
+        summary = read_json(run_dir / "tests" / "summary.json", *SUMMARY)["tests"]
         top1 = {name.split(",")[0]: scores["full_top1"] for name, scores in summary.items()}
         figures |= {column: top1[test] for column, test in tests.items()}
     return figures
@@ -125,7 +126,7 @@ def probe(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures:
         "--epochs", str(plan.epochs), "--out", str(folder), *plan.overrides, f"data.shot={plan.shots}",
         f"data.shot_seed={seed}", f"seed={seed}",
     )  # fmt: skip
-    (best,) = json.loads((folder / "summary.json").read_text(encoding="utf-8"))["best"].values()
+    (best,) = read_json(folder / "summary.json", *SUMMARY)["best"].values()
     return {"seen": best["top1"], "trained": best["trained"], "cpu": usage.cpu}
 
 
@@ -137,7 +138,7 @@ def clip_alone(method: "Method", plan: Plan, seed: int, folder: Path) -> Figures
         figures["cpu"] += run(
             "test.py", "--config", str(plan.configs / f"{test}.yaml"), "--out", str(out), *plan.overrides
         ).cpu
-        figures[column] = json.loads((out / "summary.json").read_text(encoding="utf-8"))["top1"]
+        figures[column] = read_json(out / "summary.json", *SUMMARY)["top1"]
     return figures
 
 
@@ -215,6 +216,13 @@ METHODS = {
 }
 
 
+class SavedFigures(Keys):
+    """The contents of figures.json."""
+
+    settings: dict[str, Any]
+    figures: Figures
+
+
 def figures_of(name: str, plan: Plan, seed: int, out: Path) -> Figures:
     """The results of a method with a seed, measured or read from an earlier run."""
     folder, method = out / name / f"seed{seed}", METHODS[name]
@@ -223,7 +231,7 @@ def figures_of(name: str, plan: Plan, seed: int, out: Path) -> Figures:
     if not path.exists():
         figures = method.measure(method, plan, seed, folder)
         write_text_atomic(path, json.dumps({"settings": settings, "figures": figures}, indent=1))
-    saved = json.loads(path.read_text(encoding="utf-8"))
+    saved = read_json(path, "the results of a row", "remove it to measure again", SavedFigures)
     if saved["settings"] != settings:
         raise UserError(f"{path}: was created with other settings; remove {folder}, or choose another --out")
     return saved["figures"]

@@ -188,7 +188,7 @@ def earlier_notes(out: Path) -> dict[str, str]:
 
 
 def _read_report(path: Path) -> dict[str, Result]:
-    rows = [row for row in read_csv(path) if row["reason"] is not None]  # the last line may be incomplete
+    rows = read_csv(path, Result._fields, "remove it; what is finished is kept", numbers=("num_frames",))
     return {row["path"]: Result.read(row) for row in rows}
 
 

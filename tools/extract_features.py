@@ -34,6 +34,7 @@ from utils.work_shards import FOLDER, add_shard_options, chosen_shard, merged, p
 
 LEVELS = ("window", "frame", "video")
 COLUMNS = ("path", "status", "num_rows", "reason")
+AGAIN = "run this shard again"
 
 
 def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -57,7 +58,7 @@ def main(args: argparse.Namespace) -> int:
     shard = chosen_shard(args)
     if args.merge:
         by_name = {source: source for source in targets}
-        rows = merged(args.out, by_name, lambda path: {row["path"]: row for row in read_csv(path)})
+        rows = merged(args.out, by_name, lambda path: {row["path"]: row for row in read_csv(path, COLUMNS, AGAIN)})
     else:
         from engine.extract_features import extract_all  # after the checks, so that --help and errors are fast
 

@@ -5,6 +5,7 @@ Examples:
 """
 
 import argparse
+import math
 import sys
 from pathlib import Path
 
@@ -36,6 +37,10 @@ def last_validation(run: Path) -> dict:
     epoch, epochs = validations[-1]["epoch"], load_config(config_path, purpose="predict").config.solver.epochs
     if epoch < epochs:
         raise UserError(f"{path}: its last validation is after epoch {epoch} of {epochs}; let the run finish")
+    for name in score_names(validations[-1]):
+        score = validations[-1].get(name)
+        if score is None or not math.isfinite(score):
+            raise UserError(f"{path}: its last validation has no {name}; leave this run out, or train it again")
     return validations[-1]
 
 

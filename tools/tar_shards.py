@@ -91,7 +91,7 @@ def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) 
     """Write the index, and the report from the results of all tar files and `faults`. Raises a UserError if a tar file
     is missing."""
     check_complete([tar_name(k) for k in range(num_tars)], lambda number: _is_done(out, number), num_shards)
-    rows = [row | {"shard": tar_name(k)} for k in range(num_tars) for row in read_csv(_rows_file(out, k))]
+    rows = [row | {"shard": tar_name(k)} for k in range(num_tars) for row in _read_rows(out, k)]
     write_csv(out / SHARD_INDEX, COLUMNS, sorted([row[name] for name in COLUMNS] for row in rows if row["size"]))
     results = sorted([*faults, *map(Result.read, rows)], key=lambda result: result.path)
     write_report(out / REPORT, results)
@@ -101,7 +101,7 @@ def finish(out: Path, num_tars: int, num_shards: int, faults: Sequence[Result]) 
 
 def results_of(out: Path, numbers: Sequence[int]) -> list[Result]:
     """The results of these tar files."""
-    return [Result.read(row) for number in numbers for row in read_csv(_rows_file(out, number))]
+    return [Result.read(row) for number in numbers for row in _read_rows(out, number)]
 
 
 def tar_name(number: int) -> str:
@@ -139,9 +139,14 @@ def _rows_file(out: Path, number: int) -> Path:
     return out / TARS_FOLDER / f"{number:06d}.csv"
 
 
+def _read_rows(out: Path, number: int) -> list[dict[str, str]]:
+    path = _rows_file(out, number)
+    return read_csv(path, ROW, "remove it to pack its tar file again", numbers=("num_frames", "offset", "size"))
+
+
 def _is_done(out: Path, number: int) -> bool:
     """Whether a tar file is complete; its rows are written last. Truncated or deleted files are packed again."""
     with contextlib.suppress(FileNotFoundError):
-        ends = [int(row["offset"]) + int(row["size"]) for row in read_csv(_rows_file(out, number)) if row["size"]]
+        ends = [int(row["offset"]) + int(row["size"]) for row in _read_rows(out, number) if row["size"]]
         return (out / tar_name(number)).stat().st_size >= max(ends, default=0)
     return False

@@ -3,11 +3,11 @@
 Shapes: N videos, V views, B views of a batch, T frames, R rows of a view, D embedding, K classes, S rows of a class.
 """
 
+from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 import torch
-import yaml
 from torch import nn
 
 from clip import ClipModel
@@ -17,6 +17,7 @@ from modules.heads.head import Head
 from modules.scorers import SCORERS
 from utils.components import Component
 from utils.config_fields import Section
+from utils.errors import UserError, first_line
 from utils.metrics import EVAL_LOGIT_SCALE
 from utils.schema import Config
 
@@ -129,10 +130,21 @@ def scorer_state(scorer: Scorer) -> dict[str, np.ndarray]:
     return {name: value.float().cpu().numpy() for name, value in scorer.state_dict().items()}
 
 
-def scorer_of(table: VideoTable) -> Scorer:
-    """The scorer of a table, from the recipe that it contains."""
-    recipe = yaml.safe_load(table.recipe) or {}
-    name = recipe.get("network", {}).get("scorer", "cosine")  # older tables have no such key
-    kind = Scorer.named(name)
-    settings = kind.Settings.model_validate(recipe.get("components", {}).get(name, {}))
-    return kind.restore(settings, {name: torch.from_numpy(value) for name, value in table.scorer_state.items()})
+def scorer_of(table: VideoTable, source: str | Path, classes: np.ndarray) -> Scorer:
+    """The scorer of a table, from the recipe that it contains. Raises a UserError if it cannot be restored, or does not
+    fit the embeddings and the class features `classes`. `source`: the file of the table."""
+    try:
+        recipe = table.config
+        name = recipe.get("network", {}).get("scorer", "cosine")  # older tables have no such key
+        kind = Scorer.named(name)
+        settings = kind.Settings.model_validate(recipe.get("components", {}).get(name, {}))
+        state = {name: torch.from_numpy(value) for name, value in table.scorer_state.items()}
+        scorer = kind.restore(settings, state)
+        found = scorer.table_logits(table.embeddings[:1], classes).shape
+        if found != (1, len(classes)):
+            raise ValueError(f"its scorer {name} returns logits of shape {found}, expected {(1, len(classes))}")
+        return scorer
+    except Exception as error:  # the arrays may be of another version or edited, and PyTorch raises anything on them
+        raise UserError(
+            f"{source}: its scorer does not fit its embeddings ({first_line(error)}); run the test again"
+        ) from error

@@ -1,5 +1,6 @@
 """The scores of a run's tests, with their intervals."""
 
+import math
 from pathlib import Path
 
 from reporting.html import Cell, Html, el, join, number, ranged, table
@@ -81,12 +82,12 @@ def _rows_of(test: TestResult, report: RunReport) -> list[dict[str, Cell]]:
     splits = [
         {
             "test": Cell(f"{test.name}: {name}"),
-            "top1": number(split["full_top1"]),
-            "top5": number(split["full_top5"]),
-            "half": _half(split["half_top1_mean"], split["half_top1_std"]),
+            "top1": number(split.get("full_top1")),
+            "top5": number(split.get("full_top5")),
+            "half": _half(split.get("half_top1_mean", math.nan), split.get("half_top1_std", math.nan)),
             "views": Cell(test.shown_views),
-            "videos": number(split["num_videos"], 0),
-            "classes": number(split["num_classes"], 0),
+            "videos": number(split.get("num_videos"), 0),
+            "classes": number(split.get("num_classes"), 0),
         }
         for name, split in test.by_list.items()
     ]
@@ -94,4 +95,4 @@ def _rows_of(test: TestResult, report: RunReport) -> list[dict[str, Cell]]:
 
 
 def _half(mean: float, deviation: float) -> Cell:
-    return Cell(f"{mean:.1f} ± {deviation:.1f}", mean)
+    return _NO_VALUE if math.isnan(mean) else Cell(f"{mean:.1f} ± {deviation:.1f}", mean)

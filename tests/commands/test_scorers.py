@@ -41,7 +41,7 @@ def test_a_table_contains_what_the_scorer_needs(trained, world, capsys):
     assert table.embeddings.shape == shape
     summary = json.loads((out / "summary.json").read_text())
     assert summary["config"]["network"]["scorer"] == name
-    logits = scorer_of(table).table_logits(table.embeddings, text)
+    logits = scorer_of(table, out, text).table_logits(table.embeddings, text)
     assert summary["top1"] == 100 * (logits.argmax(axis=1) == table.labels).mean()
     assert call("report", folder) == 0
 
@@ -102,7 +102,7 @@ def test_other_classes_with_and_without_modulation(world, tmp_path):
     assert call("test_zeroshot", *options, "--out", tmp_path / "without", "network.scorer=cosine") == 0
     (table, text, _), (plain, _, _) = (load_table(tmp_path / n / "embeddings.npz") for n in ("with", "without"))
     np.testing.assert_allclose(table.embeddings[:, 0].sum(axis=1), plain.embeddings, rtol=1e-4, atol=1e-4)
-    scorer = scorer_of(table)
+    scorer = scorer_of(table, tmp_path, text)
     modulation = scorer.modulation(torch.from_numpy(table.embeddings[:, 0, 0]), torch.from_numpy(text)).numpy()
     assert (modulation < 1).all()
     videos = table.embeddings[:, 0, 0] + modulation[:, None] * table.embeddings[:, 0, 1]

@@ -1,6 +1,7 @@
 """Corrupted tables of embeddings give the right result or a one-line error that names the file."""
 
 import io
+import re
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modules.embed import VideoTable, load_table, save_table
+from modules.scorers.scorer import scorer_of
 from tests.fuzz.settings import NUM_CASES, fuzz
 from utils.errors import UserError
 
@@ -104,3 +106,45 @@ def test_arrays_that_do_not_fit(whole, name, number):
     buffer = io.BytesIO()
     np.savez(buffer, **{key: value for key, value in arrays.items() if key != name})
     assert not check(whole, buffer.getvalue())
+
+
+@pytest.mark.parametrize(
+    ("change", "fault"),
+    [
+        ({"text": np.full((NUM_CLASSES, DIM), np.nan, np.float32)}, "3 of 3 rows of text are zero or not finite"),
+        ({"embeddings": np.zeros((NUM_VIDEOS, DIM), np.float32)}, "13 of 13 rows of embeddings are zero or not"),
+        ({"recipe": np.array("[1]")}, "recipe is '[1]', not a config"),
+        ({"recipe": np.array("a: [")}, "recipe is not valid YAML"),
+        ({"labels": np.zeros((NUM_VIDEOS, NUM_CLASSES), np.int64)}, "no video has a class, so mAP is not defined"),
+        ({"paths": np.zeros(0, "U1"), "labels": np.zeros(0, np.int64)}, "paths is empty"),
+    ],
+)
+def test_values_that_no_test_writes(whole, change, fault):
+    with np.load(whole[0]) as file:
+        arrays = dict(file) | change
+    path = whole[0].with_name("changed.npz")
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match=re.escape(fault)) as caught:
+        load_table(path)
+    assert str(path) in str(caught.value)
+
+
+def test_videos_without_embedding_are_allowed_with_one_label_only(whole):
+    with np.load(whole[0]) as file:
+        arrays = dict(file)
+    arrays["embeddings"] = np.full_like(arrays["embeddings"], np.nan)
+    path = whole[0].with_name("changed.npz")
+    np.savez(path, **arrays)
+    assert load_table(path)[0].is_missing.all()
+    arrays["labels"] = np.eye(NUM_CLASSES, dtype=np.int64)[arrays["labels"]]
+    np.savez(path, **arrays)
+    with pytest.raises(UserError, match="13 videos of a multi-label test have no embedding"):
+        load_table(path)
+
+
+@pytest.mark.parametrize("scorer", ["vcs", "xclip", "modulated", "unknown"])
+def test_a_scorer_of_another_table_is_one_line(whole, scorer):
+    table, text, _ = whole[1]
+    table = table._replace(recipe=f"network: {{scorer: {scorer}}}")
+    with pytest.raises(UserError, match="^table.npz: its scorer does not fit its embeddings"):
+        scorer_of(table, "table.npz", text)

@@ -129,7 +129,7 @@ def test_trained_classes_are_in_the_checkpoint_and_the_table(tmp_path):
     table = table._replace(scorer_state=scorer_state(tested.scorer))
     save_table(tmp_path / "table.npz", table, other.numpy(), ["a", "b"])
     loaded, text, _ = load_table(tmp_path / "table.npz")
-    found = scorer_of(loaded).table_logits(loaded.embeddings, text)
+    found = scorer_of(loaded, "table", text).table_logits(loaded.embeddings, text)
     torch.testing.assert_close(torch.from_numpy(found), logits)
 
     # Without modulation the trained classes are left out; new classes to train on take their place.

@@ -74,13 +74,16 @@ def write_run(
         {
             "kind": "train",
             "step": s,
+            "epoch": (s - 1) // 50,
             "loss": 3 / s**0.5 + 0.3 * rng.random(),
             "lr_new": 1e-4 / s,
             "lr_pretrained": 1e-5 / s,
         }
         for s in range(1, 101)
     ]
-    records += [{"kind": "val", "step": s, "top1": 30.0 + s / 2, "top5": 60.0 + s / 3} for s in (50, 100)]
+    records += [
+        {"kind": "val", "step": s, "epoch": s // 50, "top1": 30.0 + s / 2, "top5": 60.0 + s / 3} for s in (50, 100)
+    ]
     write_text_atomic(folder / "metrics.jsonl", "".join(json.dumps(r) + "\n" for r in records))
     write_test(folder / "test_1x1", *make_table(num_videos, num_classes, seed, spread, num_unreadable))
     return folder

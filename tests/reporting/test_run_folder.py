@@ -12,6 +12,7 @@ from utils.config import load_config
 from utils.errors import UserError
 from utils.hashing import file_hash
 from utils.recipe import changed_keys
+from utils.schema import Config
 
 FEW = make_table(12, 4)
 
@@ -83,6 +84,14 @@ def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_fold
     assert "not the summary of a test" in fault(run_folder)
     summary.write_text('{"top1": 3}')
     assert "lacks list, views, config" in fault(run_folder)
+    for key, value, expected in (
+        ("views", None, "views: Input should be"),
+        ("views", {"clips": 0, "crops": 1}, "views.clips: Input should be greater than 0"),
+        ("config", {"network": 3, "data": {"dense": False}}, "config.network: Input should be"),
+        ("weights", [1], "weights: Input should be"),
+    ):
+        summary.write_text(json.dumps({**json.loads(whole), key: value}))
+        assert f"{summary}: not the summary of a test ({expected}" in fault(run_folder)
     summary.write_text(whole)
     metrics = run_folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # truncated by a kill
@@ -92,7 +101,8 @@ def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_fold
 
 
 def test_a_config_with_other_keys_is_reported(run_folder):
-    config = {"data": {"no_such_key": 1}}
+    config = Config().model_dump()
+    config["data"]["no_such_key"] = 1
     write_test(run_folder / "test_1x1", *FEW, config=config)
     with pytest.raises(UserError, match=r"summary.json: config: data.no_such_key: .*; run the test again"):
         _ = read_run(run_folder).main_test.config
