@@ -20,16 +20,7 @@ import torch
 
 from benchmarks.packed_clips import h264_videos
 from benchmarks.range_server import http_server
-from benchmarks.timing import (
-    in_ms,
-    interleaved,
-    one_thread,
-    print_header,
-    print_table,
-    ratio,
-    read_arguments,
-    run_tool,
-)
+from benchmarks.timing import in_ms, interleaved, print_table, ratio, run_tool, start
 from datasets.byte_ranges import MemoryRange
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards
@@ -56,9 +47,7 @@ def webdataset_clips(shards: Path) -> Iterator[bytes]:
 
 
 def main() -> None:
-    args = read_arguments(__doc__, 7)
-    one_thread()
-    print_header("Tar shards (8 random frames)")
+    args = start(__doc__, 7, "Tar shards (8 random frames)")
     with tempfile.TemporaryDirectory() as folder:
         videos, loose, shards = (Path(folder) / name for name in ("videos", "loose", "shards"))
         videos.mkdir()

@@ -19,16 +19,7 @@ import torch
 from torch.utils.data import DataLoader, Dataset
 
 from benchmarks import published_recipe as published
-from benchmarks.timing import (
-    in_ms,
-    interleaved,
-    one_thread,
-    print_header,
-    print_table,
-    ratio,
-    read_arguments,
-    run_tool,
-)
+from benchmarks.timing import in_ms, interleaved, print_table, ratio, run_tool, start
 from datasets import sampling
 from datasets.build import Views, build_eval_loader
 from datasets.transforms import make_views
@@ -104,9 +95,7 @@ def memory_rows(root: Path, folders: list[Path]) -> list[list[object]]:
 
 
 def main() -> None:
-    args = read_arguments(__doc__, 7)
-    one_thread()
-    print_header("4 clips x 3 crops per video, through the loader (JPEG frames, 8 per clip)")
+    args = start(__doc__, 7, "4 clips x 3 crops per video, through the loader (JPEG frames, 8 per clip)")
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
         run_tool("extract_frames", args.videos, root, "--short_side", 256, "--workers", 1)

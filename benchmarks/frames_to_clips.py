@@ -17,16 +17,7 @@ import torch
 from PIL import Image
 
 from benchmarks import published_recipe as published
-from benchmarks.timing import (
-    in_ms,
-    interleaved,
-    one_thread,
-    print_header,
-    print_table,
-    ratio,
-    read_arguments,
-    run_tool,
-)
+from benchmarks.timing import in_ms, interleaved, print_table, ratio, run_tool, start
 from datasets import sampling
 from datasets.augmentations.grayscale import Grayscale
 from datasets.image_decoding import decode_image
@@ -116,10 +107,8 @@ def print_relative_times(cases: dict[str, tuple], root: Path, entries: list[List
 
 
 def main() -> None:
-    args = read_arguments(__doc__, 15)
-    one_thread()
+    args = start(__doc__, 15, "Frames to clips (340x256 JPEG, quality 90, 8 frames)")
     keep_freed_memory()  # as in the loader processes
-    print_header("Frames to clips (340x256 JPEG, quality 90, 8 frames)")
     with tempfile.TemporaryDirectory() as folder:
         run_tool("extract_frames", args.videos, folder, "--workers", 1)
         entries = []

@@ -17,7 +17,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import numpy as np
 import torch
 
-from benchmarks.timing import one_thread, print_header, print_table, run_tool
+from benchmarks.timing import print_header, print_table, run_tool
 from datasets.build import build_eval_loader, build_train_loader
 from datasets.frame_cache import cached_loaders
 from modules.build import build_model, load_clip_model
@@ -75,7 +75,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=16)
     parser.add_argument("--epochs", type=int, default=3)
     args = parser.parse_args()
-    one_thread()
+    torch.set_num_threads(1)
     print_header(f"Frozen tower (ViT-B/32, {args.clips} training clips, {args.clips // 3} validation clips)")
     process = Process(0, 1, 0, torch.device("cpu"))
     with tempfile.TemporaryDirectory() as name:

@@ -15,7 +15,6 @@ from concurrent.futures import ProcessPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 from typing import TypeVar
-from unittest.mock import patch
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
@@ -23,6 +22,7 @@ import av
 import numpy as np
 
 from benchmarks.timing import print_header, print_table
+from datasets import loader as loader_module
 from datasets.build import build_eval_loader
 from datasets.pyav_source import PyAVVideo
 from datasets.sampling import val_uniform
@@ -73,7 +73,8 @@ def measure_loader(path: Path) -> list[tuple[float, float]]:
     data |= {"num_segments": 8, "batch_size": 1, "workers": WORKERS}
     cfg = with_preprocessing(Config.model_validate({"data": data}))
     own: dict[int, float] = defaultdict(float)  # largest private megabytes, by process
-    with patch("datasets.loader.num_cores", lambda: WORKERS), warnings.catch_warnings():
+    loader_module.num_cores = lambda: WORKERS  # as on a machine with that many cores; this process ends afterwards
+    with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # PyTorch warns if there are more processes than cores
         loader = build_eval_loader(cfg)
         for _ in loader:

@@ -18,16 +18,7 @@ import av
 import numpy as np
 import torch
 
-from benchmarks.timing import (
-    in_ms,
-    interleaved,
-    one_thread,
-    print_header,
-    print_table,
-    ratio,
-    read_arguments,
-    run_tool,
-)
+from benchmarks.timing import in_ms, interleaved, print_table, ratio, run_tool, start
 from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.sampling import train_uniform
@@ -55,9 +46,7 @@ def read(root: Path, name: str, num_frames: int, reader: str, number: int) -> to
 
 
 def main() -> None:
-    args = read_arguments(__doc__, 9)
-    one_thread()
-    print_header("Packed clips (8 random frames)")
+    args = start(__doc__, 9, "Packed clips (8 random frames)")
     rows, ratios = [], []
     with tempfile.TemporaryDirectory() as folder:
         videos, frames, packed = (Path(folder) / name for name in ("videos", "frames", "packed"))

@@ -19,17 +19,16 @@ import torchvision
 from utils.project_paths import REPOSITORY
 
 
-def read_arguments(description: str | None, rounds: int) -> argparse.Namespace:
-    """Parse `videos`, the folder of clips, and `rounds`, whose default is given."""
+def start(description: str | None, rounds: int, question: str) -> argparse.Namespace:
+    """Parse `videos`, the folder of clips, and `rounds`, whose default is given; make PyTorch use one thread, and print
+    the heading `question`."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--rounds", type=int, default=rounds)
-    return parser.parse_args()
-
-
-def one_thread() -> None:
-    """Make PyTorch use one thread."""
+    args = parser.parse_args()
     torch.set_num_threads(1)
+    print_header(question)
+    return args
 
 
 def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, calls: int = 1) -> dict[str, np.ndarray]:

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio
+from benchmarks.timing import in_ms, interleaved, print_header, print_table, ratio
 from engine.plan import estimate_memory
 from modules.build import build_model, load_clip_model
 from modules.build_training import compile_model, parameter_groups
@@ -209,7 +209,7 @@ def main() -> None:
     parser.add_argument("--count", action="store_true", help="with --tuning: count memory without running a step")
     parser.add_argument("--one", choices=TUNING, help=argparse.SUPPRESS)
     args = parser.parse_args()
-    one_thread()
+    torch.set_num_threads(1)
     if args.one:
         print(json.dumps(tuning_figures(args.arch[0], args.one, args.batch, args.rounds)))
         return

@@ -13,7 +13,7 @@ import av
 import numpy as np
 import torch
 
-from benchmarks.timing import in_ms, interleaved, one_thread, print_header, print_table, ratio, read_arguments
+from benchmarks.timing import in_ms, interleaved, print_table, ratio, start
 from datasets.frame_source import FrameSource
 from datasets.readers import open_video
 from datasets.sampling import val_uniform
@@ -55,11 +55,9 @@ def usable(path: Path, decoder: str, reference: torch.Tensor) -> bool:
 
 
 def main() -> None:
-    args = read_arguments(__doc__, 9)
-    one_thread()
+    args = start(__doc__, 9, "Video files to clips (8 uniform frames, H.264 and others)")
     for decoder in OTHERS:
         FrameSource.named(decoder).check_installed()
-    print_header("Video files to clips (8 uniform frames, H.264 and others)")
     rows, h264 = [], {decoder: [] for decoder in OTHERS}
     for path in sorted(args.videos.iterdir()):
         try:

@@ -1,12 +1,9 @@
 """Rules between config keys of the training of a model."""
 
-from functools import partial
-
 from modules.adapters import TUNING_ONLY
 from modules.losses import BESIDE_DISTILLATION, OF_OWN_CLASSES, OF_SEVERAL_LABELS
 from modules.optimizers import OPTIMIZERS
 from modules.schedule import SCHEDULES
-from utils.schema import Config
 from utils.schema_rules import Rule, TrainRule
 
 
@@ -15,10 +12,6 @@ def _are_milestones(step: int | list[int]) -> bool:
     if isinstance(step, int):
         return step > 0
     return bool(step) and step[0] > 0 and sorted(set(step)) == step
-
-
-def _freezes_all_of(adapter: str, config: Config) -> bool:
-    return config.network.adapter == adapter and config.network.fix_video
 
 
 def _can_shard(optim: str) -> bool:
@@ -120,13 +113,13 @@ RULES = (
         ),
         "keep trained weights near CLIP's, but none of CLIP's weights are trained; set fix_video or fix_text to false",
     ),
-    *(
-        TrainRule(
-            ("network.adapter", "network.fix_video"),
-            partial(_freezes_all_of, name),
-            f"{name} tunes {tuned} of the image tower, which fix_video freezes; set fix_video to false",
-        )
-        for name, tuned in TUNING_ONLY.items()
+    TrainRule(
+        ("network.adapter", "network.fix_video"),
+        lambda c: c.network.adapter in TUNING_ONLY and c.network.fix_video,
+        lambda c: (
+            f"{c.network.adapter} tunes {TUNING_ONLY[c.network.adapter]} of the image tower, which fix_video freezes; "
+            "set fix_video to false"
+        ),
     ),
     TrainRule(
         ("solver.interpolated_loss", "network.adapter"),

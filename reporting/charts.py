@@ -120,10 +120,9 @@ class Frame(NamedTuple):
         return [*parts, el("text", x_label, x=middle, y=HEIGHT - 6, class_="middle")]
 
 
-def line_chart(
-    lines: Sequence[Line], x_label: str, title: str, y_range: tuple[float | None, float | None] = (0, None)
-) -> Html:
-    """Lines with their names at their ends. x starts at 0; None in `y_range` is the limit of the lines."""
+def line_chart(lines: Sequence[Line], title: str, y_range: tuple[float | None, float | None] = (0, None)) -> Html:
+    """Lines over the steps of a training, with their names at their ends. x starts at 0; None in `y_range` is the limit
+    of the lines."""
     lines = [thinned(line) for line in lines]
     x = np.concatenate([line.x for line in lines])
     y = np.concatenate([line.y for line in lines])
@@ -132,7 +131,7 @@ def line_chart(
     high = 1.03 * float(y.max()) if y_range[1] is None else y_range[1]
     right = max(_RIGHT, 14 + _CHARACTER * max(len(line.name) for line in lines))
     frame = Frame(0, max(float(x.max()), 1), low, high if high > low else low + 1, min(right, WIDTH * 0.4))
-    parts = frame.axes(x_label)
+    parts = frame.axes("step")
     for line in lines:
         parts.append(el("path", d=frame.path(line.x, line.y), class_=f"line {line.style}"))
         if line.has_dots:
@@ -140,7 +139,7 @@ def line_chart(
             parts += [el("circle", cx=cx, cy=cy, r=3.5, class_=line.style) for cx, cy in places]
     parts += _end_labels(lines, frame)
     names = ", ".join(line.name for line in lines if line.name)
-    return _figure(title, parts, f"{title} over {x_label}: {names}")
+    return _figure(title, parts, f"{title} over step: {names}")
 
 
 def _end_labels(lines: Sequence[Line], frame: Frame) -> list[Html]:

@@ -106,14 +106,15 @@ def score(logits: np.ndarray, labels: np.ndarray) -> Scores:
     )
 
 
-def half_class_scores(logits: np.ndarray, labels: np.ndarray, num_splits: int = 10) -> list[Scores]:
-    """The published zero-shot protocol: each split has a random half of the classes and only their videos.
+def half_class_scores(logits: np.ndarray, labels: np.ndarray) -> list[Scores]:
+    """The published zero-shot protocol: each of ten splits has a random half of the classes and
+    only their videos.
 
     Split s is `permutation(K)[:K//2]` of NumPy's legacy generator with seed s; the candidates are the classes of the
     split that occur among the labels.
     """
     scores = []
-    for split in range(num_splits):
+    for split in range(10):
         drawn = np.random.RandomState(split).permutation(logits.shape[1])[: logits.shape[1] // 2]
         chosen = np.isin(labels, drawn)
         if not chosen.any():

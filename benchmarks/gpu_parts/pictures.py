@@ -33,13 +33,13 @@ def data_keys(setting: Setting, num_clips: int, videos: bool = False) -> list[st
     ]  # fmt: skip
 
 
-def _random_frames(is_tiny: bool, num_frames: int) -> Iterator[np.ndarray]:
-    """(num_frames, H, W, 3) uint8 for each clip, 340x256 pixels, whose JPEGs are about as large as those of real
+def _random_frames(is_tiny: bool) -> Iterator[np.ndarray]:
+    """(NUM_FRAMES, H, W, 3) uint8 for each clip, 340x256 pixels, whose JPEGs are about as large as those of real
     frames."""
     num_clips, (height, width) = (6, (64, 84)) if is_tiny else (48, (256, 340))
     generator = torch.Generator().manual_seed(0)
     for _ in range(num_clips):
-        coarse = torch.rand(num_frames, 3, height // 6, width // 6, generator=generator)
+        coarse = torch.rand(NUM_FRAMES, 3, height // 6, width // 6, generator=generator)
         levels = F.interpolate(coarse, (height, width), mode="bilinear").mul(255).byte()
         yield np.asarray(levels.permute(0, 2, 3, 1).contiguous())
 
@@ -47,7 +47,7 @@ def _random_frames(is_tiny: bool, num_frames: int) -> Iterator[np.ndarray]:
 def _write_frames(root: Path, is_tiny: bool) -> list[str]:
     """Write folders of JPEG frames of quality 90; returns the folder names."""
     if not root.is_dir():
-        for number, frames in enumerate(_random_frames(is_tiny, NUM_FRAMES)):
+        for number, frames in enumerate(_random_frames(is_tiny)):
             (root / f"clip_{number:02d}").mkdir(parents=True)
             for index, frame in enumerate(frames):
                 Image.fromarray(frame).save(root / f"clip_{number:02d}" / f"img_{index + 1:05d}.jpg", quality=90)
@@ -59,7 +59,7 @@ def _write_videos(root: Path, is_tiny: bool) -> list[str]:
     names."""
     if not root.is_dir():
         root.mkdir()
-        for number, frames in enumerate(_random_frames(is_tiny, NUM_FRAMES)):
+        for number, frames in enumerate(_random_frames(is_tiny)):
             with av.open(str(root / f"clip_{number:02d}.mp4"), "w") as container:
                 frames = frames[:, 2 * (number % 2) :]  # heights of one coded size, which a decoder must not confuse
                 stream = container.add_stream("libx264", rate=25, options={"g": "50", "preset": "veryfast"})

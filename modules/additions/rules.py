@@ -1,15 +1,7 @@
 """Rules between config keys of additions to the image tower."""
 
-from functools import partial
-
 from modules.additions import SHIFTING_PATCHES
-from utils.schema import Config
 from utils.schema_rules import Rule, TrainRule
-
-
-def _drops_patches_of(name: str, config: Config) -> bool:
-    return config.network.patch_dropout > 0 and config.network.tm == name
-
 
 RULES = (
     Rule(
@@ -22,13 +14,13 @@ RULES = (
         lambda c: c.network.joint_st and bool(c.network.tm),
         "joint_st has no separate frames to shift; set tm to False",
     ),
-    *(
-        Rule(
-            ("network.patch_dropout", "network.tm"),
-            partial(_drops_patches_of, name),
-            f"{name} {shifts}, and patch_dropout drops different patches in each; remove one",
-        )
-        for name, shifts in SHIFTING_PATCHES.items()
+    Rule(
+        ("network.patch_dropout", "network.tm"),
+        lambda c: c.network.patch_dropout > 0 and c.network.tm in SHIFTING_PATCHES,
+        lambda c: (
+            f"{c.network.tm} {SHIFTING_PATCHES[c.network.tm]}, and patch_dropout drops different patches in each; "
+            "remove one"
+        ),
     ),
     TrainRule(
         ("network.patch_dropout", "network.fix_video"),

@@ -46,7 +46,7 @@ def _charts(runs: dict[str, Run]) -> Html:
         (scores, "Validation, %", (None, 100)),
         (rates, "Learning rate by layers", (0, None)),
     ]
-    drawn = [charts.line_chart(lines, "step", title, y_range) for lines, title, y_range in parts if lines]
+    drawn = [charts.line_chart(lines, title, y_range) for lines, title, y_range in parts if lines]
     shown = el("div", drawn, class_="charts")
     return join([shown, _validation_table(validations)]) if validations else shown
 

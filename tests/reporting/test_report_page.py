@@ -193,17 +193,17 @@ def test_the_labels_of_an_axis_never_repeat(high):
 def test_names_at_the_ends_of_lines_do_not_cover_each_other():
     x = np.arange(3.0)
     lines = [charts.Line(name, x, np.array([1, 1, y]), "a") for name, y in (("p", 1), ("q", 1.001), ("r", 0), ("s", 0))]
-    chart = charts.line_chart(lines, "step", "loss")
+    chart = charts.line_chart(lines, "loss")
     heights = sorted(float(y) for y in re.findall(r'<text x="[^"]*" y="([^"]*)" class="name', chart))
     assert len(heights) == 4 and np.diff(heights).min() >= 14.9 and heights[-1] <= charts.HEIGHT
 
 
 def test_a_line_has_a_gap_where_it_is_not_finite():
     y = np.array([1.0, np.inf, 2, 3])
-    chart = charts.line_chart([charts.Line("loss", np.arange(4.0), y, "a")], "step", "loss")
+    chart = charts.line_chart([charts.Line("loss", np.arange(4.0), y, "a")], "loss")
     path = chart.split('<path d="')[1].split('"')[0]
     assert path.count("M") == 2 and path.count("L") == 1
-    assert "<svg" in charts.line_chart([charts.Line("one", np.array([5.0]), np.array([np.nan]), "a")], "step", "loss")
+    assert "<svg" in charts.line_chart([charts.Line("one", np.array([5.0]), np.array([np.nan]), "a")], "loss")
 
 
 def test_learning_rates_that_a_run_does_not_have_are_not_drawn(tmp_path):
