@@ -34,6 +34,7 @@ Label = int | tuple[int, ...]
 MAX_LINE_LENGTH = 2**14
 """Characters of a line: four times the longest path of Linux, with space for thousands of labels."""
 _INTEGER = re.compile(r"[+-]?[0-9]{1,15}")
+_SECONDS = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")  # float() also takes 1_0, nan ...
 
 
 class ListEntry(NamedTuple):
@@ -132,6 +133,11 @@ def _video_columns(text: str, where: str) -> tuple[str, None, str]:
         raise UserError(f"{where}: one column instead of two; a video list has lines 'path label'")
     path, label = fields
     words = path.split()
+    if len(words) > 2 and all(_SECONDS.fullmatch(word) for word in words[-2:]):
+        raise UserError(
+            f"{where}: four columns instead of two: for lines 'path start end label', with the times of a segment in "
+            "seconds, set data.list_times=true; for a frame list, data.modality=RGB"
+        )
     if len(words) > 1 and _INTEGER.fullmatch(words[-1]):
         raise UserError(
             f"{where}: three columns instead of two: this looks like a frame list ('path num_frames label', "
@@ -274,10 +280,11 @@ def _without_times(text: str, of_frames: bool, where: str) -> tuple[str, tuple[f
     path, *fields = text.rsplit(None, num_fields)
     if len(fields) < num_fields:
         raise UserError(f"{where}: {len(fields) + 1} columns; with data.list_times a list has lines '{columns}'")
-    try:
-        start, end = float(fields[0]), float(fields[1])
-    except ValueError:
-        raise UserError(f"{where}: start and end are {fields[0]!r} and {fields[1]!r}, not seconds") from None
+    if not all(_SECONDS.fullmatch(field) for field in fields[:2]):
+        raise UserError(
+            f"{where}: start and end are {fields[0]!r} and {fields[1]!r}; give them in seconds, such as 2.5"
+        )
+    start, end = float(fields[0]), float(fields[1])
     if not 0 <= start < end < math.inf:
         raise UserError(f"{where}: start and end are {fields[0]} and {fields[1]}; give seconds with 0 <= start < end")
     return " ".join([path, *fields[2:]]), (start, end)

@@ -27,21 +27,22 @@ class Segment(FrameSource):
         self._source = source
         self.name = f"{source.name}, {start:g} to {end:g} s"
         times = source.frame_times()
-        if times is None:
-            if frame_rate is None:
-                raise UserError(
-                    f"{source.name}: segments need timestamps; set data.decoder=pyav, or data.frame_rate for frame "
-                    "folders"
-                )
-            times = np.arange(source.num_frames) / frame_rate
+        if times is not None:
+            last_interval_s = times[-1] / (len(times) - 1) if len(times) > 1 else 0.0
+        elif frame_rate is not None:
+            times, last_interval_s = np.arange(source.num_frames) / frame_rate, 1 / frame_rate
+        else:
+            raise UserError(
+                f"{source.name}: segments need timestamps; set data.decoder=pyav, or data.frame_rate for frame folders"
+            )
         # A time equal to that of a frame belongs to the frame, despite rounding.
         self._first = max(int(np.searchsorted(times, start + 1e-6, side="right")) - 1, 0)
         after_last = max(int(np.searchsorted(times, end - 1e-6, side="left")), self._first + 1)
         self.num_frames = after_last - self._first
-        mean_interval_s = times[-1] / (len(times) - 1) if len(times) > 1 else 0.0
-        video_end_s = times[-1] + mean_interval_s
-        if start > video_end_s + 1e-6:
-            raise UserError(f"{source.name}: starts at {start:g} s, but the video ends at {video_end_s:.3f} s")
+        video_end_s = times[-1] + last_interval_s
+        if start > 0 and start > video_end_s - 1e-6:
+            ends = f"ends at {video_end_s:.3f} s" if last_interval_s else "has only one frame, at 0 s"
+            raise UserError(f"{source.name}: starts at {start:g} s, but the video {ends}")
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
         first = self._first

@@ -228,7 +228,7 @@ class VideoDataset(Dataset):
         others: dict[tuple[str, int], ListEntry] = {}
         for entry in self.entries:
             shares_class = entry.label == unreadable.label or set(entry.classes) & set(unreadable.classes)
-            if shares_class and (entry.path, entry.of_set) != (unreadable.path, unreadable.of_set):
+            if shares_class and (entry.name, entry.of_set) != (unreadable.name, unreadable.of_set):
                 others[entry.name, entry.of_set] = entry
         names = sorted(others)
         rng = key.stream(self._seed, purpose=1)

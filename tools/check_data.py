@@ -96,12 +96,20 @@ def check_entry(data: DataConfig, name: str, list_path: str, root: str, entry: L
 
 
 def read_journal(path: Path, stamp: str) -> dict[tuple[str, int], dict]:
-    """Rows of an interrupted check of the same lists, by (list, line)."""
-    lines = path.read_text(encoding="utf-8").splitlines(keepends=True) if path.exists() else []
-    if not lines or lines[0].strip() != stamp:
+    """Rows of an interrupted check of the same lists, by (list, line). Raises a UserError if they are corrupted."""
+    if not path.exists():
         return {}
-    whole = [line for line in lines[1:] if line.endswith("\n")]  # a kill may have cut the last one
-    return {(row["list"], int(row["line"])): row for row in csv.DictReader(whole, COLUMNS)}
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
+        if not lines or lines[0].strip() != stamp:
+            return {}
+        whole = [line for line in lines[1:] if line.endswith("\n")]  # a kill may have cut the last one
+        rows = list(csv.DictReader(whole, COLUMNS))
+        if any(None in row or None in row.values() for row in rows):
+            raise ValueError(f"a line has another number of columns than {len(COLUMNS)}")
+        return {(row["list"], int(row["line"])): row for row in rows}
+    except (csv.Error, ValueError) as error:
+        raise UserError(f"{path}: corrupted ({error}); remove it to check the videos again") from error
 
 
 Task = tuple[ListJob, ListEntry]
@@ -192,6 +200,8 @@ def main(args: argparse.Namespace) -> int:
     lists = " ".join(f"{file_hash(job.path)} {job.root}" for job in jobs)
     data = cfg.data
     stamp = f"{lists} {data.modality} {data.image_tmpl} {data.index_bias} {data.decoder}"
+    if data.list_times:
+        stamp += f" times {data.frame_rate}"
     journal = out / JOURNAL
     try:
         out.mkdir(parents=True, exist_ok=True)

@@ -26,6 +26,15 @@ class Segment:
     class_name: str
 
 
+def segment_of(start: str | float, end: str | float, class_name: str) -> Segment:
+    """A segment from its annotation; a start before that of the video is 0. Raises a ValueError if a time is not a
+    finite number."""
+    start_s, end_s = float(start), float(end)
+    if not (math.isfinite(start_s) and math.isfinite(end_s)):
+        raise ValueError(f"{start} to {end} s")
+    return Segment(max(0.0, start_s), end_s, class_name)
+
+
 @dataclass(frozen=True)
 class UntrimmedVideo:
     """A video with its annotated segments."""
@@ -54,13 +63,16 @@ def read_activitynet(path: Path) -> Untrimmed:
             if entry["subset"] not in videos:
                 continue
             parts = [(part, part["segment"]) for part in entry["annotations"]]
-            segments = tuple(Segment(float(start), float(end), part["label"]) for part, (start, end) in parts)
+            segments = tuple(segment_of(start, end, part["label"]) for part, (start, end) in parts)
             if not all(isinstance(segment.class_name, str) for segment in segments):
                 raise TypeError(segments)
             duration = float(entry["duration"])
+            if not 0 <= duration < math.inf:
+                raise ValueError(duration)
         except (KeyError, TypeError, ValueError) as error:
             raise UserError(
-                f"{path}: video {id} has no subset or duration, or an annotation without segment or label"
+                f"{path}: video {id} has no subset or duration, or an annotation without label or segment, two finite "
+                "numbers; download it again"
             ) from error
         if not segments:
             raise UserError(f"{path}: video {id} of {entry['subset']} has no annotation")
@@ -80,7 +92,7 @@ def read_hacs_clips(path: Path) -> Untrimmed:
         if row["subset"] not in segments or row["label"] == "-1":
             continue
         try:
-            segment = Segment(float(row["start"]), float(row["end"]), row["classname"])
+            segment = segment_of(row["start"], row["end"], row["classname"])
         except ValueError as error:
             raise UserError(f"{where}: start or end is not a number") from error
         segments[row["subset"]].setdefault(row["youtube_id"], []).append(segment)
@@ -109,7 +121,10 @@ def main_class(video: UntrimmedVideo) -> str:
 
 
 def segment_frames(segment: Segment, fps: float, num_frames: int) -> range:
-    """0-based frames of a segment, where frame i is at i / fps seconds. Empty if the segment is after the end."""
+    """0-based frames of a segment, where frame i is at i / fps seconds. Empty if the segment is after the end, or ends
+    before it starts."""
+    if segment.start_s >= segment.end_s:
+        return range(0)
     first = math.floor(segment.start_s * fps)
     stop = min(math.ceil(segment.end_s * fps), num_frames)
     return range(first, stop)

@@ -67,6 +67,7 @@ def test_errors_in_a_frame_list_name_the_line(tmp_path, line, words):
     ("line", "words"),
     [
         ("v.mp4", "one column instead of two"),
+        ("v.mp4 0.5 2.5 2", "for lines 'path start end label', with the times of a segment in seconds, set"),
         ("v 30 2", "three columns instead of two: this looks like a frame list"),
         ("v.mp4 two", "label is 'two'"),
         ("v.mp4 9", "label 9 is outside 0..2 (data.num_classes is 3)"),

@@ -12,6 +12,7 @@ from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.segment import Segment
+from datasets.video_dataset import SampleKey
 from tests.datasets.helpers import write_frames, write_video
 from tests.reading import read_frame_list, read_video_list
 from utils.errors import UserError
@@ -62,8 +63,12 @@ def test_a_packed_clip_uses_its_times_and_its_frames(folder):
 
 
 def test_faults(folder):
+    write_video(folder / "one.mp4", 1, size=(36, 48))
     for entry, words, part in (
         (ListEntry("v.mp4", None, 0, 7, 0, (9.0, 12.0)), {"modality": "video"}, r"v.mp4.*list:7.*starts at 9 s.*1.6"),
+        (ListEntry("v.mp4", None, 0, 7, 0, (1.6, 2.0)), {"modality": "video"}, "starts at 1.6 s.* ends at 1.600 s"),
+        (ListEntry("one.mp4", None, 0, 7, 0, (0.1, 2.0)), {"modality": "video"}, "the video has only one frame"),
+        (ListEntry("frames", 1, 0, 1, 0, (0.05, 1.0)), {"modality": "RGB", "frame_rate": 25}, "ends at 0.040 s"),
         (ListEntry("frames", 40, 0, 1, 0, (0.0, 1.0)), {"modality": "RGB"}, "data.frame_rate"),
     ):
         with pytest.raises(UserError, match=part):
@@ -71,6 +76,13 @@ def test_faults(folder):
     (folder / "frames" / "img_00008.jpg").unlink()
     with pytest.raises(UserError, match="img_00008.jpg"):
         all_of(Segment(FrameFolder(folder / "frames", 40, "img_{:05d}.jpg"), 0.2, 0.4, RATE))
+
+
+def test_the_end_of_the_video_belongs_to_no_segment_but_a_single_frame_is_one_from_0(folder):
+    write_video(folder / "one.mp4", 1, size=(36, 48))
+    assert Segment(PyAVVideo(folder / "one.mp4"), 0.0, 5.0).num_frames == 1
+    assert Segment(PyAVVideo(folder / "v.mp4"), 1.599, 5.0).num_frames == 1
+    assert Segment(FrameFolder(folder / "frames", 1, "img_{:05d}.jpg"), 0.03, 1.0, RATE).num_frames == 1
 
 
 def test_lists_with_times(tmp_path):
@@ -89,10 +101,14 @@ def test_lists_with_times(tmp_path):
     ("line", "part"),
     [
         ("v.mp4 0", "2 columns; with data.list_times a list has lines 'path start end label'"),
-        ("v.mp4 1 x 0", "start and end are '1' and 'x', not seconds"),
+        ("v.mp4 1 x 0", "start and end are '1' and 'x'; give them in seconds, such as 2.5"),
         ("v.mp4 2 1 0", "give seconds with 0 <= start < end"),
-        ("v.mp4 0 nan 0", "give seconds"),
-        ("v.mp4 0 inf 0", "give seconds"),
+        ("v.mp4 1 1 0", "give seconds with 0 <= start < end"),
+        ("v.mp4 -1 1 0", "give seconds with 0 <= start < end"),
+        ("v.mp4 0 1e999 0", "give seconds with 0 <= start < end"),
+        ("v.mp4 0 nan 0", "give them in seconds"),
+        ("v.mp4 0 inf 0", "give them in seconds"),
+        ("take 1_0 20 0", "give them in seconds"),  # float("1_0") is 10
     ],
 )
 def test_faults_of_lists(tmp_path, line, part):
@@ -107,6 +123,13 @@ def config_of(folder, **data):
     data |= {"train_list": str(folder / "list.txt"), "val_list": str(folder / "list.txt")}
     data |= {"resize_mode": "shortest", "resize_size": 32, "interpolation": "bilinear", "resizer": "torch"}
     return Config.model_validate({"data": data})
+
+
+def test_a_segment_after_the_end_is_replaced_by_another_one_of_its_video(folder):
+    (folder / "list.txt").write_text("v.mp4 9 10 0\nv.mp4 0.41 0.42 0\n")
+    loader = build_train_loader(config_of(folder, modality="video", on_error="skip"))
+    item = loader.dataset[SampleKey(0, 0)]
+    assert "starts at 9 s" in item["fault"] and item["label"] == 0
 
 
 @pytest.mark.parametrize("pixels_on", ["cpu", "device"])

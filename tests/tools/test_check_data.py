@@ -7,8 +7,13 @@ import sys
 import pytest
 import yaml
 
+from datasets.build import build_eval_loader
+from datasets.video_dataset import SampleKey
+from modules.pixels import with_preprocessing
 from tests.commands.world import NUM_TRAIN, NUM_VAL, command
 from tests.tools.loading import load_tool
+from utils.config import load_config
+from utils.errors import UserError
 
 check_data = load_tool("check_data")
 
@@ -112,6 +117,7 @@ class Bar:
 def test_an_interrupted_check_is_resumed(broken, tmp_path, monkeypatch):
     monkeypatch.setattr(check_data, "progress", Bar)
     monkeypatch.setattr(Bar, "interrupt_after", 10)
+    monkeypatch.setattr(Bar, "begun_at", [])
     assert run(broken, "--out", tmp_path / "out", "--workers", "1") == 130
     assert not (tmp_path / "out" / "report.csv").exists()
     monkeypatch.setattr(Bar, "interrupt_after", 10**6)
@@ -127,6 +133,42 @@ def test_other_lists_are_checked_again(broken, tmp_path):
     (out / check_data.JOURNAL).write_text("another stamp\ntrain,1,train_0_0,bad,9,old\n")
     assert run(broken, "--out", out, "--workers", "1") == 1
     assert report(out)[0]["status"] == "good"
+
+
+@pytest.mark.parametrize("line", [b"train,one,train_0_0,bad,9,old", b"train,1,train_0_0", b"\xff,1,a,bad,9,old"])
+def test_a_corrupted_journal_is_one_line(tmp_path, line):
+    journal = tmp_path / check_data.JOURNAL
+    journal.write_bytes(b"stamp\n" + line + b"\n")
+    with pytest.raises(UserError, match=f"{journal}: corrupted .*; remove it to check the videos again"):
+        check_data.read_journal(journal, "stamp")
+
+
+@pytest.mark.parametrize("kind", ["frames", "videos"])
+def test_segments_are_checked_as_training_reads_them(world, tmp_path, monkeypatch, kind):
+    """Bad entries are those that a data set refuses, for the same reason; another frame rate is another check."""
+    of_frames = kind == "frames"
+    times = ("0 0.2", "0.1 0.11", "0.39 9", "0.44 9", "0 1e9", "1.5 2")
+    lines = [f"val_0_2 {t} 11 0" if of_frames else f"val_0_2.mp4 {t} 0" for t in times]  # 11 frames, 0.44 s
+    (tmp_path / "list.txt").write_text("".join(f"{line}\n" for line in lines))
+    config = world.config if of_frames else world.video_config
+    words = ["data.list_times=true", *(f"data.{side}_list={tmp_path}/list.txt" for side in ("train", "val"))]
+    words += ["data.frame_rate=25"] * of_frames
+    out = ("--out", tmp_path / "out", "--workers", "1")
+    assert run(config, *words, *out) == 1
+    rows = [row for row in report(tmp_path / "out") if row["list"] == "val"]
+    assert [row["num_frames"] for row in rows] == ["5", "1", "2", "", "11", ""]
+    dataset = build_eval_loader(with_preprocessing(load_config(config, words).config), allow_missing=True).dataset
+    for number, row in enumerate(rows):
+        assert (dataset[SampleKey(0, number)]["fault"] or "") == row["reason"]
+        assert (row["status"] == "bad") == bool(row["reason"])
+    if of_frames:
+        monkeypatch.setattr(check_data, "progress", Bar)
+        monkeypatch.setattr(Bar, "interrupt_after", 5)
+        monkeypatch.setattr(Bar, "begun_at", [])
+        assert run(config, *words, *out) == 130
+        monkeypatch.setattr(Bar, "interrupt_after", 10**6)
+        assert run(config, *words, "data.frame_rate=5", *out) == 0  # 2.2 s
+        assert Bar.begun_at == [0, 0]
 
 
 def test_the_command(world, tmp_path, capsys):

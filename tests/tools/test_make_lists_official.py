@@ -2,6 +2,7 @@
 
 import csv
 import json
+from pathlib import Path
 
 import pytest
 
@@ -234,6 +235,7 @@ def test_segment_frames():
     assert frames(2.6, 4.2, 1, 10) == [2, 3, 4]
     assert frames(8.5, 20.0, 1, 10) == [8, 9]  # some annotations end after the video
     assert frames(12.0, 20.0, 1, 10) == []
+    assert frames(2.5, 2.5, 1, 10) == frames(2.9, 2.1, 1, 10) == []
     assert frames(1.0, 2.0, 2, 10) == [2, 3]
 
 
@@ -281,6 +283,21 @@ def test_activitynet(tmp_path, capsys):
     assert data["num_classes"] == 200
 
 
+@pytest.mark.parametrize("how", [("--kind", "frames"), ("--instances", "cut")])
+def test_segments_that_begin_before_the_video_begin_with_it(tmp_path, monkeypatch, how):
+    monkeypatch.chdir(tmp_path)
+    annotations = (-1.0, 5.0, "Zumba"), (-5.0, -1.0, "Zumba"), (4.0, 4.0, "Zumba"), (4.9, 4.1, "Zumba")
+    entries = {"a": activitynet_entry("training", *annotations), "b": activitynet_entry("validation", (0, 4, "BMX"))}
+    Path("anet.json").write_text(json.dumps({"database": entries}))
+    for name in ("v_a", "v_b"):
+        add_frames(tmp_path / "frames", name, num_frames=20)
+    assert run("activitynet", "--json", "anet.json", "--root", "frames", "--out", "out", *how) == 0
+    train = Path("out/anet_train_instance_fps1.txt")
+    assert lines(train) == ["a_00 5 199" if how[0] == "--instances" else "v_a 0 5 20 199"]
+    assert set(missing(train.with_name("anet_train_instance_fps1_missing.csv"))) == {"a_01", "a_02", "a_03"}
+    assert all(link.exists() for link in Path("cut").rglob("*.jpg"))
+
+
 @pytest.mark.parametrize("fps", ["0", "inf", "nan"])
 def test_activitynet_impossible_frame_rates(tmp_path, capsys, fps):
     paths = ("--json", tmp_path / "anet.json", "--root", tmp_path, "--instances", tmp_path / "cut")
@@ -295,6 +312,12 @@ def test_activitynet_impossible_frame_rates(tmp_path, capsys, fps):
         ("[]", "contains a list, expected a dict"),
         ('{"x": {}}', 'no "database"'),
         ('{"database": {"v": {"subset": "training", "annotations": [{"label": "BMX"}]}}}', "video v has no subset or"),
+        (
+            '{"database": {"v": {"subset": "training", "duration": 9, "annotations": [{"label": "BMX", "segment": '
+            "[0, Infinity]}]}}}",
+            "video v has no subset or",
+        ),
+        ('{"database": {"v": {"subset": "training", "duration": NaN, "annotations": []}}}', "video v has no subset or"),
         (
             '{"database": {"v": {"subset": "validation", "duration": 1, "annotations": []}}}',
             "video v of validation has no annotation",
