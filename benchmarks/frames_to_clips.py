@@ -20,8 +20,8 @@ from benchmarks import published_recipe as published
 from benchmarks.timing import in_ms, interleaved, print_table, ratio, run_tool, start
 from datasets import sampling
 from datasets.augmentations.grayscale import Grayscale
+from datasets.entries import Entries, ListEntry
 from datasets.image_decoding import decode_image
-from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.transforms import EvalTransform, Resize, TrainTransform, make_views, random_resized_box
 from datasets.video_dataset import FrameChooser, ItemOptions, SampleKey, VideoDataset
@@ -40,7 +40,7 @@ def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
     return indices, box, rng.random() < 0.5, rng.random() < 0.2
 
 
-def implementations(root: Path, entries: list[ListEntry]) -> dict[str, tuple]:
+def implementations(root: Path, entries: Entries) -> dict[str, tuple]:
     """Case -> (published, ours, calls per round); both are functions of a running number."""
     opener = partial(open_source, DataConfig(), root)
 
@@ -90,7 +90,7 @@ def assert_equal(cases: dict[str, tuple]) -> None:
             published.assert_same_pixels(frames.reshape(reference.shape), reference, f"{case}, clip {number}")
 
 
-def print_relative_times(cases: dict[str, tuple], root: Path, entries: list[ListEntry], rounds: int) -> None:
+def print_relative_times(cases: dict[str, tuple], root: Path, entries: Entries, rounds: int) -> None:
     """Times of a clip, relative to decoding its eight frames into allocated memory."""
     names = [[f"img_{1 + 30 * number:05d}.jpg" for number in range(8)] for _ in entries]
     files = [[(root / entry.path / name).read_bytes() for name in of] for entry, of in zip(entries, names)]
@@ -111,10 +111,11 @@ def main() -> None:
     keep_freed_memory()  # as in the loader processes
     with tempfile.TemporaryDirectory() as folder:
         run_tool("extract_frames", args.videos, folder, "--workers", 1)
-        entries = []
+        listed = []
         for place in sorted(Path(folder).iterdir()):
             if place.is_dir() and Image.open(place / "img_00001.jpg").size == (340, 256):
-                entries.append(ListEntry(place.name, len(list(place.iterdir())), 0, 1))
+                listed.append(ListEntry(place.name, len(list(place.iterdir())), 0, 1))
+        entries = Entries(listed)
         cases = implementations(Path(folder), entries)
         assert_equal(cases)
         print()

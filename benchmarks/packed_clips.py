@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.timing import in_ms, interleaved, print_table, ratio, run_tool, start
-from datasets.lists import ListEntry
+from datasets.entries import ListEntry
 from datasets.readers import open_source
 from datasets.sampling import train_uniform
 from utils.schema import DataConfig

@@ -4,7 +4,6 @@ import logging
 import os
 from dataclasses import dataclass
 from functools import partial
-from itertools import cycle, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,9 +12,9 @@ import numpy as np
 from datasets import lists
 from datasets.augmentations.augmentation import Augmentation
 from datasets.clip_shards import clip_root
+from datasets.entries import Entries, ListEntry
 from datasets.frame_folder import count_frames
 from datasets.frame_source import FrameSource
-from datasets.lists import ListEntry
 from datasets.loader import EvalClips, TrainClips
 from datasets.readers import open_source
 from datasets.samplers import Draws, EvalBatches, TrainBatches
@@ -39,12 +38,12 @@ class TrainEntries(NamedTuple):
         picks: few-shot training: the selected entries, once each, to be saved in the run folder; otherwise None.
     """
 
-    entries: list[ListEntry]
+    entries: Entries
     num_short: int
-    picks: list[ListEntry] | None
+    picks: Entries | None
 
 
-def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
+def read_entries(cfg: Config, list_path: str | Path) -> Entries:
     """All entries of an annotation list, in the format of `cfg.data.modality`. Raises a UserError for invalid lists."""
     return lists.read_list(
         list_path,
@@ -59,8 +58,8 @@ def read_entries(cfg: Config, list_path: str | Path) -> list[ListEntry]:
 class TestLists(NamedTuple):
     """Several test lists of one data set: `entries` has each video once, `by_list` the entries of each list."""
 
-    entries: list[ListEntry]
-    by_list: dict[str, list[ListEntry]]
+    entries: Entries
+    by_list: dict[str, Entries]
 
 
 def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
@@ -75,7 +74,7 @@ def read_test_lists(cfg: Config, list_paths: list[str]) -> TestLists:
                 raise UserError(
                     f"{path}:{entry.line}: {entry.name} has label {entry.label}, but {first.label} in another list"
                 )
-    return TestLists(list(union.values()), by_list)
+    return TestLists(Entries(union.values()), by_list)
 
 
 def read_train_entries(cfg: Config) -> TrainEntries:
@@ -84,14 +83,12 @@ def read_train_entries(cfg: Config) -> TrainEntries:
     entries, num_short = _read_sets(cfg, "train")
     if not data.shot:
         return TrainEntries(entries, num_short, None)
-    positions = lists.pick_few_shot([entry.label for entry in entries], data.shot, data.shot_seed)
-    picks = [entries[position] for position in positions]
-    return TrainEntries(list(islice(cycle(picks), len(entries))), num_short, picks)
+    positions = lists.pick_few_shot(entries.labels, data.shot, data.shot_seed)
+    repeated = np.resize(positions, len(entries))
+    return TrainEntries(entries[repeated], num_short, entries[positions])
 
 
-def build_train_loader(
-    cfg: Config, world_size: int = 1, rank: int = 0, entries: list[ListEntry] | None = None
-) -> TrainClips:
+def build_train_loader(cfg: Config, world_size: int = 1, rank: int = 0, entries: Entries | None = None) -> TrainClips:
     """The training loader of one process; call `loader.start_epoch(epoch, start_sample)` before each iteration.
 
     Args:
@@ -119,7 +116,7 @@ def build_train_loader(
             num_classes=_multi_label_classes(cfg),
         ),
     )
-    classes = np.array([entry.label for entry in entries]) if data.sampling == "balanced" else None
+    classes = entries.labels if data.sampling == "balanced" else None
     shares = tuple(shares_of_sets(data, entries)) if data.sets else ()
     draws = Draws(data.repeats, are_paired=data.mixup.is_on, classes=classes, sets=shares)
     batches = TrainBatches(len(entries), data.batch_size, world_size, rank, cfg.seed, draws)
@@ -158,7 +155,7 @@ def build_eval_loader(
     world_size: int = 1,
     rank: int = 0,
     views: Views | None = None,
-    entries: list[ListEntry] | None = None,
+    entries: Entries | None = None,
     allow_missing: bool = False,
 ) -> EvalClips:
     """The validation loader of one process; its `views` method takes the crops on the device.
@@ -221,7 +218,7 @@ def _open_of_set(openers: list[partial], entry: ListEntry) -> FrameSource:
     return openers[entry.of_set](entry)
 
 
-def _read_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], int]:
+def _read_sets(cfg: Config, side: Side) -> tuple[Entries, int]:
     """The entries of all sets with at least 8 frames, and the number of others."""
     entries_of_sets = []
     num_short = 0
@@ -237,25 +234,28 @@ def _read_sets(cfg: Config, side: Side) -> tuple[list[ListEntry], int]:
     return entries, num_short
 
 
-def count_unknown_frames(data: DataConfig, entries: list[ListEntry], root: str, list_path: str) -> list[ListEntry]:
+def count_unknown_frames(data: DataConfig, entries: Entries, root: str, list_path: str) -> Entries:
     """Replace num_frames of 0, as in published lists, by the number of frames in the folder; logs how many. Raises a
     UserError if such a folder is missing or has no frames."""
-    num_counted = sum(entry.num_frames == 0 for entry in entries)
+    num_counted = (entries.num_frames == 0).sum()
     if not num_counted:
         return entries
-    counted = []
-    for entry in entries:
-        if entry.num_frames == 0:
-            entry = entry._replace(num_frames=count_frames(Path(root, entry.path), data.image_tmpl))
-            if entry.num_frames == 0:
-                raise UserError(
-                    f"{list_path}:{entry.line}: num_frames is 0, so the frames in {Path(root, entry.path)} were "
-                    f"counted, but it contains no file such as {data.image_tmpl.format(data.index_bias)}; correct "
-                    "data.image_tmpl or the root folder, or remove the line"
-                )
-        counted.append(entry)
+
+    def counted(entry: ListEntry) -> ListEntry:
+        if entry.num_frames != 0:
+            return entry
+        num_frames = count_frames(Path(root, entry.path), data.image_tmpl)
+        if num_frames == 0:
+            raise UserError(
+                f"{list_path}:{entry.line}: num_frames is 0, so the frames in {Path(root, entry.path)} were "
+                f"counted, but it contains no file such as {data.image_tmpl.format(data.index_bias)}; correct "
+                "data.image_tmpl or the root folder, or remove the line"
+            )
+        return entry._replace(num_frames=num_frames)
+
+    entries = Entries(map(counted, entries))
     log.info("%s: num_frames is 0 in %d lines; the frames in their folders were counted", list_path, num_counted)
-    return counted
+    return entries
 
 
 def _multi_label_classes(cfg: Config) -> int | None:

@@ -2,14 +2,13 @@
 
 import logging
 import os
-from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
 from datasets.clip_shards import ClipShards, clip_root
+from datasets.entries import Entries
 from datasets.frame_source import describe
-from datasets.lists import ListEntry
 from datasets.sets import configs_of_sets
 from datasets.video_dataset import SampleKey, VideoDataset
 from utils.distributed import Process
@@ -29,17 +28,17 @@ def check_clips(cfg: Config, train_set: VideoDataset, val_set: VideoDataset, pro
     num_clips = 0
     for number, set_cfg in enumerate(configs_of_sets(cfg)):
         data = set_cfg.data
-        train = [entry for entry in train_set.entries if entry.of_set == number]
+        train = train_set.entries[train_set.entries.of_set == number]
         train_root = clip_root(data, data.train_root)
         num_clips += check_present(train, train_root, given(data.train_list), process, missing_share)
-        val = [entry for entry in val_set.entries if entry.of_set == number]
+        val = val_set.entries[val_set.entries.of_set == number]
         num_clips += check_present(val, clip_root(data, data.val_root), given(data.val_list), process)
     num_decoded = read_samples(train_set) + read_samples(val_set)
     return f"{num_clips} clips of the lists found, {num_decoded} of them decoded"
 
 
 def check_present(
-    entries: Sequence[ListEntry], root: str | ClipShards, list_path: str, process: Process, missing_share: float = 0
+    entries: Entries, root: str | ClipShards, list_path: str, process: Process, missing_share: float = 0
 ) -> int:
     """Check that the file or folder of every entry exists, without opening it; returns their number.
 
@@ -53,21 +52,21 @@ def check_present(
     """
     if isinstance(root, ClipShards):
         root.check_files()
-    by_path: dict[str, ListEntry] = {}
-    for entry in entries:
-        by_path.setdefault(entry.path, entry)
+    first_places: dict[str, int] = {}
+    for place, entry in enumerate(entries):
+        first_places.setdefault(entry.path, place)
     missing = []
-    with progress_bar(len(by_path), "clip", f"checking the clips of {list_path}", process) as bar:
-        for entry in by_path.values():
+    with progress_bar(len(first_places), "clip", f"checking the clips of {list_path}", process) as bar:
+        for path, place in first_places.items():
             if isinstance(root, ClipShards):
-                is_there = entry.path in root
+                is_there = path in root
             else:  # str, because Path objects take ten times as long
-                is_there = os.path.exists(os.path.join(root, entry.path))  # noqa: PTH110, PTH118
+                is_there = os.path.exists(os.path.join(root, path))  # noqa: PTH110, PTH118
             if not is_there:
-                missing.append(entry)
+                missing.append(place)
             bar.update()
     if missing:
-        first = missing[0]
+        first = entries[missing[0]]
         listed_at = f"{list_path}:{first.line}"
         if isinstance(root, ClipShards):
             message = f"{describe(f'{root.root}/{first.path}', listed_at)}: not in {root.index_name}"
@@ -77,12 +76,12 @@ def check_present(
         if "\\" in first.path:
             message += " (list paths are separated by /, not by backslashes)"
         if len(missing) > 1:
-            message += f" ({len(missing)} of {len(by_path)} are missing)"
+            message += f" ({len(missing)} of {len(first_places)} are missing)"
         message += "; check data.train_root or data.val_root and the list"
-        if len(missing) > missing_share * len(by_path):
+        if len(missing) > missing_share * len(first_places):
             raise UserError(message)
         log.warning("WARNING: %s", message)
-    return len(by_path) - len(missing)
+    return len(first_places) - len(missing)
 
 
 def read_samples(dataset: VideoDataset) -> int:

@@ -1,23 +1,23 @@
 """`solver.class_weights`: loss weights of K classes."""
 
 import math
-from collections.abc import Sequence
 
 import numpy as np
 
-from datasets.lists import ListEntry, csv_rows
+from datasets.entries import Entries
+from datasets.lists import csv_rows
 from utils.errors import UserError
 from utils.schema import Config
 
 
-def class_weights(cfg: Config, entries: Sequence[ListEntry]) -> np.ndarray | None:
+def class_weights(cfg: Config, entries: Entries) -> np.ndarray | None:
     """float32 (K,) for the training clips of an epoch, or None if all classes have the same weight. Raises a UserError
     if the CSV file of the config is invalid."""
     setting = cfg.solver.class_weights
     if setting is None:
         return None
     if setting == "balanced":
-        return balanced_weights(np.array([entry.label for entry in entries]), cfg.data.num_classes)
+        return balanced_weights(entries.labels, cfg.data.num_classes)
     return read_class_weights(setting, cfg.data.num_classes)
 
 

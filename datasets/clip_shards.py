@@ -11,6 +11,8 @@ import hashlib
 import io
 import os
 import sys
+import zlib
+from array import array
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +20,7 @@ import numpy as np
 
 from datasets.byte_ranges import ByteRange, FileRange
 from datasets.clip_cache import ClipCache
+from datasets.entries import compact_table
 from datasets.frame_source import describe
 from datasets.packed_clip import PackedClip
 from datasets.remote_files import file_lengths, read_file, read_range
@@ -38,33 +41,57 @@ class ClipShards:
         self.index_name = f"{self.root}/{SHARD_INDEX}"
         data = read_file(self.index_name) if is_url(root) else _read_local(self.index_name)
         self._digest = hashlib.sha256(data).hexdigest()[:32]
-        self._row_of: dict[str, int] = {}
-        self._shards: list[str] = []
-        self._places = self._parse(data)
+        self._parse(data)
 
-    def _parse(self, data: bytes) -> np.ndarray:
-        """(N,3) int64: shard number, offset and size of each clip; also sets `_row_of` and `_shards`."""
-        numbers: dict[str, int] = {}
-        places = np.empty((data.count(b"\n"), 3), dtype=np.int64)  # a line feed per clip and the header
-        reader = csv.reader(io.StringIO(data.decode("utf-8", ODD_NAMES), newline=""))
+    def _parse(self, data: bytes) -> None:
+        """Read the index into arrays, sorted by a checksum of the path, by which a clip is found."""
+        shards: dict[str, int] = {}
+        paths, numbers, checksums = bytearray(), array("q"), array("I")
+        reader = csv.reader(io.TextIOWrapper(io.BytesIO(data), "utf-8", ODD_NAMES, newline="\n"))
         try:
             if tuple(next(reader, ())) != COLUMNS:
                 raise ValueError(f"the header is not {','.join(COLUMNS)}")
-            for row, (path, shard, offset, size, _, _) in enumerate(reader):
-                if path in self._row_of:
-                    raise ValueError(f"{path} is listed twice")
-                places[row] = numbers.setdefault(shard, len(numbers)), int(offset), int(size)
-                self._row_of[path] = row
-        except (ValueError, IndexError, OverflowError, csv.Error) as error:
+            for path, shard, offset, size, _, _ in reader:
+                encoded = path.encode("utf-8", ODD_NAMES)
+                place = shards.setdefault(shard, len(shards)), int(offset), int(size)
+                numbers.extend((len(paths), len(encoded), *place))
+                checksums.append(zlib.crc32(encoded))
+                paths += encoded
+        except (ValueError, OverflowError, csv.Error) as error:
             raise UserError(f"{self.index_name}:{reader.line_num}: is corrupted ({error}); copy it again") from None
-        self._shards = list(numbers)
-        return places[: len(self._row_of)]
+        order = np.argsort(checksums, kind="stable")
+        self._shards = list(shards)
+        self._paths = bytes(paths)  # UTF-8, in the order of the index
+        self._checksums = np.array(checksums)[order]  # uint32 (N,)
+        self._rows = compact_table(numbers, ("path", "path_size", "shard", "offset", "size"))[order]
+        ties = np.flatnonzero(self._checksums[1:] == self._checksums[:-1])
+        seen: set[str] = set()
+        for row in np.union1d(ties, ties + 1):
+            path = self._path_of(*self._rows[row].item())
+            if path in seen:
+                line = order[row] + 2  # after the header
+                raise UserError(f"{self.index_name}:{line}: is corrupted ({path} is listed twice); copy it again")
+            seen.add(path)
+
+    def _path_of(self, begin: int, path_size: int, *_: int) -> str:
+        return self._paths[begin : begin + path_size].decode("utf-8", ODD_NAMES)
+
+    def _place_of(self, path: str) -> tuple[int, int, int] | None:
+        """Shard number, offset and size of a clip; None if it does not exist."""
+        checksum = np.uint32(zlib.crc32(path.encode("utf-8", ODD_NAMES)))  # with an int, numpy would convert the array
+        rows = slice(*(self._checksums.searchsorted(checksum, side) for side in ("left", "right")))
+        for row in self._rows[rows].tolist():
+            if self._path_of(*row) == path:
+                return row[2:]
+        return None
 
     def __contains__(self, path: str) -> bool:
-        return path in self._row_of
+        return self._place_of(path) is not None
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._row_of)
+        """The paths in the order of the index."""
+        for row in np.sort(self._rows, order=("path", "path_size")).tolist():
+            yield self._path_of(*row)
 
     def check_files(self) -> None:
         """Raise a UserError if a tar file is missing or truncated. Not checked over plain HTTP, which cannot list
@@ -76,7 +103,7 @@ class ClipShards:
         else:
             lengths = {file.name: file.stat().st_size for file in os.scandir(self.root)}
         ends = np.zeros(len(self._shards), dtype=np.int64)
-        np.maximum.at(ends, self._places[:, 0], self._places[:, 1] + self._places[:, 2])
+        np.maximum.at(ends, self._rows["shard"], self._rows["offset"].astype(np.int64) + self._rows["size"])
         for name, end in zip(self._shards, ends.tolist()):
             if name not in lengths:
                 raise UserError(f"{self.root}/{name}: is missing; copy it again")
@@ -88,8 +115,8 @@ class ClipShards:
 
     def stamp(self, path: str) -> tuple[int, int]:
         """Numbers that change if the clip changes; -1 if it does not exist."""
-        row = self._row_of.get(path)
-        return (-1, -1) if row is None else (int(self._places[row, 2]), int(self._digest[:15], 16))
+        place = self._place_of(path)
+        return (-1, -1) if place is None else (place[2], int(self._digest[:15], 16))
 
     def open(self, path: str, listed_at: str = "") -> PackedClip:
         """Open a clip. Raises a UserError if it does not exist, its tar file is missing or invalid, or the network
@@ -107,11 +134,11 @@ class ClipShards:
 
     def _find(self, path: str, listed_at: str) -> tuple[str, ByteRange]:
         """The tar file of a clip, and its byte range in it."""
-        row = self._row_of.get(path)
-        if row is None:
+        place = self._place_of(path)
+        if place is None:
             name = describe(f"{self.root}/{path}", listed_at)
             raise UserError(f"{name}: not in {self.index_name}; pack it as well, or remove the line")
-        number, offset, size = self._places[row].tolist()
+        number, offset, size = place
         tar = f"{self.root}/{self._shards[number]}"
         open_range = self._remote if is_url(tar) else self._local
         try:

@@ -16,7 +16,7 @@ import logging
 import os
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
@@ -28,6 +28,7 @@ import torch
 
 from datasets.augmentations import AUGMENTATIONS
 from datasets.clip_shards import ClipShards, clip_root
+from datasets.entries import Entries
 from datasets.loader import ClipLoader, EvalClips, TrainClips
 from datasets.samplers import Batches, TrainBatches
 from datasets.video_dataset import SampleKey, VideoDataset
@@ -83,8 +84,8 @@ def cached_loaders(
         entries = [(entry.name, entry.num_frames, entry.label) for entry in loader.dataset.entries]
         key = content_hash([tower_key, name, data, cfg.seed, entries, PART_CLIPS])[:32]
         stamp_of = partial(_stamp, clip_root(cfg.data, root))
-        paths = [entry.path for entry in loader.dataset.entries]
-        cache = FrameCache(Path(cfg.logging.cache_dir) / f"frames-{key}", paths, num_draws, stamp_of)
+        folder = Path(cfg.logging.cache_dir) / f"frames-{key}"
+        cache = FrameCache(folder, loader.dataset.entries, num_draws, stamp_of)
         log.info("frame embeddings (%s) are cached in %s", name, cache.folder)
         cache.fill(loader.dataset, encode, cfg.data, context)
         loader.close()
@@ -97,14 +98,14 @@ class FrameCache:
     """The parts of one list: `num_draws` random draws of each of N clips (one for validation).
 
     Args:
-        paths: videos or frame folders of the clips (N,).
+        entries: the N clips.
         stamp_of: returns the stamp of a path, to detect changed clips.
     """
 
-    def __init__(self, folder: Path, paths: Sequence[str], num_draws: int, stamp_of: Callable[[str], tuple[int, int]]):
+    def __init__(self, folder: Path, entries: Entries, num_draws: int, stamp_of: Callable[[str], tuple[int, int]]):
         self.folder = folder
         self.num_draws = num_draws
-        self._paths = paths
+        self._entries = entries
         self._stamp_of = stamp_of
         self._open_draw = 0
         self._open: dict[int, Part] = {}
@@ -161,14 +162,14 @@ class FrameCache:
 
     def _work(self, process: Process) -> tuple[list["_Work"], int]:
         """The missing clips that this process computes (an equal share), and the total number of parts."""
-        num_parts = -(-len(self._paths) // PART_CLIPS)
+        num_parts = -(-len(self._entries) // PART_CLIPS)
         places = [(draw, part) for draw in range(self.num_draws) for part in range(num_parts)]
         work: list[_Work] = []  # of the parts that this process has looked at
         with _usable(self.folder):
             self.folder.mkdir(parents=True, exist_ok=True)
             for draw, part in places[process.rank :: process.world_size]:
-                paths = self._paths[part * PART_CLIPS : (part + 1) * PART_CLIPS]
-                stamps = np.array([self._stamp_of(path) for path in paths])
+                entries = self._entries[part * PART_CLIPS : (part + 1) * PART_CLIPS]
+                stamps = np.array([self._stamp_of(entry.path) for entry in entries])
                 if missing := self._missing(draw, part, stamps):
                     work.append(_Work(draw, part, missing, stamps))
         work = [item for share in gather_to_all(work, process) for item in share]

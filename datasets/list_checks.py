@@ -4,7 +4,7 @@ import os
 from collections import Counter
 from collections.abc import Iterable, Sequence
 
-from datasets.lists import Label, ListEntry
+from datasets.entries import Label, ListEntry
 from utils.schema import DataConfig
 
 MAX_EXAMPLES = 3

@@ -4,9 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from datasets.clip_shards import ClipShards
+from datasets.entries import ListEntry
 from datasets.frame_folder import FrameFolder
 from datasets.frame_source import FrameSource
-from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip, is_packed_clip
 from datasets.segment import Segment
 from utils.schema import DataConfig

@@ -5,13 +5,13 @@ iterated in successive permutations, continued across epochs, so that no video i
 Without `data.sets` a run has a single set.
 """
 
-from collections import Counter
 from collections.abc import Sequence
 from typing import Literal
 
 import numpy as np
 
-from datasets.lists import ListEntry, read_labels, tokenized_name
+from datasets.entries import Entries
+from datasets.lists import read_labels, tokenized_name
 from utils.errors import UserError
 from utils.project_paths import given
 from utils.schema import Config, DataConfig
@@ -76,19 +76,19 @@ def _label_space(data: DataConfig) -> tuple[list[str], list[list[int]]]:
     return names, ids
 
 
-def join_sets(lists: Sequence[Sequence[ListEntry]], ids: Sequence[Sequence[int]]) -> list[ListEntry]:
+def join_sets(lists: Sequence[Entries], ids: Sequence[Sequence[int]]) -> Entries:
     """The entries of all sets, one set after another, with the class ids of the run; `ids` is from `class_ids`."""
-    joined = []
-    for number, (entries, run_ids) in enumerate(zip(lists, ids, strict=True)):
-        joined += [entry._replace(label=run_ids[entry.classes[0]], of_set=number) for entry in entries]
-    return joined
+    return Entries(
+        entry._replace(label=run_ids[entry.classes[0]], of_set=number)
+        for number, (entries, run_ids) in enumerate(zip(lists, ids, strict=True))
+        for entry in entries
+    )
 
 
-def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple[int, int]]:
+def shares_of_sets(data: DataConfig, entries: Entries) -> list[tuple[int, int]]:
     """For each set its number of videos in `entries`, and of clips per epoch, which sum up to the number of `entries`.
     Raises a UserError if a set has no clips in an epoch."""
-    counts = Counter(entry.of_set for entry in entries)
-    sizes = [counts[number] for number in range(len(data.sets))]
+    sizes = np.bincount(entries.of_set, minlength=len(data.sets)).tolist()
     weights = []
     for data_set, size in zip(data.sets, sizes):
         if size == 0:
@@ -104,7 +104,7 @@ def shares_of_sets(data: DataConfig, entries: Sequence[ListEntry]) -> list[tuple
     return list(zip(sizes, num_clips.tolist()))
 
 
-def describe_sets(data: DataConfig, entries: Sequence[ListEntry]) -> str:
+def describe_sets(data: DataConfig, entries: Entries) -> str:
     """The share of each set in an epoch, for the summary of a run."""
     shares = zip(data.sets, shares_of_sets(data, entries))
     return ", ".join(f"{num_clips} of {size} {data_set.name} videos" for data_set, (size, num_clips) in shares)

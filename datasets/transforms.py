@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 
 from datasets.augmentations.augmentation import Augmentation, Operation
-from datasets.lists import Label
+from datasets.entries import Label
 
 _ASPECT_RATIO = (3 / 4, 4 / 3)
 _PILLOW = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}

@@ -3,7 +3,7 @@
 Legend: V views, T frames (num_segments * seg_length), C=3 channels, H,W image, S input size.
 """
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal, NamedTuple, TypedDict
@@ -13,8 +13,8 @@ import torch
 from torch.utils.data import Dataset
 
 from datasets import sampling
+from datasets.entries import Entries, Label, ListEntry
 from datasets.frame_source import Encoded, FrameSource
-from datasets.lists import Label, ListEntry
 from datasets.transforms import Draw, EvalTransform, TrainTransform
 from utils.errors import UserError
 
@@ -140,7 +140,7 @@ class VideoDataset(Dataset):
 
     def __init__(
         self,
-        entries: Sequence[ListEntry],
+        entries: Entries,
         open_entry: Callable[[ListEntry], FrameSource],
         choose_frames: Callable[[int, np.random.Generator], np.ndarray],
         transform: TrainTransform | EvalTransform,
@@ -226,9 +226,8 @@ class VideoDataset(Dataset):
         """
         unreadable = self.entries[key.index]
         others: dict[tuple[str, int], ListEntry] = {}
-        for entry in self.entries:
-            shares_class = entry.label == unreadable.label or set(entry.classes) & set(unreadable.classes)
-            if shares_class and (entry.name, entry.of_set) != (unreadable.name, unreadable.of_set):
+        for entry in self.entries.sharing_classes(unreadable):
+            if (entry.name, entry.of_set) != (unreadable.name, unreadable.of_set):
                 others[entry.name, entry.of_set] = entry
         names = sorted(others)
         rng = key.stream(self._seed, purpose=1)

@@ -40,9 +40,9 @@ def fit_classifier(args: argparse.Namespace, cfg: Config, config_warnings: list[
     check_single_set(cfg.data, "tools.fit_lda")
     names, train_list = class_names(cfg.data), given(cfg.data.train_list)
     entries = read_train_entries(cfg).entries
-    picks = [entries[i] for i in pick_few_shot([e.label for e in entries], args.videos, cfg.seed)]
-    absent = sorted(set(range(len(names))) - {e.label for e in picks})
-    if absent:
+    picks = entries[pick_few_shot(entries.labels, args.videos, cfg.seed)]
+    absent = np.setdiff1d(range(len(names)), picks.labels)
+    if len(absent):
         raise UserError(f"{train_list}: no videos of {len(absent)} classes, such as {names[absent[0]]}")
     loader = build_eval_loader(cfg, entries=picks).to(process.device)
 

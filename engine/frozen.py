@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from datasets.build import Views, build_eval_loader, build_train_loader, read_train_entries
+from datasets.entries import Entries
 from datasets.sets import check_single_set, class_names
 from inference.model import Checkpoint, resolve
 from modules.build import build_model, load_clip_model
@@ -173,7 +174,7 @@ Encode = Callable[[torch.Tensor], torch.Tensor]
 
 
 def _embed(
-    encode: Encode, cfg: Config, views: Views, context: RunContext, description: str, entries: list | None = None
+    encode: Encode, cfg: Config, views: Views, context: RunContext, description: str, entries: Entries | None = None
 ) -> VideoTable | None:
     """The table on the main process, None on others."""
     loader = build_eval_loader(cfg, context.process.world_size, context.process.rank, views, entries).to(context.device)

@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 
 from datasets.build import Views, build_eval_loader, read_test_lists
+from datasets.entries import Entries
 from datasets.video_dataset import SampleKey
 from inference.model import VideoModel, read_checkpoint
 from modules.attribution import ShownClip
@@ -55,7 +56,7 @@ def read_clips(run: Run, test: TestResult, rows: list[int]) -> dict[int, ShownCl
     """
     clips: dict[int, ShownClip | str] = {}
     cfg, weights = with_preprocessing(test.config), find_weights(test, run)
-    entries = test.entries_of(rows, read_test_lists(cfg, test.lists).entries)
+    entries = Entries(test.entries_of(rows, read_test_lists(cfg, test.lists).entries))
     views = Views(dense=test.scores["views"].get("dense"))
     loader = build_eval_loader(cfg, views=views, entries=entries, allow_missing=True)
     process = distributed.start()

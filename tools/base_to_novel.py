@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from datasets.build import read_entries
-from datasets.lists import MIN_TRAIN_FRAMES, ListEntry, pick_few_shot, read_labels
+from datasets.entries import ListEntry
+from datasets.lists import MIN_TRAIN_FRAMES, pick_few_shot, read_labels
 from tools import series
 from utils.cli import check_counts, config_parser, run_command
 from utils.config import load_config
@@ -75,7 +76,7 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
     """Write the lists and class files of both halves, and the training list of each seed, `train_seed<S>.txt`."""
     names = read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     train, val = (read_entries(cfg, given(path)) for path in (cfg.data.train_list, cfg.data.val_list))
-    base = base_classes(np.array([entry.label for entry in train]), len(names))
+    base = base_classes(train.labels, len(names))
     halves = {}
     novel = [class_id for class_id in range(len(names)) if class_id not in base]
     for name, classes in (("base", base), ("novel", novel)):
@@ -87,10 +88,11 @@ def write_lists(cfg: Config, folder: Path, seeds: Sequence[int], shot: int) -> d
         write_once(half.val_list, val_lines)
         halves[name] = half
     # If num_frames is 0, training counts the frames and leaves out short entries.
-    usable = [e for e in train if e.label in base and (not e.num_frames or e.num_frames >= MIN_TRAIN_FRAMES)]
+    has_enough = (train.num_frames <= 0) | (train.num_frames >= MIN_TRAIN_FRAMES)
+    usable = train[has_enough & np.isin(train.labels, base)]
     for seed in seeds:
-        picks = pick_few_shot([entry.label for entry in usable], shot, seed)
-        write_once(folder / f"train_seed{seed}.txt", lines_of([usable[row] for row in picks], base))
+        picks = pick_few_shot(usable.labels, shot, seed)
+        write_once(folder / f"train_seed{seed}.txt", lines_of(usable[picks], base))
     return halves
 
 

@@ -31,9 +31,9 @@ import torch
 
 from datasets.build import count_unknown_frames, read_entries
 from datasets.clip_shards import clip_root
+from datasets.entries import Entries, ListEntry
 from datasets.frame_source import FrameSource
 from datasets.list_checks import list_warnings
-from datasets.lists import ListEntry
 from datasets.readers import open_source
 from datasets.sets import Side, class_names, configs_of_sets, root_and_list, with_sets
 from tools.workers import run_jobs
@@ -60,7 +60,7 @@ class ListJob(NamedTuple):
     name: str
     path: str
     root: str
-    entries: list[ListEntry]
+    entries: Entries
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:

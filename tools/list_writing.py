@@ -10,7 +10,8 @@ from typing import Any
 
 import yaml
 
-from datasets.lists import MIN_TRAIN_FRAMES, Label, ListEntry, drop_short_entries, read_labels, tokenized_name
+from datasets.entries import Entries, Label, ListEntry
+from datasets.lists import MIN_TRAIN_FRAMES, drop_short_entries, read_labels, tokenized_name
 from tools.list_sources import Sample
 from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.csv_files import write_csv
@@ -184,7 +185,7 @@ def write_list(out: Path, name: str, entries: Sequence[ListEntry], missing: Miss
         write_csv(missing_path, ("name", "reason"), missing, errors="backslashreplace")
         total = len(entries) + len(missing)
         print(f"  left out: {len(missing)} of {total} are missing or unreadable, see {missing_path}")
-    _, num_short = drop_short_entries(entries)
+    _, num_short = drop_short_entries(Entries(entries))
     if num_short:
         print(f"  {num_short} have fewer than {MIN_TRAIN_FRAMES} frames: training and validation skip them")
     present = {label for entry in entries for label in entry.classes}

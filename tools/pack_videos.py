@@ -29,8 +29,9 @@ from typing import NamedTuple
 
 from PIL import Image
 
+from datasets.entries import Label
 from datasets.image_decoding import decode_image, is_upright
-from datasets.lists import Label, read_list
+from datasets.lists import read_list
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
 from tools import conversion, tar_shards

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.clip_shards import COLUMNS
-from datasets.lists import Label
+from datasets.entries import Label
 from tools.conversion import Result, write_report
 from tools.workers import run_jobs
 from utils.csv_files import read_csv, write_csv

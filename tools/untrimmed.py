@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from datasets.lists import ListEntry
+from datasets.entries import ListEntry
 from tools.list_sources import Sample, read_columns, read_json
 from tools.list_writing import Disk, Labels, Missing, new_entry
 from utils.errors import UserError

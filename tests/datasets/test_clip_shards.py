@@ -18,7 +18,7 @@ from datasets.build import build_eval_loader, build_train_loader, read_entries
 from datasets.check import check_present
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards, clip_root
-from datasets.lists import ListEntry
+from datasets.entries import Entries, ListEntry
 from modules.pixels import with_preprocessing
 from tests.commands.world import call, command, losses
 from tests.datasets.s3_server import s3_server
@@ -280,7 +280,7 @@ def test_missing_and_truncated_tar_files_are_found_before_a_run(copy, packed, sc
     with pytest.raises(
         UserError, match=r"other.mkv \(listed at val.txt:7\): not in .*shards.csv; check data.train_root"
     ):
-        check_present([ListEntry("other.mkv", None, 0, 7)], shards, "val.txt", ALONE)
+        check_present(Entries([ListEntry("other.mkv", None, 0, 7)]), shards, "val.txt", ALONE)
     tar = copy / "000002.tar"
     length = tar.stat().st_size
     tar.write_bytes(tar.read_bytes()[: length // 2])

@@ -10,8 +10,8 @@ from PIL import Image
 from torchvision.io import write_png
 
 from datasets import image_decoding
+from datasets.entries import ListEntry
 from datasets.frame_folder import FrameFolder
-from datasets.lists import ListEntry
 from datasets.readers import open_source
 from tests.datasets.helpers import decode_image_file, picture, write_frames
 from utils.errors import UserError

@@ -1,7 +1,7 @@
 """Warnings of --check and check_data about valid lists that are probably wrong."""
 
+from datasets.entries import ListEntry
 from datasets.list_checks import list_warnings
-from datasets.lists import ListEntry
 from utils.schema import DataConfig
 
 NAMES = ["walking", "running", "diving"]

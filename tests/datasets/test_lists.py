@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from datasets import lists
-from datasets.lists import ListEntry
+from datasets.entries import Entries, ListEntry
 from tests.reading import read_frame_list, read_video_list
 from utils.errors import UserError
 
@@ -17,12 +17,12 @@ def written(tmp_path, content: str | bytes):
 
 def test_frame_list(tmp_path):
     path = written(tmp_path, "a/b 30 0\n\n  my clip\t300   2 \n")
-    assert read_frame_list(path, 3) == [ListEntry("a/b", 30, 0, 1), ListEntry("my clip", 300, 2, 3)]
+    assert [*read_frame_list(path, 3)] == [ListEntry("a/b", 30, 0, 1), ListEntry("my clip", 300, 2, 3)]
 
 
 def test_video_list_with_spaces_byte_order_mark_and_crlf(tmp_path):
     path = written(tmp_path, b"\xef\xbb\xbfa.mp4 0\r\nfolder one/b (1).mp4 2\r\n")
-    assert read_video_list(path, 3) == [
+    assert [*read_video_list(path, 3)] == [
         ListEntry("a.mp4", None, 0, 1),
         ListEntry("folder one/b (1).mp4", None, 2, 2),
     ]
@@ -114,7 +114,8 @@ def test_missing_unreadable_and_binary_files(tmp_path, monkeypatch):
 
 def test_short_entries():
     entries = [ListEntry("a", 7, 0, 1), ListEntry("b", 8, 0, 2), ListEntry("c", None, 0, 3)]
-    assert lists.drop_short_entries(entries) == (entries[1:], 1)
+    kept, num_short = lists.drop_short_entries(Entries(entries))
+    assert [*kept] == entries[1:] and num_short == 1
 
 
 def test_labels(tmp_path):
@@ -164,15 +165,16 @@ def test_any_bytes_give_entries_or_a_user_error(tmp_path_factory, data):
 
 
 def test_few_shot_selections():
-    labels = np.random.default_rng(0).integers(0, 5, 200).tolist() + [7]
+    labels = np.random.default_rng(0).integers(0, 5, 200)
+    labels = np.append(labels, 7)
     picks = lists.pick_few_shot(labels, 4, seed=1)
     assert picks.tolist() == sorted(set(picks.tolist()))
-    chosen = np.array(labels)[picks]
-    assert {label: int((chosen == label).sum()) for label in set(labels)} == {0: 4, 1: 4, 2: 4, 3: 4, 4: 4, 7: 1}
+    chosen = labels[picks]
+    assert {label: int((chosen == label).sum()) for label in np.unique(labels)} == {0: 4, 1: 4, 2: 4, 3: 4, 4: 4, 7: 1}
     assert picks.tolist() == lists.pick_few_shot(labels, 4, seed=1).tolist()
     assert picks.tolist() != lists.pick_few_shot(labels, 4, seed=2).tolist()
     assert set(lists.pick_few_shot(labels, 2, seed=1)) < set(picks)
-    only_three = [label if label == 3 else 0 for label in labels]
+    only_three = np.where(labels == 3, 3, 0)
     assert {p for p in lists.pick_few_shot(only_three, 4, 1) if labels[p] == 3} == {p for p in picks if labels[p] == 3}
 
 

@@ -18,8 +18,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from datasets.entries import ListEntry
 from datasets.image_decoding import MAX_PIXELS
-from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_video

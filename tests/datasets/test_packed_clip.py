@@ -6,8 +6,8 @@ import pytest
 import torch
 from PIL import Image
 
+from datasets.entries import ListEntry
 from datasets.image_decoding import decode_image
-from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip, is_packed_clip, write_packed_clip
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source

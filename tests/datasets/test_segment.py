@@ -5,9 +5,9 @@ import pytest
 import torch
 
 from datasets.build import build_eval_loader, build_train_loader
+from datasets.entries import ListEntry
 from datasets.frame_folder import FrameFolder
 from datasets.frame_source import Jpegs
-from datasets.lists import ListEntry
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import torch
 
-from datasets.lists import ListEntry
+from datasets.entries import Entries, ListEntry
 from datasets.samplers import Draws, TrainBatches, order_of_sets, repeated_order
 from datasets.sets import class_ids, class_names, join_sets, shares_of_sets, with_sets
 from modules.losses.cross_entropy import own_logits
@@ -32,7 +32,7 @@ def test_classes_of_one_name_are_one_or_apart(tmp_path):
     data = make_config(tmp_path, "apart").data
     assert class_names(data) == ["riding a bike", "swimming", "juggling", "Swimming", "surfing"]
     assert class_ids(data) == [[0, 1], [2, 3, 4]] and data.num_classes == 5 and data.class_spans == [(0, 2), (2, 5)]
-    lists = [[ListEntry("x", 9, 1, 1)], [ListEntry("x", 9, 0, 1), ListEntry("y", 9, 2, 2)]]
+    lists = [Entries([ListEntry("x", 9, 1, 1)]), Entries([ListEntry("x", 9, 0, 1), ListEntry("y", 9, 2, 2)])]
     assert [(e.label, e.of_set) for e in join_sets(lists, class_ids(data))] == [(1, 0), (2, 1), (4, 1)]
 
 
@@ -40,13 +40,13 @@ def test_classes_of_one_name_are_one_or_apart(tmp_path):
     ("weights", "clips"), [((None, None), (7, 3)), ((1.0, 1.0), (5, 5)), ((1.0, 2.0), (3, 7)), ((0.3, None), (1, 9))]
 )
 def test_an_epoch_is_divided_by_the_weights(tmp_path, weights, clips):
-    entries = [ListEntry("x", 9, 0, 1, of_set=number) for number in [0] * 7 + [1] * 3]
+    entries = Entries(ListEntry("x", 9, 0, 1, of_set=number) for number in [0] * 7 + [1] * 3)
     shares = shares_of_sets(make_config(tmp_path, weights=weights).data, entries)
     assert shares == [(7, clips[0]), (3, clips[1])]
 
 
 def test_a_set_without_a_clip_is_refused(tmp_path):
-    entries = [ListEntry("x", 9, 0, 1, of_set=number) for number in (0, 1)]
+    entries = Entries(ListEntry("x", 9, 0, 1, of_set=number) for number in (0, 1))
     with pytest.raises(UserError, match="data.sets: the weight of b is too small"):
         shares_of_sets(make_config(tmp_path, weights=(1.0, 0.001)).data, entries)
 

@@ -7,8 +7,8 @@ import pytest
 import torch
 from av.video.reformatter import ColorRange, Colorspace
 
+from datasets.entries import ListEntry
 from datasets.frame_source import FrameSource
-from datasets.lists import ListEntry
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.sampling import train_uniform

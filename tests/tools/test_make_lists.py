@@ -40,8 +40,8 @@ def test_folders_split_is_seeded_class_by_class_and_complete(tmp_path, capsys):
     train = read_frame_list(tmp_path / "out/train.txt", 3)
     val = read_frame_list(tmp_path / "out/val.txt", 3)
     assert [entry.label for entry in val] == [1, 2, 2]
-    assert len({entry.path for entry in train + val}) == len(train + val) == 16
-    assert all(entry.num_frames == 8 + int(entry.path[-1]) for entry in train + val)
+    assert len({entry.path for entry in [*train, *val]}) == len([*train, *val]) == 16
+    assert all(entry.num_frames == 8 + int(entry.path[-1]) for entry in [*train, *val])
     assert "no clip of 1 classes: alone" in output
     assert printed_yaml(output) == {
         "dataset": "data",
@@ -271,7 +271,7 @@ def test_the_instructions_for_your_own_videos_work(tmp_path, monkeypatch):
         train, val = (reader(tmp_path / folder / f"{part}.txt", len(names)) for part in ("train", "val"))
         assert (len(train), len(val)) == (8, 2)
         root = tmp_path / ("my_frames" if reader is read_frame_list else "my_videos")
-        for entry in train + val:
+        for entry in (*train, *val):
             assert (root / entry.path).exists()
             assert entry.path.startswith(("cooking/", "riding_a_bike/")[entry.label])
             assert entry.num_frames in (12, None)
