@@ -13,7 +13,6 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import torch
 from PIL import Image
 
 from benchmarks import published_recipe as published
@@ -40,44 +39,58 @@ def draws_of(entry: ListEntry, key: SampleKey) -> tuple:
     return indices, box, rng.random() < 0.5, rng.random() < 0.2
 
 
-def implementations(root: Path, entries: Entries) -> dict[str, tuple]:
-    """Case -> (published, ours, calls per round); both are functions of a running number."""
+def entries_of(videos: Path, folder: Path) -> Entries:
+    """Extract the frames of `videos` into `folder`; the videos with frames of 340x256 pixels."""
+    run_tool("extract_frames", videos, folder, "--workers", 1)
+    places = [place for place in sorted(folder.iterdir()) if place.is_dir()]
+    return Entries(
+        ListEntry(place.name, len(list(place.iterdir())), 0, 1)
+        for place in places
+        if Image.open(place / "img_00001.jpg").size == (340, 256)
+    )
+
+
+def key_of(number: int, entries: Entries) -> SampleKey:
+    """The key of a running number of clips, whose random numbers all differ."""
+    return SampleKey(number // len(entries), number % len(entries))
+
+
+def datasets_of(root: Path, entries: Entries) -> dict[str, VideoDataset]:
+    """Our datasets of the cases in TARGETS."""
     opener = partial(open_source, DataConfig(), root)
 
     def dataset(mode: str, transform: TrainTransform | EvalTransform, num_clips: int = 1) -> VideoDataset:
         choose = FrameChooser(mode, 8, num_clips=num_clips)
         return VideoDataset(entries, opener, choose, transform, ItemOptions(num_clips))
 
-    def key(number: int) -> SampleKey:
-        return SampleKey(number // len(entries), number % len(entries))
+    return {
+        "training": dataset("train", TrainTransform(Resize(256), 224, augmentations=(Grayscale(0.2),))),
+        "validation": dataset("val", EvalTransform(Resize(256), 224)),
+        "3 crops x 4 clips": dataset("test", EvalTransform(Resize(256), 224, 3), 4),
+    }
+
+
+def implementations(root: Path, entries: Entries) -> dict[str, tuple]:
+    """Case -> (published, ours, calls per round); both are functions of a running number."""
+    datasets = datasets_of(root, entries)
 
     def folder(number: int) -> Path:
-        return root / entries[key(number).index].path
+        return root / entries[number % len(entries)].path
 
     def length(number: int) -> int:
-        return int(entries[key(number).index].num_frames or 0)
+        return int(entries[number % len(entries)].num_frames or 0)
 
-    def published_training(number: int) -> torch.Tensor:
-        entry = entries[key(number).index]
-        return published.training_clip(root / entry.path, *draws_of(entry, key(number)))
-
-    training = dataset("train", TrainTransform(Resize(256), 224, augmentations=(Grayscale(0.2),)))
-    validation, testing = (
-        dataset("val", EvalTransform(Resize(256), 224)),
-        dataset("test", EvalTransform(Resize(256), 224, 3), 4),
-    )
+    published_clips = {
+        "training": lambda n: published.training_clip(
+            folder(n), *draws_of(entries[n % len(entries)], key_of(n, entries))
+        ),
+        "validation": lambda n: published.validation_clip(folder(n), sampling.val_uniform(length(n), 8)),
+        "3 crops x 4 clips": lambda n: published.three_crops(folder(n), sampling.test_uniform(length(n), 8, 4)),
+    }
+    calls = {"training": 8, "validation": 8, "3 crops x 4 clips": 2}
     return {
-        "training": (published_training, lambda n: training[key(n)]["frames"], 8),
-        "validation": (
-            lambda n: published.validation_clip(folder(n), sampling.val_uniform(length(n), 8)),
-            lambda n: validation[key(n)]["frames"],
-            8,
-        ),
-        "3 crops x 4 clips": (
-            lambda n: published.three_crops(folder(n), sampling.test_uniform(length(n), 8, 4)),
-            lambda n: testing[key(n)]["frames"],
-            2,
-        ),
+        case: (published_clips[case], lambda n, ours=ours: ours[key_of(n, entries)]["frames"], calls[case])
+        for case, ours in datasets.items()
     }
 
 
@@ -90,32 +103,11 @@ def assert_equal(cases: dict[str, tuple]) -> None:
             published.assert_same_pixels(frames.reshape(reference.shape), reference, f"{case}, clip {number}")
 
 
-def print_relative_times(cases: dict[str, tuple], root: Path, entries: Entries, rounds: int) -> None:
-    """Times of a clip, relative to decoding its eight frames into allocated memory."""
-    names = [[f"img_{1 + 30 * number:05d}.jpg" for number in range(8)] for _ in entries]
-    files = [[(root / entry.path / name).read_bytes() for name in of] for entry, of in zip(entries, names)]
-    pixels = torch.empty((256, 340, 3), dtype=torch.uint8)
-
-    def decode(number: int) -> None:
-        for data in files[number % len(files)]:
-            decode_image(data, "", lambda height, width: pixels)
-
-    ours = {name: cases[name][1] for name in ("training", "validation")}
-    seconds = interleaved({"decoding": decode, **ours}, rounds, 10 * len(entries))
-    rows = [[name, in_ms(times), f"{ratio(times, seconds['decoding']):.2f}"] for name, times in seconds.items()]
-    print_table(["eight frames", "ms", "relative to decoding"], rows)
-
-
 def main() -> None:
     args = start(__doc__, 15, "Frames to clips (340x256 JPEG, quality 90, 8 frames)")
     keep_freed_memory()  # as in the loader processes
     with tempfile.TemporaryDirectory() as folder:
-        run_tool("extract_frames", args.videos, folder, "--workers", 1)
-        listed = []
-        for place in sorted(Path(folder).iterdir()):
-            if place.is_dir() and Image.open(place / "img_00001.jpg").size == (340, 256):
-                listed.append(ListEntry(place.name, len(list(place.iterdir())), 0, 1))
-        entries = Entries(listed)
+        entries = entries_of(args.videos, Path(folder))
         cases = implementations(Path(folder), entries)
         assert_equal(cases)
         print()
@@ -128,7 +120,6 @@ def main() -> None:
             rows.append([case, *cells, " / ".join(f"{size / 1e6:.1f}" for size in bytes_each)])
         columns = ["clips", "published, ms", "ours, ms", "speed-up", "target", "MB per sample, published / ours"]
         print_table(columns, rows)
-        print_relative_times(cases, Path(folder), entries, args.rounds)
         files = [(Path(folder) / entry.path / "img_00020.jpg").read_bytes() for entry in entries]
         paths = [Path(folder) / entry.path / "img_00020.jpg" for entry in entries]
         decoding = {

@@ -18,16 +18,18 @@ import torchvision
 
 from utils.project_paths import REPOSITORY
 
+CPU_TIME = "one thread, CPU time"
 
-def start(description: str | None, rounds: int, question: str) -> argparse.Namespace:
+
+def start(description: str | None, rounds: int, question: str, how: str = CPU_TIME) -> argparse.Namespace:
     """Parse `videos`, the folder of clips, and `rounds`, whose default is given; make PyTorch use one thread, and print
-    the heading `question`."""
+    the heading `question`, and `how` it is measured."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("videos", type=Path)
     parser.add_argument("--rounds", type=int, default=rounds)
     args = parser.parse_args()
     torch.set_num_threads(1)
-    print_header(question)
+    print_header(question, how)
     return args
 
 
@@ -51,7 +53,7 @@ def interleaved(functions: Mapping[str, Callable[..., object]], rounds: int, cal
     return seconds
 
 
-def print_header(question: str, how: str = "one thread, CPU time") -> None:
+def print_header(question: str, how: str = CPU_TIME) -> None:
     """Print a heading and the environment: date, commit, command, machine and library versions."""
     print(f"### {question}\n")
     print(f"{describe_environment()}  ")

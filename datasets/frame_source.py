@@ -17,6 +17,10 @@ from datasets.transforms import Resize
 from utils.components import Component
 from utils.errors import UserError
 
+_READ_AT_ONCE = 16
+"""Number of images that are read before the first of them is decoded, since decoding replaces the code and data of
+reading in the processor's cache."""
+
 
 class Jpegs(NamedTuple):
     """The frames of a clip as JPEG files of one size that all decoders support.
@@ -97,15 +101,18 @@ class FrameSource(Component, ABC):
         Raises:
             UserError: a frame is missing, cannot be decoded, or has a different size than the first of the clip.
         """
-        wanted, first, order = np.unique(indices, return_index=True, return_inverse=True)
+        # Not np.unique, which takes longer for the few frames of a clip.
+        place_of: dict[int, int] = {}  # frame -> its first position in the clip
+        places = [place_of.setdefault(index, position) for position, index in enumerate(indices.tolist())]
+        wanted = np.array(sorted(place_of))
         assert len(wanted) > 0 and wanted[0] >= 0 and wanted[-1] < self.num_frames, f"{self.name}: {indices}"
-        clip = _Clip(self, len(indices), dict(zip(wanted.tolist(), first.tolist())), resize)
-        missing = set(wanted.tolist())
+        clip = _Clip(self, len(indices), place_of, resize)
+        missing = set(place_of)
         for index in self._decode(wanted, clip.target):
             missing.discard(index)
             clip.take(index)
         assert not missing, f"{self.name}: {missing}"
-        for position, place in enumerate(first[order].tolist()):
+        for position, place in enumerate(places):
             if position != place:
                 clip.frames[position] = clip.frames[place]
         return clip.frames.permute(0, 3, 1, 2)
@@ -160,10 +167,11 @@ class ImageSource(FrameSource):
         return torch.frombuffer(bytearray().join(data for data, _ in images), dtype=torch.uint8), jpegs
 
     def _decode(self, wanted: np.ndarray, target: Callable[[int, int, int], torch.Tensor]) -> Iterator[int]:
-        for index in wanted.tolist():
-            data, name = self._image(index)
-            decode_image(data, name, partial(target, index))
-            yield index
+        for begin in range(0, len(wanted), _READ_AT_ONCE):
+            group = wanted[begin : begin + _READ_AT_ONCE].tolist()
+            for index, (data, name) in zip(group, [self._image(index) for index in group]):
+                decode_image(data, name, partial(target, index))
+                yield index
 
 
 class _Clip:
@@ -179,7 +187,7 @@ class _Clip:
     """
 
     def __init__(self, source: FrameSource, num_frames: int, place_of: dict[int, int], resize: Resize | None):
-        self.frames = torch.zeros(0)
+        self._rows: list[torch.Tensor] = []  # (H,W,3) each
         self._source = source
         self._num_frames = num_frames
         self._place_of = place_of
@@ -193,6 +201,7 @@ class _Clip:
             self._stored_size = (height, width)
             size = self._stored_size if self._resize is None else self._resize.size_of(height, width)
             self.frames = torch.empty((self._num_frames, *size, 3), dtype=torch.uint8)
+            self._rows = list(self.frames.unbind(0))
             if size != self._stored_size:
                 self._one_frame = torch.empty((1, height, width, 3), dtype=torch.uint8)
         if self._stored_size != (height, width):
@@ -200,14 +209,14 @@ class _Clip:
                 f"{self._source.name}: {self._source._frame_name(index)} is {width}x{height}, but other frames of the "
                 f"clip are {self._stored_size[1]}x{self._stored_size[0]}; all frames of a video must have the same size"
             )
-        return self.frames[self._place_of[index]] if self._one_frame is None else self._one_frame[0]
+        return self._rows[self._place_of[index]] if self._one_frame is None else self._one_frame[0]
 
     def take(self, index: int) -> None:
         """Called when frame `index` is decoded."""
         if self._one_frame is not None:
             assert self._resize is not None
             resized = self._resize(self._one_frame.permute(0, 3, 1, 2))
-            self.frames[self._place_of[index]] = resized[0].permute(1, 2, 0)
+            self._rows[self._place_of[index]].copy_(resized[0].permute(1, 2, 0))
 
 
 def describe(path: object, listed_at: str) -> str:

@@ -31,6 +31,7 @@ _HAS_TORCHVISION_DECODER = hasattr(torchvision.io, "decode_jpeg")
 MAX_PIXELS = 2**26
 """Maximum number of pixels, twice an 8K frame; headers that declare more are corrupted or malicious."""
 
+_UPRIGHT = Orientation()
 _EXIF_ORIENTATIONS = {
     2: Orientation(flips_columns=True),
     3: Orientation(flips_rows=True, flips_columns=True),
@@ -43,6 +44,8 @@ _EXIF_ORIENTATIONS = {
 _PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # SOFn of ITU-T T.81, B.1.1.3: 0xC0..0xCF without the tables and the reserved code among them.
 _JPEG_FRAME_HEADERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
+_JPEG_SEGMENT = struct.Struct(">BBHBHHB")
+"""0xFF, marker and length of any segment; then, in a frame header, bits per sample, H, W and number of components."""
 _PLAIN_FRAME_HEADERS = {0xC0, 0xC1, 0xC2}  # baseline, extended and progressive, with Huffman codes
 
 
@@ -51,7 +54,7 @@ class _Header(NamedTuple):
 
     height: int
     width: int
-    orientation: Orientation = Orientation()
+    orientation: Orientation = _UPRIGHT
     marker: int = 0
     precision: int = 0  # bits
     components: bytes = b""  # their identifiers
@@ -83,7 +86,7 @@ def decode_image(data: bytes, name: str, target: Callable[[int, int], torch.Tens
             f"{name}: the header declares {width}x{height} pixels, more than the limit of {MAX_PIXELS}; the file is "
             "corrupted, or must be made smaller"
         )
-    if header.orientation != Orientation():
+    if header.orientation != _UPRIGHT:
         stored = _decode(data, torch.empty((height, width, 3), dtype=torch.uint8), name, is_jpeg)
         upright = torch.from_numpy(header.orientation.apply(stored.numpy()).copy())
         return target(*upright.shape[:2]).copy_(upright) if target else upright
@@ -97,7 +100,7 @@ def _corrupted(name: str, reason: str) -> UserError:
 
 def is_upright(data: bytes) -> bool:
     """Whether the EXIF orientation of these JPEG bytes is upright."""
-    return _jpeg_header(data).orientation == Orientation()
+    return _jpeg_header(data).orientation == _UPRIGHT
 
 
 def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
@@ -111,7 +114,7 @@ def plain_jpeg_size(data: bytes) -> tuple[int, int] | None:
         and header.precision == 8
         and len(header.components) in (1, 3)
         and not header.is_rgb
-        and header.orientation == Orientation()
+        and header.orientation == _UPRIGHT
     )
     return (header.height, header.width) if is_plain and 0 < header.height * header.width <= MAX_PIXELS else None
 
@@ -138,26 +141,27 @@ def _jpeg_header(data: bytes) -> _Header:
     """Parse the frame header (ITU-T T.81, B.2.2; H and W are 0 if there is none), the EXIF orientation, and what
     libjpeg takes for RGB (by the Adobe segment, otherwise by the components' identifiers; JFIF is always YCbCr)."""
     position = 2  # after the start of image
-    orientation = Orientation()
+    orientation = _UPRIGHT
     is_jfif, adobe_transform = False, None
-    while position + 10 <= len(data) and data[position] == 0xFF:
-        marker = data[position + 1]
+    while position + 10 <= len(data):
+        start, marker, size, precision, height, width, num_components = _JPEG_SEGMENT.unpack_from(data, position)
+        if start != 0xFF:
+            break
         if marker in _JPEG_FRAME_HEADERS:
-            components = data[position + 10 : position + 10 + 3 * data[position + 9] : 3]
+            components = data[position + 10 : position + 10 + 3 * num_components : 3]
             names_rgb = adobe_transform == 0 if adobe_transform is not None else components == b"RGB"
             return _Header(
-                height=int.from_bytes(data[position + 5 : position + 7], "big"),
-                width=int.from_bytes(data[position + 7 : position + 9], "big"),
-                orientation=orientation,
-                marker=marker,
-                precision=data[position + 4],
-                components=components,
+                height,
+                width,
+                orientation,
+                marker,
+                precision,
+                components,
                 is_rgb=len(components) == 3 and names_rgb and not is_jfif,
             )
         if marker == 0xFF:  # a fill byte
             position += 1
         else:
-            size = int.from_bytes(data[position + 2 : position + 4], "big")
             content = data[position + 4 : position + 2 + size]
             if marker == 0xE0 and content[:5] == b"JFIF\0":
                 is_jfif = True
@@ -176,8 +180,8 @@ def _exif_orientation(tiff: bytes) -> Orientation:
     for number in range(int.from_bytes(tiff[begin : begin + 2], order)):
         entry = tiff[begin + 2 + 12 * number :][:12]
         if int.from_bytes(entry[:2], order) == 274:
-            return _EXIF_ORIENTATIONS.get(int.from_bytes(entry[8:10], order), Orientation())
-    return Orientation()
+            return _EXIF_ORIENTATIONS.get(int.from_bytes(entry[8:10], order), _UPRIGHT)
+    return _UPRIGHT
 
 
 def _decode_by_simplejpeg(data: bytes, pixels: torch.Tensor) -> bool:

@@ -5,6 +5,8 @@ The rules are those of the published code, and `linspace`; random ones take a Nu
 With L > 1 each index is followed by the next L-1 frames, up to the last frame of the video.
 """
 
+import itertools
+
 import numpy as np
 
 DENSE_WINDOW = 128
@@ -21,9 +23,9 @@ def train_uniform(num_frames: int, num_segments: int, rng: np.random.Generator, 
     if num_frames <= wanted:
         repeats = rng.integers(num_frames, size=wanted - num_frames)
         return np.sort(np.concatenate([np.arange(num_frames), repeats]))
-    ticks = np.arange(num_segments + 1) * num_frames // num_segments
-    spare = np.maximum(np.diff(ticks) - seg_length, 0)
-    return _follow(ticks[:-1] + rng.integers(spare + 1), num_frames, seg_length)
+    ticks = [segment * num_frames // num_segments for segment in range(num_segments + 1)]
+    spare = [max(end - begin - seg_length, 0) for begin, end in itertools.pairwise(ticks)]
+    return _follow(np.array(ticks[:-1]) + rng.integers(np.array(spare) + 1), num_frames, seg_length)
 
 
 def val_uniform(num_frames: int, num_segments: int, seg_length: int = 1) -> np.ndarray:

@@ -112,13 +112,13 @@ class TrainTransform:
         stored_height, stored_width = size
         height, width = self.resize.size_of(stored_height, stored_width)
         draw = self._draw_crop(max(height, self.input_size), max(width, self.input_size), rng)
-        if rng.random() < self.flip_prob:
-            draw = draw._replace(is_flipped=True)
+        is_flipped = rng.random() < self.flip_prob
+        if is_flipped:
             label = self._mirrored(label)
         operations = tuple(
             Operation(one, drawn) for one in self.augmentations for drawn in one.draw(self.input_size, rng)
         )
-        return draw._replace(operations=operations), label
+        return draw._replace(is_flipped=is_flipped, operations=operations), label
 
     def _mirrored(self, label: Label) -> Label:
         if isinstance(label, int):
@@ -143,8 +143,9 @@ class TrainTransform:
         frames = pad_to(self.resize(frames), self.input_size)
         top, left, height, width = draw.box
         frames = _resize_to(frames[..., top : top + height, left : left + width], draw.size, "bilinear")
-        top, left = draw.corner
-        frames = frames[..., top : top + self.input_size, left : left + self.input_size]
+        if draw.size != (self.input_size, self.input_size):
+            top, left = draw.corner
+            frames = frames[..., top : top + self.input_size, left : left + self.input_size]
         if draw.is_flipped:
             frames = frames.flip(-1)
         for augmentation, drawn in draw.operations:
@@ -239,7 +240,7 @@ def _resize_to(frames: torch.Tensor, size: tuple[int, int], mode: str) -> torch.
         return frames
     flat = frames.flatten(0, -4)
     resized = torch.nn.functional.interpolate(flat, size, mode=mode, antialias=True, align_corners=False)
-    return resized.unflatten(0, frames.shape[:-3])
+    return resized.view(*frames.shape[:-2], *size)
 
 
 def _resize_by_pillow(frames: torch.Tensor, size: tuple[int, int], interpolation: str) -> torch.Tensor:

@@ -195,7 +195,7 @@ class VideoDataset(Dataset):
     def _read(self, entry: ListEntry, rng: np.random.Generator) -> tuple[torch.Tensor, Label, None]:
         with self._open_entry(entry) as source:
             frames = source.read(self._choose_frames(source.num_frames, rng), self.transform.resize)
-        frames, label = self.transform(frames.unflatten(0, (self.num_clips, -1)), entry.label, rng)
+        frames, label = self.transform(frames.view(self.num_clips, -1, *frames.shape[1:]), entry.label, rng)
         return frames, label, None
 
     def _multi_hot(self, classes: tuple[int, ...]) -> np.ndarray:

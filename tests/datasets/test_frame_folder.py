@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from torchvision.io import write_png
 
-from datasets import image_decoding
+from datasets import frame_folder, frame_source, image_decoding
 from datasets.entries import ListEntry
 from datasets.frame_folder import FrameFolder
 from datasets.readers import open_source
@@ -122,7 +122,7 @@ def test_not_an_image_or_a_folder(tmp_path):
     with pytest.raises(UserError, match="neither a JPEG nor a PNG"):
         decode_image_file(tmp_path / "a.jpg")
     (tmp_path / "b.jpg").mkdir()
-    with pytest.raises(UserError, match=r"b\.jpg: cannot be read"):
+    with pytest.raises(UserError, match=r"b\.jpg: is not a file, but a folder"):
         decode_image_file(tmp_path / "b.jpg")
     with pytest.raises(UserError, match="no such file"):
         decode_image_file(tmp_path / "c.jpg")
@@ -132,8 +132,36 @@ def test_a_pipe_is_not_waited_for(tmp_path):
     write_frames(tmp_path / "v", 2)
     (tmp_path / "v" / "img_00002.jpg").unlink()
     os.mkfifo(tmp_path / "v" / "img_00002.jpg")
-    with opened(tmp_path, 2) as source, pytest.raises(UserError, match=r"img_00002.jpg .*: is not a file, but a pipe"):
+    with (
+        opened(tmp_path, 2) as source,
+        pytest.raises(UserError, match=r"img_00002.jpg .*: is not a file, but a folder, a pipe"),
+    ):
         source.read(np.array([1]))
+
+
+def test_files_are_read_in_groups(tmp_path, monkeypatch):
+    """Few encoded frames of a long clip are in memory."""
+    write_frames(tmp_path / "v", 35)
+    waiting, most = 0, 0
+    read, decode = frame_folder._read_file, frame_source.decode_image
+
+    def count_read(*args):
+        nonlocal waiting, most
+        waiting += 1
+        most = max(most, waiting)
+        return read(*args)
+
+    def count_decoded(*args):
+        nonlocal waiting
+        waiting -= 1
+        return decode(*args)
+
+    monkeypatch.setattr(frame_folder, "_read_file", count_read)
+    monkeypatch.setattr(frame_source, "decode_image", count_decoded)
+    with opened(tmp_path, 35) as source:
+        clip = source.read(np.arange(35))
+        assert (waiting, most) == (0, 16)
+        assert all(torch.equal(clip[index], source.read(np.array([index]))[0]) for index in (0, 15, 16, 34))
 
 
 def test_sizes_must_not_differ_within_a_clip(tmp_path):
