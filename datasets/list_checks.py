@@ -1,7 +1,6 @@
 """Warnings about lists: leaks between training and validation, contradictory labels, classes without clips."""
 
 import os
-from collections import Counter
 from collections.abc import Iterable, Sequence
 
 from datasets.entries import Label, ListEntry
@@ -16,15 +15,20 @@ def list_warnings(
     """Warnings about probable mistakes in the lists of a config (all their entries, K class names), a line each."""
     warnings = []
     for list_path, entries in ((data.train_list, train), (data.val_list, val)):
-        labels: dict[str, set[Label]] = {}
-        names = [os.path.normpath(entry.name) for entry in entries]  # "./a" is "a"
-        for name, entry in zip(names, entries):
-            labels.setdefault(name, set()).add(entry.label)
-        contradictory = [name for name, labels_of_name in labels.items() if len(labels_of_name) > 1]
+        first: dict[str, Label] = {}
+        others: set[tuple[str, Label]] = set()
+        contradictory, repeated = [], []
+        for entry in entries:
+            name = os.path.normpath(entry.name)  # "./a" is "a"
+            if name not in first:
+                first[name] = entry.label
+            elif entry.label == first[name] or (name, entry.label) in others:
+                repeated.append(name)
+            else:
+                others.add((name, entry.label))
+                contradictory.append(name)
         if contradictory:
             warnings.append(f"{list_path}: {_count(contradictory, 'video')} listed with different labels")
-        counts = Counter((name, entry.label) for name, entry in zip(names, entries))
-        repeated = [name for (name, _), count in counts.items() if count > 1]
         if repeated:
             warnings.append(f"{list_path}: {_count(repeated, 'video')} listed more than once")
     # The same file may be listed under two roots.

@@ -1,15 +1,13 @@
 """Lists in arrays: the same entries as objects, in little memory, which loader processes do not copy."""
 
-import multiprocessing
 import pickle
 import sys
-from multiprocessing.connection import Connection
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from benchmarks.list_memory import memory
+from benchmarks.list_memory import in_fork
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import COLUMNS, ClipShards
 from datasets.entries import Entries, ListEntry
@@ -86,23 +84,12 @@ def test_memory_per_entry(long_list):
     assert len(pickle.dumps(shards)) < length + (4 + 1 + 4 + 1 + 8 + 4) * len(entries) + 4000
 
 
-def look_up(entries: Entries, shards: ClipShards, sender: Connection) -> None:
-    before = memory("Private_Dirty", "smaps_rollup")
-    found = sum(entries[place].path in shards for place in range(0, len(entries), 10))
-    sender.send((found, memory("Private_Dirty", "smaps_rollup") - before))
-
-
 @pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
 def test_a_forked_process_copies_little(long_list):
     entries, shards = read_video_list(long_list / "list.txt", 400), ClipShards(str(long_list), ClipCache(Path(), 0))
-    context = multiprocessing.get_context("fork")
-    receiver, sender = context.Pipe(duplex=False)
-    process = context.Process(target=look_up, args=(entries, shards, sender))
-    process.start()
-    found, copied = receiver.recv()
-    process.join()
-    assert found == 10_000
-    assert copied < 2e6  # objects for each entry: 18e6
+    unused, _ = in_fork(entries, shards, np.arange(0))
+    private, _ = in_fork(entries, shards, np.arange(0, len(entries), 10))
+    assert private - unused < 4e6  # an object per entry: 17e6
 
 
 def test_shards_are_found_by_their_paths(long_list):
