@@ -27,7 +27,6 @@ from utils import distributed, metrics, results
 from utils.context import RunContext
 from utils.errors import UserError
 from utils.files import check_writable
-from utils.hashing import file_hash
 from utils.memory import to_device
 from utils.precision import resolve_precision
 from utils.protocols import check_single_label
@@ -61,7 +60,7 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
         best=best,
         rows=rows,
         weights=args.weights,
-        weights_hash=file_hash(args.weights) if args.weights else None,
+        weights_hash=checkpoint.sha256 if checkpoint else None,
         epochs=args.epochs,
         views={"clips": args.test_clips, "crops": args.test_crops},
         num_classes=len(names),

@@ -1,10 +1,10 @@
 """`python -m tools.interpolate` and `python -m tools.average_checkpoints`: weight interpolation and averaging."""
 
 import argparse
+import logging
 import math
 from collections.abc import Sequence
 from functools import partial
-from logging import Logger
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from matplotlib.ticker import MaxNLocator
 
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
-from inference.model import VideoModel, read_checkpoint
+from inference.model import Checkpoint, VideoModel, read_checkpoint
 from modules import weight_space
 from modules.additions.addition import chosen_additions
 from modules.embed import embed_videos
@@ -24,7 +24,6 @@ from utils.context import RunContext
 from utils.distributed import Process
 from utils.errors import UserError
 from utils.files import atomic_path
-from utils.hashing import file_hash
 from utils.project_paths import given
 from utils.protocols import check_single_label
 from utils.runlog import open_log
@@ -71,7 +70,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
                 checkpoint.state,
                 model.network.state_dict(),
                 weights=args.weights,
-                weights_hash=file_hash(args.weights),
+                weights_hash=checkpoint.sha256,
                 alpha=save_alpha,
                 head=args.head,
             )
@@ -81,7 +80,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
             return
 
         curves[str(path or args.weights)] = scores_at(alphas, interpolated, model, process)
-    write_curve(out, args, alphas, curves, chosen_additions(resolved[0].config), log)
+    write_curve(out, args, checkpoint, alphas, curves, chosen_additions(resolved[0].config))
 
 
 Curves = dict[str, list[metrics.Scores]]
@@ -106,10 +105,16 @@ def scores_at(
 
 
 def write_curve(
-    out: Path, args: argparse.Namespace, alphas: list[float], curves: Curves, additions: list[str], log: Logger
+    out: Path,
+    args: argparse.Namespace,
+    checkpoint: Checkpoint,
+    alphas: list[float],
+    curves: Curves,
+    additions: list[str],
 ) -> None:
     """Log the scores of each config as a table, and write curve.json and curve.png. `additions`: names of the additions
     to the image tower."""
+    log = logging.getLogger(__name__)
     seen, *unseen = (Path(path).stem for path in curves)
     titles = [f"{seen} (seen)", *(f"{name} (zero-shot)" for name in unseen)]
     top1 = {title: [s.top1 for s in scores] for title, scores in zip(titles, curves.values())}
@@ -121,7 +126,7 @@ def write_curve(
         alphas=alphas,
         head=args.head,
         weights=args.weights,
-        weights_hash=file_hash(args.weights),
+        weights_hash=checkpoint.sha256,
         scores={path: [s._asdict() for s in scores] for path, scores in curves.items()},
     )
     start = "pretrained CLIP" if args.head == "fade" else "CLIP's image tower with tuned head"

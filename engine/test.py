@@ -7,6 +7,7 @@ from pathlib import Path
 from datasets.build import Views, build_eval_loader
 from datasets.lists import read_labels
 from engine import results
+from engine.folder_lock import folder_lock
 from engine.keeper import LAST
 from engine.rundir import default_run_dir
 from inference.model import VideoModel, resolve
@@ -20,7 +21,6 @@ from utils import distributed, metrics, protocols
 from utils.cli import folder_beside
 from utils.context import RunContext
 from utils.errors import UserError
-from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.project_paths import given
 from utils.results import write_summary
@@ -36,7 +36,6 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     name = f"test_{Path(args.config).stem}_" if args.config else "test_"
     name += f"{args.test_clips}x{args.test_crops}" + ("_dense" if dense else "")
     out = Path(args.out or folder_beside(args.weights or str(default_run_dir(cfg) / LAST), name))
-    check_writable(out, "--out", is_folder=True)
 
     if args.confusion:
         protocols.check_single_label(cfg, "--confusion")
@@ -46,23 +45,27 @@ def test(args: argparse.Namespace, warnings: list[str]) -> None:
     names = names or read_labels(given(cfg.data.label_list), cfg.data.num_classes)
     clips, crops = args.test_clips, args.test_crops
     views = Views(clips, crops, dense)
-    loader = build_eval_loader(cfg, process.world_size, process.rank, views, allow_missing=args.allow_missing)
-    loader = loader.to(process.device)
-    model = VideoModel(cfg, names, checkpoint, process.device)
-    shown_views = "1 view" if clips * crops == 1 else f"clips x crops: {clips} x {crops}"
-    log.info(
-        f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, "
-        f"{shown_views}, {model.precision}"
-    )
-    table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
-    distributed.stop()
-    if table is None:
-        return
-    write_scores(args, model, model.signed(table, clips, crops), out)
+    with folder_lock(out if process.is_main else None, "--out"):
+        loader = build_eval_loader(cfg, process.world_size, process.rank, views, allow_missing=args.allow_missing)
+        loader = loader.to(process.device)
+        model = VideoModel(cfg, names, checkpoint, process.device)
+        shown_views = "1 view" if clips * crops == 1 else f"clips x crops: {clips} x {crops}"
+        log.info(
+            f"testing {args.weights or model.description}: {len(loader.dataset)} videos, {len(names)} classes, "
+            f"{shown_views}, {model.precision}"
+        )
+        table = embed_with(model.network, loader, RunContext(process, model.precision), cfg.data.batch_size, "test")
+        distributed.stop()
+        if table is not None:
+            table = model.signed(table, clips, crops)
+            write_scores(args, model, table, out, checkpoint.sha256 if checkpoint else None)
 
 
-def write_scores(args: argparse.Namespace, model: VideoModel, table: VideoTable, out: Path) -> None:
-    """Score the table of a test; write the table, its predictions and a summary to the folder `out`."""
+def write_scores(
+    args: argparse.Namespace, model: VideoModel, table: VideoTable, out: Path, weights_hash: str | None
+) -> None:
+    """Score the table of a test; write the table, its predictions and a summary to the folder `out`. `weights_hash`: of
+    the checkpoint file; None without one."""
     cfg, names, log = model.cfg, model.class_names, logging.getLogger()
     dense = args.dense or cfg.data.dense
     logits = model.network.scorer.table_logits(table.embeddings, model.class_matrix, model.device)
@@ -71,6 +74,7 @@ def write_scores(args: argparse.Namespace, model: VideoModel, table: VideoTable,
     is_ranked = args.metric == "map" and not cfg.data.multi_label
     average_precisions = protocols.map_summary(logits, table.labels) if is_ranked else {}
     calibration = {} if cfg.data.multi_label else calibration_summary(logits, table.labels)
+    (out / "summary.json").unlink(missing_ok=True)  # of an earlier test: until the end these results are incomplete
     save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
     write_summary(
@@ -82,7 +86,7 @@ def write_scores(args: argparse.Namespace, model: VideoModel, table: VideoTable,
         seconds=round(table.seconds, 3),
         videos_per_second=round(scores.num_videos / table.seconds, 3),
         weights=args.weights,
-        weights_hash=file_hash(args.weights) if args.weights else None,
+        weights_hash=weights_hash,
         list=cfg.data.val_list,
         list_hash=file_hash(given(cfg.data.val_list)),
         num_classes=len(names),

@@ -2,7 +2,6 @@
 
 import argparse
 import logging
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -18,12 +17,12 @@ from datasets.loader import EvalClips, TrainClips
 from datasets.packed_clip import is_packed_clip
 from datasets.sets import class_names, configs_of_sets, root_and_list, with_sets
 from engine import rundir
+from engine.folder_lock import folder_lock
 from engine.keeper import CheckpointKeeper
 from engine.meter import EpochInfo, TrainingMeter
 from engine.metrics_writer import MetricsWriter
 from engine.plan import describe_plan
 from engine.resume import check_same_checkpoint, find_checkpoint, restore_run, run_state
-from engine.run_lock import run_lock
 from engine.run_summary import describe_run
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer, check_training, parameter_groups
@@ -160,7 +159,7 @@ def train(args: argparse.Namespace, cfg: Config, config_warnings: list[str]) -> 
     open_log(process, config_warnings, quiet=args.quiet, plain=args.plain)
     cfg = with_preprocessing(with_sets(cfg))
     chosen = rundir.choose_run_dir(cfg, args.log_time) if process.is_main else None
-    with run_lock(chosen) if chosen and not (args.check or cfg.solver.evaluate) else nullcontext():
+    with folder_lock(None if args.check or cfg.solver.evaluate else chosen, "logging.run_dir"):
         run_dir = distributed.share_from_main(chosen, process)
         assert run_dir is not None
         code = _train_in(run_dir, args, cfg, process, stop)

@@ -10,15 +10,17 @@ import numpy as np
 from datasets.build import TestLists, Views, build_eval_loader, read_test_lists
 from datasets.lists import read_labels
 from engine import results
-from inference.model import VideoModel, read_checkpoint, text_for_table
+from engine.folder_lock import folder_lock
+from inference.model import Checkpoint, VideoModel, read_checkpoint, text_for_table
 from modules.embed import VideoTable, load_table, rows_of_entries, save_table
 from modules.pixels import with_preprocessing
 from modules.scorers.scorer import scorer_of
 from modules.validation import embed_with
 from utils import distributed, protocols
 from utils.cli import folder_beside
-from utils.config import resolve_config
+from utils.config import Resolved, resolve_config
 from utils.context import RunContext
+from utils.distributed import Process
 from utils.files import check_writable
 from utils.hashing import file_hash
 from utils.project_paths import given
@@ -30,15 +32,31 @@ from utils.runlog import RESULT, open_log
 def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str]) -> int:
     """Embed the videos of each data set once and score every list; `warnings` are logged first."""
     process = distributed.start()
-    checkpoint = read_checkpoint(args.weights) if args.weights else None
+    checkpoint = read_checkpoint(args.weights, with_hash=True) if args.weights else None
     recipes = [checkpoint.recipe] * len(args.config) if checkpoint else [recipe_of_table(path) for path in args.reuse]
     resolved = [resolve_config(path, args.overrides, "test", recipe) for path, recipe in zip(args.config, recipes)]
     warnings = list(dict.fromkeys([*warnings, *(warning for each in resolved for warning in each.warnings)]))
-    log = open_log(process, warnings, quiet=args.quiet, plain=args.plain)
+    open_log(process, warnings, quiet=args.quiet, plain=args.plain)
     prompt_sets = sorted({each.config.network.prompt_set or "" for each in resolved} - {""})
     name = "_".join(["zeroshot", "+".join(Path(p).stem for p in args.config), *(Path(p).stem for p in prompt_sets)])
     out = Path(args.out or (folder_beside(args.weights, name) if args.weights else Path(args.reuse[0]).parent / name))
-    check_writable(out, "--out", is_folder=True)
+    for config_path in args.config if args.reuse else ():
+        table = (out / Path(config_path).stem if len(resolved) > 1 else out) / "embeddings.npz"
+        check_writable(table, "--out", inputs=args.reuse)
+    with folder_lock(out if process.is_main else None, "--out"):
+        return test_in(out, args, lists, resolved, checkpoint, process)
+
+
+def test_in(
+    out: Path,
+    args: argparse.Namespace,
+    lists: list[str],
+    resolved: list[Resolved],
+    checkpoint: Checkpoint | None,
+    process: Process,
+) -> int:
+    """Test with each config of `resolved`, and write the results to the folder `out`; returns the exit code."""
+    log = logging.getLogger()
     summaries = {}
     for number, (config_path, (cfg, _, names)) in enumerate(zip(args.config, resolved)):
         cfg = with_preprocessing(cfg)
@@ -71,6 +89,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         settings = {"config": cfg.model_dump(), "prompt": cfg.network.prompt, "trained_classes": shared}
         for list_name, summary in by_list.items():
             summaries[f"{Path(config_path).stem}, {list_name}"] = summary | settings
+        (out / "summary.json").unlink(missing_ok=True)  # of an earlier test: until the end these results are incomplete
         save_table(folder / "embeddings.npz", table, matrix, names)
         log.info("%s", table.describe(folder / "embeddings.npz"))
     distributed.stop()
@@ -78,9 +97,7 @@ def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str
         return 0
 
     log.log(RESULT, "%s", results.zero_shot_tables(summaries))
-    source = (
-        {"weights": args.weights, "weights_hash": file_hash(args.weights)} if args.weights else {"reuse": args.reuse}
-    )
+    source = {"weights": args.weights, "weights_hash": checkpoint.sha256} if checkpoint else {"reuse": args.reuse}
     write_summary(out / "summary.json", tests=summaries, over_tests=results.over_tests(summaries), **source)
     log.info("results are in %s\n%s", out, results.next_report(args.weights, out))
     return 0

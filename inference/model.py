@@ -11,6 +11,7 @@ Legend: B clips, T frames, C=3 channels, H,W image, S input size, D embedding, K
 import copy
 import itertools
 import logging
+import os
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
@@ -38,6 +39,7 @@ from modules.validation import text_matrix
 from utils.checkpoint import load_checkpoint
 from utils.config import Resolved, dump_config, load_config, resolve_config
 from utils.errors import UserError
+from utils.hashing import file_hash
 from utils.metrics import softmax
 from utils.precision import autocast, resolve_precision
 from utils.project_paths import REPOSITORY
@@ -54,10 +56,11 @@ log = logging.getLogger(__name__)
 
 
 class Checkpoint(NamedTuple):
-    """A loaded checkpoint file; `state` is from `utils.checkpoint.load_checkpoint`."""
+    """A loaded checkpoint file; `state` is from `utils.checkpoint.load_checkpoint`, `sha256` the hash of the file."""
 
     path: str
     state: dict[str, Any]
+    sha256: str | None = None
 
     @property
     def class_names(self) -> list[str]:
@@ -74,9 +77,16 @@ class Checkpoint(NamedTuple):
         return resolved._replace(config=with_preprocessing(resolved.config))
 
 
-def read_checkpoint(path: str | Path) -> Checkpoint:
-    """Read a checkpoint file. Raises a UserError if it is missing or corrupted."""
-    return Checkpoint(str(path), load_checkpoint(path))
+def read_checkpoint(path: str | Path, with_hash: bool = False) -> Checkpoint:
+    """Read a checkpoint file and, if `with_hash`, its hash. Raises a UserError if it is missing or corrupted."""
+    path = Path(path)
+    while True:
+        before = path.stat() if path.is_file() else None
+        state = load_checkpoint(path)
+        sha256 = file_hash(path) if with_hash else None
+        # A training that writes last_model.pt may have replaced it between the two.
+        if before is None or sha256 is None or os.path.samestat(before, path.stat()):
+            return Checkpoint(str(path), state, sha256)
 
 
 class VideoModel:
@@ -365,7 +375,7 @@ def resolve(
 ) -> tuple[Checkpoint | None, Resolved]:
     """The checkpoint of a command, if any, and its config; without a checkpoint that of `plain_clip`."""
     if weights:
-        checkpoint = read_checkpoint(weights)
+        checkpoint = read_checkpoint(weights, with_hash=purpose != "predict")
         return checkpoint, checkpoint.config(config, overrides, purpose)
     cfg, warnings = load_config(config, overrides, purpose)
     return None, Resolved(with_preprocessing(plain_clip(cfg)), warnings, None)

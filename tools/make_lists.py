@@ -16,6 +16,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from engine.folder_lock import folder_lock
 from inference.video_inputs import SYSTEM_FOLDERS, natural_key
 from tools import list_sources, list_writing, untrimmed
 from tools.annotation_folders import ANNOTATED, mirrored_pairs
@@ -259,7 +260,8 @@ def make_untrimmed(
         if args.instances is None:
             entries, missing = untrimmed.timed(of_parts[part], disk, labels, part in cut_parts)
         elif part in cut_parts:
-            entries, missing = untrimmed.cut_instances(of_parts[part], disk, labels, args.instances, args.fps)
+            with folder_lock(args.instances, "--instances"):
+                entries, missing = untrimmed.cut_instances(of_parts[part], disk, labels, args.instances, args.fps)
             roots[part] = args.instances
         else:
             entries, missing, _ = list_writing.locate(untrimmed.whole(of_parts[part]), disk, labels)

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from engine import keeper
-from engine.run_lock import run_lock
+from engine.folder_lock import folder_lock
 from tests.commands.errors_page import expect, rows_of
 from tests.commands.world import call, tiny_clip_state
 
@@ -155,7 +155,7 @@ def held_by_another_process(run_dir: Path) -> Iterator[None]:
     started, start = os.pipe()
     owner = os.fork()
     if owner == 0:
-        with run_lock(run_dir):
+        with folder_lock(run_dir, "logging.run_dir"):
             os.write(start, b"1")
             signal.pause()
     os.read(started, 1)

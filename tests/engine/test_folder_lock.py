@@ -10,18 +10,18 @@ import time
 
 import pytest
 
-from engine.run_lock import LOCK, run_lock
+from engine.folder_lock import LOCK, folder_lock
 from tests.commands.world import call, records
 from tests.faults.live_runs import live_run
 from utils.errors import UserError
 
 
 def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
-    with run_lock(tmp_path / "run"):
+    with folder_lock(tmp_path / "run", "logging.run_dir"):
         child = os.fork()
         if child == 0:  # POSIX locks are between processes
             try:
-                with run_lock(tmp_path / "run"):
+                with folder_lock(tmp_path / "run", "logging.run_dir"):
                     os._exit(1)
             except UserError as error:
                 os._exit(0 if f"in use by process {os.getppid()} on {socket.gethostname()};" in str(error) else 2)
@@ -31,7 +31,7 @@ def test_a_second_process_is_refused_and_the_first_is_named(tmp_path):
 
 
 def test_an_empty_folder_is_removed(tmp_path):
-    with pytest.raises(UserError, match="no such clip"), run_lock(tmp_path / "a" / "b"):
+    with pytest.raises(UserError, match="no such clip"), folder_lock(tmp_path / "a" / "b", "logging.run_dir"):
         raise UserError("no such clip")
     assert not list(tmp_path.iterdir())
 
@@ -39,13 +39,13 @@ def test_an_empty_folder_is_removed(tmp_path):
 def test_the_lock_is_released_when_its_process_ends(tmp_path):
     child = os.fork()
     if child == 0:
-        with run_lock(tmp_path):
+        with folder_lock(tmp_path, "logging.run_dir"):
             if os.fork() == 0:  # a loader process: it has no part in the lock
                 time.sleep(60)
             os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
     assert (tmp_path / LOCK).exists()
-    with run_lock(tmp_path):
+    with folder_lock(tmp_path, "logging.run_dir"):
         pass
     assert not (tmp_path / LOCK).exists()
 
@@ -56,7 +56,7 @@ def test_a_file_system_without_locks_is_a_warning(tmp_path, monkeypatch, caplog)
 
     monkeypatch.setattr(fcntl, "lockf", refuse)
     caplog.set_level(logging.WARNING)
-    with run_lock(tmp_path):
+    with folder_lock(tmp_path, "logging.run_dir"):
         pass
     assert "cannot be locked (No locks available): do not start a second run in this folder" in caplog.text
 
