@@ -78,7 +78,7 @@ class _Upload:
     client: str
     size: int
     remaining: int  # bytes that have not arrived
-    ended_at: float | None = None  # time.time(); None: in progress
+    ended_at: float | None = None  # time.monotonic(); None: in progress
 
 
 class Refused(Exception):
@@ -102,6 +102,7 @@ class RequestGuard:
         self._app, self._folder, self._limits, self._count_waiting = app, folder, limits, count_waiting
         self._own = set(folder.iterdir()) if folder.is_dir() else set()
         self._recent: list[_Upload] = []
+        self._written: dict[Path, tuple[float, float]] = {}  # modification time, and the same by time.monotonic()
         self._queued: set[tuple[str, str]] = set()  # (client, session) with queued requests
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
@@ -169,7 +170,8 @@ class RequestGuard:
             if body.fault is None:  # otherwise the application failed because the body ended
                 raise
         finally:
-            upload.size, upload.ended_at = upload.size - upload.remaining, time.time()
+            upload.size, upload.ended_at = upload.size - upload.remaining, time.monotonic()
+            self._ages()
         if body.fault is not None and not has_answer:
             raise Refused(body.fault)
 
@@ -188,7 +190,7 @@ class RequestGuard:
         Raises:
             Refused: it does not fit, or its client has uploaded too much.
         """
-        now, largest = time.time(), max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
+        now, largest = time.monotonic(), max(self._max_bytes(UPLOAD), MIN_UPLOAD_BYTES)
         self._recent = [up for up in self._recent if up.ended_at is None or now - up.ended_at < SAFE_SECONDS]
         of_client = [max(up.size, MIN_UPLOAD_BYTES) for up in (*self._recent, new) if up.client == new.client]
         if sum(of_client) > UPLOADS_PER_CLIENT * largest:
@@ -198,9 +200,8 @@ class RequestGuard:
         broken_after = self._limits.seconds if arriving else 2 * self._limits.idle_seconds
         uploads = []  # age in seconds, bytes, path
         total, quota = sum(arriving) + new.size, UPLOADS_KEPT * largest
-        for path in set(self._folder.iterdir()) - self._own if self._folder.is_dir() else ():
+        for path, age in self._ages().items():
             try:
-                age = now - path.stat().st_mtime
                 if path.is_dir():
                     num_bytes = sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
                     uploads.append((age, max(num_bytes, MIN_UPLOAD_BYTES), path))
@@ -221,6 +222,21 @@ class RequestGuard:
             raise Refused(NO_SPACE)
         for path in to_delete:
             shutil.rmtree(path, ignore_errors=True)
+
+    def _ages(self) -> dict[Path, float]:
+        """Seconds since each upload in the folder was written to, which count on if the system's clock is set: it is
+        asked only once for each modification time."""
+        now, written = time.monotonic(), {}
+        for path in set(self._folder.iterdir()) - self._own if self._folder.is_dir() else ():
+            try:
+                modified = path.stat().st_mtime
+            except FileNotFoundError:
+                continue  # Gradio moved or deleted it meanwhile
+            known = self._written.get(path)
+            is_known = known is not None and known[0] == modified
+            written[path] = known if is_known else (modified, now - max(0.0, time.time() - modified))
+        self._written = written
+        return {path: now - at for path, (_, at) in written.items()}
 
 
 class Body:

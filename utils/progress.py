@@ -2,6 +2,7 @@
 
 import io
 import sys
+import time
 from typing import Any
 
 from tqdm import tqdm
@@ -20,6 +21,15 @@ class _Lines(io.TextIOBase):
         return len(text)
 
 
+class _Bar(tqdm):
+    """A bar whose speed and time left do not change if the system's clock is set."""
+
+    def __init__(self, *args: Any, **named: Any):
+        super().__init__(*args, **named)
+        self._time = time.monotonic  # tqdm's own is time.time
+        self.start_t = self.last_print_t = self._time()
+
+
 def progress(*args: Any, plain: bool = False, lines: bool = True, disable: bool = False, **named: Any) -> tqdm:
     """tqdm's bar with speed and time left; if stderr is not a terminal, or with `plain`, a line every `SECONDS`.
 
@@ -29,6 +39,6 @@ def progress(*args: Any, plain: bool = False, lines: bool = True, disable: bool 
         disable: show neither.
     """
     if sys.stderr.isatty() and not plain:
-        return tqdm(*args, disable=disable, dynamic_ncols=True, **named)
+        return _Bar(*args, disable=disable, dynamic_ncols=True, **named)
     rare = {"mininterval": SECONDS, "miniters": 1, "delay": SECONDS, "position": 0, "leave": False}
-    return tqdm(*args, disable=disable or not lines, file=_Lines(), bar_format=_LINE, **named | rare)
+    return _Bar(*args, disable=disable or not lines, file=_Lines(), bar_format=_LINE, **named | rare)

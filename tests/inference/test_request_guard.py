@@ -189,6 +189,22 @@ def test_old_uploads_make_space(tmp_path):
     assert kept == {"sample", *(f"upload{number}" for number in range(UPLOADS_KEPT - 1))}
 
 
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_clock_that_is_set_makes_no_upload_older_or_younger(tmp_path, monkeypatch, hours):
+    guard = guard_of(receiving_app, tmp_path)
+    put(tmp_path, "old", LARGEST, SAFE_SECONDS + 100)
+    for number in range(UPLOADS_KEPT - 1):
+        put(tmp_path, f"new{number}", LARGEST, 1)
+    assert post(guard, [(0, b"a")], declared=1)[0] == 200 and not (tmp_path / "old").exists()
+    clock = time.time
+    monkeypatch.setattr(time, "time", lambda: clock() + 3600 * hours)
+    put(tmp_path, "last", LARGEST, 0)
+    assert post(guard, [(0, b"a")], declared=1)[0] == 507 and len(guard._recent) == 1
+    clock_of_uploads = time.monotonic
+    monkeypatch.setattr(time, "monotonic", lambda: clock_of_uploads() + SAFE_SECONDS)
+    assert post(guard, [(0, b"a")], declared=1)[0] == 200 and len(guard._recent) == 1
+
+
 def test_nothing_is_deleted_for_a_request_that_is_refused(tmp_path):
     guard = guard_of(receiving_app, tmp_path)
     put(tmp_path, "old", 1, SAFE_SECONDS + 100)
@@ -213,7 +229,7 @@ def test_a_slow_upload_is_not_deleted_while_it_arrives(tmp_path):
     other = _Upload("10.0.0.2", 1, 1)
     guard._recent.append(other)
     assert post(guard, [(0, b"a")], declared=1)[0] == 200 and (tmp_path / "tmparriving").exists()
-    other.ended_at = time.time()
+    other.ended_at = time.monotonic()
     assert post(guard, [(0, b"a")], declared=1)[0] == 200 and not (tmp_path / "tmparriving").exists()
 
 

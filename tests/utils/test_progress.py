@@ -1,5 +1,6 @@
 """A bar on a terminal, plain lines in a log, and no output for short tasks."""
 
+import itertools
 import re
 import sys
 
@@ -38,3 +39,15 @@ def test_it_can_be_left_out(shown, monkeypatch):
     assert shown(True, disable=True) == shown(False, disable=True) == shown(False, lines=False) == ""
     monkeypatch.setattr(module, "SECONDS", 60)
     assert shown(False) == ""  # done before the first line
+
+
+def test_speed_and_time_left_do_not_depend_on_the_clock_of_the_system(monkeypatch, capsys):
+    """It may be set while the work goes on."""
+    seconds = itertools.count(step=70)
+    monkeypatch.setattr("time.monotonic", lambda: next(seconds))
+    monkeypatch.setattr("time.time", lambda: -1e6)
+    with progress(total=10, unit="video") as bar:
+        for _ in range(9):
+            bar.update()
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) >= 8 and all(re.search(r"[\d.]+s/video, \d+:\d\d left", line) for line in lines), lines
