@@ -1,10 +1,11 @@
 """Fixtures shared by the tests of several folders."""
 
 import signal
+from pathlib import Path
 
 import pytest
 
-from tests.commands.world import World, make_world
+from tests.commands.world import World, call, make_world
 from utils.stop import SIGNALS
 
 pytest_plugins = ["tests.strict_skips", "tests.temporary_folder"]
@@ -22,3 +23,11 @@ def signal_handlers():
 @pytest.fixture(scope="session")
 def world(tmp_path_factory) -> World:
     return make_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def weights(world, tmp_path_factory) -> Path:
+    """The last checkpoint of a run of the world's config, which tests leave as it is."""
+    folder = tmp_path_factory.mktemp("trained")
+    assert call("train", "--config", world.config, f"logging.run_dir={folder}") == 0
+    return folder / "last_model.pt"

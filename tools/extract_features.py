@@ -30,6 +30,7 @@ from utils.config import check_config
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
+from utils.interval import check_times
 from utils.work_shards import FOLDER, add_shard_options, chosen_shard, merged, print_next_step, report_file
 
 LEVELS = ("window", "frame", "video")
@@ -43,7 +44,9 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: CLIP, as in the config)")
     parser.add_argument("--format", choices=("npy", "h5"), default="npy", help="default npy; h5 needs h5py")
     parser.add_argument("--level", choices=LEVELS, default="window", help="contents of a row (default window)")
-    parser.add_argument("--window", type=float, default=1.0, metavar="S", help="seconds of a window (default 1)")
+    parser.add_argument(
+        "--window", type=float, default=1.0, metavar="S", help="seconds of a window; 0: one clip per video (default 1)"
+    )
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: same as --window)")
     parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
     parser.add_argument("--workers", type=int, default=2, metavar="N", help="videos read in parallel (default 2)")
@@ -83,10 +86,7 @@ def check_arguments(args: argparse.Namespace) -> None:
         raise UserError(f"{args.videos}: must be a file or a folder; cameras and URLs are not supported")
     if not Path(args.videos).exists():
         raise UserError(f"{args.videos}: no such video file or folder")
-    for option in ("window", "stride", "fps"):
-        value = getattr(args, option)
-        if value is not None and not 0 < value <= 86400:
-            raise UserError(f"--{option} {value:g}: must be above 0 and at most 86400")
+    check_times(args.window, args.stride, args.fps, prefix="--")
     check_counts(args, "workers")
     if not args.weights and not args.config:
         raise UserError("give --weights, or --config for CLIP without fine-tuning")

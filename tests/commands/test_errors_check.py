@@ -22,18 +22,11 @@ class Place(NamedTuple):
     folder: Path
 
 
-@pytest.fixture(scope="module")
-def trained(world, tmp_path_factory):
-    path = tmp_path_factory.mktemp("trained")
-    assert call("train", "--config", world.config, f"logging.run_dir={path}") == 0
-    return path
-
-
 @pytest.fixture
-def place(world, trained, tmp_path):
+def place(world, weights, tmp_path):
     lines = (world.root / "train_frames.txt").read_text().splitlines(keepends=True)
     (tmp_path / "list.txt").write_text("".join((lines * 4)[:54]))
-    return Place(trained, tmp_path / "list.txt", tmp_path)
+    return Place(weights.parent, tmp_path / "list.txt", tmp_path)
 
 
 def missing(*numbers: int) -> Callable[[Place], list[str]]:

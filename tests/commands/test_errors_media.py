@@ -10,7 +10,6 @@ import pytest
 from PIL import Image
 
 from tests.commands.errors_page import expect, rows_of
-from tests.commands.world import call
 from tests.datasets.helpers import picture, write_frames, write_video
 
 FRAMES, VIDEOS = rows_of("Frames"), rows_of("Videos")
@@ -119,13 +118,6 @@ VIDEO_CASES = {
     "variable frame rate": video(num_frames=6, times=[0, 1, 5, 6, 20, 50]),
     "one frame": video(num_frames=1),
 }
-
-
-@pytest.fixture(scope="module")
-def weights(world, tmp_path_factory):
-    path = tmp_path_factory.mktemp("trained")
-    assert call("train", "--config", world.config, f"logging.run_dir={path}") == 0
-    return path / "last_model.pt"
 
 
 def run_row(world, weights, tmp_path, capsys, outcome, config, entries):

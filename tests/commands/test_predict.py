@@ -16,18 +16,10 @@ from PIL import Image
 from inference import load_model
 from inference.windows import WindowReader
 from modules.attribution import drop_one_frame
-from tests.commands.world import CLASSES, World, call
+from tests.commands.world import CLASSES, call
 from tests.datasets.helpers import write_skipped_frames, write_video
 from utils.errors import UserError
 from utils.files import write_text_atomic
-
-
-@pytest.fixture(scope="module")
-def trained(world: World, tmp_path_factory):
-    """A checkpoint of the tiny world."""
-    out = tmp_path_factory.mktemp("predict")
-    assert call("train", "--config", world.config, f"logging.run_dir={out}") == 0
-    return out / "last_model.pt"
 
 
 @pytest.fixture(scope="module")
@@ -38,14 +30,14 @@ def long_video(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["frames", "videos"])
-def test_probabilities_equal_those_of_test_py(world, trained, tmp_path, kind):
+def test_probabilities_equal_those_of_test_py(world, weights, tmp_path, kind):
     config = world.config if kind == "frames" else world.video_config
-    assert call("test", "--config", config, "--weights", trained, "--out", tmp_path / "test") == 0
+    assert call("test", "--config", config, "--weights", weights, "--out", tmp_path / "test") == 0
     with (tmp_path / "test" / "predictions.csv").open() as file:
         tested = {row["path"]: row for row in csv.DictReader(file)}
     out = tmp_path / "out.json"
     videos = [world.root / kind / path for path in tested]
-    assert call("predict", *videos, "--config", config, "--weights", trained, "--json", out, "--quiet") == 0
+    assert call("predict", *videos, "--config", config, "--weights", weights, "--json", out, "--quiet") == 0
     for video, path in zip(json.loads(out.read_text())["videos"], tested, strict=True):
         assert video["video"].endswith(path)
         for rank, best in enumerate(video["top"], start=1):
@@ -53,9 +45,9 @@ def test_probabilities_equal_those_of_test_py(world, trained, tmp_path, kind):
             assert best["probability"] == pytest.approx(float(tested[path][f"prob{rank}"]), abs=1e-5)
 
 
-def test_every_result_of_a_long_video(world, trained, long_video, tmp_path, capsys):
+def test_every_result_of_a_long_video(world, weights, long_video, tmp_path, capsys):
     code = call(
-        "predict", long_video, "--config", world.config, "--weights", trained, "--classes", "juggling, a b,c",
+        "predict", long_video, "--config", world.config, "--weights", weights, "--classes", "juggling, a b,c",
         "--window", 1, "--stride", 0.5, "--threshold", 0.2, "--top", 2,
         "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures",
     )  # fmt: skip
@@ -89,13 +81,13 @@ def test_the_highlighted_frames_are_below_the_frames(world, tmp_path, monkeypatc
     assert heights[0] > heights[1]
 
 
-def test_pictures_have_the_contributions_of_drop_one_frame(world, trained, monkeypatch, tmp_path):
+def test_pictures_have_the_contributions_of_drop_one_frame(world, weights, monkeypatch, tmp_path):
     drawn = []
     monkeypatch.setattr("engine.predict.draw_strips", lambda path, prediction, k: drawn.append(prediction))
     video = world.root / "videos" / "val_0_0.mp4"
-    options = ["--config", world.config, "--weights", trained, "--pictures", tmp_path, "--quiet"]
+    options = ["--config", world.config, "--weights", weights, "--pictures", tmp_path, "--quiet"]
     assert call("predict", video, *options) == 0
-    model = load_model(trained, world.config, device="cpu")
+    model = load_model(weights, world.config, device="cpu")
     (clip,) = model.clips(video)
     label = int(drawn[0].probabilities[0].argmax())
     expected = drop_one_frame(model.network, clip, torch.from_numpy(model.class_matrix), label)
@@ -274,15 +266,15 @@ def test_a_text_file_is_not_a_class_name(world, tmp_path, capsys):
     assert "names.txt: not a .csv file; give a CSV with the columns id,name" in capsys.readouterr().err
 
 
-def test_three_lines_of_python(world, trained):
-    model = load_model(trained, classes=["juggling", "cooking"])
+def test_three_lines_of_python(world, weights):
+    model = load_model(weights, classes=["juggling", "cooking"])
     result = model.predict(world.root / "videos" / "val_0_0.mp4")
     assert "juggling" in str(result) and len(result.top(5)) == 2 and len(result.segments) == 1
     assert model.with_classes("a, b, c").predict(world.root / "frames" / "val_0_0").class_names == ["a", "b", "c"]
 
 
-def test_untrusted_files_are_decoded_in_child_processes(world, trained, long_video, tmp_path, capsys):
-    common = ("--config", world.config, "--weights", trained, "--quiet", "--window", 1, "--json")
+def test_untrusted_files_are_decoded_in_child_processes(world, weights, long_video, tmp_path, capsys):
+    common = ("--config", world.config, "--weights", weights, "--quiet", "--window", 1, "--json")
     assert call("predict", long_video, *common, tmp_path / "here.json") == 0
     assert call("predict", long_video, *common, tmp_path / "apart.json", "--isolate", 60) == 0
     assert (tmp_path / "here.json").read_text() == (tmp_path / "apart.json").read_text()
@@ -303,7 +295,7 @@ def test_untrusted_files_are_decoded_in_child_processes(world, trained, long_vid
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="names of files are text on this system")
-def test_a_name_that_is_not_utf8_loses_no_result(world, trained, long_video, tmp_path, capsys):
+def test_a_name_that_is_not_utf8_loses_no_result(world, weights, long_video, tmp_path, capsys):
     videos = []
     for name in (b"caf\xe9.mp4", "\u89c6\u9891".encode("gbk") + b".mp4", b"two\nlines.mp4", b"bad\xe9.mp4"):
         videos.append(os.fsdecode(os.fsencode(tmp_path) + b"/" + name))
@@ -311,7 +303,7 @@ def test_a_name_that_is_not_utf8_loses_no_result(world, trained, long_video, tmp
     with open(videos[-1], "wb") as file:  # noqa: PTH123 (a name of bytes)
         file.write(b"no video")
     files = ("--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures")
-    assert call("predict", *videos, "--config", world.config, "--weights", trained, *files) == 2
+    assert call("predict", *videos, "--config", world.config, "--weights", weights, *files) == 2
     capsys.readouterr()
     content = json.loads((tmp_path / "r.json").read_text(encoding="utf-8"))
     names = [r"caf\xe9.mp4", "\\xca\\xd3\u01b5.mp4", "two\nlines.mp4"]

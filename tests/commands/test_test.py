@@ -17,13 +17,6 @@ from utils.hashing import file_hash
 from utils.metrics import class_logits, score
 
 
-@pytest.fixture(scope="module")
-def weights(world, tmp_path_factory):
-    path = tmp_path_factory.mktemp("trained")
-    assert call("train", "--config", world.config, f"logging.run_dir={path}") == 0
-    return path / "last_model.pt"
-
-
 def run_test(world, weights, *arguments, config=None):
     return call("test", "--config", config or world.config, "--weights", weights, *arguments)
 

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from datasets import lists
 from datasets.entries import Entries, ListEntry
+from tests.faults_of import fault_of
 from tests.reading import read_frame_list, read_video_list
 from utils.errors import UserError
 
@@ -56,11 +57,8 @@ def test_inner_white_space_of_a_path_is_kept(tmp_path):
 )
 def test_errors_in_a_frame_list_name_the_line(tmp_path, line, words):
     path = written(tmp_path, f"good 10 0\n\n{line}\n")
-    with pytest.raises(UserError) as error:
-        read_frame_list(path, 3)
-    assert str(error.value).startswith(f"{path}:3: ")
-    assert words in str(error.value)
-    assert "\n" not in str(error.value)
+    fault = fault_of(read_frame_list, path, 3)
+    assert fault.startswith(f"{path}:3: ") and words in fault
 
 
 @pytest.mark.parametrize(
@@ -78,10 +76,8 @@ def test_errors_in_a_frame_list_name_the_line(tmp_path, line, words):
 )
 def test_errors_in_a_video_list_name_the_line(tmp_path, line, words):
     path = written(tmp_path, f"good.mp4 0\r\n{line}\r\n")
-    with pytest.raises(UserError) as error:
-        read_video_list(path, 3)
-    assert str(error.value).startswith(f"{path}:2: ")
-    assert words in str(error.value)
+    fault = fault_of(read_video_list, path, 3)
+    assert fault.startswith(f"{path}:2: ") and words in fault
 
 
 def test_paths_outside_the_root_when_allowed(tmp_path):

@@ -1,6 +1,5 @@
 """`solver.shard`: two processes train as with DistributedDataParallel, and checkpoints can be resumed in any layout."""
 
-import socket
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,7 +8,6 @@ from unittest import mock
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.distributed.tensor import DTensor
 
 from engine.plan import MemoryEstimate, shared_out
@@ -23,6 +21,7 @@ from modules.validation import text_matrix
 from tests.clip.tiny import RESNET
 from tests.modules.test_methods_in_two_processes import BATCH, CPU, Share
 from tests.modules.tiny import NAMES, make_clips, make_config
+from tests.two_processes import in_two_processes
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.config import dump_config
 from utils.context import RunContext
@@ -113,16 +112,13 @@ def train(name: str, shard: str, folder: Path, process: Process, saved: Path | N
     return Found(losses, features, classes, stored, are_sharded)
 
 
-def in_process(rank: int, port: int, folder: Path, work: dict[tuple, Path | None]) -> None:
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def in_process(rank: int, folder: Path, work: dict[tuple, Path | None]) -> dict[tuple, tuple]:
     process = Process(rank, 2, rank, CPU)
     found = {}
     for key, saved in work.items():
         found[key] = tuple(train(*key[:2], folder, process, saved))
         dist.barrier()  # what the main process saved is there
-    torch.save(found, folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return found
 
 
 @pytest.fixture(scope="module")
@@ -137,11 +133,7 @@ def found(folder):
     work: dict[tuple, Path | None] = dict.fromkeys([(name, "none") for name in CASES] + SHARDED)
     for kind, origin in (("none", "full 2"), ("full", "none 2"), ("grad", "none 1"), ("full", "grad 2")):
         work[RESUMED, kind, origin] = folder / f"{RESUMED} {origin}.pt"
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(in_process, (port, folder, work), nprocs=2)
-    of_processes = [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    of_processes = in_two_processes(in_process, folder, folder, work)
     return {key: [Found(*of_process[key]) for of_process in of_processes] for key in work} | {"alone": [alone]}
 
 

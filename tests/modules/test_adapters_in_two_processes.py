@@ -1,17 +1,15 @@
 """Adapters train on two processes as on one: DDP without a search for unused parameters."""
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from modules.adapters import ADAPTERS
 from modules.build_training import data_parallel
 from tests.modules.test_adapters import built, moved
 from tests.modules.tiny import make_clips
+from tests.two_processes import in_two_processes
 
 CLIPS = make_clips(batch=4)
 
@@ -28,13 +26,9 @@ def gradients(adapter: str, folder: Path, rows: slice, wrap: bool) -> dict[str, 
     return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
 
-def one_of_two(rank: int, port: int, folder: Path) -> None:
-    torch.set_num_threads(1)
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+def one_of_two(rank: int, folder: Path) -> dict[str, dict[str, torch.Tensor]]:
     rows = slice(2 * rank, 2 * rank + 2)
-    torch.save({name: gradients(name, folder / str(rank), rows, True) for name in ADAPTERS}, folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return {name: gradients(name, folder / str(rank), rows, True) for name in ADAPTERS}
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +36,7 @@ def found_by_two(tmp_path_factory) -> list[dict[str, dict[str, torch.Tensor]]]:
     folder = tmp_path_factory.mktemp("two")
     for rank in (0, 1):
         (folder / str(rank)).mkdir()
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(one_of_two, (port, folder), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return in_two_processes(one_of_two, folder, folder)
 
 
 @pytest.mark.parametrize("adapter", ADAPTERS)

@@ -1,19 +1,17 @@
 """Losses; the contrastive ones over several processes against one with the whole batch."""
 
-import socket
 from functools import partial
-from pathlib import Path
 
 import pytest
 import torch
 import torch.distributed as dist
-import torch.multiprocessing as mp
 from torch.nn import functional as F
 
 from modules.losses.contrastive import contrastive_loss, ds_one_way, nce_one_way
 from modules.losses.cross_entropy import weighted_cross_entropy
 from modules.losses.loss import Loss
 from modules.scorers.cosine import scaled_cosine
+from tests.two_processes import in_two_processes
 from utils.schema import Config
 
 DIM = 6
@@ -143,12 +141,9 @@ def test_gradient_descent_decreases_the_loss(kind):
 CASES = [(kind, bounds) for kind in ("NCE", "DS") for bounds in ([0, 3, 5], [0, 5, 5], [0, 0, 5])]
 
 
-def shares_of_one_process(rank: int, port: int, folder: Path) -> None:
+def shares_of_one_process(rank: int) -> list[list[torch.Tensor]]:
     """Every case as process `rank` of two sees it."""
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save([of_a_share(kind, bounds[rank], bounds[rank + 1]) for kind, bounds in CASES], folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+    return [of_a_share(kind, bounds[rank], bounds[rank + 1]) for kind, bounds in CASES]
 
 
 def of_a_share(kind: str, start: int, end: int) -> list[torch.Tensor]:
@@ -168,12 +163,7 @@ def of_a_share(kind: str, start: int, end: int) -> list[torch.Tensor]:
 
 @pytest.fixture(scope="module")
 def found_by_two(tmp_path_factory) -> list[list[list[torch.Tensor]]]:
-    folder = tmp_path_factory.mktemp("shares")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(shares_of_one_process, (port, folder), nprocs=2)
-    return [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return in_two_processes(shares_of_one_process, tmp_path_factory.mktemp("shares"))
 
 
 @pytest.mark.parametrize("number", range(len(CASES)), ids=[str(case) for case in CASES])

@@ -1,17 +1,15 @@
 """Methods with random draws or features of their own, trained by two processes and by one with the whole batch."""
 
-import socket
 from pathlib import Path
 
 import pytest
 import torch
-import torch.distributed as dist
-import torch.multiprocessing as mp
 
 from modules.build import build_model_and_text
 from modules.build_training import build_trainer
 from modules.training import Progress
 from tests.modules.tiny import NAMES, Batches, make_config
+from tests.two_processes import in_two_processes
 from utils.context import RunContext
 from utils.distributed import Process
 
@@ -44,21 +42,14 @@ def train(name: str, folder: Path, rank: int, world_size: int) -> tuple[list[flo
     return losses, {key: value.detach().clone() for key, value in model.state_dict().items()}
 
 
-def one_of_two(rank: int, port: int, folder: Path) -> None:
-    dist.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    torch.save({name: train(name, folder, rank, 2) for name in METHODS}, folder / f"{rank}.pt")
-    dist.barrier()
-    dist.destroy_process_group()
+def one_of_two(rank: int, folder: Path) -> dict[str, tuple]:
+    return {name: train(name, folder, rank, 2) for name in METHODS}
 
 
 @pytest.fixture(scope="module")
 def found(tmp_path_factory):
     folder = tmp_path_factory.mktemp("two")
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    mp.spawn(one_of_two, (port, folder), nprocs=2)
-    return folder, [torch.load(folder / f"{rank}.pt") for rank in (0, 1)]
+    return folder, in_two_processes(one_of_two, folder, folder)
 
 
 @pytest.mark.parametrize("name", METHODS)

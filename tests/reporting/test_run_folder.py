@@ -7,6 +7,7 @@ import pytest
 
 from reporting.pairing import align, pair_tests
 from reporting.run_folder import commands, find_weights, override, read_run
+from tests.faults_of import fault_of
 from tests.reporting.report_runs import make_table, write_run, write_test
 from utils.config import load_config
 from utils.errors import UserError
@@ -63,27 +64,23 @@ def test_the_folder_of_several_runs_is_not_a_run(tmp_path):
 
 
 def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_folder):
-    def fault(folder):
-        with pytest.raises(UserError) as caught:
-            read_run(folder)
-        assert "\n" not in str(caught.value)
-        return str(caught.value)
-
-    assert fault(tmp_path / "nowhere").endswith("give a run folder of train.py or the results folder of test.py")
+    assert fault_of(read_run, tmp_path / "nowhere").endswith(
+        "give a run folder of train.py or the results folder of test.py"
+    )
     (tmp_path / "untested").mkdir()
     (tmp_path / "untested" / "last_model.pt").touch()
     (tmp_path / "untested" / "config.yaml").write_text("seed: 1\n")
-    assert fault(tmp_path / "untested").endswith(
+    assert fault_of(read_run, tmp_path / "untested").endswith(
         f"run: python test.py --config {tmp_path}/untested/config.yaml --weights {tmp_path}/untested/last_model.pt"
     )
     summary = run_folder / "test_1x1" / "summary.json"
     whole = summary.read_text()
     summary.unlink()
-    assert "did not finish" in fault(run_folder)
+    assert "did not finish" in fault_of(read_run, run_folder)
     summary.write_text(whole[:50])
-    assert "not the summary of a test" in fault(run_folder)
+    assert "not the summary of a test" in fault_of(read_run, run_folder)
     summary.write_text('{"top1": 3}')
-    assert "lacks list, views, config" in fault(run_folder)
+    assert "lacks list, views, config" in fault_of(read_run, run_folder)
     for key, value, expected in (
         ("views", None, "views: Input should be"),
         ("views", {"clips": 0, "crops": 1}, "views.clips: Input should be greater than 0"),
@@ -91,13 +88,13 @@ def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_fold
         ("weights", [1], "weights: Input should be"),
     ):
         summary.write_text(json.dumps({**json.loads(whole), key: value}))
-        assert f"{summary}: not the summary of a test ({expected}" in fault(run_folder)
+        assert f"{summary}: not the summary of a test ({expected}" in fault_of(read_run, run_folder)
     summary.write_text(whole)
     metrics = run_folder / "metrics.jsonl"
     metrics.write_text(metrics.read_text() + '{"kind": "train", "st')  # truncated by a kill
     assert len(read_run(run_folder).records) == 102
     metrics.write_text("{not json}\n")
-    assert "invalid metrics file" in fault(run_folder)
+    assert "invalid metrics file" in fault_of(read_run, run_folder)
 
 
 def test_a_config_with_other_keys_is_reported(run_folder):

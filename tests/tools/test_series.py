@@ -7,8 +7,8 @@ import pytest
 
 from datasets.lists import read_labels
 from tests.commands.world import CLASSES, call, records
+from tests.tools.loading import run_tool
 from tools import base_to_novel, few_shot, series
-from utils.cli import run_command
 
 SHORT = ("solver.lr_warmup_step=0", "data.batch_size=20")
 
@@ -28,12 +28,8 @@ def launches(monkeypatch):
     return seen
 
 
-def run(tool, *words):
-    return run_command(tool.main, tool.parse_arguments([str(word) for word in words]))
-
-
 def fault(capsys, tool, *words):
-    assert run(tool, *words) == 2
+    assert run_tool(tool, *words) == 2
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1, error
     return error
@@ -41,9 +37,9 @@ def fault(capsys, tool, *words):
 
 def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys):
     words = ("--config", world.config, "--seeds", "0,1", "--out", tmp_path, *SHORT, "--plain")
-    assert run(few_shot, *words, "--shots", "1,2") == 0 and len(launches) == 4
+    assert run_tool(few_shot, *words, "--shots", "1,2") == 0 and len(launches) == 4
     table = capsys.readouterr().out
-    assert run(few_shot, *words, "--shots", "1,2,4") == 0 and len(launches) == 6
+    assert run_tool(few_shot, *words, "--shots", "1,2,4") == 0 and len(launches) == 6
     assert capsys.readouterr().out.count("already finished") == 4
     found = {p: records(tmp_path / p)[-1]["top1"] for p in ("shot2/seed0", "shot2/seed1")}
     assert f"2, mean of 2  {np.mean(list(found.values())):.2f} +- {np.std(list(found.values())):.2f}" in table
@@ -53,7 +49,7 @@ def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys
     picks = {s: (tmp_path / f"shot2/seed{s}/few_shot.txt").read_text().splitlines() for s in (0, 1)}
     assert len(picks[0]) == len(picks[1]) == 6 and picks[0] != picks[1]
     # A finished run of another config is not skipped: train.py refuses it, or prints which keys have no effect.
-    assert run(few_shot, *words, "--shots", "1", "solver.lr=0.5") == 0 and len(launches) == 8
+    assert run_tool(few_shot, *words, "--shots", "1", "solver.lr=0.5") == 0 and len(launches) == 8
     assert "solver.lr has no effect" in capsys.readouterr().out
 
 
@@ -61,7 +57,7 @@ def test_few_shot_of_given_lists(world, launches, tmp_path, capsys):
     lines = (world.root / "train_frames.txt").read_text().splitlines()
     (tmp_path / "few_1_7.txt").write_text("\n".join(lines[::5]))
     words = ("--config", world.config, "--shots", 1, "--seeds", 7, "--out", tmp_path / "out", *SHORT)
-    assert run(few_shot, *words, "--lists", tmp_path / "few_{shot}_{seed}.txt") == 0
+    assert run_tool(few_shot, *words, "--lists", tmp_path / "few_{shot}_{seed}.txt") == 0
     (step,) = [r for r in records(tmp_path / "out/shot1/seed7") if r["kind"] == "train"]
     assert step["loss"] > 0 and not (tmp_path / "out/shot1/seed7/few_shot.txt").exists()
     assert "few_1_8.txt" in fault(capsys, few_shot, *words, "--lists", tmp_path / "few_{shot}_{seed}.txt", "--seeds", 8)
@@ -74,7 +70,7 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
     (tmp_path / "train.txt").write_text("\n".join(lines[1:]))
     out = tmp_path / "out"
     words = ("--config", world.config, "--out", out, "--shot", 2, *SHORT, f"data.train_list={tmp_path / 'train.txt'}")
-    assert run(base_to_novel, *words, "--seeds", "1,2") == 0
+    assert run_tool(base_to_novel, *words, "--seeds", "1,2") == 0
     assert launches == 2 * ["run_train.sh", "run_test.sh", "run_test.sh"]
     assert read_labels(out / "lists/base_labels.csv") == list(CLASSES[1:])
     assert read_labels(out / "lists/novel_labels.csv") == [CLASSES[0]]
@@ -95,7 +91,7 @@ def test_base_to_novel(world, launches, tmp_path, capsys):
     assert f"{2 * means[0] * means[1] / sum(means):.2f}" in (printed := capsys.readouterr().out.splitlines())[-2]
     assert printed[-1] == f"next: python report.py {out}/seed1"
 
-    assert run(base_to_novel, *words, "--seeds", "1,2") == 0 and len(launches) == 6  # nothing is run again
+    assert run_tool(base_to_novel, *words, "--seeds", "1,2") == 0 and len(launches) == 6  # nothing is run again
     assert "choose another --out" in fault(capsys, base_to_novel, *words, "--shot", 3)
 
 
@@ -123,5 +119,5 @@ def test_mistakes_are_one_line_errors(world, launches, tmp_path, capsys, tool, w
     ],
 )
 def test_configs_that_base_to_novel_does_not_support(world, tmp_path, capsys, words, fault):
-    assert run(base_to_novel, "--config", world.config, "--out", tmp_path / "out", *words) == 2
+    assert run_tool(base_to_novel, "--config", world.config, "--out", tmp_path / "out", *words) == 2
     assert fault in capsys.readouterr().err

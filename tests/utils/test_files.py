@@ -4,15 +4,8 @@ import os
 
 import pytest
 
-from utils.errors import UserError
+from tests.faults_of import fault_of
 from utils.files import check_writable, write_text_atomic
-
-
-def fault(*arguments, **options) -> str:
-    with pytest.raises(UserError) as error:
-        check_writable(*arguments, **options)
-    assert "\n" not in str(error.value)
-    return str(error.value)
 
 
 def test_checking_a_writable_path_leaves_no_file(tmp_path):
@@ -31,13 +24,13 @@ def test_checking_a_writable_path_leaves_no_file(tmp_path):
 
 def test_an_unwritable_path_is_a_one_line_error(tmp_path):
     (tmp_path / "file").write_text("")
-    assert fault(tmp_path, "--json").endswith(f"--json {tmp_path}: is a folder; give a file name")
-    assert "is a file; give a folder" in fault(tmp_path / "file", "--out", is_folder=True)
-    assert "Not a directory" in fault(tmp_path / "file" / "x.json", "--json")
-    assert "Not a directory" in fault(tmp_path / "file" / "x" / "y.json", "--json")
-    assert "name too long" in fault(tmp_path / ("x" * 300), "--json")
-    assert "cannot be written" in fault("/proc/nope/x.json", "--json")
-    assert "cannot be written" in fault("/proc/nope", "--out", is_folder=True)
+    assert fault_of(check_writable, tmp_path, "--json").endswith(f"--json {tmp_path}: is a folder; give a file name")
+    assert "is a file; give a folder" in fault_of(check_writable, tmp_path / "file", "--out", is_folder=True)
+    assert "Not a directory" in fault_of(check_writable, tmp_path / "file" / "x.json", "--json")
+    assert "Not a directory" in fault_of(check_writable, tmp_path / "file" / "x" / "y.json", "--json")
+    assert "name too long" in fault_of(check_writable, tmp_path / ("x" * 300), "--json")
+    assert "cannot be written" in fault_of(check_writable, "/proc/nope/x.json", "--json")
+    assert "cannot be written" in fault_of(check_writable, "/proc/nope", "--out", is_folder=True)
 
 
 def test_an_output_must_not_replace_an_input(tmp_path):
@@ -46,7 +39,7 @@ def test_an_output_must_not_replace_an_input(tmp_path):
     inputs = (None, "0", "rtsp://x", tmp_path / "no.pt", tmp_path / "a.pt")
     for name in ("a.pt", "link.pt"):
         line = f"--out {tmp_path / name}: would replace a file that this command reads; give another name"
-        assert fault(tmp_path / name, "--out", inputs=inputs) == line
+        assert fault_of(check_writable, tmp_path / name, "--out", inputs=inputs) == line
     check_writable(tmp_path / "b.pt", "--out", inputs=inputs)
 
 

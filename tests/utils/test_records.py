@@ -5,8 +5,8 @@ import math
 
 import pytest
 
+from tests.faults_of import fault_of
 from utils.csv_files import read_csv
-from utils.errors import UserError
 from utils.records import Count, Keys, read_json, read_records
 
 
@@ -14,13 +14,6 @@ class Example(Keys):
     name: str
     sizes: list[Count] = []
     score: float | None = None
-
-
-def fault_of(read, *arguments) -> str:
-    with pytest.raises(UserError) as caught:
-        read(*arguments)
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
 
 
 @pytest.mark.parametrize(
