@@ -1,5 +1,5 @@
-"""Time of the default video reader in another checkout of this repository and in this one: 8 uniform frames per video,
-opening the file each time, alternately in two processes.
+"""Time of reading in another checkout of this repository and in this one, alternately in two processes: 8 uniform
+frames of a video with the default reader, or a training clip of a frame folder, opening it each time.
 
 git worktree add OTHER COMMIT
 python benchmarks/reader_versions.py OTHER VIDEOS [--rounds 9]
@@ -21,17 +21,37 @@ ROUND_SECONDS = 0.15
 """CPU time of a round: a short read is repeated, so that the clock's resolution does not matter."""
 # Reads "calls path" lines, and writes the CPU seconds of a call; runs in a process for each checkout.
 READER = """
-import sys, time
+import functools, os, sys, time
 sys.path.insert(0, sys.argv[1])
 import numpy as np, torch
+from datasets.frame_folder import FrameFolder
 from datasets.pyav_source import PyAVVideo
+from datasets.sampling import train_uniform
+from datasets.transforms import Resize, TrainTransform
+from utils.memory import keep_freed_memory
+
+def read_video(path, number):
+    with PyAVVideo(path) as video:
+        video.read(np.linspace(0, video.num_frames - 1, 8).astype(int))
+
+@functools.cache
+def num_files(folder):
+    return len(os.listdir(folder))
+
+def make_clip(folder, number):
+    rng = np.random.default_rng(number)
+    with FrameFolder(folder, num_files(folder), "img_{:05d}.jpg") as source:
+        clip = source.read(train_uniform(source.num_frames, 8, rng), Resize(256))
+    TrainTransform(Resize(256), 224)(clip[None], 0, rng)
+
 torch.set_num_threads(1)
+keep_freed_memory()  # as in the loader processes
 for line in sys.stdin:
     calls, path = line.rstrip("\\n").split(" ", 1)
+    read = make_clip if os.path.isdir(path) else read_video
     started = time.process_time()
-    for _ in range(int(calls)):
-        with PyAVVideo(path) as video:
-            video.read(np.linspace(0, video.num_frames - 1, 8).astype(int))
+    for number in range(int(calls)):
+        read(path, number)
     print((time.process_time() - started) / int(calls), flush=True)
 """
 
@@ -75,12 +95,12 @@ def compare(path: Path, other: Path, rounds: int) -> list[str] | None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("other", type=Path, help="the other checkout")
-    parser.add_argument("videos", type=Path, help="folder of videos")
+    parser.add_argument("videos", type=Path, help="folder of videos, or of frame folders of tools.extract_frames")
     parser.add_argument("--rounds", type=int, default=9)
     args = parser.parse_args()
-    print_header("The video reader in two checkouts")
+    print_header("Reading in two checkouts")
     rows = [compare(path, args.other, args.rounds) for path in sorted(args.videos.iterdir())]
-    print_table(["video", "other checkout, ms", "this one, ms", "ratio"], [row for row in rows if row])
+    print_table(["video or folder", "other checkout, ms", "this one, ms", "ratio"], [row for row in rows if row])
 
 
 if __name__ == "__main__":

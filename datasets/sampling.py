@@ -24,8 +24,8 @@ def train_uniform(num_frames: int, num_segments: int, rng: np.random.Generator, 
         repeats = rng.integers(num_frames, size=wanted - num_frames)
         return np.sort(np.concatenate([np.arange(num_frames), repeats]))
     ticks = [segment * num_frames // num_segments for segment in range(num_segments + 1)]
-    spare = [max(end - begin - seg_length, 0) for begin, end in itertools.pairwise(ticks)]
-    return _follow(np.array(ticks[:-1]) + rng.integers(np.array(spare) + 1), num_frames, seg_length)
+    num_starts = [max(end - begin - seg_length, 0) + 1 for begin, end in itertools.pairwise(ticks)]
+    return _follow(ticks[:-1] + rng.integers(num_starts), num_frames, seg_length)
 
 
 def val_uniform(num_frames: int, num_segments: int, seg_length: int = 1) -> np.ndarray:
@@ -82,6 +82,8 @@ def _dense(starts: np.ndarray, num_frames: int, num_segments: int, seg_length: i
 
 def _follow(starts: np.ndarray, num_frames: int, seg_length: int) -> np.ndarray:
     """Each start and the next seg_length - 1 frames, limited to the last frame. (n,) -> (n * seg_length,) int64."""
+    if seg_length == 1:
+        return starts.astype(np.int64)
     indices = starts.astype(np.int64)[:, None] + np.arange(seg_length)
     return np.minimum(indices, num_frames - 1).reshape(-1)
 
