@@ -18,6 +18,7 @@ from inference.windows import WindowReader
 from modules.attribution import drop_one_frame
 from tests.commands.world import CLASSES, call
 from tests.datasets.helpers import write_skipped_frames, write_video
+from tests.faults_of import error_line
 from utils.errors import UserError
 from utils.files import write_text_atomic
 
@@ -135,9 +136,10 @@ def test_unwritable_outputs_are_reported_before_the_model_is_loaded(world, tmp_p
     wrong = {"/proc/nope/x": "cannot be written"}
     wrong |= {tmp_path / "afile": "is a file"} if option == "--pictures" else {tmp_path: "is a folder"}
     for path, message in wrong.items():
-        assert call("predict", world.root / "frames" / "val_0_0", "--config", world.config, option, path) == 2
-        error = capsys.readouterr().err
-        assert error.startswith(f"error: {option} {path}: {message}") and error.count("\n") == 1
+        error = error_line(
+            call("predict", world.root / "frames" / "val_0_0", "--config", world.config, option, path), capsys
+        )
+        assert error.startswith(f"error: {option} {path}: {message}")
 
 
 def test_if_one_output_fails_at_the_end_the_other_is_written(world, tmp_path, capsys, monkeypatch):

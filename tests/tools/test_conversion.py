@@ -10,6 +10,7 @@ import av
 import pytest
 
 from tests.datasets.helpers import write_video
+from tests.faults_of import error_line
 from tests.tools.loading import load_tool, read_report, run_tool
 
 
@@ -100,9 +101,9 @@ def test_a_corrupted_settings_file_is_a_one_line_error(converter, videos, tmp_pa
     write_video(videos / "one.mp4", 12)
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / converter.module.SETTINGS_FILE).write_text(content)
-    assert converter.run(videos, tmp_path / "out") == 2
-    error = capsys.readouterr().err
-    assert f"{converter.module.SETTINGS_FILE}: cannot be read" in error and error.count("\n") == 1
+    assert f"{converter.module.SETTINGS_FILE}: cannot be read" in error_line(
+        converter.run(videos, tmp_path / "out"), capsys
+    )
 
 
 def test_two_runs_on_one_folder(converter, videos, tmp_path, monkeypatch, capsys):

@@ -7,6 +7,7 @@ import pytest
 
 from datasets.lists import read_labels
 from tests.commands.world import CLASSES, call, records
+from tests.faults_of import error_line
 from tests.tools.loading import run_tool
 from tools import base_to_novel, few_shot, series
 
@@ -29,10 +30,7 @@ def launches(monkeypatch):
 
 
 def fault(capsys, tool, *words):
-    assert run_tool(tool, *words) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1, error
-    return error
+    return error_line(run_tool(tool, *words), capsys)
 
 
 def test_few_shot_runs_each_shot_and_seed_once(world, launches, tmp_path, capsys):

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from tests.faults_of import error_line
 from tests.tools.loading import load_tool
 from utils.cli import run_command
 
@@ -50,10 +51,7 @@ def test_a_truncated_last_line_is_left_out(runs, capsys):
 
 
 def fault(capsys, *runs):
-    assert summarise(*runs) == 2
-    error = capsys.readouterr().err
-    assert error.startswith("error: ") and error.count("\n") == 1, error
-    return error
+    return error_line(summarise(*runs), capsys)
 
 
 def test_an_unfinished_run_is_named(runs, tmp_path, capsys):
