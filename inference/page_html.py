@@ -159,15 +159,12 @@ def _strip(clip: ShownClip, title: str) -> str:
     cells = []
     for *frames, (share, nats) in columns:
         images = "".join(_image(frame) for frame in frames)
-        cells.append(f"<div>{images}{_contribution(share, nats)}</div>")
+        kind = "for" if share > 0 else "against"
+        bar = f'<i class="{kind}" style="--share:{abs(share):.3f}"></i><small>{nats}</small>'
+        cells.append(f"<div>{images}{bar}</div>")
     label = f"{len(bars)} frames; contribution of each, in nats: {', '.join(nats for _, nats in bars)}"
     title = html.escape(title, quote=True)
     return f'<div class="strip" role="img" aria-label="{label}" data-title="{title}">{"".join(cells)}</div>'
-
-
-def _contribution(share: float, nats: str) -> str:
-    kind = "for" if share > 0 else "against"
-    return f'<i class="{kind}" style="--share:{abs(share):.3f}"></i><small>{nats}</small>'
 
 
 def _image(frame: torch.Tensor) -> str:

@@ -1,4 +1,4 @@
-"""Shared by the tools that compare trainings: running commands in separate processes, and updating tables in pages."""
+"""For `tools.compare_variants`: runs commands in separate processes, and updates tables in pages."""
 
 import contextlib
 import io

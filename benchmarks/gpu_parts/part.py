@@ -72,9 +72,12 @@ class Worker:
         context = multiprocessing.get_context("spawn")  # a forked process could not use CUDA
         self._connection, other = context.Pipe()
         self._process = context.Process(target=_work, args=(other, setting, str(log)))
-        # glibc reads the variable when a process starts, so the child has it, and this process is not affected.
+        before = os.environ.get("LD_LIBRARY_PATH", "")
         os.environ["LD_LIBRARY_PATH"] = _library_path(Path(setting.scratch, "ffmpeg"))
-        self._process.start()
+        try:
+            self._process.start()  # glibc reads the variable when a process starts
+        finally:
+            os.environ["LD_LIBRARY_PATH"] = before  # other programs have their own FFmpeg
         other.close()
         self._log = log
 
