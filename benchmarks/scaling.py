@@ -36,6 +36,7 @@ CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
 PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames per second
 INDEX_SECONDS, INDEX_BYTES = 4.4e-6, 92  # benchmarks/RESULTS.md: per clip in list and index
+START_SECONDS = 5  # benchmarks/RESULTS.md: from the command to the first step of a resumed run, of a small model
 HUGE_PARAMETERS = 1.84e9  # of the image tower of ViT-bigG/14
 HUGE_FLOPS = 6 * HUGE_PARAMETERS * 8 * 257  # of a step with a clip of 8 frames: 6 per parameter and token
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
@@ -156,6 +157,7 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
     half_cached = 1 + math.ceil(math.log(0.5) / math.log(1 - 1 / machines))
     others = 4 * HUGE_PARAMETERS * (machines - 1) / machines  # bytes of weights of the other machines
     backward = 2 / 3 * HUGE_FLOPS / (flops or SUSTAINED)
+    restart = START_SECONDS + LARGE_CLIPS * INDEX_SECONDS + 12 * large.parameters / 1e9
     for value, what in {
         f"{round(NODE_GPUS * rates['vitb-16-f8'] * 8, -3):,.0f} loose frames": "a node's B/16, 8 frames per clip",
         f"{NUM_CLIPS * 300 * FRAME_BYTES / 1e12:.1f} TB as frames": "10 seconds at 30 frames per second",
@@ -166,6 +168,7 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
         f"data.cache_gb: {data / 2 / 1e9:.0f}": "half of them",
         f"from epoch {half_cached} on": "the first that begins with half of them cached",
         f"{12 * large.parameters / 1e9 / 600:.1%}".replace("%", " %"): "a checkpoint of L/14 at 1 GB/s in ten minutes",
+        f"checkpoint, and {restart:.0f} s": "start-up, list and index, a checkpoint of L/14 at 1 GB/s",
         f"{round(2.5 * hours, -2):,.0f} USD": "GPU hours of L/14 at 2.50 USD",
         f"{16 * HUGE_PARAMETERS / LARGE_GPUS / 1e9:.1f} GB per GPU": "weights, gradients and moments over all GPUs",
         f"{3 * others / 1e9:.0f} GB of weights and": "gathered twice, gradients reduced once",
