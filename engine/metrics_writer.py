@@ -1,6 +1,7 @@
 """Writes the metrics of a run to metrics.jsonl, and optionally to TensorBoard and Weights & Biases."""
 
 import errno
+import itertools
 import json
 import logging
 import os
@@ -49,11 +50,13 @@ class MetricsWriter:
         last = {"train": from_step, "val": from_step - in_epoch}
         had_file = self._path.exists() or (run_dir / LAST).exists()
         records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
-        missing = sorted(set(range(1, from_step + 1)) - {r["step"] for r in records if r["kind"] == "train"})
-        if missing and had_file:  # a run that resumes a checkpoint of another folder starts a new file
+        steps = {r["step"] for r in records if r["kind"] == "train"} - {0}
+        num_missing = from_step - len(steps)
+        if num_missing and had_file:  # a run that resumes a checkpoint of another folder starts a new file
+            first = next(step for step in itertools.count(1) if step not in steps)
             log.warning(
-                f"WARNING: {self._path} lacks {len(missing)} of the {from_step} steps up to the checkpoint, starting "
-                f"with step {missing[0]}: they were lost, for example in a power failure; the weights are not affected"
+                f"WARNING: {self._path} lacks {num_missing} of the {from_step} steps up to the checkpoint, starting "
+                f"with step {first}: they were lost, for example in a power failure; the weights are not affected"
             )
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)

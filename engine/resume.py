@@ -5,8 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import yaml
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat, ValidationError
 
 from engine.keeper import newest_intact
 from modules.checkpoint_layout import load_video_weights, saved_class_names, saved_config, split_training_parts
@@ -17,10 +19,11 @@ from modules.video_clip import VideoCLIP
 from utils.checkpoint import load_checkpoint
 from utils.config import dump_config
 from utils.distributed import Process, gather_to_all, is_restart
-from utils.errors import UserError
+from utils.errors import UserError, first_line
 from utils.hashing import content_hash
 from utils.loaders import TrainLoader
 from utils.recipe import changed_keys
+from utils.records import Count
 from utils.schema import Config
 
 # Keys that must not change in a run: clips, their order, and class embeddings. Learning rates, lengths, batch sizes and
@@ -30,6 +33,7 @@ RUN_KEYS = (
     "network.prompt", "solver.loss_type",
 )  # fmt: skip
 PER_VALUE = ("exp_avg", "exp_avg_sq", "momentum_buffer")  # moving averages with the shape of the parameter
+ONLY_WEIGHTS = "use it as `pretrain` to load only its weights"
 OR_ANOTHER_RUN = "to resume it, or set another logging.run_dir for a new run"
 log = logging.getLogger(__name__)
 
@@ -83,6 +87,64 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Found | None:
     return newest_intact(run_dir) if resume == "auto" else (Path(resume), load_checkpoint(resume))
 
 
+class SavedProgress(BaseModel):
+    """`progress` of a checkpoint; the last two are missing in older ones."""
+
+    model_config = ConfigDict(strict=True)
+    consumed_clips: Count
+    step: Count
+    best_top1: FiniteFloat
+    skipped_clips: Count
+    best_watched: FiniteFloat = Progress.best_watched
+    stale_validations: Count = Progress.stale_validations
+
+
+class SavedRun(BaseModel):
+    """The parts of a checkpoint that are neither weights nor for the optimiser. `progress` is None in checkpoints of
+    other programs."""
+
+    model_config = ConfigDict(strict=True)
+    epoch: int = Field(ge=-1, lt=2**31)
+    progress: SavedProgress | None = None
+    averaged_epochs: Count = 0
+    scaler_state_dict: dict[str, Any] = {}
+
+
+def read_progress(path: Path, state: dict[str, Any]) -> SavedRun:
+    """Check those parts of a checkpoint. Numbers may be those of NumPy, or tensors. Raises a UserError."""
+    if state.get("epoch") is None:
+        raise UserError(f"{path}: contains no epoch to resume from; {ONLY_WEIGHTS}")
+    parts = {name: state[name] for name in SavedRun.model_fields if name in state}
+    if isinstance(parts.get("progress"), dict):
+        parts["progress"] = {name: _plain(value) for name, value in parts["progress"].items()}
+    elif "progress" in parts:
+        raise UserError(
+            f"{path}: its progress is a {type(parts['progress']).__name__}, not a dictionary; {ONLY_WEIGHTS}"
+        )
+    try:
+        return SavedRun.model_validate({name: _plain(value) for name, value in parts.items()})
+    except ValidationError as error:
+        fault = error.errors(include_url=False)[0]
+        key = ".".join(str(part) for part in fault["loc"])
+        is_missing = fault["type"] == "missing"
+        what = "is missing" if is_missing else f"{fault['msg']}, not {str(fault['input'])[:80]}"
+        raise UserError(f"{path}: {key}: {what}; {ONLY_WEIGHTS}") from error
+
+
+def _plain(value: Any) -> Any:
+    """A number of PyTorch or NumPy as Python's; anything else as it is."""
+    is_number = isinstance(value, np.generic) or (isinstance(value, torch.Tensor) and value.ndim == 0)
+    return value.item() if is_number else value
+
+
+def _load_weights(path: Path, state: dict[str, Any], name: str, model: VideoCLIP) -> None:
+    """Load an optional part of a checkpoint. Raises a UserError if it is not one of this model."""
+    try:
+        model.load_state_dict(state.get(name, {}), strict=False)
+    except (RuntimeError, TypeError, AttributeError) as error:
+        raise UserError(f"{path}: {name} does not fit this config ({first_line(error)}); {ONLY_WEIGHTS}") from error
+
+
 def restore_run(
     found: Found, cfg: Config, class_names: list[str], model: VideoCLIP, trainer: Trainer, loader: TrainLoader
 ) -> Progress:
@@ -93,16 +155,16 @@ def restore_run(
     UserError if it belongs to another run, or does not fit the model, the optimiser or the list.
     """
     path, state = found
-    if not isinstance(state.get("epoch"), int) or state["epoch"] < -1:
-        raise UserError(f"{path}: contains no epoch to resume from; use it as `pretrain` to load only its weights")
+    saved = read_progress(path, state)
+    state |= {"epoch": saved.epoch}
     if not cfg.solver.evaluate:
         _check_same_run(path, state, cfg, class_names)
     load_video_weights(model, state, str(path))
-    model.load_state_dict(state.get("training_state_dict", {}), strict=False)
+    _load_weights(path, state, "training_state_dict", model)
     if trainer.average is not None:
         trainer.average.restart()
-    progress = Progress(epoch=state["epoch"] + 1)
-    if "progress" not in state:
+    progress = Progress(epoch=saved.epoch + 1)
+    if saved.progress is None:
         progress.step = progress.epoch * len(loader)
         log.warning(
             "%s was not written by this project: weights and epoch are loaded, the optimiser starts from scratch", path
@@ -111,17 +173,15 @@ def restore_run(
     if not cfg.solver.evaluate:
         _restore_optimizer(path, state, trainer.optimizer, model)
     # With averaging, the model of a checkpoint is the average; training continues from the weights in training.
-    model.load_state_dict(state.get("trained_weights", {}), strict=False)
+    _load_weights(path, state, "trained_weights", model)
     if trainer.average is not None:
-        trainer.average.num_epochs = state.get("averaged_epochs", 0)
-    trainer.scaler.load_state_dict(state["scaler_state_dict"])
-    saved = state["progress"] if isinstance(state["progress"], dict) else {}
-    for name in ("consumed_clips", "step", "best_top1", "skipped_clips"):
-        if not isinstance(saved.get(name), (int, float)):
-            raise UserError(f"{path}: {name} is missing in its progress; use it as `pretrain` to load only its weights")
-        setattr(progress, name, saved[name])
-    for name in ("best_watched", "stale_validations"):  # missing in older checkpoints
-        setattr(progress, name, saved.get(name, getattr(progress, name)))
+        trainer.average.num_epochs = saved.averaged_epochs
+    if saved.scaler_state_dict:  # empty unless the run used fp16
+        try:
+            trainer.scaler.load_state_dict(saved.scaler_state_dict)
+        except (KeyError, TypeError, ValueError) as error:
+            raise UserError(f"{path}: scaler_state_dict: {first_line(error)}; {ONLY_WEIGHTS}") from error
+    progress = Progress(saved.epoch + 1, **saved.progress.model_dump())
     if not 0 <= progress.consumed_clips <= len(loader.dataset):
         raise UserError(
             f"{path}: was saved after {progress.consumed_clips} clips of an epoch, and data.train_list now has "
@@ -192,16 +252,21 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
                 if torch.is_tensor(value) and value.device.type == "cpu":
                     values[name] = value.clone()  # otherwise the file stays mapped, on the disk even if it is deleted
         _check_shapes(optimizer, model)
-    except (ValueError, KeyError, IndexError) as error:
-        raise UserError(f"{path}: its optimiser does not fit this config ({error}); use it as `pretrain`") from error
+    except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
+        raise UserError(
+            f"{path}: its optimiser does not fit this config ({first_line(error)}); {ONLY_WEIGHTS}"
+        ) from error
     for group, own in zip(optimizer.param_groups, settings):
         group.update({name: value for name, value in own.items() if name != "lr"})  # set at each step
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
-    """Raise a ValueError if the shape of a moving average differs, which `load_state_dict` does not check."""
+    """Raise a ValueError if a moving average is no tensor or of another shape, which `load_state_dict` does not
+    check."""
     for name, parameter in model.named_parameters():
         for kind, average in optimizer.state.get(parameter, {}).items():
+            if kind in PER_VALUE and not torch.is_tensor(average):
+                raise ValueError(f"{kind} of {name} is a {type(average).__name__}, not a tensor")
             if kind in PER_VALUE and average.shape != parameter.shape:
                 was, now = " x ".join(map(str, average.shape)), " x ".join(map(str, parameter.shape))
                 raise ValueError(f"{name} was {was} and is {now}: another data.input_size?")

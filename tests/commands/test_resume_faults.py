@@ -6,13 +6,14 @@ import shutil
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 from engine import keeper
 from tests.commands.world import REPO, call, command, losses, records
 from tests.faults_of import error_line
-from utils.checkpoint import load_checkpoint
+from utils.checkpoint import load_checkpoint, save_checkpoint
 
 
 def train(world, run_dir, *overrides):
@@ -235,3 +236,14 @@ def test_a_disk_that_fills_up(world, finished, tmp_path):
     finally:
         unmounted = command("umount", disk)
     assert unmounted.returncode == 0, unmounted.stderr
+
+
+def test_a_run_resumes_from_numbers_of_pytorch_and_numpy(world, run_dir):
+    state = torch.load(run_dir / "last_model.pt", weights_only=False)
+    progress = {
+        name: np.float64(v) if name.startswith("best") else np.int64(v) for name, v in state["progress"].items()
+    }
+    save_checkpoint(run_dir / "last_model.pt", state | {"epoch": torch.tensor(1), "progress": progress})
+    assert train(world, run_dir, "solver.epochs=3", "resume=auto") == 0
+    assert [record["epoch"] for record in records(run_dir) if record["kind"] == "val"] == [1, 2, 3]
+    assert type(load_checkpoint(run_dir / "last_model.pt")["progress"]["step"]) is int
