@@ -12,8 +12,8 @@ import re
 import sys
 from pathlib import Path
 
-from engine.predict_inputs import check_inputs
-from utils.cli import Parser, add_output_options, check_counts, check_prediction_limits, run_command
+from engine.predict_inputs import add_prediction_options, check_inputs, check_prediction_options
+from utils.cli import Parser, add_output_options, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
@@ -29,25 +29,14 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning, mean of the frames)"
     )
-    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes to show per video (default 5)")
-    parser.add_argument(
-        "--threshold", type=float, default=0, metavar="P", help="mark a video as unknown below this probability"
-    )
+    add_prediction_options(parser)
     parser.add_argument("--window", type=float, metavar="S", help="seconds of a window; 0: one clip per video")
     parser.add_argument("--stride", type=float, metavar="S", help="seconds between windows (default: half a window)")
-    parser.add_argument("--fps", type=float, default=25, help="frame rate of folders of frames (default 25)")
     parser.add_argument("--camera", type=int, metavar="N", help="number of a camera")
     parser.add_argument("--seconds", type=float, metavar="S", help="cameras and streams: stop after this time")
     parser.add_argument("--json", metavar="FILE", help="write results as JSON; -: to stdout")
     parser.add_argument("--csv", metavar="FILE", help="write one line per window as CSV; -: to stdout")
     parser.add_argument("--pictures", metavar="DIR", help="save a film strip of each video, a timeline of long ones")
-    parser.add_argument(
-        "--isolate",
-        type=float,
-        metavar="S",
-        help="for untrusted files: decode each in a child process with limits, for at most S seconds",
-    )
     add_shard_options(parser)
     add_output_options(parser)
     return parser.parse_intermixed_args(arguments)
@@ -67,8 +56,7 @@ def check_arguments(args: argparse.Namespace) -> tuple[list[str], list[str]]:
     if args.json and args.csv and Path(args.json).resolve() == Path(args.csv).resolve():
         raise UserError(f"--json and --csv {args.csv}: must be different files")
     check_writable(args.pictures, "--pictures", is_folder=True)
-    check_counts(args, "top")
-    check_prediction_limits(args)
+    check_prediction_options(args)
     check_times(args.window, args.stride, args.fps, args.seconds, prefix="--")
     return sources, overrides
 

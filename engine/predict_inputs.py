@@ -1,12 +1,39 @@
-"""`predict.py`: checks of the inputs before PyTorch is imported."""
+"""`predict.py` and `tools.ray_predict`: common options, and checks before PyTorch is imported."""
 
 import argparse
+import math
 from pathlib import Path
 
 from inference.video_inputs import expand_inputs, is_live, read_class_names
+from utils.cli import check_counts
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
+
+
+def add_prediction_options(parser: argparse.ArgumentParser) -> None:
+    """Add `--classes`, `--top`, `--threshold`, `--fps` and `--isolate`."""
+    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
+    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per video and window (default 5)")
+    parser.add_argument(
+        "--threshold", type=float, default=0, metavar="P", help="videos and windows below this probability are unknown"
+    )
+    parser.add_argument("--fps", type=float, default=25, help="frame rate of folders of frames (default 25)")
+    parser.add_argument(
+        "--isolate",
+        type=float,
+        metavar="S",
+        help="for untrusted files: decode each in a child process, limited to S seconds and 2 GB of memory",
+    )
+
+
+def check_prediction_options(args: argparse.Namespace) -> None:
+    """Raise a UserError unless `--top` is positive, `--threshold` a probability and `--isolate` a time limit."""
+    check_counts(args, "top")
+    if not 0 <= args.threshold <= 1:
+        raise UserError(f"--threshold {args.threshold:g}: must be a probability from 0 to 1")
+    if args.isolate is not None and not 0 < args.isolate < math.inf:
+        raise UserError(f"--isolate {args.isolate:g}: must be a number of seconds, finite and above 0")
 
 
 def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> list[str]:

@@ -22,8 +22,9 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from engine.predict_inputs import add_prediction_options, check_prediction_options
 from inference.video_inputs import expand_inputs, read_class_names
-from utils.cli import check_counts, check_prediction_limits, config_parser, run_command
+from utils.cli import check_counts, config_parser, run_command
 from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
@@ -40,11 +41,7 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
     )
     parser = config_parser(__doc__, required=False, operands=operands)
     parser.add_argument("--weights", metavar="FILE", help="checkpoint (default: CLIP, mean of the frames)")
-    parser.add_argument("--classes", metavar="NAMES", help="'biking, cooking' or a CSV (default: the checkpoint's)")
-    parser.add_argument("--top", type=int, default=5, metavar="K", help="classes per window (default 5)")
-    parser.add_argument(
-        "--threshold", type=float, default=0, metavar="P", help="label windows below this probability as unknown"
-    )
+    add_prediction_options(parser)
     parser.add_argument("--csv", metavar="FILE", help="at the end, also write the CSV of predict.py --csv")
     parser.add_argument("--level", choices=LEVELS, help="write embeddings of this kind instead of classes")
     parser.add_argument(
@@ -59,13 +56,6 @@ def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespac
         type=float,
         metavar="S",
         help="seconds between windows (default: the window with --level, otherwise half of it)",
-    )
-    parser.add_argument("--fps", type=float, default=25.0, help="frame rate of folders of frames (default 25)")
-    parser.add_argument(
-        "--isolate",
-        type=float,
-        metavar="S",
-        help="decode each video in a child process, limited to S seconds and 2 GB of memory",
     )
     parser.add_argument("--batch", type=int, default=64, metavar="N", help="videos per part (default 64)")
     parser.add_argument("--retry", action="store_true", help="repeat the parts with errors")
@@ -107,8 +97,8 @@ def main(args: argparse.Namespace) -> int:
 
 def check_arguments(args: argparse.Namespace) -> None:
     """Raise a UserError for invalid arguments, before PyTorch is imported."""
-    check_counts(args, "batch", "workers", "actors", "top")
-    check_prediction_limits(args)
+    check_counts(args, "batch", "workers", "actors")
+    check_prediction_options(args)
     if not 0 <= args.gpus < math.inf:
         raise UserError(f"--gpus {args.gpus:g}: must be 0 or more")
     if args.level and args.csv:

@@ -4,7 +4,6 @@ import argparse
 import difflib
 import errno
 import io
-import math
 import os
 import re
 import select
@@ -139,14 +138,6 @@ def check_counts(args: argparse.Namespace, *names: str) -> None:
         value = getattr(args, name)
         if value is not None and value < 1:
             raise UserError(f"--{name} {value}: must be at least 1")
-
-
-def check_prediction_limits(args: argparse.Namespace) -> None:
-    """Raise a UserError unless `--threshold` is a probability and `--isolate` is a time limit."""
-    if not 0 <= args.threshold <= 1:
-        raise UserError(f"--threshold {args.threshold:g}: must be a probability from 0 to 1")
-    if args.isolate is not None and not 0 < args.isolate < math.inf:
-        raise UserError(f"--isolate {args.isolate:g}: must be a number of seconds, finite and above 0")
 
 
 def add_published_options(parser: argparse.ArgumentParser) -> None:
