@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 
-from benchmarks.timing import print_header, print_table
+from benchmarks.timing import memory_bytes, print_header, print_table
 from datasets.clip_cache import ClipCache
 from datasets.clip_shards import COLUMNS, ClipShards
 from datasets.entries import Entries
@@ -29,12 +29,6 @@ from datasets.lists import read_list
 
 NUM_CLASSES, NUM_SHARDS = 400, 20_000
 Read = TypeVar("Read")
-
-
-def memory(field: str, file: str) -> int:
-    """Bytes of a field of a file in /proc/self, which has kB."""
-    lines = Path("/proc/self", file).read_text(encoding="utf-8").splitlines()
-    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
 
 
 def write_files(folder: Path, num_clips: int) -> None:
@@ -51,13 +45,13 @@ def write_files(folder: Path, num_clips: int) -> None:
 
 def measured(read: Callable[[], Read], num_clips: int) -> tuple[Read, list[str]]:
     """What `read` returns, and the cells of its row."""
-    before = memory("VmRSS", "status")
+    before = memory_bytes("VmRSS", "status")
     Path("/proc/self/clear_refs").write_text("5")  # VmHWM starts from the current memory
     started = time.process_time()
     result = read()
     seconds = time.process_time() - started
     gc.collect()
-    kept, most = memory("VmRSS", "status") - before, memory("VmHWM", "status") - before
+    kept, most = memory_bytes("VmRSS", "status") - before, memory_bytes("VmHWM", "status") - before
     return result, [f"{seconds:.1f}", f"{kept / 1e6:.0f}", f"{kept / num_clips:.0f}", f"{most / 1e6:.0f}"]
 
 
@@ -65,7 +59,7 @@ def look_up(entries: Entries, shards: ClipShards, places: np.ndarray, sender: Co
     """In a forked process: send its private memory after looking up some entries, and the CPU seconds."""
     started = time.process_time()
     assert all(entries[place].path in shards for place in places)
-    sender.send((memory("Private_Dirty", "smaps_rollup"), time.process_time() - started))
+    sender.send((memory_bytes("Private_Dirty", "smaps_rollup"), time.process_time() - started))
 
 
 def in_fork(entries: Entries, shards: ClipShards, places: np.ndarray) -> tuple[int, float]:

@@ -21,7 +21,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import av
 import numpy as np
 
-from benchmarks.timing import print_header, print_table
+from benchmarks.timing import memory_bytes, print_header, print_table
 from datasets import loader as loader_module
 from datasets.build import build_eval_loader
 from datasets.pyav_source import PyAVVideo
@@ -79,20 +79,10 @@ def measure_loader(path: Path) -> list[tuple[float, float]]:
         loader = build_eval_loader(cfg)
         for _ in loader:
             for worker in loader._workers:
-                own[worker.pid] = max(own[worker.pid], _private_megabytes(worker.pid))
+                own[worker.pid] = max(own[worker.pid], memory_bytes("Private", "smaps_rollup", worker.pid) / 1e6)
     assert len(own) == WORKERS
     lines.unlink()
-    return sorted((_megabytes(pid, "status", "VmHWM"), own[pid]) for pid in own)
-
-
-def _private_megabytes(pid: int) -> float:
-    return sum(_megabytes(pid, "smaps_rollup", name) for name in ("Private_Clean", "Private_Dirty"))
-
-
-def _megabytes(pid: int, file: str, name: str) -> float:
-    """Megabytes of a field of a file in /proc, which is in KiB."""
-    text = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8")
-    return int(text.partition(f"{name}:")[2].split()[0]) * 1024 / 1e6
+    return sorted((memory_bytes("VmHWM", "status", pid) / 1e6, own[pid]) for pid in own)
 
 
 def in_new_process(function: Callable[[Path], Result], path: Path) -> Result:

@@ -91,6 +91,13 @@ def ratio(slow: np.ndarray, fast: np.ndarray) -> float:
     return float(np.median(slow) / np.median(fast))
 
 
+def memory_bytes(field: str, file: str = "status", pid: int | str = "self") -> int:
+    """The sum of the fields of /proc/PID/FILE whose names begin with `field`, such as VmHWM, or Private of smaps_rollup
+    (Linux only)."""
+    lines = Path(f"/proc/{pid}/{file}").read_text(encoding="utf-8").splitlines()
+    return sum(1024 * int(line.split()[1]) for line in lines if line.startswith(field))
+
+
 def run_tool(name: str, *arguments: object) -> None:
     """Run `python -m tools.NAME`. Exit code 1 is accepted, since some videos may be corrupted.
 

@@ -15,7 +15,6 @@ step runs: memory is counted as by `train.py --check`.
 import argparse
 import json
 import os
-import re
 import subprocess
 import sys
 import time
@@ -27,7 +26,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import torch
 
-from benchmarks.timing import in_ms, interleaved, print_header, print_table, ratio
+from benchmarks.timing import in_ms, interleaved, memory_bytes, print_header, print_table, ratio
 from engine.plan import estimate_memory
 from modules.build import build_model, load_clip_model
 from modules.build_training import compile_model, parameter_groups
@@ -139,7 +138,7 @@ def cpu_table(made: dict[str, Variant], rounds: int) -> None:
 
 def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, float]:
     """CPU seconds of a step, peak bytes and number of trained parameters of a tuning method; run in a new process."""
-    before = memory("VmRSS")
+    before = memory_bytes("VmRSS")
     variant = Variant(arch, batch, "fp32", "network.sim_header=None", *TUNING[name])
     variant.step()
     started = time.process_time()
@@ -149,14 +148,7 @@ def tuning_figures(arch: str, name: str, batch: int, rounds: int) -> dict[str, f
     Path("/proc/self/clear_refs").write_text("5")  # resets the peak
     variant.step()
     trained = sum(p.numel() for p in variant.model.parameters() if p.requires_grad)
-    return {"seconds": seconds, "peak": memory("VmHWM") - before, "trained": trained}
-
-
-def memory(name: str) -> int:
-    """Bytes of a field of /proc/self/status."""
-    found = re.search(rf"{name}:\s+(\d+) kB", Path("/proc/self/status").read_text())
-    assert found is not None
-    return int(found[1]) * 1024
+    return {"seconds": seconds, "peak": memory_bytes("VmHWM") - before, "trained": trained}
 
 
 def counted_table(args: argparse.Namespace) -> None:
