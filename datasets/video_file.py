@@ -94,6 +94,8 @@ class VideoFile:
                     "must be encoded again"
                 )
             is_corrupt = self._read_table()
+            if not self.pts.size:
+                raise UserError(f"{self.name}: its video stream has no frames; copy it again, or record for longer")
             if self._layout.missing_bytes or is_corrupt:
                 raise UserError(f"{self.name}: the file is truncated; copy or download it again")
             self._check_header()

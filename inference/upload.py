@@ -16,6 +16,8 @@ _CONTAINERS = {"mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "av
 MAX_PIXELS = 4096 * 2304
 """Maximum size of a frame; the widest form of 4K."""
 
+RECORD_LONGER = "record for at least a second"  # browsers end shorter recordings before there is a frame in them
+
 
 class Limits(NamedTuple):
     """Limits of an uploaded video: file size in megabytes, length in seconds, frame size in pixels."""
@@ -42,14 +44,23 @@ def check_upload(path: str | Path, limits: Limits) -> None:
         raise UserError(f"{name}: unsupported file type; use one of {kinds}")
     if not path.is_file():
         raise UserError(f"{name}: is no longer available; upload it again")
+    if path.stat().st_size == 0:
+        raise UserError(f"{name}: is empty; upload it again, or {RECORD_LONGER}")
     megabytes = path.stat().st_size / 1e6
     if megabytes > limits.max_megabytes:
         raise UserError(f"{name}: has {megabytes:.0f} MB, more than {limits.max_megabytes:g}; shorten or compress it")
     try:
-        with open_container(path, name) as container:
+        with _open(path, name) as container:
             _check_container(container, name, limits)
     except (av.FFmpegError, OSError):
-        raise UserError(f"{name}: is corrupted or not a video; upload another file") from None
+        raise UserError(f"{name}: is corrupted or not a video; upload another file, or {RECORD_LONGER}") from None
+
+
+def _open(path: Path, name: str) -> InputContainer:
+    try:
+        return open_container(path, name)
+    except UserError as error:  # of another container, such as a recording without its beginning
+        raise UserError(f"{error}; upload another file, or {RECORD_LONGER}") from None
 
 
 def _check_container(container: InputContainer, name: str, limits: Limits) -> None:

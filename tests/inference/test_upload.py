@@ -1,9 +1,12 @@
 """Checks of an uploaded file by its header."""
 
+from fractions import Fraction
+
 import av
 import numpy as np
 import pytest
 
+from inference.frame_streams import measure_seconds
 from inference.upload import Limits, check_upload
 from tests.datasets.helpers import write_video
 from utils.errors import UserError
@@ -33,6 +36,51 @@ def test_a_video_over_a_limit_is_refused(video, limits, part):
     with pytest.raises(UserError, match="^clip.mp4: ") as caught:
         check_upload(video, limits)
     assert part in str(caught.value) and str(video.parent) not in str(caught.value)
+
+
+@pytest.fixture(scope="module")
+def recording(tmp_path_factory):
+    """A recording as browsers make it: WebM with neither duration nor index."""
+    path = tmp_path_factory.mktemp("camera") / "whole.webm"
+    with av.open(str(path), "w", format="webm", options={"live": "1"}) as container:
+        stream = container.add_stream("libvpx", rate=25)
+        stream.width, stream.height, stream.pix_fmt = 48, 36, "yuv420p"
+        for _ in range(5):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(np.zeros((36, 48, 3), np.uint8), format="rgb24")))
+        container.mux(stream.encode())
+    return path
+
+
+CLUSTER = b"\x1f\x43\xb6\x75"  # the element that begins the frames
+
+
+@pytest.mark.parametrize(
+    ("part", "fault"),
+    [
+        (lambda data, frames: b"", "is empty; upload it again, or record for at least a second"),
+        (lambda data, frames: data[:4], "or record for at least a second"),
+        (lambda data, frames: data[: frames - 8], "or record for at least a second"),
+        (lambda data, frames: data[frames:], "or record for at least a second"),
+        (
+            lambda data, frames: data[: frames + 12],
+            "its video stream has no frames; copy it again, or record for longer",
+        ),
+        (lambda data, frames: data, None),
+    ],
+    ids=["empty", "four bytes", "only a header", "no header", "no frame", "whole"],
+)
+def test_recordings_that_ended_too_soon(recording, tmp_path, part, fault):
+    data = recording.read_bytes()
+    path = tmp_path / "video.webm"
+    path.write_bytes(part(data, data.index(CLUSTER)))
+    if fault is None:
+        check_upload(path, Limits())
+        assert measure_seconds(str(path)) == Fraction(1, 5)
+        return
+    with pytest.raises(UserError, match="video.webm: ") as caught:
+        check_upload(path, Limits())
+        measure_seconds(str(path))
+    assert fault in str(caught.value)
 
 
 def test_two_hours_by_the_header_are_refused(tmp_path):
@@ -66,7 +114,7 @@ def test_huge_frames_are_refused(tmp_path):
     [
         ("notes.txt", b"hello", "unsupported file type"),
         ("notes.mp4", b"hello\n" * 100, "is corrupted or not a video"),
-        ("empty.mp4", b"", "is corrupted or not a video"),
+        ("empty.mp4", b"", "is empty; upload it again"),
         ("picture.mp4", b"\x89PNG\r\n\x1a\n" + bytes(100), "corrupted or not a video"),
         (
             "list.mp4",
