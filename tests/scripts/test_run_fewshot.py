@@ -52,14 +52,14 @@ def test_a_config_in_the_current_folder(note_taker, tmp_path):
     assert f"--config {tmp_path}/my.yaml" in (tmp_path / "calls").read_text()
 
 
-def test_another_shot_in_the_same_folder_is_refused(world, tmp_path):
-    folder = tmp_path / "few"
-    assert fewshot(world.config, "0", "data.shot=1", FOLDER=str(folder)).returncode == 0
-    before = {path.name: path.read_bytes() for path in (folder / "seed0").iterdir()}
-    result = fewshot(world.config, "0", "data.shot=4", FOLDER=str(folder))
-    assert result.returncode == 2 and "mean of" not in result.stdout
-    assert "data.shot was 1 in its run and is 4 now" in result.stderr and result.stderr.count("\n") == 1
-    assert {path.name: path.read_bytes() for path in (folder / "seed0").iterdir()} == before
+def test_a_run_that_is_refused_ends_the_series(note_taker, tmp_path):
+    """As one of another `data.shot` in the same folder is (tests/commands/test_errors_runs.py)."""
+    with note_taker.open("a") as file:
+        file.write("case $1 in train.py) exit 2 ;; esac\n")
+    result = fewshot("configs/shapes/transf.yaml", "0 7", "data.shot=2", PYTHON=str(note_taker), NPROC="1")
+    assert result.returncode == 2
+    (call,) = (tmp_path / "calls").read_text().splitlines()
+    assert call.startswith("train.py ") and "data.shot_seed=0" in call
 
 
 CASES = {
