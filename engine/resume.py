@@ -261,7 +261,7 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
 
 
 def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
-    """Raise a ValueError if a moving average is no tensor or of another shape, which `load_state_dict` does not
+    """Raise a ValueError if a moving average is not a tensor or has another shape, which `load_state_dict` does not
     check."""
     for name, parameter in model.named_parameters():
         for kind, average in optimizer.state.get(parameter, {}).items():
