@@ -42,7 +42,7 @@ def report(args: argparse.Namespace) -> None:
     page = comparison_page(run, other, pair, clips) if other and pair else run_page(run, test, clips)
     out = Path(args.out or run.folder / (f"compare_{other.name}.html" if other else "report.html"))
     try:
-        write_text_atomic(out, page)
+        write_text_atomic(out, page, errors="backslashreplace")  # file names need not be UTF-8
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another file with --out") from error
     print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")

@@ -116,6 +116,10 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
     names = [" ".join(name.split()) for name in classes if name.strip()]
     if not names:
         raise UserError("no classes given; separate names by commas, or give a CSV file (id,name)")
+    if odd := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+        raise UserError(
+            f"classes: {odd[0]!r} is not UTF-8 text; type it in a UTF-8 terminal, or give a CSV file (id,name)"
+        )
     counts = Counter(map(tokenized_name, names))
     twice = sorted({name for name in names if counts[tokenized_name(name)] > 1})
     if twice:

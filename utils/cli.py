@@ -77,8 +77,11 @@ class Parser(argparse.ArgumentParser):
         if self._subparsers is not None:  # each subcommand has its own parser
             return words
         for place, word in enumerate(words):
-            if word == "--":
+            if word == "--":  # removed here, because argparse refuses it between options and mixed operands
+                words[place:] = [f"./{operand}" if operand[:1] == "-" else operand for operand in words[place + 1 :]]
                 break
+            if word[:1] == "-" and word not in self._option_string_actions and os.path.lexists(word):  # noqa: PTH110
+                self.error(f"{word}: a path that begins with a dash must be given as ./{word}")
             name, equals, value = word.partition("=")
             if not name.startswith("--") or name in self._option_string_actions:
                 continue
@@ -178,6 +181,7 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # characters that the terminal's encoding lacks
     try:
+        _check_working_folder()
         code = main(args) or 0
         sys.stdout.flush()
         return code
@@ -209,6 +213,14 @@ def _open_closed_streams() -> None:
     os.close(descriptor)
     sys.stdout = sys.stdout or open(os.devnull, "w")  # noqa: PTH123, SIM115 - open until the end
     sys.stderr = sys.stderr or open(os.devnull, "w")  # noqa: PTH123, SIM115
+
+
+def _check_working_folder() -> None:
+    """Raise a UserError if the working folder was removed, where even imports fail."""
+    try:
+        Path.cwd()
+    except FileNotFoundError:
+        raise UserError("the working folder no longer exists; change to another one (cd)") from None
 
 
 def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:

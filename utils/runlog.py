@@ -80,7 +80,7 @@ def log_to_file(path: Path) -> None:
     """Also log to the file `path` (appended), including all earlier records."""
     logger = logging.getLogger()
     for memory in [h for h in logger.handlers if isinstance(h, MemoryHandler)]:
-        file = LogFile(path, encoding="utf-8")
+        file = LogFile(path, encoding="utf-8", errors="backslashreplace")  # file names need not be UTF-8
         file.setFormatter(logging.Formatter("%(asctime)s %(message)s", datefmt="%Y-%m-%d %H:%M:%S"))
         memory.setTarget(file)
         memory.flush()

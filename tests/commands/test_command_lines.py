@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.commands.world import REPO, command, entry_script
-from utils.cli import Parser, config_parser
+from utils.cli import Parser, config_parser, run_command
 
 ENTRY_SCRIPTS = ("train", "test", "test_zeroshot", "test_frozen", "predict", "report", "app", "export")
 MODULES = sorted(
@@ -76,7 +76,25 @@ def test_kebab_case_is_accepted():
 def test_words_after_two_dashes_are_not_options():
     parser = Parser("")
     parser.add_argument("files", nargs="*")
-    assert parser.parse_args(["--", "--no-such"]).files == ["--no-such"]
+    for parse in (parser.parse_args, parser.parse_intermixed_args):
+        assert parse(["a", "--", "--no-such", "b"]).files == ["a", "./--no-such", "b"]
+
+
+def test_a_file_whose_name_begins_with_a_dash(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    Path("-clip.mp4").touch()
+    assert load("predict").parse_arguments(["--", "-clip.mp4"]).videos == ["./-clip.mp4"]
+    with pytest.raises(SystemExit):
+        load("predict").parse_arguments(["-clip.mp4"])
+    assert "-clip.mp4: a path that begins with a dash must be given as ./-clip.mp4" in capsys.readouterr().err
+
+
+def test_a_working_folder_that_was_removed_is_one_line(tmp_path, monkeypatch, capsys):
+    (tmp_path / "gone").mkdir()
+    monkeypatch.chdir(tmp_path / "gone")
+    (tmp_path / "gone").rmdir()
+    assert run_command(lambda args: 0, Parser("").parse_args([])) == 2
+    assert capsys.readouterr().err == "error: the working folder no longer exists; change to another one (cd)\n"
 
 
 @pytest.mark.parametrize(

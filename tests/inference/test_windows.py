@@ -283,6 +283,8 @@ def test_live_sources_are_recognised(tmp_path, monkeypatch):
 def test_typed_classes(tmp_path):
     assert read_class_names(" riding a bike , cooking,") == ["riding a bike", "cooking"]
     assert read_class_names(["a, b", "c"]) == ["a, b", "c"]
+    with pytest.raises(UserError, match="classes: 'caf.udce9' is not UTF-8 text"):
+        read_class_names("tea," + os.fsdecode(b"caf\xe9"))
     assert len(read_class_names(", ".join(f"action number {i}" for i in range(600)))) == 600  # longer than any path
     (tmp_path / "names.csv").write_text("id,name\n1,b\n0,a\n")
     assert read_class_names(str(tmp_path / "names.csv")) == ["a", "b"]

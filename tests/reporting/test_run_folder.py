@@ -1,18 +1,24 @@
 """Reading run folders: their tests and configs, and one-line errors."""
 
 import json
+import logging
+import os
 
 import numpy as np
 import pytest
+import torch
 
 from reporting.pairing import align, pair_tests
 from reporting.run_folder import commands, find_weights, override, read_run
+from tests.commands.world import call
 from tests.faults_of import fault_of
 from tests.reporting.report_runs import make_table, write_run, write_test
 from utils.config import load_config
+from utils.distributed import Process
 from utils.errors import UserError
 from utils.hashing import file_hash
 from utils.recipe import changed_keys
+from utils.runlog import log_to_file, open_log
 from utils.schema import Config
 
 FEW = make_table(12, 4)
@@ -158,6 +164,17 @@ def test_pairs_are_aligned_by_path_and_label():
     assert [shuffled.paths[row] for row in rows] == table.paths
     with pytest.raises(UserError, match=r"not on the same videos \(12 and 12; videos/00000.mp4 with label 0 is in one"):
         align(table, table._replace(labels=np.roll(table.labels, 1)))
+
+
+def test_the_page_and_log_of_a_run_whose_name_is_not_utf8(tmp_path):
+    folder = write_run(tmp_path / os.fsdecode(b"caf\xe9"), 12, 4)
+    assert call("report", folder, "--no_frames") == 0
+    assert "Report: caf\\udce9" in (folder / "report.html").read_text()
+    log = open_log(Process(0, 1, 0, torch.device("cpu")), plain=True)
+    log_to_file(folder / "log.txt")
+    log.info("the run is in %s", folder)
+    logging.shutdown()
+    assert (folder / "log.txt").read_text().endswith("caf\\udce9\n")
 
 
 def test_tests_with_the_same_views_are_compared_if_possible(tmp_path):
