@@ -14,6 +14,11 @@ def has_one_prompt(config: Config) -> bool:
 RULES = (
     Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must contain {} for the class name"),
     Rule(
+        ("network.prompt",),
+        lambda c: any("\ud800" <= letter <= "\udfff" for letter in c.network.prompt),
+        "is not UTF-8 text; set it in the config file",
+    ),
+    Rule(
         ("network.classifier", "network.classifier_file"),
         lambda c: c.network.classifier in OF_FILES and not c.network.classifier_file,
         "this classifier is read from a file; set classifier_file to its .npz file",

@@ -93,12 +93,12 @@ def test_records_are_written_once_a_full_disk_has_space(tmp_path, monkeypatch, c
 
     metrics._file = FullDisk()
     for step in (1, 2):
-        metrics.write("train", step, loss=0.5)
+        metrics.write("train", step, epoch=0, loss=0.5)
     assert [r.getMessage().split(" (")[0] for r in caplog.records] == [
         f"WARNING: {tmp_path / 'metrics.jsonl'} cannot be written"
     ]
     space[0] = 10_000
-    metrics.write("train", 3, loss=0.5)
+    metrics.write("train", 3, epoch=0, loss=0.5)
     metrics.close()
     assert [r["step"] for r in metrics.records()] == [1, 2, 3]
 

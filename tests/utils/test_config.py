@@ -134,6 +134,7 @@ def test_all_errors_are_reported_at_once_with_line_and_nearest_key(tmp_path):
         (MINIMAL, ("data.image_tmpl=img.jpg",), "frame number in braces"),
         (MINIMAL, ("data.area_range=[0.9, 0.1]",), "smallest <= largest"),
         (MINIMAL, ("network.prompt=a video",), "{}"),
+        (MINIMAL, ("network.prompt=caf\udce9 {}",), "network.prompt: is not UTF-8 text"),  # bytes of a terminal
         (MINIMAL, ("network.joint_st=true",), "set sim_header to None"),
         (MINIMAL, ("network.joint_st=true", "network.sim_header=None", "network.tm=tsm"), "set tm to False"),
         (MINIMAL, ("solver.type=multistep", "solver.lr_decay_step=[9, 3]"), "ascending list"),
