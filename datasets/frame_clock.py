@@ -63,6 +63,7 @@ class TimedFrame(NamedTuple):
 
 
 def presentation_stamp(frame: av.VideoFrame) -> int | None:
+    """The time at which a frame is shown, in units of its time base; None if unknown."""
     return frame.pts
 
 

@@ -122,6 +122,8 @@ class PackedClip(ImageSource):
 
 def is_packed_clip(path: Path) -> bool:
     """Whether the file was written by `write_packed_clip`. False if it cannot be read."""
+    if not path.is_file():  # opening a pipe would wait for its writer
+        return False
     try:
         with path.open("rb", buffering=0) as file:
             return _WRITER in file.read(_HEAD_BYTES)

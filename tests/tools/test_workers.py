@@ -17,17 +17,27 @@ pytestmark = [
     pytest.mark.timeout(300),
 ]
 NUM_VIDEOS = 6
+STALLED = """
+import sys, time
+
+def stall(event, arguments):
+    if event == "open" and str(arguments[0]).endswith("w.mp4"):
+        time.sleep(600)
+
+sys.addaudithook(stall)
+"""
 ENDED_BY = {"SIGTERM": 130, "SIGKILL": -signal.SIGKILL}  # signal -> exit code
 
 
 @pytest.fixture(scope="module")
 def videos(tmp_path_factory):
-    """A folder of valid videos and a named pipe, whose reader blocks as on a stalled disk."""
+    """A folder of valid videos and a file whose opening blocks, as on a stalled disk, if `STALLED` is imported."""
     root = tmp_path_factory.mktemp("some") / "videos"
     root.mkdir()
     for number in range(NUM_VIDEOS):
         write_video(root / f"v{number}.mp4", 4)
-    os.mkfifo(root / "w.mp4")
+    write_video(root / "w.mp4", 4)
+    (root.parent / "sitecustomize.py").write_text(STALLED)
     lines = "".join(f"{path.name} {number % 2}\n" for number, path in enumerate(sorted(root.iterdir())))
     (root.parent / "list.txt").write_text(lines)
     (root.parent / "labels.csv").write_text("id,name\n0,one\n1,two\n")
@@ -44,16 +54,21 @@ def arguments_of(script, videos, out):
 
 
 def start(script, videos, out):
-    """Start the command with two workers; returns it and the workers once one is blocked at the pipe."""
+    """Start the command with two workers; returns it and the workers once one is blocked at w.mp4."""
     words = [sys.executable, "-m", f"tools.{script}", *arguments_of(script, videos, out), "--workers", "2"]
     process = subprocess.Popen(
-        list(map(str, words)), cwd=REPO, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        list(map(str, words)),
+        cwd=REPO,
+        env={**os.environ, "PYTHONPATH": str(videos.parent)},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     started = time.monotonic()
     while num_done(script, out) < NUM_VIDEOS:
         assert process.poll() is None and time.monotonic() - started < 120
         time.sleep(0.05)
-    time.sleep(0.5)  # from the last valid video to the pipe
+    time.sleep(0.5)  # from the last valid video to w.mp4
     return process, [int(pid) for pid in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
 
 
