@@ -1,4 +1,5 @@
-"""Time and memory to read a list of many videos and the index of their tar shards, as each training process does.
+"""Time and memory to read a list of many videos and the index of their tar shards, and to draw the order of an epoch,
+as each training process does.
 
     python benchmarks/list_memory.py [--clips 1000000]
 
@@ -26,6 +27,7 @@ from datasets.clip_cache import ClipCache
 from datasets.clip_shards import COLUMNS, ClipShards
 from datasets.entries import Entries
 from datasets.lists import read_list
+from datasets.samplers import TrainBatches
 
 NUM_CLASSES, NUM_SHARDS = 400, 20_000
 Read = TypeVar("Read")
@@ -82,9 +84,10 @@ def main() -> None:
         write_files(Path(folder), args.clips)
         entries, of_list = measured(lambda: read_list(f"{folder}/train.txt", NUM_CLASSES, of_frames=False), args.clips)
         shards, of_index = measured(lambda: ClipShards(folder, ClipCache(Path(), 0)), args.clips)
-    print_table(
-        ["", "CPU seconds", "MB", "bytes per clip", "MB while reading"], [["list", *of_list], ["shards.csv", *of_index]]
-    )
+        batches = TrainBatches(args.clips, 128, world_size=64, rank=0, seed=1)
+        _, of_order = measured(lambda: next(iter(batches)), args.clips)
+    rows = [["list", *of_list], ["shards.csv", *of_index], ["order of an epoch", *of_order]]
+    print_table(["", "CPU seconds", "MB", "bytes per clip", "MB while reading"], rows)
     gc.freeze()  # as before the loader processes are started
     places = np.random.default_rng(1).permutation(args.clips)[: args.clips // 10]
     unused, _ = in_fork(entries, shards, places[:0])

@@ -35,11 +35,14 @@ LARGE_CLIPS, LARGE_GPUS = 10_000_000, 64
 CORE_CLIPS, VIDEO_SECONDS = 115, 60e-3
 FRAME_BYTES, VIDEO_BYTES = 20e3, 0.65e6
 PACKED_BYTES = 100 * FRAME_BYTES  # of 10 seconds at 10 frames per second
-INDEX_SECONDS, INDEX_BYTES = 4.4e-6, 92  # benchmarks/RESULTS.md: per clip in list and index
+# benchmarks/RESULTS.md: per clip in list and index, with the order of an epoch; and while the index is read.
+INDEX_SECONDS, INDEX_BYTES, READING_BYTES = 4.6e-6, 92, 252
 START_SECONDS = 5  # benchmarks/RESULTS.md: from the command to the first step of a resumed run, of a small model
 HUGE_PARAMETERS = 1.84e9  # of the image tower of ViT-bigG/14
 HUGE_FLOPS = 6 * HUGE_PARAMETERS * 8 * 257  # of a step with a clip of 8 frames: 6 per parameter and token
 NETWORK = 12.5e9  # bytes/s of a 100 Gb/s link between machines
+LINKS = (10, 25, 100, 400)  # Gb/s of Ethernet's usual links
+NVLINK = 450e9  # bytes/s in each direction between the H100s of a machine (NVIDIA's data sheet: 900 GB/s both ways)
 
 
 class Recipe(NamedTuple):
@@ -157,6 +160,11 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
     half_cached = 1 + math.ceil(math.log(0.5) / math.log(1 - 1 / machines))
     others = 4 * HUGE_PARAMETERS * (machines - 1) / machines  # bytes of weights of the other machines
     backward = 2 / 3 * HUGE_FLOPS / (flops or SUSTAINED)
+    node_gb, large_node_gb = (NODE_GPUS * rates[name] * PACKED_BYTES / 1e9 for name in ("vitl-14-f8", "vitb-16-f8"))
+    link, large_link = (min(link for link in LINKS if link > 8 * rate) for rate in (node_gb, large_node_gb))
+    smallest = recipes[0]
+    ring = 2 * 4 * smallest.parameters * (NODE_GPUS - 1) / NODE_GPUS / NVLINK
+    hidden = math.ceil(ring / (2 / 3 / rates[smallest.name]))
     restart = START_SECONDS + LARGE_CLIPS * INDEX_SECONDS + 12 * large.parameters / 1e9
     for value, what in {
         f"{round(NODE_GPUS * rates['vitb-16-f8'] * 8, -3):,.0f} loose frames": "a node's B/16, 8 frames per clip",
@@ -165,6 +173,9 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
         f"{data / 1e12:.0f} TB together": "packed clips",
         f"files of {data / 20_000 / 1e9:.0f} GB": "of 20,000 shards",
         f"{LARGE_CLIPS * INDEX_SECONDS:.0f} s, and {LARGE_CLIPS * INDEX_BYTES / 1e9:.1f} GB": "list and index",
+        f"{LARGE_CLIPS * READING_BYTES / 1e9:.1f} GB while reading": "the list, and the index while it is read",
+        f"{node_gb:.1f} GB/s needs a {link} Gb/s link": "packed clips for L/14",
+        f"{large_node_gb:.0f} GB/s a {large_link} Gb/s link": "packed clips for B/16",
         f"data.cache_gb: {data / 2 / 1e9:.0f}": "half of them",
         f"from epoch {half_cached} on": "the first that begins with half of them cached",
         f"{12 * large.parameters / 1e9 / 600:.1%}".replace("%", " %"): "a checkpoint of L/14 at 1 GB/s in ten minutes",
@@ -176,6 +187,8 @@ def print_text(recipes: list[Recipe], flops: float | None) -> None:
         f"HSDP {16 * HUGE_PARAMETERS / NODE_GPUS / 1e9:.1f} GB": "over the GPUs of a machine",
         f"{2 * others / 1e9:.0f} GB of gradients ({2 * others / NETWORK:.1f} s)": "a ring over the machines",
         f"{2 * others / NETWORK / backward:.0f} clips per GPU": "whose backward pass takes as long",
+        f"{HUGE_FLOPS / 1e12:.0f} TFLOP per step and clip": "6 per parameter and token",
+        f"backward pass of {hidden} clips per GPU": "of B/32, as long as a ring of NVLinks takes for its gradients",
     }.items():
         print(f"{value}: {what}")
 

@@ -54,6 +54,8 @@ class ClipShards:
             for path, shard, offset, size, _, _ in reader:
                 encoded = path.encode("utf-8", ODD_NAMES)
                 place = shards.setdefault(shard, len(shards)), int(offset), int(size)
+                if not shard or min(place) < 0:
+                    raise ValueError("no shard, or a negative offset or size")
                 numbers.extend((len(paths), len(encoded), *place))
                 checksums.append(zlib.crc32(encoded))
                 paths += encoded

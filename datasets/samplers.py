@@ -146,7 +146,7 @@ class TrainBatches:
         return len(self.plan)
 
     def __iter__(self) -> Iterator[list[SampleKey]]:
-        order = repeated_order(self._order(), self._draws.repeats)
+        order = self._order()
         unit = 2 if self._draws.are_paired else 1
         epoch = self.epoch
         position = self.start_sample
@@ -158,11 +158,16 @@ class TrainBatches:
             position += global_batch
 
     def _order(self) -> np.ndarray:
+        """(num_samples, 2), as of `repeated_order`."""
         if self._draws.sets:
-            return order_of_sets(self._draws.sets, self.seed, self.epoch)
-        if self._draws.classes is not None:
-            return balanced_order(self._draws.classes, self.seed, self.epoch)
-        return epoch_permutation(self.num_samples, self.seed, self.epoch)
+            order = order_of_sets(self._draws.sets, self.seed, self.epoch)
+        elif self._draws.classes is not None:
+            order = balanced_order(self._draws.classes, self.seed, self.epoch)
+        else:
+            order = epoch_permutation(self.num_samples, self.seed, self.epoch)
+            if self._draws.repeats == 1:  # each sample once: the same result, without sorting millions of them
+                return np.stack([order, np.zeros_like(order)], axis=1)
+        return repeated_order(order, self._draws.repeats)
 
 
 class EvalBatches:

@@ -21,7 +21,7 @@ Examples:
 import argparse
 import io
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from itertools import chain
 from pathlib import Path
@@ -42,6 +42,7 @@ from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash, file_hash
+from utils.terminal import print_error_line
 from utils.work_shards import FOLDER, Shard, chosen_shard, report_file, shard_files
 
 SETTINGS_FILE = "pack_videos.json"
@@ -218,17 +219,43 @@ def check_arguments(args: argparse.Namespace) -> None:
 
 
 def read_label_lists(paths: list[str], of_frames: bool) -> dict[str, Label]:
-    """Path without extension -> label, for all entries of the lists."""
-    labels = {}
+    """Path without extension -> label, for all entries of the lists: a class id, or tuples of them if any line has
+    several or none. Raises a UserError if a list is invalid, or a clip has different labels."""
+    classes: dict[str, tuple[int, ...]] = {}
     for path in paths:
-        for entry in read_list(path, sys.maxsize, of_frames=of_frames, allow_outside_root=True):
+        for entry in read_list(path, sys.maxsize, of_frames=of_frames, allow_outside_root=True, multi_label=True):
             name = entry.path if of_frames else Path(entry.path).with_suffix("").as_posix()
-            labels[name] = entry.label
-    return labels
+            first = classes.setdefault(name, entry.classes)
+            if first != entry.classes:
+                raise UserError(
+                    f"{path}:{entry.line}: {entry.path} has label {list(entry.classes)}, but {list(first)} in another "
+                    "line; correct one of them"
+                )
+    if any(len(ids) != 1 for ids in classes.values()):
+        return dict(classes)
+    return {name: ids[0] for name, ids in classes.items()}
+
+
+def check_labels(labels: Mapping[str, Label], lists: list[str], jobs: list[Job]) -> None:
+    """Raise a UserError if no clip has a label; warn of clips without one."""
+    num_labelled = sum(name_of(job) in labels for job in jobs)
+    if jobs and num_labelled == 0:
+        raise UserError(
+            f"--labels {' '.join(lists)}: lists none of the {len(jobs)} clips, such as {name_of(jobs[0])}; its paths "
+            "must start from the folder of the videos"
+        )
+    if num_labelled < len(jobs):
+        print_error_line(f"warning: {len(jobs) - num_labelled} of {len(jobs)} clips are in no list of --labels")
+
+
+def name_of(job: Job) -> str:
+    """The path of a clip without extension."""
+    return job.target.removesuffix(".mkv")
 
 
 def main(args: argparse.Namespace) -> int:
     check_arguments(args)
+    labels = read_label_lists(args.labels, args.frames)
     settings = Settings(
         frames=args.frames,
         short_side=args.short_side,
@@ -240,12 +267,15 @@ def main(args: argparse.Namespace) -> int:
     )
     shard = chosen_shard(args)
     jobs, faults = find_jobs(args.source, settings)
+    if labels:
+        check_labels(labels, args.labels, jobs)
     saved = settings.saved()
     if args.shards:  # which clips are in a tar file depends on all of them
         saved["videos"] = f"{len(jobs)}, {content_hash([ascii(job.target) for job in jobs])[:8]}"
     with conversion.locked_output_folder(args.out, SETTINGS_FILE, saved, shard):
         if args.shards:
-            results = pack_into_tars(args, settings, shard, jobs, faults)
+            clips = [tar_shards.Clip(job.target, (args.source, job), labels.get(name_of(job))) for job in jobs]
+            results = pack_into_tars(args, settings, shard, clips, faults)
         elif args.merge:
             results = conversion.merge_reports(args.out, {job.source: job.target for job in jobs})
         else:
@@ -254,15 +284,11 @@ def main(args: argparse.Namespace) -> int:
 
 
 def pack_into_tars(
-    args: argparse.Namespace, settings: Settings, shard: Shard, jobs: list[Job], faults: list[Result]
+    args: argparse.Namespace, settings: Settings, shard: Shard, clips: list[tar_shards.Clip], faults: list[Result]
 ) -> list[Result]:
     """Pack the missing tar files of the shard, or merge the results of all shards; write the report."""
     if args.merge:
         return tar_shards.finish(args.out, args.shards, len(shard_files(args.out / FOLDER, ".lock")), faults)
-    labels = read_label_lists(args.labels, args.frames)
-    clips = [
-        tar_shards.Clip(job.target, (args.source, job), labels.get(job.target.removesuffix(".mkv"))) for job in jobs
-    ]
     packing = tar_shards.Packing(run_job, settings, args.out)
     tar_shards.pack_tars(packing, clips, args.shards, shard, args.workers)
     if shard.is_all:

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from datasets.clip_shards import COLUMNS
-from datasets.entries import Label
+from datasets.entries import NO_CLASS, Label
 from tools.conversion import Result, write_report
 from tools.workers import run_jobs
 from utils.csv_files import read_csv, write_csv
@@ -76,7 +76,7 @@ def pack_tar(packing: Packing, number: int, clips: Sequence[Clip]) -> None:
                     _add(tar, clip, results[-1], scratch / clip.target)
         places = _places(scratch / "tar")
         rows = [
-            (*result, *places.get(f"{_key(result.path)}.mkv", ("", "")), clip.label)
+            (*result, *places.get(f"{_key(result.path)}.mkv", ("", "")), _label_text(clip.label))
             for result, clip in zip(results, clips)
         ]
         with (scratch / "tar").open("rb+") as file:
@@ -107,6 +107,13 @@ def results_of(out: Path, numbers: Sequence[int]) -> list[Result]:
 def tar_name(number: int) -> str:
     """The file name of a tar file."""
     return f"{number:06d}.tar"
+
+
+def _label_text(label: Label | None) -> str:
+    """A label as in an annotation list; empty if the clip is in no list."""
+    if label is None:
+        return ""
+    return str(label) if isinstance(label, int) else ",".join(map(str, label)) or NO_CLASS
 
 
 def _key(path: str) -> str:

@@ -263,7 +263,8 @@ def test_errors_in_the_files_are_one_line(copy, is_remote, monkeypatch):
         with pytest.raises(UserError, match=r"other.mkv \(listed at list.txt:1\): not in .*shards.csv; pack it"):
             open_first(root, "other.mkv")
         index = (copy / "shards.csv").read_text()
-        for damaged in (index[: len(index) // 2], index.replace("\n", "\r"), index.replace("tar,", "tar,9" + 20 * "0")):
+        for damaged in (index[: len(index) // 2], index.replace("\n", "\r"), index.replace("tar,", "tar,9" + 20 * "0"),
+                        index.replace("tar,", "tar,-")):  # fmt: skip
             (copy / "shards.csv").write_text(damaged, newline="")
             with pytest.raises(UserError, match=r"shards.csv:\d+: is corrupted .*; copy it again"):
                 open_first(root)

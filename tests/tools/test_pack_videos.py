@@ -12,6 +12,7 @@ from PIL import Image
 
 from datasets.packed_clip import PackedClip
 from tests.tools.loading import load_tool, read_report, run_tool
+from utils.csv_files import read_csv
 
 extract_frames, pack_videos = load_tool("extract_frames"), load_tool("pack_videos")
 
@@ -215,3 +216,29 @@ def test_a_source_that_is_a_frame_folder_itself(tmp_path, monkeypatch, capsys):
     shutil.copytree(folder, folder / "walk")
     assert run(folder, tmp_path / "both", "--frames") == 2
     assert "another frame folder has the same name" in capsys.readouterr().err
+
+
+def test_labels_are_checked_before_anything_is_written(tmp_path, capsys):
+    for name in ("a/one", "two"):
+        write_video(tmp_path / f"videos/{name}.mp4", 2)
+    out, labels = tmp_path / "out", tmp_path / "labels.txt"
+
+    def pack(text: str | None) -> tuple[int, str]:
+        labels.unlink(missing_ok=True)
+        if text is not None:
+            labels.write_text(text)
+        code = run(tmp_path / "videos", out, "--shards", "1", "--labels", labels)
+        return code, capsys.readouterr().err
+
+    for text, message in (
+        (None, "labels.txt: no such file"),
+        ("two.mp4 x\n", "labels.txt:1: label is 'x'"),
+        ("two.mp4 1\ntwo.mp4 2\n", "labels.txt:2: two.mp4 has label [2], but [1] in another line"),
+        ("three.mp4 1\n", "lists none of the 2 clips, such as a/one; its paths must start"),
+    ):
+        code, error = pack(text)
+        assert code == 2 and message in error and not out.exists(), error
+    code, error = pack("two.mp4 2,5\n")
+    assert code == 0 and "warning: 1 of 2 clips are in no list of --labels" in error
+    rows = {row["path"]: row["label"] for row in read_csv(out / "shards.csv", ("path", "label"), "")}
+    assert rows == {"a/one.mkv": "", "two.mkv": "2,5"}
