@@ -14,7 +14,7 @@ from inference.model import VideoModel, resolve
 from modules.embed import VideoTable, save_table
 from modules.validation import embed_with
 from reporting.confusion import confusion_matrix
-from reporting.confusion_files import write_confusion
+from reporting.confusion_files import CONFUSION_FILES, write_confusion
 from reporting.outcomes import outcomes_of
 from reporting.temperature import calibration_summary
 from utils import distributed, metrics, protocols
@@ -74,9 +74,13 @@ def write_scores(
     is_ranked = args.metric == "map" and not cfg.data.multi_label
     average_precisions = protocols.map_summary(logits, table.labels) if is_ranked else {}
     calibration = {} if cfg.data.multi_label else calibration_summary(logits, table.labels)
-    (out / "summary.json").unlink(missing_ok=True)  # of an earlier test: until the end these results are incomplete
+    for name in ("summary.json", *CONFUSION_FILES):  # of an earlier test; without a summary, results are incomplete
+        (out / name).unlink(missing_ok=True)
     save_table(out / "embeddings.npz", table, model.class_matrix, names)
     results.write_predictions(out / "predictions.csv", table.paths, table.labels, logits, names)
+    if args.confusion:
+        predicted = outcomes_of(logits, table.labels).predicted
+        write_confusion(out, confusion_matrix(table.labels, predicted, len(names)), names)
     write_summary(
         out / "summary.json",
         **scores._asdict(),
@@ -104,9 +108,6 @@ def write_scores(
             f"{calibration['temperature']:.3g}, fitted on half of the videos each: "
             f"{calibration['ece_at_temperature']:.2f}%"
         )
-    if args.confusion:
-        predicted = outcomes_of(logits, table.labels).predicted
-        write_confusion(out, confusion_matrix(table.labels, predicted, len(names)), names)
     if average_precisions:
         ours, published = average_precisions["map"], average_precisions["map_published_ranking"]
         log.log(RESULT, f"mAP {ours:.2f}% (ranked as published, by softmax applied twice: {published:.2f}%)")

@@ -13,6 +13,9 @@ MAX_NAMES = 60
 """Up to this number of classes the axes have names, above it ids."""
 
 
+TABLE, PICTURE = CONFUSION_FILES = ("confusion.csv", "confusion.png")
+
+
 def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> None:
     """Write confusion.csv (numbers of videos; rows are true classes, columns predictions) and confusion.png.
 
@@ -21,7 +24,7 @@ def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> No
         names: K class names.
     """
     rows = ([name, *row] for name, row in zip(names, confusion.tolist()))
-    write_csv(folder / "confusion.csv", ["class", *names], rows)
+    write_csv(folder / TABLE, ["class", *names], rows)
     shares = 100 * confusion / np.maximum(confusion.sum(axis=1, keepdims=True), 1)
     side = min(4 + 0.22 * min(len(names), MAX_NAMES), 16)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
@@ -39,5 +42,5 @@ def write_confusion(folder: Path, confusion: np.ndarray, names: list[str]) -> No
         axis.set_yticks(range(len(names)), shown, fontsize=7)
     axis.set_xlabel("predicted class", fontsize=8 + side / 3)
     axis.set_ylabel("true class", fontsize=8 + side / 3)
-    with atomic_path(folder / "confusion.png") as temporary:
+    with atomic_path(folder / PICTURE) as temporary:
         figure.savefig(temporary, dpi=150, format="png")

@@ -56,6 +56,8 @@ def test_calibration_and_confusion(world, weights, tmp_path):
     assert counts.tolist() == expected and counts.trace() / 9 * 100 == pytest.approx(summary["top1"])
     with Image.open(tmp_path / "confusion.png") as picture:
         assert min(picture.size) > 300
+    assert run_test(world, weights, "--out", tmp_path) == 0  # another test, which leaves no files of this one
+    assert not list(tmp_path.glob("confusion*"))
 
 
 def test_segments_of_one_video_are_separate_rows(world, weights, tmp_path, capsys):
