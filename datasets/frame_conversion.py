@@ -4,6 +4,7 @@ Legend: H,W image.
 """
 
 from fractions import Fraction
+from functools import cache
 from typing import NamedTuple
 
 import av
@@ -43,6 +44,11 @@ class Orientation(NamedTuple):
         return pixels[:: -1 if self.flips_rows else 1, :: -1 if self.flips_columns else 1]
 
 
+@cache
+def _has_8_bits(pixel_format: str) -> bool:
+    return all(component.bits <= 8 for component in av.VideoFormat(pixel_format).components)
+
+
 class FrameConverter:
     """Converts the frames of one video, with one reformatter or one filter graph, because creating them costs more than
     many conversions."""
@@ -72,7 +78,7 @@ class FrameConverter:
         if orientation.is_transposed:
             width, height = height, width
         has_same_size = (width, height) == (frame.width, frame.height)
-        if has_same_size and not frame.interlaced_frame and all(part.bits <= 8 for part in frame.format.components):
+        if has_same_size and not frame.interlaced_frame and _has_8_bits(frame.format.name):
             rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD)
         else:
             rgb = self._filter(frame, width, height)

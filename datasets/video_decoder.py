@@ -102,7 +102,7 @@ class VideoDecoder:
         self._kept: list[av.VideoFrame] | None = None
         self._count: int | None = None
         self.num_left_out = 0  # packets before the first keyframe that could not be decoded
-        self._clock = self._new_clock()
+        self.num_jumps = 0
         try:
             # Corrupted frames are errors; by default FFmpeg conceals them.
             self._limit = PixelLimit(self._decoder, self.name, max_pixels, err_detect="explode")
@@ -211,13 +211,14 @@ class VideoDecoder:
 
     def timed_frames(self) -> Iterator[TimedFrame]:
         """All frames in order with their times. Raises errors like `frames`."""
-        self._clock = self._new_clock()
+        clock = self._new_clock()
         stamp_of = presentation_stamp
         if not self._has_timestamps():
             stamp_of = _no_stamp
         elif self.file.stream.container.format.name == "avi" or self._are_in_decoding_order():
             stamp_of = _decoding_stamp  # an AVI only has these, which FFmpeg also returns as presentation timestamps
-        yield from timed(self.frames(), self._clock, stamp_of)
+        yield from timed(self.frames(), clock, stamp_of)
+        self.num_jumps = clock.num_jumps
 
     def frames_at(self, wanted: np.ndarray) -> Iterator[tuple[int, av.VideoFrame]]:
         """Index and frame for all indices `wanted`; some are returned twice if seeking misses others. `wanted`:
@@ -348,10 +349,12 @@ class VideoDecoder:
         notes = []
         if self.num_left_out:
             notes.append(f"{self.num_left_out} packets before the first keyframe could not be decoded")
-        if self._clock.num_jumps:
-            notes.append(f"the timestamps jump {self._clock.num_jumps} times; the frame rate was used instead")
+        if self.num_jumps:
+            notes.append(f"the timestamps jump {self.num_jumps} times; the frame rate was used instead")
         if not self._has_timestamps():
-            notes.append(f"the file has no timestamps; its frame rate of {float(1 / self._clock.step):g} was used")
+            notes.append(
+                f"the file has no timestamps; its frame rate of {float(1 / self._new_clock().step):g} was used"
+            )
         return "; ".join(notes)
 
     def _has_timestamps(self) -> bool:
