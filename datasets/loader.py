@@ -32,13 +32,15 @@ from datasets.video_dataset import Item, SampleKey, Stored, VideoDataset
 from utils.cores import num_cores
 from utils.errors import MachineError, UserError
 from utils.loaders import Batch, EvalBatch, Numbers, train_batch
-from utils.memory import keep_freed_memory
+from utils.memory import keep_freed_memory, return_freed_memory
 from utils.schema import DataConfig
 from utils.stop import SIGNALS
 
 Loader = TypeVar("Loader", bound="ClipLoader")
 AnyBatches = TypeVar("AnyBatches", bound=Batches)
 log = logging.getLogger(__name__)
+CLIPS_PER_TRIM = 5000
+"""Clips read by a loader process until it returns freed memory, which takes as long as a few clips."""
 NO_SHARED_MEMORY = (
     "the loader processes ran out of shared memory; increase that of the container (docker run --shm-size=8g), enlarge "
     "/dev/shm, lower data.workers, or set data.workers=0"
@@ -305,9 +307,14 @@ class _Fetch(torch.utils.data.Dataset):
 
     def __init__(self, dataset: VideoDataset, is_stored: bool):
         self._dataset, self._is_stored = dataset, is_stored
+        self._num_read = 0  # since memory was returned
         self.kinds: Collection[type[Encoded]] = ()
 
     def __getitems__(self, keys: list[SampleKey]) -> list[Item] | UserError:
+        self._num_read += len(keys)
+        if self._num_read >= CLIPS_PER_TRIM:
+            self._num_read = 0
+            return_freed_memory()
         try:
             return [self._dataset.stored(key, self.kinds) if self._is_stored else self._dataset[key] for key in keys]
         except UserError as error:
