@@ -247,6 +247,14 @@ def test_an_error_in_a_worker_is_reported_in_one_line(tmp_path, workers, train):
     assert not multiprocessing.active_children(), "the workers are stopped before the error is raised"
 
 
+def test_freed_memory_is_returned_from_time_to_time(tmp_path, monkeypatch):
+    times = []
+    monkeypatch.setattr("datasets.loader.CLIPS_PER_TRIM", 4)
+    monkeypatch.setattr("datasets.loader.return_freed_memory", lambda: times.append(1))
+    assert len(list(build.build_train_loader(frame_config(tmp_path, workers=0, batch_size=2)))) == 4
+    assert len(times) == 1  # of 7 clips
+
+
 def test_a_bug_in_a_worker_keeps_its_traceback(tmp_path, monkeypatch):
     loader = build.build_train_loader(frame_config(tmp_path, workers=1))
     monkeypatch.setattr(loader.dataset, "_choose_frames", lambda *_: 1 / 0)
