@@ -16,6 +16,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,7 +26,7 @@ from utils.cli import Parser, run_command
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.project_paths import REPOSITORY
-from utils.stop import EXIT_REQUEUE
+from utils.stop import EXIT_REQUEUE, end_with_parent
 
 MAX_GROWTH_PERCENT = 2.0
 SAMPLE_SECONDS = 1.0
@@ -81,7 +82,8 @@ def watch(config: str, overrides: list[str], seconds: float) -> list[Sample]:
     with tempfile.TemporaryDirectory() as folder, (Path(folder) / "output").open("w+") as output:
         words = ["solver.epochs=1000000", f"logging.run_dir={folder}/run", "logging.tensorboard=false", *overrides]
         command = [sys.executable, "train.py", "--config", config, *words]
-        run = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output)
+        end = partial(end_with_parent, signal.SIGTERM)
+        run = subprocess.Popen(command, cwd=REPOSITORY, stdout=output, stderr=output, preexec_fn=end)
         samples, started = [], None
         try:
             while run.poll() is None and (started is None or time.monotonic() - started < seconds):
