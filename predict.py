@@ -13,11 +13,11 @@ import sys
 from pathlib import Path
 
 from engine.predict_inputs import add_prediction_options, check_inputs, check_prediction_options
+from engine.work_shards import add_shard_options
 from utils.cli import Parser, add_output_options, run_command
 from utils.errors import UserError
 from utils.files import check_writable
 from utils.interval import check_times
-from utils.work_shards import add_shard_options
 
 OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 

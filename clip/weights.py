@@ -1,7 +1,7 @@
 """Reads tensors from weights files without running code in them.
 
 Formats are detected by content: safetensors; TorchScript archives (OpenAI's released files), read by an unpickler that
-only supports tensors and plain containers; and all others with `torch.load(weights_only=True)`.
+only supports tensors and plain containers; and all others with `utils.checkpoint`, as video checkpoints.
 """
 
 import io
@@ -16,11 +16,13 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 
-from utils.archives import check_archive_sizes, repeats_stored_values
+from utils.archives import repeats_stored_values
+from utils.checkpoint import read_torch_file, weights_of, without_prefixes
 from utils.errors import UserError, first_line
 
 # Attributes of OpenAI's TorchScript modules that are not weights.
 NOT_WEIGHTS = ("input_resolution", "context_length", "vocab_size", "attn_mask")
+VIDEO_KEYS = {"fusion_model_state_dict", "content_hash"}  # in checkpoints of contrastive runs, and in ours
 MAX_SOURCE_BYTES = 64 << 20
 MAX_MODULES, MAX_DEPTH = 100_000, 64  # well above any network, and below what a malicious file could request
 STORAGE_DTYPES = {
@@ -48,8 +50,9 @@ class WeightsFile(NamedTuple):
 def read_weights(path: str | Path) -> WeightsFile:
     """The tensors of a weights file, by name, on the CPU; floating-point ones are converted to float32.
 
-    A `module.` prefix and the `state_dict` level of open_clip's checkpoints are removed. Raises a UserError if the file
-    is missing, corrupted, of an unknown kind, or contains anything but tensors.
+    Containers and prefixes of names are those of video checkpoints, see `utils.checkpoint.weights_of`. Raises a
+    UserError if the file is missing, corrupted, of an unknown kind or a video checkpoint, or contains no weights, or
+    values that could run code.
     """
     path = Path(path)
     if not path.is_file():
@@ -63,8 +66,8 @@ def read_weights(path: str | Path) -> WeightsFile:
         tensors = _read_torch(path)
     if not tensors:
         raise UserError(f"{path}: contains no weights")
-    if all(name.startswith("module.") for name in tensors):
-        tensors = {name.removeprefix("module."): value for name, value in tensors.items()}
+    tensors = without_prefixes(tensors)
+    check_not_transformers(tensors, path)
     is_openai = is_script or any(name in tensors for name in NOT_WEIGHTS[:3])
     kept = {}
     for name, value in tensors.items():
@@ -107,25 +110,21 @@ def _corrupted(path: Path, kind: str, error: Exception) -> UserError:
 
 
 def _read_torch(path: Path) -> dict[str, torch.Tensor]:
-    check_archive_sizes(path)
-    try:
-        state = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        raise UserError(
-            f"{path}: corrupted, or contains more than tensors and plain values, which is never loaded; use another "
-            "copy"
-        ) from error
-    except Exception as error:  # torch.load raises many types of exceptions for corrupted files
-        raise _corrupted(path, "weights file", error) from error
-    if isinstance(state, dict) and isinstance(state.get("state_dict"), dict):
-        state = state["state_dict"]
-    if isinstance(state, dict) and "model_state_dict" in state:
+    content = read_torch_file(path)
+    tensors = weights_of(content, path)
+    is_video = not VIDEO_KEYS.isdisjoint(content) or any(name.startswith("fusion_model.") for name in tensors)
+    if is_video or ("model_state_dict" in content and all(name.startswith(("visual.", "logit_")) for name in tensors)):
         raise UserError(f"{path}: is a video checkpoint, not CLIP weights; use it as `pretrain` or --weights")
-    if not isinstance(state, dict) or not all(
-        isinstance(name, str) and isinstance(value, torch.Tensor) for name, value in state.items()
-    ):
-        raise UserError(f"{path}: not a state dict (a mapping of names to tensors)")
-    return dict(state)
+    return tensors
+
+
+def check_not_transformers(tensors: dict[str, torch.Tensor], source: str | Path) -> None:
+    """Raise a UserError if the tensors have the names of CLIP in Hugging Face's transformers."""
+    if any(name.startswith(("vision_model.", "text_model.")) for name in tensors):
+        raise UserError(
+            f"{source}: uses the parameter names of Hugging Face's transformers (vision_model.*), which are not "
+            "supported; use a checkpoint with the names of OpenAI or open_clip"
+        )
 
 
 def _read_torchscript(path: Path) -> dict[str, torch.Tensor]:

@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from engine.predict_results import Results, merge_results, parts_folder, printable, write_results
+from engine.work_shards import chosen_shard, print_next_step
 from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, collect, load_model
 from inference.pictures import draw_strips, draw_timeline
@@ -23,7 +24,6 @@ from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from utils.errors import UserError
 from utils.progress import progress
 from utils.terminal import print_error_line
-from utils.work_shards import chosen_shard, print_next_step
 
 
 def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) -> int:

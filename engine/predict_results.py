@@ -9,12 +9,12 @@ from typing import Annotated, Any
 
 from pydantic import Field
 
+from engine.work_shards import ALL, Shard, check_complete, shard_files
 from inference.timeline import VideoPrediction, csv_header
 from utils.csv_files import csv_text
 from utils.errors import UserError
 from utils.files import write_text_atomic
 from utils.records import Keys, read_json
-from utils.work_shards import ALL, Shard, check_complete, shard_files
 
 
 @dataclass

@@ -15,6 +15,7 @@ import torch
 import yaml
 
 from clip import check_fit, fit_positions
+from clip.weights import check_not_transformers
 from modules.additions import TM
 from modules.additions.addition import Addition, owner_of
 from modules.classifiers.classifier import Classifier
@@ -24,6 +25,7 @@ from modules.scorers.scorer import Scorer
 from modules.trained_part import with_base
 from modules.transformers_layout import from_transformers, is_transformers_xclip
 from modules.video_clip import VideoCLIP
+from utils.checkpoint import weights_of, without_prefixes
 from utils.errors import UserError
 from utils.schema import Config
 
@@ -42,23 +44,13 @@ def split_training_parts(state: dict[str, torch.Tensor]) -> tuple[dict[str, torc
 def to_model_state(raw: dict[str, Any], source: str) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint under VideoCLIP's names. Raises a UserError if it has no state dict of a video
     model."""
-    model_state = raw.get("model_state_dict", raw)
-    if not isinstance(model_state, dict) or not model_state or not all(map(torch.is_tensor, model_state.values())):
-        raise UserError(
-            f"{source}: no tensors under model_state_dict, state_dict, model or module; it contains "
-            f"{', '.join(map(str, list(raw)[:6])) or 'nothing'}; move the weights to model_state_dict"
-        )
-    state = {name.removeprefix("module."): value for name, value in model_state.items()}
+    state = model_state = weights_of(raw, source)
     if is_transformers_xclip(state):
         state = from_transformers(state)
-    for name, value in raw.get("fusion_model_state_dict", {}).items():
-        state["fusion_model." + name.removeprefix("module.").removeprefix("fusion_model.")] = value
+    check_not_transformers(state, source)
+    head = without_prefixes(raw.get("fusion_model_state_dict", {}))
+    state |= {"fusion_model." + name.removeprefix("fusion_model."): value for name, value in head.items()}
     state = {_own_name(name): value for name, value in state.items() if not _is_constant(name, value)}
-    if any(name.startswith(("text.vision_model.", "text.text_model.")) for name in state):
-        raise UserError(
-            f"{source}: uses the parameter names of Hugging Face's transformers (vision_model.*), which are not "
-            "supported; use a checkpoint with the names of OpenAI or open_clip"
-        )
     if not any(name.startswith("visual.") for name in state) and "base" not in raw:
         names = ", ".join(list(model_state)[:3])
         raise UserError(f"{source}: contains no image tower (visual.*); its names start with {names}")

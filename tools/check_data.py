@@ -36,6 +36,7 @@ from datasets.frame_source import FrameSource
 from datasets.list_checks import list_warnings
 from datasets.readers import open_source
 from datasets.sets import Side, class_names, configs_of_sets, root_and_list, with_sets
+from engine.work_shards import FOLDER, REPORT, add_shard_options, chosen_shard, merged, print_next_step
 from tools.workers import run_jobs
 from utils.cli import EXIT_INTERRUPTED, Parser, check_counts, run_command
 from utils.config import load_config
@@ -47,7 +48,6 @@ from utils.hashing import file_hash
 from utils.progress import progress
 from utils.schema import Config, DataConfig
 from utils.terminal import print_error_line
-from utils.work_shards import FOLDER, REPORT, add_shard_options, chosen_shard, merged, print_next_step
 
 COLUMNS = ("list", "line", "path", "status", "num_frames", "reason")
 SIDES: tuple[Side, Side] = ("train", "val")

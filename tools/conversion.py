@@ -13,8 +13,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, NamedTuple
 
+from engine import work_shards
+from engine.work_shards import ALL, FOLDER, REPORT, Shard, report_file
 from tools.workers import Jobs, run_jobs
-from utils import work_shards
 from utils.cli import DISK_REMEDIES, check_counts
 from utils.cores import num_cores
 from utils.csv_files import ODD_NAMES, read_csv, write_csv
@@ -22,7 +23,6 @@ from utils.errors import UserError
 from utils.files import check_writable, machine_name
 from utils.progress import progress
 from utils.terminal import print_error_line
-from utils.work_shards import ALL, FOLDER, REPORT, Shard, report_file
 
 # Errors about a single file; other files are still processed.
 FILE_ERRORS = (OSError, ValueError, UserError)

@@ -24,6 +24,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from engine.work_shards import FOLDER, add_shard_options, chosen_shard, merged, print_next_step, report_file
 from inference.video_inputs import expand_inputs, is_live
 from utils.cli import EXIT_USER_ERROR, check_counts, config_parser, run_command
 from utils.config import check_config
@@ -31,7 +32,6 @@ from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 from utils.interval import check_times
-from utils.work_shards import FOLDER, add_shard_options, chosen_shard, merged, print_next_step, report_file
 
 LEVELS = ("window", "frame", "video")
 COLUMNS = ("path", "status", "num_rows", "reason")

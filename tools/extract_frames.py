@@ -24,13 +24,13 @@ import numpy as np
 from PIL import Image
 
 from datasets.video_decoder import TimedFrame, VideoDecoder
+from engine.work_shards import Shard, chosen_shard
 from tools import conversion
 from tools.conversion import FILE_ERRORS, Result
 from tools.media_files import check_template, find_videos
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import sync_path
-from utils.work_shards import Shard, chosen_shard
 
 SETTINGS_FILE = "extract_frames.json"
 PARTIAL_FOLDER = ".partial"

@@ -34,6 +34,7 @@ from datasets.image_decoding import decode_image, is_upright
 from datasets.lists import read_list
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
+from engine.work_shards import FOLDER, Shard, chosen_shard, report_file, shard_files
 from tools import conversion, tar_shards
 from tools.conversion import FILE_ERRORS, Result
 from tools.extract_frames import scaled
@@ -43,7 +44,6 @@ from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash, file_hash
 from utils.terminal import print_error_line
-from utils.work_shards import FOLDER, Shard, chosen_shard, report_file, shard_files
 
 SETTINGS_FILE = "pack_videos.json"
 

@@ -17,13 +17,13 @@ from typing import Any, NamedTuple
 
 from datasets.clip_shards import COLUMNS
 from datasets.entries import NO_CLASS, Label
+from engine.work_shards import FOLDER, REPORT, Shard, check_complete
 from tools.conversion import Result, write_report
 from tools.workers import run_jobs
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
 from utils.progress import progress
 from utils.project_paths import SHARD_INDEX
-from utils.work_shards import FOLDER, REPORT, Shard, check_complete
 
 TARS_FOLDER = ".tars"
 ROW = (*Result._fields, "offset", "size", "label")

@@ -35,7 +35,7 @@ def test_missing_and_empty(tmp_path):
     with pytest.raises(UserError, match=r"empty.pt: corrupted"):
         read_weights(tmp_path / "empty.pt")
     torch.save({}, tmp_path / "none.pt")
-    with pytest.raises(UserError, match="contains no weights"):
+    with pytest.raises(UserError, match="none.pt: no state dict, .* it contains nothing"):
         read_weights(tmp_path / "none.pt")
 
 
@@ -57,7 +57,7 @@ def test_a_malicious_pickle_is_refused_without_running_it(tmp_path, legacy):
     mark = tmp_path / "exploded"
     path = tmp_path / "bomb.pt"
     torch.save({"w": torch.zeros(1), "b": Bomb(mark)}, path, _use_new_zipfile_serialization=not legacy)
-    with pytest.raises(UserError, match="more than tensors"):
+    with pytest.raises(UserError, match="besides tensors and plain values"):
         read_weights(path)
     (tmp_path / "plain.pt").write_bytes(pickle.dumps(Bomb(mark)))
     with pytest.raises(UserError):
@@ -96,15 +96,25 @@ def test_a_tensor_that_claims_more_than_the_file_holds(tmp_path):
 @pytest.mark.parametrize(
     ("content", "part"),
     [
-        ([torch.zeros(1)], "not a state dict"),
-        ({"w": 3}, "not a state dict"),
-        ({"epoch": 1, "model_state_dict": {}}, "is a video checkpoint"),
+        ([torch.zeros(1)], "contains a list"),
+        ({"w": 3}, "no state dict"),
+        ({"epoch": 1, "model_state_dict": {"visual.proj": torch.zeros(1)}}, "is a video checkpoint"),
+        ({"w": torch.zeros(1), "fusion_model.w": torch.zeros(1)}, "is a video checkpoint"),
+        ({"state_dict": {"vision_model.w": torch.zeros(1)}}, "the parameter names of Hugging Face's transformers"),
     ],
 )
 def test_files_without_weights(tmp_path, content, part):
     torch.save(content, tmp_path / "w.pt")
     with pytest.raises(UserError, match=part):
         read_weights(tmp_path / "w.pt")
+
+
+@pytest.mark.parametrize("prefix", ["", "model.", "module._orig_mod."])
+@pytest.mark.parametrize("container", ["model_state_dict", "state_dict", "model"])
+def test_containers_and_prefixes(tmp_path, container, prefix):
+    state = make_clip().state_dict()
+    torch.save({container: {prefix + name: value for name, value in state.items()}, "epoch": 3}, tmp_path / "w.pt")
+    assert read_weights(tmp_path / "w.pt").tensors.keys() == state.keys()
 
 
 def test_only_tensors_of_an_archive_are_read(archive):

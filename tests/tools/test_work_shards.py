@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 import pytest
 
+from engine.work_shards import FOLDER
 from tests.commands.world import call
 from tests.tools.loading import load_tool, run_tool
-from utils.work_shards import FOLDER
 
 TOOLS = ("extract_frames", "pack_videos", "check_data", "extract_features", "predict")
 

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 import torch
 
+from clip.weights import read_weights
 from modules.embed import load_table
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.errors import UserError
@@ -66,7 +67,7 @@ def test_modified_truncated_missing_and_malicious_files_are_named(tmp_path):
         "empty": "use another copy",
         "text": "use another copy",
         "bomb": "mkdir.*could run code",
-        "plain": "use another copy",
+        "plain": "pickle protocol 4 or later",
         "list": "contains a list",
         "absent": "no such checkpoint",
     }
@@ -100,15 +101,89 @@ OTHERS = {
     "Lightning": {"state_dict": renamed("model."), "pytorch-lightning_version": "2.4"},
     "torch.compile": {"model_state_dict": renamed("_orig_mod.")},
     "torch.compile in DDP": {"model_state_dict": renamed("module._orig_mod.")},
+    "nested": {"model": {"state_dict": weights(), "name": "ViT"}, "state_dict": {"step": 3}},
+    "NumPy's texts": {
+        "state_dict": weights(),
+        "names": np.array(["a", "bc"]),
+        "best": np.str_("a"),
+        "raw": np.bytes_(),
+    },
+    "NumPy's times": {"state_dict": weights(), "at": np.datetime64("2024-01-02"), "took": np.timedelta64(3, "s")},
+    "objects": {"state_dict": weights(), "runs": np.array([{"lr": 1}, None], dtype=object)},
+    "ranges": {"state_dict": weights(), "epochs": range(3), "frozen": frozenset(["visual"])},
+    "big-endian": {"state_dict": weights(), "curve": np.arange(3, dtype=">f4"), "c": np.complex64(1j)},
     "a compiled part": {"model_state_dict": {"visual._orig_mod.proj": torch.ones(1), "logit_scale": torch.ones(1)}},
 }
 
 
 @pytest.mark.parametrize("layout", list(OTHERS))
 def test_other_programs_layouts(tmp_path, layout):
-    torch.save(OTHERS[layout], tmp_path / "w.pt")
-    found = load_checkpoint(tmp_path / "w.pt")["model_state_dict"]
-    assert found.keys() == weights().keys() and all(map(torch.is_tensor, found.values()))
+    """Both as a checkpoint and as CLIP's weights; NumPy's values stay as they were."""
+    content = OTHERS[layout] | {"text_projection": torch.ones(1)} if layout == "bare" else OTHERS[layout]
+    torch.save(content, tmp_path / "w.pt")
+    loaded = load_checkpoint(tmp_path / "w.pt")
+    found = loaded.pop("model_state_dict")
+    assert found.keys() - {"text_projection"} == weights().keys() and all(map(torch.is_tensor, found.values()))
+    for name, value in loaded.items():
+        assert type(value) is type(content[name]) or isinstance(value, np.ndarray)
+        assert np.array_equal(value, content[name]) if isinstance(value, np.ndarray) else value == content[name]
+    if "model_state_dict" in content:  # without a text tower: a video checkpoint
+        with pytest.raises(UserError, match=r"w.pt: is a video checkpoint"):
+            read_weights(tmp_path / "w.pt")
+    else:
+        assert read_weights(tmp_path / "w.pt").tensors.keys() == found.keys()
+
+
+@pytest.mark.parametrize("read", [load_checkpoint, read_weights])
+def test_files_that_are_refused_say_why(tmp_path, recwarn, read):
+    path = tmp_path / "w.pt"
+    torch.save({"state_dict": weights()}, path, pickle_protocol=4)
+    with pytest.raises(UserError, match=r"w.pt: was saved with pickle protocol 4 .* torch.save\(model.state_dict"):
+        read(path)
+    torch.save({"state_dict": weights(), "lock": slice(3)}, path)
+    with pytest.raises(UserError, match=r"contains slice besides tensors .* torch.save\(checkpoint\['state_dict'\]"):
+        read(path)
+    torch.save({"state_dict": weights(), "epochs": range(10**9)}, path)
+    with pytest.raises(UserError, match="corrupted"):
+        read(path)
+    torch.save({"model": {"state_dict": {"step": 3}}}, path)
+    with pytest.raises(UserError, match=r"no state dict, .* under model_state_dict, .*; it contains model; save only"):
+        read(path)
+    assert not [warning for warning in recwarn if "pickle protocol" in str(warning.message)]
+
+
+class Crafted:
+    """Makes a NumPy value with a given state of its data type."""
+
+    def __init__(self, kind, state):
+        self.made = np.dtype, (kind, False, True), state
+
+    def __reduce__(self):
+        return self.made
+
+
+@pytest.mark.parametrize(
+    ("kind", "state", "shape"),
+    [
+        ("f8", (3, "<", None, None, None, -1, -1, 63), (1,)),  # says that its values are pointers
+        ("U1", (3, "<", None, None, None, -4, 4, 8), (1,)),
+        ("f8", (3, "<", None, None, None, -1, -1, 0), (-1, -1)),
+        ("f8", (3, "<", None, None, None, -1, -1, 0), (1 << 32, 1 << 32)),
+        ("O8", (3, "|", None, None, None, -1, -1, 0), (1,)),
+    ],
+)
+def test_crafted_numpy_values_do_not_reach_numpy(tmp_path, kind, state, shape):
+    class Array:
+        def __reduce__(self):
+            made, args, _ = np.zeros(1).__reduce__()
+            return made, args, (1, shape, Crafted(kind, state), False, bytes(range(8)))
+
+    torch.save({"model_state_dict": weights(), "curve": Array()}, tmp_path / "w.pt")
+    if shape == (1,) and kind == "f8":
+        assert load_checkpoint(tmp_path / "w.pt")["curve"].dtype.flags == 0
+    else:
+        with pytest.raises(UserError, match="w.pt: corrupted"):
+            load_checkpoint(tmp_path / "w.pt")
 
 
 def test_checkpoints_with_yacs_configs_are_read(tmp_path, monkeypatch):
