@@ -24,8 +24,8 @@ from datasets.entries import compact_table
 from datasets.frame_source import describe
 from datasets.packed_clip import PackedClip
 from datasets.remote_files import file_lengths, read_file, read_range
-from utils.csv_files import ODD_NAMES
 from utils.errors import UserError
+from utils.odd_names import ODD_NAMES
 from utils.project_paths import SHARD_INDEX, is_url
 from utils.schema import DataConfig
 

@@ -13,7 +13,7 @@ from typing import NamedTuple, SupportsIndex, overload
 
 import numpy as np
 
-from utils.csv_files import ODD_NAMES
+from utils.odd_names import ODD_NAMES
 
 NO_CLASS = "-"
 """The label of a video without classes in a multi-label list."""

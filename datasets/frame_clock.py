@@ -21,18 +21,21 @@ class FrameClock:
 
     Attributes:
         num_jumps: number of discontinuities so far.
-        step: seconds from a frame to the next by the frame rate.
     """
 
     def __init__(self, time_base: Fraction, rate: Fraction | None):
         self._time_base = Fraction(time_base)
         step = 1 / Fraction(rate) if rate and 1 / Fraction(rate) <= MAX_GAP_SECONDS else Fraction(1, _DEFAULT_RATE)
         self._step = max(1, round(step / self._time_base))
-        self.step = self._step * self._time_base
         self._max_gap = MAX_GAP_SECONDS / self._time_base
         self._stamp: int | None = None
         self._ticks = -self._step
         self.num_jumps = 0
+
+    @property
+    def step(self) -> Fraction:
+        """Seconds from a frame to the next by the frame rate."""
+        return self._step * self._time_base
 
     def time_of(self, stamp: int | None) -> Fraction:
         """Time of the next frame in seconds; 0 for the first. `stamp`: its timestamp in units of the time base, or

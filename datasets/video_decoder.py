@@ -182,10 +182,8 @@ class VideoDecoder:
         if stamps is None:
             begin = int(file.is_key.argmax())  # frames before the first keyframe may not be shown
             stamps = np.where(file.dts == NO_TIME, file.pts, file.dts)[begin:]
-            if not self._has_timestamps():
-                stamps = np.full(len(stamps), NO_TIME)
         for stamp in stamps.tolist():
-            clock.time_of(None if stamp == NO_TIME else stamp)
+            clock.time_of(stamp if self.file.has_timestamps and stamp != NO_TIME else None)
         return clock.end()
 
     def frames(self) -> Iterator[av.VideoFrame]:
@@ -213,7 +211,7 @@ class VideoDecoder:
         """All frames in order with their times. Raises errors like `frames`."""
         clock = self._new_clock()
         stamp_of = presentation_stamp
-        if not self._has_timestamps():
+        if not self.file.has_timestamps:
             stamp_of = _no_stamp
         elif self.file.stream.container.format.name == "avi" or self._are_in_decoding_order():
             stamp_of = _decoding_stamp  # an AVI only has these, which FFmpeg also returns as presentation timestamps
@@ -351,16 +349,11 @@ class VideoDecoder:
             notes.append(f"{self.num_left_out} packets before the first keyframe could not be decoded")
         if self.num_jumps:
             notes.append(f"the timestamps jump {self.num_jumps} times; the frame rate was used instead")
-        if not self._has_timestamps():
+        if not self.file.has_timestamps:
             notes.append(
                 f"the file has no timestamps; its frame rate of {float(1 / self._new_clock().step):g} was used"
             )
         return "; ".join(notes)
-
-    def _has_timestamps(self) -> bool:
-        """Whether packets have timestamps, and not all the same."""
-        stamps = np.where(self.file.pts == NO_TIME, self.file.dts, self.file.pts)
-        return len(stamps) < 2 or bool((stamps != stamps[0]).any())
 
     def _are_in_decoding_order(self) -> bool:
         """Whether the presentation timestamps are those of decoding, although frames are output in another order."""
@@ -371,7 +364,7 @@ class VideoDecoder:
         assert stream.time_base is not None
         # Without timestamps, `average_rate` may be the demuxer's default, although the codec's headers have a rate.
         rates = (stream.average_rate, stream.guessed_rate)
-        rate = (rates[0] or rates[1]) if self._has_timestamps() else (rates[1] or rates[0])
+        rate = (rates[0] or rates[1]) if self.file.has_timestamps else (rates[1] or rates[0])
         return FrameClock(stream.time_base, rate)
 
     def _check(self, frame: av.VideoFrame) -> None:

@@ -72,6 +72,7 @@ class VideoFile:
         stream: the best video stream; its decoder is not opened.
         pts: (n,) int64, presentation timestamps in `stream.time_base`, or NO_TIME.
         dts: (n,) int64, decoding timestamps, or NO_TIME.
+        has_timestamps: whether frames have timestamps; equal ones of all frames count as none.
         is_key, is_hidden: (n,) bool; hidden packets are decoded but not shown (edit list of an MP4).
         smallest: bytes of the smallest packet.
 
@@ -135,6 +136,8 @@ class VideoFile:
                     self._kept = None
         self.smallest = smallest
         self.pts, self.dts = np.frombuffer(pts, np.int64), np.frombuffer(dts, np.int64)
+        stamps = np.where(self.pts == NO_TIME, self.dts, self.pts)
+        self.has_timestamps = len(stamps) < 2 or bool((stamps != stamps[0]).any())
         kinds = np.frombuffer(kinds, np.uint8)
         self.is_key, self.is_hidden = (kinds & 1).astype(bool), (kinds & 2).astype(bool)
         return packet is not None and packet.is_corrupt

@@ -4,13 +4,12 @@ import contextlib
 import fcntl
 import logging
 import os
-import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import check_writable, sync_path
+from utils.files import check_writable, sync_path, this_process
 
 LOCK = ".lock"
 log = logging.getLogger(__name__)
@@ -66,7 +65,7 @@ def _lock(path: Path, option: str) -> int:
             break
         os.close(file)
     os.truncate(file, 0)
-    os.write(file, f"process {os.getpid()} on {socket.gethostname()}".encode())
+    os.write(file, this_process().encode())
     return file
 
 

@@ -38,7 +38,8 @@ def test_frozen(args: argparse.Namespace, warnings: list[str]) -> None:
     """Train the probes `args.kinds` with all hyperparameters, test them, and write summary.json to `args.out`."""
     process = distributed.start()
     check_writable(args.out, "--out", is_folder=True)
-    checkpoint, (cfg, config_warnings, _) = resolve(args.weights, args.config, args.overrides, "train")
+    checkpoint, resolved = resolve(args.weights, args.config, args.overrides, "train", with_hash=process.is_main)
+    cfg, config_warnings, _ = resolved
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     check_single_label(cfg, "test_frozen.py")
     context = RunContext(process, resolve_precision(cfg.solver.precision, process.device))

@@ -50,7 +50,7 @@ def interpolate(args: argparse.Namespace, alphas: list[float], save_alpha: float
     process = distributed.start()
     if process.world_size > 1:
         raise UserError("tools.interpolate runs in one process; start it without torchrun")
-    checkpoint = read_checkpoint(args.weights)
+    checkpoint = read_checkpoint(args.weights, with_hash=True)
     resolved = [checkpoint.config(path, args.overrides, "test") for path in configs]
     log = open_log(process, [warning for each in resolved for warning in each.warnings])
     curves: Curves = {}

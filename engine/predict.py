@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from engine.predict_results import Results, merge_results, parts_folder, printable, write_results
+from engine.predict_results import Results, merge_results, parts_folder, write_results
 from engine.work_shards import chosen_shard, print_next_step
 from inference.isolation import DecodingJob, IsolatedVideo
 from inference.model import VideoModel, collect, load_model
@@ -22,6 +22,7 @@ from inference.video_inputs import is_live
 from inference.windows import Window
 from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR
 from utils.errors import UserError
+from utils.odd_names import printable
 from utils.progress import progress
 from utils.terminal import print_error_line
 
@@ -65,6 +66,9 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
     except KeyboardInterrupt:
         is_interrupted = True
         print(f"interrupted: {len(results.videos)} of {len(inputs)} videos were processed", file=sys.stderr, flush=True)
+    except Exception:
+        write_results(args, results, shard)  # of the videos so far; the disk of the pictures may be full
+        raise
 
     write_results(args, results, shard)
     if is_interrupted:

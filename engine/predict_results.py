@@ -14,6 +14,7 @@ from inference.timeline import VideoPrediction, csv_header
 from utils.csv_files import csv_text
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.odd_names import printable
 from utils.records import Keys, read_json
 
 
@@ -99,11 +100,6 @@ def merge_results(args: argparse.Namespace, sources: Sequence[str]) -> Results:
             raise UserError(f"--merge: the shards had different videos, such as {name}; run them again")
     check_complete(sources, lambda position: position in found.videos or position in found.errors, len(paths))
     return found
-
-
-def printable(name: str) -> str:
-    r"""Escape bytes of a file name that are not UTF-8, as `\xe9`."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
 def parts_folder(args: argparse.Namespace) -> Path | None:

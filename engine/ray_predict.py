@@ -30,13 +30,13 @@ from datasets.clip_cache import ClipCache
 from datasets.clip_shards import ClipShards
 from engine.extract_features import check_settings, embed_windows, feature_settings
 from engine.predict import open_windows
-from engine.predict_results import printable
 from inference.model import VideoModel, load_model
 from inference.timeline import VideoPrediction, csv_header, csv_row
 from utils.cli import EXIT_USER_ERROR
 from utils.errors import UserError
 from utils.files import atomic_path
 from utils.hashing import content_hash
+from utils.odd_names import printable
 from utils.progress import progress
 from utils.terminal import print_error_line
 

@@ -19,6 +19,7 @@ from reporting.sections.strips import rows_to_show
 from utils import distributed
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.odd_names import printable
 from utils.progress import progress
 from utils.terminal import print_error_line
 
@@ -42,7 +43,7 @@ def report(args: argparse.Namespace) -> None:
     page = comparison_page(run, other, pair, clips) if other and pair else run_page(run, test, clips)
     out = Path(args.out or run.folder / (f"compare_{other.name}.html" if other else "report.html"))
     try:
-        write_text_atomic(out, page, errors="backslashreplace")  # file names need not be UTF-8
+        write_text_atomic(out, printable(page))
     except OSError as error:
         raise UserError(f"{out}: cannot be written ({error.strerror}); choose another file with --out") from error
     print(f"{out}  {out.stat().st_size / 1e6:.2f} MB; open it in a browser")

@@ -30,7 +30,8 @@ from utils.runlog import RESULT, open_log
 def test(args: argparse.Namespace, warnings: list[str]) -> None:
     """Test a checkpoint, or an image-text model without video training; `warnings` are logged first."""
     process = distributed.start()
-    checkpoint, (cfg, config_warnings, names) = resolve(args.weights, args.config, args.overrides, "test")
+    checkpoint, resolved = resolve(args.weights, args.config, args.overrides, "test", with_hash=process.is_main)
+    cfg, config_warnings, names = resolved
     log = open_log(process, [*warnings, *config_warnings], quiet=args.quiet, plain=args.plain)
     dense = args.dense or cfg.data.dense
     name = f"test_{Path(args.config).stem}_" if args.config else "test_"

@@ -32,7 +32,7 @@ from utils.runlog import RESULT, open_log
 def test_zeroshot(args: argparse.Namespace, lists: list[str], warnings: list[str]) -> int:
     """Embed the videos of each data set once and score every list; `warnings` are logged first."""
     process = distributed.start()
-    checkpoint = read_checkpoint(args.weights, with_hash=True) if args.weights else None
+    checkpoint = read_checkpoint(args.weights, with_hash=process.is_main) if args.weights else None
     recipes = [checkpoint.recipe] * len(args.config) if checkpoint else [recipe_of_table(path) for path in args.reuse]
     resolved = [resolve_config(path, args.overrides, "test", recipe) for path, recipe in zip(args.config, recipes)]
     warnings = list(dict.fromkeys([*warnings, *(warning for each in resolved for warning in each.warnings)]))

@@ -371,11 +371,16 @@ def check_other_classes(cfg: Config) -> None:
 
 
 def resolve(
-    weights: str | Path | None, config: str | Path | None, overrides: Sequence[str], purpose: Purpose
+    weights: str | Path | None,
+    config: str | Path | None,
+    overrides: Sequence[str],
+    purpose: Purpose,
+    with_hash: bool = False,
 ) -> tuple[Checkpoint | None, Resolved]:
-    """The checkpoint of a command, if any, and its config; without a checkpoint that of `plain_clip`."""
+    """The checkpoint of a command, if any, and its config; without a checkpoint that of `plain_clip`. `with_hash`: see
+    `read_checkpoint`."""
     if weights:
-        checkpoint = read_checkpoint(weights, with_hash=purpose != "predict")
+        checkpoint = read_checkpoint(weights, with_hash)
         return checkpoint, checkpoint.config(config, overrides, purpose)
     cfg, warnings = load_config(config, overrides, purpose)
     return None, Resolved(with_preprocessing(plain_clip(cfg)), warnings, None)

@@ -12,6 +12,7 @@ from typing import NoReturn
 
 from datasets.lists import read_labels, tokenized_name
 from utils.errors import UserError
+from utils.odd_names import is_utf8
 from utils.terminal import print_error_line
 
 # fmt: off
@@ -116,7 +117,7 @@ def read_class_names(classes: str | Sequence[str]) -> list[str]:
     names = [" ".join(name.split()) for name in classes if name.strip()]
     if not names:
         raise UserError("no classes given; separate names by commas, or give a CSV file (id,name)")
-    if odd := [name for name in names if any("\ud800" <= letter <= "\udfff" for letter in name)]:
+    if odd := [name for name in names if not is_utf8(name)]:
         raise UserError(
             f"classes: {odd[0]!r} is not UTF-8 text; type it in a UTF-8 terminal, or give a CSV file (id,name)"
         )

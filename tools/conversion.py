@@ -18,12 +18,15 @@ from engine.work_shards import ALL, FOLDER, REPORT, Shard, report_file
 from tools.workers import Jobs, run_jobs
 from utils.cli import DISK_REMEDIES, check_counts
 from utils.cores import num_cores
-from utils.csv_files import ODD_NAMES, read_csv, write_csv
+from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
-from utils.files import check_writable, machine_name
+from utils.files import check_writable, machine_name, this_process
+from utils.odd_names import ODD_NAMES, printable
 from utils.progress import progress
 from utils.terminal import print_error_line
 
+WHOLE_LOCK = "all.lock"
+"""Locked by a run without shards. Its owner is in the file, as in those of shards."""
 # Errors about a single file; other files are still processed.
 FILE_ERRORS = (OSError, ValueError, UserError)
 
@@ -107,9 +110,13 @@ def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: S
     with contextlib.ExitStack() as stack:
         file = stack.enter_context(path.open("r+"))
         _lock(file, fcntl.LOCK_EX if shard.is_all else fcntl.LOCK_SH, out)
-        if not shard.is_all:
-            own = shard.file(out / FOLDER, ".lock")
-            _lock(stack.enter_context(own.open("w")), fcntl.LOCK_EX, out)
+        own = out / FOLDER / WHOLE_LOCK if shard.is_all else shard.file(out / FOLDER, ".lock")
+        own.parent.mkdir(exist_ok=True)
+        owner = stack.enter_context(own.open("a"))
+        _lock(owner, fcntl.LOCK_EX, out)
+        owner.truncate(0)
+        owner.write(this_process())
+        owner.flush()
         try:
             before = dict(json.load(file))
         except (ValueError, TypeError) as error:
@@ -141,9 +148,20 @@ def _lock(file: IO[str], kind: int, out: Path) -> None:
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
-        raise UserError(f"{out}: in use by another run; wait until it ends, or choose another folder") from None
+        raise UserError(f"{out}: in use by {_owner(out)}; wait until it ends, or choose another folder") from None
     except OSError as error:  # some network file systems do not support locks
         print_error_line(f"warning: {out}: cannot be locked ({error.strerror}); do not start a second run in it")
+
+
+def _owner(out: Path) -> str:
+    """The process that locked the output folder first, from the locked files of shards or of a whole run."""
+    for path in sorted((out / FOLDER).glob("*.lock")):
+        with path.open() as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                return file.read() or "another run"
+    return "another run"
 
 
 def run_all(
@@ -211,8 +229,7 @@ def summarise(results: list[Result], made: str, source: Path, out: Path, shard: 
     print(", ".join(f"{counts[status]} {status}" for status in (made, "present", "short", "failed")))
     failures = [result for result in results if result.status == "failed"]
     for result in failures[:10]:
-        line = f"failed: {source / result.path}: {result.reason}"
-        print(line.encode("utf-8", "backslashreplace").decode())
+        print(printable(f"failed: {source / result.path}: {result.reason}"))
     print(f"report: {report_file(out, shard)}")
     work_shards.print_next_step(shard)
     return 1 if failures else 0

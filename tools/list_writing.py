@@ -17,6 +17,7 @@ from tools.media_files import find_frame_folders, find_videos, list_fault
 from utils.csv_files import write_csv
 from utils.errors import UserError
 from utils.files import write_text_atomic
+from utils.odd_names import printable
 from utils.project_paths import REPOSITORY
 
 LISTS_FOLDER = REPOSITORY / "lists"
@@ -182,7 +183,7 @@ def write_list(out: Path, name: str, entries: Sequence[ListEntry], missing: Miss
     missing_path = out / f"{name}_missing.csv"
     missing_path.unlink(missing_ok=True)
     if missing:
-        write_csv(missing_path, ("name", "reason"), missing, errors="backslashreplace")
+        write_csv(missing_path, ("name", "reason"), [map(printable, row) for row in missing])
         total = len(entries) + len(missing)
         print(f"  left out: {len(missing)} of {total} are missing or unreadable, see {missing_path}")
     _, num_short = drop_short_entries(Entries(entries))

@@ -94,7 +94,8 @@ def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
         if name.startswith(prefix):
             class_name, slash, _ = name.removeprefix(prefix).partition("/")
             if not slash:
-                raise UserError(f"{disk.root / name}: is not in a class folder; expected {prefix}CLASS/{class_name}")
+                path = Path(disk.by_name[name].path if name in disk.by_name else name)
+                raise UserError(f"{disk.root / path}: is not in a class folder; expected {prefix}CLASS/{path.name}")
             samples.append(Sample((name,), (class_name,)))
     return samples
 
@@ -119,15 +120,17 @@ def make_folders(args: argparse.Namespace) -> None:
         raise UserError(f"--val_share {args.val_share:g}: must be between 0 and 1")
     disk = disk_of(args)
     folders = split_folders(args.root)
-    if folders:
+    if len(folders) > 1:
         parts = {part: samples_in_folders(disk, folder) for part, folder in folders.items()}
         print(f"the splits are the folders in {args.root}: {', '.join(folders.values())}")
         if "val" not in parts:
             parts["val"] = parts.pop("test")
             print(f"{folders['test']} is used for validation")
     else:
-        parts = split_by_seed(samples_in_folders(disk), args.val_share, args.seed)
-        print(f"random split of each class with --seed {args.seed} and --val_share {args.val_share:g}")
+        only_split = folders.get("train", "")
+        parts = split_by_seed(samples_in_folders(disk, only_split), args.val_share, args.seed)
+        of_split = f" in {args.root / only_split}, the only split folder," if only_split else ""
+        print(f"random split of each class{of_split} with --seed {args.seed} and --val_share {args.val_share:g}")
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
     labels = choose_labels(class_names, args.labels)
     if all(name.strip().isdecimal() for name in labels.names):
@@ -153,12 +156,17 @@ def split_folders(root: Path) -> dict[str, str]:
             raise UserError(f"{root}: {by_part[part]} and {name} are both folders of the {part} split; remove one")
         else:
             by_part[part] = name
-    if "train" not in by_part or len(by_part) == 1:
-        return {}
-    if others:
+    if others and "train" in by_part and len(by_part) > 1:
         raise UserError(
             f"{root}: contains {' and '.join(by_part.values())} and other folders, such as {others[0]}; expected "
             "either class folders or split folders"
+        )
+    if others:  # classes, one of which may be named "train"
+        return {}
+    if by_part and "train" not in by_part:
+        raise UserError(
+            f"{root}: contains only {' and '.join(by_part.values())}; add the folder train, or give one of them as "
+            "--root for a random split"
         )
     return by_part
 

@@ -8,8 +8,7 @@ from typing import Any
 
 from utils.errors import UserError
 from utils.files import write_text_atomic
-
-ODD_NAMES = "surrogateescape"  # file names need not be UTF-8
+from utils.odd_names import ODD_NAMES
 
 
 def csv_text(columns: Sequence[str], rows: Iterable[Iterable[Any]]) -> str:

@@ -46,6 +46,11 @@ def machine_name() -> str:
     return os.uname().nodename.partition(".")[0][:40]
 
 
+def this_process() -> str:
+    """The process and its machine, for messages of other processes about files that it locked."""
+    return f"process {os.getpid()} on {os.uname().nodename}"
+
+
 def sync_path(path: Path) -> None:
     """Flush a file, or the entries of a folder, to disk; otherwise a power failure may empty the file, or undo renames
     in the folder."""

@@ -6,6 +6,8 @@ import stat
 import sys
 from typing import TextIO
 
+from utils.odd_names import printable
+
 _COLOURS = {"error": "31", "warning": "33"}  # red and yellow of the terminal's own palette
 _LABEL = re.compile(r"(error|warning)\b[^:\n]*:", re.IGNORECASE)
 
@@ -23,7 +25,7 @@ def coloured(line: str, stream: TextIO) -> str:
 
 def print_error_line(line: str) -> None:
     """Print a line that begins with `error:` or `warning:` to stderr, and flush."""
-    print(coloured(line, sys.stderr), file=sys.stderr, flush=True)
+    print(coloured(printable(line), sys.stderr), file=sys.stderr, flush=True)
 
 
 def leave_terminal() -> bool:

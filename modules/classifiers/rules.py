@@ -2,6 +2,7 @@
 
 from modules.classifiers import OF_FILES, OF_PROMPTS
 from modules.losses import OF_TRAINED_CLASSES
+from utils.odd_names import is_utf8
 from utils.schema import Config
 from utils.schema_rules import Rule
 
@@ -15,7 +16,7 @@ RULES = (
     Rule(("network.prompt",), lambda c: "{}" not in c.network.prompt, "must contain {} for the class name"),
     Rule(
         ("network.prompt",),
-        lambda c: any("\ud800" <= letter <= "\udfff" for letter in c.network.prompt),
+        lambda c: not is_utf8(c.network.prompt),
         "is not UTF-8 text; set it in the config file",
     ),
     Rule(

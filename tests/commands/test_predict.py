@@ -1,6 +1,7 @@
 """The command line of predict.py: the probabilities of test.py, result files, unreadable files, streams."""
 
 import csv
+import errno
 import itertools
 import json
 import os
@@ -13,6 +14,7 @@ import pytest
 import torch
 from PIL import Image
 
+from engine import predict
 from inference import load_model
 from inference.windows import WindowReader
 from modules.attribution import drop_one_frame
@@ -166,6 +168,24 @@ def test_clip_without_training_is_named(world, capsys):
     assert call("predict", folder, "--config", world.config, "--classes", "a,b", "network.tm=tsm") == 0
     printed = capsys.readouterr().err
     assert "not fine-tuned" in printed and printed.splitlines()[-1].startswith("next: add --pictures FOLDER")
+
+
+def test_results_are_kept_if_the_disk_of_the_pictures_is_full(world, tmp_path, monkeypatch, capsys):
+    real = predict.draw_pictures
+
+    def draw(stem, *arguments):
+        if stem.name == "val_1_0":
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "picture")
+        return real(stem, *arguments)
+
+    monkeypatch.setattr(predict, "draw_pictures", draw)
+    videos = [world.root / "videos" / f"val_{number}_0.mp4" for number in range(3)]
+    files = ("--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures")
+    assert call("predict", *videos, "--config", world.config, *files, "--quiet") == 1
+    assert capsys.readouterr().err.startswith("error: picture: No space left on device")
+    found = json.loads((tmp_path / "r.json").read_text())["videos"]
+    assert [video["video"] for video in found] == list(map(str, videos[:2]))
+    assert (tmp_path / "r.csv").exists()
 
 
 def test_videos_of_the_same_name_get_separate_pictures(world, tmp_path):

@@ -2,6 +2,7 @@
 
 import io
 import os
+from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -127,6 +128,28 @@ def write_skipped_frames(path: Path, num_frames: int, size: tuple[int, int] = (4
             packet.is_keyframe = index == 0
             target.mux(packet)
     seed.unlink()
+
+
+def remux(
+    source: Path,
+    target: Path,
+    change: Callable[[av.Packet], None] = lambda packet: None,
+    *,
+    first_packet: int = 0,
+    all_streams: bool = False,
+    container_options: dict[str, str] | None = None,
+) -> None:
+    """Copy the packets of the best video stream, or of all streams, from the `first_packet`-th on, each after
+    `change`."""
+    with av.open(str(source)) as videos, av.open(str(target), "w", options=container_options or {}) as copy:
+        streams = [s for s in videos.streams if all_streams or s.index == videos.streams.best("video").index]
+        copies = {stream.index: copy.add_stream_from_template(stream) for stream in streams}
+        copy.start_encoding()
+        for position, packet in enumerate(videos.demux(streams)):
+            if packet.size and position >= first_packet:
+                change(packet)
+                packet.stream = copies[packet.stream_index]
+                copy.mux(packet)
 
 
 def full_decode(path: Path) -> np.ndarray:

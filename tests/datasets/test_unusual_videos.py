@@ -2,7 +2,6 @@
 
 import errno
 import os
-from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,7 +12,7 @@ from av.stream import Disposition
 
 from datasets.readers import open_video
 from datasets.video_decoder import VideoDecoder
-from tests.datasets.helpers import write_video
+from tests.datasets.helpers import remux, write_video
 from tests.datasets.test_one_answer import (
     assert_as_ffmpeg,
     assert_one_answer,
@@ -23,17 +22,6 @@ from tests.datasets.test_one_answer import (
 from utils.errors import UserError
 
 ONE_B_FRAME = {"options": {"g": "12", "bf": "1", "x264-params": "b-adapt=0"}, "pans": True}
-
-
-def remux(source: Path, target: Path, change: Callable[[av.Packet], None]) -> None:
-    """Copy the packets of a video after changing each."""
-    with av.open(str(source)) as videos, av.open(str(target), "w") as copy:
-        stream = copy.add_stream_from_template(videos.streams.video[0])
-        for packet in videos.demux(video=0):
-            if packet.size:
-                change(packet)
-                packet.stream = stream
-                copy.mux(packet)
 
 
 def times_of(path: Path) -> tuple[list[float], str]:

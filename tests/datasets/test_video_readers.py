@@ -13,7 +13,7 @@ from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.sampling import train_uniform
 from datasets.video_decoder import VideoDecoder
-from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, write_video
+from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, remux, write_video
 from utils.errors import UserError
 from utils.schema import DataConfig
 
@@ -227,20 +227,6 @@ def test_a_container_without_times_is_decoded_once_while_its_frames_are_few(
     with opened(path) as source:
         assert_frames(source, [0, 3, 11, 3], reference)
     assert len(starts) == decodes
-
-
-def remux(
-    source_path, path, *, first_packet: int = 0, all_streams=False, container_options: dict | None = None
-) -> None:
-    """Copies the packets of the best video stream, or of all streams, from the `first_packet`-th on."""
-    with av.open(str(source_path)) as source, av.open(str(path), "w", options=container_options or {}) as target:
-        streams = [s for s in source.streams if all_streams or s.index == source.streams.best("video").index]
-        copies = {stream.index: target.add_stream_from_template(stream) for stream in streams}
-        target.start_encoding()
-        for position, packet in enumerate(source.demux(streams)):
-            if packet.dts is not None and position >= first_packet:
-                packet.stream = copies[packet.stream_index]
-                target.mux(packet)
 
 
 @pytest.mark.parametrize("first_packet", [13, 14, 18])

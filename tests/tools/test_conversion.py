@@ -12,6 +12,7 @@ import pytest
 from tests.datasets.helpers import write_video
 from tests.faults_of import error_line
 from tests.tools.loading import load_tool, read_report, run_tool
+from utils.files import this_process
 
 
 class Converter(NamedTuple):
@@ -68,7 +69,7 @@ def test_unusual_files_do_not_end_the_run(converter, videos, tmp_path, monkeypat
             "gone",
             os.fsdecode(b"text\xe9"),
         }
-        assert "failed: text\\udce9.mp4: " in capsys.readouterr().out
+        assert r"failed: text\xe9.mp4: " in capsys.readouterr().out
 
 
 def test_two_workers_write_the_same_files_as_one(converter, videos, tmp_path):
@@ -116,5 +117,5 @@ def test_two_runs_on_one_folder(converter, videos, tmp_path, monkeypatch, capsys
 
     monkeypatch.setattr(converter.module, "run_job", run_job)
     assert converter.run(videos, tmp_path / "out") == 0 and codes == [2]
-    assert "in use by another run" in capsys.readouterr().err
+    assert f"out: in use by {this_process()}; wait until it ends" in capsys.readouterr().err
     assert [row["status"] for row in read_report(tmp_path / "out").values()] == [converter.made]

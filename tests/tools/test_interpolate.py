@@ -17,6 +17,7 @@ from tests.tools.loading import load_tool
 from utils.checkpoint import load_checkpoint, save_checkpoint
 from utils.cli import run_command
 from utils.config import load_config
+from utils.hashing import file_hash
 
 
 def save_model(world, path, change=0.0, overrides=(), **more):
@@ -69,6 +70,7 @@ def test_the_curve_is_a_table_a_picture_and_json(world, tuned, faded, tmp_path):
     out, printed = faded
     assert "frames (seen), top-1 %" in printed and "videos (zero-shot), top-1 %" in printed
     curve = json.loads((out / "curve.json").read_text())
+    assert curve["weights_hash"] == file_hash(tuned)
     assert curve["alphas"] == [0, 0.5, 1] and (out / "curve.png").read_bytes()[:4] == b"\x89PNG"
     assert call("test", "--config", world.config, "--weights", tuned, "--out", tmp_path) == 0
     tested = json.loads((tmp_path / "summary.json").read_text())
@@ -77,7 +79,7 @@ def test_the_curve_is_a_table_a_picture_and_json(world, tuned, faded, tmp_path):
     assert len(curve["scores"][str(world.video_config)]) == 3
 
 
-def test_the_saved_interpolation_scores_like_its_point_of_the_curve(world, faded, tmp_path):
+def test_the_saved_interpolation_scores_like_its_point_of_the_curve(world, tuned, faded, tmp_path):
     out, _ = faded
     assert call("test", "--config", world.config, "--weights", out / "half.pt", "--out", tmp_path) == 0
     tested = json.loads((tmp_path / "summary.json").read_text())
@@ -85,7 +87,9 @@ def test_the_saved_interpolation_scores_like_its_point_of_the_curve(world, faded
     assert middle == {name: tested[name] for name in middle}
     saved = load_checkpoint(out / "half.pt")
     assert saved["class_names"] == list(CLASSES) and saved["epoch"] == 3 and "optimizer_state_dict" not in saved
-    assert saved["mixed_from"]["alpha"] == 0.5 and saved["mixed_from"]["head"] == "fade"
+    mixed_from = saved["mixed_from"]
+    assert mixed_from["alpha"] == 0.5 and mixed_from["head"] == "fade"
+    assert mixed_from["weights_hash"] == file_hash(tuned)
 
 
 def test_each_checkpoint_of_a_run_has_a_separate_folder(world, tuned, tmp_path):

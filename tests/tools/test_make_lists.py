@@ -149,6 +149,8 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "empty"), "contains no folder with files such as img_00001.jpg"),
         (("--root", "flat", "--kind", "video"), "is not in a class folder"),
         (("--root", "mixed", "--kind", "video"), "mixed: contains train and val and other folders, such as b"),
+        (("--root", "untrained", "--kind", "video"), "untrained: contains only Test and val; add the folder train, or"),
+        (("--root", "lone", "--kind", "video"), "is not in a class folder; expected train/CLASS/1.mp4"),
         (("--root", "good", "--template", "img_{:05d}.webp"), "must be a name with one number field and .jpg or"),
         (("--root", "good", "--kind", "video", "--val_share", "1"), "--val_share 1"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
@@ -165,6 +167,9 @@ def test_mistakes_are_one_line_errors(tmp_path, monkeypatch, capsys, options, me
         "mixed/train/a/1.mp4",
         "mixed/val/a/1.mp4",
         "mixed/b/1.mp4",
+        "untrained/val/a/1.mp4",
+        "untrained/Test/a/1.mp4",
+        "lone/train/1.mp4",
         "good/a/1.mp4",
         "good/a/2.mp4",
     ):
@@ -187,6 +192,22 @@ def test_folders_of_splits_are_the_splits_whatever_their_case(tmp_path, capsys, 
     assert lines(tmp_path / "out/train.txt") == [f"{train}/run/1.mp4 0", f"{train}/walk/1.mp4 1"]
     assert lines(tmp_path / "out/val.txt") == [f"{test}/run/2.mp4 0", f"{test}/walk/2.mp4 1"]
     assert ("test is used for validation" in capsys.readouterr().out) == (test == "test")
+
+
+def test_a_train_folder_alone_is_split_at_random(tmp_path, capsys):
+    for name in ("run/1", "run/2", "walk/1", "walk/2"):
+        add_video(tmp_path / "data", f"Train/{name}.mp4")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert read_labels(tmp_path / "out/labels.csv") == ["run", "walk"]
+    assert [len(lines(tmp_path / f"out/{part}.txt")) for part in ("train", "val")] == [2, 2]
+    assert f"in {tmp_path / 'data/Train'}, the only split folder, with --seed 0" in capsys.readouterr().out
+
+
+def test_a_class_may_be_called_train(tmp_path):
+    for name in ("train/1", "train/2", "plane/1", "plane/2"):
+        add_video(tmp_path / "data", f"{name}.mp4")
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
+    assert read_labels(tmp_path / "out/labels.csv") == ["plane", "train"]
 
 
 def test_a_test_split_beside_train_and_val_is_listed_but_not_in_the_config(tmp_path, capsys):
@@ -220,6 +241,7 @@ def test_omitted_files_are_counted_and_named(tmp_path, capsys):
     for part in ("train", "val"):
         path = tmp_path / f"out/{part}_missing.csv"
         reasons |= missing(path) if path.exists() else {}
+    assert r"b/caf\xe9" in reasons
     assert len(reasons) == 3  # a space before the extension can be listed
     assert any("extension" in reason for reason in reasons.values())
     assert any("line break" in reason for reason in reasons.values())
