@@ -1,7 +1,9 @@
 """Chromium, driven by Playwright, for the tests of pages. It can only reach servers that the test allows."""
 
 import importlib.util
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -46,8 +48,12 @@ def open_browser() -> Iterator:
         pytest.skip(reason)
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium_path(), headless=True, args=list(_FLAGS))
+    # In a folder of its own, because libraries of the system leave files there, such as PulseAudio.
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        environment = {**os.environ, "TMPDIR": folder}
+        browser = playwright.chromium.launch(
+            executable_path=chromium_path(), headless=True, args=list(_FLAGS), env=environment
+        )
         try:
             yield browser
         finally:
