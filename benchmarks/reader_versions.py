@@ -6,6 +6,7 @@ python benchmarks/reader_versions.py OTHER VIDEOS [--rounds 9]
 """
 
 import argparse
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -19,16 +20,14 @@ from utils.project_paths import REPOSITORY
 
 ROUND_SECONDS = 0.15
 """CPU time of a round: a short read is repeated, so that the clock's resolution does not matter."""
+KEEP_FREED_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**25), "MALLOC_TRIM_THRESHOLD_": str(2**27)}
+"""Environment of glibc with the settings of `utils.memory.keep_freed_memory`, which older checkouts lack."""
 # Reads "calls path" lines, and writes the CPU seconds of a call; runs in a process for each checkout.
 READER = """
 import functools, os, sys, time
 sys.path.insert(0, sys.argv[1])
 import numpy as np, torch
-from datasets.frame_folder import FrameFolder
 from datasets.pyav_source import PyAVVideo
-from datasets.sampling import train_uniform
-from datasets.transforms import Resize, TrainTransform
-from utils.memory import keep_freed_memory
 
 def read_video(path, number):
     with PyAVVideo(path) as video:
@@ -39,13 +38,16 @@ def num_files(folder):
     return len(os.listdir(folder))
 
 def make_clip(folder, number):
+    from datasets.frame_folder import FrameFolder
+    from datasets.sampling import train_uniform
+    from datasets.transforms import Resize, TrainTransform
+
     rng = np.random.default_rng(number)
     with FrameFolder(folder, num_files(folder), "img_{:05d}.jpg") as source:
         clip = source.read(train_uniform(source.num_frames, 8, rng), Resize(256))
     TrainTransform(Resize(256), 224)(clip[None], 0, rng)
 
 torch.set_num_threads(1)
-keep_freed_memory()  # as in the loader processes
 for line in sys.stdin:
     calls, path = line.rstrip("\\n").split(" ", 1)
     read = make_clip if os.path.isdir(path) else read_video
@@ -61,8 +63,9 @@ class Checkout:
 
     def __init__(self, root: Path):
         command = [sys.executable, "-c", READER, str(root)]
+        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(
-            command, cwd=root, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            command, cwd=root, env={**os.environ, **KEEP_FREED_MEMORY}, text=True, **streams
         )
 
     def seconds(self, path: Path, calls: int) -> float | None:

@@ -72,7 +72,7 @@ def read_layout(path: Path, name: str) -> Layout:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for its writer
         raise UserError(f"{name}: is a pipe or device; expected a video file")
-    with path.open("rb") as file:
+    with path.open("rb", buffering=0) as file:
         file_size = os.fstat(file.fileno()).st_size
         head = file.read(4096)
         if head[4:8] in _FIRST_BOXES:
@@ -157,7 +157,7 @@ def _box(data: bytes, offset: int, position: int, end: int) -> _Box | None:
 def _declared_samples(data: bytes) -> int:
     """Number of samples declared by the tables in a box."""
     tracks: list[list[_Box]] = [[]]
-    for box in _all_boxes(data, 0, len(data), 0):
+    for box in _all_boxes(data):
         if box.kind == b"cmov":  # compressed tables of any ratio, not written by any program since 2001
             return MAX_INDEX_ENTRIES + 1
         if box.kind == b"trak":
@@ -166,14 +166,22 @@ def _declared_samples(data: bytes) -> int:
     return sum(_track_samples(data, boxes) for boxes in tracks)
 
 
-def _all_boxes(data: bytes, begin: int, end: int, depth: int) -> Iterator[_Box]:
-    """The boxes in a range of the data, including nested ones, in file order."""
-    while begin + 8 <= end and (box := _box(data, begin, begin, end)) is not None:
+def _all_boxes(data: bytes) -> Iterator[_Box]:
+    """The boxes in the data, including nested ones, in file order."""
+    position, end = 0, len(data)
+    parents: list[tuple[int, int]] = []  # where to continue after each, and the end of its own parent
+    while True:
+        box = _box(data, position, position, end) if position + 8 <= end else None
+        if box is None:
+            if not parents:
+                return
+            position, end = parents.pop()
+            continue
         yield box
-        if box.kind in _PARENTS and depth < _MAX_DEPTH:
-            inner = box.begin + (4 if box.kind == b"meta" else 0)
-            yield from _all_boxes(data, inner, min(box.end, end), depth + 1)
-        begin = box.end
+        position = box.end
+        if box.kind in _PARENTS and len(parents) < _MAX_DEPTH:
+            parents.append((position, end))
+            position, end = box.begin + (4 if box.kind == b"meta" else 0), min(box.end, end)
 
 
 def _track_samples(data: bytes, boxes: list[_Box]) -> int:

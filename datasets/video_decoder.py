@@ -145,7 +145,7 @@ class VideoDecoder:
         return (
             len(times) > 0
             and NO_TIME not in (times[0], file.pts[0])
-            and bool((np.diff(times) > 0).all())
+            and bool((times[1:] > times[:-1]).all())
             and bool(file.is_key[0])
             and times[0] >= file.pts[0]
         )
