@@ -72,7 +72,7 @@ def read_layout(path: Path, name: str) -> Layout:
     mode = path.stat().st_mode
     if not stat.S_ISREG(mode) and not stat.S_ISDIR(mode):  # opening a pipe would wait for its writer
         raise UserError(f"{name}: is a pipe or device; expected a video file")
-    with path.open("rb", buffering=0) as file:
+    with path.open("rb") as file:
         file_size = os.fstat(file.fileno()).st_size
         head = file.read(4096)
         if head[4:8] in _FIRST_BOXES:
