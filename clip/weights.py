@@ -99,6 +99,7 @@ def _is_torchscript(path: Path) -> bool:
 
 
 def _read_safetensors(path: Path) -> dict[str, torch.Tensor]:
+    path.open("rb").close()  # safetensors reports a file that may not be read as missing
     try:
         return load_file(path)
     except (SafetensorError, OSError, ValueError) as error:

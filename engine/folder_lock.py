@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from utils.errors import UserError
-from utils.files import check_writable, sync_path, this_process
+from utils.files import check_writable, named_errors, sync_path, this_process
 
 LOCK = ".lock"
 log = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ def folder_lock(folder: Path | None, option: str) -> Iterator[None]:
         sync_path(each.parent)
     file = _lock(folder / LOCK, option)
     try:
+        with named_errors(folder / LOCK):
+            os.truncate(file, 0)
+            os.write(file, this_process().encode())
         yield
     finally:
         with contextlib.suppress(OSError):  # the folder is not empty, or was already removed
@@ -64,8 +67,6 @@ def _lock(path: Path, option: str) -> int:
         if path.exists() and os.path.samestat(path.stat(), os.fstat(file)):
             break
         os.close(file)
-    os.truncate(file, 0)
-    os.write(file, this_process().encode())
     return file
 
 

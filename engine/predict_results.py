@@ -59,7 +59,7 @@ def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL
         except OSError as error:
             failed.append(f"{target}: cannot be written ({error.strerror})")
     if failed:
-        raise UserError("; ".join(failed))
+        raise UserError(f"{'; '.join(failed)}; choose another file or free disk space")
 
 
 Position = Annotated[str, Field(pattern=r"^[0-9]+$")]  # of a video in the inputs

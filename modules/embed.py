@@ -232,6 +232,8 @@ def load_table(path: str | Path) -> tuple[VideoTable, np.ndarray, list[str]]:
                 raise ValueError(f"{damaged} has a different checksum")
             arrays = {name: file[name] for name in _ARRAYS}
             state = {name.removeprefix(STATE): file[name] for name in file.files if name.startswith(STATE)}
+    except PermissionError:
+        raise
     except Exception as error:  # zipfile, its decoders and NumPy's parser raise anything on arbitrary bytes
         raise UserError(
             f"{path}: corrupted, or not a table of embeddings ({first_line(error)}); run the test again"

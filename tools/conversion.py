@@ -20,7 +20,7 @@ from utils.cli import DISK_REMEDIES, check_counts
 from utils.cores import num_cores
 from utils.csv_files import read_csv, write_csv
 from utils.errors import UserError
-from utils.files import check_writable, machine_name, this_process
+from utils.files import check_writable, machine_name, named_errors, this_process
 from utils.odd_names import ODD_NAMES, printable
 from utils.progress import progress
 from utils.terminal import print_error_line
@@ -114,9 +114,10 @@ def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: S
         own.parent.mkdir(exist_ok=True)
         owner = stack.enter_context(own.open("a"))
         _lock(owner, fcntl.LOCK_EX, out)
-        owner.truncate(0)
-        owner.write(this_process())
-        owner.flush()
+        with named_errors(own):
+            owner.truncate(0)
+            owner.write(this_process())
+            owner.flush()
         try:
             before = dict(json.load(file))
         except (ValueError, TypeError) as error:
@@ -132,8 +133,9 @@ def _write_once(path: Path, text: str) -> None:
     """Write a file, unless another shard has just done so."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{machine_name()}-{os.getpid()}.tmp")
-    temporary.write_text(text, encoding="utf-8")
     try:
+        with named_errors(path):
+            temporary.write_text(text, encoding="utf-8")
         os.link(temporary, path)
     except FileExistsError:
         pass
@@ -156,7 +158,8 @@ def _lock(file: IO[str], kind: int, out: Path) -> None:
 def _owner(out: Path) -> str:
     """The process that locked the output folder first, from the locked files of shards or of a whole run."""
     for path in sorted((out / FOLDER).glob("*.lock")):
-        with path.open() as file:
+        # It may belong to another user, or be removed at the end of that run.
+        with contextlib.suppress(FileNotFoundError, PermissionError), path.open() as file:
             try:
                 fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
             except BlockingIOError:
@@ -177,6 +180,7 @@ def run_all(
     with (
         report.open("a", newline="", encoding="utf-8", errors=ODD_NAMES) as file,
         progress(total=len(results) + len(jobs), initial=len(results), unit="video") as bar,
+        named_errors(out),
     ):
         writer = csv.writer(file, lineterminator="\n")
 

@@ -26,6 +26,7 @@ from tools.media_files import check_template
 from utils.cli import Parser, run_command
 from utils.errors import UserError
 from utils.files import check_writable
+from utils.odd_names import is_utf8
 
 PARTS = ("train", "val")
 UNTRIMMED = ("activitynet", "hacs")
@@ -87,15 +88,18 @@ def official_labels(source_names: Sequence[str], label_csv: Path | None, shipped
 
 
 def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
-    """All clips below the folder `below`; the first folder is the class."""
+    """All clips below the folder `below`; the first folder is the class. Raises a UserError if a clip is in no class
+    folder, also beside `below`, or a class cannot be written to a CSV."""
     prefix = f"{below}/" if below else ""
     samples = []
     for name in [*disk.by_name, *disk.faulty]:
-        if name.startswith(prefix):
+        if name.startswith(prefix) or "/" not in name:
             class_name, slash, _ = name.removeprefix(prefix).partition("/")
             if not slash:
                 path = Path(disk.by_name[name].path if name in disk.by_name else name)
                 raise UserError(f"{disk.root / path}: is not in a class folder; expected {prefix}CLASS/{path.name}")
+            if not is_utf8(class_name):
+                raise UserError(f"{disk.root / prefix / class_name}: the name is not UTF-8; rename the class folder")
             samples.append(Sample((name,), (class_name,)))
     return samples
 
@@ -131,6 +135,10 @@ def make_folders(args: argparse.Namespace) -> None:
         parts = split_by_seed(samples_in_folders(disk, only_split), args.val_share, args.seed)
         of_split = f" in {args.root / only_split}, the only split folder," if only_split else ""
         print(f"random split of each class{of_split} with --seed {args.seed} and --val_share {args.val_share:g}")
+    if empty := [part for part, samples in parts.items() if not samples]:
+        raise UserError(
+            f"{args.root}: no clip for {empty[0]}.txt; each split folder needs one, and a class two for a random split"
+        )
     class_names = sorted({sample.class_name for samples in parts.values() for sample in samples}, key=natural_key)
     labels = choose_labels(class_names, args.labels)
     if all(name.strip().isdecimal() for name in labels.names):

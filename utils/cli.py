@@ -40,8 +40,11 @@ DISK_REMEDIES = {
     errno.EFBIG: "raise the limit on the size of files (ulimit -f)",
     **dict.fromkeys((errno.EMFILE, errno.ENFILE), "raise the limit on open files (ulimit -n)"),
 }
-PATH_ERRORS = (errno.EACCES, errno.EPERM, errno.ENAMETOOLONG, errno.ELOOP)
-"""Errors of a path that the user gave, whose text says what is wrong."""
+PATH_REMEDIES = {
+    **dict.fromkeys((errno.EACCES, errno.EPERM), "change its mode or owner, or that of a folder above it"),
+    errno.ENAMETOOLONG: "give a shorter path",
+    errno.ELOOP: "correct the links",
+}
 
 
 class Parser(argparse.ArgumentParser):
@@ -238,8 +241,8 @@ def explain_failure(error: BaseException) -> tuple[int, str | None]:
     if isinstance(error, OSError) and error.errno in DISK_REMEDIES:
         remedy = DISK_REMEDIES[error.errno]
         return EXIT_FAILURE, f"{error.filename or 'the disk'}: {error.strerror}; {remedy} and run again"
-    if isinstance(error, OSError) and error.errno in PATH_ERRORS and error.filename is not None:
-        return EXIT_USER_ERROR, f"{error.filename}: {error.strerror}"
+    if isinstance(error, OSError) and error.errno in PATH_REMEDIES and error.filename is not None:
+        return EXIT_USER_ERROR, f"{error.filename}: {error.strerror}; {PATH_REMEDIES[error.errno]}"
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         return EXIT_FAILURE, f"{error.strerror}; free disk space there, or set TMPDIR to another folder"
     if isinstance(error, MemoryError):

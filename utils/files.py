@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import stat
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -27,18 +28,26 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     short_name = os.fsencode(path.name)[:200].decode("utf-8", "ignore")
     temporary = path.with_name(f".{short_name}.{machine_name()}-{os.getpid()}.tmp")
     try:
-        yield temporary
-        with temporary.open("rb+") as file:
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_path(path.parent)
+        with named_errors(path, temporary):
+            yield temporary
+            with temporary.open("rb+") as file:
+                os.fsync(file.fileno())
+            temporary.replace(path)
+            sync_path(path.parent)
+    finally:
+        with contextlib.suppress(OSError):  # the disk may have failed; nothing reads the temporary file
+            temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def named_errors(path: Path, temporary: Path | None = None) -> Iterator[None]:
+    """An OSError of the block that names no file, as those of writing, or `temporary`, names `path`."""
+    try:
+        yield
     except OSError as error:
         if error.errno is None or error.filename not in (None, str(temporary), temporary):
             raise
         raise OSError(error.errno, error.strerror, str(path)) from error
-    finally:
-        with contextlib.suppress(OSError):  # the disk may have failed; nothing reads the temporary file
-            temporary.unlink(missing_ok=True)
 
 
 def machine_name() -> str:
@@ -99,6 +108,10 @@ def check_writable(
             raise UserError(f"{option} {path}: would replace a file that this command reads; give another name")
         if path.exists() and not is_dir and not path.is_file():
             return  # a pipe or a device, which cannot be tested without writing to it
+        folder = path.absolute().parent
+        is_sticky = path.is_file() and folder.stat().st_mode & stat.S_ISVTX  # as /tmp: only its owner may replace it
+        if is_sticky and os.geteuid() not in (0, folder.stat().st_uid, path.stat().st_uid):
+            raise PermissionError(errno.EPERM, "it belongs to another user")
         # Test what would be created first: a file in `path`, or the topmost missing folder.
         name, place = (path / "results", path) if is_dir else (path, path.absolute().parent)
         while not place.exists():

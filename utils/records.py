@@ -47,7 +47,7 @@ def read_json(path: Path, what: str, remedy: str, kind: type[BaseModel] = Keys) 
     """`parse_json` of a file. Raises a UserError that says `what` the file is not, and the remedy."""
     try:
         return parse_json(path.read_text(encoding="utf-8"), kind)
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise UserError(f"{path}: not {what} ({error}); {remedy}") from error
 
 
@@ -61,5 +61,5 @@ def read_records(path: Path, remedy: str) -> list[dict[str, Any]]:
         if lines and not lines[-1].endswith("}\n"):
             lines.pop()
         return [parse_json(line, Record) for line in lines]
-    except (OSError, ValueError) as error:
+    except (FileNotFoundError, IsADirectoryError, ValueError) as error:
         raise UserError(f"{path}: invalid metrics file ({error}); {remedy}") from error

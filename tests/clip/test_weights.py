@@ -1,5 +1,6 @@
 """Weights files that are corrupted, foreign or malicious: an error names them, and their code never runs."""
 
+import errno
 import pickle
 import zipfile
 from pathlib import Path
@@ -37,6 +38,17 @@ def test_missing_and_empty(tmp_path):
     torch.save({}, tmp_path / "none.pt")
     with pytest.raises(UserError, match="none.pt: no state dict, .* it contains nothing"):
         read_weights(tmp_path / "none.pt")
+
+
+def test_safetensors_that_may_not_be_read_are_not_called_corrupted(tmp_path, monkeypatch):
+    save_file({"w": torch.rand(4)}, tmp_path / "w.safetensors")
+
+    def refuse(path, *arguments, **options):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(PermissionError):
+        read_weights(tmp_path / "w.safetensors")
 
 
 @pytest.mark.parametrize("share", [0.01, 0.5, 0.97])

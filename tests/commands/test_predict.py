@@ -153,7 +153,7 @@ def test_if_one_output_fails_at_the_end_the_other_is_written(world, tmp_path, ca
     monkeypatch.setattr("engine.predict_results.write_text_atomic", full)
     options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
     assert call("predict", world.root / "frames" / "val_0_0", *options) == 2
-    assert "r.json: cannot be written (No space left on device)" in capsys.readouterr().err
+    assert "r.json: cannot be written (No space left on device); choose another file" in capsys.readouterr().err
     assert (tmp_path / "r.csv").read_text().startswith("video,start")
 
 

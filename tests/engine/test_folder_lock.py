@@ -36,6 +36,16 @@ def test_an_empty_folder_is_removed(tmp_path):
     assert not list(tmp_path.iterdir())
 
 
+def test_a_full_disk_is_reported_with_the_path_and_nothing_is_left(tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "write", full)
+    with pytest.raises(OSError) as caught, folder_lock(tmp_path / "a" / "b", "--out"):
+        pass
+    assert caught.value.filename == str(tmp_path / "a" / "b" / LOCK) and not list(tmp_path.iterdir())
+
+
 def test_the_lock_is_released_when_its_process_ends(tmp_path):
     child = os.fork()
     if child == 0:

@@ -1,5 +1,8 @@
 """Reading run folders: their tests and configs, and one-line errors."""
 
+import builtins
+import errno
+import io
 import json
 import logging
 import os
@@ -101,6 +104,21 @@ def test_missing_and_corrupted_files_are_reported_in_one_line(tmp_path, run_fold
     assert len(read_run(run_folder).records) == 102
     metrics.write_text("{not json}\n")
     assert "invalid metrics file" in fault_of(read_run, run_folder)
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "test_1x1/summary.json", "test_1x1/embeddings.npz"])
+def test_a_file_that_may_not_be_read_is_not_called_corrupted(run_folder, monkeypatch, name):
+    path, real_open = run_folder / name, io.open
+
+    def refuse(file, *arguments, **options):
+        if str(file) == str(path):
+            raise PermissionError(errno.EACCES, "Permission denied", str(path))
+        return real_open(file, *arguments, **options)
+
+    monkeypatch.setattr(io, "open", refuse)
+    monkeypatch.setattr(builtins, "open", refuse)
+    with pytest.raises(PermissionError):
+        _ = read_run(run_folder).main_test.outcomes
 
 
 def test_a_config_with_other_keys_is_reported(run_folder):

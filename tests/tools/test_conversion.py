@@ -3,6 +3,7 @@
 import errno
 import os
 from collections import Counter
+from pathlib import Path
 from types import ModuleType
 from typing import NamedTuple
 
@@ -85,15 +86,17 @@ def test_two_workers_write_the_same_files_as_one(converter, videos, tmp_path):
 
 
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EIO])
-def test_a_disk_error_is_not_reported_as_a_bad_file(converter, videos, tmp_path, monkeypatch, capsys, number):
+@pytest.mark.parametrize("filename", ["one", None])  # Python names no file if a write fails
+def test_a_disk_error_is_not_reported_as_a_bad_file(converter, videos, tmp_path, monkeypatch, capsys, number, filename):
     write_video(videos / "one.mp4", 12)
 
     def full(*_):
-        raise OSError(number, os.strerror(number), "one")
+        raise OSError(number, os.strerror(number), filename)
 
     monkeypatch.setattr(converter.module, converter.writer, full)
     assert converter.run(videos, tmp_path / "out") == 1
-    assert capsys.readouterr().err.startswith(f"error: one: {os.strerror(number)}")
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: {filename or tmp_path / 'out'}") and f": {os.strerror(number)}; " in error
     assert read_report(tmp_path / "out") == {}
 
 
@@ -119,3 +122,24 @@ def test_two_runs_on_one_folder(converter, videos, tmp_path, monkeypatch, capsys
     assert converter.run(videos, tmp_path / "out") == 0 and codes == [2]
     assert f"out: in use by {this_process()}; wait until it ends" in capsys.readouterr().err
     assert [row["status"] for row in read_report(tmp_path / "out").values()] == [converter.made]
+
+
+@pytest.mark.parametrize("error", [FileNotFoundError, PermissionError])
+def test_an_owner_that_cannot_be_read_is_another_run(converter, videos, tmp_path, monkeypatch, capsys, error):
+    write_video(videos / "one.mp4", 12)
+    real, codes = converter.module.run_job, []
+    real_open = Path.open
+
+    def open_path(path, mode="r", *arguments, **options):
+        if path.suffix == ".lock" and mode == "r":
+            raise error(path)
+        return real_open(path, mode, *arguments, **options)
+
+    def run_job(*arguments):
+        codes.append(converter.run(videos, tmp_path / "out"))
+        return real(*arguments)
+
+    monkeypatch.setattr(converter.module, "run_job", run_job)
+    monkeypatch.setattr(Path, "open", open_path)
+    assert converter.run(videos, tmp_path / "out") == 0 and codes == [2]
+    assert "out: in use by another run; wait until it ends" in capsys.readouterr().err

@@ -12,6 +12,7 @@ import pytest
 
 from datasets.lists import read_labels
 from tests.commands.world import REPO
+from tests.faults_of import error_line
 from tests.reading import read_frame_list, read_video_list
 from tests.tools.list_inputs import (
     add_frames,
@@ -208,6 +209,30 @@ def test_a_class_may_be_called_train(tmp_path):
         add_video(tmp_path / "data", f"{name}.mp4")
     assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video") == 0
     assert read_labels(tmp_path / "out/labels.csv") == ["plane", "train"]
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (("train/a/1", "val/a/2", "loose"), "data/loose.mp4: is not in a class folder; expected train/CLASS/loose.mp4"),
+        (("train/a/1", "val/.hidden"), "data: no clip for val.txt; each split folder needs one, and a class two for"),
+        (("train/a/1", "train/b/1"), "data: no clip for val.txt; "),
+        (("a/1", "a/2", os.fsdecode(b"\xe9/1")), r"data/\xe9: the name is not UTF-8; rename the class folder"),
+        (("train/a/1", os.fsdecode(b"val/\xe9/1")), r"data/val/\xe9: the name is not UTF-8; rename the class folder"),
+    ],
+)
+def test_nothing_is_written_for_clips_and_classes_that_no_list_can_contain(tmp_path, capsys, names, message):
+    for name in names:
+        add_video(tmp_path / "data", f"{name}.mp4")
+    code = run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--kind", "video")
+    assert message in error_line(code, capsys) and not (tmp_path / "out").exists()
+
+
+def test_frames_directly_in_a_split_folder_are_in_no_class_folder(tmp_path, capsys):
+    for name in ("train", "train/walk/1", "val/walk/1"):
+        add_frames(tmp_path / "data", name, num_frames=8)
+    code = run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out")
+    assert "data/train: is not in a class folder; expected train/CLASS/train" in error_line(code, capsys)
 
 
 def test_a_test_split_beside_train_and_val_is_listed_but_not_in_the_config(tmp_path, capsys):

@@ -11,10 +11,18 @@ from tests.commands.world import REPO
 from utils.cli import EXIT_FAILURE, EXIT_USER_ERROR, explain_failure
 
 
-@pytest.mark.parametrize("number", [errno.EACCES, errno.ENAMETOOLONG, errno.ELOOP])
-def test_a_path_that_cannot_be_opened_is_a_mistake_of_the_user(number):
+@pytest.mark.parametrize(
+    ("number", "remedy"),
+    [
+        (errno.EACCES, "change its mode or owner, or that of a folder above it"),
+        (errno.EPERM, "change its mode or owner, or that of a folder above it"),
+        (errno.ENAMETOOLONG, "give a shorter path"),
+        (errno.ELOOP, "correct the links"),
+    ],
+)
+def test_a_path_that_cannot_be_opened_is_a_mistake_of_the_user(number, remedy):
     code, line = explain_failure(OSError(number, os.strerror(number), "a/b"))
-    assert code == EXIT_USER_ERROR and line == f"a/b: {os.strerror(number)}"
+    assert code == EXIT_USER_ERROR and line == f"a/b: {os.strerror(number)}; {remedy}"
 
 
 @pytest.mark.parametrize(

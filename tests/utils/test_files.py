@@ -33,6 +33,16 @@ def test_an_unwritable_path_is_a_one_line_error(tmp_path):
     assert "cannot be written" in fault_of(check_writable, "/proc/nope", "--out", is_folder=True)
 
 
+def test_a_file_of_another_user_cannot_be_replaced_in_a_sticky_folder(tmp_path, monkeypatch):
+    tmp_path.chmod(0o1777)
+    (tmp_path / "theirs.json").touch()
+    check_writable(tmp_path / "theirs.json", "--json")
+    monkeypatch.setattr(os, "geteuid", lambda: 65534)
+    line = f"--json {tmp_path / 'theirs.json'}: cannot be written (it belongs to another user); choose another path"
+    assert fault_of(check_writable, tmp_path / "theirs.json", "--json") == line
+    check_writable(tmp_path / "ours.json", "--json")
+
+
 def test_an_output_must_not_replace_an_input(tmp_path):
     (tmp_path / "a.pt").write_text("weights")
     (tmp_path / "link.pt").symlink_to("a.pt")
