@@ -245,7 +245,7 @@ def explain_failure(error: BaseException) -> tuple[int, str | None]:
         return EXIT_USER_ERROR, f"{error.filename}: {error.strerror}; {PATH_REMEDIES[error.errno]}"
     if isinstance(error, FileNotFoundError) and "No usable temporary directory" in str(error):
         return EXIT_FAILURE, f"{error.strerror}; free disk space there, or set TMPDIR to another folder"
-    if isinstance(error, MemoryError):
+    if isinstance(error, MemoryError) or "failed to map segment" in str(error):  # the latter: loading PyTorch
         return EXIT_FAILURE, OUT_OF_MAIN_MEMORY
     if isinstance(error, BrokenPipeError) and _drop_closed_stdout():
         return EXIT_CLOSED_OUTPUT, ""

@@ -31,6 +31,7 @@ def test_a_path_that_cannot_be_opened_is_a_mistake_of_the_user(number, remedy):
         (OSError(errno.EFBIG, "File too large", "a"), "a: File too large; raise the limit on the size of files"),
         (OSError(errno.EMFILE, "Too many open files", "a"), "raise the limit on open files (ulimit -n)"),
         (MemoryError(), "out of memory; lower data.batch_size"),
+        (ImportError("libtorch_cpu.so: failed to map segment from shared object"), "raise the limit (ulimit -v)"),
         (FileNotFoundError(2, "No usable temporary directory found in ['/tmp']"), "['/tmp']; free disk space there"),
     ],
 )
