@@ -10,7 +10,7 @@ TRIPLE: dict[str, Any] = {"min_length": 3, "max_length": 3}
 
 
 class RandAugConfig(Section):
-    N: int = key(0, "RandAugment operations per training clip; 0: off", "operations", ge=0)
+    N: int = key(0, "RandAugment operations per training clip; 0: off", ge=0, le=64)
     M: int = key(9, "strength of each operation", "0 to 30", ge=0, le=30)
 
 

@@ -20,6 +20,7 @@ MEANINGLESS_KEYS = ("network.type", "network.drop", "solver.epoch_offset")
 MAX_SEED = 2**63 - 1  # limit of PyTorch's generators
 MAX_FRAMES = 4096  # for each factor of a clip's length
 MAX_SIDE = 8192
+MAX_COUNT = 10**6  # of classes, clips of a batch, epochs
 
 DROPOUT: dict[str, Any] = {"ge": 0, "lt": 1, "role": "training"}
 
@@ -29,9 +30,9 @@ class DataConfig(Section):
     modality: Literal["RGB", "video"] = key("RGB", "RGB: folders of frames; video: video files")
     num_segments: int = key(8, "segments of a video from which a clip takes frames", "segments", ge=1, le=MAX_FRAMES)
     seg_length: int = key(1, "consecutive frames per segment", "frames", ge=1, le=MAX_FRAMES)
-    batch_size: int = key(8, "clips per process and batch", "clips per process", ge=1)
+    batch_size: int = key(8, "clips per process and batch", ge=1, le=MAX_COUNT)
     workers: int = key(4, "data loader workers per process; 0: load in the main process", "processes", ge=0)
-    num_classes: int = key(400, "number of classes in label_list", "classes", ge=1)
+    num_classes: int = key(400, "classes in label_list", ge=1, le=MAX_COUNT)
     image_tmpl: str = key("img_{:05d}.jpg", "file name of a frame, with the frame number in braces")
     train_root: ProjectPath = key("", "root of the paths in train_list, or URL of packed clips; empty: the repository")
     train_list: OptionalPath = key(None, "training videos: `path num_frames label` (RGB) or `path label` (video)")
@@ -244,7 +245,7 @@ Optimizer = Literal[
 
 class SolverConfig(Section):
     type: Literal["cosine", "multistep"] = key("cosine", "learning rate schedule after the warm-up")
-    epochs: int = key(30, "training epochs", "epochs", ge=1)
+    epochs: int = key(30, "epochs", ge=1, le=MAX_COUNT)
     start_epoch: int = key(0, "first epoch; `resume` overrides it", "epochs", ge=0)
     optim: Optimizer = key("adamw", "optimiser; adamw, adam and sgd are from PyTorch, the others from timm")
     betas: list[float] | None = key(

@@ -254,7 +254,8 @@ def test_every_key_is_described():
 @pytest.mark.parametrize(
     "override",
     ["seed=9223372036854775808", "data.shot_seed=1e30", "data.num_segments=100000", "data.input_size=224224",
-     "network.head_layers=6000"],
+     "network.head_layers=6000", "data.num_classes=99999999999", "data.batch_size=1000000000",
+     "data.randaug.N=1000000", "solver.epochs=100000000000"],
 )  # fmt: skip
 def test_numbers_out_of_range_are_refused(tmp_path, override):
     with pytest.raises(UserError, match=f"{override.split('=')[0]}: must be "):
