@@ -11,7 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, NamedTuple
+from typing import IO, Any, NamedTuple
 
 from engine import work_shards
 from engine.work_shards import ALL, FOLDER, REPORT, Shard, report_file
@@ -112,12 +112,11 @@ def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: S
         _lock(file, fcntl.LOCK_EX if shard.is_all else fcntl.LOCK_SH, out)
         own = out / FOLDER / WHOLE_LOCK if shard.is_all else shard.file(out / FOLDER, ".lock")
         own.parent.mkdir(exist_ok=True)
-        owner = stack.enter_context(own.open("a"))
+        owner = stack.enter_context(own.open("ab", buffering=0))  # closing it writes nothing, also after an error
         _lock(owner, fcntl.LOCK_EX, out)
         with named_errors(own):
             owner.truncate(0)
-            owner.write(this_process())
-            owner.flush()
+            owner.write(this_process().encode())
         try:
             before = dict(json.load(file))
         except (ValueError, TypeError) as error:
@@ -136,16 +135,17 @@ def _write_once(path: Path, text: str) -> None:
     try:
         with named_errors(path):
             temporary.write_text(text, encoding="utf-8")
-        os.link(temporary, path)
-    except FileExistsError:
-        pass
-    except OSError:  # a file system without hard links
-        temporary.replace(path)
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            pass
+        except OSError:  # a file system without hard links
+            temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def _lock(file: IO[str], kind: int, out: Path) -> None:
+def _lock(file: IO[Any], kind: int, out: Path) -> None:
     """Lock the output folder; the lock is released when the process and its workers exit."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)

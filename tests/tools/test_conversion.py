@@ -143,3 +143,18 @@ def test_an_owner_that_cannot_be_read_is_another_run(converter, videos, tmp_path
     monkeypatch.setattr(Path, "open", open_path)
     assert converter.run(videos, tmp_path / "out") == 0 and codes == [2]
     assert "out: in use by another run; wait until it ends" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_settings_on_a_full_disk_are_named_and_nothing_is_left(converter, videos, tmp_path, monkeypatch, capsys):
+    write_video(videos / "one.mp4", 12)
+    settings, real_open = tmp_path / "out" / converter.module.SETTINGS_FILE, Path.open
+
+    def open_path(path, mode="r", *arguments, **options):
+        is_settings = path.name.startswith(f".{settings.name}")
+        return real_open(Path("/dev/full") if is_settings else path, mode, *arguments, **options)
+
+    monkeypatch.setattr(Path, "open", open_path)
+    assert converter.run(videos, tmp_path / "out") == 1
+    assert capsys.readouterr().err.startswith(f"error: {settings}: No space left on device; free disk space")
+    assert not list((tmp_path / "out").iterdir())
