@@ -118,17 +118,13 @@ class VideoModel:
         self.text_tower = "" if trained_classifier(cfg) else text_weights_hash(self._clip_model)
         text = build_text(cfg, self._clip_model, self.class_names, device)
         self.network = build_model(cfg, self._clip_model, self.class_names, text)
+        frames = f"{cfg.data.num_frames} frames"
+        self.description = f"CLIP {cfg.network.arch}, not fine-tuned: mean of {frames}, no checkpoint"
         if checkpoint:
             self.load(checkpoint)
             self.network.merge_adapter()
             warn_of_other_classifier(cfg, checkpoint.state, checkpoint.path)
-            self.description = (
-                f"{checkpoint.path}: {cfg.network.arch}, {_structure(cfg.network)}, {cfg.data.num_frames} frames"
-            )
-        else:
-            self.description = (
-                f"CLIP {cfg.network.arch}, not fine-tuned: mean of {cfg.data.num_frames} frames, no checkpoint"
-            )
+            self.description = f"{checkpoint.path}: {cfg.network.arch}, {_structure(cfg.network)}, {frames}"
         self.network.to(device).eval()
         self.class_matrix = text_matrix(self.network, None if self.network.classifier else text)
         if not are_sound(torch.from_numpy(self.class_matrix)).all():
@@ -377,8 +373,7 @@ def resolve(
     purpose: Purpose,
     with_hash: bool = False,
 ) -> tuple[Checkpoint | None, Resolved]:
-    """The checkpoint of a command, if any, and its config; without a checkpoint that of `plain_clip`. `with_hash`: see
-    `read_checkpoint`."""
+    """Checkpoint of a command, if any, and its config or that of `plain_clip`; `with_hash` as in `read_checkpoint`."""
     if weights:
         checkpoint = read_checkpoint(weights, with_hash)
         return checkpoint, checkpoint.config(config, overrides, purpose)
