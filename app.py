@@ -25,7 +25,7 @@ ALLOWED_HOST = re.compile(r"\*|(\*\.)?[\w.-]+|[\da-fA-F]*:[\da-fA-F]*:[\da-fA-F:
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="config keys to override")
-    parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
+    parser.add_argument("--config", "-cfg", metavar="YAML", help="config file (default: that of the checkpoint)")
     parser.add_argument(
         "--weights",
         metavar="FILE",

@@ -25,7 +25,7 @@ OVERRIDE = re.compile(r"\w+(\.\w+)+=|seed=")
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = Parser(__doc__)
     parser.add_argument("videos", nargs="*", metavar="VIDEO", help="files, folders, 'patterns*', URLs; also key=value")
-    parser.add_argument("--config", metavar="YAML", help="config file (default: that of the checkpoint)")
+    parser.add_argument("--config", "-cfg", metavar="YAML", help="config file (default: that of the checkpoint)")
     parser.add_argument(
         "--weights", metavar="FILE", help="video checkpoint (default: CLIP without fine-tuning, mean of the frames)"
     )

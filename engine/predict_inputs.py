@@ -42,6 +42,8 @@ def check_inputs(args: argparse.Namespace, sources: list[str], overrides: list[s
     or URL is combined with --isolate."""
     check_config(args.config, overrides, () if args.classes else ("data.label_list",))
     videos = expand_inputs(sources)
+    if weights := [video for video in videos if video.endswith((".pt", ".pth", ".safetensors"))]:
+        raise UserError(f"{weights[0]}: is a checkpoint, not a video; write --weights {weights[0]}")
     if not any(is_live(video) or Path(video).exists() for video in videos):
         raise UserError(f"{videos[0]}: no such video file or folder of frames")
     for option, path in (("--json", args.json), ("--csv", args.csv)):

@@ -105,8 +105,8 @@ def write_scores(
         log.warning("WARNING: %d of them could not be read and count as wrong", num_missing)
     if calibration:
         log.info(
-            f"expected calibration error {calibration['ece']:.2f}%; logits divided by "
-            f"{calibration['temperature']:.3g}, fitted on half of the videos each: "
+            f"expected calibration error {calibration['ece']:.2f}%; with logits divided by "
+            f"{calibration['temperature']:.3g} (fitted on one half of the videos, measured on the other): "
             f"{calibration['ece_at_temperature']:.2f}%"
         )
     if average_precisions:

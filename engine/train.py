@@ -255,5 +255,8 @@ def restore(run: TrainingRun, run_dir: Path) -> Path | None:
     if found is None:
         return None
     run.progress = restore_run(found, run.cfg, run.class_names, run.model, run.trainer, run.train_loader)
-    log.info("resumed from %s: epoch %d, step %d", found[0], run.progress.epoch + 1, run.progress.step)
+    if run.progress.epoch >= run.cfg.solver.epochs:
+        log.info("%s is finished; to train longer, increase solver.epochs (%d)", found[0], run.cfg.solver.epochs)
+    else:
+        log.info("resumed from %s: epoch %d, step %d", found[0], run.progress.epoch + 1, run.progress.step)
     return found[0]

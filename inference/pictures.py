@@ -79,7 +79,7 @@ def _draw_film(axis: Axes, clip: ShownClip, name: str) -> None:
     notes = [f"second row: highlighted where it supports {name}"] if clip.lit is not None else []
     bottom = len(film)
     if bars := spread(clip.bars(), MAX_FRAMES_PER_STRIP):
-        notes.append(f"bars: contribution of each frame to the log-odds of {'it' if notes else name}")
+        notes.append(f"bars: contribution of each frame to {'its log-odds' if notes else f'the log-odds of {name}'}")
         zero, bottom = bottom + 0.25 * side, bottom + BAR_ROW * side
         for place, (share, nats) in enumerate(bars):
             middle = place * (side + gap) + side / 2

@@ -28,14 +28,20 @@ class ShownClip(NamedTuple):
     lit: torch.Tensor | None = None
 
     def bars(self) -> list[tuple[float, str]]:
-        """The contribution of each frame divided by the largest of the clip (-1 to 1), and as text in nats."""
+        """The contribution of each frame divided by the largest of the clip (-1 to 1), and as text in nats.
+
+        The text has 1 to 3 decimals, enough for a tenth of the largest contribution, and no sign if it is zero.
+        Below 0.001 the bars are shorter, because such differences are rounding errors.
+        """
         if self.contributions is None:
             return []
-        largest = max(float(self.contributions.abs().max()), 1e-9)
+        largest = max(float(self.contributions.abs().max()), 0.001)
+        decimals = next((decimals for decimals in (1, 2) if largest >= 0.5 * 10 ** (1 - decimals)), 3)
         bars = []
         for value in self.contributions.tolist():
-            rounded = round(value, 1) + 0.0  # which turns -0.0 into 0.0
-            bars.append((value / largest, f"{rounded:+.1f}".replace("-", "\u2212")))
+            sign = "+" if round(value, decimals) > 0 else ""
+            text = f"{sign}{round(value, decimals) + 0.0:.{decimals}f}"  # + 0.0 turns -0.0 into 0.0
+            bars.append((value / largest, text.replace("-", "\u2212")))
         return bars
 
 

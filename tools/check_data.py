@@ -160,7 +160,7 @@ def print_faults(jobs: Sequence[ListJob], rows: Sequence[dict], out: Path | None
     for job in jobs:
         of_list = [row for row in rows if row["list"] == job.name]
         reasons = [row["reason"] for row in of_list if row["status"] == "bad"]
-        clean = f"; without them: {out / f'{job.name}_clean.txt'}" if out else ""
+        clean = f"; the list without them: {out / f'{job.name}_clean.txt'}" if out and reasons else ""
         print(f"{job.path}: {len(of_list)} entries, {len(reasons)} bad{clean}")
         for reason in reasons[:10]:
             print(f"  {reason}")

@@ -105,7 +105,10 @@ def samples_in_folders(disk: Disk, below: str = "") -> list[Sample]:
 
 
 def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dict[str, Sequence[Sample]]:
-    """Split each class: shuffled by (seed, class), the first `val_share` for validation, at least one clip per part."""
+    """Split each class: shuffled by (seed, class), the first `val_share` for validation, at least one clip per part.
+    With 1 all are for validation."""
+    if val_share == 1:
+        return {"val": sorted(samples, key=lambda sample: sample.candidates)}
     by_class: dict[str, list[Sample]] = {}
     for sample in samples:
         by_class.setdefault(sample.class_name, []).append(sample)
@@ -120,8 +123,8 @@ def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dic
 
 def make_folders(args: argparse.Namespace) -> None:
     """Write the lists of a folder of class folders, or of split folders."""
-    if not 0 < args.val_share < 1:
-        raise UserError(f"--val_share {args.val_share:g}: must be between 0 and 1")
+    if not 0 < args.val_share <= 1:
+        raise UserError(f"--val_share {args.val_share:g}: must be above 0 and at most 1 (all clips, for a test)")
     disk = disk_of(args)
     folders = split_folders(args.root)
     if len(folders) > 1:
@@ -134,7 +137,10 @@ def make_folders(args: argparse.Namespace) -> None:
         only_split = folders.get("train", "")
         parts = split_by_seed(samples_in_folders(disk, only_split), args.val_share, args.seed)
         of_split = f" in {args.root / only_split}, the only split folder," if only_split else ""
-        print(f"random split of each class{of_split} with --seed {args.seed} and --val_share {args.val_share:g}")
+        if args.val_share == 1:
+            print("all clips are used for validation")
+        else:
+            print(f"random split of each class{of_split} with --seed {args.seed} and --val_share {args.val_share:g}")
     if empty := [part for part, samples in parts.items() if not samples]:
         raise UserError(
             f"{args.root}: no clip for {empty[0]}.txt; each split folder needs one, and a class two for a random split"
@@ -310,7 +316,9 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         return command
 
     command = add("folders", make_folders, "class folders, or train and val folders with class folders")
-    command.add_argument("--val_share", type=float, default=0.2, help="share of validation clips (default: 0.2)")
+    command.add_argument(
+        "--val_share", type=float, default=0.2, help="share of validation clips (default: 0.2; 1: all)"
+    )
     command.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     command = add("ucf101", make_ucf101, "UCF101, three splits")
     command.add_argument("--splits", type=Path, required=True, help="ucfTrainTestlist: classInd.txt, trainlist01.txt")

@@ -49,8 +49,9 @@ def test_every_program_is_covered():
 
 @pytest.mark.parametrize("name", [*ENTRY_SCRIPTS, *MODULES])
 def test_help_ends_with_examples_that_parse(name, capsys):
-    _, _, examples = help_of(name, capsys).partition("\nexamples:\n")
+    options, _, examples = help_of(name, capsys).partition("\nexamples:\n")
     assert examples.strip()
+    assert ("  --config YAML" in options) == ("  --config YAML, -cfg YAML" in options)
     start = f"python {name}.py" if name in ENTRY_SCRIPTS else f"python -m {name}"
     for line in examples.strip().splitlines():
         assert line.strip().startswith(start), line

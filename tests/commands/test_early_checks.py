@@ -7,11 +7,16 @@ from pathlib import Path
 REPO = Path(__file__).parents[2]
 K400 = "configs/k400/k400_train_rgb_vitb-32-f8.yaml"
 CASES = (
-    ("train", ["--config", K400], "k400/kinetics_rgb_train_se320.txt: no such file"),
+    ("train", ["--config", K400], "se320.txt: no such file; copy or create it (docs/data.md), or set data.train_list"),
     ("test", ["--weights", "absent.pt"], "absent.pt: no such checkpoint file"),
     ("test_zeroshot", ["--config", "absent.yaml", "--weights", "absent.pt"], "absent.yaml: no such config file"),
     ("test_frozen", ["--config", K400, "--out", "x"], "k400/kinetics_rgb_train_se320.txt: no such file"),
     ("predict", ["absent.mp4", "--weights", "absent.pt"], "absent"),
+    (
+        "predict",
+        ["absent.mp4", "run/last.pt"],
+        "run/last.pt: is a checkpoint, not a video; write --weights run/last.pt",
+    ),
     ("export", ["--weights", "absent.pt", "--format", "onnx"], "absent.pt: no such checkpoint file"),
     ("tools.interpolate", ["--weights", "absent.pt"], "absent.pt: no such checkpoint file"),
     ("tools.average_checkpoints", ["absent.pt", "other.pt", "--out", "x.pt"], "absent.pt: no such checkpoint file"),

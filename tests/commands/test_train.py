@@ -170,6 +170,7 @@ def test_a_finished_run_is_not_overwritten_but_can_be_resumed(world, run, capsys
     assert train(world, run, "solver.epochs=2") == 2
     assert "already contains a run; add resume=auto" in capsys.readouterr().err
     assert train(world, run, "solver.epochs=2", "resume=auto") == 0
+    assert "is finished; to train longer, increase solver.epochs (2)" in capsys.readouterr().out
     assert (run / "last_model.pt").read_bytes() == before
 
 

@@ -37,7 +37,7 @@ def test_each_frame_has_a_bar_for_its_contribution():
     page = result_html(answer([[0.25, 0.75]], ["a", "b"]))
     found = re.findall(r'<i class="(\w+)" style="--share:([\d.]+)"></i><small>([^<]+)</small>', page)
     assert found[:2] == [("for", "0.250", "+0.5"), ("against", "1.000", "\u22122.0")]
-    assert found[2:] == [("against", "0.000", "+0.0"), ("for", "0.500", "+1.0")]
+    assert found[2:] == [("against", "0.000", "0.0"), ("for", "0.500", "+1.0")]
 
 
 def test_a_result_is_saved_as_json_and_picture():

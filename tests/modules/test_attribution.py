@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from modules.attribution import drop_one_frame, relevance_maps, spotlight
+from modules.attribution import ShownClip, drop_one_frame, relevance_maps, spotlight
 from modules.build import build_model
 from tests.clip.tiny import RESNET
 from tests.modules.tiny import clip_of, make_clips, make_config
@@ -128,3 +128,18 @@ def test_regions_that_support_the_class_stay_and_the_rest_is_dimmed():
     dimmed = lit[0, 0, :, 7, 0].int()
     assert dimmed.max() < 100 and dimmed.max() - dimmed.min() <= 2  # dark and grey
     assert (lit[1] < 100).all()  # nothing speaks for the class
+
+
+@pytest.mark.parametrize(
+    ("contributions", "bars"),
+    [
+        ((1.04, -2.08, -0.02), [(0.5, "+1.0"), (-1.0, "\u22122.1"), (-0.0096, "0.0")]),
+        ((0.2, -0.04, 0.004), [(1.0, "+0.20"), (-0.2, "\u22120.04"), (0.02, "0.00")]),
+        ((0.004, -0.002), [(1.0, "+0.004"), (-0.5, "\u22120.002")]),
+        ((1e-6, -1e-7), [(0.001, "0.000"), (-0.0001, "0.000")]),
+    ],
+)
+def test_bars_are_labelled_with_the_decimals_of_the_largest(contributions, bars):
+    found = ShownClip(torch.zeros(len(bars), 3, 2, 2, dtype=torch.uint8), torch.tensor(contributions)).bars()
+    assert [text for _, text in found] == [text for _, text in bars]
+    assert [share for share, _ in found] == pytest.approx([share for share, _ in bars], abs=1e-4)

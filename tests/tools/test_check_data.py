@@ -59,9 +59,11 @@ def test_corrupted_files_are_found_and_left_out(world, broken, tmp_path, capsys)
     assert clean == [line for line in whole if line.split()[0] not in bad]
     assert sorted(path.name for path in out.iterdir()) == ["report.csv", "train_clean.txt", "val_clean.txt"]
     output = capsys.readouterr().out
-    assert "15 entries, 3 bad" in output and "9 entries, 1 bad" in output
+    assert f"15 entries, 3 bad; the list without them: {out / 'train_clean.txt'}" in output
+    assert f"9 entries, 1 bad; the list without them: {out / 'val_clean.txt'}" in output
     lists = (f"data.train_list={out / 'train_clean.txt'}", f"data.val_list={out / 'val_clean.txt'}")
     assert run(broken, *lists, "--out", tmp_path / "again", "--workers", "1") == 0
+    assert "without them" not in capsys.readouterr().out
 
 
 def test_every_list_of_several_sets_is_checked(world, broken, tmp_path):

@@ -31,6 +31,16 @@ from utils.errors import UserError
 # folders
 
 
+def test_all_clips_can_be_in_the_validation_list(tmp_path, capsys):
+    for name in ("a/1", "a/2", "b/1"):
+        add_frames(tmp_path / "data", name)
+    assert run("folders", "--root", tmp_path / "data", "--out", tmp_path / "out", "--val_share", 1) == 0
+    output = capsys.readouterr().out
+    assert lines(tmp_path / "out/val.txt") == ["a/1 8 0", "a/2 8 0", "b/1 8 1"]
+    assert not (tmp_path / "out/train.txt").exists() and "train_list" not in printed_yaml(output)
+    assert "all clips are used for validation" in output and "random" not in output
+
+
 def test_folders_split_is_seeded_class_by_class_and_complete(tmp_path, capsys):
     for class_name, count in (("riding_a_bike", 10), ("cooking rice", 5), ("alone", 1)):
         for number in range(count):
@@ -153,7 +163,7 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "untrained", "--kind", "video"), "untrained: contains only Test and val; add the folder train, or"),
         (("--root", "lone", "--kind", "video"), "is not in a class folder; expected train/CLASS/1.mp4"),
         (("--root", "good", "--template", "img_{:05d}.webp"), "must be a name with one number field and .jpg or"),
-        (("--root", "good", "--kind", "video", "--val_share", "1"), "--val_share 1"),
+        (("--root", "good", "--kind", "video", "--val_share", "1.5"), "--val_share 1.5: must be above 0"),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
         (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
         (("--root", "good", "--kind", "video", "--out", "/proc/x"), "--out /proc/x: cannot be written"),
