@@ -63,9 +63,14 @@ class Checkout:
 
     def __init__(self, root: Path):
         command = [sys.executable, "-c", READER, str(root)]
-        streams = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         self._process = subprocess.Popen(
-            command, cwd=root, env={**os.environ, **KEEP_FREED_MEMORY}, text=True, **streams
+            command,
+            cwd=root,
+            env={**os.environ, **KEEP_FREED_MEMORY},
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
         )
 
     def seconds(self, path: Path, calls: int) -> float | None:

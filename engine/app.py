@@ -17,10 +17,10 @@ import numpy as np
 
 from demo.shapes_samples import CLASS_NAMES, sample_videos
 from inference.isolation import DecodingJob, IsolatedVideo, start_server
-from inference.model import VideoModel, check_other_classes, collect, load_model
+from inference.model import VideoModel, check_other_classes, load_model
 from inference.page import OWN_CLASSES, PageContent, build_page, count_waiting, look
 from inference.request_guard import RequestGuard, RequestLimits
-from inference.timeline import VideoPrediction
+from inference.timeline import VideoPrediction, collect
 from inference.upload import Limits
 from inference.video_inputs import read_class_names
 from inference.windows import Window

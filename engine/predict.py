@@ -15,9 +15,9 @@ import numpy as np
 from engine.predict_results import Results, merge_results, parts_folder, write_results
 from engine.work_shards import chosen_shard, print_next_step
 from inference.isolation import DecodingJob, IsolatedVideo
-from inference.model import VideoModel, collect, load_model
+from inference.model import VideoModel, load_model
 from inference.pictures import draw_strips, draw_timeline
-from inference.timeline import UNKNOWN, VideoPrediction, clock
+from inference.timeline import UNKNOWN, VideoPrediction, clock, collect
 from inference.video_inputs import is_live
 from inference.windows import Window
 from utils.cli import EXIT_INTERRUPTED, EXIT_USER_ERROR

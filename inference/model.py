@@ -23,7 +23,7 @@ import torch
 
 from datasets.lists import read_labels
 from inference.frames import Video
-from inference.timeline import MAX_STRIPS, VideoPrediction, spread
+from inference.timeline import MAX_STRIPS, VideoPrediction, collect, spread
 from inference.video_inputs import read_class_names
 from inference.windows import Window, build_window_reader
 from modules.attribution import ShownClip, explain
@@ -50,8 +50,6 @@ from utils.schema_rules import Purpose
 DEFAULT_CLASSES = REPOSITORY / "lists" / "kinetics_400_labels.csv"
 NAMES_PER_TURN = 32
 """Number of class names that are embedded while the lock of a shared model is held; each may have several prompts."""
-MAX_KEPT_CLIPS = 12
-"""Number of evenly spaced clips of a prediction that are kept for plots."""
 log = logging.getLogger(__name__)
 
 
@@ -316,23 +314,6 @@ def _names_of(cfg: Config) -> list[str]:
     names = read_labels(DEFAULT_CLASSES)
     log.warning("no classes given; using the %d classes of Kinetics-400 (%s)", len(names), DEFAULT_CLASSES.name)
     return names
-
-
-def collect(
-    stream: Iterable[tuple[Window, np.ndarray]], name: str, class_names: list[str], threshold: float = 0.0
-) -> VideoPrediction:
-    """Collect the results of `VideoModel.stream`. Only a few clips are kept, for any number of windows."""
-    spans, rows, clips, every = [], [], [], 1
-    for number, (window, probabilities) in enumerate(stream):
-        spans.append((window.start, window.end))
-        rows.append(probabilities)
-        if number % every == 0:
-            clips.append((number, ShownClip(window.clip)))
-        if len(clips) > MAX_KEPT_CLIPS:
-            clips, every = clips[::2], 2 * every
-    if not rows:
-        raise UserError(f"{name}: contains no frames")
-    return VideoPrediction(name, np.array(spans), np.stack(rows), class_names, threshold, tuple(clips))
 
 
 def text_for_table(cfg: Config, names: list[str], table: VideoTable, path: str) -> np.ndarray:

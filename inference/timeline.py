@@ -10,13 +10,17 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from inference.windows import Window
 from modules.attribution import ShownClip
+from utils.errors import UserError
 from utils.results import format_table
 
 UNKNOWN = "unknown"
 """Shown instead of a class if the best one is less probable than the threshold."""
 MAX_STRIPS = 6
 """Number of windows whose frames pictures show."""
+MAX_KEPT_CLIPS = 12
+"""Number of evenly spaced clips of a prediction that are kept for plots."""
 
 
 class Segment(NamedTuple):
@@ -151,3 +155,20 @@ def clock(seconds: float) -> str:
     hours, minutes = divmod(minutes, 60)
     until_minutes = f"{hours}:{minutes:02d}" if hours else f"{minutes}"
     return f"{until_minutes}:{rest / 10:04.1f}"
+
+
+def collect(
+    stream: Iterable[tuple[Window, np.ndarray]], name: str, class_names: list[str], threshold: float = 0.0
+) -> VideoPrediction:
+    """Collect the results of `VideoModel.stream`. Only a few clips are kept, for any number of windows."""
+    spans, rows, clips, every = [], [], [], 1
+    for number, (window, probabilities) in enumerate(stream):
+        spans.append((window.start, window.end))
+        rows.append(probabilities)
+        if number % every == 0:
+            clips.append((number, ShownClip(window.clip)))
+        if len(clips) > MAX_KEPT_CLIPS:
+            clips, every = clips[::2], 2 * every
+    if not rows:
+        raise UserError(f"{name}: contains no frames")
+    return VideoPrediction(name, np.array(spans), np.stack(rows), class_names, threshold, tuple(clips))

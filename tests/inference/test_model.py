@@ -10,7 +10,8 @@ from PIL import Image
 
 from inference import load_model
 from inference import model as model_module
-from inference.model import MAX_KEPT_CLIPS, NAMES_PER_TURN, collect
+from inference.model import NAMES_PER_TURN
+from inference.timeline import MAX_KEPT_CLIPS, collect
 from modules.build import build_model_and_text
 from modules.checkpoint_layout import load_video_weights
 from tests.commands.world import CLASSES
