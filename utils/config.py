@@ -156,11 +156,9 @@ def check_data_files(config: Config, keys: Sequence[str]) -> None:
         if value and key.endswith("_root") and not Path(value).is_dir():
             raise UserError(f"{value}: no such folder; set {key} to the root folder of the paths in the list")
         if value and not Path(value).exists():
-            remedy = f"set {key}"
-            if Path(value).parts[:2] == ("exp", "demo"):
-                remedy = "run 'sh scripts/run_demo.sh' to create it"
-            elif Path(value).parts[0] == "lists":
-                remedy = f"copy or create it (docs/data.md), or {remedy}"
+            is_of_demo = Path(value).parts[:2] == ("exp", "demo")
+            create = "copy or create it (docs/data.md), or " if Path(value).is_relative_to("lists") else ""
+            remedy = "run 'sh scripts/run_demo.sh' to create it" if is_of_demo else f"{create}set {key}"
             raise UserError(f"{value}: no such file; {remedy}")
 
 
