@@ -1,5 +1,6 @@
 """Fixtures shared by the tests of several folders."""
 
+import logging
 import signal
 from pathlib import Path
 
@@ -18,6 +19,17 @@ def signal_handlers():
     yield
     for number, handler in before.items():
         signal.signal(number, handler)
+
+
+@pytest.fixture(autouse=True)
+def log_handlers():
+    """Entry scripts that run in this process log to files of the test, whose folder is removed after it."""
+    logger = logging.getLogger()
+    before = list(logger.handlers)
+    yield
+    for handler in [each for each in logger.handlers if each not in before]:
+        logger.removeHandler(handler)
+        handler.close()
 
 
 @pytest.fixture(scope="session")
