@@ -9,7 +9,6 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-import av
 import numpy as np
 import torch
 
@@ -17,6 +16,7 @@ from benchmarks.timing import in_ms, interleaved, print_table, ratio, start
 from datasets.frame_source import FrameSource
 from datasets.readers import open_video
 from datasets.sampling import val_uniform
+from datasets.video_decoder import VideoDecoder
 from utils.errors import UserError
 
 OTHERS = ("decord", "torchcodec")
@@ -28,12 +28,11 @@ def read(path: Path, decoder: str) -> torch.Tensor:
 
 
 def full_decode(path: Path) -> tuple[np.ndarray, str]:
-    """All frames, (N,H,W,3), and the codec."""
-    with av.open(str(path)) as container:
-        stream = container.streams.best("video")
-        stream.codec_context.thread_count = 1
-        frames = [frame.to_ndarray(format="rgb24") for frame in container.decode(stream)]
-        return np.stack(frames), stream.codec_context.name
+    """All frames decoded in sequence, (N,H,W,3), and the codec."""
+    with VideoDecoder(path) as video:
+        decoder = video.file.stream.codec_context
+        assert decoder is not None
+        return np.stack([video.to_rgb(frame) for frame in video.frames()]), decoder.name
 
 
 def assert_equal(path: Path) -> str:
