@@ -92,7 +92,7 @@ class FrameConverter:
         key = (frame.format.name, frame.width, frame.height, width, height)
         if self._graph is None or key != self._graph_key:
             self._graph, self._graph_key = Graph(), key
-            if hasattr(Graph, "threads"):  # since PyAV 16; creating threads takes longer than a conversion
+            if hasattr(Graph, "threads"):  # since PyAV 17.0.1; creating threads takes longer than a conversion
                 self._graph.threads = 1
             source = self._graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)

@@ -29,6 +29,7 @@ from utils.config import check_config
 from utils.errors import UserError
 from utils.files import check_is_file, check_writable
 from utils.interval import check_times
+from utils.odd_names import ODD_NAMES
 from utils.project_paths import SHARD_INDEX, is_url
 
 LEVELS = ("window", "frame", "video")
@@ -123,7 +124,7 @@ def list_videos(videos: str) -> list[str] | None:
     if not videos.endswith(".txt") or Path(videos).is_dir():
         return expand_inputs([videos])
     try:
-        lines = Path(videos).read_text(encoding="utf-8-sig", errors="surrogateescape").splitlines()
+        lines = Path(videos).read_text(encoding="utf-8-sig", errors=ODD_NAMES).splitlines()
     except OSError as error:
         raise UserError(f"{videos}: cannot be read ({error.strerror})") from None
     paths = [line for line in lines if line.strip()]
