@@ -10,6 +10,7 @@ from typing import NamedTuple
 import av
 import numpy as np
 from av.filter import Graph
+from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
@@ -27,7 +28,9 @@ class Orientation(NamedTuple):
     @classmethod
     def of(cls, frame: av.VideoFrame) -> "Orientation":
         """From the display matrix (ISO/IEC 14496-12, 6.2.2), rounded to quarter turns: x' = ax + cy, y' = bx + dy."""
-        side_data = frame.side_data
+        # Not `frame.side_data`, which refers to the frame and is kept by it: such a cycle would keep the memory of all
+        # frames until the next garbage collection.
+        side_data = SideDataContainer(frame)  # pyright: ignore  (its stub has no arguments)
         # The length is checked first, because a missing entry would raise an exception for each frame.
         if len(side_data) == 0 or SideDataType.DISPLAYMATRIX not in side_data:
             return cls()

@@ -1,3 +1,4 @@
+import gc
 import os
 import platform
 
@@ -370,6 +371,19 @@ def test_files_are_closed(tmp_path):
     source.close()
     assert source._video.file._containers == [] and source._video.file._kept == []
     source.close()
+
+
+def test_frames_are_freed_without_garbage_collection(tmp_path):
+    write_video(tmp_path / "clip.mp4", 10)
+    gc.collect()
+    gc.disable()
+    try:
+        with opened(tmp_path / "clip.mp4") as source:
+            source.read(np.arange(8))
+        del source
+        assert av.VideoFrame not in map(type, gc.get_objects())
+    finally:
+        gc.enable()
 
 
 @needs_real_videos
