@@ -34,8 +34,8 @@ class Orientation(NamedTuple):
         # The length is checked first, because a missing entry would raise an exception for each frame.
         if len(side_data) == 0 or SideDataType.DISPLAYMATRIX not in side_data:
             return cls()
-        matrix = side_data[SideDataType.DISPLAYMATRIX]  # pyright: ignore  (its stub has no keys)
-        a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()
+        matrix = side_data[SideDataType.DISPLAYMATRIX]
+        a, b, _, c, d = np.frombuffer(matrix, np.int32, 5).tolist()  # pyright: ignore  (its stub has no buffer)
         if abs(b) + abs(c) > abs(a) + abs(d):
             return cls(is_transposed=True, flips_rows=b < 0, flips_columns=c < 0)
         return cls(flips_rows=d < 0, flips_columns=a < 0)
