@@ -308,20 +308,24 @@ class VideoDecoder:
         """All frames in output order, from the first packet.
 
         A stream may start before its first keyframe, and later frames may refer to frames before it: those that cannot
-        be decoded are dropped and counted, as by ffmpeg.
+        be decoded are dropped and counted, as by ffmpeg. For the first frame shown later than such a keyframe, H.264
+        decoders may report that frames to release are missing, but decode it; `frames` checks that it is output.
         """
         self._decoder.flush_buffers()
         self._decoder.skip_frame = "DEFAULT"
-        self.num_left_out, has_begun = 0, False
+        self.num_left_out, has_begun, is_open = 0, False, False
         leads_to = None  # time of the first keyframe, until a packet with a later time
         for packet in chain(self.file.packets(), (None,)):
+            may_lack_references = False
             if packet is not None and packet.is_keyframe and not has_begun:
-                has_begun, leads_to = True, packet.pts
+                has_begun, leads_to, is_open = True, packet.pts, self._starts_open_gop(packet)
             elif packet is None or (leads_to is not None and packet.pts is not None and packet.pts > leads_to):
-                leads_to = None
+                may_lack_references, leads_to = is_open and leads_to is not None, None
             try:
                 frames = self._decoder.decode(packet)
             except av.FFmpegError:
+                if may_lack_references and packet is not None:
+                    continue
                 if has_begun and (packet is None or leads_to is None or packet.is_keyframe):
                     raise
                 self.num_left_out += 1
@@ -331,6 +335,16 @@ class VideoDecoder:
                     self._check(frame)
                     has_begun = True
                     yield frame
+
+    def _starts_open_gop(self, keyframe: av.Packet) -> bool:
+        """Whether a keyframe is H.264 without an IDR slice (NAL unit type 5), so that later frames may refer to earlier
+        ones. False for containers without timestamps; the others store sizes of 4 bytes (ISO/IEC 14496-15)."""
+        if self._decoder.name != "h264" or self._times is None:
+            return False
+        data, position = bytes(keyframe), 0
+        while position + 4 < len(data) and data[position + 4] & 31 != 5:
+            position += 4 + int.from_bytes(data[position : position + 4], "big")
+        return position + 4 >= len(data)
 
     def to_rgb(self, frame: av.VideoFrame, size: tuple[int, int] | None = None) -> np.ndarray:
         """(H,W,3) uint8 RGB of a frame, upright, scaled to `size` (width, height); None: that of the first frame."""

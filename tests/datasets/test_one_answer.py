@@ -226,6 +226,17 @@ def test_a_recording_that_begins_before_its_first_keyframe(tmp_path, share):
 
 
 @needs_ffmpeg
+@pytest.mark.parametrize("name", ["cut.mkv", "cut.mp4"])
+def test_a_copy_that_begins_with_an_open_group_of_pictures(tmp_path, name):
+    """Its second packet asks the decoder to release a frame that is missing."""
+    x264 = {"preset": "medium", "x264-params": "open-gop=1:keyint=12:scenecut=0:threads=1"}
+    write_video(tmp_path / "whole.mp4", 60, options=x264)
+    cut = ("-ss", "1.2", "-i", tmp_path / "whole.mp4", "-c", "copy", tmp_path / name)
+    subprocess.run(["ffmpeg", "-v", "error", *cut], check=True)
+    assert_as_ffmpeg(tmp_path / name, assert_one_answer(tmp_path / name, tmp_path / "work"))
+
+
+@needs_ffmpeg
 @pytest.mark.parametrize("matrix", list(itertools.product((1, -1), (1, -1), (False, True))))
 def test_rotated_and_mirrored(tmp_path, matrix):
     """The eight display matrices of an MP4 file."""
