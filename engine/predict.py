@@ -67,7 +67,10 @@ def predict(args: argparse.Namespace, sources: list[str], overrides: list[str]) 
         is_interrupted = True
         print(f"interrupted: {len(results.videos)} of {len(inputs)} videos were processed", file=sys.stderr, flush=True)
     except Exception:
-        write_results(args, results, shard)  # of the videos so far; the disk of the pictures may be full
+        try:
+            write_results(args, results, shard)  # of the videos so far; the disk of the pictures may be full
+        except UserError as error:
+            print_error_line(f"error: {error}")
         raise
 
     write_results(args, results, shard)

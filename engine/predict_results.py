@@ -46,20 +46,23 @@ def write_results(args: argparse.Namespace, results: Results, shard: Shard = ALL
     """Write JSON and CSV to files or stdout; a shard writes its part of the files. Raises a UserError if a file could
     not be written; the other one was written."""
     targets = [(target, text) for target, text in ((args.json, results.json), (args.csv, results.csv)) if target]
-    failed = []
+    failed: dict[str, OSError] = {}
     if not shard.is_all and (folder := parts_folder(args)):
         targets = [(target, text) for target, text in targets if target == "-"]
         targets.append((str(shard.file(folder, ".json")), lambda: json.dumps(asdict(results))))
-    for target, text in targets:
+    for target, text in sorted(targets, key=lambda each: each[0] == "-"):  # stdout last, since it may be closed
         try:
             if target == "-":
                 print(text(), end="", flush=True)
             else:
                 write_text_atomic(target, text())
         except OSError as error:
-            failed.append(f"{target}: cannot be written ({error.strerror})")
+            if target == "-" and isinstance(error, BrokenPipeError) and not failed:
+                raise  # its reader has closed it (`| head`)
+            failed[f"{target}: cannot be written ({error.strerror})"] = error
     if failed:
-        raise UserError(f"{'; '.join(failed)}; choose another file or free disk space")
+        cause = list(failed.values())[-1]
+        raise UserError(f"{'; '.join(failed)}; choose another file or free disk space") from cause
 
 
 Position = Annotated[str, Field(pattern=r"^[0-9]+$")]  # of a video in the inputs

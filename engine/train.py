@@ -212,7 +212,8 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
     if keeper.failure:
         reason = keeper.failure.strerror or keeper.failure
         remedy = DISK_REMEDIES.get(keeper.failure.errno or 0, f"correct that ({reason})")
-        raise UserError(f"{run_dir}: the last checkpoint could not be written; {remedy} and run again with resume=auto")
+        fault = f"the last checkpoint could not be written; {remedy} and run again with resume=auto"
+        raise UserError(f"{run_dir}: {fault}") from keeper.failure
     if process.is_main:
         log.log(RESULT, "%s", describe_run(metrics.records()))
     main_score = "mAP" if cfg.data.multi_label else "top-1"

@@ -176,8 +176,8 @@ def run_command(main: Callable[[argparse.Namespace], int | None], args: argparse
     """Run the main function of a command and return its exit code.
 
     A `UserError` is printed as `error: ...` with exit code 2. System failures (a killed process, a lost connection, a
-    full disk) are also printed in one line, with exit code 1. `--debug` shows the traceback instead. Anything else is a
-    bug and is raised. If stdout was closed (`| head -1`), the command exits silently.
+    full disk, also as the cause of a `UserError`) are also printed in one line, with exit code 1. `--debug` shows the
+    traceback instead. Anything else is a bug and is raised. If stdout was closed (`| head -1`), it exits silently.
     """
     sys.unraisablehook = _report_unraisable
     _open_closed_streams()
@@ -234,10 +234,9 @@ def _report_unraisable(unraisable: "sys.UnraisableHookArgs") -> None:
 
 def explain_failure(error: BaseException) -> tuple[int, str | None]:
     """Exit code and the line to print ("" for none); None for a bug, which is raised."""
-    if isinstance(error, UserError):
-        return EXIT_USER_ERROR, str(error)
-    if isinstance(error, MachineError):
-        return EXIT_FAILURE, str(error)
+    if isinstance(error, (UserError, MachineError)):
+        is_user = isinstance(error, UserError) and getattr(error.__cause__, "errno", None) not in DISK_REMEDIES
+        return EXIT_USER_ERROR if is_user else EXIT_FAILURE, str(error)
     if isinstance(error, OSError) and error.errno in DISK_REMEDIES:
         remedy = DISK_REMEDIES[error.errno]
         return EXIT_FAILURE, f"{error.filename or 'the disk'}: {error.strerror}; {remedy} and run again"

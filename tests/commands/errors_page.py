@@ -27,15 +27,20 @@ def tree(folder: Path) -> set[Path]:
     return set(folder.rglob("*")) if folder.exists() else set()
 
 
-def expect(outcome: str, capsys: pytest.CaptureFixture, folder: Path, script: str, *arguments: object) -> None:
-    """Run an entry script; a mistake gives exit code 2 and one line, and leaves no file in `folder`."""
+def expect(
+    outcome: str, capsys: pytest.CaptureFixture, folder: Path, script: str, *arguments: object, code: int = 2
+) -> None:
+    """Run an entry script; a mistake gives exit code 2 and one line, and leaves no file in `folder`.
+
+    `code`: another exit code, of a failure of the system.
+    """
     before = tree(folder)
     capsys.readouterr()
-    code = call(script, *arguments)
+    found = call(script, *arguments)
     error = capsys.readouterr().err
     if outcome.startswith(WORKS):
-        assert code == 0, error
+        assert found == 0, error
         return
-    assert code == 2 and error.startswith("error: ") and error.count("\n") == 1, (code, error)
+    assert found == code and error.startswith("error: ") and error.count("\n") == 1, (found, error)
     assert matches(outcome, error.strip()), error
     assert tree(folder) == before

@@ -201,7 +201,8 @@ def test_run_folders(world, trained, tmp_path, capsys, monkeypatch, name):
             tmp_path / "run" / "checkpoints"
         )  # log and metrics exist; there must be no complete or partial checkpoint
     with held_by_another_process(run_dir) if name == "in use by another run" else nullcontext():
-        expect(RUNS[name], capsys, watched, "train", "--config", world.config, f"logging.run_dir={run_dir}", *words)
+        words = ("--config", world.config, f"logging.run_dir={run_dir}", *words)
+        expect(RUNS[name], capsys, watched, "train", *words, code=1 if name == "disk full" else 2)
     assert not list(tmp_path.rglob("*.tmp")) and not list(tmp_path.rglob("*_model.pt"))
 
 

@@ -7,8 +7,10 @@ import json
 import os
 import re
 import shutil
+import subprocess
 import sys
 import threading
+from pathlib import Path
 
 import pytest
 import torch
@@ -18,7 +20,7 @@ from engine import predict
 from inference import load_model
 from inference.windows import WindowReader
 from modules.attribution import drop_one_frame
-from tests.commands.world import CLASSES, call
+from tests.commands.world import CLASSES, REPO, call
 from tests.datasets.helpers import write_skipped_frames, write_video
 from tests.faults_of import error_line
 from utils.errors import UserError
@@ -152,7 +154,7 @@ def test_if_one_output_fails_at_the_end_the_other_is_written(world, tmp_path, ca
 
     monkeypatch.setattr("engine.predict_results.write_text_atomic", full)
     options = ["--config", world.config, "--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv"]
-    assert call("predict", world.root / "frames" / "val_0_0", *options) == 2
+    assert call("predict", world.root / "frames" / "val_0_0", *options) == 1
     assert "r.json: cannot be written (No space left on device); choose another file" in capsys.readouterr().err
     assert (tmp_path / "r.csv").read_text().startswith("video,start")
 
@@ -170,7 +172,20 @@ def test_clip_without_training_is_named(world, capsys):
     assert "not fine-tuned" in printed and printed.splitlines()[-1].startswith("next: add --pictures FOLDER")
 
 
-def test_results_are_kept_if_the_disk_of_the_pictures_is_full(world, tmp_path, monkeypatch, capsys):
+def test_a_closed_stdout_ends_quietly_after_the_files_are_written(world, tmp_path):
+    words = (REPO / "predict.py", world.root / "frames" / "val_0_0", "--config", world.config, "--quiet")
+    read, write = os.pipe()
+    os.close(read)
+    files = ("--json", "-", "--csv", tmp_path / "r.csv")
+    done = subprocess.run([sys.executable, *words, *files], cwd=REPO, stdout=write, stderr=subprocess.PIPE, text=True)
+    os.close(write)
+    assert (done.returncode, done.stderr) == (141, "")
+    assert (tmp_path / "r.csv").exists()
+
+
+@pytest.fixture
+def full_picture(monkeypatch):
+    """The pictures of the second video do not fit on the disk."""
     real = predict.draw_pictures
 
     def draw(stem, *arguments):
@@ -179,6 +194,22 @@ def test_results_are_kept_if_the_disk_of_the_pictures_is_full(world, tmp_path, m
         return real(stem, *arguments)
 
     monkeypatch.setattr(predict, "draw_pictures", draw)
+
+
+@pytest.mark.usefixtures("full_picture")
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_all_outputs_that_fail_are_named(world, tmp_path, capsys):
+    videos = [world.root / "videos" / f"val_{number}_0.mp4" for number in range(2)]
+    files = ("--json", "/dev/full", "--pictures", tmp_path)
+    assert call("predict", *videos, "--config", world.config, *files, "--quiet") == 1
+    assert [line.split(";")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "error: /dev/full: cannot be written (No space left on device)",
+        "error: picture: No space left on device",
+    ]
+
+
+@pytest.mark.usefixtures("full_picture")
+def test_results_are_kept_if_the_disk_of_the_pictures_is_full(world, tmp_path, capsys):
     videos = [world.root / "videos" / f"val_{number}_0.mp4" for number in range(3)]
     files = ("--json", tmp_path / "r.json", "--csv", tmp_path / "r.csv", "--pictures", tmp_path / "pictures")
     assert call("predict", *videos, "--config", world.config, *files, "--quiet") == 1

@@ -2,6 +2,7 @@
 
 import shutil
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -122,6 +123,12 @@ def test_mistakes_are_one_line_errors_and_write_nothing(run, other, tmp_path, ca
     for name in ("test_1x1", "test_2x3", "zeroshot"):
         shutil.rmtree(other / name)
     assert f"run: python test.py --config {other}/config.yaml --weights {other}/best_model.pt" in line(other)
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+def test_a_full_disk_is_not_a_mistake(run, capsys):
+    assert call("report", run, "--no_frames", "--out", "/dev/full") == 1
+    assert capsys.readouterr().err.startswith("error: /dev/full: cannot be written (No space left on device)")
 
 
 def _with_other_labels(run):

@@ -147,19 +147,19 @@ def test_auto_takes_the_newest_good_checkpoint(world, run, tmp_path, capsys):
 
 
 @pytest.mark.parametrize(
-    ("number", "remedy"),
+    ("number", "code", "remedy"),
     [
-        (errno.ENOSPC, "free disk space"),
-        (errno.EIO, "check the disk or the network mount"),
-        (errno.EACCES, "correct that (Permission denied)"),
+        (errno.ENOSPC, 1, "free disk space"),
+        (errno.EIO, 1, "check the disk or the network mount"),
+        (errno.EACCES, 2, "correct that (Permission denied)"),
     ],
 )
-def test_a_failing_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, capsys, number, remedy):
+def test_a_failing_disk_is_a_warning_until_the_end(world, tmp_path, monkeypatch, capsys, number, code, remedy):
     def fail(*args):
         raise OSError(number, os.strerror(number))
 
     monkeypatch.setattr(keeper, "save_checkpoint", fail)
-    assert train(world, tmp_path, "solver.epochs=1") == 2
+    assert train(world, tmp_path, "solver.epochs=1") == code
     output = capsys.readouterr()
     assert "WARNING: no checkpoint written" in output.out and os.strerror(number) in output.out
     assert f"could not be written; {remedy} and run again with resume=auto" in output.err

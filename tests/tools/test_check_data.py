@@ -1,6 +1,8 @@
 """tools/check_data.py: every file opened, a report, cleaned lists; resumable."""
 
 import csv
+import errno
+import os
 import shutil
 import sys
 
@@ -128,6 +130,18 @@ def test_an_interrupted_check_is_resumed(broken, tmp_path, monkeypatch):
         assert run(broken, "--out", tmp_path / out, "--workers", "1") == 1
     assert Bar.begun_at == [0, 10, 0]
     assert (tmp_path / "out" / "report.csv").read_bytes() == (tmp_path / "whole" / "report.csv").read_bytes()
+
+
+@pytest.mark.parametrize(("number", "code"), [(errno.ENOSPC, 1), (errno.EACCES, 2)])
+def test_a_report_that_cannot_be_written_is_one_line(broken, tmp_path, monkeypatch, capsys, number, code):
+    def fail(*arguments):
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(check_data, "write_reports", fail)
+    assert run(broken, "--out", tmp_path / "out", "--workers", "1") == code
+    assert capsys.readouterr().err.endswith(
+        f"error: --out: {tmp_path / 'out'} cannot be written ({os.strerror(number)}); choose another folder\n"
+    )
 
 
 def test_other_lists_are_checked_again(broken, tmp_path):
