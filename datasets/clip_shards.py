@@ -22,6 +22,7 @@ from datasets.byte_ranges import ByteRange, FileRange
 from datasets.clip_cache import ClipCache
 from datasets.entries import compact_table
 from datasets.frame_source import describe
+from datasets.lists import unreadable
 from datasets.packed_clip import PackedClip
 from datasets.remote_files import file_lengths, read_file, read_range
 from utils.errors import UserError
@@ -185,4 +186,4 @@ def _read_local(path: str) -> bytes:
     try:
         return Path(path).read_bytes()
     except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror})") from None
+        raise unreadable(path, error) from error

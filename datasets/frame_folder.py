@@ -6,6 +6,7 @@ import stat
 from pathlib import Path
 
 from datasets.frame_source import ImageSource, describe
+from datasets.lists import unreadable
 from utils.errors import UserError
 
 _MISSING = FileNotFoundError, NotADirectoryError
@@ -88,4 +89,4 @@ def _read_file(path: str | Path, name: str) -> bytes:
     except _MISSING:
         raise
     except OSError as error:
-        raise UserError(f"{name}: cannot be read ({error.strerror or error})") from None
+        raise unreadable(name, error) from None

@@ -20,6 +20,7 @@ from pathlib import Path
 import numpy as np
 
 from datasets.entries import NO_CLASS, Entries, Label, ListEntry
+from utils.cli import PATH_REMEDIES
 from utils.errors import UserError
 
 MIN_TRAIN_FRAMES = 8
@@ -218,6 +219,13 @@ def csv_rows(path: str | Path) -> list[tuple[int, list[str]]]:
     return rows
 
 
+def unreadable(path: str | Path, error: OSError | ValueError) -> UserError:
+    """The error for a file that cannot be read, with a remedy for its mode and its path."""
+    remedy = PATH_REMEDIES.get(getattr(error, "errno", None) or 0)
+    reason = getattr(error, "strerror", None) or error
+    return UserError(f"{path}: cannot be read ({reason})" + (f"; {remedy}" if remedy else ""))
+
+
 def _read_text(path: str | Path) -> str:
     """Read a text file. Raises a UserError if it is missing, unreadable or not UTF-8."""
     try:
@@ -226,8 +234,7 @@ def _read_text(path: str | Path) -> str:
         remedy = "; run 'sh scripts/run_demo.sh' to create it" if Path(path).parts[:2] == ("exp", "demo") else ""
         raise UserError(f"{path}: no such file{remedy}") from None
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or error
-        raise UserError(f"{path}: cannot be read ({reason})") from None
+        raise unreadable(path, error) from error
     try:
         return data.decode("utf-8-sig")
     except UnicodeDecodeError as error:

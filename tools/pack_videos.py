@@ -31,7 +31,7 @@ from PIL import Image
 
 from datasets.entries import Label
 from datasets.image_decoding import decode_image, is_upright
-from datasets.lists import read_list
+from datasets.lists import read_list, unreadable
 from datasets.packed_clip import PackedClip, write_packed_clip
 from datasets.video_decoder import VideoDecoder
 from engine.work_shards import FOLDER, Shard, chosen_shard, report_file, shard_files
@@ -108,7 +108,7 @@ def folder_frames(paths: list[Path], encoder: Encoder) -> Iterator[tuple[bytes, 
         try:
             data = path.read_bytes()
         except OSError as error:
-            raise UserError(f"{path}: cannot be read ({error.strerror})") from error
+            raise unreadable(path, error) from error
         pixels = decode_image(data, str(path))
         height, width, _ = pixels.shape
         size = scaled(width, height, encoder.settings.short_side)

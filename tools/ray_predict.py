@@ -22,6 +22,7 @@ from collections.abc import Sequence
 from importlib.util import find_spec
 from pathlib import Path
 
+from datasets.lists import unreadable
 from engine.predict_inputs import add_prediction_options, check_prediction_options
 from inference.video_inputs import expand_inputs, read_class_names
 from utils.cli import check_counts, config_parser, run_command
@@ -126,7 +127,7 @@ def list_videos(videos: str) -> list[str] | None:
     try:
         lines = Path(videos).read_text(encoding="utf-8-sig", errors=ODD_NAMES).splitlines()
     except OSError as error:
-        raise UserError(f"{videos}: cannot be read ({error.strerror})") from None
+        raise unreadable(videos, error) from error
     paths = [line for line in lines if line.strip()]
     if not paths:
         raise UserError(f"{videos}: contains no paths of videos")

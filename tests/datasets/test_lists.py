@@ -1,3 +1,7 @@
+import errno
+import os
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -106,6 +110,19 @@ def test_missing_unreadable_and_binary_files(tmp_path, monkeypatch):
     path = written(tmp_path, b"a 10 0\ncaf\xe9 10 0\n")
     with pytest.raises(UserError, match=r"list.txt:2: not UTF-8"):
         read_frame_list(path, 3)
+
+
+def test_files_without_permission(tmp_path, monkeypatch):
+    def refuse(self: Path) -> None:  # root may open every file
+        raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(self))
+
+    path = written(tmp_path, "a 10 0\n")
+    monkeypatch.setattr(Path, "read_bytes", refuse)
+    for read in (lists.read_labels, lambda path: read_frame_list(path, 3)):
+        with pytest.raises(
+            UserError, match=r"list.txt: cannot be read \(Permission denied\); change its mode or owner"
+        ):
+            read(path)
 
 
 def test_short_entries():
