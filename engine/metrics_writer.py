@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from engine.keeper import LAST
+from modules.training import Progress
 from utils.distributed import Process
 from utils.files import write_text_atomic
 from utils.hashing import content_hash
@@ -36,18 +37,17 @@ class MetricsWriter:
     Only the main process writes.
     """
 
-    def __init__(self, run_dir: Path, process: Process, cfg: Config, from_step: int, in_epoch: bool = False):
-        """Open the files. Records after `from_step` in an existing file are dropped, since a resumed run writes them
-        again.
-
-        `in_epoch`: whether the run resumes within an epoch, possibly after its last step and before its validation.
-        """
+    def __init__(self, run_dir: Path, process: Process, cfg: Config, progress: Progress):
+        """Open the files. Records after `progress` in an existing file are dropped, since a resumed run writes them
+        again."""
         self._file = self._board = self._wandb = None
         if not process.is_main:
             return
         self._path = run_dir / "metrics.jsonl"
         self._unwritten: list[str] = []
-        last = {"train": from_step, "val": from_step - in_epoch}
+        from_step = progress.step
+        # Within an epoch, the checkpoint may be of its last step, before the validation.
+        last = {"train": from_step, "val": from_step - (progress.consumed_clips > 0)}
         had_file = self._path.exists() or (run_dir / LAST).exists()
         records = [r for r in self.records() if r["step"] <= last[r["kind"]]]
         steps = {r["step"] for r in records if r["kind"] == "train"} - {0}
@@ -57,6 +57,12 @@ class MetricsWriter:
             log.warning(
                 f"WARNING: {self._path} lacks {num_missing} of the {from_step} steps up to the checkpoint, starting "
                 f"with step {first}: they were lost, for example in a power failure; the weights are not affected"
+            )
+        num_missing = progress.validations - sum(r["kind"] == "val" for r in records)
+        if num_missing > 0 and had_file:
+            log.warning(
+                f"WARNING: {self._path} lacks {num_missing} of the {progress.validations} validations up to the "
+                "checkpoint: their scores were lost"
             )
         write_text_atomic(self._path, "".join(json.dumps(r) + "\n" for r in records))
         self._file = self._path.open("ab", buffering=0)

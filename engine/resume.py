@@ -88,7 +88,7 @@ def find_checkpoint(resume: str | None, run_dir: Path) -> Found | None:
 
 
 class SavedProgress(BaseModel):
-    """`progress` of a checkpoint; the last two are missing in older ones."""
+    """`progress` of a checkpoint; the last three are missing in older ones."""
 
     model_config = ConfigDict(strict=True)
     consumed_clips: Count
@@ -97,6 +97,7 @@ class SavedProgress(BaseModel):
     skipped_clips: Count
     best_watched: FiniteFloat = Progress.best_watched
     stale_validations: Count = Progress.stale_validations
+    validations: Count = Progress.validations
 
 
 class SavedRun(BaseModel):
@@ -251,7 +252,7 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
             for name, value in values.items():
                 if torch.is_tensor(value) and value.device.type == "cpu":
                     values[name] = value.clone()  # otherwise the file stays mapped, on the disk even if it is deleted
-        _check_shapes(optimizer, model)
+        _check_averages(optimizer, model)
     except (ValueError, KeyError, IndexError, TypeError, AttributeError, RuntimeError) as error:
         raise UserError(
             f"{path}: its optimiser does not fit this config ({first_line(error)}); {ONLY_WEIGHTS}"
@@ -260,14 +261,18 @@ def _restore_optimizer(path: Path, state: dict[str, Any], optimizer: torch.optim
         group.update({name: value for name, value in own.items() if name != "lr"})  # set at each step
 
 
-def _check_shapes(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
-    """Raise a ValueError if a moving average is not a tensor or has another shape, which `load_state_dict` does not
-    check."""
+def _check_averages(optimizer: torch.optim.Optimizer, model: VideoCLIP) -> None:
+    """Raise a ValueError if a moving average is missing that another parameter has, is not a tensor, or has another
+    shape, which `load_state_dict` does not check."""
+    all_kinds = {frozenset(averages) for averages in optimizer.state.values()}
     for name, parameter in model.named_parameters():
-        for kind, average in optimizer.state.get(parameter, {}).items():
+        averages = optimizer.state.get(parameter) or {}  # empty before its first gradient
+        if averages and (larger := [kinds for kinds in all_kinds if averages.keys() < kinds]):
+            raise ValueError(f"{', '.join(sorted(larger[0] - averages.keys()))} of {name} is missing")
+        for kind, average in averages.items():
             if kind in PER_VALUE and not torch.is_tensor(average):
                 raise ValueError(f"{kind} of {name} is a {type(average).__name__}, not a tensor")
-            if kind in PER_VALUE and average.shape != parameter.shape:
+            if kind in PER_VALUE and average.ndim and average.shape != parameter.shape:  # novograd has one per tensor
                 was, now = " x ".join(map(str, average.shape)), " x ".join(map(str, parameter.shape))
                 raise ValueError(f"{name} was {was} and is {now}: another data.input_size?")
 

@@ -143,6 +143,7 @@ class TrainingRun:
                 watched = getattr(scores, self.cfg.solver.patience_score) if self.cfg.solver.patience else main
                 progress.stale_validations = 0 if watched > progress.best_watched else progress.stale_validations + 1
                 progress.best_watched = max(watched, progress.best_watched)
+                progress.validations += 1
                 meter.show_validation(num_epochs, progress.step, validation)
         if not is_stopped:
             progress.epoch, progress.consumed_clips = num_epochs, 0
@@ -196,7 +197,7 @@ def _train_in(run_dir: Path, args: argparse.Namespace, cfg: Config, process: Pro
         picks = None if train_entries.picks is None else [entry.text for entry in train_entries.picks]
         rundir.make_run_dir(run_dir, dump_config(cfg), picks)
         log_to_file(run_dir / "log.txt")
-    metrics = MetricsWriter(run_dir, process, cfg, run.progress.step, run.progress.consumed_clips > 0)
+    metrics = MetricsWriter(run_dir, process, cfg, run.progress)
     keeper = CheckpointKeeper(run_dir, cfg.solver.keep_last, cfg.solver.save_every, resumed_from)
     if cfg.data.cached_draws:
         run.cache_frames()

@@ -66,6 +66,7 @@ class Progress:
     skipped_clips: int = 0  # of this epoch, unreadable and replaced
     best_watched: float = -1.0  # of solver.patience_score
     stale_validations: int = 0  # in a row, without a better one
+    validations: int = 0  # so far
 
 
 @dataclass

@@ -7,7 +7,7 @@ import torch
 
 from engine.meter import EpochInfo, TrainingMeter
 from engine.metrics_writer import MetricsWriter
-from modules.training import StepRecord
+from modules.training import Progress, StepRecord
 from utils.distributed import Process
 from utils.schema import Config
 
@@ -45,7 +45,7 @@ def test_steps_of_a_resumed_epoch_are_counted_from_its_start(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"data": {"batch_size": 8}, "logging": {"tensorboard": False, "print_freq": 5}})
     process = Process(0, 1, 0, torch.device("cpu"))
-    metrics = MetricsWriter(tmp_path, process, cfg, 9)
+    metrics = MetricsWriter(tmp_path, process, cfg, Progress(step=9))
     meter = TrainingMeter(cfg, process, metrics, EpochInfo(0, 3, 8 * 12))
     assert (meter._bar.n, meter._bar.total) == (9, 12)
     for step in range(10, 13):
@@ -64,7 +64,7 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"data": data, "logging": {"tensorboard": False}})
     process = Process(0, 1, 0, torch.device("cpu"))
-    metrics = MetricsWriter(tmp_path, process, cfg, 0)
+    metrics = MetricsWriter(tmp_path, process, cfg, Progress())
     for epoch in range(2):
         meter = TrainingMeter(cfg, process, metrics, EpochInfo(epoch, num_steps, 8 * num_steps, **options))
         for step in range(num_steps):
@@ -77,7 +77,7 @@ def show_epochs(tmp_path, monkeypatch, caplog, data, share, num_steps=12, **opti
 
 def test_records_are_written_once_a_full_disk_has_space(tmp_path, monkeypatch, caplog):
     cfg = Config.model_validate({"logging": {"tensorboard": False}})
-    metrics = MetricsWriter(tmp_path, Process(0, 1, 0, torch.device("cpu")), cfg, 0)
+    metrics = MetricsWriter(tmp_path, Process(0, 1, 0, torch.device("cpu")), cfg, Progress())
     file, space = metrics._file, [3]
 
     class FullDisk:
@@ -107,7 +107,7 @@ def test_a_line_has_the_speed_since_the_line_before(tmp_path, caplog):
     caplog.set_level(logging.INFO)
     cfg = Config.model_validate({"logging": {"tensorboard": False, "print_freq": 2}})
     process = Process(0, 1, 0, torch.device("cpu"))
-    meter = TrainingMeter(cfg, process, MetricsWriter(tmp_path, process, cfg, 0), EpochInfo(0, 4, 32))
+    meter = TrainingMeter(cfg, process, MetricsWriter(tmp_path, process, cfg, Progress()), EpochInfo(0, 4, 32))
     for step, (seconds, wait) in enumerate([(1.0, 0.0), (1.0, 0.0), (3.0, 2.0), (1.0, 0.0)]):
         meter.show(StepRecord(step, 1.0, {"new": 1e-3}, 8, seconds, wait))
     meter.close()

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from timm.optim import create_optimizer_v2
 
 from engine.resume import SavedProgress, _restore_optimizer, read_progress
 from utils.errors import UserError
@@ -60,6 +61,7 @@ def test_other_values_are_one_line(state, fault):
         (lambda states: states[0].update(exp_avg=np.int64(0)), "exp_avg of weight is a int64, not a tensor"),
         (lambda states: states[0].update(exp_avg=None), "exp_avg of weight is a NoneType, not a tensor"),
         (lambda states: states[0].update(exp_avg=torch.zeros(3)), "weight was 3 and is 2 x 4"),
+        (lambda states: states[0].pop("exp_avg_sq"), "exp_avg_sq of weight is missing"),
         (lambda states: states.update({0: None}), "object of type 'NoneType' has no len()"),
     ],
 )
@@ -73,3 +75,13 @@ def test_an_optimiser_with_other_averages_is_one_line(change, fault):
     with pytest.raises(UserError) as caught:
         _restore_optimizer(PATH, state, torch.optim.AdamW(model.parameters()), model)
     assert f"its optimiser does not fit this config ({fault}" in str(caught.value) and "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("name", ["muon", "novograd"])
+def test_averages_that_differ_between_parameters_are_loaded(name):
+    model = torch.nn.Linear(4, 4)
+    optimizers = [create_optimizer_v2(model, name, lr=0.1) for _ in range(2)]
+    model(torch.ones(1, 4)).sum().backward()
+    optimizers[0].step()
+    _restore_optimizer(PATH, {"optimizer_state_dict": optimizers[0].state_dict()}, optimizers[1], model)
+    assert optimizers[1].state_dict()["state"].keys() == {0, 1}

@@ -46,11 +46,13 @@ def test_a_gap_between_metrics_and_checkpoint_is_reported(world, tmp_path, capsy
     metrics.write_text("".join(lines[:3]))  # 8 steps and a validation an epoch
     assert train(world, run_dir, "resume=auto", "solver.epochs=3") == 0
     assert f"WARNING: {metrics} lacks 13 of the 16 steps up to the checkpoint, starting with step 4" in (
-        capsys.readouterr().out
+        output := capsys.readouterr().out
     )
+    assert f"WARNING: {metrics} lacks 2 of the 2 validations up to the checkpoint" in output
     metrics.unlink()
     assert train(world, run_dir, "resume=auto", "solver.epochs=4") == 0
-    assert "lacks 24 of the 24 steps" in capsys.readouterr().out
+    output = capsys.readouterr().out
+    assert "lacks 24 of the 24 steps" in output and "lacks 3 of the 3 validations" in output
     assert train(world, tmp_path / "new", f"resume={run_dir / 'last_model.pt'}", "solver.epochs=5") == 0
     assert "lacks" not in capsys.readouterr().out
 
