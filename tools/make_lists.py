@@ -29,6 +29,7 @@ from utils.files import check_writable
 from utils.odd_names import is_utf8
 
 PARTS = ("train", "val")
+VAL_SHARE = 0.2  # of the clips of a folder without split folders
 UNTRIMMED = ("activitynet", "hacs")
 # Names of split folders, in lower case.
 SPLIT_FOLDERS = {
@@ -123,11 +124,17 @@ def split_by_seed(samples: Sequence[Sample], val_share: float, seed: int) -> dic
 
 def make_folders(args: argparse.Namespace) -> None:
     """Write the lists of a folder of class folders, or of split folders."""
-    if not 0 < args.val_share <= 1:
-        raise UserError(f"--val_share {args.val_share:g}: must be above 0 and at most 1 (all clips, for a test)")
+    val_share = VAL_SHARE if args.val_share is None else args.val_share
+    if not 0 < val_share <= 1:
+        raise UserError(f"--val_share {val_share:g}: must be above 0 and at most 1 (all clips, for a test)")
     disk = disk_of(args)
     folders = split_folders(args.root)
     if len(folders) > 1:
+        if args.val_share is not None:
+            raise UserError(
+                f"--val_share {val_share:g}: {args.root} is already split into {' and '.join(folders.values())}; "
+                "remove the option, or give one of them as --root"
+            )
         parts = {part: samples_in_folders(disk, folder) for part, folder in folders.items()}
         print(f"the splits are the folders in {args.root}: {', '.join(folders.values())}")
         if "val" not in parts:
@@ -135,12 +142,12 @@ def make_folders(args: argparse.Namespace) -> None:
             print(f"{folders['test']} is used for validation")
     else:
         only_split = folders.get("train", "")
-        parts = split_by_seed(samples_in_folders(disk, only_split), args.val_share, args.seed)
+        parts = split_by_seed(samples_in_folders(disk, only_split), val_share, args.seed)
         of_split = f" in {args.root / only_split}, the only split folder," if only_split else ""
-        if args.val_share == 1:
-            print("all clips are used for validation")
+        if val_share == 1:
+            print(f"all clips{of_split} are used for validation")
         else:
-            print(f"random split of each class{of_split} with --seed {args.seed} and --val_share {args.val_share:g}")
+            print(f"random split of each class{of_split} with --seed {args.seed} and --val_share {val_share:g}")
     if empty := [part for part, samples in parts.items() if not samples]:
         raise UserError(
             f"{args.root}: no clip for {empty[0]}.txt; each split folder needs one, and a class two for a random split"
@@ -316,9 +323,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
         return command
 
     command = add("folders", make_folders, "class folders, or train and val folders with class folders")
-    command.add_argument(
-        "--val_share", type=float, default=0.2, help="share of validation clips (default: 0.2; 1: all)"
-    )
+    command.add_argument("--val_share", type=float, help=f"share of validation clips (default: {VAL_SHARE}; 1: all)")
     command.add_argument("--seed", type=int, default=0, help="seed of the split (default: 0)")
     command = add("ucf101", make_ucf101, "UCF101, three splits")
     command.add_argument("--splits", type=Path, required=True, help="ucfTrainTestlist: classInd.txt, trainlist01.txt")

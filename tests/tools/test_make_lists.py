@@ -164,6 +164,10 @@ def test_faulty_frame_folders_are_left_out_and_named(tmp_path, capsys):
         (("--root", "lone", "--kind", "video"), "is not in a class folder; expected train/CLASS/1.mp4"),
         (("--root", "good", "--template", "img_{:05d}.webp"), "must be a name with one number field and .jpg or"),
         (("--root", "good", "--kind", "video", "--val_share", "1.5"), "--val_share 1.5: must be above 0"),
+        (
+            ("--root", "split", "--kind", "video", "--val_share", "0.5"),
+            "split is already split into train and val; remove",
+        ),
         (("--root", "good", "--template", "img.jpg"), "--template img.jpg"),
         (("--root", "good", "--kind", "video", "--labels", "bad.csv"), "bad.csv:1"),
         (("--root", "good", "--kind", "video", "--out", "/proc/x"), "--out /proc/x: cannot be written"),
@@ -181,6 +185,8 @@ def test_mistakes_are_one_line_errors(tmp_path, monkeypatch, capsys, options, me
         "untrained/val/a/1.mp4",
         "untrained/Test/a/1.mp4",
         "lone/train/1.mp4",
+        "split/train/a/1.mp4",
+        "split/val/a/1.mp4",
         "good/a/1.mp4",
         "good/a/2.mp4",
     ):
@@ -212,6 +218,9 @@ def test_a_train_folder_alone_is_split_at_random(tmp_path, capsys):
     assert read_labels(tmp_path / "out/labels.csv") == ["run", "walk"]
     assert [len(lines(tmp_path / f"out/{part}.txt")) for part in ("train", "val")] == [2, 2]
     assert f"in {tmp_path / 'data/Train'}, the only split folder, with --seed 0" in capsys.readouterr().out
+    words = ("folders", "--root", tmp_path / "data", "--out", tmp_path / "all", "--kind", "video", "--val_share", 1)
+    assert run(*words) == 0
+    assert f"all clips in {tmp_path / 'data/Train'}, the only split folder, are used for" in capsys.readouterr().out
 
 
 def test_a_class_may_be_called_train(tmp_path):
