@@ -144,7 +144,7 @@ def scorer_of(table: VideoTable, source: str | Path, classes: np.ndarray) -> Sco
         if found != (1, len(classes)):
             raise ValueError(f"its scorer {name} returns logits of shape {found}, expected {(1, len(classes))}")
         return scorer
-    except Exception as error:  # the arrays may be of another version or edited, and PyTorch raises anything on them
+    except (LookupError, ValueError, TypeError, AttributeError, RuntimeError) as error:  # edited, or of another version
         raise UserError(
             f"{source}: its scorer does not fit its embeddings ({first_line(error)}); run the test again"
         ) from error

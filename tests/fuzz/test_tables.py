@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from modules.embed import VideoTable, load_table, save_table
-from modules.scorers.scorer import scorer_of
+from modules.scorers.scorer import Scorer, scorer_of
 from tests.fuzz.settings import NUM_CASES, fuzz
 from utils.errors import UserError
 
@@ -148,3 +148,12 @@ def test_a_scorer_of_another_table_is_one_line(whole, scorer):
     table = table._replace(recipe=f"network: {{scorer: {scorer}}}")
     with pytest.raises(UserError, match="^table.npz: its scorer does not fit its embeddings"):
         scorer_of(table, "table.npz", text)
+
+
+def test_a_fault_of_the_machine_is_not_one_of_the_table(whole, monkeypatch):
+    def fail(name):
+        raise MemoryError
+
+    monkeypatch.setattr(Scorer, "named", fail)
+    with pytest.raises(MemoryError):
+        scorer_of(whole[1][0], "table.npz", whole[1][1])
