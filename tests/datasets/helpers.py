@@ -2,6 +2,7 @@
 
 import io
 import os
+import platform
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -15,8 +16,10 @@ from torchvision.io import write_jpeg, write_png
 
 from datasets.frame_conversion import FrameConverter
 from datasets.frame_folder import read_image_file
+from datasets.frame_source import FrameSource
 from datasets.image_decoding import decode_image
 from modules.pixels import with_preprocessing
+from utils.errors import UserError
 from utils.schema import Config
 
 VIDEOS_DIR = Path(os.environ.get("VIDEOS_DIR", Path(__file__).parents[3] / "shared" / "videos"))
@@ -189,3 +192,15 @@ def frame_config(tmp_path: Path, *, num_videos: int = 7, num_frames: int = 10, *
         **data,
     }
     return with_preprocessing(Config.model_validate({"seed": 5, "data": settings}))
+
+
+def needs(decoder: str) -> None:
+    """Skip the test where the optional decoder, or a library under it, is absent."""
+    if decoder == "torchcodec" and torch.__version__ < (2, 11):
+        pytest.skip("torchcodec needs PyTorch 2.11")
+    if decoder == "decord" and platform.machine() != "x86_64":
+        pytest.skip("decord has no wheel for this processor")
+    try:
+        FrameSource.named(decoder).check_installed()
+    except UserError as error:
+        pytest.skip(str(error))

@@ -24,8 +24,7 @@ from datasets.frame_source import Jpegs
 from datasets.lookahead import make_ahead
 from datasets.transforms import EvalTransform, Resize, TrainTransform
 from datasets.video_dataset import SampleKey
-from tests.datasets.helpers import frame_config, picture, write_frames
-from tests.datasets.test_video_readers import needs
+from tests.datasets.helpers import frame_config, needs, picture, write_frames
 from utils.config import load_config
 from utils.data_sections import ColorJitterConfig
 from utils.errors import UserError

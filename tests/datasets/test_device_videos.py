@@ -14,8 +14,7 @@ from datasets.device_videos import decode_videos, fault_of
 from datasets.frame_source import VideoFrames
 from datasets.pyav_source import PyAVVideo
 from datasets.segment import Segment
-from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, frame_config, needs_real_videos, write_video
-from tests.datasets.test_video_readers import needs
+from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, frame_config, needs, needs_real_videos, write_video
 from utils.errors import UserError
 
 CPU = torch.device("cpu")

@@ -8,7 +8,8 @@ import av
 import pytest
 
 from datasets.frame_source import FrameSource
-from tests.datasets.test_video_readers import needs, opened
+from tests.datasets.helpers import needs
+from tests.datasets.test_video_readers import opened
 from utils.errors import UserError
 
 

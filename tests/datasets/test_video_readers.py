@@ -1,6 +1,5 @@
 import gc
 import os
-import platform
 
 import av
 import numpy as np
@@ -9,12 +8,11 @@ import torch
 from av.video.reformatter import ColorRange, Colorspace
 
 from datasets.entries import ListEntry
-from datasets.frame_source import FrameSource
 from datasets.pyav_source import PyAVVideo
 from datasets.readers import open_source
 from datasets.sampling import train_uniform
 from datasets.video_decoder import VideoDecoder
-from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs_real_videos, remux, write_video
+from tests.datasets.helpers import REAL_VIDEOS, VIDEOS_DIR, full_decode, needs, needs_real_videos, remux, write_video
 from utils.errors import UserError
 from utils.schema import DataConfig
 
@@ -24,16 +22,6 @@ DECODERS = ["pyav", "decord", "torchcodec"]
 def opened(path, decoder: str = "pyav"):
     entry = ListEntry(path.name, None, 0, 7)
     return open_source(DataConfig(modality="video", decoder=decoder), path.parent, entry, "val.txt")
-
-
-def needs(decoder: str) -> None:
-    """Skip the test where the optional decoder, or a library under it, is absent."""
-    if decoder == "decord" and platform.machine() != "x86_64":
-        pytest.skip("decord has no wheel for this processor")
-    try:
-        FrameSource.named(decoder).check_installed()
-    except UserError as error:
-        pytest.skip(str(error))
 
 
 def assert_frames(source, indices, reference: np.ndarray) -> None:
