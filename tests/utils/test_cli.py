@@ -8,8 +8,7 @@ import sys
 import pytest
 
 from tests.commands.world import REPO
-from utils.cli import EXIT_FAILURE, EXIT_USER_ERROR, OUT_OF_MAIN_MEMORY, explain_failure
-from utils.errors import UserError
+from utils.cli import EXIT_FAILURE, EXIT_USER_ERROR, explain_failure
 
 
 @pytest.mark.parametrize(
@@ -39,25 +38,6 @@ def test_a_path_that_cannot_be_opened_is_a_mistake_of_the_user(number, remedy):
 def test_a_limit_of_the_system_is_one_line(error, part):
     code, line = explain_failure(error)
     assert code == EXIT_FAILURE and line and part in line
-
-
-@pytest.mark.parametrize(("number", "expected"), [(errno.ENOSPC, EXIT_FAILURE), (errno.EACCES, EXIT_USER_ERROR)])
-def test_a_write_that_failed_is_not_a_mistake_on_a_full_disk(number, expected):
-    try:
-        raise UserError("a: cannot be written") from OSError(number, os.strerror(number))
-    except UserError as error:
-        assert explain_failure(error) == (expected, "a: cannot be written")
-
-
-def test_too_little_memory_to_import_is_one_line(tmp_path):
-    fault = "libtorch_cpu.so: failed to map segment from shared object"
-    (tmp_path / "torch.py").write_text(f"raise ImportError({fault!r})\n")
-    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    words = [sys.executable, "-m", "tools.make_lists", "folders", "--root", "a", "--out", "b"]
-    done = subprocess.run(words, cwd=REPO, env=environment, capture_output=True, text=True)
-    assert (done.returncode, done.stderr) == (EXIT_FAILURE, f"error: {OUT_OF_MAIN_MEMORY}\n")
-    done = subprocess.run([*words, "--debug"], cwd=REPO, env=environment, capture_output=True, text=True)
-    assert done.stderr.startswith("Traceback") and done.stderr.endswith(f"{fault}\n")
 
 
 def test_other_errors_of_the_system_are_bugs():
