@@ -190,7 +190,8 @@ def dump_config(config: Config) -> str:
 def _read_yaml(path: Path) -> tuple[dict, dict[str, int]]:
     """The parsed file and the line number of each dotted key."""
     if path.is_dir() or not path.exists():
-        raise UserError(f"{path}: no such config file; the shipped ones are in configs/")
+        near = difflib.get_close_matches(str(path), map(str, path.parent.glob("*.yaml")), n=1) or ["one of configs/"]
+        raise UserError(f"{path}: no such config file; did you mean {near[0]}?")
     try:
         text = path.read_text(encoding="utf-8-sig")
         node = yaml.compose(text, Loader=_Loader)

@@ -223,6 +223,9 @@ def test_patch_dropout_of_a_frozen_tower_is_a_warning(tmp_path):
 def test_files_that_are_not_configs(tmp_path):
     with pytest.raises(UserError, match="no such config file"):
         load_config(tmp_path / "absent.yaml")
+    write(tmp_path, MINIMAL).rename(tmp_path / "shapes.yaml")
+    with pytest.raises(UserError, match=r"did you mean .*shapes.yaml\?"):
+        load_config(tmp_path / "shape.yaml")
     (tmp_path / "binary.yaml").write_bytes(b"\xff\xfe\x00\x81")
     with pytest.raises(UserError, match="not a text file"):
         load_config(tmp_path / "binary.yaml")
