@@ -14,9 +14,6 @@ from av.sidedata.sidedata import SideDataContainer
 from av.sidedata.sidedata import Type as SideDataType
 from av.video.reformatter import VideoReformatter
 
-# PyAV converts colours in one thread up to version 16, and in one per core since 17.
-_ONE_THREAD = {"threads": 1} if int(av.__version__.split(".")[0]) >= 17 else {}
-
 
 class Orientation(NamedTuple):
     """Transformation of stored to upright frames: first rows and columns are swapped, then axes mirrored."""
@@ -82,7 +79,7 @@ class FrameConverter:
             width, height = height, width
         has_same_size = (width, height) == (frame.width, frame.height)
         if has_same_size and not frame.interlaced_frame and _has_8_bits(frame.format.name):
-            rgb = self._reformatter.reformat(frame, format="rgb24", **_ONE_THREAD)
+            rgb = self._reformatter.reformat(frame, format="rgb24", threads=1)
         else:
             rgb = self._filter(frame, width, height)
         plane = rgb.planes[0]  # not `to_ndarray`, which copies it
@@ -95,8 +92,7 @@ class FrameConverter:
         key = (frame.format.name, frame.width, frame.height, width, height)
         if self._graph is None or key != self._graph_key:
             self._graph, self._graph_key = Graph(), key
-            if hasattr(Graph, "threads"):  # since PyAV 17.0.1; creating threads takes longer than a conversion
-                self._graph.threads = 1
+            self._graph.threads = 1  # creating threads takes longer than a conversion
             source = self._graph.add_buffer(
                 width=frame.width, height=frame.height, format=frame.format, time_base=Fraction(1, 1000)
             )

@@ -5,7 +5,7 @@ import av
 import numpy as np
 import pytest
 import torch
-from av.video.reformatter import ColorRange, Colorspace
+from av.video.reformatter import ColorRange
 
 from datasets.entries import ListEntry
 from datasets.pyav_source import PyAVVideo
@@ -303,7 +303,7 @@ def test_a_name_is_never_treated_as_a_url(tmp_path, monkeypatch):
         open_source(DataConfig(modality="video"), "", ListEntry("http://127.0.0.1:9/a.mp4", None, 0, 7))
 
 
-LUMA = {Colorspace.ITU709: (0.2126, 0.0722), Colorspace.ITU601: (0.299, 0.114), Colorspace.BT2020: (0.2627, 0.0593)}
+LUMA = {1: (0.2126, 0.0722), 5: (0.299, 0.114), 9: (0.2627, 0.0593)}  # ITU-R BT.709, BT.601, BT.2020 (ISO/IEC 23091-2)
 
 
 @pytest.mark.parametrize("matrix", LUMA)
