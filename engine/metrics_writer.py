@@ -128,7 +128,7 @@ class MetricsWriter:
             self._unwritten.clear()
         except OSError as error:
             with suppress(OSError):  # the same disk
-                self._file.truncate(end)
+                os.truncate(self._file.fileno(), end)  # repeats interrupted calls, unlike self._file.truncate
             if len(self._unwritten) == 1:
                 log.warning(f"WARNING: {self._path} cannot be written ({error.strerror}); its lines are written later")
 

@@ -115,7 +115,7 @@ def locked_output_folder(out: Path, settings_file: str, settings: dict, shard: S
         owner = stack.enter_context(own.open("ab", buffering=0))  # closing it writes nothing, also after an error
         _lock(owner, fcntl.LOCK_EX, out)
         with named_errors(own):
-            owner.truncate(0)
+            os.truncate(owner.fileno(), 0)  # owner.truncate does not repeat interrupted calls
             owner.write(this_process().encode())
         try:
             before = dict(json.load(file))
