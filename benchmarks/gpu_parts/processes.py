@@ -9,10 +9,10 @@ import torch.distributed as dist
 from torch.cuda import nccl
 
 from benchmarks.gpu_parts.equality import FP32, LOW, compare, describe, plain_steps, prepare
-from benchmarks.gpu_parts.part import Figures, Found, Setting, expect
+from benchmarks.gpu_parts.part import Figures, Found, Setting, Skipped, expect
 from benchmarks.gpu_parts.training import Steps, random_batch, train_steps, video_clip
 from modules.build_training import data_parallel
-from modules.sharding import unsharded
+from modules.sharding import IS_SUPPORTED, unsharded
 from modules.training import Progress
 
 
@@ -48,6 +48,8 @@ def data_parallel_step(setting: Setting, earlier: dict[str, Figures]) -> Found:
 
 def sharded(setting: Setting, earlier: dict[str, Figures]) -> Found:
     """Run three steps with each kind of sharding, and a validation after the first step."""
+    if not IS_SUPPORTED:
+        raise Skipped("sharding needs PyTorch 2.8 or later")
     figures: Figures = {}
     with group_of_one(setting.device) as backend:
         for kind in ("grad", "full"):

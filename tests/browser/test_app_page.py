@@ -227,7 +227,7 @@ def test_a_video_from_the_camera(browser, address):
         page = watched.page
         page.get_by_label("Capture from camera").click()
         page.get_by_text("Click to Access Webcam").click()
-        button = page.locator("#video .capture-button")
+        button = page.locator("#video .button-wrap > button").first
         button.click()
         page.wait_for_timeout(2500)  # of recorded time
         button.click()
