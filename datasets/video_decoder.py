@@ -313,18 +313,19 @@ class VideoDecoder:
         """
         self._decoder.flush_buffers()
         self._decoder.skip_frame = "DEFAULT"
-        self.num_left_out, has_begun, is_open = 0, False, False
+        self.num_left_out, has_begun, first_key = 0, False, None
         leads_to = None  # time of the first keyframe, until a packet with a later time
         for packet in chain(self.file.packets(), (None,)):
-            may_lack_references = False
+            stamp = None if packet is None else packet.pts
+            is_first_later = stamp is not None and leads_to is not None and stamp > leads_to
             if packet is not None and packet.is_keyframe and not has_begun:
-                has_begun, leads_to, is_open = True, packet.pts, self._starts_open_gop(packet)
-            elif packet is None or (leads_to is not None and packet.pts is not None and packet.pts > leads_to):
-                may_lack_references, leads_to = is_open and leads_to is not None, None
+                has_begun, leads_to, first_key = True, packet.pts, packet
+            elif packet is None or is_first_later:
+                leads_to = None
             try:
                 frames = self._decoder.decode(packet)
             except av.FFmpegError:
-                if may_lack_references and packet is not None:
+                if is_first_later and first_key is not None and self._starts_open_gop(first_key):
                     continue
                 if has_begun and (packet is None or leads_to is None or packet.is_keyframe):
                     raise
